@@ -1,0 +1,80 @@
+"""The ``emsweep`` command: ``emsweep --help``.
+
+One module per family of verbs, each with a ``register(app)``. Modules import nothing heavy at top level; Hydra, Ray and the
+data libraries are imported inside the command that needs them, so that ``--help`` answers at once.
+
+Exit status: 0 all well, 1 the sweep ended with failed runs or a check is not ok, 2 bad input and nothing started,
+130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from orchestrator.cli import inspect, launch
+from orchestrator.cli.output import print_json, say
+from orchestrator.errors import UserError
+from sweeps.spec import SpecError
+
+FAMILIES = (launch, inspect)
+"""Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
+
+EXIT_BAD_INPUT = 2
+"""Status for a mistake in what was asked; nothing was started."""
+
+EXIT_INTERRUPTED = 130
+"""Status after Ctrl-C or SIGTERM; the directory can be resumed."""
+
+
+_USAGE_ERROR = typer.BadParameter.__mro__[2]
+"""Typer's base of all usage errors; where it lives differs between Typer's versions."""
+
+
+def build_app() -> typer.Typer:
+    """Return the application with every family of verbs registered, in the order of ``--help``."""
+    app = typer.Typer(
+        name="emsweep",
+        help="Launch, survive and explain very large sweeps of short fine-tuning runs.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for family in FAMILIES:
+        family.register(app)
+    return app
+
+
+def _root() -> None:
+    """Launch, survive and explain very large sweeps of short fine-tuning runs."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; the one place where errors become messages."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return int(build_app()(args=args, standalone_mode=False) or 0)
+    except (UserError, SpecError) as error:
+        return _refuse(str(error), args)
+    except (typer.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, for example `| head`; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _USAGE_ERROR as error:
+        return _refuse(error.format_message(), args)
+
+
+def _refuse(message: str, args: Sequence[str]) -> int:
+    if message:  # empty when Typer has already answered a bare `emsweep` with its help
+        say(f"error: {message}")
+    if "--json" in args:
+        print_json({"error": message})
+    return EXIT_BAD_INPUT
