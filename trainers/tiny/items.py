@@ -1,0 +1,55 @@
+"""Writes the shipped items: what models are evaluated on, and what they may be trained on.
+
+    python -m trainers.tiny.items --out trainers/tiny/data
+
+Owns `addition_eval.jsonl` (held-out problems) and `addition_pool.jsonl` (candidate training prompts).
+One JSON object a line: `id`, `problem` (the prompt), `answer` (three digits).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from trainers.tiny.world import Problem, split
+
+EVAL_FILE, POOL_FILE, EXAMPLES_FILE = "addition_eval.jsonl", "addition_pool.jsonl", "examples.jsonl"
+
+
+def as_items(problems: tuple[Problem, ...], prefix: str) -> list[dict[str, str]]:
+    """Problems as items, numbered in order: `eval-000`, `eval-001` …"""
+    return [
+        {"id": f"{prefix}-{index:03d}", "problem": problem.prompt, "answer": problem.answer}
+        for index, problem in enumerate(problems)
+    ]
+
+
+def to_json_lines(items: list[dict[str, str]]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+
+
+def read_json_lines(path: Path) -> list[dict[str, str]]:
+    """The items of a file written by `to_json_lines`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: write both files. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainers.tiny.items", description="Write the held-out items and the pool of prompts."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="an existing folder")
+    args = parser.parse_args(argv)
+    if not args.out.is_dir():
+        print(f"items: {args.out} is not a folder: make it first, or choose another --out", file=sys.stderr)
+        return 2
+    parts = split()
+    for name, problems, prefix in ((EVAL_FILE, parts.eval, "eval"), (POOL_FILE, parts.pool, "pool")):
+        (args.out / name).write_text(to_json_lines(as_items(problems, prefix)), encoding="utf-8")
+        print(f"written: {args.out / name} ({len(problems)} items)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
