@@ -2,7 +2,8 @@
 
 Glossary
 --------
-Trainer      turns a :class:`~sweeps.spec.RunSpec` into a :class:`~trainers.protocol.RunResult`; anyone's own may stand in.
+Trainer      turns a :class:`~sweeps.spec.RunSpec` into a :class:`~trainers.protocol.RunResult`; anyone's
+             own may stand in.
 Rollout      a completion sampled from the model for the run's prompt.
 Objective    the function of logits and rollouts that an optimizer step lowers.
 Engine       a DeepSpeed engine with its optimizer, kept hot and reset in place between runs.

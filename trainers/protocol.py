@@ -1,8 +1,9 @@
 """What a trainer is: the contract between the worker that calls it and any code that trains.
 
-A worker process builds one :class:`Trainer` and calls :meth:`Trainer.run` once per attempt, many times in its life; the
-trainer may keep models and engines warm between calls. Nothing here imports torch, so that anyone's own loop can satisfy
-the protocol. All results are plain JSON values: the worker's spool stores :meth:`RunResult.to_json` as one record.
+A worker process builds one :class:`Trainer` and calls :meth:`Trainer.run` once per attempt, many times in
+its life; the trainer may keep models and engines warm between calls. Nothing here imports torch, so that
+anyone's own loop can satisfy the protocol. All results are plain JSON values: the worker's spool stores
+:meth:`RunResult.to_json` as one record.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class RunContext:
     checkpoint_dir: Path | None = None
     """Folder for the run's weights, or ``None`` when none are kept."""
     heartbeat: Callable[[str], None] = lambda _: None
-    """Call with a few words whenever progress was made; silence beyond the watchdog's limit counts as a hang."""
+    """Call with a few words whenever progress was made; silence beyond the watchdog's limit counts as a
+    hang.
+    """
     cancelled: Callable[[], bool] = lambda: False
     """True once the run should stop early; the trainer then raises :class:`Cancelled`."""
 
@@ -59,7 +62,9 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Verdicts of one benchmark at one step under one decoding setting, a column of integers per item field."""
+    """Verdicts of one benchmark at one step under one decoding setting, a column of integers per item
+    field.
+    """
 
     benchmark: str
     """Label of the benchmark."""
@@ -107,7 +112,8 @@ class RunResult:
     """What one attempt found."""
 
     outcome: str
-    """``done``, or ``diverged`` when the loss or a gradient stopped being finite (a result, not a failure)."""
+    """``done``, or ``diverged`` when the loss or a gradient stopped being finite (a result, not a failure).
+    """
     metrics: Mapping[str, float | int | str | None] = field(default_factory=dict)
     """Named scalars of the run, one column each in ``runs()``."""
     steps: Sequence[Mapping[str, float | int | None]] = ()
@@ -192,7 +198,9 @@ def _evaluation_from_json(data: Mapping[str, Any]) -> Evaluation:
 
 
 def pack_ints(values: Sequence[int]) -> str:
-    """Pack non-negative 32-bit integers as base64 of deflated little-endian words: 500 verdicts take about 100 bytes."""
+    """Pack non-negative 32-bit integers as base64 of deflated little-endian words: 500 verdicts take about
+    100 bytes.
+    """
     words = array("I", values)
     return base64.b64encode(zlib.compress(words.tobytes(), 6)).decode()
 

@@ -1,0 +1,78 @@
+"""Base models: a folder or a hub id in, tokenizer and weights out.
+
+Owns no files. The same ``from_pretrained`` calls load a shipped tiny model, a user's folder and a hub model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sweeps.resolve import model_location
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sweeps.spec import ModelSpec, SpecError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Torch types of ``engine.precision``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """What of a model is shared by all runs that start from it."""
+
+    location: str
+    """Local folder or hub id."""
+    tokenizer: Any
+    """The model's own tokenizer."""
+    eos_ids: tuple[int, ...]
+    """Tokens that end a completion."""
+    pad_id: int
+    """Token that fills rows; any id serves, since padding is told by position."""
+
+
+def load_base(spec: ModelSpec) -> BaseModel:
+    """Load the tokenizer and the generation settings of a model.
+
+    Raises:
+        SpecError: if the model has no end-of-sequence token to stop a rollout at.
+    """
+    location = model_location(spec)
+    options = {"revision": spec.revision} if spec.hub_id else {}
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code, **options)
+    eos_ids = _generation_eos(location, options) or (
+        (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
+    )
+    if not eos_ids:
+        raise SpecError(
+            f"model.path={spec.path!r}: has no EOS token; set eos_token in its tokenizer_config.json"
+        )
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
+    return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
+
+
+def _generation_eos(location: str, options: dict[str, str]) -> tuple[int, ...]:
+    from transformers import GenerationConfig
+
+    if Path(location).is_dir() and not (Path(location) / "generation_config.json").is_file():
+        return ()
+    eos = GenerationConfig.from_pretrained(location, **options).eos_token_id
+    return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+
+
+def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn.Module:
+    """Load the model onto the host in the run's precision, in evaluation mode (no dropout: the policy that
+    is trained is the policy that is sampled).
+    """
+    options = {"revision": spec.revision} if spec.hub_id else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        model_location(spec),
+        dtype=DTYPES[precision],
+        attn_implementation=attention,
+        trust_remote_code=spec.trust_remote_code,
+        use_safetensors=True,
+        **options,
+    )
+    return model.eval()

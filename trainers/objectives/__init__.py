@@ -1,0 +1,3 @@
+"""Objectives: pure functions from logits and rollouts to the scalar that a step lowers, one small file a
+family.
+"""

@@ -1,0 +1,122 @@
+"""Collects what a run shows as it goes, and turns it into the run's result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from sweeps.spec import RunSpec
+from trainers.model import BaseModel
+from trainers.protocol import Evaluation, RolloutText, RunResult
+from trainers.rollout import Rollouts
+
+
+class Clock:
+    """Splits a run's wall time into named parts, in seconds."""
+
+    def __init__(self) -> None:
+        self._start = self._last = perf_counter()
+        self.parts: dict[str, float] = {}
+
+    def lap(self, part: str) -> None:
+        """Add the time since the last lap to ``part``."""
+        now = perf_counter()
+        self.parts[part] = self.parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds since the start."""
+        return perf_counter() - self._start
+
+
+class Recorder:
+    """Rows of one run."""
+
+    def __init__(self, spec: RunSpec, base: BaseModel) -> None:
+        self._spec = spec
+        self._tokenizer = base.tokenizer
+        self._rows: dict[int, dict[str, float | int | None]] = {}
+        self._evaluations: list[Evaluation] = []
+        self._texts: dict[int, list[RolloutText]] = {}
+        self._last = perf_counter()
+
+    def stepped(
+        self, step: int, rollouts: Rollouts, loss: float, entropy_nats: float, grad_norm: float, lr: float
+    ) -> None:
+        """Record an optimizer step; ``step`` counts from 1."""
+        now = perf_counter()
+        self._rows[step] = {
+            "step": step,
+            "loss": loss,
+            "entropy_nats": entropy_nats,
+            "grad_norm": grad_norm,
+            "lr": lr,
+            "completion_tokens": rollouts.mean_tokens,
+            "num_distinct": len(rollouts.count),
+            "wall_s": now - self._last,
+        }
+        self._last = now
+        if step == 1 or step == self._spec.steps:
+            self._texts[step - 1] = _texts(step - 1, rollouts, self._tokenizer)
+
+    def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> None:
+        """Record evaluations after ``step`` optimizer steps."""
+        self._last = perf_counter()
+        if not evaluations:
+            return
+        self._evaluations.extend(evaluations)
+        row = self._rows.setdefault(step, {"step": step})
+        row.update({_column(e, evaluations): e.accuracy for e in evaluations})
+
+    def result(self, outcome: str, layout: Mapping[str, Any], clock: Clock) -> RunResult:
+        """The run's result; accuracies of a diverged run are those of its last evaluation, its gains
+        absent.
+        """
+        return RunResult(
+            outcome=outcome,
+            metrics=self._metrics(outcome) | clock.parts | {"wall_s": clock.total},
+            steps=[self._rows[k] for k in sorted(self._rows)],
+            evaluations=self._evaluations,
+            rollouts=[text for step in sorted(self._texts) for text in self._texts[step]],
+            layout=dict(layout),
+        )
+
+    def _metrics(self, outcome: str) -> dict[str, float | int | str | None]:
+        metrics: dict[str, float | int | str | None] = {}
+        by_step: dict[int, list[Evaluation]] = {}
+        for evaluation in self._evaluations:
+            by_step.setdefault(evaluation.step, []).append(evaluation)
+        columns = {step: {_column(e, some): e.accuracy for e in some} for step, some in by_step.items()}
+        final = columns.get(self._spec.steps, {}) if outcome == "done" else {}
+        for name in columns[max(columns)] if columns else ():
+            metrics[name] = final.get(name)
+            base = columns.get(0, {}).get(name)
+            metrics[f"base_{name}"] = base
+            metrics[name.replace("accuracy", "gain")] = (
+                final[name] - base if name in final and base is not None else None
+            )
+        losses = [row for row in self._rows.values() if "loss" in row]
+        if losses:
+            metrics["first_entropy_nats"] = losses[0]["entropy_nats"]
+            metrics["last_entropy_nats"] = losses[-1]["entropy_nats"]
+            metrics["steps_taken"] = len(losses)
+        return metrics
+
+
+def _column(evaluation: Evaluation, among: Sequence[Evaluation]) -> str:
+    """``accuracy_greedy``, ``accuracy_sampled``, or ``accuracy_sampled_t0.6`` for every sampling
+    temperature but the first.
+    """
+    sampled = [e.temperature for e in among if e.mode == "sampled"]
+    if evaluation.mode == "greedy" or evaluation.temperature == sampled[0]:
+        return f"accuracy_{evaluation.mode}"
+    return f"accuracy_{evaluation.mode}_t{evaluation.temperature:g}"
+
+
+def _texts(step: int, rollouts: Rollouts, tokenizer: Any) -> list[RolloutText]:
+    return [
+        RolloutText(step=step, prompt=p, text=tokenizer.decode(c), count=n)
+        for p, c, n in zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True)
+    ]
