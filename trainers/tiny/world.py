@@ -45,8 +45,9 @@ NUM_EVAL = 500
 NUM_POOL = 200
 """Candidate training prompts."""
 
-SPLIT_SEED = 20
-"""One split for every model, whatever its training seed, so that all are measured on the same items."""
+SPLIT_SEED = 169
+"""One split for every model, whatever its training seed, so that all are measured on the same items. With this
+seed the held-out problems have the world's shares: 45 % carry, 10 % start with 0, 10 % with 9."""
 
 NUM_SOLVED_WEIGHTS = {1: 0.8, 2: 0.1, 3: 0.1}
 """How often a batch of documents holds one, two or three solved problems each."""
