@@ -83,6 +83,8 @@ class ExampleSpec:
     """File the prompts came from (JSON lines or Parquet); their text is what counts."""
     rows: tuple[int, ...] = _compute(())
     """Zero-based rows of ``path`` used together in one run."""
+    ids: tuple[str, ...] = _compute(())
+    """Rows of ``path`` by their ``id`` instead, so that a reordered file means the same."""
     text_field: str = _compute("problem")
     """Column of ``path`` that holds the prompt: text, or a list of chat messages."""
     answer_field: str | None = _compute(None)
@@ -425,6 +427,27 @@ def group_from_dict(group: str, data: Mapping[str, Any]) -> Any:
     return kind(**{k: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
 
 
+def coerce_key(key: str, value: Any) -> Any:
+    """Return ``value`` as the dotted ``key`` holds it; raises as :func:`spec_from_dict` does.
+
+    Free parameters below ``trainer.params`` are returned as they are.
+    """
+    if key in ("steps", "seed"):
+        return _coerce(key, value, int)
+    group, _, name = key.partition(".")
+    hints = _hints(group_type(group)) if group in GROUPS else {}
+    if name in hints:
+        return _coerce(key, value, hints[name])
+    if group in GROUPS and name.partition(".")[0] in _free_fields(group):
+        return value
+    raise SpecError(f"unknown key {key!r}{nearest(key, known_keys())}")
+
+
+def _free_fields(group: str) -> list[str]:
+    hints = _hints(group_type(group))
+    return [k for k, h in hints.items() if typing.get_origin(h) in (Mapping, dict)]
+
+
 def _coerce(key: str, value: Any, hint: Any) -> Any:
     """Return ``value`` as ``hint`` asks, without losing information; raise :class:`SpecError` otherwise."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -512,19 +535,21 @@ def group_canonical(group: str, part: Any) -> str:
 
 def join_run_id(fragments: Mapping[str, str], steps: int, seed: int) -> str:
     """Hash a run from its groups' canonical fragments (see :func:`group_canonical`), as the planner does 10⁶ times."""
-    return _digest(_ordered([fragments[g] for g in _SORTED_GROUPS]), steps, seed)
+    text = joined_groups(fragments) + joined_scalars(steps, seed)
+    return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]
 
 
 _SORTED_GROUPS = tuple(sorted(GROUPS))
 
 
-def _ordered(fragments: list[str]) -> str:
-    return ",".join(f'"{g}":{text}' for g, text in zip(_SORTED_GROUPS, fragments, strict=True))
+def joined_groups(fragments: Mapping[str, str]) -> str:
+    """Canonical text of a run up to its scalars; many runs share it, so its hash can be begun once."""
+    return "{" + ",".join(f'"{g}":{fragments[g]}' for g in _SORTED_GROUPS)
 
 
-def _digest(groups: str, steps: int, seed: int) -> str:
-    text = f'{{{groups},"seed":{seed},"steps":{steps}}}'
-    return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]
+def joined_scalars(steps: int, seed: int) -> str:
+    """Canonical text of a run after :func:`joined_groups`."""
+    return f',"seed":{seed},"steps":{steps}}}'
 
 
 def run_id_of(spec: RunSpec) -> str:
