@@ -1,10 +1,11 @@
 """The ``emsweep`` command: ``emsweep --help``.
 
-One module per family of verbs, each with a ``register(app)``. Modules import nothing heavy at top level; Hydra, Ray and the
-data libraries are imported inside the command that needs them, so that ``--help`` answers at once.
+One module per family of verbs, each with a ``register(app)``. Modules import nothing heavy at top level;
+Hydra, Ray and the data libraries are imported inside the command that needs them, so that ``--help`` answers
+at once.
 
-Exit status: 0 all well, 1 the sweep ended with failed runs or a check is not ok, 2 bad input and nothing started,
-130 interrupted and resumable.
+Exit status: 0 all well, 1 the sweep ended with failed runs or a check is not ok, 2 bad input and nothing
+started, 130 interrupted and resumable.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import inspect, launch
+from orchestrator.cli import analyse, inspect, launch, tools
 from orchestrator.cli.output import print_json, say
 from orchestrator.errors import UserError
 from sweeps.spec import SpecError
 
-FAMILIES = (launch, inspect)
+FAMILIES = (launch, inspect, analyse, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 EXIT_BAD_INPUT = 2
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, for example `| head`; keep Python from complaining about it at exit.
+        # The reader of our output has gone, for example `| head`; keep Python from complaining about it at
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except _USAGE_ERROR as error:

@@ -1,0 +1,196 @@
+"""Open a sweep directory, finished or still running, as tidy tables.
+
+    sweep = open_sweep("outputs/quickstart")
+    sweep.where("optim.lr=1e-4").runs()
+
+Tables are read by DuckDB from Parquet when they are asked for and only in the columns asked for; nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pandas as pd
+
+from analysis import views
+from analysis.axes import SEED, Axis, label, merge_axes, resolve
+from analysis.frames import to_frame
+from analysis.source import Source, find_source
+from orchestrator.errors import UserError
+from orchestrator.store.layout import OUTCOMES
+from sweeps.filters import Filter, parse_filter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from analysis.tables import Table
+
+MEMORY_LIMIT = "2GB"
+"""DuckDB's own working memory; beyond it, it spills to its temporary folder. The frames handed out come on
+top.
+"""
+
+
+def open_sweep(*directories: str | Path, live: bool = False) -> Sweep:
+    """Open one sweep directory, or several that are then read as one.
+
+    Args:
+        *directories: Sweep directories. Of several, a run found in more than one counts once, and an axis
+            that one of
+            them does not sweep takes its value from that sweep's configuration.
+        live: Look at the directory anew at every call, for a sweep that is still running.
+
+    Raises:
+        UserError: for a directory that is missing, is no sweep, or was written by a newer version.
+    """
+    if not directories:
+        raise UserError("open_sweep needs a directory, such as outputs/quickstart")
+    return Sweep([Path(d) for d in directories], live=live)
+
+
+class Sweep:
+    """The runs of one or more sweep directories, perhaps narrowed by filters."""
+
+    def __init__(
+        self, directories: Sequence[Path], *, live: bool = False, filters: Sequence[str] = ()
+    ) -> None:
+        """Use :func:`open_sweep`."""
+        self.directories = tuple(directories)
+        self.filters = tuple(filters)
+        self.live = live
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.sources: tuple[Source, ...] = tuple(find_source(d) for d in self.directories)
+        self.axes: tuple[Axis, ...] = merge_axes(source.axes for source in self.sources)
+        self._connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT})
+        self._connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        predicate = _predicate(self.filters, self.axes)
+        for statement in views.definitions(self._connection, self.sources, self.axes, predicate):
+            self._connection.execute(statement)
+
+    def __repr__(self) -> str:
+        where = f" where {' '.join(self.filters)}" if self.filters else ""
+        return f"<Sweep {', '.join(map(str, self.directories))}{where}>"
+
+    @property
+    def unreadable(self) -> tuple[Path, ...]:
+        """Parquet files that were left out because they are damaged or half written."""
+        return tuple(path for source in self.sources for path in source.unreadable)
+
+    @property
+    def axis_keys(self) -> list[str]:
+        """Hydra keys of the axes in YAML order, the seed last."""
+        return [axis.key for axis in self.axes]
+
+    @property
+    def cell_keys(self) -> list[str]:
+        """Hydra keys of every axis but the seed: together they name a cell."""
+        return [key for key in self.axis_keys if key != SEED]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Numeric columns of ``runs()`` that are results, neither axes nor bookkeeping."""
+        return views.metric_columns(self._connection, self.axis_keys)
+
+    def axis(self, word: str) -> Axis:
+        """Return the axis called ``word``: its Hydra key or an unambiguous last part of it (``lr``)."""
+        key = resolve(word, self.axis_keys, "axis")
+        return next(axis for axis in self.axes if axis.key == key)
+
+    def metric(self, word: str) -> str:
+        """Return the metric called ``word`` or raise :class:`UserError` with the nearest names."""
+        return resolve(word, self.metrics, "metric")
+
+    def where(self, *filters: str) -> Sweep:
+        """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
+
+        The grammar is that of :mod:`sweeps.filters`; the keys are the axes and ``outcome``.
+
+        Raises:
+            UserError, SpecError: for an unknown axis or a value that no run has.
+        """
+        return Sweep(self.directories, live=self.live, filters=(*self.filters, *filters))
+
+    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per run of the manifest: identity, outcome, axes, metrics, cost, attempts."""
+        return self._frame("runs", columns, order=["index"])
+
+    def steps(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per (run, step) with the run's axes; ``columns`` spares memory on a large sweep."""
+        return self._frame("steps", columns, order=["index", "step"])
+
+    def items(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per (run, evaluation) with the run's axes; verdicts are lists with one entry per item."""
+        return self._frame("items", columns, order=["index", "step"])
+
+    def rollouts(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per distinct recorded rollout with its multiplicity and the run's axes."""
+        return self._frame("rollouts", columns, order=["index", "step"])
+
+    def cells(self, by: Sequence[str] | None = None, metric: str = "accuracy_sampled") -> pd.DataFrame:
+        """One row per cell, or per combination of the axes ``by``; see :func:`analysis.tables.cell_table`."""
+        return self.cell_table(by, metric).frame
+
+    def cell_table(
+        self, by: Sequence[str] | None = None, metric: str = "accuracy_sampled", **options: Any
+    ) -> Table:
+        """The same with its footnotes, ready to be written as text, Markdown, CSV, LaTeX or Parquet."""
+        from analysis.tables import cell_table
+
+        return cell_table(self, by=by, metric=metric, **options)
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return an Arrow table."""
+        if self.live:
+            self._refresh()
+        return self._connection.sql(sql).to_arrow_table()
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return a frame with typed
+        axes.
+        """
+        return to_frame(self.arrow(sql), self.axes)
+
+    def counts(self) -> dict[str, int]:
+        """Number of runs per outcome."""
+        table = self.arrow("SELECT outcome, count(*) AS n FROM runs GROUP BY outcome")
+        return dict(zip(table["outcome"].to_pylist(), table["n"].to_pylist(), strict=True))
+
+    def has(self, table: str) -> bool:
+        """Whether any source holds rows of ``table``."""
+        return any(source.files[table] for source in self.sources)
+
+    def _frame(self, view: str, columns: Sequence[str] | None, order: Sequence[str]) -> pd.DataFrame:
+        if self.live:
+            self._refresh()
+        known = views.column_names(self._connection, view)
+        if len(self.sources) == 1:
+            known = [name for name in known if name != "sweep"]
+        chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
+        order = [name for name in ("sweep", *order) if name in known]
+        sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"
+        return to_frame(self._connection.sql(sql).to_arrow_table(), self.axes)
+
+
+def _predicate(filters: Sequence[str], axes: Sequence[Axis]) -> str:
+    """SQL for filters in the command line's grammar (:mod:`sweeps.filters`), over axes and the outcome."""
+    choices = {axis.key: axis for axis in axes}
+    choices["outcome"] = Axis(key="outcome", values=OUTCOMES, kind="str")
+    terms = []
+    for term in parse_filter(list(filters)).terms:
+        axis = choices[resolve(term.key, choices, "axis")]
+        Filter(terms=(dataclasses.replace(term, key=axis.key),)).check({axis.key: axis.kind})
+        matching = [value for value in axis.values if term.matches(value)]
+        if not matching and not term.matches(None):
+            listed = ", ".join(label(value) for value in axis.values[:30])
+            raise UserError(f"filter {str(term)!r}: no run has such a value; {axis.key} takes {listed}")
+        column = views.quoted([axis.key])
+        allowed = [f"{column} IN ({', '.join(map(views.literal, matching))})"] if matching else []
+        terms.append(" OR ".join([*allowed, *([f"{column} IS NULL"] if term.matches(None) else [])]))
+    return " AND ".join(f"({term})" for term in terms) or "true"

@@ -1,0 +1,138 @@
+"""The SQL views ``runs``, ``steps``, ``items`` and ``rollouts`` over a sweep's Parquet files.
+
+Each view carries the axes of the run, so that one ``GROUP BY`` answers a question; DuckDB reads only the
+columns used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.axes import SEED, Axis
+from analysis.source import Source
+
+IDENTITY = ("sweep", "index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at")
+"""Columns of ``runs`` that say which run it is and how it went."""
+
+FAILURE = ("error", "fingerprint")
+"""Columns of ``runs`` that are null unless the run failed."""
+
+_NUMERIC = ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT", "UBIGINT", "SMALLINT", "TINYINT", "UINTEGER")
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Comma-separated SQL identifiers."""
+    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def literal(value: Any) -> str:
+    """SQL literal that compares equal, bit for bit, with a stored axis value."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.17e}"  # exponent notation is read as a double; plain decimals are not
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+def column_names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
+    """Names of a view's columns."""
+    return [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]
+
+
+def metric_columns(connection: duckdb.DuckDBPyConnection, axis_keys: Sequence[str]) -> list[str]:
+    """Numeric columns of ``runs`` that are results."""
+    skip = {*IDENTITY, *FAILURE, *axis_keys, SEED}
+    rows = connection.execute("DESCRIBE runs").fetchall()
+    return [name for name, kind, *_ in rows if name not in skip and kind in _NUMERIC]
+
+
+def definitions(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], axes: Sequence[Axis], predicate: str
+) -> Iterator[str]:
+    """Yield the statements that create the views, in order."""
+    labels = _labels(sources)
+    selects = [_runs_of(connection, s, label, axes) for s, label in zip(sources, labels, strict=True)]
+    union = " UNION ALL BY NAME ".join(selects)
+    if len(sources) > 1:
+        # The same run_id is the same science: a finished copy wins, then the first directory named.
+        finished = "outcome IN ('done', 'diverged')"
+        rank = f"row_number() OVER (PARTITION BY run_id ORDER BY {finished} DESC, sweep_order)"
+        order = " ".join(f"WHEN {literal(label)} THEN {i}" for i, label in enumerate(labels))
+        union = (
+            f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
+            f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"
+        )
+    yield f"CREATE VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
+    keys = quoted([axis.key for axis in axes])
+    for table in ("steps", "items", "rollouts"):
+        parts = [
+            f"SELECT {literal(label)} AS sweep, * FROM {_read(source.files[table])}"
+            for source, label in zip(sources, labels, strict=True)
+            if source.files[table]
+        ]
+        if parts:
+            union = " UNION ALL BY NAME ".join(parts)
+            axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
+            yield f"CREATE VIEW {table} AS SELECT * FROM ({union}) JOIN ({axes_of}) USING (sweep, index)"
+        else:
+            yield f"CREATE VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    names = [source.directory.resolve().name for source in sources]
+    return [
+        name if names.count(name) == 1 else str(s.directory) for name, s in zip(names, sources, strict=True)
+    ]
+
+
+def _read(files: Sequence[Path]) -> str:
+    listed = ", ".join(literal(str(path)) for path in files)
+    return f"read_parquet([{listed}], union_by_name = true)"
+
+
+def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
+    own = [axis.key for axis in source.axes]
+    known = quoted(["index", "run_id", "name", "cell", *own])
+    rows = f"SELECT {known} FROM read_parquet({literal(str(source.manifest))})"
+    files = source.files["runs"]
+    if not files:
+        body = f"SELECT *, 'pending' AS outcome FROM ({rows})"
+    elif len(files) == 1 and files[0].name == "runs.parquet":
+        body = f"SELECT * FROM {_read(files)}"
+    else:
+        # Parts hold what has finished so far; the manifest tells what is still to come. The last word wins.
+        latest = "row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', finished_at DESC)"
+        results = f"SELECT * FROM (SELECT *, {latest} AS age FROM {_read(files)}) WHERE age = 1"
+        shared = quoted(["age", "run_id", "name", "cell", *own])
+        body = (
+            f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome, {shared}) "
+            f"FROM ({rows}) m LEFT JOIN ({results}) r ON m.index = r.index"
+        )
+    missing = [axis for axis in axes if axis.key not in own]
+    constants = "".join(
+        f", {literal(_configured(connection, source, axis.key))} AS {quoted([axis.key])}" for axis in missing
+    )
+    return f"SELECT {literal(label)} AS sweep, *{constants} FROM ({body})"
+
+
+def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:
+    """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec."""
+    group, _, field = key.partition(".")
+    column = group if group in ("steps", SEED) else f"spec.{group}"
+    path = literal(str(source.manifest))
+    if column not in column_names(connection, f"(SELECT * FROM read_parquet({path}))"):
+        return None
+    row = connection.execute(f"SELECT {quoted([column])} FROM read_parquet({path}) LIMIT 1").fetchone()
+    if row is None or not column.startswith("spec."):
+        return row[0] if row else None
+    value = json.loads(row[0])
+    for part in (field or "name").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

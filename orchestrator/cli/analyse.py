@@ -1,0 +1,56 @@
+"""Verbs that explain a sweep: table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.output import print_json, say
+
+Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory, finished or still running.")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILTER]...", help="Runs to use: axis=value, '!axis=value', axis>=value.", show_default=False
+    ),
+]
+Metric = Annotated[str, typer.Option(help="Column of runs() to summarise.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's verbs to ``app``."""
+    app.command()(table)
+
+
+def table(
+    directory: Directory,
+    filters: Filters = None,
+    by: Annotated[
+        str | None, typer.Option(help="Axes that make a row, separated by commas; all but the seed.")
+    ] = None,
+    metric: Metric = "accuracy_sampled",
+    form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or parquet.")] = "text",
+    output: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each cell: mean with interval over seeds, gain over base, best and worst seed, peak, fall."""
+    from analysis.sweep import open_sweep
+    from analysis.tables import cell_table
+
+    sweep = open_sweep(directory).where(*(filters or ()))
+    made = cell_table(sweep, by=split_names(by), metric=metric)
+    if output is not None:
+        made.write(output, form if form != "text" else None)
+        say(f"{len(made.frame):,} rows in {output}")
+    elif as_json:
+        print_json({"title": made.title, "rows": made.records(), "notes": list(made.notes)})
+    else:
+        typer.echo(made.render(form))
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """``a,b`` as a list of names; ``None`` stays so."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,92 @@
+"""Verbs around a sweep: doctor, mirror."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.output import print_json, say
+
+PROGRESS_EVERY_S = 5.0
+"""Seconds between progress lines when standard error is not a terminal."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's verbs to ``app``."""
+    app.command()(mirror)
+    app.command()(doctor)
+
+
+def mirror(
+    directory: Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.")],
+    project: Annotated[str | None, typer.Option(help="W&B project; the directory's name by default.")] = None,
+    entity: Annotated[str | None, typer.Option(help="W&B team or user.")] = None,
+    online: Annotated[bool, typer.Option(help="Upload at once; otherwise `wandb sync` does later.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy finished runs to Weights & Biases, offline by default; a second call copies only what is new."""
+    from orchestrator.mirror import mirror_sweep
+
+    report = mirror_sweep(
+        directory,
+        project=project or directory.resolve().name,
+        entity=entity,
+        online=online,
+        progress=_Progress(),
+    )
+    if as_json:
+        print_json(dataclasses.asdict(report))
+        return
+    typer.echo(f"{report.new:,} runs copied, {report.already:,} were there already")
+    if not online and report.new:
+        typer.echo(f"Upload them with: wandb sync {directory}/wandb/offline-run-*")
+
+
+class _Progress:
+    """Say how far copying is: one line rewritten on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+        self._last_s = self._started_s
+
+    def __call__(self, done: int, total: int) -> None:
+        now_s = time.monotonic()
+        live = sys.stderr.isatty()
+        if done < total and now_s - self._last_s < (0.2 if live else PROGRESS_EVERY_S):
+            return
+        self._last_s = now_s
+        left_s = (now_s - self._started_s) / done * (total - done)
+        line = f"mirrored {done:,} of {total:,}, about {left_s:.0f} s left"
+        if live:
+            sys.stderr.write(f"\r{line}" + ("\n" if done == total else ""))
+            sys.stderr.flush()
+        elif total > 1:
+            say(line)
+
+
+def doctor(
+    directory: Annotated[Path, typer.Option("--dir", help="Where sweeps will be written.")] = Path("outputs"),
+    as_json: AsJson = False,
+) -> int:
+    """Check Python, the packages, disk, memory, GPUs, compiler and network, and say the fix."""
+    from orchestrator.doctor import run_checks
+
+    checks = run_checks(directory)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        print_json({"ok": ok, "checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            typer.echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:<{width}}  {check.detail}")
+            if check.fix:
+                typer.echo(f"{'':<{width + 7}}{'fix' if not check.ok else 'hint'}: {check.fix}")
+        typer.echo("All well." if ok else "Something is missing; see the fixes above.")
+    return 0 if ok else 1

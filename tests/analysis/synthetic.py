@@ -1,0 +1,386 @@
+"""Realistic sweep directories of any size with a known truth, for the tests, the benchmarks and the
+dashboard.
+
+    python -m tests.analysis.synthetic DIR --runs 13440
+
+The world: a run's accuracy first rises with ``lr × step`` and then collapses, more for some models and
+examples than for others. Items have difficulties; the noise of an evaluation is keyed by (seed, item,
+sample), so every run of a seed shares it, as in the real trainer. Written in chunks: a million runs need
+about 2 GB of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, ObjectiveSpec, OptimSpec, group_to_dict, group_type
+
+CHUNK_RUNS = 8192
+"""Runs generated at once."""
+
+_MODELS = ("tiny-32", "tiny-64", "tiny-64-hasty", "tiny-96")
+_EXAMPLES = ("carry", "no-carry", "short", "long", "certain", "unsure", "mixed")
+_LRS = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3)
+_TAUS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A grid and the truth behind it."""
+
+    axes: Mapping[str, tuple[Any, ...]]
+    """Hydra key to values in YAML order; ``seed`` last, varying fastest."""
+    num_steps: int = 10
+    """Optimizer steps of every run."""
+    eval_steps: tuple[int, ...] = (0, 1, 2, 5, 10)
+    """Steps at which runs are evaluated."""
+    item_steps: tuple[int, ...] = (0, 1, 2, 5, 10)
+    """Evaluated steps whose per-item verdicts are kept."""
+    num_items: int = 200
+    """Items of the benchmark."""
+    num_samples: int = 1
+    """Sampled completions per item."""
+    eval_temperatures: tuple[float, ...] = (1.0,)
+    """Sampling temperatures of the evaluation; the first one gives ``accuracy_sampled``."""
+    failed: float = 0.0
+    """Share of runs that failed."""
+    diverged: float = 0.0
+    """Share of runs that diverged; they have no final accuracy."""
+    pending: float = 0.0
+    """Share of runs that have not run yet."""
+    extra_metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Further run columns: name to constant or to ``f(axis columns, random generator) -> array``."""
+    base_accuracy: float = 0.825
+    """Sampled accuracy of the base models before the model's own shift."""
+    run_noise: float = 0.25
+    """Standard deviation, in logits, of what one run adds of its own."""
+    fresh_noise: float = 0.3
+    """Share of evaluation draws that a run does not have in common with its seed's other runs."""
+    rng_seed: int = 0
+    """Seed of the world."""
+
+    @property
+    def num_runs(self) -> int:
+        """Size of the grid."""
+        return math.prod(len(v) for v in self.axes.values())
+
+
+def quickstart_world(**changes: Any) -> World:
+    """The shape of the shipped quickstart: 2 models × 3 examples × 4 learning rates × 4 seeds."""
+    axes = {
+        "model": ("tiny-64", "tiny-32"),
+        "example": ("unsure", "carry", "short"),
+        "optim.lr": (3e-5, 1e-4, 2e-4, 1e-3),
+        "seed": tuple(range(4)),
+    }
+    return World(**{"axes": axes, **changes})
+
+
+def grid_world(num_runs: int = 13_440, **changes: Any) -> World:
+    """The shape of the full study, stretched so that the grid holds at least ``num_runs`` runs."""
+    axes: dict[str, tuple[Any, ...]] = {
+        "model": _MODELS,
+        "example": _EXAMPLES,
+        "optim.lr": _LRS,
+        "objective.temperature": _TAUS,
+    }
+    cells = math.prod(len(v) for v in axes.values())
+    if num_runs > 20 * 16 * cells:  # a large study has more cells, not hundreds of seeds
+        axes["optim.weight_decay"] = tuple(
+            round(0.01 * k, 2) for k in range(math.ceil(num_runs / 16 / cells))
+        )
+        cells *= len(axes["optim.weight_decay"])
+    axes["seed"] = tuple(range(math.ceil(num_runs / cells)))
+    return World(**{"axes": axes, **changes})
+
+
+def write_sweep(directory: Path, world: World) -> Path:
+    """Write manifest, runs, steps and items of ``world`` under ``directory`` and return it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    writers: dict[str, pq.ParquetWriter] = {}
+    try:
+        for chunk in _chunks(world):
+            for name, table in chunk.items():
+                if name not in writers:
+                    writers[name] = pq.ParquetWriter(
+                        directory / f"{name}.parquet", table.schema, compression="zstd"
+                    )
+                writers[name].write_table(table)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    (directory / "sweep.yaml").write_text(json.dumps(_asked(world), indent=1))
+    return directory
+
+
+def _asked(world: World) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": "synthetic",
+        "command": "emsweep launch sweep=synthetic",
+        "overrides": ["sweep=synthetic"],
+        "versions": {"emsweep": "0.1.0", "python": "3.11"},
+        "axes": {k: list(v) for k, v in world.axes.items()},
+    }
+
+
+def axes_metadata(world: World) -> list[dict[str, Any]]:
+    """The axes as ``manifest.parquet`` carries them in its schema metadata."""
+    kinds = {bool: "bool", int: "int", float: "float", str: "str"}
+    return [{"key": k, "values": list(v), "kind": kinds[type(v[0])]} for k, v in world.axes.items()]
+
+
+def _chunks(world: World) -> Iterator[dict[str, pa.Table]]:
+    rng = np.random.default_rng(world.rng_seed)
+    keys = list(world.axes)
+    sizes = [len(world.axes[k]) for k in keys]
+    num_seeds = len(world.axes["seed"])
+    truth = _Truth.draw(world, rng)
+    for start in range(0, world.num_runs, CHUNK_RUNS):
+        index = np.arange(start, min(start + CHUNK_RUNS, world.num_runs))
+        codes = dict(zip(keys, np.unravel_index(index, sizes), strict=True))
+        values = {k: np.asarray(world.axes[k])[codes[k]] for k in keys}
+        names = _names(world, codes)
+        identity = {
+            "index": pa.array(index, pa.int64()),
+            "run_id": pa.array([hashlib.sha256(n.encode()).hexdigest()[:32] for n in names]),
+        }
+        outcome = rng.choice(
+            ["failed", "diverged", "pending", "done"],
+            size=len(index),
+            p=[
+                world.failed,
+                world.diverged,
+                world.pending,
+                1 - world.failed - world.diverged - world.pending,
+            ],
+        )
+        axes = {k: pa.array(values[k].tolist()) for k in keys}
+        labels = {"name": pa.array(names), "cell": pa.array(index // num_seeds, pa.int64())}
+        yield {
+            "manifest": _manifest(world, identity | labels | axes, codes),
+            **_results(world, truth, identity, labels, axes, codes, values, outcome, rng),
+        }
+
+
+def _names(world: World, codes: Mapping[str, np.ndarray]) -> list[str]:
+    words = [[f"{k.rsplit('.', 1)[-1]}={v}" for v in world.axes[k]] for k in codes]
+    return [
+        " ".join(w[c] for w, c in zip(words, row, strict=True)) for row in zip(*codes.values(), strict=True)
+    ]
+
+
+def _manifest(world: World, columns: dict[str, pa.Array], codes: Mapping[str, np.ndarray]) -> pa.Table:
+    size = len(columns["index"])
+    groups = {
+        "model": ("model", lambda v: ModelSpec(name=v, path=f"pkg://trainers/tiny/models/{v}")),
+        "example": ("example", lambda v: ExampleSpec(name=v, prompts=(f"{v}=",))),
+        "objective": ("objective.temperature", lambda v: ObjectiveSpec(temperature=v)),
+        "optim": ("optim.lr", lambda v: OptimSpec(lr=v)),
+        "eval": ("eval", lambda v: EvalSpec(name="addition")),
+    }
+    specs = {}
+    for group, (key, make) in groups.items():
+        options = world.axes.get(key)
+        texts = (
+            [json.dumps(group_to_dict(make(v))) for v in options]
+            if options
+            else [json.dumps(group_to_dict(group_type(group)()))]
+        )
+        picks = codes[key] if options else np.zeros(size, dtype=np.int64)
+        specs[f"spec.{group}"] = pa.DictionaryArray.from_arrays(pa.array(picks, pa.int32()), pa.array(texts))
+    table = pa.table(columns | specs | {"steps": pa.array(np.full(size, world.num_steps), pa.int64())})
+    return table.replace_schema_metadata({"emsweep.axes": json.dumps(axes_metadata(world))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Truth:
+    """Everything random that is fixed for the world."""
+
+    difficulty: np.ndarray
+    seed_effect: np.ndarray
+    rise: Mapping[str, np.ndarray]
+    uniform: np.ndarray
+
+    @classmethod
+    def draw(cls, world: World, rng: np.random.Generator) -> _Truth:
+        sizes = {k: len(v) for k, v in world.axes.items()}
+        return cls(
+            difficulty=rng.normal(0, 1.2, world.num_items).astype(np.float32),
+            seed_effect=rng.normal(0, 1, sizes["seed"]),
+            rise={k: np.linspace(-0.4, 0.4, n) for k, n in sizes.items() if k in ("model", "example")},
+            uniform=rng.random((sizes["seed"], world.num_items, world.num_samples), dtype=np.float32),
+        )
+
+
+def _results(world, truth, identity, labels, axes, codes, values, outcome, rng) -> dict[str, pa.Table]:
+    size = len(outcome)
+    ran = np.isin(outcome, ["done", "diverged"])
+    pull = np.asarray(values.get("optim.lr", np.full(size, 1e-4))) / 2e-4
+    tau = np.asarray(values.get("objective.temperature", np.full(size, 0.5)))
+    shift = sum((truth.rise[k][codes[k]] for k in truth.rise), np.zeros(size))
+    own_noise = rng.normal(0, world.run_noise, size)
+    base_logit = math.log(world.base_accuracy / (1 - world.base_accuracy)) * np.ones(size)
+    logits_RE = np.stack(
+        [
+            base_logit
+            + np.where(pull * s > 0, (1.6 + shift - 0.4 * np.abs(tau - 0.5)) * (1 - np.exp(-pull * s / 4)), 0)
+            - 0.35 * np.maximum(0, pull * s - 10) * (1 - 0.5 * shift)
+            + np.sqrt(np.minimum(1, pull * s / 10)) * (0.3 * truth.seed_effect[codes["seed"]] + own_noise)
+            for s in world.eval_steps
+        ],
+        axis=1,
+    ).astype(np.float32)
+    shared_RIK = truth.uniform[codes["seed"]]
+    fresh_RIK = rng.random(shared_RIK.shape, dtype=np.float32)
+    correct = {}  # (mode, temperature, step) -> counts per run and item
+    for column, step in enumerate(world.eval_steps):
+        for temperature in world.eval_temperatures:
+            p_RI = _probability(logits_RE[:, column], truth.difficulty, temperature)
+            draws = np.where(fresh_RIK < world.fresh_noise, fresh_RIK / world.fresh_noise, shared_RIK)
+            correct["sampled", temperature, step] = (draws < p_RI[:, :, None]).sum(axis=2).astype(np.int32)
+        greedy = _probability(logits_RE[:, column], truth.difficulty, 1.0) > 0.5
+        correct["greedy", 0.0, step] = greedy.astype(np.int32)
+    first = world.eval_temperatures[0]
+    accuracy = {
+        ("sampled", s): correct["sampled", first, s].mean(axis=1) / world.num_samples
+        for s in world.eval_steps
+    } | {("greedy", s): correct["greedy", 0.0, s].mean(axis=1) for s in world.eval_steps}
+    return {
+        "runs": _runs(world, identity | labels, axes, values, outcome, accuracy, rng),
+        "steps": _steps(world, identity, ran, outcome, accuracy, pull, rng),
+        "items": _items(world, identity, ran, correct),
+    }
+
+
+def _probability(logit_R: np.ndarray, difficulty_I: np.ndarray, temperature: float) -> np.ndarray:
+    return 1 / (1 + np.exp(-(logit_R[:, None] + difficulty_I) / np.float32(temperature)))
+
+
+def _runs(world, labels, axes, values, outcome, accuracy, rng) -> pa.Table:
+    size = len(outcome)
+    done, diverged = outcome == "done", outcome == "diverged"
+    last = world.eval_steps[-1]
+    started = 1.7e9 + np.asarray(labels["index"]) * 0.05
+    wall_s = rng.gamma(20, 0.01, size)
+    metrics: dict[str, Any] = {}
+    for mode in ("greedy", "sampled"):
+        metrics[f"accuracy_{mode}"] = (accuracy[mode, last], done)
+        metrics[f"base_accuracy_{mode}"] = (accuracy[mode, 0], done | diverged)
+        metrics[f"gain_{mode}"] = (accuracy[mode, last] - accuracy[mode, 0], done)
+    for name, share in (("wall_s", 1.0), ("rollout_s", 0.5), ("train_s", 0.3), ("eval_s", 0.2)):
+        metrics[name] = (wall_s * share, done | diverged)
+    for name, value in world.extra_metrics.items():
+        metrics[name] = (value(values, rng) if callable(value) else np.full(size, value), done)
+    started_mask = outcome == "pending"
+    columns = labels | {
+        "outcome": pa.array(outcome),
+        "attempt": pa.array(np.zeros(size), pa.int64(), mask=started_mask),
+        "worker": pa.array([f"w{i % 2}" for i in range(size)], mask=started_mask),
+        "host": pa.array(["node0"] * size, mask=started_mask),
+        "finished_at": pa.array(started, pa.float64(), mask=started_mask),
+    }
+    columns |= axes
+    columns |= {k: pa.array(np.asarray(v), pa.float64(), mask=~mask) for k, (v, mask) in metrics.items()}
+    failed = outcome == "failed"
+    columns["error"] = pa.array(["RuntimeError: planted"] * size, pa.string(), mask=~failed)
+    columns["fingerprint"] = pa.array(["planted"] * size, pa.string(), mask=~failed)
+    return pa.table(columns)
+
+
+def _steps(world, identity, ran, outcome, accuracy, pull, rng) -> pa.Table:
+    picks = np.flatnonzero(ran)
+    width = world.num_steps + 1
+    step = np.tile(np.arange(width), len(picks))
+    run = np.repeat(picks, width)
+    before = step == 0
+    drift = pull[run] * step
+    entropy = 0.45 * np.exp(-drift / 6) + rng.random(len(run)) * 0.02
+    columns = {k: v.take(pa.array(run)) for k, v in identity.items()}
+    columns["step"] = pa.array(step, pa.int64())
+    for name, value in (
+        ("loss", entropy),
+        ("entropy_nats", entropy * 1.1),
+        ("grad_norm", 0.5 + rng.random(len(run))),
+        ("lr", pull[run] * 2e-4),
+        ("completion_tokens", np.full(len(run), 8.0)),
+        ("num_distinct", np.ceil(1 + 4 * np.exp(-drift / 6))),
+        ("wall_s", np.full(len(run), 0.02)),
+    ):
+        columns[name] = pa.array(value, pa.float64(), mask=before)
+    stopped = (outcome == "diverged")[run] & (step > world.num_steps // 2)
+    for mode in ("greedy", "sampled"):
+        value = np.full((len(ran), width), np.nan)
+        for s in world.eval_steps:
+            value[:, s] = accuracy[mode, s]
+        value = value[picks].ravel()
+        columns[f"accuracy_{mode}"] = pa.array(value, pa.float64(), mask=np.isnan(value) | stopped)
+    return pa.table(columns).filter(pa.array(~stopped))
+
+
+def _items(world, identity, ran, correct) -> pa.Table:
+    picks = np.flatnonzero(ran)
+    blocks = []
+    for (mode, temperature, step), counts_RI in correct.items():
+        if step not in world.item_steps:
+            continue
+        samples = 1 if mode == "greedy" else world.num_samples
+        counts = counts_RI[picks]
+        size = len(picks)
+        blocks.append(
+            pa.table(
+                {k: v.take(pa.array(picks)) for k, v in identity.items()}
+                | {
+                    "benchmark": pa.array(["addition"] * size),
+                    "step": pa.array(np.full(size, step), pa.int64()),
+                    "mode": pa.array([mode] * size),
+                    "temperature": pa.array(np.full(size, temperature), pa.float64()),
+                    "num_samples": pa.array(np.full(size, samples), pa.int64()),
+                    "correct": _lists(counts),
+                    "strict": _lists(counts),
+                    "boxed": _lists(np.full_like(counts, samples)),
+                    "truncated": _lists(np.zeros_like(counts)),
+                    "tokens": _lists(np.full_like(counts, 8 * samples)),
+                }
+            )
+        )
+    return pa.concat_tables(blocks)
+
+
+def _lists(values_RI: np.ndarray) -> pa.Array:
+    rows, items = values_RI.shape
+    offsets = pa.array(np.arange(rows + 1) * items, pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values_RI.ravel(), pa.int32()))
+
+
+def main() -> None:
+    """Write a synthetic sweep from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--runs", type=int, default=13_440)
+    parser.add_argument("--items", type=int, default=200)
+    parser.add_argument(
+        "--lean", action="store_true", help="per-item verdicts of the first and last step only"
+    )
+    args = parser.parse_args()
+    world = grid_world(args.runs, num_items=args.items)
+    if args.lean:
+        world = dataclasses.replace(world, item_steps=(0, world.num_steps))
+    write_sweep(args.directory, world)
+    print(f"{world.num_runs:,} runs in {args.directory}")
+
+
+if __name__ == "__main__":
+    main()

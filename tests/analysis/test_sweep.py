@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from analysis import open_sweep
+from orchestrator.errors import UserError
+from sweeps.spec import SpecError
+from tests.analysis.synthetic import quickstart_world, write_sweep
+
+
+def test_runs_has_one_row_per_manifest_run_with_typed_axes(quickstart):
+    runs = open_sweep(quickstart).runs()
+    assert len(runs) == 96
+    assert list(runs["index"]) == list(range(96))
+    assert list(runs["model"].cat.categories) == ["tiny-64", "tiny-32"]  # YAML order, not the alphabet
+    assert runs["model"].cat.ordered
+    assert runs["optim.lr"].dtype == np.float64
+    assert runs["seed"].dtype == np.int64
+    assert set(runs["outcome"]) == {"done"}
+
+
+def test_runs_equal_the_stored_parquet_value_for_value(quickstart):
+    stored = pq.read_table(quickstart / "runs.parquet").to_pandas()
+    runs = open_sweep(quickstart).runs()
+    for column in ("run_id", "model", "optim.lr", "accuracy_sampled", "gain_sampled", "wall_s"):
+        assert list(runs[column].astype(stored[column].dtype)) == list(stored[column])
+
+
+def test_steps_and_items_carry_the_axes_of_their_run(quickstart):
+    sweep = open_sweep(quickstart)
+    steps = sweep.steps()
+    assert len(steps) == 96 * 11
+    assert list(steps["step"][:11]) == list(range(11))
+    assert steps["accuracy_sampled"].notna().sum() == 96 * 5
+    one = sweep.runs().set_index("index").loc[17]
+    assert set(steps.loc[steps["index"] == 17, "optim.lr"]) == {one["optim.lr"]}
+    items = sweep.items()
+    last = items[(items["index"] == 17) & (items["step"] == 10) & (items["mode"] == "sampled")]
+    assert np.mean(last["correct"].iloc[0]) == pytest.approx(one["accuracy_sampled"])
+
+
+def test_columns_asked_for_are_the_only_ones_read(quickstart):
+    assert list(open_sweep(quickstart).steps(["model", "step", "loss"]).columns) == ["model", "step", "loss"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["model=tiny-64"], 48),
+        (["!model=tiny-64"], 48),
+        (["lr=0.0001"], 24),
+        (["optim.lr=1e-4,2e-4", "seed=0"], 12),
+        (["optim.lr>=2e-4"], 48),
+        (["example=car*"], 32),
+        (["model=tiny-64 seed!=3"], 36),
+    ],
+)
+def test_filters_follow_the_command_lines_grammar(quickstart, filters, expected):
+    assert len(open_sweep(quickstart).where(*filters).runs()) == expected
+
+
+def test_filters_narrow_steps_and_items_too(quickstart):
+    sweep = open_sweep(quickstart).where("seed=0", "model=tiny-32")
+    assert len(sweep.steps()) == 12 * 11
+    assert set(sweep.items()["seed"]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        (["optim.lrr=1"], ["optim.lrr", "did you mean", "optim.lr"]),
+        (["lr=3"], ["no run has such a value", "1e-4"]),
+        (["model"], ["model", "key=value"]),
+        (["model>3"], ["needs numbers"]),
+    ],
+)
+def test_a_wrong_filter_is_refused_with_value_rule_and_fix(quickstart, filters, words):
+    with pytest.raises((UserError, SpecError)) as error:
+        open_sweep(quickstart).where(*filters)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_directory_that_is_no_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        open_sweep(tmp_path / "absent")
+    with pytest.raises(UserError, match="not a sweep"):
+        open_sweep(tmp_path)
+
+
+def test_a_directory_of_a_newer_format_is_refused(tmp_path):
+    directory = write_sweep(tmp_path / "new", quickstart_world(num_items=4))
+    (directory / "sweep.yaml").write_text("format: 99\n")
+    with pytest.raises(UserError, match=r"format 99 .* upgrade"):
+        open_sweep(directory)
+
+
+def test_a_half_written_parquet_file_is_left_out_and_named(quickstart, tmp_path):
+    directory = shutil.copytree(quickstart, tmp_path / "torn")
+    whole = (directory / "steps.parquet").read_bytes()
+    (directory / "steps.parquet").write_bytes(whole[: len(whole) // 2])
+    sweep = open_sweep(directory)
+    assert [path.name for path in sweep.unreadable] == ["steps.parquet"]
+    assert len(sweep.runs()) == 96
+    assert len(sweep.steps()) == 0
+
+
+def test_a_running_sweep_shows_what_its_parts_hold_and_the_rest_as_pending(quickstart, tmp_path):
+    directory = shutil.copytree(quickstart, tmp_path / "running")
+    (directory / "parts").mkdir()
+    for table in ("runs", "steps", "items"):
+        rows = pq.read_table(directory / f"{table}.parquet")
+        (directory / f"{table}.parquet").unlink()
+        first = rows.filter(rows["index"].to_numpy() < 30)
+        pq.write_table(first, directory / "parts" / f"{table}-00000.parquet")
+        later = rows.filter((rows["index"].to_numpy() >= 30) & (rows["index"].to_numpy() < 40))
+        pq.write_table(later, tmp_path / f"{table}-00001.parquet")
+    sweep = open_sweep(directory, live=True)
+    assert sweep.counts() == {"done": 30, "pending": 66}
+    for table in ("steps", "items", "runs"):  # a part counts once its runs are there
+        assert len(sweep.steps()) == 30 * 11
+        shutil.move(tmp_path / f"{table}-00001.parquet", directory / "parts")
+    assert sweep.counts() == {"done": 40, "pending": 56}
+    assert len(sweep.steps()) == 40 * 11
+    assert sweep.runs()["accuracy_sampled"].notna().sum() == 40
+
+
+def test_several_directories_are_one_sweep_and_a_shared_run_counts_once(tmp_path):
+    small = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4, 2e-4), "seed": (0, 1)}
+    wide = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (2e-4, 4e-4), "seed": (0, 1)}
+    one = write_sweep(tmp_path / "one", quickstart_world(axes=small, num_items=8))
+    two = write_sweep(tmp_path / "two", quickstart_world(axes=wide, num_items=8))
+    both = open_sweep(one, two)
+    runs = both.runs()
+    assert len(runs) == 6
+    assert list(runs["sweep"].unique()) == ["one", "two"]
+    assert both.axis("lr").values == (1e-4, 2e-4, 4e-4)
+    assert len(both.steps()) == 6 * 11
+
+
+def test_an_axis_that_one_directory_does_not_sweep_is_read_from_its_configuration(tmp_path):
+    swept = {"model": ("tiny-64",), "optim.lr": (1e-4, 2e-4), "seed": (0,)}
+    fixed = {"model": ("tiny-96",), "seed": (0,)}
+    one = write_sweep(tmp_path / "one", quickstart_world(axes=swept, num_items=8))
+    two = write_sweep(tmp_path / "two", quickstart_world(axes=fixed, num_items=8))
+    runs = open_sweep(one, two).runs()
+    assert dict(runs.groupby("sweep", observed=True)["optim.lr"].max()) == {"one": 2e-4, "two": 2e-5}
+
+
+def test_query_answers_sql_with_typed_axes(quickstart):
+    answer = open_sweep(quickstart).query(
+        'SELECT model, avg("gain_sampled") AS gain FROM runs GROUP BY model'
+    )
+    assert isinstance(answer["model"].dtype, pd.CategoricalDtype)
+    assert len(answer) == 2

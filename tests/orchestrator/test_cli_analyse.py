@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from orchestrator.cli import main
+from tests.analysis.synthetic import quickstart_world, write_sweep
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return write_sweep(tmp_path_factory.mktemp("cli") / "quickstart", quickstart_world(num_items=40))
+
+
+def test_table_prints_rows_by_the_axes_asked_for(directory, capsys):
+    assert main(["table", str(directory), "--by", "model,optim.lr", "--metric", "accuracy_sampled"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("tiny-") for line in lines) == 8
+
+
+def test_table_prints_one_json_object(directory, capsys):
+    assert main(["table", str(directory), "lr>=1e-4", "--by", "lr", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["optim.lr"] for row in answer["rows"]] == [1e-4, 2e-4, 1e-3]
+    assert answer["notes"]
+
+
+def test_table_writes_a_file_of_the_form_its_name_says(directory, tmp_path):
+    assert main(["table", str(directory), "--output", str(tmp_path / "t.parquet")]) == 0
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--metric", "acuracy_sampled"], "accuracy_sampled"),
+        (["--by", "modle"], "model"),
+        (["lr=7"], "1e-4"),
+        (["--format", "xlsx"], "latex"),
+        (["--format", "parquet"], "--output"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(directory, capsys, arguments, word):
+    assert main(["table", str(directory), *arguments]) == 2
+    streams = capsys.readouterr()
+    assert streams.err.startswith("error: ")
+    assert word in streams.err
+    assert streams.out == ""
+
+
+def test_mirror_counts_new_and_already(tmp_path, capsys):
+    pytest.importorskip("wandb")
+    axes = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4,), "seed": (0, 1)}
+    directory = write_sweep(tmp_path / "two", quickstart_world(axes=axes, num_items=4))
+    answers = []
+    for _ in range(2):
+        assert main(["mirror", str(directory), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers == [{"new": 2, "already": 0}, {"new": 0, "already": 2}]
+
+
+def test_doctor_prints_its_checks_as_json(tmp_path, capsys):
+    status = main(["doctor", "--dir", str(tmp_path), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert status == (0 if answer["ok"] else 1)
+    assert {"name", "ok", "detail", "fix"} == set(answer["checks"][0])
