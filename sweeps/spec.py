@@ -105,6 +105,12 @@ class ExampleSpec:
         _require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
 
 
+COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
+"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains each."""
+
+_COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveSpec:
     """What an optimizer step lowers."""
@@ -114,11 +120,12 @@ class ObjectiveSpec:
     temperature: float = 0.5
     """Training temperature τ dividing the logits inside the entropy."""
     compat: str = "exact"
-    """``exact``, or ``upstream`` to reproduce the published trainer's defects 1–5 in order to trace its numbers."""
+    """``exact``; ``upstream`` for all :data:`COMPAT_DEFECTS`; or some of them joined by ``+``."""
 
     def __post_init__(self) -> None:
         _choice("objective.name", self.name, ("em",))
-        _choice("objective.compat", self.compat, ("exact", "upstream"))
+        for name in self.compat.split("+"):
+            _choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
         _require(
             0 < self.temperature < math.inf,
             "objective.temperature",
@@ -241,6 +248,12 @@ class EngineSpec:
             self.micro_batch >= 0, "engine.micro_batch", self.micro_batch, "must be at least 0 (0 takes all)"
         )
         _require(
+            self.precision == "fp32" or self.zero_stage >= 1,
+            "engine.precision",
+            self.precision,
+            "needs engine.zero_stage 1, 2 or 3, which keep fp32 master weights",
+        )
+        _require(
             not self.offload or self.zero_stage >= 2,
             "engine.offload",
             self.offload,
@@ -288,6 +301,8 @@ class EvalSpec:
     """Nucleus mass kept in sampled evaluation."""
     max_new_tokens: int = 3072
     """Longest completion, in tokens."""
+    logit_stats: bool = False
+    """Also record moments and a histogram of raw logits, of the base and the tuned model."""
     timeout_s: float = _compute(5.0)
     """Seconds the grader may take for one answer; past that the answer counts as wrong."""
     batch_items: int = _compute(512)
@@ -324,13 +339,23 @@ class ResourcesSpec:
     timeout_s: float = _compute(0.0)
     """Longest wall time of one attempt in seconds; 0 sets no limit."""
     keep_checkpoints: str = _compute("none")
-    """Retention policy of the run's weights: ``none``, ``last`` or ``all`` evaluated steps."""
+    """Retention policy of weights: ``none``, ``last``, ``best`` (the sweep's best ``keep_best_k`` runs) or ``all``
+    evaluated steps.
+    """
+    keep_best_k: int = _compute(1)
+    """Runs whose weights ``best`` keeps."""
+    keep_best_metric: str = _compute("accuracy_sampled")
+    """Metric by which ``best`` ranks runs, highest first."""
+    save_every_steps: int = _compute(0)
+    """Optimizer steps between training states from which a killed run resumes; 0 starts it again."""
 
     def __post_init__(self) -> None:
         _require(self.world_size >= 1, "resources.world_size", self.world_size, "must be at least 1")
         for key in ("gpus_per_worker", "cpus_per_worker", "memory_gib", "timeout_s"):
             _require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
-        _choice("resources.keep_checkpoints", self.keep_checkpoints, ("none", "last", "all"))
+        _choice("resources.keep_checkpoints", self.keep_checkpoints, ("none", "last", "best", "all"))
+        for key in ("keep_best_k", "save_every_steps"):
+            _require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

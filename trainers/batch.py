@@ -1,17 +1,19 @@
 """From distinct rollouts to the micro batches that one rank feeds its engine.
 
-Shapes: B rows of a micro batch, T tokens, K = T − (shortest prompt) + 1 positions whose logits are needed.
+Shapes: B rows of a micro batch, T tokens, K last positions, whose logits are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainers.masks import completion_mask
+from trainers.compat import masked_tokens, predicting_offset
+from trainers.masks import predicting_mask
+from trainers.model import BaseModel
 from trainers.rollout import Rollouts
 
 
@@ -20,9 +22,9 @@ class MicroBatch:
     """Rows of one forward, right-padded."""
 
     ids_BT: Tensor
-    """Token ids; the last token of the longest row is left out, since nothing is predicted from it."""
+    """Token ids."""
     mask_BK: Tensor
-    """True where a completion token is predicted, over the last K positions."""
+    """True where the loss counts the entropy, over the last K positions."""
     weight_B: Tensor
     """Multiplicity of each row; 0 for a filler."""
 
@@ -32,19 +34,31 @@ class MicroBatch:
         return self.mask_BK.shape[1]
 
 
-def micro_batches(
+@dataclass(frozen=True, kw_only=True)
+class StepBatch:
+    """One rank's share of an optimizer step, cut into micro batches of equal shape."""
+
+    micro_batches: Sequence[MicroBatch]
+    """Equally many on every rank."""
+    num_tokens: int
+    """Tokens the loss counts over all rollouts, micro batches and ranks, multiplicity included; at least 1.
+    """
+
+
+def step_batch(
     rollouts: Rollouts,
     prompts: Sequence[Sequence[int]],
     *,
     size: int,
     rank: int,
     world_size: int,
-    pad_id: int,
+    base: BaseModel,
     device: torch.device,
-) -> Iterator[MicroBatch]:
-    """Deal the rows out to the ranks and cut this rank's share into micro batches of equal shape.
+    defects: frozenset[str] = frozenset(),
+) -> StepBatch:
+    """Deal the rows out to the ranks and cut this rank's share into micro batches.
 
-    Every rank yields equally many, filled up with rows of weight 0, or ZeRO-3 would wait for ever.
+    Every rank gets equally many, filled up with rows of weight 0, or ZeRO-3 would wait for ever.
 
     Args:
         rollouts: The step's distinct rollouts.
@@ -52,29 +66,50 @@ def micro_batches(
         size: Rows per micro batch; 0 puts the whole share into one.
         rank: This rank.
         world_size: Ranks.
-        pad_id: Filler token.
+        base: Gives the padding and EOS tokens.
         device: Where the tensors go.
+        defects: Of the published trainer, to be reproduced.
     """
-    rows = [
-        (len(prompts[p]), [*prompts[p], *c], n)
-        for p, c, n in zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True)
-    ]
-    width = max(len(ids) for _, ids, _ in rows)
-    shortest = min(length for length, _, _ in rows)
+    widest = max(map(len, prompts))
+    rows = []
+    for p, completion, count in zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True):
+        ended = bool(completion) and completion[-1] in base.eos_ids
+        counted = masked_tokens(len(prompts[p]), len(completion), widest, ended, defects)
+        rows.append(_Row(ids=[*prompts[p], *completion], counted=counted, weight=count))
+    offset = predicting_offset(defects)
+    # The longest row's last token is fed only where its own position counts, as in the unshifted mask.
+    width = max(len(row.ids) for row in rows) + offset
+    first = max(0, min(row.counted.start for row in rows) + offset)
     share = -(-len(rows) // world_size)
     size = min(size or share, share)
-    length, ids, _ = rows[0]
     mine = rows[rank::world_size]
-    mine += [(length, ids, 0)] * (-(-share // size) * size - len(mine))
-    for start in range(0, len(mine), size):
-        some = mine[start : start + size]
-        prompt_B = torch.tensor([length for length, _, _ in some])
-        total_B = torch.tensor([len(ids) for _, ids, _ in some])
-        mask_BT = completion_mask(prompt_B, total_B - prompt_B, width)
-        yield MicroBatch(
-            ids_BT=torch.tensor([ids + [pad_id] * (width - len(ids)) for _, ids, _ in some])[:, :-1].to(
-                device
-            ),
-            mask_BK=mask_BT[:, shortest - 1 : -1].to(device),
-            weight_B=torch.tensor([float(n) for _, _, n in some], device=device),
-        )
+    filler = _Row(ids=rows[0].ids, counted=rows[0].counted, weight=0)
+    mine += [filler] * (-(-share // size) * size - len(mine))
+    return StepBatch(
+        micro_batches=[
+            _micro_batch(mine[start : start + size], width, first, offset, base.pad_id, device)
+            for start in range(0, len(mine), size)
+        ],
+        num_tokens=max(1, sum(len(row.counted) * row.weight for row in rows)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    ids: list[int]
+    counted: range
+    weight: int
+
+
+def _micro_batch(
+    rows: Sequence[_Row], width: int, first: int, offset: int, pad_id: int, device: torch.device
+) -> MicroBatch:
+    ids = [(row.ids + [pad_id] * width)[:width] for row in rows]
+    mask_BT = predicting_mask(
+        [row.counted for row in rows], [min(len(row.ids), width) for row in rows], width, offset=offset
+    )
+    return MicroBatch(
+        ids_BT=torch.tensor(ids, device=device),
+        mask_BK=mask_BT[:, first:].to(device),
+        weight_B=torch.tensor([float(row.weight) for row in rows], device=device),
+    )

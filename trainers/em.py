@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from sweeps.schedules import multiplier
 
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec
-from trainers.batch import micro_batches
+from trainers.batch import StepBatch, step_batch
+from trainers.compat import defects_of, updates_by
 from trainers.engine import Engine, EnginePool
 from trainers.evaluate import Benchmark, settings_of
 from trainers.examples import encode, limit_length, render
@@ -28,12 +28,17 @@ from trainers.layout import layout_of
 from trainers.model import BaseModel, load_base
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
 from trainers.protocol import Cancelled, Evaluation, RunContext, RunResult, WorkerContext
-from trainers.record import Clock, Recorder
+from trainers.record import Clock, Recorder, Update
 from trainers.rollout import Rollouts, draw_rollouts
 
 BASE_EVALUATIONS_REMEMBERED = 512
 """Evaluations of untrained models kept by a worker: one per (model, benchmark, setting, seed), some
 kilobytes each.
+"""
+
+OVERFLOWS_TOLERATED = 40
+"""Times one fp16 step is taken again at half the loss scale: from 2^16, DeepSpeed's first, to below any
+other.
 """
 
 
@@ -64,17 +69,24 @@ class EntropyMinimization:
             for step in range(1, spec.steps + 1):
                 if context.cancelled():
                     raise Cancelled(spec.run_id)
-                with _no_grad(spec):
-                    rollouts = draw_rollouts(
-                        engine.module, spec, base, prompts, step=step - 1, gang=self._gang, drafts=rollouts
-                    )
-                clock.lap("rollout_s")
-                lr = spec.optim.lr * multiplier(spec.schedule, step - 1, spec.steps)
-                update = self._update(spec, base, engine, prompts, rollouts, lr)
-                record.stepped(step, rollouts, update.loss, update.entropy_nats, update.grad_norm, lr)
-                clock.lap("train_s")
-                if not update.finite:
-                    return record.result("diverged", layout_of(spec, self._gang), clock)
+                if update_due(spec, step):
+                    with _no_grad(spec):
+                        rollouts = draw_rollouts(
+                            engine.module,
+                            spec,
+                            base,
+                            prompts,
+                            step=step - 1,
+                            gang=self._gang,
+                            drafts=rollouts,
+                        )
+                    clock.lap("rollout_s")
+                    lr = spec.optim.lr * multiplier(spec.schedule, step - 1, spec.steps)
+                    update = self._update(spec, base, engine, prompts, rollouts, lr)
+                    record.stepped(step, rollouts, update, lr)
+                    clock.lap("train_s")
+                    if not update.finite:
+                        return record.result("diverged", layout_of(spec, self._gang), clock)
                 if step in spec.eval_steps:
                     record.evaluated(step, self._evaluate(spec, engine, step))
                     clock.lap("eval_s")
@@ -99,31 +111,42 @@ class EntropyMinimization:
         lr: float,
     ) -> Update:
         """One optimizer step on the token-mean entropy of the rollouts."""
-        # The token count is global: over micro batches and ranks, each rollout as often as it was drawn.
-        tokens = sum(len(c) * n for c, n in zip(rollouts.completion, rollouts.count, strict=True))
-        sums = torch.zeros(2, dtype=torch.float64, device=self._gang.device)
-        for batch in micro_batches(
+        batch = step_batch(
             rollouts,
             prompts,
             size=spec.engine.micro_batch,
             rank=self._gang.rank,
             world_size=self._gang.world_size,
-            pad_id=base.pad_id,
+            base=base,
             device=self._gang.device,
-        ):
+            defects=defects_of(spec.objective),
+        )
+        for _ in range(OVERFLOWS_TOLERATED):
+            loss, entropy_nats = self._accumulate(spec, engine, batch)
+            grad_norm = engine.step(lr)
+            # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
+            if not engine.overflowed or not math.isfinite(loss):
+                break
+        return Update(loss=loss, entropy_nats=entropy_nats, grad_norm=grad_norm)
+
+    def _accumulate(self, spec: RunSpec, engine: Engine, batch: StepBatch) -> tuple[float, float]:
+        """Accumulate the objective's gradient; return the objective and the entropy at temperature 1, in
+        nats.
+        """
+        sums = torch.zeros(2, dtype=torch.float64, device=self._gang.device)
+        for some in batch.micro_batches:
             logits_BKV = engine.forward(
-                input_ids=batch.ids_BT, use_cache=False, logits_to_keep=batch.num_logits
+                input_ids=some.ids_BT, use_cache=False, logits_to_keep=some.num_logits
             ).logits
-            entropy_BK = token_entropy(logits_BKV, spec.objective.temperature)
-            loss = weighted_token_sum(entropy_BK, batch.mask_BK, batch.weight_B) / tokens
-            engine.backward(loss)
             with torch.no_grad():
-                plain_BK = token_entropy(logits_BKV.detach())
-                sums[0] += loss.detach()
-                sums[1] += weighted_token_sum(plain_BK, batch.mask_BK, batch.weight_B) / tokens
-        loss_value, entropy_nats = self._gang.sum(sums).tolist()
-        grad_norm = engine.step(lr)
-        return Update(loss=loss_value, entropy_nats=entropy_nats, grad_norm=grad_norm)
+                plain_BK = token_entropy(logits_BKV)
+            entropy_BK = token_entropy(logits_BKV, spec.objective.temperature)
+            loss = weighted_token_sum(entropy_BK, some.mask_BK, some.weight_B) / batch.num_tokens
+            sums[0] += loss.detach()
+            sums[1] += weighted_token_sum(plain_BK, some.mask_BK, some.weight_B) / batch.num_tokens
+            engine.backward(loss)
+        loss_sum, entropy_sum = self._gang.sum(sums).tolist()
+        return loss_sum, entropy_sum
 
     def _load_benchmark(self, spec: EvalSpec, model: ModelSpec) -> Benchmark:
         return Benchmark(spec, self._base(model))
@@ -157,21 +180,12 @@ class EntropyMinimization:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """What one optimizer step saw."""
-
-    loss: float
-    """Objective over all rollouts before the update."""
-    entropy_nats: float
-    """Mean token entropy at temperature 1, over the same tokens."""
-    grad_norm: float
-    """Global gradient norm before clipping."""
-
-    @property
-    def finite(self) -> bool:
-        """False when the run has diverged."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+def update_due(spec: RunSpec, step: int) -> bool:
+    """Whether ``step`` updates the weights: always, unless the published trainer's step count is
+    reproduced.
+    """
+    defects, total = defects_of(spec.objective), spec.sampling.num_rollouts
+    return updates_by(step, total, defects) > updates_by(step - 1, total, defects)
 
 
 def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:

@@ -8,6 +8,8 @@ a fresh build has: weights, fp32 master partitions, moments, step counts, loss s
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import deepspeed
@@ -25,42 +27,32 @@ vary per step.
 
 
 class Engine:
-    """One DeepSpeed engine and its base weights."""
+    """One DeepSpeed engine, with a copy of the state it was built in."""
 
     def __init__(self, model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang) -> None:
         self._gang = gang
         self._zero_stage = engine.zero_stage
-        self._base = {name: p.detach().clone() for name, p in model.named_parameters()}
         self._grad_norm = float("nan")
         self._grad_clip = optim.grad_clip
-        # DeepSpeed clips but reports no norm without ZeRO in fp32; there the clipping is done in a hook of
-        # ours.
-        self._clips_itself = engine.zero_stage == 0 and engine.precision == "fp32"
-        optimizer = _optimizer(model, optim, engine, gang)
+        # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
+        self._clips_itself = engine.zero_stage == 0
+        self._optimizer = _optimizer(model, optim, engine, gang)
         if self._clips_itself:
-            optimizer.register_step_pre_hook(self._clip)
+            self._optimizer.register_step_pre_hook(self._clip)
         if engine.gradient_checkpointing:
             model.gradient_checkpointing_enable()
             model.train()
         self._ds, *_ = deepspeed.initialize(
             model=model,
-            optimizer=optimizer,
+            optimizer=self._optimizer,
             config=_config(optim, engine, clip=not self._clips_itself),
         )
-        self._optimizer = optimizer
-        self._shards = _shards(self._ds) if self._zero_stage == 3 else []
-        self._shard_base = [s.detach().clone() for s in self._shards]
-        self._scaler_base = _scaler_state(self._ds)
+        self._built = self.capture()
 
     @property
     def module(self) -> torch.nn.Module:
         """The model itself, for decoding and evaluation."""
         return self._ds.module
-
-    @property
-    def loss_scale(self) -> float:
-        """Current loss scale; 1 without fp16."""
-        return float(getattr(self._ds.optimizer, "loss_scale", 1.0))
 
     def forward(self, **inputs: Any) -> Any:
         """Forward through DeepSpeed, so that its hooks see the pass."""
@@ -68,15 +60,11 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
-        # DeepSpeed averages gradients over ranks; the objective is a global sum already divided by the
-        # global count.
+        # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
         self._ds.backward(loss * self._gang.world_size)
 
     def step(self, lr: float) -> float:
-        """Take one optimizer step and return the global gradient norm before clipping.
-
-        With fp16 the norm is not finite, and no weight moves, when the scaled gradients overflowed.
-        """
+        """Take one optimizer step and return the global gradient norm before clipping."""
         for group in self._ds.optimizer.param_groups:
             group["lr"] = lr
         self._ds.step()
@@ -85,41 +73,88 @@ class Engine:
         return self._grad_norm
 
     @property
-    def step_was_skipped(self) -> bool:
-        """Whether the last step moved nothing because fp16 gradients overflowed."""
+    def overflowed(self) -> bool:
+        """Whether the last step moved nothing because gradients scaled for fp16 overflowed; the scale is
+        lower now.
+        """
         return not self._ds.was_step_applied()
+
+    def capture(self) -> EngineState:
+        """Copy everything that training changes, on the device it lives on."""
+        moments = [
+            {name: value.detach().clone() for name, value in state.items() if torch.is_tensor(value)}
+            for state in (self._optimizer.state.get(p, {}) for p in self._moment_keys())
+        ]
+        return EngineState(
+            weights=[t.detach().clone() for t in self._weights()],
+            moments=moments,
+            scaler=dict(vars(scaler)) if (scaler := self._scaler()) else {},
+        )
+
+    def restore(self, state: EngineState) -> None:
+        """Put a captured state back, in place; what training adds on top, such as gradients, is cleared."""
+        with torch.no_grad():
+            for mine, stored in zip(self._weights(), state.weights, strict=True):
+                mine.copy_(stored)
+            for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
+                mine_moments = self._optimizer.state.get(key, {})
+                if not mine_moments and stored_moments:
+                    self._optimizer.state[key] = {n: t.clone() for n, t in stored_moments.items()}
+                for name, value in mine_moments.items():
+                    if torch.is_tensor(value):
+                        # An optimizer that has not stepped has no moments yet: that state is all zeros.
+                        value.copy_(stored_moments[name]) if stored_moments else value.zero_()
+        if self._zero_stage == 3 and (persistent := self._ds.optimizer.persistent_parameters):
+            # Small parameters stay gathered between steps; gather them anew from the shards just restored.
+            persistent[0].partition(persistent)
+            persistent[0].all_gather(persistent)
+        if scaler := self._scaler():
+            vars(scaler).update(state.scaler)
+        self._ds.zero_grad()
+        self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
+        self._grad_norm = float("nan")
 
     def reset(self) -> None:
         """Return to the state of a fresh build, in place."""
-        with torch.no_grad():
-            if self._zero_stage == 3:
-                for shard, base in zip(self._shards, self._shard_base, strict=True):
-                    shard.copy_(base)
-                for name, p in self.module.named_parameters():
-                    if p.ds_persist and p.data.numel() == p.ds_numel:
-                        p.data.copy_(self._base[name].view(p.ds_shape))
-            else:
-                for name, p in self.module.named_parameters():
-                    p.copy_(self._base[name])
-                if hasattr(self._ds.optimizer, "refresh_fp32_params"):
-                    self._ds.optimizer.refresh_fp32_params()
-            for state in self._optimizer.state.values():
-                for value in state.values():
-                    if torch.is_tensor(value):
-                        value.zero_()
-        self._ds.zero_grad()
-        self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
-        _restore_scaler(self._ds, self._scaler_base)
-        self._grad_norm = float("nan")
+        self.restore(self._built)
 
     def close(self) -> None:
         """Free the engine's hooks and buffers."""
         self._ds.destroy()
 
+    def _weights(self) -> list[Tensor]:
+        """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
+        if self._zero_stage == 3:
+            shards = [p.ds_tensor for p in self._ds.module.parameters()]
+            return [*shards, *(p.data for p in self._ds.optimizer.fp32_partitioned_groups_flat)]
+        masters = self._ds.optimizer.single_partition_of_fp32_groups if self._zero_stage else []
+        return [*(p.data for p in self._ds.module.parameters()), *(p.data for p in masters)]
+
+    def _moment_keys(self) -> list[Tensor]:
+        """The tensors that the optimizer keeps moments of."""
+        if self._zero_stage == 3:  # DeepSpeed shows them to the optimizer only during its step
+            return list(self._ds.optimizer.fp32_partitioned_groups_flat)
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _scaler(self) -> Any:
+        return getattr(self._ds.optimizer, "loss_scaler", None)
+
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         limit = self._grad_clip or float("inf")
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """A copy of all that training changes in one rank's engine."""
+
+    weights: Sequence[Tensor]
+    """Model weights or shards, then fp32 masters."""
+    moments: Sequence[Mapping[str, Tensor]]
+    """Optimizer state of each of its parameters; empty before the first step."""
+    scaler: Mapping[str, Any]
+    """Loss scaler of fp16; empty without."""
 
 
 class EnginePool:
@@ -205,20 +240,3 @@ def _config(optim: OptimSpec, engine: EngineSpec, *, clip: bool) -> dict[str, An
     if engine.precision != "fp32":
         config[engine.precision] = {"enabled": True}
     return config
-
-
-def _shards(ds: Any) -> list[Tensor]:
-    """ZeRO-3: every tensor that holds weights on this rank, 16-bit shards and fp32 masters."""
-    shards = [p.ds_tensor for p in ds.module.parameters()]
-    return [*shards, *(p.data for p in ds.optimizer.fp32_partitioned_groups_flat)]
-
-
-def _scaler_state(ds: Any) -> dict[str, Any]:
-    scaler = getattr(ds.optimizer, "loss_scaler", None)
-    return dict(vars(scaler)) if scaler is not None else {}
-
-
-def _restore_scaler(ds: Any, state: dict[str, Any]) -> None:
-    scaler = getattr(ds.optimizer, "loss_scaler", None)
-    if scaler is not None:
-        vars(scaler).update(state)

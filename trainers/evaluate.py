@@ -6,15 +6,15 @@ paired.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-from sweeps.resolve import file_location
 
+from sweeps.files import dig, read_rows
 from sweeps.spec import EvalSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.cached import decode_cached
@@ -65,42 +65,27 @@ def load_items(spec: EvalSpec) -> list[Item]:
     """Read a benchmark file.
 
     Raises:
-        SpecError: for bad JSON, a missing field or an empty answer, naming the line.
+        SpecError: for a file that is not JSON lines, a missing field or an empty answer, naming the item.
     """
     assert spec.path is not None
-    items = []
-    path = file_location(spec.path)
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                items.append(_item(line, spec, f"{path}:{number}"))
-            if spec.limit and len(items) == spec.limit:
-                break
-    if not items:
-        raise SpecError(
-            f"eval.path={spec.path!r}: holds no items; give a JSON lines file with one item a line"
-        )
-    return items
+    rows = read_rows(spec.path, "eval.path")
+    return [_item(row, spec, number) for number, row in enumerate(rows[: spec.limit or None], start=1)]
 
 
-def _item(line: str, spec: EvalSpec, where: str) -> Item:
+def _item(row: Mapping[str, Any], spec: EvalSpec, number: int) -> Item:
+    where = f"eval.path={spec.path!r} item {number}"
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SpecError(f"{where}: not JSON ({error}); every line must be one JSON object") from None
-    for field in (spec.question_field, spec.answer_field):
-        if not isinstance(row, dict) or field not in row:
-            names = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            raise SpecError(
-                f"{where}: no field {field!r} among {names}; set eval.question_field and eval.answer_field"
-            )
-    gold = row[spec.answer_field]
+        question, gold = dig(row, spec.question_field), dig(row, spec.answer_field)
+    except KeyError as missing:
+        raise SpecError(
+            f"{where}: no field {missing} among {', '.join(row)}; set eval.question_field, eval.answer_field"
+        ) from None
     gold = gold[0] if isinstance(gold, list) and gold else gold
     if isinstance(gold, float) and gold.is_integer():
-        gold = int(gold)
+        gold = int(gold)  # files written by pandas hold 27.0 where 27 is meant
     if gold is None or not str(gold).strip():
         raise SpecError(f"{where}: the answer in field {spec.answer_field!r} is empty")
-    return Item(question=str(row[spec.question_field]), gold=str(gold))
+    return Item(question=str(question), gold=str(gold))
 
 
 class Benchmark:

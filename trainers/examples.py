@@ -25,9 +25,7 @@ def render(text: str, *, template: str, system: str | None, format: str, tokeniz
     if format == "plain":
         return content
     if not getattr(tokenizer, "chat_template", None):
-        raise SpecError(
-            f"{key}.format='chat': the tokenizer has no chat template; set {key}.format=plain"
-        )
+        raise SpecError(f"{key}.format='chat': the tokenizer has no chat template; set {key}.format=plain")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": content})
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

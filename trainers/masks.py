@@ -1,26 +1,32 @@
 """Which positions of a batch the loss counts.
 
-Shapes: B rows, T tokens. A row is a prompt of ``prompt_B`` tokens followed by a completion of
-    ``completion_B`` tokens, EOS
-included, with padding on the right or on the left. Logits at position t predict token t+1, so the
-completion is predicted at positions prompt−1 … prompt+completion−2 (counted from the row's first real
-token). Padding is told by position, never by token id, so a model whose pad token is its EOS loses nothing.
+A row is a prompt followed by a completion, EOS included, with padding on the right or on the left. Logits
+at position t predict token t+1, so the completion is predicted at positions prompt−1 … prompt+completion−2,
+counted from the row's first real token. Padding is told by position, never by token id, so a model whose
+pad token is its EOS loses nothing.
+
+Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def completion_mask(prompt_B: Tensor, completion_B: Tensor, width: int, *, padding: str = "right") -> Tensor:
-    """Mark the positions whose logits predict a completion token.
+def predicting_mask(
+    tokens: Sequence[range], lengths: Sequence[int], width: int, *, padding: str = "right", offset: int = -1
+) -> Tensor:
+    """Mark the positions whose logits predict the given tokens.
 
     Args:
-        prompt_B: Prompt lengths in tokens, at least 1.
-        completion_B: Completion lengths in tokens, EOS included; 0 marks nothing.
+        tokens: For each row, the tokens to be predicted, counted from its first real token.
+        lengths: Real tokens of each row.
         width: T, the padded width of the batch.
         padding: Side of the padding, ``right`` or ``left``.
+        offset: Position of a token's logits relative to the token.
 
     Returns:
         Bool mask of shape (B, T).
@@ -28,15 +34,12 @@ def completion_mask(prompt_B: Tensor, completion_B: Tensor, width: int, *, paddi
     Raises:
         ValueError: if a row does not fit the width or the side is unknown.
     """
-    total_B = prompt_B + completion_B
-    if int(total_B.max()) > width:
-        raise ValueError(f"row of {int(total_B.max())} tokens in a batch {width} wide: widen the batch")
-    if padding == "right":
-        first_B = torch.zeros_like(total_B)
-    elif padding == "left":
-        first_B = width - total_B
-    else:
+    if max(lengths) > width:
+        raise ValueError(f"row of {max(lengths)} tokens in a batch {width} wide: widen the batch")
+    if padding not in ("right", "left"):
         raise ValueError(f"padding={padding!r}: choose right or left")
-    position_T = torch.arange(width, device=prompt_B.device)
-    start_B1 = (first_B + prompt_B - 1)[:, None]
-    return (position_T >= start_B1) & (position_T < start_B1 + completion_B[:, None])
+    mask_BT = torch.zeros(len(tokens), width, dtype=torch.bool)
+    for row, (some, length) in enumerate(zip(tokens, lengths, strict=True)):
+        first = width - length if padding == "left" else 0
+        mask_BT[row, max(first, first + some.start + offset) : first + some.stop + offset] = True
+    return mask_BT

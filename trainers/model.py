@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sweeps.resolve import model_location
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sweeps.files import local_path
 from sweeps.spec import ModelSpec, SpecError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,7 +39,7 @@ def load_base(spec: ModelSpec) -> BaseModel:
     Raises:
         SpecError: if the model has no end-of-sequence token to stop a rollout at.
     """
-    location = model_location(spec)
+    location = _location(spec)
     options = {"revision": spec.revision} if spec.hub_id else {}
     tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code, **options)
     eos_ids = _generation_eos(location, options) or (
@@ -51,6 +51,10 @@ def load_base(spec: ModelSpec) -> BaseModel:
         )
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
     return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
+
+
+def _location(spec: ModelSpec) -> str:
+    return spec.hub_id or str(local_path(spec.path))
 
 
 def _generation_eos(location: str, options: dict[str, str]) -> tuple[int, ...]:
@@ -68,7 +72,7 @@ def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn
     """
     options = {"revision": spec.revision} if spec.hub_id else {}
     model = AutoModelForCausalLM.from_pretrained(
-        model_location(spec),
+        _location(spec),
         dtype=DTYPES[precision],
         attn_implementation=attention,
         trust_remote_code=spec.trust_remote_code,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -31,6 +33,23 @@ class Clock:
         return perf_counter() - self._start
 
 
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What one optimizer step saw."""
+
+    loss: float
+    """Objective over all rollouts before the update."""
+    entropy_nats: float
+    """Mean token entropy at temperature 1, over the same tokens."""
+    grad_norm: float
+    """Global gradient norm before clipping."""
+
+    @property
+    def finite(self) -> bool:
+        """False when the run has diverged."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
 class Recorder:
     """Rows of one run."""
 
@@ -39,27 +58,24 @@ class Recorder:
         self._tokenizer = base.tokenizer
         self._rows: dict[int, dict[str, float | int | None]] = {}
         self._evaluations: list[Evaluation] = []
-        self._texts: dict[int, list[RolloutText]] = {}
+        self._shown: list[tuple[int, Rollouts]] = []
         self._last = perf_counter()
 
-    def stepped(
-        self, step: int, rollouts: Rollouts, loss: float, entropy_nats: float, grad_norm: float, lr: float
-    ) -> None:
+    def stepped(self, step: int, rollouts: Rollouts, update: Update, lr: float) -> None:
         """Record an optimizer step; ``step`` counts from 1."""
         now = perf_counter()
         self._rows[step] = {
             "step": step,
-            "loss": loss,
-            "entropy_nats": entropy_nats,
-            "grad_norm": grad_norm,
+            "loss": update.loss,
+            "entropy_nats": update.entropy_nats,
+            "grad_norm": update.grad_norm,
             "lr": lr,
             "completion_tokens": rollouts.mean_tokens,
             "num_distinct": len(rollouts.count),
             "wall_s": now - self._last,
         }
         self._last = now
-        if step == 1 or step == self._spec.steps:
-            self._texts[step - 1] = _texts(step - 1, rollouts, self._tokenizer)
+        self._shown = [*self._shown[:1], (step - 1, rollouts)]
 
     def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> None:
         """Record evaluations after ``step`` optimizer steps."""
@@ -79,7 +95,7 @@ class Recorder:
             metrics=self._metrics(outcome) | clock.parts | {"wall_s": clock.total},
             steps=[self._rows[k] for k in sorted(self._rows)],
             evaluations=self._evaluations,
-            rollouts=[text for step in sorted(self._texts) for text in self._texts[step]],
+            rollouts=[text for step, some in self._shown for text in _texts(step, some, self._tokenizer)],
             layout=dict(layout),
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sweeps.spec import RunSpec, SpecError
+from trainers.compat import defects_of, noise_row
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached
 from trainers.decoding.tree import decode_tree
@@ -77,6 +78,8 @@ def draw_rollouts(
     total = spec.sampling.num_rollouts
     prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec))
     share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
+    defects = defects_of(spec.objective)
+    noise_of_row = np.array([noise_row(row, total, defects) for row in range(total)])[share]
     vocab_size = module.config.vocab_size
     request = DecodeRequest(
         prompts=prompts,
@@ -90,7 +93,7 @@ def draw_rollouts(
             )
         ],
         sampler_of_row=np.zeros(share.stop - share.start, dtype=np.int64),
-        uniforms=lambda position: uniforms(spec.seed, Stream.ROLLOUT, step, position, total)[share],
+        uniforms=lambda position: uniforms(spec.seed, Stream.ROLLOUT, step, position, total)[noise_of_row],
         max_new_tokens=spec.sampling.max_new_tokens,
         eos_ids=base.eos_ids,
         vocab_size=vocab_size,

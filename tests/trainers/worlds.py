@@ -19,7 +19,7 @@ def package_file(path: str) -> Path:
 
 
 def tiny_spec(model: str = "tiny-64", prompt: str = "47+38=", **groups: Any) -> RunSpec:
-    """Ten steps of 64 rollouts on one problem, judged on 50 held-out items; keyword groups override fields."""
+    """Ten steps of 64 rollouts on one problem, judged on 50 held-out items; keywords override groups."""
     data: dict[str, Any] = {
         "model": {"name": model, "path": f"pkg://trainers/tiny/models/{model}"},
         "example": {"name": "one", "prompts": [prompt]},

@@ -1,36 +1,78 @@
 """Token entropy, the objective of one-shot entropy minimization (arXiv 2505.20282).
 
-Shapes: B rows, T positions, V vocabulary. For p = softmax(z/τ): H = −Σ_v p_v log p_v = logsumexp(z/τ) −
-    Σ_v p_v·z_v/τ,
-computed in fp32 whatever the logits' type. The gradient flows through H alone: no reward, no score-function
-term.
+For p = softmax(z/τ): H = −Σ_v p_v log p_v = logsumexp(z/τ) − Σ_v p_v·z_v/τ and ∂H/∂z_v = −p_v (log p_v +
+H)/τ, computed in fp32 whatever the logits' type. The gradient flows through H alone: no reward, no score-
+function term.
+
+Shapes: B rows, T positions, V vocabulary, C positions of one chunk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
+CHUNK_ELEMENTS = 1 << 23
+"""Logits turned into fp32 at a time: 32 MiB, a small part of the 2.5 GB that 4,096 positions of a 152k
+vocabulary take, and enough for full speed.
+"""
+
+LOG_ZERO = -1e4
+"""Floor of log-probabilities: far below the −104 at which fp32 ``exp`` reaches zero."""
+
 
 def token_entropy(logits_BTV: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy of each next-token distribution at temperature τ, in nats: float32 of shape (B, T)."""
-    z_BTV = logits_BTV.float()
-    if temperature != 1.0:
-        z_BTV = z_BTV / temperature
-    logsum_BT = torch.logsumexp(z_BTV, -1)
-    p_BTV = torch.exp(z_BTV - logsum_BT[..., None])
-    return logsum_BT - (p_BTV * z_BTV).sum(-1)
+    """Entropy of each next-token distribution at temperature τ, in nats: float32 of shape (B, T).
+
+    The positions are worked through in chunks, and the backward pass writes the gradient over the logits, so
+    neither direction ever holds a second tensor of the logits' size. The logits must not be read after
+    ``backward``; a linear layer, which produces them, does not.
+    """
+    return _TokenEntropy.apply(logits_BTV, temperature)
+
+
+class _TokenEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits_BTV: Tensor, temperature: float) -> Tensor:
+        flat_NV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
+        entropy_N = torch.empty(len(flat_NV), device=flat_NV.device)
+        for chunk in _chunks(flat_NV):
+            log_p_CV = _log_softmax(flat_NV[chunk], temperature)
+            entropy_N[chunk] = -(log_p_CV.exp() * log_p_CV).sum(-1)
+        ctx.logits_BTV, ctx.temperature, ctx.entropy_N = logits_BTV.detach(), temperature, entropy_N
+        return entropy_N.view(logits_BTV.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_BT: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits_BTV = ctx.logits_BTV
+        flat_NV = logits_BTV.view(-1, logits_BTV.shape[-1])
+        grad_N = grad_BT.reshape(-1)
+        for chunk in _chunks(flat_NV):
+            log_p_CV = _log_softmax(flat_NV[chunk], ctx.temperature)
+            slope_CV = log_p_CV.exp().mul_(log_p_CV.add_(ctx.entropy_N[chunk, None]))
+            flat_NV[chunk] = slope_CV.mul_(-grad_N[chunk, None] / ctx.temperature)
+        return logits_BTV, None
+
+
+def _log_softmax(logits_CV: Tensor, temperature: float) -> Tensor:
+    # A token masked out by a logit of −inf adds nothing to the entropy; without a floor 0 × −inf would be
+    # NaN.
+    return torch.log_softmax(logits_CV.float() / temperature, -1).clamp_(min=LOG_ZERO)
+
+
+def _chunks(flat_NV: Tensor) -> Iterator[slice]:
+    size = max(1, CHUNK_ELEMENTS // flat_NV.shape[-1])
+    for start in range(0, len(flat_NV), size):
+        yield slice(start, start + size)
 
 
 def weighted_token_sum(values_BT: Tensor, mask_BT: Tensor, weight_B: Tensor) -> Tensor:
     """Σ over rows and masked positions of ``weight × value``: rows drawn several times count as often.
 
-    Dividing by :func:`weighted_token_count`, summed over all micro batches and ranks, gives the token mean
-    L = Σ(H·m) / max(1, Σm) over all rollouts, exactly as if none had been merged.
+    Dividing by the number of completion tokens of all rollouts, over micro batches and ranks, gives the token
+    mean L = Σ(H·m) / max(1, Σm), exactly as if no identical rollouts had been merged.
     """
     return (values_BT * mask_BT * weight_B[:, None]).sum()
-
-
-def weighted_token_count(mask_BT: Tensor, weight_B: Tensor) -> Tensor:
-    """Completion tokens of all rollouts, multiplicity counted: a scalar."""
-    return (mask_BT.sum(-1) * weight_B).sum()
