@@ -79,6 +79,9 @@ class Gang:
 def _join(context: WorkerContext, backend: str) -> None:
     import deepspeed
 
+    # DeepSpeed would compile a shared-memory all-reduce here, half a minute with g++, for CPU gangs on one host.
+    # Gloo reduces in one order whatever the hosts, and needs no compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if context.world_size == 1:
         store: dist.Store = dist.HashStore()
     elif context.rendezvous in _hosted:

@@ -1,0 +1,33 @@
+# Two commands: `make sweep` runs a real sweep, `make test` proves the tree. Each builds .venv when needed.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: sweep test lint clean
+
+sweep: $(READY)
+	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
+
+test: $(READY) lint
+	$(VENV)/bin/pytest -q
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+# torch goes first and pinned: left to the resolver, it would bring gigabytes of CUDA libraries along.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $$($(PYTHON) --version) found, 3.11 or newer needed: apt-get install python3.11, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "error: Python has no venv module: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[figures,mirror,dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV)
