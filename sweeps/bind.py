@@ -1,8 +1,9 @@
 """From axis values to configurations: what each group of each run holds. Pure.
 
-Layers of a group, later ones winning: the base option (or the option that a rule or a group axis names), the rules whose
-condition holds, the axes on single keys; then ``${key}`` references are looked up in that same run. A group is built once per
-distinct combination of the axes that can reach it, so that the cost does not grow with the number of runs.
+Layers of a group, later ones winning: the base option (or the option that a rule or a group axis names), the
+rules whose condition holds, the axes on single keys; then ``${key}`` references are looked up in that same
+run. A group is built once per distinct combination of the axes that can reach it, so that the cost does not
+grow with the number of runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ SCALARS = ("steps", "seed")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """Settings that hold where a condition does: resources of a large model, say. Not an axis, so not a column."""
+    """Settings that hold where a condition does: resources of a large model, say. Not an axis, so not a
+    column.
+    """
 
     when: Filter
     """Which runs."""
@@ -167,7 +170,7 @@ def _influences(path: str, layers: Layers, columns: Sequence[Column], seen: set[
     sources = [*_subtrees(layers, path), *(v for c in columns if _touches(c.key, path) for v in c.values)]
     for rule in layers.rules:
         if any(_touches(key, path) for key in rule.assign):
-            reaching |= rule.when.keys()
+            reaching |= rule.when.key_names()
             sources += list(rule.assign.values())
     for key in dict.fromkeys(k for s in sources for k in references(s)):
         reaching |= _influences(key, layers, columns, seen)

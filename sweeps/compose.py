@@ -5,15 +5,16 @@ Also a Hydra application for those who know Hydra's flags::
     python -m sweeps.compose sweep=quickstart --cfg job
     python -m sweeps.compose --info defaults
 
-A sweep is a file ``sweep/NAME.yaml`` on Hydra's search path (``sweeps/conf`` is on it; ``hydra.searchpath=[file:///dir]`` adds
-a folder), or any ``.yaml`` file named by its path. Its ``sweep:`` node declares axes and rules (:mod:`sweeps.declare`); the
-rest is configuration like any other. Words on the command line win over the file: one value for an axis replaces it, several
-replace or append it.
+A sweep is a file ``sweep/NAME.yaml`` on Hydra's search path (``sweeps/conf`` is on it;
+``hydra.searchpath=[file:///dir]`` adds a folder), or any ``.yaml`` file named by its path. Its ``sweep:``
+node declares axes and rules (:mod:`sweeps.declare`); the rest is configuration like any other. Words on the
+command line win over the file: one value for an axis replaces it, several replace or append it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ class _Composer:
                 self._check_other_key(word)
             if word.is_sweep_override() and key not in GROUPS and not self._is_run_key(key):
                 raise SpecError(
-                    f"{word.input_line!r}: {key} is not part of a run, so it cannot be an axis; give one value"
+                    f"{word.input_line!r}: {key} is not part of a run and cannot be an axis; give one value"
                 )
 
     def _is_run_key(self, key: str) -> bool:
@@ -182,15 +183,14 @@ class _Composer:
         known = self._loader.get_group_options(group)
         if option is not None and option not in known:
             raise SpecError(
-                f"{group}={option}: unknown {group}{nearest(str(option), known)}; choose one of {', '.join(known)}"
+                f"{group}={option}: unknown {group}{nearest(str(option), known)}; "
+                f"choose one of {', '.join(known)}"
             )
 
     def _check_other_key(self, word: Override) -> None:
         key = word.key_or_group
-        without_leaves = [
-            str(w.input_line) for w in self._words if w.key_or_group in self._groups and w is not word
-        ]
-        config, _ = self._compose([w for w, o in zip(without_leaves, without_leaves, strict=True) if o])
+        options = [w for w in self._words if w.key_or_group in self._groups and not w.is_sweep_override()]
+        config, _ = self._compose([str(w.input_line) for w in options])
         known = [*self._groups, *known_keys(), *_flat_keys(config)]
         if key not in known and not word.is_add():
             raise SpecError(f"unknown key {key!r}{nearest(key, known)}")
@@ -203,7 +203,7 @@ class _Composer:
         return [(w.key_or_group, self.checked_values(w.key_or_group, self._values_of(w))) for w in words]
 
     def written_values(self, key: str, written: Any) -> list[Any]:
-        """Values of an axis as a sweep file writes them: a list, one value, or text in the override grammar."""
+        """Values of an axis as a sweep file writes them: a list, one value, or text in override grammar."""
         if key not in GROUPS and not self._is_run_key(key):
             known = [*GROUPS, *known_keys()]
             raise SpecError(f"axis {key}: unknown key{nearest(key, known)}")
@@ -277,8 +277,6 @@ def _named_options(declared: declare.Declared) -> Iterator[tuple[str, str]]:
 
 def _typed(grid: Grid, composer: _Composer) -> Grid:
     """Check and type the axes of a grid that was built in Python."""
-    import dataclasses
-
     axes = tuple(
         dataclasses.replace(a, values=tuple(composer.written_values(a.key, list(a.values))))
         for a in grid.axes
@@ -351,7 +349,7 @@ def _parse(words: Sequence[str]) -> list[Override]:
 
 
 def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
-    """Add what ``hydra.searchpath`` names to the loader, and make a sweep file given by its path an option."""
+    """Add what ``hydra.searchpath`` names to the loader; make a sweep file given by its path an option."""
     kept = []
     for word in words:
         value = None if word.is_sweep_override() or word.is_delete() else word.value()
@@ -409,7 +407,9 @@ _NODE = re.compile(r"\$\{\s*(\.*)([^${}:]+?)\s*\}")
 
 
 def _plain(value: Any, root: DictConfig, path: tuple[str, ...]) -> Any:
-    """Plain values of a node. References to keys of a run stay, as ``${optim.lr}``; all others are looked up now."""
+    """Plain values of a node. References to keys of a run stay, as ``${optim.lr}``; all others are looked up
+    now.
+    """
     raw = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
     if OmegaConf.is_config(root) and not OmegaConf.is_config(value) and len(path) == 1:
         raw = OmegaConf.to_container(root, resolve=False)[path[0]]  # type: ignore[index, call-overload]

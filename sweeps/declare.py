@@ -42,7 +42,8 @@ SWEEP_KEYS = ("name", "about", *GRID_KEYS, "set")
 """Keys of the ``sweep:`` node; any other scalar is a parameter to refer to, as ``${sweep.n}``."""
 
 Values = Callable[[str, Any], Sequence[Any]]
-"""Takes an axis key and what was written for its values; returns them checked and typed, or raises SpecError."""
+"""Takes an axis key and what was written for its values; returns them checked and typed, or raises SpecError.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +178,8 @@ def _list(node: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def override(declared: Declared, given: Iterable[tuple[str, Sequence[Any]]], swept: set[str]) -> Declared:
-    """Let the command line win: its values replace those of an axis, or make a new axis where there are several.
+    """Let the command line win: its values replace those of an axis, or make a new axis where there are
+    several.
 
     Args:
         declared: what the sweep file says.
@@ -186,7 +188,7 @@ def override(declared: Declared, given: Iterable[tuple[str, Sequence[Any]]], swe
     """
     grid, rules = declared.grid, list(declared.rules)
     for key, values in given:
-        if key in grid.keys():
+        if key in grid.key_names():
             grid = _replace(grid, key, tuple(values))
         elif key in swept:
             grid = dataclasses.replace(grid, axes=(*grid.axes, Axis(key=key, values=tuple(values))))
@@ -195,7 +197,9 @@ def override(declared: Declared, given: Iterable[tuple[str, Sequence[Any]]], swe
 
 
 def _replace(grid: Grid, key: str, values: tuple[Any, ...]) -> Grid:
-    """Give the axis ``key`` new values wherever it stands; a single value leaves its zip, for it has nothing to advance with."""
+    """Give the axis ``key`` new values wherever it stands; a single value leaves its zip, for it has nothing
+    to advance with.
+    """
     axes = tuple(dataclasses.replace(a, values=values) if a.key == key else a for a in grid.axes)
     zips = grid.zips
     if len(values) == 1:

@@ -1,6 +1,7 @@
 """Files that a sweep names: where they lie, what their content hashes to, the rows they hold.
 
-Owns one cache file, ``emsweep/digests.json`` in the user's cache folder: digests of large files by path, size and mtime.
+Owns one cache file, ``emsweep/digests.json`` in the user's cache folder: digests of large files by path, size
+and mtime.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PACKAGE_SCHEME = "pkg://"
 """Prefix of a path inside an installed package: ``pkg://trainers/tiny/data/examples.jsonl``."""
 
 CACHE_FROM_BYTES = 16 * 2**20
-"""Smaller files are hashed every time (16 MiB takes about 15 ms); for larger ones the digest is remembered."""
+"""Smaller files are hashed every time (16 MiB takes about 15 ms); for larger ones the digest is remembered.
+"""
 
 
 def local_path(path: str) -> Path:
@@ -133,6 +135,15 @@ def _read_rows(path: Path, what: str, _mtime_ns: int) -> list[Mapping[str, Any]]
             )
         rows.append(row)
     return rows
+
+
+def row_name(path: str, number: int) -> str:
+    """Return how messages name row ``number``, counted from 0: by its line, in a JSON-lines file."""
+    if path.endswith(".parquet"):
+        return f"{path} row {number}"
+    lines = local_path(path).read_text(encoding="utf-8").split("\n")
+    filled = [i for i, line in enumerate(lines, 1) if line.strip()]
+    return f"{path} line {filled[number]}"
 
 
 def dig(row: Mapping[str, Any], field: str) -> Any:

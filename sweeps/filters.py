@@ -1,6 +1,7 @@
 """The filter grammar: which runs a rule, an exclusion or a command means. Pure, standard library only.
 
-A *term* is ``key=value``. Terms separated by spaces must all hold; several values separated by commas mean any of them::
+A *term* is ``key=value``. Terms separated by spaces must all hold; several values separated by commas mean
+any of them::
 
     model=tiny-64                    one value
     example=carry-1,carry-2          any of these
@@ -9,8 +10,9 @@ A *term* is ``key=value``. Terms separated by spaces must all hold; several valu
     '!seed=3'  or  seed!=3           not
     model=tiny-96 optim.lr>2e-4      both
 
-A text with spaces is quoted (``name='a b'``), ``null`` means that the axis does not exist for a run. The same grammar serves
-``exclude``, ``when`` and ``set`` in sweep files and FILTER on the command line. It is data, never code: nothing is evaluated.
+A text with spaces is quoted (``name='a b'``), ``null`` means that the axis does not exist for a run. The same
+grammar serves ``exclude``, ``when`` and ``set`` in sweep files and FILTER on the command line. It is data,
+never code: nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class Filter:
         """Say whether ``row`` (key to value, absent axes ``None`` or missing) satisfies every term."""
         return all(term.matches(row.get(term.key)) for term in self.terms)
 
-    def keys(self) -> frozenset[str]:
+    def key_names(self) -> frozenset[str]:
         """Return the keys that the filter looks at."""
         return frozenset(term.key for term in self.terms)
 
@@ -95,7 +97,8 @@ class Filter:
             what: what the filter is for, as messages name it.
 
         Raises:
-            SpecError: for an unknown key (with the nearest), an ordering of text, or text compared with numbers.
+            SpecError: for an unknown key (with the nearest), an ordering of text, or text compared with
+                numbers.
         """
         for term in self.terms:
             if term.key not in kinds:

@@ -11,8 +11,9 @@ A :class:`Grid` is built from axes in a notebook exactly as a sweep file builds 
         axis("seed", range(16)),
     ).exclude("model=tiny-96 schedule=wsd")
 
-Expansion is columnar: a run is a row of small integer codes, one column an axis, so that its cost is linear in the number of
-runs and a rule is evaluated once per distinct value, never once per run. The first axis varies slowest.
+Expansion is columnar: a run is a row of small integer codes, one column an axis, so that its cost is linear
+in the number of runs and a rule is evaluated once per distinct value, never once per run. The first axis
+varies slowest.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from sweeps.locate import at
 from sweeps.spec import SpecError, nearest
 
 MAX_RUNS = 5_000_000
-"""Largest grid that is expanded. A million runs take about 0.5 GB and half a minute; beyond five the plan itself becomes the job."""
+"""Largest grid that is expanded. A million runs take about 0.5 GB and half a minute; beyond five the plan
+itself becomes the job.
+"""
 
 ABSENT = -1
 """Code of an axis that does not exist for a run."""
@@ -64,7 +67,9 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subset:
-    """A random part of a grid: what has the smallest hash of (seed, values), so a larger subset contains a smaller one."""
+    """A random part of a grid: what has the smallest hash of (seed, values), so a larger subset contains a
+    smaller one.
+    """
 
     num: int
     """How many to keep; more than there are keeps all."""
@@ -108,10 +113,10 @@ class Grid:
         subset = Subset(num=cells, of="cells", seed=seed) if cells else Subset(num=runs, seed=seed)
         return dataclasses.replace(self, subset=subset)
 
-    def keys(self) -> list[str]:
+    def key_names(self) -> list[str]:
         """Keys of all axes in column order, those of sub-grids last."""
         keys = [a.key for a in self.axes]
-        return list(dict.fromkeys([*keys, *(k for part in self.parts for k in part.keys())]))
+        return list(dict.fromkeys([*keys, *(k for part in self.parts for k in part.key_names())]))
 
 
 def axis(key: str, values: Iterable[Any], when: str | None = None) -> Axis:
@@ -163,7 +168,8 @@ class Column:
     kind: str
     """``int``, ``float``, ``bool`` or ``str``."""
     codes: np.ndarray
-    """Index into ``values`` of each run, int32, shape (runs,); :data:`ABSENT` where the axis does not exist."""
+    """Index into ``values`` of each run, int32, shape (runs,); :data:`ABSENT` where the axis does not exist.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,14 +232,15 @@ def expand(grid: Grid, defaults: Mapping[str, Any] | None = None) -> Table:
         defaults: values of keys which only some sub-grids set, for the others.
 
     Raises:
-        SpecError: for a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition on an axis that does not
+        SpecError: for a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition on an axis
+            that does not
             exist, sub-grids that disagree on an axis's type, or exclusions that leave nothing.
     """
     bound = upper_bound(grid)
     if bound > MAX_RUNS:
         raise too_large(bound, _lengths(grid))
     table = _expand(grid, defaults or {})
-    order = {key: i for i, key in enumerate(grid.keys())}
+    order = {key: i for i, key in enumerate(grid.key_names())}
     return Table(num_runs=table.num_runs, columns=tuple(sorted(table.columns, key=lambda c: order[c.key])))
 
 
@@ -342,7 +349,7 @@ def _check_zip(keys: tuple[str, ...], by_key: Mapping[str, Axis], taken: Mapping
 
 def _bundle_step(axes: list[Axis]) -> _Step:
     conditions = [a.when for a in axes if a.when is not None]
-    needs = frozenset(k for c in conditions for k in c.keys())
+    needs = frozenset(k for c in conditions for k in c.key_names())
     return _Step(tuple(a.key for a in axes), needs, lambda table: _multiply(table, axes, conditions))
 
 

@@ -7,6 +7,9 @@ import os
 import urllib.request
 from pathlib import Path
 
+INDEX = "model.safetensors.index.json"
+"""File that lists the shards of a large model's weights."""
+
 NETWORK_TIMEOUT_S = 3.0
 """Longest wait for the hub's answer; a working network answers in a tenth of that."""
 
@@ -37,11 +40,18 @@ def missing_files(hub_id: str, revision: str) -> tuple[str, ...]:
     if place is None:
         return ("config.json", "tokenizer.json", "model.safetensors")
     missing = [name for name in ("config.json", "tokenizer.json") if not (place / name).exists()]
-    index = place / "model.safetensors.index.json"
-    if index.exists():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return (*missing, *(s for s in shards if not (place / s).exists()))
+    if (place / INDEX).exists():
+        return (*missing, *missing_shards(place))
     return (*missing, *(() if any(place.glob("*.safetensors")) else ("model.safetensors",)))
+
+
+def missing_shards(folder: Path) -> tuple[str, ...]:
+    """Return the weight files that a model folder's index names and the folder lacks."""
+    index = folder / INDEX
+    if not index.exists():
+        return ()
+    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    return tuple(s for s in shards if not (folder / s).exists())
 
 
 def commit_of(hub_id: str, revision: str) -> str | None:

@@ -1,4 +1,6 @@
-"""Where in a sweep file a mistake is: errors collect the path of keys they passed, and the path is looked up in the YAML text."""
+"""Where in a sweep file a mistake is: errors collect the path of keys they passed, and the path is looked up
+in the YAML text.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from sweeps.spec import SpecError
 
 @contextlib.contextmanager
 def at(*path: str | int) -> Iterator[None]:
-    """Note on a :class:`SpecError` that it arose below ``path`` (keys and list positions) of the ``sweep:`` node."""
+    """Note on a :class:`SpecError` that it arose below ``path`` (keys and list positions) of the ``sweep:``
+    node.
+    """
     try:
         yield
     except SpecError as error:
@@ -22,7 +26,9 @@ def at(*path: str | int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mistakes_in(source: Path | None) -> Iterator[None]:
-    """Put the sweep file and the line before a mistake that lies in it; one that came from elsewhere passes unchanged."""
+    """Put the sweep file and the line before a mistake that lies in it; one that came from elsewhere passes
+    unchanged.
+    """
     try:
         yield
     except SpecError as error:

@@ -1,11 +1,13 @@
 """The frozen, ordered list of a sweep's runs. :mod:`sweeps.manifest_file` reads and writes its Parquet form.
 
-Held by columns: a run is a few integer codes into lists of distinct values, and its specification is put together on demand.
-Runs are ordered for locality: by model, then by what lets neighbours share work (example, sampling, seed, objective, optimizer).
+Held by columns: a run is a few integer codes into lists of distinct values, and its specification is put
+together on demand. Runs are ordered for locality: by model, then by what lets neighbours share work (example,
+sampling, seed, objective, optimizer).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -113,7 +115,9 @@ class Manifest:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over identities, axis values and configurations, in order: two equal manifests ask for the same."""
+        """SHA-256 over identities, axis values and configurations, in order: two equal manifests ask for the
+        same.
+        """
         digest = hashlib.sha256("\n".join(self.run_ids).encode())
         axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
         digest.update(
@@ -133,15 +137,16 @@ class Manifest:
 
     @functools.cached_property
     def _name_parts(self) -> list[tuple[list[str], np.ndarray]]:
-        found = names.prefixes([c.key for c in self.columns])
+        columns = sorted(self.columns, key=lambda c: c.key == SEED_KEY)  # the seed comes last
+        found = names.prefixes([c.key for c in columns])
         return [
             ([*(names.part(p, v) for v in c.values), ""], c.codes)
-            for p, c in zip(found, self.columns, strict=True)
+            for p, c in zip(found, columns, strict=True)
         ]
 
     def name(self, i: int) -> str:
         """Return run ``i``'s short readable name."""
-        parts = [texts[codes[i]] for texts, codes in self._name_parts]
+        parts = [texts[codes[i]] for texts, codes in self._name_parts]  # code -1 picks the empty text
         return names.SEPARATOR.join(p for p in parts if p) or "run"
 
     def names(self) -> Iterator[str]:
@@ -217,7 +222,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
     return Manifest(
         sweep=composed.name,
         run_ids=[run_ids[i] for i in keep.tolist()],
-        columns=table.take(keep).columns,
+        columns=tuple(_used(c) for c in table.take(keep).columns),
         groups=groups,
         group_codes={g: c[keep].astype(np.int32) for g, c in codes.items()},
         steps=steps[keep],
@@ -233,7 +238,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
 def _defaults(composed: ComposedSweep) -> dict[str, Any]:
     """What an axis holds in a sub-grid that does not set it: the base option or value."""
     values: dict[str, Any] = dict(composed.choices)
-    for key in composed.grid.keys():
+    for key in composed.grid.key_names():
         group, _, rest = key.partition(".")
         if key not in values:
             value: Any = composed.base.get(group)
@@ -284,6 +289,17 @@ def _first_of_each(run_ids: Sequence[str], order: np.ndarray) -> tuple[np.ndarra
             seen.add(run_ids[row])
             keep.append(row)
     return np.array(keep, dtype=np.int64), len(run_ids) - len(keep)
+
+
+def _used(column: Column) -> Column:
+    """Drop values that no run has, after exclusions and subsets."""
+    used = np.zeros(len(column.values) + 1, dtype=bool)
+    used[column.codes] = True
+    if used[:-1].all():
+        return column
+    recode = np.append(np.cumsum(used[:-1]) - 1, ABSENT).astype(np.int32)
+    values = tuple(v for v, u in zip(column.values, used[:-1], strict=True) if u)
+    return dataclasses.replace(column, values=values, codes=recode[column.codes])
 
 
 def _cells(table: Table, keep: np.ndarray) -> np.ndarray:

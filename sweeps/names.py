@@ -42,7 +42,7 @@ def part(prefix: str, value: Any) -> str:
 
 
 def short_number(value: float) -> str:
-    """Return the shortest spelling of a float that reads back as the same number: ``1e-4``, ``0.5``, ``16``."""
+    """Return the shortest spelling of a float that reads back the same: ``1e-4``, ``0.5``, ``16``."""
     plain = repr(value)
     if "e" not in plain and plain.endswith(".0"):
         plain = plain[:-2]

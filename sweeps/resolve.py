@@ -1,7 +1,9 @@
-"""What a configuration points at: models, prompts and benchmarks, read and hashed into the run's specification.
+"""What a configuration points at: models, prompts and benchmarks, read and hashed into the run's
+specification.
 
-After :func:`resolve_group` a group is self-contained: prompt texts are in it, files are represented by the SHA-256 of their
-content, a hub model by its id and revision. Planning needs no network; :func:`check_needs` says at launch what is missing.
+After :func:`resolve_group` a group is self-contained: prompt texts are in it, files are represented by the
+SHA-256 of their content, a hub model by its id and revision. Planning needs no network; :func:`check_needs`
+says at launch what is missing.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.files import PACKAGE_SCHEME, dig, file_digest, local_path, read_rows, stable_path
-from sweeps.hub import missing_files
+from sweeps.files import PACKAGE_SCHEME, dig, file_digest, local_path, read_rows, row_name, stable_path
+from sweeps.hub import missing_files, missing_shards
 from sweeps.spec import SpecError, nearest
 
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?")
@@ -84,7 +86,8 @@ def _check_folder(path: str, folder: Path) -> None:
     if not folder.is_dir():
         rule = "is a file, not a folder" if folder.exists() else "no such folder"
         raise SpecError(
-            f"model.path={path!r}: {rule}; give a Hugging Face model folder, or a hub id such as Qwen/Qwen2.5-Math-1.5B"
+            f"model.path={path!r}: {rule}; give a Hugging Face model folder, "
+            f"or a hub id such as Qwen/Qwen2.5-Math-1.5B"
         )
     names = sorted(f.name for f in folder.iterdir() if f.is_file())
     if "config.json" not in names:
@@ -93,18 +96,25 @@ def _check_folder(path: str, folder: Path) -> None:
         pickled = [n for n in names if PICKLED.fullmatch(n)]
         if pickled:
             raise SpecError(
-                f"model.path={path!r}: holds pickled weights only ({pickled[0]}), which can run code when loaded; "
-                f"save it again with save_pretrained(), which writes model.safetensors"
+                f"model.path={path!r}: holds pickled weights only ({pickled[0]}), which can run code when "
+                f"loaded; save it again with save_pretrained(), which writes model.safetensors"
             )
         raise SpecError(f"model.path={path!r}: has no weights; a model.safetensors file is needed")
+    if missing := missing_shards(folder):
+        raise SpecError(
+            f"model.path={path!r}: lacks {', '.join(missing)}, which its index names; copy them too"
+        )
     if not any(TOKENIZER.fullmatch(n) for n in names):
         raise SpecError(
-            f"model.path={path!r}: has no tokenizer (tokenizer.json); save it with tokenizer.save_pretrained(folder)"
+            f"model.path={path!r}: has no tokenizer (tokenizer.json); "
+            f"save it with tokenizer.save_pretrained(folder)"
         )
 
 
 def folder_digest(folder: Path, with_code: bool = False) -> str:
-    """Return the SHA-256 over a model folder's configuration, tokenizer and weights (and code, where it is trusted)."""
+    """Return the SHA-256 over a model folder's configuration, tokenizer and weights (and code, where it is
+    trusted).
+    """
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.is_file() and MODEL_FILES.fullmatch(file.name) and (with_code or file.suffix != ".py"):
@@ -133,13 +143,11 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     field, answer_field = config.get("text_field", "problem"), config.get("answer_field")
     prompts, systems, answers = [], [], []
     for number in chosen:
-        prompt, system = _prompt(rows[number], field, f"{path} row {number}")
+        prompt, system = _prompt(rows[number], field, path, number)
         prompts.append(prompt)
         systems.append(system)
         if answer_field:
-            answers.append(
-                str(_field(rows[number], answer_field, "example.answer_field", f"{path} row {number}"))
-            )
+            answers.append(str(_field(rows[number], answer_field, "example.answer_field", path, number)))
     if len(set(systems)) > 1:
         raise SpecError(
             f"example.path={path!r}: rows {chosen} differ in their system message; train on them apart"
@@ -163,9 +171,9 @@ def _choose(rows: list[Mapping[str, Any]], config: Mapping[str, Any], path: str)
     return list(numbers) or list(range(len(rows)))
 
 
-def _prompt(row: Mapping[str, Any], field: str, where: str) -> tuple[str, str | None]:
+def _prompt(row: Mapping[str, Any], field: str, path: str, number: int) -> tuple[str, str | None]:
     """Return (prompt, system message) from text or a list of chat messages."""
-    value = _field(row, field, "example.text_field", where)
+    value = _field(row, field, "example.text_field", path, number)
     if isinstance(value, str) and value.strip():
         return value, None
     if isinstance(value, list) and value and all(isinstance(m, Mapping) and "role" in m for m in value):
@@ -173,29 +181,30 @@ def _prompt(row: Mapping[str, Any], field: str, where: str) -> tuple[str, str | 
         if len(texts["user"]) == 1 and len(texts["system"]) + 1 == len(value) <= 2:
             return str(texts["user"][0]), str(texts["system"][0]) if texts["system"] else None
         roles = ", ".join(str(m["role"]) for m in value)
+        where = row_name(path, number)
         raise SpecError(
-            f"{where}: {field} holds messages {roles}; one user message, after at most one system message"
+            f"{where}: {field} holds {roles}; give one user message, after at most one system message"
         )
-    raise SpecError(
-        f"{where}: {field} holds no prompt ({type(value).__name__}); give text or a list of chat messages"
-    )
+    kind = "empty text" if isinstance(value, str) else type(value).__name__
+    where = row_name(path, number)
+    raise SpecError(f"{where}: {field} holds no prompt but {kind}; give text or a list of chat messages")
 
 
-def _field(row: Mapping[str, Any], field: str, key: str, where: str) -> Any:
+def _field(row: Mapping[str, Any], field: str, key: str, path: str, number: int) -> Any:
     try:
         return dig(row, field)
     except KeyError:
         columns = ", ".join(row)
-        raise SpecError(
-            f"{key}={field!r}: {where} has {columns}{nearest(field, row)}; set {key} to one"
-        ) from None
+        where = row_name(path, number)
+        raise SpecError(f"{key}={field!r}: {where} has {columns}{nearest(field, row)}; choose one") from None
 
 
 def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
     """Check and hash a benchmark's file. A benchmark whose digest is pinned may be missing while planning.
 
     Raises:
-        SpecError: for a missing file without a pinned digest, one that differs from it, or rows without the fields.
+        SpecError: for a missing file without a pinned digest, one that differs from it, or rows without the
+            fields.
     """
     path = config.get("path")
     if path is None:
@@ -209,12 +218,14 @@ def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
     rows = read_rows(path, "eval.path")
     for key in ("question_field", "answer_field"):
         for number, row in enumerate(rows):
-            _field(row, config[key], f"eval.{key}", f"{path} row {number}")
+            if _field(row, config[key], f"eval.{key}", path, number) in (None, "", []):
+                where = row_name(path, number)
+                raise SpecError(f"eval.{key}={config[key]!r}: is empty in {where}; fill it or drop the row")
     digest = file_digest(place)
     if pinned and pinned != digest:
         raise SpecError(
-            f"eval.path={path!r}: differs from the benchmark {label!r} (SHA-256 {digest[:12]}…, expected {pinned[:12]}…); "
-            f"set eval.digest=null to use this file all the same"
+            f"eval.path={path!r}: differs from the benchmark {label!r} "
+            f"(SHA-256 {digest[:12]}…, expected {pinned[:12]}…); set eval.digest=null to use it all the same"
         )
     return config | {"name": label, "path": stable_path(path), "digest": digest}, None
 
