@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import analyse, inspect, launch, tools
+from orchestrator.cli import analyse, inspect, launch, plan, tools
 from orchestrator.cli.output import print_json, say
 from orchestrator.errors import UserError
 from sweeps.spec import SpecError
 
-FAMILIES = (launch, inspect, analyse, tools)
+FAMILIES = (plan, launch, inspect, analyse, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 EXIT_BAD_INPUT = 2
