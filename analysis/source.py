@@ -6,7 +6,7 @@ Reads nothing but file footers: opening a directory costs the same for a hundred
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ import yaml
 from analysis.axes import SEED, Axis
 from orchestrator.errors import UserError
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
+from sweeps.filters import as_text
+from sweeps.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
+from sweeps.manifest_file import METADATA_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,11 @@ class Source:
     directory: Path
     """The sweep directory."""
     axes: tuple[Axis, ...]
-    """Axes in YAML order."""
+    """Axes in YAML order, the seed last and always there."""
+    columns: tuple[str, ...]
+    """Axes that the tables have a column for: all, but for a seed that does not vary."""
+    header: Mapping[str, Any]
+    """What the manifest says of itself: sweep, axes, options, overrides, digest."""
     files: dict[str, tuple[Path, ...]]
     """Table name to its Parquet files."""
     unreadable: tuple[Path, ...]
@@ -53,6 +60,8 @@ def find_source(directory: Path) -> Source:
     schema = _schema(manifest)
     if schema is None:
         raise UserError(f"{manifest}: damaged or half written; launch the sweep again to write it anew")
+    header = _header(manifest, schema)
+    axes = tuple(_axis(entry) for entry in header["axes"])
     files, unreadable = {}, []
     for table in TABLES:
         good = []
@@ -61,7 +70,9 @@ def find_source(directory: Path) -> Source:
         files[table] = tuple(good)
     return Source(
         directory=directory,
-        axes=_axes(manifest, schema),
+        axes=_with_seed(axes, manifest),
+        columns=tuple(axis.key for axis in axes),
+        header=header,
         files=files,
         unreadable=tuple(unreadable),
         asked=asked,
@@ -99,11 +110,32 @@ def _schema(path: Path) -> pa.Schema | None:
         return None
 
 
-def _axes(manifest: Path, schema: pa.Schema) -> tuple[Axis, ...]:
-    stored = (schema.metadata or {}).get(b"emsweep.axes")
-    listed: list[dict[str, Any]] = json.loads(stored) if stored else []
-    axes = [Axis(key=a["key"], values=tuple(a["values"]), kind=a["kind"]) for a in listed]
-    if SEED not in {axis.key for axis in axes} and SEED in schema.names:
-        seeds = pq.read_table(manifest, columns=[SEED]).column(SEED).unique().to_pylist()
-        axes.append(Axis(key=SEED, values=tuple(sorted(seeds)), kind="int"))
-    return tuple(sorted(axes, key=lambda axis: axis.key == SEED))
+def _header(manifest: Path, schema: pa.Schema) -> Mapping[str, Any]:
+    text = (schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise UserError(f"{manifest}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
+    header = json.loads(text)
+    if header["version"] > MANIFEST_VERSION:
+        raise UserError(
+            f"{manifest}: format {header['version']} was written by a newer emsweep; this one reads up to "
+            f"{MANIFEST_VERSION}: upgrade emsweep"
+        )
+    return header
+
+
+def _axis(entry: Mapping[str, Any]) -> Axis:
+    """An axis as tables hold it: lists and mappings are shown as JSON text, whole numbers of a float axis as
+    floats.
+    """
+    show = {"str": as_text, "float": float}.get(entry["kind"], lambda value: value)
+    values = (value if value is None else show(value) for value in entry["values"])
+    return Axis(key=entry["key"], values=tuple(values), kind=entry["kind"])
+
+
+def _with_seed(axes: Sequence[Axis], manifest: Path) -> tuple[Axis, ...]:
+    """The axes with the seed as the last; a sweep that does not vary the seed has it once."""
+    if SEED in {axis.key for axis in axes}:
+        return tuple(sorted(axes, key=lambda axis: axis.key == SEED))
+    first = next(pq.ParquetFile(manifest).iter_batches(batch_size=1, columns=["spec.seed"]), None)
+    values = tuple(first.column(0).to_pylist()) if first is not None else ()
+    return (*axes, Axis(key=SEED, values=values, kind="int"))

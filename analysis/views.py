@@ -98,7 +98,7 @@ def _read(files: Sequence[Path]) -> str:
 
 
 def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
-    own = [axis.key for axis in source.axes]
+    own = source.columns
     known = quoted(["index", "run_id", "name", "cell", *own])
     rows = f"SELECT {known} FROM read_parquet({literal(str(source.manifest))})"
     files = source.files["runs"]
@@ -125,12 +125,12 @@ def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, 
 def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:
     """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec."""
     group, _, field = key.partition(".")
-    column = group if group in ("steps", SEED) else f"spec.{group}"
+    column = f"spec.{group}"
     path = literal(str(source.manifest))
     if column not in column_names(connection, f"(SELECT * FROM read_parquet({path}))"):
         return None
     row = connection.execute(f"SELECT {quoted([column])} FROM read_parquet({path}) LIMIT 1").fetchone()
-    if row is None or not column.startswith("spec."):
+    if row is None or not isinstance(row[0], str):
         return row[0] if row else None
     value = json.loads(row[0])
     for part in (field or "name").split("."):

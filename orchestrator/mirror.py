@@ -9,7 +9,6 @@ W&B reads its key from the environment or its own login; the key is never handle
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -24,6 +23,9 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import UserError
 from orchestrator.store.layout import Layout
+from sweeps.filters import as_text
+from sweeps.manifest import Manifest
+from sweeps.spec import spec_to_dict
 
 BATCH_RUNS = 1000
 """Runs whose steps are read at once: about 100,000 rows at 100 steps."""
@@ -100,7 +102,7 @@ def mirror_sweep(
                     id=run["run_id"],
                     name=run["name"],
                     group=f"cell {run['cell']}",
-                    tags=[f"{key}={value}"[:MAX_TAG] for key, value in axes.items()],
+                    tags=[f"{key}={as_text(value)}"[:MAX_TAG] for key, value in axes.items()],
                     config={"axes": axes, **config},
                     settings=settings,
                     reinit="create_new",
@@ -147,27 +149,12 @@ def _finished(layout: Layout) -> list[dict[str, Any]]:
 
 def _specs(manifest: Path) -> Callable[[int], tuple[dict[str, Any], dict[str, Any]]]:
     """Return a function from a run's index to its (nested configuration, axis values)."""
-    schema = pq.read_schema(manifest)
-    groups = [name for name in schema.names if name.startswith("spec.")]
-    axes = axis_names(schema)
-    wanted = [name for name in dict.fromkeys((*groups, *axes, "steps", "seed")) if name in schema.names]
-    table = pq.read_table(manifest, columns=["index", *wanted])
-    row_of = {index: row for row, index in enumerate(table["index"].to_pylist())}
+    runs = Manifest.read(manifest)
 
     def look_up(index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        row = row_of[index]
-        values = {name: table[name][row].as_py() for name in wanted}
-        config = {name.removeprefix("spec."): json.loads(values[name]) for name in groups if values[name]}
-        config |= {name: values[name] for name in ("steps", "seed") if name in values}
-        return config, {name: values[name] for name in axes}
+        return spec_to_dict(runs.spec(index)), runs.axis_values(index)
 
     return look_up
-
-
-def axis_names(schema: pa.Schema) -> list[str]:
-    """Hydra keys of the axes in the manifest's schema metadata."""
-    stored = (schema.metadata or {}).get(b"emsweep.axes")
-    return [axis["key"] for axis in json.loads(stored)] if stored else []
 
 
 def _histories(layout: Layout, indexes: Sequence[int]) -> dict[int, list[dict[str, Any]]]:

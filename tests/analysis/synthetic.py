@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, ObjectiveSpec, OptimSpec, group_to_dict, group_type
+from sweeps.grid import Column, kind_of
+from sweeps.manifest import Manifest
+from sweeps.spec import GROUPS, RUN_ID_LENGTH, group_to_dict, group_type
 
 CHUNK_RUNS = 8192
 """Runs generated at once."""
@@ -109,19 +112,20 @@ def grid_world(num_runs: int = 13_440, **changes: Any) -> World:
 def write_sweep(directory: Path, world: World) -> Path:
     """Write manifest, runs, steps and items of ``world`` under ``directory`` and return it."""
     directory.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(world)
+    manifest.write(directory / "manifest.parquet")
+    (directory / "sweep.yaml").write_text(json.dumps(_asked(world), indent=1))
     writers: dict[str, pq.ParquetWriter] = {}
     try:
-        for chunk in _chunks(world):
+        for chunk in _chunks(world, manifest):
             for name, table in chunk.items():
                 if name not in writers:
-                    writers[name] = pq.ParquetWriter(
-                        directory / f"{name}.parquet", table.schema, compression="zstd"
-                    )
+                    path = directory / f"{name}.parquet"
+                    writers[name] = pq.ParquetWriter(path, table.schema, compression="zstd")
                 writers[name].write_table(table)
     finally:
         for writer in writers.values():
             writer.close()
-    (directory / "sweep.yaml").write_text(json.dumps(_asked(world), indent=1))
     return directory
 
 
@@ -136,73 +140,60 @@ def _asked(world: World) -> dict[str, Any]:
     }
 
 
-def axes_metadata(world: World) -> list[dict[str, Any]]:
-    """The axes as ``manifest.parquet`` carries them in its schema metadata."""
-    kinds = {bool: "bool", int: "int", float: "float", str: "str"}
-    return [{"key": k, "values": list(v), "kind": kinds[type(v[0])]} for k, v in world.axes.items()]
-
-
-def _chunks(world: World) -> Iterator[dict[str, pa.Table]]:
-    rng = np.random.default_rng(world.rng_seed)
+def _manifest(world: World) -> Manifest:
     keys = list(world.axes)
-    sizes = [len(world.axes[k]) for k in keys]
-    num_seeds = len(world.axes["seed"])
+    codes = np.unravel_index(np.arange(world.num_runs), [len(world.axes[k]) for k in keys])
+    columns = tuple(
+        Column(key=key, values=tuple(world.axes[key]), kind=kind_of(key, world.axes[key]), codes=code)
+        for key, code in zip(keys, codes, strict=True)
+    )
+    groups: dict[str, tuple[str, ...]] = {}
+    group_codes = {}
+    for group in GROUPS:
+        key = next((k for k in keys if k.split(".")[0] == group), None)
+        field = (key or "").partition(".")[2] or "name"
+        options = [{field: value} for value in world.axes[key]] if key else [{}]
+        groups[group] = tuple(json.dumps(group_to_dict(group_type(group)(**option))) for option in options)
+        group_codes[group] = codes[keys.index(key)] if key else np.zeros(world.num_runs, dtype=np.int64)
+    words = [[f"{key}={value}" for value in world.axes[key]] for key in keys]
+    texts = (
+        " ".join(w[c] for w, c in zip(words, row, strict=True))
+        for row in zip(*(code.tolist() for code in codes), strict=True)
+    )
+    return Manifest(
+        sweep="synthetic",
+        run_ids=[hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH] for text in texts],
+        columns=columns,
+        groups=groups,
+        group_codes=group_codes,
+        steps=np.full(world.num_runs, world.num_steps),
+        seeds=np.asarray(world.axes["seed"])[codes[keys.index("seed")]],
+        cells=np.arange(world.num_runs) // len(world.axes["seed"]),
+        overrides=("sweep=synthetic",),
+    )
+
+
+def _chunks(world: World, manifest: Manifest) -> Iterator[dict[str, pa.Table]]:
+    rng = np.random.default_rng(world.rng_seed)
     truth = _Truth.draw(world, rng)
+    shares = {"failed": world.failed, "diverged": world.diverged, "pending": world.pending}
+    shares["done"] = 1 - sum(shares.values())
+    names = manifest.names()
     for start in range(0, world.num_runs, CHUNK_RUNS):
-        index = np.arange(start, min(start + CHUNK_RUNS, world.num_runs))
-        codes = dict(zip(keys, np.unravel_index(index, sizes), strict=True))
-        values = {k: np.asarray(world.axes[k])[codes[k]] for k in keys}
-        names = _names(world, codes)
+        rows = slice(start, min(start + CHUNK_RUNS, world.num_runs))
+        codes = {column.key: column.codes[rows] for column in manifest.columns}
+        values = {key: np.asarray(world.axes[key])[code] for key, code in codes.items()}
         identity = {
-            "index": pa.array(index, pa.int64()),
-            "run_id": pa.array([hashlib.sha256(n.encode()).hexdigest()[:32] for n in names]),
+            "index": pa.array(np.arange(rows.start, rows.stop)),
+            "run_id": pa.array(manifest.run_ids[rows]),
         }
-        outcome = rng.choice(
-            ["failed", "diverged", "pending", "done"],
-            size=len(index),
-            p=[
-                world.failed,
-                world.diverged,
-                world.pending,
-                1 - world.failed - world.diverged - world.pending,
-            ],
-        )
-        axes = {k: pa.array(values[k].tolist()) for k in keys}
-        labels = {"name": pa.array(names), "cell": pa.array(index // num_seeds, pa.int64())}
-        yield {
-            "manifest": _manifest(world, identity | labels | axes, codes),
-            **_results(world, truth, identity, labels, axes, codes, values, outcome, rng),
+        labels = {
+            "name": pa.array(list(itertools.islice(names, rows.stop - rows.start))),
+            "cell": pa.array(manifest.cells[rows]),
         }
-
-
-def _names(world: World, codes: Mapping[str, np.ndarray]) -> list[str]:
-    words = [[f"{k.rsplit('.', 1)[-1]}={v}" for v in world.axes[k]] for k in codes]
-    return [
-        " ".join(w[c] for w, c in zip(words, row, strict=True)) for row in zip(*codes.values(), strict=True)
-    ]
-
-
-def _manifest(world: World, columns: dict[str, pa.Array], codes: Mapping[str, np.ndarray]) -> pa.Table:
-    size = len(columns["index"])
-    groups = {
-        "model": ("model", lambda v: ModelSpec(name=v, path=f"pkg://trainers/tiny/models/{v}")),
-        "example": ("example", lambda v: ExampleSpec(name=v, prompts=(f"{v}=",))),
-        "objective": ("objective.temperature", lambda v: ObjectiveSpec(temperature=v)),
-        "optim": ("optim.lr", lambda v: OptimSpec(lr=v)),
-        "eval": ("eval", lambda v: EvalSpec(name="addition")),
-    }
-    specs = {}
-    for group, (key, make) in groups.items():
-        options = world.axes.get(key)
-        texts = (
-            [json.dumps(group_to_dict(make(v))) for v in options]
-            if options
-            else [json.dumps(group_to_dict(group_type(group)()))]
-        )
-        picks = codes[key] if options else np.zeros(size, dtype=np.int64)
-        specs[f"spec.{group}"] = pa.DictionaryArray.from_arrays(pa.array(picks, pa.int32()), pa.array(texts))
-    table = pa.table(columns | specs | {"steps": pa.array(np.full(size, world.num_steps), pa.int64())})
-    return table.replace_schema_metadata({"emsweep.axes": json.dumps(axes_metadata(world))})
+        axes = {key: pa.array(value.tolist()) for key, value in values.items()}
+        outcome = rng.choice(list(shares), size=rows.stop - rows.start, p=list(shares.values()))
+        yield _results(world, truth, identity, labels, axes, codes, values, outcome, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
