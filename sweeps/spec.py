@@ -168,6 +168,10 @@ class OptimSpec:
         )
 
 
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex")
+"""Names of :mod:`sweeps.schedules`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleSpec:
     """Multiplier of the peak learning rate at each step; see :mod:`sweeps.schedules`."""
@@ -176,10 +180,21 @@ class ScheduleSpec:
     """Name of the schedule."""
     warmup_steps: int = 0
     """Steps of linear warmup, step s using (s+1)/warmup_steps so that no step is wasted at zero."""
+    min_ratio: float = field(default=0.0, metadata={"omit_at": 0.0})
+    """Multiplier that ``cosine`` approaches."""
+    decay_fraction: float = field(default=0.2, metadata={"omit_at": 0.2})
+    """Share of the steps over which ``wsd`` decays, at the end; at least one step does."""
+    decay_shape: str = field(default="linear", metadata={"omit_at": "linear"})
+    """How ``wsd`` decays: ``linear`` or ``sqrt``."""
 
     def __post_init__(self) -> None:
-        _choice("schedule.name", self.name, ("constant", "linear", "cosine"))
+        _choice("schedule.name", self.name, SCHEDULES)
         _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "must be at least 0")
+        _require(0 <= self.min_ratio <= 1, "schedule.min_ratio", self.min_ratio, "must lie in [0, 1]")
+        _require(
+            0 < self.decay_fraction <= 1, "schedule.decay_fraction", self.decay_fraction, "must lie in (0, 1]"
+        )
+        _choice("schedule.decay_shape", self.decay_shape, ("linear", "sqrt"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

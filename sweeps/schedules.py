@@ -1,0 +1,88 @@
+"""Learning-rate schedules as multipliers of the peak rate. Pure: the trainer and the planner read the same
+function.
+
+Steps are s = 0 … N−1. During a warmup of w steps the multiplier is (s+1)/w, so that a run of ten steps wastes
+none of them at zero; after it, u = (s−w)/(N−w) in [0, 1) is the progress of the decay.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sweeps.spec import ScheduleSpec
+
+INVERSE_SQRT_TIMESCALE = 10_000
+"""Timescale of ``inverse_sqrt`` without warmup, as in transformers' ``get_inverse_sqrt_schedule``."""
+
+
+def multiplier(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """Return the multiplier of the peak learning rate at ``step``.
+
+    Args:
+        schedule: which schedule, with its parameters.
+        step: 0 for the first optimizer step, below ``num_steps``.
+        num_steps: optimizer steps N of the whole run.
+    """
+    warmup = schedule.warmup_steps
+    if step < warmup:
+        return (step + 1) / warmup
+    return _AFTER_WARMUP[schedule.name](schedule, step, num_steps)
+
+
+def multipliers(schedule: ScheduleSpec, num_steps: int) -> tuple[float, ...]:
+    """Return the multipliers of every step of a run, shape (num_steps,)."""
+    return tuple(multiplier(schedule, s, num_steps) for s in range(num_steps))
+
+
+def _progress(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    return (step - schedule.warmup_steps) / (num_steps - schedule.warmup_steps)
+
+
+def _constant(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    return 1.0
+
+
+def _linear(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """Linear to zero (arXiv 2502.15938): (N−s)/(N−w), so that the last step is not at zero."""
+    return 1 - _progress(schedule, step, num_steps)
+
+
+def _cosine(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """From 1 to m: m + (1−m)·½(1 + cos πu), m = ``min_ratio``."""
+    low = schedule.min_ratio
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * _progress(schedule, step, num_steps)))
+
+
+def _inverse_sqrt(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """1/√((s+τ−w)/τ), τ = w, or 10,000 without warmup."""
+    scale = schedule.warmup_steps or INVERSE_SQRT_TIMESCALE
+    return 1 / math.sqrt((step + scale - schedule.warmup_steps) / scale)
+
+
+def _wsd(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """Warmup, stable, decay: 1, then 1−u or 1−√u over the last n steps, u = (j+1)/(n+1), j = 0 … n−1.
+
+    Published code (epfml/schedules-and-scaling) uses u = j/n, which would leave a single decay step at 1.
+    """
+    num_decay = min(max(1, round(schedule.decay_fraction * num_steps)), num_steps - schedule.warmup_steps)
+    past = step - (num_steps - num_decay)
+    if past < 0:
+        return 1.0
+    u = (past + 1) / (num_decay + 1)
+    return 1 - (math.sqrt(u) if schedule.decay_shape == "sqrt" else u)
+
+
+def _rex(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """(1−u)/(1−u/2) (arXiv 2107.04197)."""
+    u = _progress(schedule, step, num_steps)
+    return (1 - u) / (1 - u / 2)
+
+
+_AFTER_WARMUP = {
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+    "inverse_sqrt": _inverse_sqrt,
+    "wsd": _wsd,
+    "rex": _rex,
+}
