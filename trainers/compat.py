@@ -1,7 +1,7 @@
 """Defects of the published one-shot EM trainer, reproduced on request to trace a published number.
 
-``objective.compat`` is ``exact`` (none of them), ``upstream`` (all), or names joined by ``+``. Each was read in
-the published code of arXiv 2505.20282:
+``objective.compat`` is ``exact`` (none of them), ``upstream`` (all), or names joined by ``+``. Each was read
+in the published code of arXiv 2505.20282:
 
 ``micro_steps``     A "step" counts micro batches of 2 rollouts a GPU: by step s only floor(s·2·world/64)
                     optimizer updates were made. On the eight GPUs assumed here, step 10 is 2 updates.

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import deepspeed
 import torch
 from torch import Tensor
 
@@ -30,6 +29,8 @@ class Engine:
     """One DeepSpeed engine, with a copy of the state it was built in."""
 
     def __init__(self, model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang) -> None:
+        import deepspeed
+
         self._gang = gang
         self._zero_stage = engine.zero_stage
         self._grad_norm = float("nan")
@@ -40,7 +41,7 @@ class Engine:
         if self._clips_itself:
             self._optimizer.register_step_pre_hook(self._clip)
         if engine.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            cast(Any, model).gradient_checkpointing_enable()
             model.train()
         self._ds, *_ = deepspeed.initialize(
             model=model,

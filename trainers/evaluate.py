@@ -21,7 +21,7 @@ from trainers.decoding.cached import decode_cached
 from trainers.examples import encode, render
 from trainers.gang import Gang
 from trainers.grading import Grader, Verdict
-from trainers.model import BaseModel
+from trainers.model import BaseModel, vocabulary_size
 from trainers.noise import Stream, uniforms
 from trainers.protocol import Evaluation
 from trainers.sampler import Sampler
@@ -179,7 +179,7 @@ class Benchmark:
             uniforms=noise,
             max_new_tokens=self.spec.max_new_tokens,
             eos_ids=self._base.eos_ids,
-            vocab_size=module.config.vocab_size,
+            vocab_size=vocabulary_size(module),
         )
         decoded = decode_cached(module, request, pad_id=self._base.pad_id, any_rank=gang.any)
         return {item: decoded[k * len(ways) : (k + 1) * len(ways)] for k, item in enumerate(items)}

@@ -7,6 +7,7 @@ collide on a host.
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import timedelta
 from typing import Any
@@ -77,9 +78,12 @@ class Gang:
 
 
 def _join(context: WorkerContext, backend: str) -> None:
+    if backend == "gloo":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found no other
     import deepspeed
 
-    # DeepSpeed would compile a shared-memory all-reduce here, half a minute with g++, for CPU gangs on one host.
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed would compile a shared-memory all-reduce here, half a minute with g++, for gangs on one CPU.
     # Gloo reduces in one order whatever the hosts, and needs no compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if context.world_size == 1:

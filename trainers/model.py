@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from sweeps.files import local_path
 from sweeps.spec import ModelSpec, SpecError
@@ -40,7 +41,7 @@ def load_base(spec: ModelSpec) -> BaseModel:
         SpecError: if the model has no end-of-sequence token to stop a rollout at.
     """
     location = _location(spec)
-    options = {"revision": spec.revision} if spec.hub_id else {}
+    options = _options(spec)
     tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code, **options)
     eos_ids = _generation_eos(location, options) or (
         (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
@@ -53,13 +54,20 @@ def load_base(spec: ModelSpec) -> BaseModel:
     return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
 
 
+def vocabulary_size(module: torch.nn.Module) -> int:
+    """V of the model's logits."""
+    return int(cast(Any, module).config.get_text_config().vocab_size)
+
+
+def _options(spec: ModelSpec) -> dict[str, Any]:
+    return {"revision": spec.revision} if spec.hub_id else {}
+
+
 def _location(spec: ModelSpec) -> str:
     return spec.hub_id or str(local_path(spec.path))
 
 
-def _generation_eos(location: str, options: dict[str, str]) -> tuple[int, ...]:
-    from transformers import GenerationConfig
-
+def _generation_eos(location: str, options: dict[str, Any]) -> tuple[int, ...]:
     if Path(location).is_dir() and not (Path(location) / "generation_config.json").is_file():
         return ()
     eos = GenerationConfig.from_pretrained(location, **options).eos_token_id
@@ -70,13 +78,13 @@ def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn
     """Load the model onto the host in the run's precision, in evaluation mode (no dropout: the policy that
     is trained is the policy that is sampled).
     """
-    options = {"revision": spec.revision} if spec.hub_id else {}
+    transformers_logging.disable_progress_bar()  # a worker has no terminal
     model = AutoModelForCausalLM.from_pretrained(
         _location(spec),
         dtype=DTYPES[precision],
         attn_implementation=attention,
         trust_remote_code=spec.trust_remote_code,
         use_safetensors=True,
-        **options,
+        **_options(spec),
     )
     return model.eval()

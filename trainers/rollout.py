@@ -16,7 +16,7 @@ from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached
 from trainers.decoding.tree import decode_tree
 from trainers.gang import Gang
-from trainers.model import BaseModel
+from trainers.model import BaseModel, vocabulary_size
 from trainers.noise import Stream, uniforms
 from trainers.sampler import Sampler
 
@@ -80,7 +80,7 @@ def draw_rollouts(
     share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
     defects = defects_of(spec.objective)
     noise_of_row = np.array([noise_row(row, total, defects) for row in range(total)])[share]
-    vocab_size = module.config.vocab_size
+    vocab_size = vocabulary_size(module)
     request = DecodeRequest(
         prompts=prompts,
         prompt_of_row=prompt_of_row[share],

@@ -62,7 +62,7 @@ def _nucleus(p_NV: Tensor, top_p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose mass reaches ``top_p``; the rest gets 0 (arXiv
     1904.09751).
     """
-    sorted_NV, order_NV = p_NV.sort(-1, descending=True, stable=True)
+    sorted_NV, order_NV = p_NV.sort(dim=-1, descending=True, stable=True)
     mass_before_NV = sorted_NV.cumsum(-1) - sorted_NV
     kept_NV = sorted_NV.masked_fill(mass_before_NV >= top_p, 0.0)
     return torch.zeros_like(p_NV).scatter_(-1, order_NV, kept_NV)
