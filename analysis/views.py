@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from analysis.axes import SEED, Axis
 from analysis.source import Source
@@ -99,27 +100,43 @@ def _read(files: Sequence[Path]) -> str:
 
 def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
     own = source.columns
-    known = quoted(["index", "run_id", "name", "cell", *own])
-    rows = f"SELECT {known} FROM read_parquet({literal(str(source.manifest))})"
     files = source.files["runs"]
-    if not files:
-        body = f"SELECT *, 'pending' AS outcome FROM ({rows})"
-    elif len(files) == 1 and files[0].name == "runs.parquet":
+    if len(files) == 1 and files[0].name == "runs.parquet":
         body = f"SELECT * FROM {_read(files)}"
     else:
-        # Parts hold what has finished so far; the manifest tells what is still to come. The last word wins.
-        latest = "row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', finished_at DESC)"
-        results = f"SELECT * FROM (SELECT *, {latest} AS age FROM {_read(files)}) WHERE age = 1"
-        shared = quoted(["age", "run_id", "name", "cell", *own])
-        body = (
-            f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome, {shared}) "
-            f"FROM ({rows}) m LEFT JOIN ({results}) r ON m.index = r.index"
-        )
+        body = _unfinished(source)
     missing = [axis for axis in axes if axis.key not in own]
     constants = "".join(
         f", {literal(_configured(connection, source, axis.key))} AS {quoted([axis.key])}" for axis in missing
     )
     return f"SELECT {literal(label)} AS sweep, *{constants} FROM ({body})"
+
+
+def _unfinished(source: Source) -> str:
+    """Runs of a sweep that is under way: the manifest says which there are, the parts what came of some.
+
+    A part holds results only: no axes, and no row for a run that has none. The last word on a run wins.
+    """
+    known = ("index", "run_id", "name", "cell", *source.columns)
+    runs = f"SELECT {quoted(known)} FROM read_parquet({literal(str(source.manifest))})"
+    files = source.files["runs"]
+    if not files:
+        return f"SELECT *, 'pending' AS outcome FROM ({runs})"
+    found = {name for path in files for name in pq.read_schema(path).names}
+    results = [name for name in sorted(found) if name not in (*known, "outcome")]
+    # A part without an outcome column holds results that are all in.
+    outcome = "coalesce(outcome, 'done')" if "outcome" in found else "'done'"
+    rows = f"SELECT index, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
+    latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {_age(results)})"
+    newest = f"SELECT * EXCLUDE (age) FROM (SELECT *, {latest} AS age FROM ({rows})) WHERE age = 1"
+    return (
+        f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome) "
+        f"FROM ({runs}) m LEFT JOIN ({newest}) r ON m.index = r.index"
+    )
+
+
+def _age(results: Sequence[str]) -> str:
+    return "finished_at DESC" if "finished_at" in results else "index"
 
 
 def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:

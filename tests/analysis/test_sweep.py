@@ -114,6 +114,10 @@ def test_a_running_sweep_shows_what_its_parts_hold_and_the_rest_as_pending(quick
     (directory / "parts").mkdir()
     for table in ("runs", "steps", "items"):
         rows = pq.read_table(directory / f"{table}.parquet")
+        if table == "runs":  # a part holds results only
+            rows = rows.drop_columns(
+                ["run_id", "name", "cell", "outcome", "model", "example", "optim.lr", "seed"]
+            )
         (directory / f"{table}.parquet").unlink()
         first = rows.filter(rows["index"].to_numpy() < 30)
         pq.write_table(first, directory / "parts" / f"{table}-00000.parquet")

@@ -19,10 +19,10 @@ def _world(rng, groups, seeds, items, seed_sd=0.05, item_sd=0.3, noise_sd=0.3):
 @pytest.mark.parametrize("seeds", [4, 16])
 @pytest.mark.parametrize("seed_sd", [0.0, 0.02, 0.2])
 def test_intervals_over_both_cover_new_seeds_and_new_items(seeds, seed_sd):
-    values = _world(np.random.default_rng(seeds), 1200, seeds, 60, seed_sd=seed_sd)
+    values = _world(np.random.default_rng(seeds), 500, seeds, 60, seed_sd=seed_sd)
     interval = crossed_interval(values, "both")
     cover = np.mean((interval.low <= 0.5) & (interval.high >= 0.5))
-    assert 0.93 <= cover <= 0.985
+    assert 0.92 <= cover <= 0.985
 
 
 def test_over_seeds_is_the_student_interval_of_seed_means_up_to_the_shape():
