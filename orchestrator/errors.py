@@ -7,5 +7,5 @@ class UserError(ValueError):
     """Bad input. The message says the value, the rule and the fix; nothing was started."""
 
 
-class DirectoryBusy(UserError):
+class DirectoryBusyError(UserError):
     """Another driver holds the sweep directory."""

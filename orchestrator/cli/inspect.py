@@ -2,8 +2,92 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from orchestrator.cli.output import print_json, say
+
+EXIT_NOT_OK = 1
+"""Status when a check is not ok."""
+
+WATCH_S = 1.0
+"""Period of ``status --watch``: a driver writes its status once a second."""
+
+Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this family's verbs to ``app``."""
+    for verb in (status, verify, replay):
+        app.command()(verb)
+
+
+def status(
+    directory: Directory,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until the sweep ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Counts, rate, time left, and failures by kind."""
+    from orchestrator.report import status_text, sweep_status
+
+    while True:
+        found = sweep_status(directory)
+        if as_json and not watch:
+            print_json(found)
+            return
+        typer.echo(status_text(found))
+        if not watch or not found["live"]:
+            return
+        time.sleep(WATCH_S)
+
+
+def verify(directory: Directory, as_json: AsJson = False) -> None:
+    """Prove that each run of the manifest has exactly one committed, checksummed result."""
+    from orchestrator.session import open_manifest
+    from orchestrator.store.lock import holder_of
+    from orchestrator.verify import verify as run_verify
+
+    layout, manifest = open_manifest(directory)
+    verdict = run_verify(layout, manifest, live=holder_of(layout.lock) is not None)
+    if as_json:
+        print_json(verdict.to_json())
+    else:
+        data: dict[str, Any] = verdict.to_json()
+        typer.echo(" · ".join(f"{name} {value}" for name, value in data.items()))
+        if verdict.missing or verdict.uncommitted or verdict.corrupt:
+            say(f"finish it with: emsweep resume {directory}")
+    if not verdict.ok:
+        raise typer.Exit(EXIT_NOT_OK)
+
+
+def replay(
+    directory: Directory,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, its first digits, or a run's name.")],
+    save: Annotated[Path | None, typer.Option(help="Keep the trained model in this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one run again, cold, in fresh processes, and compare every stored number but timings."""
+    from orchestrator.replay import find_run
+    from orchestrator.replay import replay as run_again
+    from orchestrator.session import open_manifest
+
+    layout, manifest = open_manifest(directory)
+    result = run_again(layout, manifest, find_run(manifest, run_id), save)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        word = "equal" if result.equal else "NOT equal"
+        typer.echo(
+            f"{result.run_id}: {word}; {result.compared} values compared, "
+            f"largest difference {result.max_abs_diff:g}"
+        )
+        for name in result.fields:
+            typer.echo(f"  differs: {name}")
+        for line in result.environment:
+            typer.echo(f"  {line}")
+    if not result.equal:
+        raise typer.Exit(EXIT_NOT_OK)

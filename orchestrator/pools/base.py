@@ -1,0 +1,74 @@
+"""What the driver asks of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.events import Capacity, Event, Reported, Shape
+from orchestrator.worker import Batch, Item, WorkerSetup
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shipped:
+    """A report whose spool lies on another node: the driver stores ``lines`` before it passes ``reported``
+    on.
+    """
+
+    reported: Reported
+    """The report."""
+    lines: bytes
+    """The spooled lines, as they lie in the worker's own file."""
+
+
+PoolEvent = Event | Shipped
+
+
+class Pool(Protocol):
+    """Starts, feeds and ends workers. Calls return at once; what came of them arrives through :meth:`events`.
+
+    A worker is one process, or a gang of ``shape.world_size`` processes that lives and dies as one. Each
+    granted attempt is reported exactly once unless its worker is lost.
+    """
+
+    def capacity(self) -> Capacity:
+        """What can be handed out in all."""
+        ...
+
+    def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
+        """Start a worker or a gang, whole or not at all; ``WorkerReady`` or ``WorkerLost`` follows."""
+        ...
+
+    def stop_worker(self, name: str) -> None:
+        """End an idle worker; ``WorkerLost`` follows or not."""
+        ...
+
+    def kill_worker(self, name: str, *, record_stack: bool) -> None:
+        """End a worker whatever it does, recording first where it stands."""
+        ...
+
+    def dispatch(self, name: str, items: list[Item]) -> None:
+        """Give a worker a batch."""
+        ...
+
+    def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
+        """Ask a worker to drop attempts."""
+        ...
+
+    def events(self, timeout_s: float) -> list[PoolEvent]:
+        """Return what happened, waiting up to ``timeout_s`` seconds for something."""
+        ...
+
+    def close(self) -> None:
+        """End every worker and leave nothing behind: no process, socket or temporary file."""
+        ...
+
+
+PoolFactory = Callable[[], Pool]
+
+
+def batch_event(worker: str, batch: Batch) -> PoolEvent:
+    """Turn what a worker told into an event."""
+    reported = Reported(worker=worker, reports=batch.reports)
+    return Shipped(reported=reported, lines=batch.lines) if batch.lines else reported

@@ -1,0 +1,64 @@
+"""Runs everything in the driver's own process, one run at a time: no process, no message, no cluster."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from orchestrator.events import Capacity, Shape, WorkerReady
+from orchestrator.pools.base import PoolEvent, batch_event
+from orchestrator.worker import Item, Runtime, WorkerSetup
+
+
+class InlinePool:
+    """A pool of one worker that works while the driver waits for events."""
+
+    def __init__(self) -> None:
+        self._runtimes: dict[str, Runtime] = {}
+        self._events: list[PoolEvent] = []
+
+    def capacity(self) -> Capacity:
+        """One worker, no GPU."""
+        return Capacity(slots=1)
+
+    def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
+        """Build the worker here and now."""
+        runtime = Runtime(setup, lambda batch: self._events.append(batch_event(setup.name, batch)))
+        runtime.warm()
+        self._runtimes[setup.name] = runtime
+        self._events.append(WorkerReady(worker=setup.name, host=socket.gethostname()))
+
+    def stop_worker(self, name: str) -> None:
+        """Close the worker."""
+        runtime = self._runtimes.pop(name, None)
+        if runtime is not None:
+            runtime.close()
+
+    def kill_worker(self, name: str, *, record_stack: bool) -> None:
+        """Close the worker; nothing runs while the driver decides."""
+        self.stop_worker(name)
+
+    def dispatch(self, name: str, items: list[Item]) -> None:
+        """Queue a batch."""
+        self._runtimes[name].add(items)
+
+    def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
+        """Drop attempts that have not started."""
+        if name in self._runtimes:
+            self._runtimes[name].cancel(tokens)
+
+    def events(self, timeout_s: float) -> list[PoolEvent]:
+        """Work for about ``timeout_s`` seconds, at least one run, and tell of it."""
+        until_s = time.monotonic() + timeout_s
+        for runtime in self._runtimes.values():
+            while runtime.step(block=False) and time.monotonic() < until_s:
+                pass
+        if not self._events:
+            time.sleep(min(timeout_s, 0.01))
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        """Close the worker."""
+        for name in list(self._runtimes):
+            self.stop_worker(name)

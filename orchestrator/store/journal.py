@@ -1,0 +1,109 @@
+"""The driver's own spool: what it decided, in order. Runs are named by run_id, which outlives a change of the grid.
+
+Kinds of record
+---------------
+``epoch``    a driver began: ``epoch, host, pid, at, manifest`` (digest), ``runs``
+``lease``    a batch was granted: ``worker, token`` (the first; they are consecutive), ``runs``
+``accept``   results were committed: ``spool``, ``runs`` as ``[run_id, offset, length, outcome]``
+``failure``  an attempt failed: ``run_id, attempt, worker, class, fingerprint, message, at``
+``settle``   a run ended without a result: ``runs, outcome``
+``reopen``   runs were given another chance: ``runs``; earlier failures no longer count
+``close``    the driver ended by itself: ``reason``
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from orchestrator.events import Accept, Grant, NoteFailure
+from orchestrator.store.layout import Layout
+from orchestrator.store.spool import SpoolWriter, encode_line
+
+TOKEN_BITS = 40
+"""Low bits of a fencing token that count grants; the epoch lies above, so that a rebuilt driver never
+reissues one.
+"""
+
+
+def first_token(epoch: int) -> int:
+    """The smallest fencing token of a driver's life."""
+    return (epoch << TOKEN_BITS) + 1
+
+
+class Journal:
+    """Writes one driver's journal. Durable after :meth:`sync`."""
+
+    def __init__(self, layout: Layout, epoch: int, run_ids: Sequence[str]) -> None:
+        self._writer = SpoolWriter(layout.journal(epoch))
+        self._run_ids = run_ids
+
+    @property
+    def name(self) -> str:
+        """File name of this journal."""
+        return self._writer.path.name
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._writer.size
+
+    def epoch(self, epoch: int, host: str, pid: int, manifest: str) -> None:
+        """A driver began."""
+        self._write(
+            kind="epoch",
+            epoch=epoch,
+            host=host,
+            pid=pid,
+            at=time.time(),
+            manifest=manifest,
+            runs=len(self._run_ids),
+        )
+
+    def lease(self, worker: str, grants: Sequence[Grant]) -> None:
+        """A batch was granted."""
+        self._write(
+            kind="lease", worker=worker, token=grants[0].token, runs=[self._run_ids[g.index] for g in grants]
+        )
+
+    def accept(self, action: Accept) -> None:
+        """Results were committed."""
+        by_spool: dict[str, list[list[object]]] = {}
+        for r in action.reports:
+            entry = [self._run_ids[r.index], r.offset, r.length, r.outcome]
+            by_spool.setdefault(r.spool, []).append(entry)
+        for spool, runs in by_spool.items():
+            self._write(kind="accept", spool=spool, runs=runs)
+
+    def failure(self, action: NoteFailure) -> None:
+        """An attempt failed."""
+        self._write(
+            kind="failure",
+            run_id=self._run_ids[action.index],
+            attempt=action.attempt,
+            worker=action.worker,
+            **{"class": action.failure.kind},
+            fingerprint=action.failure.fingerprint,
+            message=action.failure.message,
+            at=time.time(),
+        )
+
+    def settle(self, indices: Sequence[int], outcome: str) -> None:
+        """Runs ended without a result."""
+        self._write(kind="settle", runs=[self._run_ids[i] for i in indices], outcome=outcome)
+
+    def reopen(self, indices: Sequence[int]) -> None:
+        """Runs get another chance."""
+        self._write(kind="reopen", runs=[self._run_ids[i] for i in indices])
+
+    def end(self, reason: str) -> None:
+        """The driver ended by itself."""
+        self._write(kind="close", reason=reason)
+        self._writer.close()
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        self._writer.sync()
+
+    def _write(self, **record: object) -> None:
+        self._writer.append(encode_line(record))

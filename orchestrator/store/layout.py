@@ -1,0 +1,192 @@
+"""The sweep directory: every path in it, and what each file means. This docstring is the format's specification.
+
+::
+
+    sweep.yaml                  what was asked: format version, name, overrides, options, package versions, host facts
+    manifest.parquet            one row a run, in order (:mod:`sweeps.manifest`)
+    spool/driver-<epoch>.jsonl  the driver's journal, one file a driver's life (:mod:`orchestrator.store.journal`)
+    spool/<worker>.jsonl        results and failures, one file a worker process (:mod:`orchestrator.store.spool`)
+    state.sqlite                index of the spools, WAL, one writer; may be deleted (:mod:`orchestrator.store.state`)
+    status.json                 counts, rate and ETA, replaced about once a second while a driver lives
+    driver.lock                 flock held by the driver; its text names host, pid and epoch of the last holder
+    control/<verb>-*.json       requests to a live driver, consumed and removed by it (cancel, cap, stop)
+    parts/<table>-<n>.parquet   compacted results so far; a part counts once its ``runs`` table exists
+    runs.parquet steps.parquet items.parquet rollouts.parquet    compacted results, written when a driver ends
+    checkpoints/<run_id>/       weights that the retention policy keeps
+    logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
+    logs/workers/<worker>.log   standard error of a worker process, with the stacks of one that crashed or hung
+
+**Truth** is the spools, journal included: everything else but ``sweep.yaml`` and ``manifest.parquet`` can be
+deleted and is rebuilt from them. A line of a spool is one JSON object, one ``write()``, and begins with a
+checksum of the rest of it.
+
+A run is **committed** by an ``accept`` record of the journal that points at a valid ``result`` line; the
+first one wins. A valid result that no journal mentions yet (its driver died) is adopted by the next driver.
+
+**Tables.** ``runs``: one row per manifest run: ``index, run_id, name, cell, outcome`` (one of
+:data:`OUTCOMES`), ``attempt, worker, host, finished_at`` (Unix seconds), the axes under their Hydra keys,
+every metric, ``error, fingerprint``. ``steps``: ``index, run_id, step`` and the trainer's columns. ``items``:
+one row per run and evaluation: ``index, run_id, benchmark, step, mode, temperature, num_samples, correct,
+strict, boxed, truncated, tokens``, the last five ``list<int32>`` over the items. ``rollouts``: ``index,
+run_id, step, prompt, text, count``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import UserError
+
+FORMAT_VERSION = 1
+"""Version of everything this docstring describes, stored as ``format`` in ``sweep.yaml``."""
+
+OUTCOMES = ("pending", "done", "diverged", "failed", "quarantined", "cancelled")
+"""What can be said of a run. ``done`` and ``diverged`` are results; ``pending`` also covers a run that is
+running.
+"""
+
+TABLES = ("runs", "steps", "items", "rollouts")
+"""Names of the Parquet tables."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one sweep directory."""
+
+    root: Path
+    """The sweep directory."""
+
+    @property
+    def config(self) -> Path:
+        """``sweep.yaml``."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """``manifest.parquet``."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def spools(self) -> Path:
+        """Folder of the spools."""
+        return self.root / "spool"
+
+    @property
+    def state(self) -> Path:
+        """``state.sqlite``."""
+        return self.root / "state.sqlite"
+
+    @property
+    def status(self) -> Path:
+        """``status.json``."""
+        return self.root / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        """``driver.lock``."""
+        return self.root / "driver.lock"
+
+    @property
+    def control(self) -> Path:
+        """Folder of requests to a live driver."""
+        return self.root / "control"
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the Parquet parts."""
+        return self.root / "parts"
+
+    @property
+    def worker_logs(self) -> Path:
+        """Folder of the worker processes' logs."""
+        return self.root / "logs" / "workers"
+
+    def journal(self, epoch: int) -> Path:
+        """The journal of the driver of ``epoch``."""
+        return self.spools / f"driver-{epoch:05d}.jsonl"
+
+    def spool(self, worker: str) -> Path:
+        """The spool of one worker process."""
+        return self.spools / f"{worker}.jsonl"
+
+    def table(self, name: str) -> Path:
+        """A compacted table."""
+        return self.root / f"{name}.parquet"
+
+    def part(self, name: str, number: int) -> Path:
+        """One part of a table."""
+        return self.parts / f"{name}-{number:05d}.parquet"
+
+    def attempt_log(self, run_id: str, attempt: int) -> Path:
+        """Traceback of one failed attempt."""
+        return self.root / "logs" / run_id / f"attempt_{attempt}.log"
+
+    def checkpoints(self, run_id: str) -> Path:
+        """Folder of one run's weights."""
+        return self.root / "checkpoints" / run_id
+
+    def create(self) -> None:
+        """Make the directory and its folders.
+
+        Raises:
+            UserError: when it cannot be made or written to.
+        """
+        try:
+            for folder in (self.root, self.spools, self.control, self.parts, self.worker_logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.require_writable()
+        except (OSError, NotADirectoryError) as error:
+            raise UserError(_not_writable(self.root, error)) from error
+
+    def require_writable(self) -> None:
+        """Raise :class:`UserError` unless a file can be made in the directory."""
+        probe = self.root / f".probe-{os.getpid()}"
+        try:
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(_not_writable(self.root, error)) from error
+
+    def require_sweep(self) -> None:
+        """Raise :class:`UserError` unless this is a sweep directory."""
+        if not self.root.is_dir():
+            raise UserError(
+                f"directory {str(self.root)!r}: does not exist; give the directory of a launched sweep"
+            )
+        if not (self.config.exists() and self.manifest.exists()):
+            raise UserError(
+                f"directory {str(self.root)!r}: not a sweep (it has no sweep.yaml and manifest.parquet); "
+                "give a directory that `emsweep launch` made"
+            )
+
+
+def _not_writable(root: Path, error: OSError) -> str:
+    return f"directory {str(root)!r}: cannot be written ({error.strerror}); choose another with --dir"
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace ``path`` so that a reader sees the old bytes or the new, never a part; ``durable`` also fsyncs."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,99 @@
+"""``state.sqlite``: an index of what the spools hold, for looking things up with SQL. WAL, one writer, batched commits.
+
+Tables: ``meta(key, value)``; ``runs(run_id, outcome, attempt, worker, spool, offset, length, finished_at,
+wall_s, error, fingerprint)``, one row per run that is over; ``attempts(token, run_id, attempt, worker,
+granted_at, ended)``. Derived data: if the file is deleted or does not fit the spools, the driver writes it
+anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+  run_id TEXT PRIMARY KEY, outcome TEXT NOT NULL, attempt INTEGER, worker TEXT, spool TEXT, offset INTEGER,
+  length INTEGER, finished_at REAL, wall_s REAL, error TEXT, fingerprint TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts (
+  token INTEGER PRIMARY KEY, run_id TEXT NOT NULL, attempt INTEGER, worker TEXT, granted_at REAL, ended TEXT);
+"""
+
+CACHE_KIB = 65_536
+"""Page cache: random run_ids of a million rows stay in memory while they are inserted."""
+
+
+class StateWriter:
+    """The single writer. Rows gather in memory and are written by :meth:`flush` in one transaction."""
+
+    def __init__(self, path: Path, *, epoch: int, manifest: str) -> None:
+        self._db = _open(path)
+        self._runs: list[tuple] = []
+        self._grants: list[tuple] = []
+        self._ends: list[tuple] = []
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [("epoch", epoch), ("manifest", manifest), ("written_at", time.time())],
+            )
+
+    def granted(self, rows: Iterable[tuple[int, str, int, str, float]]) -> None:
+        """Attempts began: ``(token, run_id, attempt, worker, granted_at)``."""
+        self._grants.extend(rows)
+
+    def ended(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Attempts ended: ``(how, token)``."""
+        self._ends.extend(rows)
+
+    def settled(self, rows: Iterable[tuple]) -> None:
+        """Runs are over; a row has the columns of ``runs``."""
+        self._runs.extend(rows)
+
+    def reopened(self, run_ids: Iterable[str]) -> None:
+        """Runs are pending again."""
+        with self._db:
+            self._db.executemany("DELETE FROM runs WHERE run_id = ?", [(r,) for r in run_ids])
+
+    def clear(self) -> None:
+        """Forget every run, before rows are written anew."""
+        with self._db:
+            self._db.execute("DELETE FROM runs")
+
+    def flush(self) -> None:
+        """Commit what has gathered."""
+        if not (self._runs or self._grants or self._ends):
+            return
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)", self._grants)
+            self._db.executemany("UPDATE attempts SET ended = ? WHERE token = ?", self._ends)
+            self._db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 11)})", self._runs)
+        self._grants.clear()
+        self._ends.clear()
+        self._runs.clear()
+
+    def close(self) -> None:
+        """Commit and close; the write-ahead log is folded into the file."""
+        self.flush()
+        self._db.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the database, replacing a file that is not one."""
+    for second_try in (False, True):
+        db = sqlite3.connect(path)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            db.executescript(_SCHEMA)
+            return db
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if second_try or isinstance(error, sqlite3.OperationalError):
+                raise
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+    raise AssertionError("unreachable")
