@@ -40,9 +40,9 @@ class Engine:
         self._optimizer = _optimizer(model, optim, engine, gang)
         if self._clips_itself:
             self._optimizer.register_step_pre_hook(self._clip)
+        self._checkpoints_activations = engine.gradient_checkpointing
         if engine.gradient_checkpointing:
-            cast(Any, model).gradient_checkpointing_enable()
-            model.train()
+            _checkpoint_activations(model)
         self._ds, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
@@ -56,8 +56,15 @@ class Engine:
         return self._ds.module
 
     def forward(self, **inputs: Any) -> Any:
-        """Forward through DeepSpeed, so that its hooks see the pass."""
-        return self._ds(**inputs)
+        """Forward for training, through DeepSpeed, so that its hooks see the pass."""
+        if not self._checkpoints_activations:
+            return self._ds(**inputs)
+        # Transformers recomputes activations only in training mode, and keeps no KV cache there.
+        self._ds.module.train()
+        try:
+            return self._ds(**inputs)
+        finally:
+            self._ds.module.eval()
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
@@ -223,6 +230,15 @@ def _optimizer(
 
         return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
     return torch.optim.AdamW(parameters, fused=True, **settings)
+
+
+def _checkpoint_activations(model: torch.nn.Module) -> None:
+    cast(Any, model).activation_checkpointing_enable()
+    for part in model.modules():  # training mode must not bring dropout along
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        if hasattr(part, "attention_dropout"):
+            part.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def _config(optim: OptimSpec, engine: EngineSpec, *, clip: bool) -> dict[str, Any]:
