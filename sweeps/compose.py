@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from sweeps import declare
 from sweeps.bind import SCALARS, Layers
-from sweeps.grid import MAX_RUNS, Grid, too_large
+from sweeps.grid import MAX_RUNS, SEED_KEY, Axis, Grid, too_large
 from sweeps.locate import mistakes_in
+from sweeps.references import settle
 from sweeps.spec import GROUPS, RunSpec, SpecError, coerce_key, known_keys, nearest, spec_to_dict
 
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
 
 AD_HOC = "adhoc"
 """Name of a sweep made of overrides alone."""
+
+FREE_KEYS = "trainer.params."
+"""Prefix of keys that an own trainer makes up."""
 
 SEARCH_PATH = "hydra.searchpath"
 """Hydra's key for further folders of option files."""
@@ -86,26 +90,55 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
         loader = GlobalHydra.instance().config_loader()
         words = _open_places(_parse(overrides), loader)
         composer = _Composer(loader, words)
-        composer.check_words()
         config = composer.base
         with mistakes_in(composer.source):
-            node = _plain(config.sweep, config, ("sweep",))
+            node = config["sweep"]
             declared = declare.read_sweep(node, composer.written_values)
             if grid is not None:
                 declared = declare.Declared(grid=_typed(grid, composer), rules=declared.rules)
             declared = declare.override(declared, composer.given(), composer.swept_keys)
             layers = composer.layers(declared)
-        options = {k: v for k, v in config.items() if k not in (*GROUPS, *SCALARS, "sweep", "hydra")}
-        plain = {k: _plain(v, config, (str(k),)) for k, v in options.items()}
+        full = _with_seed(declared.grid, layers.base)
+        options = {k: config[k] for k in config.raw if k not in (*GROUPS, *SCALARS, "sweep")}
         return ComposedSweep(
             name=str(node.get("name") or composer.sweep or AD_HOC),
             layers=layers,
-            grid=declared.grid,
-            choices=composer.choices,
-            options=plain | {"sharing": _switch("sharing", plain.get("sharing"))},
+            grid=full,
+            choices={k: v for k, v in config.choices.items() if k in GROUPS},
+            options=options | {"sharing": _switch("sharing", options.get("sharing"))},
             overrides=tuple(overrides),
             source=composer.source,
         )
+
+
+class _Config:
+    """One composed configuration as plain values; references to keys of a run stay as text."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        self._config = config
+        self.raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+
+    def __getitem__(self, key: str) -> Any:
+        return settle(self.raw[key], (key,), self._look_up, self._resolve)
+
+    def _look_up(self, key: str) -> Any:
+        try:
+            value = OmegaConf.select(self._config, key)
+        except InterpolationResolutionError as error:
+            if "Recursive interpolation" not in str(error):
+                raise
+            raise SpecError(f"${{{key}}} leads back to itself; give one key in the circle a value") from None
+        if value is None:
+            raise SpecError(
+                f"${{{key}}} has no value{nearest(key, _flat_keys(self.raw))}; set it or refer to another"
+            )
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    def _resolve(self, text: str) -> str:
+        return str(OmegaConf.create({"value": text}).value)
 
 
 class _Composer:
@@ -118,8 +151,8 @@ class _Composer:
         self.swept_keys = {w.key_or_group for w in words if w.is_sweep_override()}
         chosen = [w.value() for w in words if w.key_or_group == "sweep" and not w.is_sweep_override()]
         self.sweep = str(chosen[-1]) if chosen and chosen[-1] else None
-        self._base: DictConfig | None = None
-        self.choices: dict[str, str] = {}
+        self._check_words()
+        self.base = self._compose([w for w in words if not w.is_sweep_override()])
 
     @property
     def source(self) -> Path | None:
@@ -136,26 +169,19 @@ class _Composer:
         candidates = [Path(folder), Path(folder) / f"sweep/{self.sweep}.yaml"]
         return next((c for c in candidates if c.is_file()), None)
 
-    @property
-    def base(self) -> DictConfig:
-        """The configuration below the axes."""
-        if self._base is None:
-            self._base, self.choices = self._compose(self._plain_words())
-        return self._base
-
-    def _plain_words(self) -> list[str]:
-        return [str(w.input_line) for w in self._words if not w.is_sweep_override()]
-
-    def _compose(self, words: list[str]) -> tuple[DictConfig, dict[str, str]]:
-        config = hydra.compose(CONFIG_NAME, overrides=words, return_hydra_config=True)
-        choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if k in self._groups}
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        return config, choices
+    def _compose(self, words: Iterable[Override]) -> _Config:
+        # A free parameter need not exist yet: ++ sets it either way.
+        lines = [
+            f"++{w.input_line}"
+            if w.key_or_group.startswith(FREE_KEYS) and w.get_key_element()[0] != "+"
+            else w.input_line
+            for w in words
+        ]
+        return _Config(hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True))
 
     # What the words may say
 
-    def check_words(self) -> None:
+    def _check_words(self) -> None:
         """Refuse unknown keys, groups and options before anything is composed."""
         for word in self._words:
             key = word.key_or_group
@@ -177,7 +203,7 @@ class _Composer:
                 )
 
     def _is_run_key(self, key: str) -> bool:
-        return key in known_keys() or key.startswith("trainer.params.")
+        return key in known_keys() or key.startswith(FREE_KEYS)
 
     def _check_option(self, group: str, option: Any) -> None:
         known = self._loader.get_group_options(group)
@@ -190,8 +216,7 @@ class _Composer:
     def _check_other_key(self, word: Override) -> None:
         key = word.key_or_group
         options = [w for w in self._words if w.key_or_group in self._groups and not w.is_sweep_override()]
-        config, _ = self._compose([str(w.input_line) for w in options])
-        known = [*self._groups, *known_keys(), *_flat_keys(config)]
+        known = [*self._groups, *known_keys(), *_flat_keys(self._compose(options).raw)]
         if key not in known and not word.is_add():
             raise SpecError(f"unknown key {key!r}{nearest(key, known)}")
 
@@ -242,25 +267,25 @@ class _Composer:
 
     def layers(self, declared: declare.Declared) -> Layers:
         """Compose each option that an axis or a rule names, everything else as in the base."""
-        base = {g: _plain(self.base[g], self.base, (g,)) for g in (*GROUPS, *SCALARS)}
+        base = {g: self.base[g] for g in (*GROUPS, *SCALARS)}
         named: dict[str, dict[str, Mapping[str, Any]]] = {}
         for group, option in _named_options(declared):
             if option not in named.setdefault(group, {}):
                 named[group][option] = (
-                    base[group] if option == self.choices[group] else self._option(group, option, base)
+                    base[group] if option == self.base.choices.get(group) else self._option(group, option)
                 )
         return Layers(base=base, options=named, rules=declared.rules)
 
-    def _option(self, group: str, option: str, base: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _option(self, group: str, option: str) -> Mapping[str, Any]:
         words = [w for w in self._words if w.key_or_group != group and not w.is_sweep_override()]
-        config, _ = self._compose([*(str(w.input_line) for w in words), f"{group}={option}"])
+        config = self._compose([*words, *_parse([f"{group}={option}"])])
         for other in (*GROUPS, *SCALARS):
-            if other != group and _plain(config[other], config, (other,)) != base[other]:
+            if other != group and config.raw[other] != self.base.raw[other]:
                 raise SpecError(
                     f"{group}={option}: its option file also changes {other}, which an axis cannot; "
                     f"use set: [{{when: {group}={option}, {other}: …}}] in the sweep file"
                 )
-        return _plain(config[group], config, (group,))
+        return config[group]
 
 
 def _named_options(declared: declare.Declared) -> Iterator[tuple[str, str]]:
@@ -273,6 +298,13 @@ def _named_options(declared: declare.Declared) -> Iterator[tuple[str, str]]:
     yield from axes(declared.grid)
     for rule in declared.rules:
         yield from ((k, v) for k, v in rule.assign.items() if k in GROUPS)
+
+
+def _with_seed(grid: Grid, base: Mapping[str, Any]) -> Grid:
+    """Make the seed an axis of every sweep, so that every table has its column."""
+    if SEED_KEY in grid.key_names() or not isinstance(base[SEED_KEY], int):
+        return grid
+    return dataclasses.replace(grid, axes=(*grid.axes, Axis(key=SEED_KEY, values=(base[SEED_KEY],))))
 
 
 def _typed(grid: Grid, composer: _Composer) -> Grid:
@@ -397,66 +429,20 @@ def _translated_errors() -> Iterator[None]:
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
         lines = [line.strip() for line in str(causes[-1]).splitlines() if line.strip()]
+        circle = re.search(r"Recursive interpolation.*full_key: (\S+)", " ".join(lines))
+        if circle:
+            raise SpecError(
+                f"{circle[1]}: its references go in a circle; give one of them a value"
+            ) from error
         raise SpecError("; ".join(lines[:3])) from error
-    except RecursionError:
-        raise SpecError("the configuration's references go in a circle; give one of them a value") from None
 
 
-_RESOLVER = re.compile(r"\$\{[A-Za-z_][\w.]*:[^${}]*\}")
-_NODE = re.compile(r"\$\{\s*(\.*)([^${}:]+?)\s*\}")
-
-
-def _plain(value: Any, root: DictConfig, path: tuple[str, ...]) -> Any:
-    """Plain values of a node. References to keys of a run stay, as ``${optim.lr}``; all others are looked up
-    now.
-    """
-    raw = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
-    if OmegaConf.is_config(root) and not OmegaConf.is_config(value) and len(path) == 1:
-        raw = OmegaConf.to_container(root, resolve=False)[path[0]]  # type: ignore[index, call-overload]
-    return _walk(raw, root, path)
-
-
-def _walk(raw: Any, root: DictConfig, path: tuple[str, ...]) -> Any:
-    if isinstance(raw, Mapping):
-        return {str(k): _walk(v, root, (*path, str(k))) for k, v in raw.items()}
-    if isinstance(raw, list):
-        return [_walk(v, root, path) for v in raw]
-    if raw == "???":
-        return None
-    if not isinstance(raw, str) or "${" not in raw:
-        return raw
-    text = _RESOLVER.sub(lambda m: str(OmegaConf.create({"v": m[0]}).v), raw)
-    text = _NODE.sub(lambda m: "${" + _absolute(m[1], m[2], path) + "}", text)
-    whole = _NODE.fullmatch(text)
-    if whole and not _names_run_key(whole[2]):
-        return _walk(_selected(root, whole[2], path), root, path)
-    return _NODE.sub(lambda m: m[0] if _names_run_key(m[2]) else str(_selected(root, m[2], path)), text)
-
-
-def _absolute(dots: str, key: str, path: tuple[str, ...]) -> str:
-    """Spell a relative reference (``${.x}``: beside this key, ``${..x}``: one level up) from the root."""
-    return ".".join((*path[: len(path) - len(dots)], key)) if dots else key
-
-
-def _names_run_key(key: str) -> bool:
-    return key.split(".")[0] in (*GROUPS, *SCALARS)
-
-
-def _selected(root: DictConfig, key: str, path: tuple[str, ...]) -> Any:
-    value = OmegaConf.select(root, key)
-    if value is None:
-        raise SpecError(
-            f"{'.'.join(path)}: refers to ${{{key}}}, which has no value{nearest(key, _flat_keys(root))}"
-        )
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _flat_keys(config: Any, prefix: str = "") -> list[str]:
+def _flat_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     keys = []
-    for key, value in OmegaConf.to_container(config, resolve=False).items():  # type: ignore[union-attr]
+    for key, value in values.items():
         keys.append(f"{prefix}{key}")
-        if isinstance(value, dict) and value:
-            keys += _flat_keys(OmegaConf.create(value), f"{prefix}{key}.")
+        if isinstance(value, Mapping):
+            keys += _flat_keys(value, f"{prefix}{key}.")
     return keys
 
 

@@ -151,9 +151,8 @@ class Manifest:
 
     def names(self) -> Iterator[str]:
         """Yield every run's name in order."""
-        columns = [[texts[c] for c in codes.tolist()] for texts, codes in self._name_parts]
-        for parts in zip(*columns, strict=True):
-            yield names.SEPARATOR.join(p for p in parts if p) or "run"
+        for i in range(len(self)):
+            yield self.name(i)
 
     @functools.cached_property
     def _parsed(self) -> dict[tuple[str, int], Any]:
