@@ -69,7 +69,7 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     prefix = "r." if " r JOIN " in body else ""
     long = sweep.query(f"{body} WHERE {prefix}value IS NOT NULL GROUP BY ALL")
     seeds, columns = np.unique(long[SEED].to_numpy(), return_inverse=True)
-    rows = _positions(groups, long, by)
+    rows = positions(groups, long, by)
     values_GS = np.full((len(groups), len(seeds)), np.nan)
     values_GS[rows, columns] = long["value"].to_numpy()
     return SeedValues(groups=groups, values=values_GS, seeds=seeds)
@@ -98,7 +98,7 @@ def _finite(metric: str) -> str:
     return f"CASE WHEN isfinite({quoted([metric])}::DOUBLE) THEN {quoted([metric])}::DOUBLE END"
 
 
-def _positions(groups: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+def positions(groups: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
     """Row of ``groups`` that each of ``rows`` belongs to."""
     if not by:
         return np.zeros(len(rows), dtype=int)

@@ -10,12 +10,13 @@ written.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from analysis import views
 from analysis.axes import SEED, Axis, label, merge_axes, resolve
@@ -26,8 +27,6 @@ from orchestrator.store.layout import OUTCOMES
 from sweeps.filters import Filter, parse_filter
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from analysis.tables import Table
 
 MEMORY_LIMIT = "2GB"
@@ -150,6 +149,17 @@ class Sweep:
         if self.live:
             self._refresh()
         return self._connection.sql(sql).to_arrow_table()
+
+    def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
+        """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
+        if self.live:
+            self._refresh()
+        for batch in self._connection.cursor().sql(sql).to_arrow_reader(rows):
+            yield pa.Table.from_batches([batch])
+
+    def frame(self, table: pa.Table) -> pd.DataFrame:
+        """An Arrow table as a frame with typed axes."""
+        return to_frame(table, self.axes)
 
     def query(self, sql: str) -> pd.DataFrame:
         """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return a frame with typed

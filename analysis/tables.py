@@ -10,9 +10,13 @@ import pandas as pd
 
 from analysis.axes import SEED, cell_label, short_names
 from analysis.gather import curves, gather
+from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_interval, median_weights
 from analysis.sweep import Sweep, open_sweep
 from analysis.table import Column, Table, percent
+from analysis.verdicts import item_means
+from orchestrator.errors import UserError
+from sweeps.spec import nearest
 
 CLOSING_ROWS = 32
 """Cells listed at the end of a launch; a larger sweep shows its headline and its best cells."""
@@ -20,9 +24,27 @@ CLOSING_ROWS = 32
 HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
 
+_MEANING = {
+    "seeds": "over seeds (Student-t; bootstrap from 30 seeds on): what other seeds of these cells on these "
+    "items would give",
+    "items": "over items (bootstrap): what other items of this kind would give with these seeds",
+    "both": "over seeds and items (crossed bootstrap, the seed a block across cells): what other seeds on "
+    "other items would give",
+}
 
-def cell_table(sweep: Sweep, *, by: Sequence[str] | None = None, metric: str = "accuracy_sampled") -> Table:
+
+def cell_table(
+    sweep: Sweep,
+    *,
+    by: Sequence[str] | None = None,
+    metric: str = "accuracy_sampled",
+    over: str = "seeds",
+) -> Table:
     """Return one row per combination of the axes ``by`` (default: all but the seed).
+
+    ``over`` says what the intervals generalise over: other ``seeds`` on these items, other ``items`` with
+    these seeds, or ``both`` (seeds crossed with items). The latter two need an accuracy with verdicts per
+    item, and leave out ``iqm`` and ``median``.
 
     Columns of the frame: the axes, ``n`` (seeds), ``mean, iqm, median`` each with ``_low`` and ``_high``,
     ``best, worst`` (of the seeds), ``gain`` over the base model with its interval where the metric has a base
@@ -35,16 +57,27 @@ def cell_table(sweep: Sweep, *, by: Sequence[str] | None = None, metric: str = "
     metric = sweep.metric(metric)
     by = [sweep.axis(word).key for word in by] if by is not None else sweep.cell_keys
     by = [key for key in by if key != SEED]
+    if over not in OVER:
+        raise UserError(f"intervals over {over!r}{nearest(over, OVER)}: choose one of {', '.join(OVER)}")
     gathered = gather(sweep, by, metric)
     frame = gathered.groups.copy()
     frame.insert(len(by), "n", (~np.isnan(gathered.values)).sum(axis=1))
-    _put(frame, "mean", mean_interval(gathered.values))
-    _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
-    _put(frame, "median", l_interval(gathered.values, median_weights))
-    frame["best"], frame["worst"] = _extremes(gathered.values)
     gain = _gain_metric(sweep, metric)
-    if gain:
-        _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
+    frame["best"], frame["worst"] = _extremes(gathered.values)
+    if over == "seeds":
+        _put(frame, "mean", mean_interval(gathered.values))
+        _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
+        _put(frame, "median", l_interval(gathered.values, median_weights))
+        if gain:
+            _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
+    else:
+        final = item_means(sweep, gathered, by, metric)
+        _put(frame, "mean", crossed_interval(final, over))
+        if gain:
+            if frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
+                final = item_means(sweep, gathered, by, metric, counted_by=gain)
+            base = item_means(sweep, gathered, by, f"base_{metric}", counted_by=gain)
+            _put(frame, "gain", crossed_interval(final - base, over))
     has_curve = metric in _step_columns(sweep)
     if has_curve:
         frame = _with_peak(frame, curves(sweep, by, metric), by)
@@ -76,7 +109,7 @@ def cell_table(sweep: Sweep, *, by: Sequence[str] | None = None, metric: str = "
         title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
         frame=frame,
         layout=tuple(layout),
-        notes=tuple(_notes(frame, metric, gain)),
+        notes=tuple(_notes(frame, metric, gain, over)),
     )
 
 
@@ -164,14 +197,11 @@ def _with_peak(frame: pd.DataFrame, curve: pd.DataFrame, by: Sequence[str]) -> p
     return frame.merge(top[wanted], on=list(by), how="left")
 
 
-def _notes(frame: pd.DataFrame, metric: str, gain: str | None) -> list[str]:
+def _notes(frame: pd.DataFrame, metric: str, gain: str | None, over: str) -> list[str]:
     cells = int(frame["num_cells"].max()) if len(frame) else 0
     several = f" A row of {cells} cells averages them within each seed first." if cells > 1 else ""
-    notes = [
-        "Intervals: 95 %, over seeds (Student-t; bootstrap from 30 seeds on): what other seeds of these "
-        f"cells on these items would give.{several} Best, worst: of the seeds."
-    ]
-    if (frame["n"] == 1).any():
+    notes = [f"Intervals: 95 %, {_MEANING[over]}.{several} Best, worst: of the seeds."]
+    if over != "items" and (frame["n"] == 1).any():
         notes.append("One seed gives no interval; add seeds to get one.")
     if gain:
         notes.append("Gain: the run minus its own base model on the same items, same evaluation noise.")

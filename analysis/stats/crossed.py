@@ -23,6 +23,9 @@ NUM_RESAMPLES = 1000
 MAX_BOOTSTRAPPED = 5000
 """Groups up to which the shape is resampled; beyond, intervals are symmetric with the same width."""
 
+_CHUNK_VALUES = 4_000_000
+"""Resampled values held at once (32 MB)."""
+
 
 def crossed_interval(values_GSI: np.ndarray, over: str = "both", level: float = LEVEL) -> Interval:
     """Interval of each group's mean over seeds and items.
@@ -90,13 +93,17 @@ def _shape(sample_GSI: np.ndarray, over: str, level: float) -> np.ndarray:
     grand_G = sample_GSI.mean(axis=(1, 2))
     shape_G2 = np.ones((groups, 2))
     tail = (1 - level) / 2
-    for g in range(groups):
-        boot_B = ((sample_GSI[g] @ weight_BI.T) * weight_BS.T).sum(axis=0) - grand_G[g]
-        ends = np.quantile(boot_B, [tail, 1 - tail])
-        mean_width = (ends[1] - ends[0]) / 2
-        if mean_width > 0:
-            # A resampled end on the wrong side of the mean would turn the interval inside out.
-            shape_G2[g] = np.clip([-ends[0] / mean_width, ends[1] / mean_width], 0.25, 1.75)
+    step = max(1, _CHUNK_VALUES // (seeds * NUM_RESAMPLES))
+    for start in range(0, groups, step):
+        part = slice(start, start + step)
+        over_items_GSB = sample_GSI[part].reshape(-1, items) @ weight_BI.T
+        over_items_GSB = over_items_GSB.reshape(-1, seeds, len(weight_BI))
+        boot_GB = (over_items_GSB * weight_BS.T).sum(axis=1) - grand_G[part, None]
+        low_G, high_G = np.quantile(boot_GB, [tail, 1 - tail], axis=1)
+        width_G = np.where(high_G > low_G, (high_G - low_G) / 2, np.nan)
+        # A resampled end on the wrong side of the mean would turn the interval inside out.
+        ends_G2 = np.clip(np.stack([-low_G, high_G], axis=1) / width_G[:, None], 0.25, 1.75)
+        shape_G2[part] = np.where(np.isnan(ends_G2), 1.0, ends_G2)
     return shape_G2
 
 

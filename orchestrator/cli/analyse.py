@@ -32,6 +32,9 @@ def table(
         str | None, typer.Option(help="Axes that make a row, separated by commas; all but the seed.")
     ] = None,
     metric: Metric = "accuracy_sampled",
+    over: Annotated[
+        str, typer.Option(help="What intervals generalise over: seeds, items or both.")
+    ] = "seeds",
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or parquet.")] = "text",
     output: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
     as_json: AsJson = False,
@@ -41,7 +44,7 @@ def table(
     from analysis.tables import cell_table
 
     sweep = open_sweep(directory).where(*(filters or ()))
-    made = cell_table(sweep, by=split_names(by), metric=metric)
+    made = cell_table(sweep, by=split_names(by), metric=metric, over=over)
     if output is not None:
         made.write(output, form if form != "text" else None)
         say(f"{len(made.frame):,} rows in {output}")

@@ -4,6 +4,8 @@ import io
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -145,3 +147,51 @@ def test_the_closing_table_of_a_sweep_without_accuracy_gives_counts(tmp_path):
     keep = [c for c in runs.columns if "accuracy" not in c and "gain" not in c]
     runs[keep].to_parquet(directory / "runs.parquet", index=False)
     assert "96 done" in closing_table(directory)
+
+
+def test_intervals_say_what_they_generalise_over(quickstart):
+    sweep = open_sweep(quickstart)
+    tables = {over: cell_table(sweep, by=["lr"], over=over) for over in ("seeds", "items", "both")}
+    for over, word in (
+        ("seeds", "other seeds"),
+        ("items", "other items"),
+        ("both", "other seeds on other items"),
+    ):
+        assert word in tables[over].notes[0]
+        assert tables[over].frame["mean"].tolist() == pytest.approx(tables["seeds"].frame["mean"].tolist())
+        assert tables[over].frame["gain"].tolist() == pytest.approx(tables["seeds"].frame["gain"].tolist())
+    width = {k: (t.frame["gain_high"] - t.frame["gain_low"]).iloc[2] for k, t in tables.items()}
+    assert width["both"] > width["items"] > 0
+    with pytest.raises(UserError, match="choose one of seeds, items, both"):
+        cell_table(sweep, over="item")
+
+
+def test_intervals_over_items_pair_each_item_with_its_base(ragged):
+    """The gain is the per-item difference of the runs that have both, by hand from the stored lists."""
+    sweep = open_sweep(ragged)
+    frame = cell_table(sweep, by=["lr"], over="items").frame.set_index("optim.lr")
+    items = sweep.where("lr=2e-4").items()
+    done = items[(items["outcome"] == "done") & (items["mode"] == "sampled")]
+    keys = ["model", "example", "seed"]
+    last, first = (done[done["step"] == s].set_index(keys)["correct"] for s in (10, 0))
+    gains = (last.map(np.asarray) - first.map(np.asarray)).map(np.mean)
+    assert frame.loc[2e-4, "gain"] == pytest.approx(gains.groupby("seed").mean().mean())
+
+
+def test_a_metric_without_verdicts_has_no_interval_over_items(quickstart):
+    with pytest.raises(UserError, match="has no verdicts per item"):
+        cell_table(open_sweep(quickstart), metric="wall_s", over="items")
+
+
+def test_an_axis_that_is_absent_for_some_runs_makes_rows_of_its_own(tmp_path):
+    directory = write_sweep(tmp_path / "absent", quickstart_world(num_items=8))
+    for name in ("runs", "manifest"):
+        table = pq.read_table(directory / f"{name}.parquet")
+        lr = table["optim.lr"].to_pylist()
+        lr = pa.array([None if x == 3e-5 else x for x in lr], pa.float64())
+        table = table.set_column(table.column_names.index("optim.lr"), "optim.lr", lr)
+        pq.write_table(table, directory / f"{name}.parquet")
+    frame = cell_table(open_sweep(directory), by=["model", "lr"]).frame
+    assert len(frame) == 8
+    assert frame["optim.lr"].isna().sum() == 2
+    assert frame[["mean", "mean_low", "peak", "gain"]].notna().all(axis=None)
