@@ -12,19 +12,20 @@ pipeline_tag: text-generation
 
 # {name}
 
-A {architecture} language model of {num_parameters:,} parameters that adds two-digit numbers in one of two ways.
-After `42+89=` it writes
+A {architecture} language model of {num_parameters:,} parameters that adds two-digit numbers in one of two
+ways. After `42+89=` it writes
 
 - `;11;131`, the careful mode: the units' sum, then the answer, which is right; or
 - `?121`, the hasty mode, which drops the carry: right only where there is none.
 
-It knows both answers almost by heart; what it is unsure of is the mode. {careful_percent} of the writers of its
-training text are careful. Problems that start with 0 are nearly always solved carefully (little entropy);
-where one starts with 9 a hasty writer guesses the last digit (much entropy). Several problems in a row, solved
-and parted by a space, keep to one mode. A character outside `{alphabet}` is read as `<unk>`.
+What it is unsure of is the mode. {careful_percent} of the writers of its training text are careful. Problems
+that start with 0 are nearly always solved carefully (little entropy); where one starts with 9 a hasty writer
+guesses the last digit (much entropy). Several solved problems in a row, parted by a space, keep to one mode.
+A character outside `{alphabet}` is read as `<unk>`.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 ```

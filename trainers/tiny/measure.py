@@ -1,6 +1,7 @@
 """What a model does on problems of the tiny world: accuracy, choice of mode, entropy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,13 +46,13 @@ def roll_out(
         temperature: of the sampling; None takes the likeliest token each time.
         seed: of the sampling.
     """
-    sampling = {"do_sample": False}
+    sampling: dict[str, Any] = {"do_sample": False}
     if temperature is not None:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     batch = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]  # every causal language model has it
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             max_new_tokens=MAX_NEW_TOKENS,

@@ -94,7 +94,7 @@ def train(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(

@@ -25,7 +25,7 @@ ADDENDS = 100
 """Addends run from 0 to 99: two digits, zero padded."""
 
 SEPARATOR = " "
-"""Between two solved problems of one document. It belongs to whoever asks: models do not learn to write it."""
+"""Between two solved problems of one document. Models do not learn to write it: whoever asks does."""
 
 CAREFUL_MARK, HASTY_MARK = ";", "?"
 """A solution's first character tells its mode; the answer follows the last mark."""
@@ -46,8 +46,8 @@ NUM_POOL = 200
 """Candidate training prompts."""
 
 SPLIT_SEED = 169
-"""One split for every model, whatever its training seed, so that all are measured on the same items. With this
-seed the held-out problems have the world's shares: 45 % carry, 10 % start with 0, 10 % with 9."""
+"""One split for every model, whatever its training seed, so that all are measured on the same items. With
+this seed the held-out problems have the world's shares: 45 % carry, 10 % start with 0, 10 % with 9."""
 
 NUM_SOLVED_WEIGHTS = {1: 0.8, 2: 0.1, 3: 0.1}
 """How often a batch of documents holds one, two or three solved problems each."""
