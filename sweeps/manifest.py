@@ -258,18 +258,18 @@ def _run_ids(
     steps: np.ndarray,
     seeds: np.ndarray,
 ) -> list[str]:
-    """Hash every run. Runs that agree in all groups share the hash of that long common beginning."""
+    """Hash every run; runs that agree in all groups go together, from the hash of their common beginning."""
     combos = combine([codes[g] for g in GROUPS], len(steps))
-    _, firsts = np.unique(combos, return_index=True)
-    begun = [
-        hashlib.sha256(joined_groups({g: fragments[g][codes[g][row]] for g in GROUPS}).encode())
-        for row in firsts.tolist()
-    ]
-    ids = []
-    for combo, seed, num_steps in zip(combos.tolist(), seeds.tolist(), steps.tolist(), strict=True):
-        digest = begun[combo].copy()
-        digest.update(joined_scalars(num_steps, seed).encode())
-        ids.append(digest.hexdigest()[:RUN_ID_LENGTH])
+    order = np.argsort(combos, kind="stable")
+    ids = [""] * len(steps)
+    last, begun = -1, hashlib.sha256()
+    for row, combo in zip(order.tolist(), combos[order].tolist(), strict=True):
+        if combo != last:
+            last = combo
+            begun = hashlib.sha256(joined_groups({g: fragments[g][codes[g][row]] for g in GROUPS}).encode())
+        digest = begun.copy()
+        digest.update(joined_scalars(int(steps[row]), int(seeds[row])).encode())
+        ids[row] = digest.hexdigest()[:RUN_ID_LENGTH]
     return ids
 
 
