@@ -11,8 +11,8 @@ Rules
   it.
 - A worker that falls silent, hangs or overruns a time limit is killed, and what it held goes back. Only the
   run it was working on is charged.
-- One run per group, the canary, goes first; when the first runs of a group all fail alike the group is held
-  back.
+- One run per group, the canary, goes first until it makes progress; when the first runs of a group all fail
+  alike the group is held back.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Worker:
     seen_s: float = 0.0
     token: int = 0
     token_since_s: float = 0.0
-    progress: int = -1
+    progress: int = 0
     progress_s: float = 0.0
 
 
@@ -293,6 +293,8 @@ class Scheduler:
             worker.progress_s = self._now_s
         if event.progress != worker.progress:
             worker.progress, worker.progress_s = event.progress, self._now_s
+            if event.token in worker.leases:  # the canary's model is loaded and it works: others may follow
+                self._records[worker.group].canary_s = -math.inf
         if 0 < self.settings.memory_watermark_gib < event.memory_gib and not worker.retiring:
             worker.retiring = True
             self._resize = True

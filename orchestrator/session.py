@@ -165,10 +165,13 @@ def pool_factory(manifest: Manifest, cluster: Cluster) -> Callable[[], Pool]:
     )
 
 
-def _ray_pool(**arguments: Any) -> Pool:
+def _ray_pool(address: str | None = None, **arguments: Any) -> Pool:
+    from orchestrator.pools import ray_environment
+
+    ray_environment.prepare(own=address is None)
     from orchestrator.pools.ray_pool import RayPool
 
-    return RayPool(**arguments)
+    return RayPool(address=address, **arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,22 +22,21 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.errors import UserError
 from orchestrator.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
-from orchestrator.worker import BEAT_S, Batch, Item, Runtime, WorkerSetup, worker_environment
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from orchestrator.worker import BEAT_S, Batch, Item, Runtime, WorkerSetup, own_import_path, worker_environment
 
 OBJECT_STORE_MIB = 80
 """Smallest object store that Ray takes: results travel through spools, only messages through Ray."""
@@ -162,7 +161,7 @@ class RayPool:
         self._own = address is None
         self._folder: Path | None = None
         if self._own:
-            self._start(
+            self._start_or_clean_up(
                 num_workers or os.cpu_count() or 1, len(visible_gpus()) if num_gpus is None else num_gpus
             )
         else:
@@ -171,19 +170,31 @@ class RayPool:
         self._capacity = self._look()
         self._looked_s = time.monotonic()
 
+    def _start_or_clean_up(self, num_workers: int, num_gpus: int) -> None:
+        try:
+            self._start(num_workers, num_gpus)
+        except Exception as error:
+            self.close()
+            raise UserError(f"Ray does not start here ({_reason(error)}); try --pool local") from error
+
     def _start(self, num_workers: int, num_gpus: int) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="emsweep-ray-"))
-        ray.init(
-            num_cpus=num_workers,
-            num_gpus=num_gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            object_store_memory=OBJECT_STORE_MIB * 2**20,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(self._folder),
-        )
+        with _environment(
+            **self._environment,
+            RAY_USAGE_STATS_ENABLED="0",
+            PYTHONPATH=os.pathsep.join(own_import_path()),
+        ):
+            ray.init(
+                num_cpus=num_workers,
+                num_gpus=num_gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                object_store_memory=OBJECT_STORE_MIB * 2**20,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(self._folder),
+            )
 
     def _connect(self, address: str) -> None:
         try:
@@ -223,8 +234,9 @@ class RayPool:
         options: dict[str, Any] = {
             "num_cpus": shape.cpus,
             "num_gpus": shape.gpus,
-            "runtime_env": {"env_vars": self._environment},
         }
+        if not self._own:
+            options["runtime_env"] = {"env_vars": self._environment}
         if shape.memory_gib:
             options["memory"] = int(shape.memory_gib * 2**30)
         for rank in range(shape.world_size):
@@ -373,6 +385,21 @@ class RayPool:
         ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables for the processes started inside; Ray's take theirs from ours."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _reason(error: Exception) -> str:
