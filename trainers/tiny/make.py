@@ -77,8 +77,8 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check(args: argparse.Namespace, target: Path) -> None:
-    """Refuse what cannot be trained or written, before anything is loaded or started."""
+def check_values(args: argparse.Namespace) -> None:
+    """Refuse what cannot be trained, before anything is loaded."""
     if not 0 <= args.careful <= 1:
         refuse(
             f"--careful {args.careful:g} is out of range: give a share from 0 to 1, such as {CAREFUL_SHARE}"
@@ -89,7 +89,11 @@ def check(args: argparse.Namespace, target: Path) -> None:
         refuse(f"--lr {args.lr:g} is out of range: give a number between 0 and 1, such as 2e-3")
     if args.name is not None and (Path(args.name).name != args.name or args.name in {"", ".", ".."}):
         refuse(f"--name {args.name!r} is not a folder name: leave out slashes, and use --out for the place")
-    if target.exists() and not args.force:
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Refuse what cannot be written, before anything is trained."""
+    if target.exists() and not force:
         refuse(f"{target} is already there: choose another --name or --out, or add --force to replace it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,8 +202,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     name = args.name or default_name(args.size, args.careful)
     target = args.out / name
-    check(args, target)
+    check_values(args)
     recipe = recipe_from(args)
+    check_target(target, args.force)
     card = make(recipe, name, target)
     print(card[card.index("## Measured") : card.index("## Made")].strip())
     print(f"\nwritten: {target}")
