@@ -38,7 +38,7 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     """
     by = [key for key in by if key != SEED]
     keys = quoted(by)
-    source = f"(SELECT *, {_finite(metric)} AS value FROM runs)"
+    source = f"(SELECT *, {finite_sql(metric)} AS value FROM runs)"
     cells = quoted(sweep.cell_keys) or "1"
     groups = sweep.query(
         f"""
@@ -83,18 +83,33 @@ def curves(sweep: Sweep, by: Sequence[str], metric: str) -> pd.DataFrame:
     """
     by = [key for key in by if key != SEED]
     keys = quoted(by)
-    finished = f"SELECT sweep, index FROM runs WHERE {_finite(metric)} IS NOT NULL"
+    finished = f"SELECT sweep, index FROM runs WHERE {finite_sql(metric)} IS NOT NULL"
     frame = sweep.query(
         f"""
         SELECT {keys + "," if keys else ""} step, avg(value) AS value, count(*) AS n
-        FROM (SELECT *, {_finite(metric)} AS value FROM steps) SEMI JOIN ({finished}) USING (sweep, index)
+        FROM (SELECT *, {finite_sql(metric)} AS value FROM steps) SEMI JOIN ({finished}) USING (sweep, index)
         WHERE value IS NOT NULL GROUP BY ALL
         """
     )
     return frame.sort_values([*by, "step"], ignore_index=True)
 
 
-def _finite(metric: str) -> str:
+def seed_means(rows: pd.DataFrame, cells: Sequence[str]) -> np.ndarray:
+    """Mean ``value`` per seed, centred on the cells' own means where seeds lack cells; shape (seeds,).
+
+    Args:
+        rows: one row per (cell, seed) with a ``value``.
+        cells: columns that tell cells apart.
+    """
+    if not cells or not len(rows):
+        return rows.groupby(SEED)["value"].mean().to_numpy()
+    cell_mean = rows.groupby(list(cells), dropna=False, observed=True)["value"].transform("mean")
+    grand = rows.groupby(list(cells), dropna=False, observed=True)["value"].mean().mean()
+    return ((rows["value"] - cell_mean).groupby(rows[SEED]).mean() + grand).to_numpy()
+
+
+def finite_sql(metric: str) -> str:
+    """SQL for a metric as a number, null where it is missing, NaN or infinite."""
     return f"CASE WHEN isfinite({quoted([metric])}::DOUBLE) THEN {quoted([metric])}::DOUBLE END"
 
 

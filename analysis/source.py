@@ -62,9 +62,10 @@ def find_source(directory: Path) -> Source:
         raise UserError(f"{manifest}: damaged or half written; launch the sweep again to write it anew")
     header = _header(manifest, schema)
     axes = tuple(_axis(entry) for entry in header["axes"])
-    files, unreadable = {}, []
+    files: dict[str, tuple[Path, ...]] = {}
+    unreadable: list[Path] = []
     for table in TABLES:
-        good = []
+        good: list[Path] = []
         for path in _candidates(directory, table):
             (unreadable if _schema(path) is None else good).append(path)
         files[table] = tuple(good)
@@ -127,8 +128,11 @@ def _axis(entry: Mapping[str, Any]) -> Axis:
     """An axis as tables hold it: lists and mappings are shown as JSON text, whole numbers of a float axis as
     floats.
     """
-    show = {"str": as_text, "float": float}.get(entry["kind"], lambda value: value)
-    values = (value if value is None else show(value) for value in entry["values"])
+    values = entry["values"]
+    if entry["kind"] == "str":
+        values = [None if value is None else as_text(value) for value in values]
+    elif entry["kind"] == "float":
+        values = [None if value is None else float(value) for value in values]
     return Axis(key=entry["key"], values=tuple(values), kind=entry["kind"])
 
 

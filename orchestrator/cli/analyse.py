@@ -1,4 +1,4 @@
-"""Verbs that explain a sweep: table."""
+"""Verbs that explain a sweep: table, compare."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(app: typer.Typer) -> None:
     """Add this family's verbs to ``app``."""
     app.command()(table)
+    app.command()(compare)
 
 
 def table(
@@ -52,6 +53,51 @@ def table(
         print_json({"title": made.title, "rows": made.records(), "notes": list(made.notes)})
     else:
         typer.echo(made.render(form))
+
+
+def compare(
+    directory: Directory,
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="One side: a filter, or an axis to compare all values of.")
+    ],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The other side, a filter.")] = None,
+    by: Annotated[str | None, typer.Option(help="Axes that split into a family of comparisons.")] = None,
+    match_on: Annotated[
+        str | None, typer.Option(help="Axes on which pairs agree; all that A and B do not name.")
+    ] = None,
+    metric: Metric = "accuracy_sampled",
+    form: Annotated[str, typer.Option("--format", help="text, md, csv or latex.")] = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Test B against A on matched runs: difference with interval, p corrected for their number, effect size,
+    power.
+    """
+    from analysis.compare import compare as test
+    from analysis.compare import compare_levels
+    from analysis.sweep import open_sweep
+
+    sweep = open_sweep(directory)
+    if b is not None:
+        found = test(sweep, a, b, by=split_names(by) or (), match_on=split_names(match_on), metric=metric)
+    elif "=" in a:
+        raise typer.BadParameter(
+            f"give a second filter to compare {a} with, or an axis alone, such as {a.split('=')[0]}"
+        )
+    else:
+        found = compare_levels(sweep, a, metric=metric)
+    if as_json:
+        print_json(
+            {
+                "title": found.table.title,
+                "rows": found.table.records(),
+                "sentences": list(found.sentences),
+                "notes": list(found.table.notes),
+            }
+        )
+        return
+    typer.echo(found.table.render(form))
+    if form == "text":
+        typer.echo("\n" + "\n".join(found.sentences))
 
 
 def split_names(text: str | None) -> list[str] | None:

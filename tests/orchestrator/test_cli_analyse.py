@@ -66,3 +66,21 @@ def test_doctor_prints_its_checks_as_json(tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert status == (0 if answer["ok"] else 1)
     assert {"name", "ok", "detail", "fix"} == set(answer["checks"][0])
+
+
+def test_compare_prints_a_table_and_a_sentence(directory, capsys):
+    assert main(["compare", str(directory), "optim.lr=1e-4", "optim.lr=2e-4"]) == 0
+    out = capsys.readouterr().out
+    assert "4 matched seeds" in out.splitlines()[-1]
+
+
+def test_compare_of_an_axis_compares_all_its_values(directory, capsys):
+    assert main(["compare", str(directory), "lr", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["rows"]) == len(answer["sentences"]) == 3
+
+
+@pytest.mark.parametrize("sides", [["lr=1e-4"], ["lr=1e-4", "lr=9"], ["lrr"]])
+def test_compare_refuses_bad_sides(directory, capsys, sides):
+    assert main(["compare", str(directory), *sides]) == 2
+    assert "error" in capsys.readouterr().err.lower()

@@ -1,0 +1,271 @@
+"""Is B better than A? Matched runs, a permutation test, an interval, and a sentence to quote.
+
+    compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"])
+
+Runs are matched on every axis that neither side names (or on ``match_on``), the seed among them. Differences
+are averaged over cells within each seed, because cells share their seeds' noise; the seed is the unit that is
+tested. Of several comparisons at once each p is corrected for their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import SEED, cell_label, label, short_names
+from analysis.gather import finite_sql, seed_means
+from analysis.stats.testing import (
+    Difference,
+    benjamini_hochberg,
+    holm,
+    paired_difference,
+    unpaired_difference,
+)
+from analysis.sweep import Sweep
+from analysis.table import Column, Table
+from analysis.tables import is_share
+from analysis.views import literal, quoted
+from orchestrator.errors import UserError
+from sweeps.filters import parse_filter
+
+SMALLEST_OF_INTEREST = 0.01
+"""Difference whose visibility is reported: one point of accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One or more tested differences, B minus A."""
+
+    table: Table
+    """One row per difference."""
+    sentences: tuple[str, ...]
+    """The same in words."""
+
+
+def compare(
+    sweep: Sweep,
+    a: str,
+    b: str,
+    *,
+    by: Sequence[str] = (),
+    match_on: Sequence[str] | None = None,
+    metric: str = "accuracy_sampled",
+) -> Comparison:
+    """Compare the runs that filter ``b`` means with those that ``a`` means.
+
+    Args:
+        sweep: the sweep.
+        a: filter such as ``optim.lr=1e-4``.
+        b: filter of the other side.
+        by: axes by which to split into a family of comparisons; p-values are corrected for their number.
+        match_on: axes on which two runs must agree to be a pair; by default all that neither filter names.
+            Without ``seed`` among them the test is unpaired.
+        metric: column of ``runs()``.
+
+    Raises:
+        UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.
+    """
+    metric = sweep.metric(metric)
+    named = {sweep.axis(term.key).key for term in (*parse_filter(a).terms, *parse_filter(b).terms)}
+    by = [sweep.axis(word).key for word in by]
+    keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
+    keys = list(dict.fromkeys([*keys, *by]))
+    sides = [
+        _values(sweep.where(text), [*keys, *([] if SEED in keys else [SEED])], metric) for text in (a, b)
+    ]
+    pairs, rows = _differences(sides, keys, by)
+    if not rows:
+        raise UserError(
+            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {len(sides[0])} and {len(sides[1])} "
+            "candidates have a result; match on fewer axes with --match-on"
+        )
+    tests = [test for _, test in rows]
+    labels = [cell_label(values) or "all" for values, _ in rows]
+    frame = _frame([values for values, _ in rows], tests, by)
+    question = f"{b} minus {a}"
+    unmatched = sum(len(side) for side in sides) - 2 * pairs
+    table = Table(
+        title=f"{metric}: {question}",
+        frame=frame,
+        layout=_layout(by, metric),
+        notes=_notes(tests, keys, metric, unmatched),
+    )
+    sentences = tuple(
+        _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
+    )
+    return Comparison(table=table, sentences=sentences)
+
+
+def compare_levels(
+    sweep: Sweep, axis: str, *, reference: str | None = None, metric: str = "accuracy_sampled"
+) -> Comparison:
+    """Compare every value of an axis with one of them (default: the first), corrected as one family.
+
+    Raises:
+        UserError: for an unknown axis, or one with a single value.
+    """
+    found = sweep.axis(axis)
+    if len(found.values) < 2:
+        raise UserError(f"axis {found.key!r} has one value, {label(found.values[0])}: nothing to compare")
+    metric = sweep.metric(metric)
+    term = parse_filter(f"{found.key}={reference}").terms[0] if reference is not None else None
+    base = next((v for v in found.values if term is None or term.matches(v)), None)
+    if base is None and reference is not None:
+        listed = ", ".join(label(value) for value in found.values[:30])
+        raise UserError(f"{found.key}={reference}: no run has this value; it takes {listed}")
+    keys = _free(sweep, {found.key})
+    column = quoted([found.key])
+    rows, unmatched = [], 0
+    first = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(base)}")
+    for value in (v for v in found.values if v != base):
+        second = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(value)}")
+        pairs, tested = _differences([first, second], keys, [])
+        unmatched += len(first) + len(second) - 2 * pairs
+        rows += [({found.key: value}, test) for _, test in tested]
+    if not rows:
+        raise UserError(f"no two values of {found.key} have matched results")
+    tests = [test for _, test in rows]
+    frame = _frame([values for values, _ in rows], tests, [found.key])
+    question = f"minus {found.key}={label(base)}"
+    table = Table(
+        title=f"{metric}: each {found.key} {question}",
+        frame=frame,
+        layout=_layout([found.key], metric),
+        notes=_notes(tests, keys, metric, unmatched),
+    )
+    sentences = tuple(
+        _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
+        for row in _rows(frame)
+    )
+    return Comparison(table=table, sentences=sentences)
+
+
+def _free(sweep: Sweep, named: set[str]) -> list[str]:
+    return [key for key in sweep.axis_keys if key not in named]
+
+
+def _values(side: Sweep, keys: Sequence[str], metric: str, condition: str = "true") -> pd.DataFrame:
+    """Mean of the metric for each combination of the keys and the seed."""
+    return side.query(
+        f"SELECT {quoted(dict.fromkeys([*keys, SEED]))}, avg(value) AS value "
+        f"FROM (SELECT *, {finite_sql(metric)} AS value FROM runs WHERE {condition}) "
+        f"WHERE value IS NOT NULL GROUP BY ALL"
+    )
+
+
+def _differences(
+    sides: Sequence[pd.DataFrame], keys: Sequence[str], by: Sequence[str]
+) -> tuple[int, list[tuple[dict[str, object], Difference]]]:
+    """Number of matched pairs, and the tested difference of each group."""
+    a, b = (side.astype({k: object for k in keys if k in side}) for side in sides)
+    rows: list[tuple[dict[str, object], Difference]] = []
+    if SEED not in keys:
+        cells = [key for key in keys if key not in by]
+        for named, a_part, b_part in _both(a, b, by):
+            rows.append((named, unpaired_difference(seed_means(a_part, cells), seed_means(b_part, cells))))
+        return min(len(a), len(b)), rows
+    pairs = a.merge(b, on=list(keys), suffixes=("_a", "_b"))
+    pairs["value"] = pairs["value_b"] - pairs["value_a"]
+    cells = [key for key in keys if key != SEED and key not in by]
+    for named, part, _ in _both(pairs, pairs, by):
+        rows.append((named, paired_difference(seed_means(part, cells))))
+    return len(pairs), rows
+
+
+def _both(
+    a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str]
+) -> list[tuple[dict[str, object], pd.DataFrame, pd.DataFrame]]:
+    if not by:
+        return [({}, a, b)] if len(a) and len(b) else []
+    b_parts = dict(list(b.groupby(list(by), sort=False, dropna=False)))
+    return [
+        (dict(zip(by, values, strict=True)), part, b_parts[values])
+        for values, part in a.groupby(list(by), sort=False, dropna=False)
+        if values in b_parts
+    ]
+
+
+def _frame(
+    groups: Sequence[dict[str, object]], tests: Sequence[Difference], by: Sequence[str]
+) -> pd.DataFrame:
+    p = np.array([test.p for test in tests])
+    known = ~np.isnan(p)
+    adjusted_holm, adjusted_bh = p.copy(), p.copy()
+    adjusted_holm[known], adjusted_bh[known] = holm(p[known]), benjamini_hochberg(p[known])
+    return pd.DataFrame(
+        {key: [group[key] for group in groups] for key in by}
+        | {
+            "difference": [t.mean for t in tests],
+            "low": [t.low for t in tests],
+            "high": [t.high for t in tests],
+            "p": p,
+            "p_holm": adjusted_holm,
+            "p_bh": adjusted_bh,
+            "family": int(known.sum()),
+            "effect_size": [t.effect_size for t in tests],
+            "superiority": [t.superiority for t in tests],
+            "seeds": [t.n for t in tests],
+            "paired": [t.paired for t in tests],
+            "power_1_point": [t.power(SMALLEST_OF_INTEREST) for t in tests],
+            "seeds_for_1_point": [t.pairs_needed(SMALLEST_OF_INTEREST) for t in tests],
+        }
+    )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict]:
+    return frame.to_dict("records")
+
+
+def _layout(by: Sequence[str], metric: str) -> tuple[Column, ...]:
+    kind = "gain" if is_share(metric) else "number"
+    columns = [Column(header=short, source=key) for key, short in short_names(by).items()]
+    columns += [
+        Column(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
+        Column(header="p", source="p", kind="number"),
+        Column(header="p Holm", source="p_holm", kind="number"),
+        Column(header="p BH", source="p_bh", kind="number"),
+        Column(header="d", source="effect_size", kind="number"),
+        Column(header="seeds B wins", source="superiority", kind="points"),
+        Column(header="seeds", source="seeds", kind="count"),
+    ]
+    if is_share(metric):
+        columns += [
+            Column(header="power for 1 point", source="power_1_point", kind="points"),
+            Column(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
+        ]
+    return tuple(columns)
+
+
+def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatched: int) -> tuple[str, ...]:
+    paired = all(test.paired for test in tests)
+    how = "paired sign-flip permutation over seeds" if paired else "permutation of seeds between the sides"
+    notes = [
+        f"Matched on {', '.join(keys)}; cells are averaged within each seed. p: two-sided {how}; Holm and "
+        f"Benjamini–Hochberg over {len(tests)}. Interval: 95 %, over seeds, "
+        f"{'Student-t' if paired else 'Welch'}. d: mean over standard deviation of seeds.",
+        f"Rule: pairs are of runs with a finite {metric}; {unmatched:,} runs have no partner, left out.",
+    ]
+    smallest = min((test.n for test in tests if test.paired), default=99)
+    if smallest < 6:
+        bound = 2.0 ** (1 - smallest)
+        notes.append(f"With {smallest} seeds no permutation p can be below {bound:.3g}.")
+    return tuple(notes)
+
+
+def _sentence(question: str, row: dict, where: str, metric: str) -> str:
+    share = is_share(metric)
+    scale, unit = (100, " points") if share else (1, "")
+    text = f"{question}" + (f", {where}" if where != "all" else "")
+    text += f": {scale * row['difference']:+.{1 if share else 4}f}{unit}"
+    matched = "matched seeds" if row["paired"] else "seeds a side"
+    if row["low"] != row["low"]:
+        return f"{text}; {row['seeds']} {matched}, too few for an interval or a test"
+    digits = 1 if share else 4
+    text += f", 95 % CI {scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f}"
+    text += f", {row['seeds']} {matched}"
+    if row["family"] > 1:
+        return f"{text}, p={row['p_holm']:.2g} after Holm over {row['family']}"
+    return f"{text}, p={row['p']:.2g}"
