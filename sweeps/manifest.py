@@ -248,8 +248,10 @@ def _defaults(composed: ComposedSweep) -> dict[str, Any]:
 
 
 def _scalars(key: str, bound: Bound) -> np.ndarray:
-    checked = [getattr(RunSpec(**{key: coerce_key(key, v)}), key) for v in bound.variants]
-    return np.array(checked, dtype=np.int64)[bound.codes]
+    values = [coerce_key(key, v) for v in bound.variants]
+    for extreme in (min(values), max(values)):
+        RunSpec(**{key: extreme})  # its range is an interval, so the ends decide
+    return np.array(values, dtype=np.int64)[bound.codes]
 
 
 def _run_ids(

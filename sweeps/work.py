@@ -1,0 +1,203 @@
+"""How much a sweep computes, with and without sharing, and which runs should travel together. Pure; needs
+numpy.
+
+Counts agree with :func:`sweeps.stages.plan_stages` on every sweep (tested), but are taken from the manifest's
+columns: runs with the same set of rates and evaluations below one trunk make the same tree, which is built
+once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sweeps.grid import combine
+from sweeps.manifest import Manifest
+from sweeps.schedules import multipliers
+from sweeps.spec import EvalSpec, canonical_json
+from sweeps.stages import KIN_GROUPS, evaluation_key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """How much is computed."""
+
+    steps: int
+    """Optimizer steps."""
+    rollout_batches: int
+    """Times a step's rollouts are drawn."""
+    gradients: int
+    """Times a step's gradient is computed."""
+    eval_passes: int
+    """Completions per benchmark item over all evaluations: one for greedy, one per sample and temperature."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepWork:
+    """A sweep's work with and without sharing."""
+
+    naive: Work
+    """Every run by itself."""
+    shared: Work
+    """Each stage, step-0 rollout and gradient, and evaluation once."""
+
+
+def count_work(manifest: Manifest) -> SweepWork:
+    """Count a sweep's work in time linear in its runs."""
+    columns = _Columns(manifest)
+    steps = int(manifest.steps.sum())
+    naive = Work(steps=steps, rollout_batches=steps, gradients=steps, eval_passes=columns.naive_eval_passes())
+    trees = [columns.tree(pairs) for pairs in columns.trunks()]
+    first_steps = sum(t.num_first_steps for t in trees)
+    shared_steps = sum(t.num_steps for t in trees)
+    shared = Work(
+        steps=shared_steps,
+        rollout_batches=shared_steps - first_steps + columns.num_kin,
+        gradients=shared_steps - first_steps + columns.num_gradients,
+        eval_passes=sum(t.eval_passes for t in trees) + columns.base_eval_passes(),
+    )
+    return SweepWork(naive=naive, shared=shared)
+
+
+def batches(manifest: Manifest, rows: Sequence[int], max_runs: int) -> list[list[int]]:
+    """Return ``rows`` in groups that one worker should run together, each in its old order.
+
+    Kin (see :mod:`sweeps.stages`) stay together up to ``max_runs``; above that they part between trunks, so
+    that no optimizer step is computed twice unless a single trunk holds more runs than that.
+    """
+    columns = _Columns(manifest)
+    groups: dict[int, dict[int, list[int]]] = {}
+    for row in rows:
+        groups.setdefault(int(columns.kin[row]), {}).setdefault(int(columns.trunk[row]), []).append(row)
+    found: list[list[int]] = []
+    for trunks in groups.values():
+        open_batch: list[int] = []
+        for trunk in trunks.values():
+            if open_batch and len(open_batch) + len(trunk) > max_runs:
+                found.append(open_batch)
+                open_batch = []
+            open_batch = [*open_batch, *trunk]
+        found.append(open_batch)
+    return [sorted(batch) for batch in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Counts of one trunk's tree."""
+
+    num_steps: int
+    num_first_steps: int
+    eval_passes: int  # after step 0
+
+
+class _Columns:
+    """The manifest by what decides sharing."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._trees: dict[tuple[int, ...], _Tree] = {}
+        codes = manifest.group_codes
+        num = len(manifest)
+        _, seed = np.unique(manifest.seeds, return_inverse=True)
+        self.kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
+        self.gradient = combine([self.kin, codes["objective"]], num)
+        self.trunk = combine([self.gradient, self._optim_without_rate[codes["optim"]]], num)
+        self.num_kin = len(np.unique(self.kin))
+        self.num_gradients = len(np.unique(self.gradient))
+        #: A pair is one choice of rates, horizon and evaluation.
+        self._pair = combine([codes["optim"], codes["schedule"], manifest.steps, codes["eval"]], num)
+        _, self._first_of_pair = np.unique(self._pair, return_index=True)
+
+    @cached_property
+    def _optim_without_rate(self) -> np.ndarray:
+        seen: dict[str, int] = {}
+        codes = []
+        for text in self._manifest.groups["optim"]:
+            rest = {k: v for k, v in json.loads(text).items() if k != "lr"}
+            codes.append(seen.setdefault(canonical_json(rest), len(seen)))
+        return np.array(codes)
+
+    @cached_property
+    def _rates_of_pair(self) -> list[tuple[float, ...]]:
+        rates = []
+        for row in self._first_of_pair.tolist():
+            lr = self._manifest.group("optim", row).lr
+            schedule = self._manifest.group("schedule", row)
+            rates.append(tuple(lr * m for m in multipliers(schedule, int(self._manifest.steps[row]))))
+        return rates
+
+    @cached_property
+    def _eval_of_pair(self) -> list[tuple[EvalSpec, str, tuple[int, ...]]]:
+        """Settings, their key, and the steps at which a pair is evaluated."""
+        found = []
+        for row in self._first_of_pair.tolist():
+            spec = self._manifest.group("eval", row)
+            found.append((spec, evaluation_key(spec), self._manifest.spec(row).eval_steps))
+        return found
+
+    def trunks(self) -> Iterator[tuple[int, ...]]:
+        """Yield the distinct pairs below each trunk."""
+        width = len(self._first_of_pair)
+        joint = np.unique(self.trunk * width + self._pair)
+        starts = np.flatnonzero(np.diff(joint // width, prepend=-1))
+        pairs = (joint % width).tolist()
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(pairs)], strict=True):
+            yield tuple(pairs[start:stop])
+
+    def tree(self, pairs: tuple[int, ...]) -> _Tree:
+        """Return the counts of the tree that ``pairs`` make."""
+        if pairs not in self._trees:
+            self._trees[pairs] = self._build(pairs)
+        return self._trees[pairs]
+
+    def _build(self, pairs: tuple[int, ...]) -> _Tree:
+        nodes: dict[tuple[int, float], int] = {}
+        evaluated: dict[tuple[int, str], int] = {}
+        for pair in pairs:
+            spec, key, due = self._eval_of_pair[pair]
+            node = 0
+            for number, lr in enumerate(self._rates_of_pair[pair], 1):
+                node = nodes.setdefault((node, lr), len(nodes) + 1)
+                if number in due:
+                    evaluated[(node, key)] = passes(spec)
+        first = sum(1 for parent, _ in nodes if parent == 0)
+        return _Tree(len(nodes), first, sum(evaluated.values()))
+
+    def naive_eval_passes(self) -> int:
+        """Return the passes of all runs by themselves."""
+        counts = np.bincount(self._pair)
+        return sum(
+            int(n) * len(due) * passes(spec)
+            for n, (spec, _, due) in zip(counts, self._eval_of_pair, strict=True)
+        )
+
+    def base_eval_passes(self) -> int:
+        """Return the passes over the untrained models: greedy ones once, sampled ones per seed."""
+        codes, m = self._manifest.group_codes, self._manifest
+        judged = [(key, spec) if 0 in due else None for spec, key, due in self._eval_of_pair]
+        keys = {k: i for i, k in enumerate(dict.fromkeys(j[0] for j in judged if j))}
+        of_pair = np.array([keys[j[0]] if j else -1 for j in judged])
+        which = of_pair[self._pair]
+        rows = np.flatnonzero(which >= 0)
+        places = combine(
+            [codes[g][rows] for g in ("model", "engine", "resources")] + [which[rows]], len(rows)
+        )
+        specs = {keys[j[0]]: j[1] for j in judged if j}
+        _, firsts = np.unique(places, return_index=True)
+        greedy = sum(int(specs[int(which[rows[i]])].greedy) for i in firsts.tolist())
+        _, firsts = np.unique(combine([places, m.seeds[rows]], len(rows)), return_index=True)
+        sampled = sum(_sampled_passes(specs[int(which[rows[i]])]) for i in firsts.tolist())
+        return greedy + sampled
+
+
+def passes(spec: EvalSpec) -> int:
+    """Return the completions per item of one evaluation."""
+    return int(spec.greedy) + _sampled_passes(spec)
+
+
+def _sampled_passes(spec: EvalSpec) -> int:
+    return len(spec.temperatures) * spec.num_samples
