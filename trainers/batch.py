@@ -27,6 +27,8 @@ class MicroBatch:
     """True where the loss counts the entropy, over the last K positions."""
     weight_B: Tensor
     """Multiplicity of each row; 0 for a filler."""
+    shared_prompt: int
+    """Leading tokens, the same in every row, whose forward is made once for all of them; 0 for none."""
 
     @property
     def num_logits(self) -> int:
@@ -55,6 +57,7 @@ def step_batch(
     base: BaseModel,
     device: torch.device,
     defects: frozenset[str] = frozenset(),
+    share_prompt: bool = False,
 ) -> StepBatch:
     """Deal the rows out to the ranks and cut this rank's share into micro batches.
 
@@ -69,6 +72,7 @@ def step_batch(
         base: Gives the padding and EOS tokens.
         device: Where the tensors go.
         defects: Of the published trainer, to be reproduced.
+        share_prompt: Forward a single prompt once per micro batch instead of once per row.
     """
     widest = max(map(len, prompts))
     rows = []
@@ -80,6 +84,9 @@ def step_batch(
     # The longest row's last token is fed only where its own position counts, as in the unshifted mask.
     width = max(len(row.ids) for row in rows) + offset
     first = max(0, min(row.counted.start for row in rows) + offset)
+    shared_prompt = len(prompts[0]) if share_prompt and len(prompts) == 1 else 0
+    if shared_prompt:
+        first = shared_prompt - 1
     share = -(-len(rows) // world_size)
     size = min(size or share, share)
     mine = rows[rank::world_size]
@@ -87,7 +94,7 @@ def step_batch(
     mine += [filler] * (-(-share // size) * size - len(mine))
     return StepBatch(
         micro_batches=[
-            _micro_batch(mine[start : start + size], width, first, offset, base.pad_id, device)
+            _micro_batch(mine[start : start + size], width, first, offset, base.pad_id, device, shared_prompt)
             for start in range(0, len(mine), size)
         ],
         num_tokens=max(1, sum(len(row.counted) * row.weight for row in rows)),
@@ -102,7 +109,13 @@ class _Row:
 
 
 def _micro_batch(
-    rows: Sequence[_Row], width: int, first: int, offset: int, pad_id: int, device: torch.device
+    rows: Sequence[_Row],
+    width: int,
+    first: int,
+    offset: int,
+    pad_id: int,
+    device: torch.device,
+    shared_prompt: int,
 ) -> MicroBatch:
     ids = [(row.ids + [pad_id] * width)[:width] for row in rows]
     mask_BT = predicting_mask(
@@ -112,4 +125,5 @@ def _micro_batch(
         ids_BT=torch.tensor(ids, device=device),
         mask_BK=mask_BT[:, first:].to(device),
         weight_B=torch.tensor([float(row.weight) for row in rows], device=device),
+        shared_prompt=shared_prompt,
     )

@@ -87,6 +87,16 @@ class Engine:
         """
         return not self._ds.was_step_applied()
 
+    def full_weights(self) -> dict[str, Tensor]:
+        """The whole model's weights on the host, gathered from all ranks' shards; every rank must call it."""
+        named = dict(self.module.named_parameters())
+        if self._zero_stage != 3:
+            return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters(list(named.values())):
+            return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
+
     def capture(self) -> EngineState:
         """Copy everything that training changes, on the device it lives on."""
         moments = [

@@ -122,6 +122,8 @@ class RunResult:
     """Per-item verdicts; rows of ``items()``."""
     rollouts: Sequence[RolloutText] = ()
     """Distinct rollouts of the first and last step."""
+    logit_stats: Sequence[Mapping[str, Any]] = ()
+    """Statistics of raw logits, one mapping per (model, text); see :mod:`trainers.logit_stats`."""
     layout: Mapping[str, Any] = field(default_factory=dict)
     """How it was computed: world size, ZeRO stage, micro batch, threads, versions, host."""
 
@@ -134,6 +136,7 @@ class RunResult:
             "steps": [{k: _number_to_json(v) for k, v in row.items()} for row in self.steps],
             "evaluations": [_evaluation_to_json(e) for e in self.evaluations],
             "rollouts": [dataclasses.asdict(r) for r in self.rollouts],
+            "logit_stats": [dict(s) for s in self.logit_stats],
             "layout": dict(self.layout),
         }
 
@@ -154,6 +157,7 @@ class RunResult:
             steps=[{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]],
             evaluations=[_evaluation_from_json(e) for e in data["evaluations"]],
             rollouts=[RolloutText(**r) for r in data["rollouts"]],
+            logit_stats=data["logit_stats"],
             layout=data["layout"],
         )
 

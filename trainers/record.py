@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from sweeps.spec import RunSpec
 from trainers.model import BaseModel
 from trainers.protocol import Evaluation, RolloutText, RunResult
-from trainers.rollout import Rollouts
+from trainers.rollout import Rollouts, rollouts_from_json
+from trainers.update import Update
 
 
 class Clock:
@@ -33,23 +33,6 @@ class Clock:
         return perf_counter() - self._start
 
 
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """What one optimizer step saw."""
-
-    loss: float
-    """Objective over all rollouts before the update."""
-    entropy_nats: float
-    """Mean token entropy at temperature 1, over the same tokens."""
-    grad_norm: float
-    """Global gradient norm before clipping."""
-
-    @property
-    def finite(self) -> bool:
-        """False when the run has diverged."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
-
-
 class Recorder:
     """Rows of one run."""
 
@@ -59,7 +42,32 @@ class Recorder:
         self._rows: dict[int, dict[str, float | int | None]] = {}
         self._evaluations: list[Evaluation] = []
         self._shown: list[tuple[int, Rollouts]] = []
+        self.logit_stats: Sequence[Mapping[str, Any]] = ()
         self._last = perf_counter()
+
+    @property
+    def rollouts(self) -> Rollouts | None:
+        """The latest step's rollouts, if any step was taken."""
+        return self._shown[-1][1] if self._shown else None
+
+    @property
+    def first_rollouts(self) -> Rollouts:
+        """The first step's rollouts: the base model's own."""
+        return self._shown[0][1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything recorded so far, as plain values."""
+        return {
+            "rows": list(self._rows.values()),
+            "result": RunResult(outcome="", evaluations=self._evaluations).to_json(),
+            "shown": [[step, dataclasses.asdict(rollouts)] for step, rollouts in self._shown],
+        }
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`to_json`."""
+        self._rows = {row["step"]: dict(row) for row in data["rows"]}
+        self._evaluations = list(RunResult.from_json(data["result"]).evaluations)
+        self._shown = [(step, rollouts_from_json(rollouts)) for step, rollouts in data["shown"]]
 
     def stepped(self, step: int, rollouts: Rollouts, update: Update, lr: float) -> None:
         """Record an optimizer step; ``step`` counts from 1."""
@@ -96,6 +104,7 @@ class Recorder:
             steps=[self._rows[k] for k in sorted(self._rows)],
             evaluations=self._evaluations,
             rollouts=[text for step, some in self._shown for text in _texts(step, some, self._tokenizer)],
+            logit_stats=self.logit_stats,
             layout=dict(layout),
         )
 

@@ -4,8 +4,9 @@ multiplicity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,13 @@ class Rollouts:
         """Mean completion length over all rollouts, in tokens."""
         total = sum(len(c) * n for c, n in zip(self.completion, self.count, strict=True))
         return total / max(1, sum(self.count))
+
+
+def rollouts_from_json(data: Mapping[str, Any]) -> Rollouts:
+    """Rollouts from their ``dataclasses.asdict`` form after a trip through JSON."""
+    return Rollouts(
+        prompt=data["prompt"], completion=[tuple(c) for c in data["completion"]], count=data["count"]
+    )
 
 
 def rollouts_per_prompt(spec: RunSpec) -> int:
@@ -99,7 +107,10 @@ def draw_rollouts(
         vocab_size=vocab_size,
     )
     decoder = choose_decoder(
-        spec.engine.decoder, max_new_tokens=spec.sampling.max_new_tokens, vocab_size=vocab_size
+        spec.engine.decoder,
+        prompt_tokens=max(map(len, prompts)),
+        max_new_tokens=spec.sampling.max_new_tokens,
+        vocab_size=vocab_size,
     )
     if decoder == "tree":
         known = list(zip(drafts.prompt, drafts.completion, strict=True)) if drafts else []

@@ -14,10 +14,11 @@ from sweeps.spec import SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.gangs import run_in_gang
 from tests.trainers.worlds import package_file, tiny_spec
-from trainers.em import EntropyMinimization, encode_prompts, update_due
+from trainers.em import EntropyMinimization, encode_prompts
 from trainers.model import load_base
 from trainers.noise import Stream, uniforms
 from trainers.protocol import Cancelled, RunContext, WorkerContext
+from trainers.update import update_due
 
 LOSS_TOLERANCE = 2e-6
 """Across layouts sums are added up in another order: 1.2e-7 was measured over ten steps."""

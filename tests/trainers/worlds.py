@@ -18,10 +18,10 @@ def package_file(path: str) -> Path:
     return Path(found.submodule_search_locations[0]) / rest
 
 
-def tiny_spec(model: str = "tiny-64", prompt: str = "47+38=", **groups: Any) -> RunSpec:
+def tiny_spec(base: str = "tiny-64", prompt: str = "47+38=", **groups: Any) -> RunSpec:
     """Ten steps of 64 rollouts on one problem, judged on 50 held-out items; keywords override groups."""
     data: dict[str, Any] = {
-        "model": {"name": model, "path": f"pkg://trainers/tiny/models/{model}"},
+        "model": {"name": base, "path": f"pkg://trainers/tiny/models/{base}"},
         "example": {"name": "one", "prompts": [prompt]},
         "optim": {"lr": 2e-4},
         "sampling": {

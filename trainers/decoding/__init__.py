@@ -20,8 +20,8 @@ import numpy as np
 from trainers.sampler import Sampler
 
 TREE_MAX_TOKENS = 64
-"""Longest completion the tree decoder takes: without a KV cache its cost grows with the square of the
-length.
+"""Longest prompt and longest completion the tree decoder takes: without a KV cache its cost grows with the
+square of the length.
 """
 
 TREE_MAX_VOCABULARY = 4096
@@ -56,9 +56,9 @@ Completion = tuple[int, ...]
 """Token ids of one completion, its EOS included unless the limit cut it off."""
 
 
-def choose_decoder(decoder: str, *, max_new_tokens: int, vocab_size: int) -> str:
+def choose_decoder(decoder: str, *, prompt_tokens: int, max_new_tokens: int, vocab_size: int) -> str:
     """Resolve ``engine.decoder``: ``auto`` takes the tree where it is the faster one."""
     if decoder != "auto":
         return decoder
-    short = max_new_tokens <= TREE_MAX_TOKENS and vocab_size <= TREE_MAX_VOCABULARY
+    short = max(prompt_tokens, max_new_tokens) <= TREE_MAX_TOKENS and vocab_size <= TREE_MAX_VOCABULARY
     return "tree" if short else "cached"

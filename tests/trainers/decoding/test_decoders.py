@@ -103,8 +103,9 @@ def test_the_limit_cuts_and_a_limit_of_one_draws_one_token(model, decode):
         assert {len(c) for c in decode(model, wanted)} == {1}
 
 
-def test_auto_takes_the_tree_only_for_short_completions_over_small_vocabularies():
-    assert choose_decoder("auto", max_new_tokens=16, vocab_size=20) == "tree"
-    assert choose_decoder("auto", max_new_tokens=512, vocab_size=20) == "cached"
-    assert choose_decoder("auto", max_new_tokens=16, vocab_size=151_936) == "cached"
-    assert choose_decoder("cached", max_new_tokens=16, vocab_size=20) == "cached"
+def test_auto_takes_the_tree_only_for_short_texts_over_small_vocabularies():
+    tiny = {"prompt_tokens": 6, "max_new_tokens": 16, "vocab_size": 18}
+    assert choose_decoder("auto", **tiny) == "tree"
+    assert choose_decoder("cached", **tiny) == "cached"
+    for large in ({"prompt_tokens": 400}, {"max_new_tokens": 512}, {"vocab_size": 151_936}):
+        assert choose_decoder("auto", **{**tiny, **large}) == "cached"

@@ -1,0 +1,49 @@
+"""Logits of a micro batch, the prompt's part computed once where that pays.
+
+Shapes: B rows, T tokens, P prompt tokens, C = T − P completion tokens, K = C + 1 positions with logits,
+    V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import RunSpec
+from trainers.batch import MicroBatch
+
+SHARED_PROMPT_MIN_TOKENS = 64
+"""Shortest prompt worth a forward of its own: below it, on the tiny models, the second call costs more."""
+
+
+def sharing_pays(spec: RunSpec, prompts: Sequence[Sequence[int]]) -> bool:
+    """Whether the run's training forward computes its prompt once: a single long prompt, activations kept."""
+    return (
+        len(prompts) == 1
+        and len(prompts[0]) >= SHARED_PROMPT_MIN_TOKENS
+        and not spec.engine.gradient_checkpointing
+    )
+
+
+def policy_logits(forward: Callable[..., Any], batch: MicroBatch) -> Tensor:
+    """Logits of the batch's last K positions, shape (B, K, V), with gradients if they are enabled.
+
+    Args:
+        forward: The model, called with keyword inputs of transformers.
+        batch: Rows; with a shared prompt, its keys and values are computed once and read by every row.
+    """
+    prompt = batch.shared_prompt
+    if not prompt:
+        return forward(input_ids=batch.ids_BT, use_cache=False, logits_to_keep=batch.num_logits).logits
+    rows = len(batch.ids_BT)
+    out = forward(input_ids=batch.ids_BT[:1, :prompt], use_cache=True, logits_to_keep=1)
+    first_B1V = out.logits.expand(rows, -1, -1)
+    completion_BC = batch.ids_BT[:, prompt:]
+    if not completion_BC.shape[1]:
+        return first_B1V.clone()
+    out.past_key_values.batch_repeat_interleave(rows)
+    rest_BCV = forward(input_ids=completion_BC, past_key_values=out.past_key_values, use_cache=True).logits
+    return torch.cat([first_B1V, rest_BCV], dim=1)
