@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import json
 
 import pyarrow as pa
@@ -12,6 +14,12 @@ from sweeps.manifest import Manifest, build_manifest
 from sweeps.spec import SpecError
 
 PLAIN = ["example=text", "eval=none"]
+
+
+@functools.cache
+def composed():
+    """One composition that knows every option of the axes below."""
+    return compose_sweep(PLAIN, grid=product(axis("schedule", ["constant", "linear", "wsd"])))
 
 
 def build(*words, grid=None):
@@ -33,7 +41,7 @@ KEYS = {
 def test_every_run_id_is_that_of_its_specification_and_no_two_are_equal(data):
     keys = data.draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=4, unique=True))
     axes = [axis(k, data.draw(st.lists(KEYS[k], min_size=1, max_size=4))) for k in keys]
-    manifest = build(grid=product(*axes))
+    manifest = build_manifest(dataclasses.replace(composed(), grid=product(*axes)))
     total = 1
     for a in axes:
         total *= len(a.values)
