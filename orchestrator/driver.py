@@ -18,7 +18,8 @@ from typing import Any
 from orchestrator import events as ev
 from orchestrator.pools.base import Pool, Shipped
 from orchestrator.progress import Progress
-from orchestrator.scheduler import Scheduler, Settings
+from orchestrator.scheduler import Scheduler
+from orchestrator.settings import Settings
 from orchestrator.store import compact
 from orchestrator.store.book import CODE, DIVERGED, DONE, FailureNote, Reading
 from orchestrator.store.control import take_requests
@@ -301,7 +302,7 @@ class Driver:
             and time.time() >= until - self._options.grace_s
         ):
             self._drain("the time limit of --until has come", self._options.grace_s)
-        self._progress.update(self._counts(), self._scheduler.num_workers)
+        self._progress.update(self._counts(), len(self._scheduler.fleet))
         write_status(self._layout, self._status("running"))
 
     def _obey(self, request: dict[str, Any]) -> None:
@@ -348,7 +349,7 @@ class Driver:
             self._last_commit_s = self._clock()
             self._compact(self._uncompacted)
             self._uncompacted.clear()
-        self._progress.update(self._counts(), self._scheduler.num_workers)
+        self._progress.update(self._counts(), len(self._scheduler.fleet))
 
     def _compact(self, indices: Iterable[int]) -> None:
         """Add committed results to the Parquet parts; one that can no longer be read is pending again."""
@@ -409,7 +410,7 @@ class Driver:
             "counts": self._counts(),
             "runs_per_s": self._progress.rate,
             "eta_s": self._progress.eta_s,
-            "workers": self._scheduler.num_workers,
+            "workers": len(self._scheduler.fleet),
         }
 
     def _summary(self) -> Summary:

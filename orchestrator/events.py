@@ -228,8 +228,6 @@ class NoteFailure:
     """Where it ran."""
     failure: Failure
     """What went wrong."""
-    charged: bool
-    """Whether it counts against a budget."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,8 +73,8 @@ class Verdict(NamedTuple):
     """``pending`` to try again, else ``failed`` or ``quarantined``."""
     delay_s: float = 0.0
     """Seconds to wait before trying again."""
-    shrink: int = 0
-    """How often to halve the micro batch."""
+    elsewhere: bool = False
+    """Whether to keep away from the host where it failed."""
 
 
 def decide(policy: RetryPolicy, history: Sequence[Failure]) -> Verdict:
@@ -84,18 +84,22 @@ def decide(policy: RetryPolicy, history: Sequence[Failure]) -> Verdict:
     num = len(alike)
     if newest.kind == ERROR and any(f.fingerprint == newest.fingerprint for f in alike[:-1]):
         return Verdict("quarantined")
-    budget = {
+    budgets = {
         INFRASTRUCTURE: policy.infrastructure,
         MEMORY: policy.memory,
         ERROR: policy.error,
         TIMEOUT: policy.timeout,
-    }[newest.kind]
-    if num > budget:
+    }
+    if num > budgets[newest.kind]:
         return Verdict("failed")
-    shrink = min(sum(f.kind == MEMORY for f in history), 2)
     if newest.kind == INFRASTRUCTURE:
-        return Verdict("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s), shrink)
-    return Verdict("pending", 0.0, shrink)
+        return Verdict("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s))
+    return Verdict("pending", elsewhere=newest.kind == MEMORY and num >= 2)
+
+
+def shrink_for(history: Sequence[Failure]) -> int:
+    """How often to halve the micro batch of a run with these failures: once, as the next try goes elsewhere."""
+    return int(any(f.kind == MEMORY for f in history))
 
 
 def classify(error: BaseException) -> Failure:

@@ -21,7 +21,7 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from orchestrator import retry
 from orchestrator.backlog import LEASED, PENDING, SETTLED, Backlog, Workload
@@ -49,79 +49,10 @@ from orchestrator.events import (
     WorkerLost,
     WorkerReady,
 )
-from orchestrator.retry import Failure, RetryPolicy
-
-MAX_UNIT = 512
-"""Most runs in one batch: beyond it the cost of a message is already below 1 % of a no-op run's."""
-
-SMOOTHING = 0.2
-"""Weight of the newest batch in a group's mean run time: five batches forget a slow first run, which loads
-the model.
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What an operator may tune; the defaults suit runs from microseconds to hours."""
-
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    """Retry budgets."""
-    unit_s: float = 0.5
-    """Work in one batch. Batches of runs shorter than this amortise messages and fsyncs over several runs."""
-    prefetch_below_s: float = 2.0
-    """Runs shorter than this get a second batch queued at the worker, so that it never waits for the driver.
-    """
-    lease_s: float = 60.0
-    """Silence after which a worker counts as lost; workers beat every second."""
-    watchdog_s: float = 600.0
-    """Time without progress after which a working worker counts as hung; 0 turns the watchdog off."""
-    start_s: float = 300.0
-    """Longest a worker may take to come up on free resources."""
-    canary_hold_s: float = 30.0
-    """Longest the first run of a group holds the others back."""
-    breaker_runs: int = 4
-    """Distinct first runs of a group that fail alike before the group is held back."""
-    start_failures: int = 5
-    """Workers in a row that die before they are up until the sweep gives up."""
-    memory_watermark_gib: float = 0.0
-    """Resident memory above which a worker is replaced once it is idle; 0 sets no limit."""
-    max_slots: int = 0
-    """Cap on worker processes in use; 0 leaves it to the capacity."""
-    max_gpus: float = 0.0
-    """Cap on GPUs in use; 0 leaves it to the capacity."""
-
-
-@dataclass(slots=True)
-class _Worker:
-    name: str
-    shape: Shape
-    started_s: float
-    ready: bool = False
-    retiring: bool = False
-    group: int = -1
-    leases: dict[int, Grant] = field(default_factory=dict)
-    """What it physically holds, by token, in order; a recalled lease stays until the worker has dropped it.
-    """
-    unit_ends: dict[int, None] = field(default_factory=dict)
-    """Last token of each batch it holds."""
-    seen_s: float = 0.0
-    token: int = 0
-    token_since_s: float = 0.0
-    progress: int = 0
-    progress_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Record:
-    """What is known about a group."""
-
-    proven: bool = False
-    tripped: bool = False
-    canary_s: float = -math.inf
-    num_leased: int = 0
-    num_workers: int = 0
-    mean_s: float | None = None
-    failures: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+from orchestrator.fleet import Fleet, Sickness, Worker, lost
+from orchestrator.groups import GroupRecord
+from orchestrator.retry import Failure
+from orchestrator.settings import Settings
 
 
 class Scheduler:
@@ -131,30 +62,40 @@ class Scheduler:
         self,
         workload: Workload,
         *,
+        capacity: Capacity,
         settled: Iterable[int] = (),
         attempts: Mapping[int, int] | None = None,
         histories: Mapping[int, list[Failure]] | None = None,
         settings: Settings | None = None,
-        capacity: Capacity,
         first_token: int = 1,
         name_prefix: str = "",
+        deadline_s: float = math.inf,
         now_s: float = 0.0,
     ) -> None:
         """Start from a manifest and what is already known of its runs.
 
         Args:
             workload: the runs, grouped.
+            capacity: what the pool can hand out.
             settled: runs that are over.
             attempts: tries already granted per run, where any were.
             histories: charged failures per run, where there are any.
             settings: what an operator tuned.
-            capacity: what the pool can hand out.
             first_token: smallest fencing token to grant; larger than any granted before in this directory.
             name_prefix: put before worker names, to make them unique in this directory.
+            deadline_s: nothing is handed out that would not end before this time.
             now_s: the time.
         """
         self.settings = settings or Settings()
         self.workload = workload
+        self.fleet = Fleet(capacity, name_prefix)
+        """The workers."""
+        self.groups = [GroupRecord() for _ in workload.groups]
+        """What is known about each group."""
+        self.stop_reason = ""
+        """Why nothing more is handed out, for people; empty while the sweep goes on by itself."""
+        self.num_late = 0
+        """Results that came under a superseded lease or for a run already over."""
         self._phase = bytearray(len(workload))
         for index in settled:
             self._phase[index] = SETTLED
@@ -163,30 +104,19 @@ class Scheduler:
         self._attempts = array("H", bytes(2 * len(workload)))
         for index, number in (attempts or {}).items():
             self._attempts[index] = number
-        self._histories: dict[int, list[Failure]] = dict(histories or {})
-        self._capacity = capacity
-        self._next_token = first_token
-        self._prefix = name_prefix
-        self._next_worker = 1
-        self._now_s = now_s
-        self._decided_s = now_s
-        self._workers: dict[str, _Worker] = {}
+        self._histories: dict[int, list[Failure]] = {i: list(h) for i, h in (histories or {}).items()}
         self._holder: dict[int, tuple[str, int]] = {}
-        self._records = [_Record() for _ in workload.groups]
+        self._avoid: dict[int, str] = {}
         self._groups_of: dict[Shape, list[int]] = defaultdict(list)
         for number, group in enumerate(workload.groups):
             self._groups_of[group.shape].append(number)
         self._hungry: dict[str, None] = {}
         self._actions: list[Action] = []
-        self._resize = True
-        self._checked_s = now_s
-        self._start_failures = 0
-        self._start_after_s = now_s
+        self._next_token = first_token
+        self._deadline_s = deadline_s
         self._drain_until_s: float | None = None
-        self.stop_reason = ""
-        """Why nothing more is handed out, for people; empty while the sweep goes on by itself."""
-        self.num_late = 0
-        """Reports that came under a superseded lease or for a run already over."""
+        self._now_s = self._decided_s = self._checked_s = now_s
+        self._resize = True
 
     # --- what the driver asks ---------------------------------------------------------------------
 
@@ -201,35 +131,23 @@ class Scheduler:
         return self._num_open
 
     @property
-    def num_workers(self) -> int:
-        """Workers up or coming up."""
-        return len(self._workers)
-
-    @property
     def draining(self) -> bool:
         """True once nothing more is handed out."""
         return self._drain_until_s is not None
 
     @property
     def finished(self) -> bool:
-        """True when nothing runs and nothing more can be handed out."""
-        if self._holder:
-            return False
-        return self.draining or not self._dispatchable_exists()
+        """True when nothing runs and nothing more will be handed out."""
+        return not self._holder and (self.draining or not self._work_is_left())
 
-    @property
-    def held_back(self) -> list[int]:
-        """Groups that the circuit breaker holds back."""
-        return [g for g, record in enumerate(self._records) if record.tripped]
-
-    def mean_run_s(self, group: int) -> float | None:
-        """Smoothed seconds per run of a group, ``None`` before the first result."""
-        return self._records[group].mean_s
+    def is_leased(self, index: int) -> bool:
+        """Whether a worker holds the run."""
+        return index in self._holder
 
     # --- events -----------------------------------------------------------------------------------
 
     def tell(self, event: Event, now_s: float) -> None:
-        """Take note of one event. Unknown workers and runs already over are not errors: messages may be late."""
+        """Take note of one event. Unknown workers and runs that are over are no error: messages come late."""
         self._now_s = max(self._now_s, now_s)
         match event:
             case Reported():
@@ -241,8 +159,8 @@ class Scheduler:
             case WorkerLost():
                 self._on_lost(event)
             case CapacityChanged(capacity=capacity):
-                self._capacity = capacity
-                self._resize = True
+                self._resize |= capacity != self.fleet.capacity
+                self.fleet.capacity = capacity
             case CancelRequested():
                 self._on_cancel(event.indices)
             case DrainRequested():
@@ -254,23 +172,22 @@ class Scheduler:
         self._resize = True
 
     def _on_reports(self, event: Reported) -> None:
-        worker = self._workers.get(event.worker)
+        worker = self.fleet.workers.get(event.worker)
         accepted: list[AttemptReport] = []
         for report in event.reports:
             index = report.index
             held = self._holder.get(index)
             current = held is not None and held[1] == report.token
-            self.num_late += not current
             if worker is not None:
                 worker.leases.pop(report.token, None)
                 worker.unit_ends.pop(report.token, None)
             if report.outcome in ("done", "diverged"):
+                self.num_late += not current
                 if self._phase[index] != SETTLED:
-                    if held is not None and not current:
-                        self._recall(index)
+                    self._withdraw(index, tell_worker=not current)
                     self._settle(index)
+                    self.groups[self.workload.group_of[index]].learn(report.wall_s)
                     accepted.append(report)
-                    self._learn(self.workload.group_of[index], report.wall_s)
             elif current:
                 if report.failure is not None:
                     self._fail(index, report.attempt, event.worker, report.failure)
@@ -283,54 +200,42 @@ class Scheduler:
             if len(worker.unit_ends) < 2:
                 self._hungry[worker.name] = None
 
-    def _on_beat(self, event: Beat) -> None:
-        worker = self._workers.get(event.worker)
+    def _on_beat(self, beat: Beat) -> None:
+        worker = self.fleet.workers.get(beat.worker)
         if worker is None:
             return
-        worker.seen_s = self._now_s
-        if event.token != worker.token:
-            worker.token, worker.token_since_s = event.token, self._now_s
-            worker.progress_s = self._now_s
-        if event.progress != worker.progress:
-            worker.progress, worker.progress_s = event.progress, self._now_s
-            if event.token in worker.leases:  # the canary's model is loaded and it works: others may follow
-                self._records[worker.group].canary_s = -math.inf
-        if 0 < self.settings.memory_watermark_gib < event.memory_gib and not worker.retiring:
-            worker.retiring = True
-            self._resize = True
-            self._hungry[worker.name] = None
-            self._actions.append(
-                Announce(text=f"worker {worker.name} holds {event.memory_gib:.1f} GiB: replaced once idle")
-            )
+        if worker.hear(beat, self._now_s):
+            self.groups[
+                worker.group
+            ].canary_s = -math.inf  # its model is loaded and it works: others may follow
+        if 0 < self.settings.memory_watermark_gib < beat.memory_gib and not worker.retiring:
+            worker.retiring = self._resize = True
+            text = f"worker {worker.name} holds {beat.memory_gib:.1f} GiB: replaced once it is idle"
+            self._actions.append(Announce(text=text))
 
     def _on_ready(self, event: WorkerReady) -> None:
-        worker = self._workers.get(event.worker)
+        worker = self.fleet.workers.get(event.worker)
         if worker is not None and not worker.ready:
-            worker.ready = True
-            worker.token = 0
+            worker.ready, worker.host = True, event.host
             worker.seen_s = worker.progress_s = worker.token_since_s = self._now_s
-            self._start_failures = 0
+            self.fleet.num_start_failures = 0
             self._hungry[worker.name] = None
 
     def _on_lost(self, event: WorkerLost) -> None:
-        worker = self._workers.pop(event.worker, None)
+        worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
         if not worker.ready:
-            self._start_failures += 1
-            self._start_after_s = self._now_s + 2.0 ** min(self._start_failures, 5)
-            if self._start_failures >= self.settings.start_failures:
-                reason = (
-                    f"{self._start_failures} workers in a row died while starting; the last: {event.reason}"
-                )
+            num = self.fleet.note_start_failure(self._now_s)
+            if num >= self.settings.start_failures:
+                reason = f"{num} workers in a row died while starting, the last because it {event.reason}"
                 self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
-        self._take_back(worker, _lost(event.reason))
-        self._resize = True
+        self._remove(worker, lost(event.reason))
 
     def _on_cancel(self, indices: Iterable[int]) -> None:
         for index in indices:
             if self._phase[index] != SETTLED:
-                self._recall(index)
+                self._withdraw(index, tell_worker=True)
                 self._settle(index)
                 self._actions.append(Settle(index=index, outcome="cancelled"))
 
@@ -338,28 +243,33 @@ class Scheduler:
         until_s = self._now_s + event.grace_s
         self._drain_until_s = until_s if self._drain_until_s is None else min(until_s, self._drain_until_s)
         self.stop_reason = self.stop_reason or event.reason
-        for worker in self._workers.values():
+        for worker in self.fleet:
+            working_on = worker.working_on
             for token, grant in worker.leases.items():
-                if token != worker.token and self._holder.get(grant.index) == (worker.name, token):
-                    self._recall(grant.index)
+                if token != working_on and self._holder.get(grant.index) == (worker.name, token):
+                    self._withdraw(grant.index, tell_worker=True)
                     self._backlog.put_back(grant.index)
 
     # --- decisions --------------------------------------------------------------------------------
 
     def decide(self, now_s: float) -> list[Action]:
         """Return what to do about everything told so far, in order."""
-        self._now_s = max(self._now_s, now_s)
-        if self._now_s - self._decided_s > self.settings.lease_s / 2:
+        self._now_s = now_s = max(self._now_s, now_s)
+        if now_s - self._decided_s > self.settings.lease_s / 2:
             # The driver itself was away (suspended, starved): silence proves nothing about the workers.
-            for worker in self._workers.values():
-                worker.seen_s = worker.progress_s = self._now_s
-        self._decided_s = self._now_s
-        self._backlog.release_due(self._now_s)
-        if self._now_s - self._checked_s >= 1.0 or self.draining:
-            self._checked_s = self._now_s
-            self._check_workers()
+            self.fleet.touch_all(now_s)
+        self._decided_s = now_s
+        self._backlog.release_due(now_s)
+        if now_s - self._checked_s >= self.settings.check_s:
+            self._checked_s = now_s
             self._resize = True
-        if not self.draining:
+            for worker, sickness in self.fleet.sick(now_s, self.settings, self._timeout_of):
+                self._kill(worker, sickness)
+        if self._drain_until_s is not None:
+            if now_s >= self._drain_until_s:
+                for worker in self.fleet:
+                    self._kill(worker, Sickness("the grace of the stop has ended", None, False))
+        else:
             if self._resize:
                 self._resize = False
                 self._resize_fleet()
@@ -367,210 +277,132 @@ class Scheduler:
         actions, self._actions = self._actions, []
         return actions
 
-    def _check_workers(self) -> None:
-        """Find workers that are silent, hung, over a time limit, or still busy when the grace of a drain
-        ends.
-        """
-        settings, now_s = self.settings, self._now_s
-        for worker in list(self._workers.values()):
-            if self._drain_until_s is not None and now_s >= self._drain_until_s:
-                self._kill(worker, None, "the grace of the stop has ended")
-            elif not worker.ready:
-                if now_s - worker.started_s > settings.start_s:
-                    self._kill(worker, None, f"not up after {settings.start_s:g} s")
-            elif now_s - worker.seen_s > settings.lease_s:
-                reason = f"silent for {settings.lease_s:g} s"
-                self._kill(worker, _lost(reason), reason, record_stack=True)
-            elif worker.leases:
-                self._check_progress(worker)
+    def _timeout_of(self, grant: Grant) -> float:
+        return self.workload.groups[self.workload.group_of[grant.index]].timeout_s
 
-    def _check_progress(self, worker: _Worker) -> None:
-        watchdog_s = self.settings.watchdog_s
-        if 0 < watchdog_s < self._now_s - worker.progress_s:
-            self._kill_slow(worker, f"no progress for {watchdog_s:g} s")
-        elif worker.token in worker.leases:
-            group = self.workload.group_of[worker.leases[worker.token].index]
-            limit_s = self.workload.groups[group].timeout_s
-            if 0 < limit_s < self._now_s - worker.token_since_s:
-                self._kill_slow(worker, f"over the limit of {limit_s:g} s")
+    def _kill(self, worker: Worker, sickness: Sickness) -> None:
+        if not worker.ready and sickness.failure is None and not self.draining:
+            self.fleet.note_start_failure(self._now_s)
+        self._actions.append(
+            KillWorker(worker=worker.name, reason=sickness.reason, record_stack=sickness.record_stack)
+        )
+        self._remove(worker, sickness.failure)
 
-    def _kill_slow(self, worker: _Worker, reason: str) -> None:
-        failure = Failure(retry.TIMEOUT, retry.fingerprint_of("timeout", reason), reason)
-        self._kill(worker, failure, reason, record_stack=True)
-
-    def _kill(
-        self, worker: _Worker, failure: Failure | None, reason: str, record_stack: bool = False
-    ) -> None:
-        del self._workers[worker.name]
-        self._actions.append(KillWorker(worker=worker.name, reason=reason, record_stack=record_stack))
-        self._take_back(worker, failure)
-        self._resize = True
-
-    def _take_back(self, worker: _Worker, failure: Failure | None) -> None:
-        """Requeue what a dead worker held; charge ``failure`` to the run it was working on."""
+    def _remove(self, worker: Worker, failure: Failure | None) -> None:
+        """Count a worker out and requeue what it held; charge ``failure`` to the run it was working on."""
+        del self.fleet.workers[worker.name]
         self._hungry.pop(worker.name, None)
         self._move(worker, -1)
-        held = [g for t, g in worker.leases.items() if self._holder.get(g.index) == (worker.name, t)]
-        working = next((g for g in held if g.token == worker.token), held[0] if held else None)
-        for grant in reversed(
-            held
-        ):  # put_back queues at the end, fresh runs come later; order among them is free
-            if grant is working and failure is not None:
+        self._resize = True
+        working_on = worker.working_on
+        for token, grant in worker.leases.items():
+            if self._holder.get(grant.index) != (worker.name, token):
+                continue
+            if token == working_on and failure is not None:
                 self._fail(grant.index, grant.attempt, worker.name, failure)
             else:
                 self._release(grant.index)
 
     def _resize_fleet(self) -> None:
-        """Start workers where runs wait and room is left; retire those in excess or in the way."""
-        max_slots, max_gpus = self._limits()
-        slots = sum(w.shape.world_size for w in self._workers.values())
-        gpus = sum(w.shape.world_size * w.shape.gpus for w in self._workers.values())
-        for worker in sorted(self._workers.values(), key=lambda w: (not w.retiring, len(w.leases))):
-            over = slots > max_slots or gpus > max_gpus + 1e-9
-            if worker.retiring or over or self._in_the_way(worker):
-                worker.retiring = True
-                slots -= worker.shape.world_size
-                gpus -= worker.shape.world_size * worker.shape.gpus
-                if not worker.leases:
-                    self._stop_worker(worker)
-        slots = sum(w.shape.world_size for w in self._workers.values())
-        gpus = sum(w.shape.world_size * w.shape.gpus for w in self._workers.values())
-        if self._now_s < self._start_after_s:
-            return
-        while shape := self._neediest_shape(max_slots - slots, max_gpus - gpus):
-            self._start_worker(shape)
-            slots += shape.world_size
-            gpus += shape.world_size * shape.gpus
-
-    def _limits(self) -> tuple[int, float]:
-        settings, capacity = self.settings, self._capacity
-        return (
-            min(capacity.slots, settings.max_slots or capacity.slots),
-            min(capacity.gpus, settings.max_gpus or capacity.gpus),
-        )
-
-    def _in_the_way(self, worker: _Worker) -> bool:
-        """Whether an idle worker's shape has no work left while another shape waits for room."""
-        return (
-            not worker.leases
-            and self._num_waiting(worker.shape) == 0
-            and any(self._num_waiting(shape) for shape in self._groups_of)
-        )
+        """Start workers where runs wait and room is left; end those in excess or in the way."""
+        waiting = {shape: self._num_waiting(shape) for shape in self._groups_of}
+        for worker in self.fleet.retire(self.settings, waiting):
+            self._actions.append(StopWorker(worker=worker.name))
+            self._remove(worker, None)
+        for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
+            worker = self.fleet.enlist(shape, self._now_s)
+            like = next(g for g in self._groups_of[shape] if self._backlog.num_ready[g])
+            self._actions.append(
+                StartWorker(worker=worker.name, shape=shape, runs_like=self._backlog.first[like])
+            )
+        self._resize = False
 
     def _num_waiting(self, shape: Shape) -> int:
-        """Runs of a shape that may be handed out now."""
-        return sum(self._backlog.num_ready[g] for g in self._groups_of[shape] if not self._records[g].tripped)
-
-    def _neediest_shape(self, free_slots: int, free_gpus: float) -> Shape | None:
-        best, best_need = None, 0.0
-        for shape in self._groups_of:
-            if shape.world_size > free_slots or shape.world_size * shape.gpus > free_gpus + 1e-9:
-                continue
-            live = sum(w.shape == shape and not w.retiring for w in self._workers.values())
-            idle = sum(w.shape == shape and not w.retiring and not w.leases for w in self._workers.values())
-            waiting = self._num_waiting(shape)
-            need = waiting / (1 + live) if waiting > idle else 0.0
-            if need > best_need:
-                best, best_need = shape, need
-        return best
-
-    def _start_worker(self, shape: Shape) -> None:
-        name = f"{self._prefix}w{self._next_worker}"
-        self._next_worker += 1
-        self._workers[name] = _Worker(name=name, shape=shape, started_s=self._now_s)
-        groups = [
-            g for g in self._groups_of[shape] if not self._records[g].tripped and self._backlog.num_ready[g]
-        ]
-        runs_like = self._backlog.first[groups[0]]
-        self._actions.append(StartWorker(worker=name, shape=shape, runs_like=runs_like))
-
-    def _stop_worker(self, worker: _Worker) -> None:
-        del self._workers[worker.name]
-        self._hungry.pop(worker.name, None)
-        self._move(worker, -1)
-        self._actions.append(StopWorker(worker=worker.name))
+        """Runs of a shape that may be handed out."""
+        return sum(self._backlog.num_ready[g] for g in self._groups_of[shape] if not self.groups[g].tripped)
 
     def _feed(self) -> None:
         """Hand out batches to every worker that has room for one."""
         for name in list(self._hungry):
-            worker = self._workers[name]
+            worker = self.fleet.workers[name]
             if worker.retiring:
                 del self._hungry[name]
                 self._resize = True
                 continue
             while (group := self._choose_group(worker)) >= 0:
-                record = self._records[group]
-                brief = record.mean_s is not None and record.mean_s < self.settings.prefetch_below_s
-                if len(worker.unit_ends) >= (2 if brief else 1):
+                depth = 2 if self.groups[group].is_brief(self.settings) else 1
+                if len(worker.unit_ends) >= depth:
                     del self._hungry[name]
                     break
-                self._dispatch(worker, group)
+                if not self._dispatch(worker, group):
+                    break
 
-    def _choose_group(self, worker: _Worker) -> int:
-        """The group to serve next: the one the worker has hot, else the one with most waiting per worker on
-        it.
-        """
+    def _choose_group(self, worker: Worker) -> int:
+        """The group to serve next: the one the worker has hot, else the one with most waiting per worker."""
         ready, best, best_need = self._backlog.num_ready, -1, 0.0
-        if worker.group >= 0 and ready[worker.group] and self._open_for_work(worker.group):
+        if worker.group >= 0 and ready[worker.group] and self._is_open(worker.group):
             return worker.group
         for group in self._groups_of[worker.shape]:
-            if ready[group] and self._open_for_work(group):
-                need = ready[group] / (1 + self._records[group].num_workers)
+            if ready[group] and self._is_open(group):
+                need = ready[group] / (1 + self.groups[group].num_workers)
                 if need > best_need:
                     best, best_need = group, need
         return best
 
-    def _open_for_work(self, group: int) -> bool:
-        record = self._records[group]
-        if record.tripped:
-            return False
-        held = self._now_s - record.canary_s < self.settings.canary_hold_s
-        return record.proven or record.num_leased == 0 or not held
+    def _is_open(self, group: int) -> bool:
+        return self.groups[group].is_open(self._now_s, self.settings, self._deadline_s - self._now_s)
 
-    def _dispatch(self, worker: _Worker, group: int) -> None:
-        record = self._records[group]
+    def _dispatch(self, worker: Worker, group: int) -> bool:
+        """Hand out one batch; false when every run of it is to be kept away from the worker's host."""
+        record = self.groups[group]
         if not record.proven and record.num_leased == 0:
             record.canary_s = self._now_s
+        waiting, num_workers = self._num_waiting(worker.shape), self.fleet.count(worker.shape)
+        size = record.unit_size(self.settings, waiting, num_workers, self._deadline_s - self._now_s)
         grants = []
-        for index in self._backlog.take(group, self._unit_size(worker.shape, record)):
+        for index in self._backlog.take(group, size):
+            if self._avoid and self._avoids(index, worker):
+                self._backlog.put_back(index)
+                continue
             history = self._histories.get(index)
-            shrink = min(sum(f.kind == retry.MEMORY for f in history), 2) if history else 0
-            grant = Grant(index, self._attempts[index], self._next_token, shrink)
+            grant = Grant(
+                index, self._attempts[index], self._next_token, retry.shrink_for(history) if history else 0
+            )
             self._attempts[index] += 1
             self._next_token += 1
             self._phase[index] = LEASED
             self._holder[index] = (worker.name, grant.token)
             worker.leases[grant.token] = grant
             grants.append(grant)
+        if not grants:
+            return False
         record.num_leased += len(grants)
         worker.unit_ends[grants[-1].token] = None
         if len(worker.unit_ends) == 1:
             worker.progress_s = self._now_s
         self._move(worker, group)
         self._actions.append(Dispatch(worker=worker.name, grants=tuple(grants)))
+        return True
 
-    def _unit_size(self, shape: Shape, record: _Record) -> int:
-        if record.mean_s is None:
-            return 1
-        size = min(MAX_UNIT, int(self.settings.unit_s / max(record.mean_s, 1e-9)))
-        if size > 1:  # near the end smaller batches keep every worker busy to the last
-            num_workers = sum(w.shape == shape for w in self._workers.values())
-            size = min(size, self._num_waiting(shape) // (2 * num_workers))
-        return max(1, size)
+    def _avoids(self, index: int, worker: Worker) -> bool:
+        """Whether a run ran out of memory on the worker's host and another host could take it."""
+        return self._avoid.get(index) == worker.host and any(
+            w.ready and w.shape == worker.shape and w.host != worker.host for w in self.fleet.workers.values()
+        )
 
-    def _move(self, worker: _Worker, group: int) -> None:
+    def _move(self, worker: Worker, group: int) -> None:
         if worker.group != group:
             if worker.group >= 0:
-                self._records[worker.group].num_workers -= 1
+                self.groups[worker.group].num_workers -= 1
             if group >= 0:
-                self._records[group].num_workers += 1
+                self.groups[group].num_workers += 1
             worker.group = group
 
     # --- a run's life -----------------------------------------------------------------------------
 
     def _drop_lease(self, index: int) -> None:
         del self._holder[index]
-        self._records[self.workload.group_of[index]].num_leased -= 1
+        self.groups[self.workload.group_of[index]].num_leased -= 1
         self._phase[index] = PENDING
 
     def _release(self, index: int) -> None:
@@ -578,73 +410,48 @@ class Scheduler:
         self._drop_lease(index)
         self._backlog.put_back(index)
 
-    def _recall(self, index: int) -> None:
-        """Take a lease back, if there is one, and tell its worker; the run is pending but in no queue."""
+    def _withdraw(self, index: int, *, tell_worker: bool) -> None:
+        """Take an open run out of wherever it is, a queue or a lease; the caller says what becomes of it."""
         held = self._holder.get(index)
         if held is None:
             self._backlog.discard(index)
-        else:
-            self._drop_lease(index)
+            return
+        self._drop_lease(index)
+        if tell_worker:
             self._actions.append(CancelAttempts(worker=held[0], tokens=(held[1],)))
 
     def _settle(self, index: int) -> None:
-        if index in self._holder:
-            self._drop_lease(index)
         self._phase[index] = SETTLED
         self._num_open -= 1
-
-    def _learn(self, group: int, wall_s: float) -> None:
-        record = self._records[group]
-        record.proven = True
-        record.failures.clear()
-        record.mean_s = (
-            wall_s if record.mean_s is None else record.mean_s + SMOOTHING * (wall_s - record.mean_s)
-        )
+        self._avoid.pop(index, None)
+        self._histories.pop(index, None)
 
     def _fail(self, index: int, attempt: int, worker: str, failure: Failure) -> None:
         history = self._histories.setdefault(index, [])
-        history.append(failure)
+        history.append(failure._replace(details=""))
         self._drop_lease(index)
-        self._actions.append(
-            NoteFailure(index=index, attempt=attempt, worker=worker, failure=failure, charged=True)
-        )
+        self._actions.append(NoteFailure(index=index, attempt=attempt, worker=worker, failure=failure))
+        group = self.workload.group_of[index]
+        if self.groups[group].note_failure(index, history, self.settings):
+            name = self.workload.groups[group].affinity or "the sweep"
+            text = (
+                f"the first {self.settings.breaker_runs} runs of {name} all failed alike "
+                f"({failure.message}); its other runs are held back"
+            )
+            self._actions.append(Announce(text=text))
         verdict = retry.decide(self.settings.policy, history)
         if verdict.outcome != "pending":
-            self._phase[index] = SETTLED
-            self._num_open -= 1
+            self._settle(index)
             self._actions.append(Settle(index=index, outcome=verdict.outcome))
-        else:
-            self._backlog.put_back(index, self._now_s + verdict.delay_s if verdict.delay_s else None)
-        self._watch_first_runs(index, history)
-
-    def _watch_first_runs(self, index: int, history: list[Failure]) -> None:
-        """Hold a group back when its first runs all fail alike; one lost worker may be chance, two on one run
-        are not.
-        """
-        group, failure = self.workload.group_of[index], history[-1]
-        record = self._records[group]
-        if record.proven or record.tripped:
             return
-        if failure.kind == retry.INFRASTRUCTURE and sum(f.kind == failure.kind for f in history) < 2:
-            return
-        record.failures[failure.fingerprint].add(index)
-        if len(record.failures[failure.fingerprint]) >= self.settings.breaker_runs:
-            record.tripped = True
-            name = self.workload.groups[group].affinity or "the sweep"
-            self._actions.append(
-                Announce(
-                    text=f"the first {self.settings.breaker_runs} runs of {name} all failed alike "
-                    f"({failure.message}); its other runs are held back"
-                )
-            )
+        if verdict.elsewhere and worker in self.fleet.workers:
+            self._avoid[index] = self.fleet.workers[worker].host
+        self._backlog.put_back(index, self._now_s + verdict.delay_s if verdict.delay_s else None)
 
-    def _dispatchable_exists(self) -> bool:
-        if any(n and not self._records[g].tripped for g, n in enumerate(self._backlog.num_ready)):
-            return True
-        return any(not self._records[self.workload.group_of[i]].tripped for i in self._backlog.waiting)
-
-
-def _lost(reason: str) -> Failure:
-    return Failure(
-        retry.INFRASTRUCTURE, retry.fingerprint_of("worker lost", reason), f"worker lost: {reason}"
-    )
+    def _work_is_left(self) -> bool:
+        """Whether any open run may still be handed out, now or when its retry is due."""
+        left_s = self._deadline_s - self._now_s
+        useful = [not g.tripped and (g.mean_s or 0.0) <= left_s for g in self.groups]
+        if any(n and useful[g] for g, n in enumerate(self._backlog.num_ready)):
+            return left_s > 0
+        return any(useful[self.workload.group_of[i]] for i in self._backlog.waiting) and left_s > 0

@@ -22,7 +22,7 @@ from orchestrator.pools.base import Pool
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.progress import Progress
 from orchestrator.retry import RetryPolicy
-from orchestrator.scheduler import Settings
+from orchestrator.settings import Settings
 from orchestrator.store import compact
 from orchestrator.store.book import PENDING, Reading, next_epoch, read_book
 from orchestrator.store.journal import Journal
