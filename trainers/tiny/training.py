@@ -61,8 +61,8 @@ class Trained:
 def learned_labels(ids_BT: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """The ids themselves; `IGNORED` at separators and padding. Shape (B, T).
 
-    Problems are learned too, as any text is: ten EM steps at 1e-4 then lift sampled accuracy by 7 points in
-    the median example; of models that learned solutions only, by 3.
+    Problems are learned too, as any text is. Of a model that learns solutions only, entropy minimization lifts
+    less: at size 64 and 1,500 steps, lr 1e-4, by 3 points in the median of eight examples against 7.
     """
     is_separator_BT = ids_BT == tokenizer.convert_tokens_to_ids(SEPARATOR)
     return ids_BT.masked_fill(is_separator_BT | (ids_BT == tokenizer.pad_token_id), IGNORED)
@@ -78,14 +78,24 @@ def train(
     tokenizer: PreTrainedTokenizerFast,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Trained:
-    """Train from random weights. Uses one thread, so that the same recipe gives the same bits.
+    """Train from random weights, on one thread while it lasts, so that the same recipe gives the same bits.
 
     Args:
         recipe: what to train.
         tokenizer: from `build_tokenizer`.
         on_step: called after each step with the number of steps done and the loss.
     """
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        return _train(recipe, tokenizer, on_step)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _train(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, on_step: Callable[[int, float], None]
+) -> Trained:
     config = ARCHITECTURES[recipe.architecture](
         hidden=recipe.size,
         vocab_size=len(tokenizer),
