@@ -22,6 +22,9 @@ from sweeps.filters import as_text
 from sweeps.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
 from sweeps.manifest_file import METADATA_KEY
 
+DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
+"""Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -64,7 +67,7 @@ def find_source(directory: Path) -> Source:
     axes = tuple(_axis(entry) for entry in header["axes"])
     files: dict[str, tuple[Path, ...]] = {}
     unreadable: list[Path] = []
-    for table in TABLES:
+    for table in DETAILS:
         good: list[Path] = []
         for path in _candidates(directory, table):
             (unreadable if _schema(path) is None else good).append(path)

@@ -131,9 +131,7 @@ def headline(sweep: Sweep, metric: str = "accuracy_sampled") -> list[str]:
     """Sentences: per learning rate the paired gain over base, and whether the end fell below the group's own
     peak.
     """
-    axis = next((a for a in sweep.axes if a.key == HEADLINE_AXIS and len(a.values) > 1), None)
-    axis = axis or next((a for a in sweep.axes if a.key != SEED and len(a.values) > 1), None)
-    by = [axis.key] if axis else []
+    by = headline_axis(sweep)
     frame = cell_table(sweep, by=by, metric=metric).frame
     if "gain" not in frame:
         return []
@@ -152,6 +150,12 @@ def headline(sweep: Sweep, metric: str = "accuracy_sampled") -> list[str]:
             )
         lines.append(f"{line} ({int(row['n'])} seeds × {int(row['num_cells'])} cells)")
     return lines
+
+
+def headline_axis(sweep: Sweep) -> list[str]:
+    """The axis that splits the headline, as a list; empty when no axis but the seed has two values."""
+    varied = [axis.key for axis in sweep.axes if axis.key != SEED and len(axis.values) > 1]
+    return [HEADLINE_AXIS] if HEADLINE_AXIS in varied else varied[:1]
 
 
 def is_share(metric: str) -> bool:

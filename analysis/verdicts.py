@@ -79,6 +79,17 @@ def setting_of(sweep: Sweep, metric: str) -> Setting:
     return found[0]
 
 
+def main_setting(sweep: Sweep) -> Setting | None:
+    """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
+    without items.
+    """
+    found = settings(sweep)
+    sampled = [s for s in found if s.mode == "sampled"]
+    if len(sampled) > 1 and "accuracy_sampled" in sweep.metrics:
+        return setting_of(sweep, "accuracy_sampled")
+    return next(iter(sampled or found), None)
+
+
 def item_means(
     sweep: Sweep,
     gathered: SeedValues,

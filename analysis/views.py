@@ -15,7 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from analysis.axes import SEED, Axis
-from analysis.source import Source
+from analysis.source import DETAILS, Source
 
 IDENTITY = ("sweep", "index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at")
 """Columns of ``runs`` that say which run it is and how it went."""
@@ -72,7 +72,7 @@ def definitions(
         )
     yield f"CREATE VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
     keys = quoted([axis.key for axis in axes])
-    for table in ("steps", "items", "rollouts"):
+    for table in (name for name in DETAILS if name != "runs"):
         parts = [
             f"SELECT {literal(label)} AS sweep, * FROM {_read(source.files[table])}"
             for source, label in zip(sources, labels, strict=True)

@@ -63,6 +63,10 @@ class World:
     """Share of runs that diverged; they have no final accuracy."""
     pending: float = 0.0
     """Share of runs that have not run yet."""
+    rollouts: bool = False
+    """Write distinct rollouts of the first and last step."""
+    logit_stats: bool = False
+    """Write moments and histograms of raw logits; training skews them to the right."""
     extra_metrics: Mapping[str, Any] = field(default_factory=dict)
     """Further run columns: name to constant or to ``f(axis columns, random generator) -> array``."""
     base_accuracy: float = 0.825
@@ -244,33 +248,79 @@ def _results(world, truth, identity, labels, axes, codes, values, outcome, rng) 
             correct["sampled", temperature, step] = (draws < p_RI[:, :, None]).sum(axis=2).astype(np.int32)
         greedy = _probability(logits_RE[:, column], truth.difficulty, 1.0) > 0.5
         correct["greedy", 0.0, step] = greedy.astype(np.int32)
-    first = world.eval_temperatures[0]
     accuracy = {
-        ("sampled", s): correct["sampled", first, s].mean(axis=1) / world.num_samples
-        for s in world.eval_steps
-    } | {("greedy", s): correct["greedy", 0.0, s].mean(axis=1) for s in world.eval_steps}
-    return {
-        "runs": _runs(world, identity | labels, axes, values, outcome, accuracy, rng),
+        (_column(world, mode, temperature), step): counts.mean(axis=1)
+        / (world.num_samples if temperature else 1)
+        for (mode, temperature, step), counts in correct.items()
+    }
+    entropy = 0.2 + 0.1 * codes.get("example", np.zeros(size)) + 0.05 * codes.get("model", np.zeros(size))
+    tables = {
+        "runs": _runs(world, identity | labels, axes, values, outcome, accuracy, entropy, rng),
         "steps": _steps(world, identity, ran, outcome, accuracy, pull, rng),
         "items": _items(world, identity, ran, correct),
     }
+    if world.rollouts:
+        tables["rollouts"] = _rollouts(world, identity, ran, codes)
+    if world.logit_stats:
+        tables["logits"] = _logits(identity, ran, pull, rng)
+    return tables
+
+
+def _column(world: World, mode: str, temperature: float) -> str:
+    named = mode == "sampled" and temperature != world.eval_temperatures[0]
+    return f"accuracy_{mode}" + (f"_t{temperature:g}" if named else "")
+
+
+def _rollouts(world, identity, ran, codes) -> pa.Table:
+    """Two texts a step: the more frequent one has 32 to 63 of 64 draws, by example, and all but one at the
+    end.
+    """
+    picks = np.flatnonzero(ran)
+    often = 63 - 5 * codes.get("example", np.zeros(len(ran), dtype=int))[picks] % 32
+    blocks = []
+    for step, counts in ((0, often), (world.num_steps - 1, np.full(len(picks), 63))):
+        for text, count in ((";11;131", counts), ("?121", 64 - counts)):
+            columns = {k: v.take(pa.array(picks)) for k, v in identity.items()}
+            columns["step"] = pa.array(np.full(len(picks), step))
+            columns["prompt"] = pa.array(np.zeros(len(picks), dtype=np.int64))
+            columns["text"] = pa.array([text] * len(picks))
+            columns["count"] = pa.array(count, pa.int64())
+            blocks.append(pa.table(columns))
+    return pa.concat_tables(blocks)
+
+
+def _logits(identity, ran, pull, rng) -> pa.Table:
+    picks = np.flatnonzero(ran)
+    blocks = []
+    for state, text, shift in (("base", "own", 0.0), ("tuned", "own", 0.6), ("tuned", "shared", 0.5)):
+        skewness = 1.0 + shift * np.minimum(1, pull[picks]) + rng.normal(0, 0.05, len(picks))
+        columns = {k: v.take(pa.array(picks)) for k, v in identity.items()}
+        columns["state"] = pa.array([state] * len(picks))
+        columns["text"] = pa.array([text] * len(picks))
+        columns["n"] = pa.array(np.full(len(picks), 1000))
+        columns["skewness"] = pa.array(skewness)
+        columns["first_bin"] = pa.array(np.full(len(picks), 70))
+        columns["histogram"] = pa.array([[200, 400, 300, 100]] * len(picks), pa.list_(pa.int64()))
+        blocks.append(pa.table(columns))
+    return pa.concat_tables(blocks)
 
 
 def _probability(logit_R: np.ndarray, difficulty_I: np.ndarray, temperature: float) -> np.ndarray:
     return 1 / (1 + np.exp(-(logit_R[:, None] + difficulty_I) / np.float32(temperature)))
 
 
-def _runs(world, labels, axes, values, outcome, accuracy, rng) -> pa.Table:
+def _runs(world, labels, axes, values, outcome, accuracy, entropy, rng) -> pa.Table:
     size = len(outcome)
     done, diverged = outcome == "done", outcome == "diverged"
     last = world.eval_steps[-1]
     started = 1.7e9 + np.asarray(labels["index"]) * 0.05
     wall_s = rng.gamma(20, 0.01, size)
     metrics: dict[str, Any] = {}
-    for mode in ("greedy", "sampled"):
-        metrics[f"accuracy_{mode}"] = (accuracy[mode, last], done)
-        metrics[f"base_accuracy_{mode}"] = (accuracy[mode, 0], done | diverged)
-        metrics[f"gain_{mode}"] = (accuracy[mode, last] - accuracy[mode, 0], done)
+    for name in dict.fromkeys(name for name, _ in accuracy):
+        metrics[name] = (accuracy[name, last], done)
+        metrics[f"base_{name}"] = (accuracy[name, 0], done | diverged)
+        metrics[name.replace("accuracy", "gain")] = (accuracy[name, last] - accuracy[name, 0], done)
+    metrics["first_entropy_nats"] = (entropy, done | diverged)
     for name, share in (("wall_s", 1.0), ("rollout_s", 0.5), ("train_s", 0.3), ("eval_s", 0.2)):
         metrics[name] = (wall_s * share, done | diverged)
     for name, value in world.extra_metrics.items():
@@ -312,12 +362,12 @@ def _steps(world, identity, ran, outcome, accuracy, pull, rng) -> pa.Table:
     ):
         columns[name] = pa.array(value, pa.float64(), mask=before)
     stopped = (outcome == "diverged")[run] & (step > world.num_steps // 2)
-    for mode in ("greedy", "sampled"):
+    for name in dict.fromkeys(name for name, _ in accuracy):
         value = np.full((len(ran), width), np.nan)
         for s in world.eval_steps:
-            value[:, s] = accuracy[mode, s]
+            value[:, s] = accuracy[name, s]
         value = value[picks].ravel()
-        columns[f"accuracy_{mode}"] = pa.array(value, pa.float64(), mask=np.isnan(value) | stopped)
+        columns[name] = pa.array(value, pa.float64(), mask=np.isnan(value) | stopped)
     return pa.table(columns).filter(pa.array(~stopped))
 
 

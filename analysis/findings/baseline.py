@@ -1,0 +1,137 @@
+"""Is the base model judged fairly: how good is it under its best decoding and grading?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis import figures
+from analysis.axes import SEED, label
+from analysis.figures import Figure
+from analysis.findings.base import Finding, runs_and_seeds
+from analysis.stats.crossed import crossed_interval
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+from analysis.verdicts import Setting, setting_of, settings
+from analysis.views import quoted
+
+QUESTION = "How much of the gain is left against the base model under its best protocol?"
+
+_GRADERS = {"correct": "math-verify", "strict": "exact text"}
+
+
+def baseline(sweep: Sweep) -> Finding:
+    """Base accuracy under every decoding and grader recorded, and the gain over the best of them."""
+    found = settings(sweep)
+    has_base = found and sweep.arrow("SELECT count(*) AS n FROM items WHERE step = 0")["n"][0].as_py()
+    if not has_base:
+        return Finding(
+            key="baseline", question=QUESTION, missing="evaluations of the base model; add 0 to eval.steps"
+        )
+    by: list[str] = [
+        key for key in ("model", "eval") if key in sweep.axis_keys and len(sweep.axis(key).values) > 1
+    ]
+    parts = [
+        _accuracy(sweep, by, setting, column).assign(protocol=f"{_name(setting)}, {grader}")
+        for setting in found
+        for column, grader in _GRADERS.items()
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    groups = frame.groupby(by, observed=True, sort=False, dropna=False) if by else [((), frame)]
+    sentences, best = [], []
+    for values, part in groups:
+        where = (
+            ", ".join(label(v) for v in (values if isinstance(values, tuple) else (values,))) or "Base model"
+        )
+        top, low = part.loc[part["accuracy"].idxmax()], part.loc[part["accuracy"].idxmin()]
+        best.append(top["accuracy"])
+        sentences.append(
+            f"{where}: from {percent(low['accuracy'])} ({low['protocol']}) to {percent(top['accuracy'])} "
+            f"({top['protocol']}) before any training."
+        )
+    sentences += _left(sweep, by, frame, found)
+    notes = ["Intervals: 95 %, over items (these seeds, other items). Each base model counts once per seed."]
+    if len(frame) == 2 * max(1, len(frame) // 2) and len(found) < 3:
+        notes.append("Prompt templates are one more protocol: sweep eval.template or several eval options.")
+    return Finding(
+        key="baseline",
+        question=QUESTION,
+        sentences=tuple(sentences),
+        table=Table(
+            title="Base model under every recorded protocol",
+            frame=frame,
+            layout=(
+                *(Column(header=key, source=key) for key in by),
+                Column(header="protocol", source="protocol"),
+                Column(
+                    header="accuracy [95 % CI]", source="accuracy", kind="points", interval=("low", "high")
+                ),
+                Column(header="seeds", source="n", kind="count"),
+            ),
+            notes=tuple(notes),
+        ),
+        figure=_figure(sweep, frame, by),
+    )
+
+
+def _name(setting: Setting) -> str:
+    return "greedy" if setting.mode == "greedy" else f"sampled at T={label(setting.temperature)}"
+
+
+def _accuracy(sweep: Sweep, by: list[str], setting: Setting, column: str) -> pd.DataFrame:
+    """Base accuracy with its interval over items; equal base evaluations of one seed count once."""
+    keys = quoted([*by, SEED])
+    one_per_seed = (
+        f"SELECT {keys}, any_value({column}) AS verdicts, any_value(num_samples) AS num_samples "
+        f"FROM items WHERE step = 0 AND {setting.sql} GROUP BY {keys}"
+    )
+    rows = sweep.query(one_per_seed).sort_values([*by, SEED], ignore_index=True)
+    groups = rows[by].drop_duplicates().reset_index(drop=True) if by else pd.DataFrame(index=[0])
+    code = (
+        rows.groupby(by, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+        if by
+        else np.zeros(len(rows), int)
+    )
+    lines = []
+    for g in range(len(groups)):
+        part = rows[code == g]
+        values_SI = (
+            np.stack([np.asarray(v) for v in part["verdicts"]]) / part["num_samples"].to_numpy()[:, None]
+        )
+        interval = crossed_interval(values_SI[None], "items")
+        lines.append((interval.value[0], interval.low[0], interval.high[0], len(part)))
+    return groups.assign(**dict(zip(("accuracy", "low", "high", "n"), zip(*lines, strict=True), strict=True)))
+
+
+def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[Setting]) -> list[str]:
+    """Best cell's accuracy per model against the best base protocol."""
+    metrics = [m for m in sweep.metrics if m.startswith("accuracy")]
+    if not metrics:
+        return []
+    sentences = []
+    for metric in metrics[:1] if len(found) == 1 else metrics:
+        cells = quoted(sweep.cell_keys) or SEED
+        picked = quoted(by)
+        means = sweep.query(
+            f"SELECT {picked + ',' if by else ''} max(mean) AS top FROM (SELECT {cells}, "
+            f"avg({quoted([metric])}) AS mean "
+            f"FROM runs WHERE isfinite({quoted([metric])}) GROUP BY ALL) {f'GROUP BY {picked}' if by else ''}"
+        )
+        base = frame.groupby(by, observed=True)["accuracy"].max() if by else frame["accuracy"].max()
+        top = means.set_index(by)["top"] if by else means["top"].iloc[0]
+        left = (top - base).max() if by else top - base
+        sentences.append(
+            f"{metric} of the best cell stands {percent(float(left), signed=True)} points above the best "
+            "base protocol "
+            f"({_name(setting_of(sweep, metric))}; the best cell is chosen, so this is an upper bound)."
+        )
+    return sentences
+
+
+def _figure(sweep: Sweep, frame: pd.DataFrame, by: list[str]) -> Figure:
+    shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame, "")
+    chart = figures.dots(
+        shown, y="protocol", x="accuracy", x_title="base accuracy", color=by[0] if by else None
+    )
+    caption = f"Base model under every recorded protocol; {runs_and_seeds(sweep)}. 95 % intervals over items."
+    return Figure(chart=chart, caption=caption + left_out)

@@ -1,0 +1,135 @@
+"""Do loss and accuracy decouple: does accuracy rise, peak and fall while the loss keeps going down?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis import figures
+from analysis.axes import SEED, cell_label
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
+from analysis.gather import finite_sql
+from analysis.stats.testing import paired_difference
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+from analysis.tables import headline_axis
+
+QUESTION = "Does accuracy rise and then fall while the loss keeps falling?"
+
+
+def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+    """Peak step and collapse step per value of the headline axis.
+
+    The collapse step is the first evaluated step after the peak of the mean curve whose paired fall from the
+    peak has a 95 % interval over seeds wholly below zero.
+    """
+    columns = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
+    if not {metric, "loss"} <= columns:
+        return Finding(
+            key="decoupling", question=QUESTION, missing=f"steps with loss and {metric}; none are recorded"
+        )
+    by = headline_axis(sweep)
+    finished = f"SELECT sweep, index FROM runs WHERE {finite_sql(metric)} IS NOT NULL"
+    source = f"(SELECT * FROM steps SEMI JOIN ({finished}) USING (sweep, index))"
+    select = f"avg({finite_sql(metric)}) AS accuracy, avg({finite_sql('loss')}) AS loss"
+    rows = long_values(sweep, by, select, source, extra=["step"])
+    judged = rows[rows["accuracy"].notna()]
+    if judged["step"].nunique() < 3:
+        return Finding(
+            key="decoupling",
+            question=QUESTION,
+            missing="evaluations at three steps or more; set eval.steps, for example eval.steps=[0,1,2,5,10]",
+        )
+    groups = [({}, judged)] if not by else [({by[0]: v}, g) for v, g in judged.groupby(by[0], observed=True)]
+    lines = [
+        values | _line(group, rows if not by else rows[rows[by[0]] == values[by[0]]])
+        for values, group in groups
+    ]
+    frame = pd.DataFrame(lines)
+    return Finding(
+        key="decoupling",
+        question=QUESTION,
+        sentences=tuple(_sentence(line, by) for line in lines),
+        table=Table(
+            title=f"Peak and collapse of {metric}",
+            frame=frame,
+            layout=(
+                *(Column(header=key, source=key) for key in by),
+                Column(header="base", source="base", kind="points"),
+                Column(header="peak", source="peak", kind="points"),
+                Column(header="peak step", source="peak_step", kind="count"),
+                Column(header="end", source="final", kind="points"),
+                Column(
+                    header="fall [95 % CI]", source="fall", kind="gain", interval=("fall_low", "fall_high")
+                ),
+                Column(header="collapse step", source="collapse_step", kind="count"),
+                Column(header="below base from", source="below_base_step", kind="count"),
+                Column(header="loss since peak", source="loss_change", kind="number"),
+                Column(header="seeds", source="n", kind="count"),
+            ),
+            notes=(
+                "Collapse step: first evaluated step after the peak whose paired fall over seeds excludes "
+                "zero. "
+                "The peak is the highest of few steps and therefore slightly too high. "
+                f"Rule: runs with a final {metric} only, so that no curve bends because its members change.",
+            ),
+        ),
+        figure=_figure(sweep, rows, judged, by, metric),
+    )
+
+
+def _line(judged: pd.DataFrame, rows: pd.DataFrame) -> dict[str, object]:
+    curve = judged.pivot_table(index=SEED, columns="step", values="accuracy")
+    mean = curve.mean()
+    peak, end = int(mean.idxmax()), int(mean.index[-1])
+    fall = paired_difference((curve[end] - curve[peak]).to_numpy())
+    falls = {
+        step: paired_difference((curve[step] - curve[peak]).to_numpy()) for step in mean.index if step > peak
+    }
+    collapse = next((step for step, test in falls.items() if test.high < 0), None)
+    below = next((step for step in mean.index if step > peak and mean[step] < mean.iloc[0]), None)
+    loss = rows.groupby("step")["loss"].mean().dropna()
+    after = loss[loss.index >= max(peak, loss.index[0])] if len(loss) else loss
+    return {
+        "base": mean.iloc[0],
+        "peak": mean[peak],
+        "peak_step": peak,
+        "final": mean[end],
+        "fall": fall.mean,
+        "fall_low": fall.low,
+        "fall_high": fall.high,
+        "collapse_step": np.nan if collapse is None else collapse,
+        "below_base_step": np.nan if below is None else below,
+        "loss_change": float(after.iloc[-1] - after.iloc[0]) if len(after) else np.nan,
+        "n": len(curve),
+    }
+
+
+def _sentence(line: dict, by: list[str]) -> str:
+    where = cell_label({key: line[key] for key in by}) or "All runs"
+    if line["fall_high"] < 0:
+        loss = "while the loss kept falling" if line["loss_change"] < 0 else "and the loss rose too"
+        return (
+            f"{where}: peaks at {percent(line['peak'])} at step {line['peak_step']} and ends "
+            f"{percent(-line['fall'])} points lower, {loss}."
+        )
+    return f"{where}: highest at step {line['peak_step']} ({percent(line['peak'])}); no fall beyond noise."
+
+
+def _figure(sweep: Sweep, rows: pd.DataFrame, judged: pd.DataFrame, by: list[str], metric: str) -> Figure:
+    accuracy = over_seeds(judged, [*by, "step"], "accuracy")
+    loss = over_seeds(rows[rows["loss"].notna()], [*by, "step"], "loss")
+    left_out = ""
+    if by:
+        accuracy, left_out = figures.keep_groups(accuracy, by[0])
+        loss, _ = figures.keep_groups(loss, by[0])
+    color = by[0] if by else None
+    charts = [
+        figures.curves(
+            accuracy, x="step", y="accuracy", color=color, x_title="optimizer step", y_title=metric
+        ),
+        figures.curves(loss, x="step", y="loss", color=color, x_title="optimizer step", y_title="loss"),
+    ]
+    caption = f"Mean {metric} and loss by step; {runs_and_seeds(sweep)}. Bands: {OVER_SEEDS}.{left_out}"
+    return Figure(chart=figures.beside(charts), caption=caption)

@@ -1,0 +1,83 @@
+"""Does the entropy that a model starts with tell how much it gains?"""
+
+from __future__ import annotations
+
+from analysis import figures
+from analysis.axes import SEED
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
+from analysis.findings.ranks import rank_correlation
+from analysis.gather import finite_sql
+from analysis.sweep import Sweep
+from analysis.table import Column, Table
+from analysis.tables import headline_axis
+from analysis.views import quoted
+
+QUESTION = "Do models and prompts that start with more entropy gain more?"
+
+CLAIMED_THRESHOLD_NATS = 0.5
+"""Initial entropy above which one-shot entropy minimization is claimed to work."""
+
+MIN_FAMILIES = 3
+"""Models below which nothing can be said about families."""
+
+
+def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
+    """Initial entropy against gain, one point per model and example."""
+    if not (has_metric(sweep, "first_entropy_nats") and has_metric(sweep, gain)):
+        return Finding(
+            key="entropy",
+            question=QUESTION,
+            missing=f"runs with first_entropy_nats and {gain}; evaluate at step 0",
+        )
+    keys: list[str] = [key for key in ("model", "example") if key in sweep.axis_keys]
+    keys = keys or headline_axis(sweep)
+    best, where = best_setting(sweep, keys, gain)
+    rows = best.query(
+        f"SELECT {quoted([*keys, SEED])}, avg({finite_sql('first_entropy_nats')}) AS entropy, "
+        f"avg({finite_sql(gain)}) AS gain FROM runs WHERE {finite_sql(gain)} IS NOT NULL GROUP BY ALL"
+    ).sort_values([*keys, SEED], ignore_index=True)
+    frame = over_seeds(rows, keys, "gain")
+    frame["entropy"] = over_seeds(rows, keys, "entropy")["entropy"]
+    correlation, p = rank_correlation(frame["entropy"], frame["gain"])
+    models = frame["model"].nunique() if "model" in frame else 1
+    high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())
+    sentences = [
+        f"Over {len(frame)} pairs of model and example{where}: rank correlation of initial entropy and gain "
+        f"{correlation:+.2f} (permutation p={p:.2g}).",
+        f"{high} of {len(frame)} start above the claimed threshold of {CLAIMED_THRESHOLD_NATS} nats.",
+    ]
+    if models < MIN_FAMILIES:
+        sentences.append(f"{models} model{'s' if models > 1 else ''}: too few to speak of families.")
+    return Finding(
+        key="entropy",
+        question=QUESTION,
+        sentences=tuple(sentences),
+        table=Table(
+            title="Initial entropy and gain",
+            frame=frame.sort_values("entropy", ascending=False, ignore_index=True),
+            layout=(
+                *(Column(header=key, source=key) for key in keys),
+                Column(header="initial entropy, nats", source="entropy", kind="number"),
+                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                Column(header="seeds", source="n", kind="count"),
+            ),
+            notes=(
+                "Entropy: mean over the tokens of the first step's rollouts, at temperature 1, before any "
+                f"update{where}. {OVER_SEEDS}.",
+            ),
+        ),
+        figure=Figure(
+            chart=figures.scatter(
+                figures.keep_groups(frame, "model")[0] if "model" in frame else frame,
+                x="entropy",
+                y="gain",
+                x_title="initial entropy, nats",
+                y_title="gain over base",
+                color="model" if "model" in frame else None,
+            ),
+            caption=(
+                f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: {OVER_SEEDS}."
+            ),
+        ),
+    )

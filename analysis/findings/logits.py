@@ -1,0 +1,105 @@
+"""Which way do the raw logits shift: is their skewness higher after training than before?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis import figures
+from analysis.axes import SEED, label
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
+from analysis.sweep import Sweep
+from analysis.table import Column, Table
+from analysis.tables import headline_axis
+
+QUESTION = "Are the logits skewed to the right after training, on their own text and on shared text?"
+
+FIRST_EDGE, BIN_WIDTH = -40.0, 0.5
+"""Bins as :mod:`trainers.logit_stats` records them: bin k ends at FIRST_EDGE + k × BIN_WIDTH."""
+
+_NAMES = {
+    ("base", "own"): "base, own text",
+    ("tuned", "own"): "tuned, own text",
+    ("tuned", "shared"): "tuned, base's text",
+}
+
+
+def logits(sweep: Sweep) -> Finding:
+    """Skewness of raw logits, base and tuned, per value of the headline axis."""
+    if not sweep.has("logits"):
+        return Finding(
+            key="logits",
+            question=QUESTION,
+            missing="moments and histograms of raw logits; launch with eval.logit_stats=true",
+        )
+    by = headline_axis(sweep)
+    rows = long_values(sweep, by, "avg(skewness) AS skewness", "logits", extra=["state", "text"])
+    shown = over_seeds(rows, [*by, "state", "text"], "skewness")
+    shown["which"] = [
+        _NAMES.get((m, t), f"{m}, {t}") for m, t in zip(shown["state"], shown["text"], strict=True)
+    ]
+    return Finding(
+        key="logits",
+        question=QUESTION,
+        sentences=tuple(_sentences(rows, by)),
+        table=Table(
+            title="Skewness of raw logits",
+            frame=shown,
+            layout=(
+                *(Column(header=key, source=key) for key in by),
+                Column(header="logits of", source="which"),
+                Column(
+                    header="skewness [95 % CI]", source="skewness", kind="number", interval=("low", "high")
+                ),
+                Column(header="seeds", source="n", kind="count"),
+            ),
+            notes=(
+                "Population skewness of all raw logits at completion positions, before temperature and any "
+                "processing. The base's text shows the tuned model on the same tokens as the base. "
+                f"{OVER_SEEDS}.",
+            ),
+        ),
+        figure=_figure(sweep),
+    )
+
+
+def _sentences(rows: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    wide = rows.pivot_table(index=[*by, SEED], columns=["state", "text"], values="skewness", observed=True)
+    if ("base", "own") not in wide or ("tuned", "shared") not in wide:
+        return []
+    shift = (wide["tuned", "shared"] - wide["base", "own"]).dropna().rename("shift").reset_index()
+    result = over_seeds(shift, list(by), "shift")
+    sentences = []
+    for row in result.to_dict("records"):
+        where = f"{by[0]}={label(row[by[0]])}" if by else "All runs"
+        way = "right" if row["low"] > 0 else "left" if row["high"] < 0 else "neither way beyond noise"
+        sentences.append(
+            f"{where}: on the base model's text the skewness moves by {row['shift']:+.3f} "
+            f"[{row['low']:+.3f}, {row['high']:+.3f}]: {way}."
+        )
+    return sentences
+
+
+def _figure(sweep: Sweep) -> Figure:
+    """Histograms of all runs together, every logit counting once."""
+    counted = sweep.query(
+        """
+        SELECT state, text, first_bin + place AS bin, sum(count) AS count FROM (
+            SELECT state, text, first_bin, unnest(histogram) AS count,
+                   unnest(range(len(histogram))) AS place FROM logits)
+        GROUP BY ALL ORDER BY state, text, bin
+        """
+    )
+    parts = []
+    for (state, text), part in counted.groupby(["state", "text"], sort=False):
+        share = (part["count"] / part["count"].sum()).astype(float)
+        logit = FIRST_EDGE + (part["bin"] - 1) * BIN_WIDTH
+        parts.append(
+            pd.DataFrame({"logit": logit, "share": share, "logits of": _NAMES.get((state, text), text)})
+        )
+    chart = figures.bars(
+        pd.concat(parts), x="logit", y="share", x_title="raw logit", y_title="share", color="logits of"
+    )
+    return Figure(chart=chart, caption=f"Histograms of raw logits over all runs; {runs_and_seeds(sweep)}.")

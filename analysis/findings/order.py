@@ -1,0 +1,63 @@
+"""Does the order of training stages matter, and does merging weights keep what was gained?"""
+
+from __future__ import annotations
+
+from analysis import figures
+from analysis.axes import label
+from analysis.compare import compare_levels
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds
+from analysis.gather import gather
+from analysis.stats.intervals import mean_interval
+from analysis.sweep import Sweep
+from analysis.table import percent
+from analysis.tables import cell_table
+
+QUESTION = "Does it matter what comes first, and what does merging keep?"
+
+ORDER_WORDS = ("order", "init_from", "stages", "merge", "alpha", "soup", "recipe")
+"""Last parts of the keys of axes that say where weights come from."""
+
+
+def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+    """Gain by order of stages or by interpolation weight, and each value tested against the first."""
+    axis = next(
+        (a for a in sweep.axes if a.key.rsplit(".", 1)[-1] in ORDER_WORDS and len(a.values) > 1), None
+    )
+    if axis is None or not has_metric(sweep, metric):
+        return Finding(
+            key="order",
+            question=QUESTION,
+            missing=(
+                "runs that start from, or merge, other runs' weights: an axis named "
+                f"{', '.join(ORDER_WORDS[:-1])} or {ORDER_WORDS[-1]} with several values"
+            ),
+        )
+    table = cell_table(sweep, by=[axis.key], metric=metric)
+    tested = compare_levels(sweep, axis.key, metric=metric)
+    gathered = gather(sweep, [axis.key], metric)
+    interval = mean_interval(gathered.values)
+    frame = gathered.groups[[axis.key]].assign(accuracy=interval.value, low=interval.low, high=interval.high)
+    numeric = axis.kind in ("int", "float")
+    if numeric:
+        chart = figures.curves(
+            frame.rename(columns={axis.key: "weight"}),
+            x="weight",
+            y="accuracy",
+            color=None,
+            x_title=axis.key,
+            y_title=metric,
+        )
+    else:
+        chart = figures.dots(frame, y=axis.key, x="accuracy", x_title=metric)
+    top = frame.loc[frame["accuracy"].idxmax()]
+    return Finding(
+        key="order",
+        question=QUESTION,
+        sentences=(
+            f"Best: {axis.key}={label(top[axis.key])} with {percent(top['accuracy'])}.",
+            *tested.sentences,
+        ),
+        table=table,
+        figure=Figure(chart=chart, caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}."),
+    )

@@ -1,0 +1,47 @@
+"""The analyses by name, in the order in which a report asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis.axes import resolve
+from analysis.findings.base import Finding
+from analysis.findings.baseline import baseline
+from analysis.findings.decoupling import decoupling
+from analysis.findings.entropy import entropy
+from analysis.findings.examples import examples
+from analysis.findings.form import form
+from analysis.findings.logits import logits
+from analysis.findings.order import order
+from analysis.findings.seeds import seeds
+from analysis.findings.sharpening import sharpening
+from analysis.findings.temperature import temperature
+from analysis.sweep import Sweep
+
+FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
+    "decoupling": decoupling,
+    "seeds": seeds,
+    "temperature": temperature,
+    "logits": logits,
+    "sharpening": sharpening,
+    "form": form,
+    "entropy": entropy,
+    "examples": examples,
+    "baseline": baseline,
+    "order": order,
+}
+"""Name to analysis."""
+
+
+def find(sweep: Sweep, name: str) -> Finding:
+    """Run one analysis.
+
+    Raises:
+        UserError: for an unknown name; says the nearest.
+    """
+    return FINDINGS[resolve(name, FINDINGS, "analysis")](sweep)
+
+
+def find_all(sweep: Sweep) -> list[Finding]:
+    """Run all ten."""
+    return [analyse(sweep) for analyse in FINDINGS.values()]

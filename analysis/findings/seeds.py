@@ -1,0 +1,125 @@
+"""How far do seeds differ, and what does the best of several seeds promise?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from analysis import figures
+from analysis.axes import label
+from analysis.figures import Figure
+from analysis.findings.base import Finding, has_metric, runs_and_seeds
+from analysis.gather import gather
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+from analysis.tables import headline_axis
+
+QUESTION = "How much of a result is the seed, and how far above the mean is the best of several seeds?"
+
+
+def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+    """Spread between the seeds of a cell, and the expected best of k, per value of the headline axis."""
+    if not has_metric(sweep, metric):
+        return Finding(key="seeds", question=QUESTION, missing=f"runs with {metric}")
+    gathered = gather(sweep, sweep.cell_keys, metric)
+    counts = (~np.isnan(gathered.values)).sum(axis=1)
+    if counts.max(initial=0) < 2:
+        return Finding(
+            key="seeds", question=QUESTION, missing="cells with two seeds or more; set seed=range(4)"
+        )
+    by = headline_axis(sweep)
+    values_CS = gathered.values[counts >= 2]
+    groups = gathered.groups[counts >= 2]
+    names = groups[by[0]].tolist() if by else ["all"] * len(groups)
+    lines, best, deviations = [], [], []
+    for name in dict.fromkeys(names):
+        part_CS = values_CS[[n == name for n in names]]
+        lines.append({"group": name} | _line(part_CS))
+        best.append(_best_of(part_CS).assign(group=name))
+        centred = part_CS - np.nanmean(part_CS, axis=1, keepdims=True)
+        deviations.append(pd.DataFrame({"group": [name] * centred.size, "deviation": centred.ravel()}))
+    frame = pd.DataFrame(lines)
+    return Finding(
+        key="seeds",
+        question=QUESTION,
+        sentences=tuple(
+            f"{f'{by[0]}={label(line.group)}' if by else 'All cells'}: seeds of a cell differ by "
+            f"{percent(line.deviation)} points (standard deviation), {percent(line.spread)} between best "
+            "and worst; "
+            f"the best of {line.seeds} stands {percent(line.best_lift, signed=True)} above the mean."
+            for line in frame.itertuples()
+        ),
+        table=Table(
+            title=f"Spread of {metric} between the seeds of a cell",
+            frame=frame.rename(columns={"group": by[0] if by else "cells"}),
+            layout=(
+                Column(header=by[0] if by else "cells", source=by[0] if by else "cells"),
+                Column(header="mean", source="mean", kind="points"),
+                Column(header="sd of seeds", source="deviation", kind="points"),
+                Column(header="best − worst", source="spread", kind="points"),
+                Column(header="largest", source="widest", kind="points"),
+                Column(header="best/worst, largest", source="ratio", kind="number"),
+                Column(header="best − mean", source="best_lift", kind="gain"),
+                Column(header="seeds", source="seeds", kind="count"),
+                Column(header="cells", source="cells_counted", kind="count"),
+            ),
+            notes=(
+                "Means over cells with two seeds or more. Standard deviations are pooled over cells. "
+                f"Rule: runs with a finite {metric}.",
+            ),
+        ),
+        figure=_figure(sweep, pd.concat(best), pd.concat(deviations), by, metric),
+    )
+
+
+def _line(values_CS: np.ndarray) -> dict[str, float]:
+    counts = (~np.isnan(values_CS)).sum(axis=1)
+    high, low = np.nanmax(values_CS, axis=1), np.nanmin(values_CS, axis=1)
+    mean = np.nanmean(values_CS, axis=1)
+    squares = np.nansum((values_CS - mean[:, None]) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(low > 0, high / low, np.nan)
+    return {
+        "mean": float(mean.mean()),
+        "deviation": float(np.sqrt(squares / (counts - 1).sum())),
+        "spread": float((high - low).mean()),
+        "widest": float((high - low).max()),
+        "ratio": float(np.nanmax(ratio)) if np.isfinite(ratio).any() else np.nan,
+        "best_lift": float((high - mean).mean()),
+        "seeds": int(counts.max()),
+        "cells_counted": len(values_CS),
+    }
+
+
+def _best_of(values_CS: np.ndarray) -> pd.DataFrame:
+    """Expected best of k seeds drawn without replacement from each complete cell, averaged over cells.
+
+    The j-th smallest of n is the largest of a subset of k in C(j−1, k−1) of C(n, k) subsets.
+    """
+    complete = np.sort(values_CS[~np.isnan(values_CS).any(axis=1)], axis=1)
+    n = values_CS.shape[1]
+    rows = []
+    for k in range(1, n + 1):
+        j = np.arange(1, n + 1)
+        weight = special.comb(j - 1, k - 1) / special.comb(n, k)
+        rows.append({"k": k, "best": float((complete @ weight).mean()) if len(complete) else np.nan})
+    return pd.DataFrame(rows)
+
+
+def _figure(sweep: Sweep, best: pd.DataFrame, deviations: pd.DataFrame, by: list[str], metric: str) -> Figure:
+    key = by[0] if by else "cells"
+    best, left_out = figures.keep_groups(best, "group")
+    spread = deviations.dropna().groupby("group", sort=False)["deviation"]
+    shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
+    shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
+    left = figures.dots(shown, y=key, x="middle", x_title="seed minus mean of its cell: 5 %, median, 95 %")
+    lift = best["best"] - best.groupby("group", sort=False)["best"].transform("first")
+    lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)
+    title = f"expected best − mean, {metric}"
+    right = figures.curves(lines, x="k", y="lift", color=key, x_title="seeds tried", y_title=title)
+    caption = (
+        f"Left: how runs scatter around their cell's mean. Right: how far the best of k seeds stands above "
+        f"the mean, by luck alone. {runs_and_seeds(sweep)}.{left_out}"
+    )
+    return Figure(chart=figures.beside([left, right]), caption=caption)

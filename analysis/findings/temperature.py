@@ -1,0 +1,100 @@
+"""Which training temperature goes with which evaluation temperature?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import figures
+from analysis.axes import label
+from analysis.figures import Figure
+from analysis.findings.base import Finding, best_setting, runs_and_seeds
+from analysis.gather import gather
+from analysis.stats.intervals import mean_interval
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+from analysis.verdicts import Setting, setting_of, settings
+
+QUESTION = "Which training temperature suits which evaluation temperature?"
+
+TRAINING_AXIS = "objective.temperature"
+"""Axis of the training temperature τ."""
+
+
+def temperature(sweep: Sweep) -> Finding:
+    """Gain over base for every training temperature under every decoding setting of the evaluation."""
+    by_setting = _metric_of(sweep)
+    varied = TRAINING_AXIS in sweep.axis_keys and len(sweep.axis(TRAINING_AXIS).values) > 1
+    if not varied or not by_setting:
+        what = f"an axis {TRAINING_AXIS} with several values" if not varied else "evaluations per item"
+        return Finding(
+            key="temperature",
+            question=QUESTION,
+            missing=f"{what}; sweep {TRAINING_AXIS}=0.25,0.5,1.0 and set eval.temperatures=[0.6,1.0]",
+        )
+    first = next(iter(by_setting.values())).replace("accuracy", "gain", 1)
+    best_sweep, where = best_setting(sweep, [TRAINING_AXIS], first)
+    parts = []
+    for setting, metric in by_setting.items():
+        gain = metric.replace("accuracy", "gain", 1)
+        gathered = gather(best_sweep, [TRAINING_AXIS], gain)
+        interval = mean_interval(gathered.values)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "train": gathered.groups[TRAINING_AXIS],
+                    "evaluation": _name(setting),
+                    "gain": interval.value,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "n": interval.n,
+                }
+            )
+        )
+    frame = pd.concat(parts, ignore_index=True)
+    frame["shown"] = [percent(v, signed=True) for v in frame["gain"]]
+    best = frame.loc[frame.groupby("evaluation", sort=False)["gain"].idxmax()]
+    note = (
+        ""
+        if len(by_setting) > 2
+        else " One sampling temperature only: set eval.temperatures to see the rest."
+    )
+    return Finding(
+        key="temperature",
+        question=QUESTION,
+        sentences=tuple(
+            f"Evaluated {row.evaluation}: best trained at τ={label(row.train)} "
+            f"({percent(row.gain, signed=True)} points)."
+            for row in best.itertuples()
+        ),
+        table=Table(
+            title=f"Gain over base by training and evaluation temperature{where}",
+            frame=frame,
+            layout=(
+                Column(header="training τ", source="train"),
+                Column(header="evaluation", source="evaluation"),
+                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                Column(header="seeds", source="n", kind="count"),
+            ),
+            notes=(f"Intervals: 95 %, over seeds; all other axes are averaged within each seed.{note}",),
+        ),
+        figure=Figure(
+            chart=figures.heatmap(
+                frame, x="train", y="evaluation", value="gain", text="shown", x_title="training τ", y_title=""
+            ),
+            caption=f"Gain over base in points{where}; {runs_and_seeds(best_sweep)}, others averaged.{note}",
+        ),
+    )
+
+
+def _metric_of(sweep: Sweep) -> dict[Setting, str]:
+    """The accuracy metric of each decoding setting that has a gain."""
+    names = set(sweep.metrics)
+    metrics = [m for m in names if m.startswith("accuracy") and m.replace("accuracy", "gain", 1) in names]
+    if not settings(sweep):
+        return {}
+    found = {setting_of(sweep, metric): metric for metric in metrics}
+    return dict(sorted(found.items(), key=lambda item: item[0].temperature))
+
+
+def _name(setting: Setting) -> str:
+    return "greedy" if setting.mode == "greedy" else f"sampled at T={label(setting.temperature)}"
