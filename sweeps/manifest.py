@@ -170,6 +170,19 @@ class Manifest:
         parts = {g: self.group(g, i) for g in GROUPS}
         return RunSpec(**parts, steps=int(self.steps[i]), seed=int(self.seeds[i]))
 
+    def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
+        """Return the manifest of the runs ``rows`` alone, in that order; axes keep all their values."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            run_ids=[self.run_ids[i] for i in chosen.tolist()],
+            columns=tuple(dataclasses.replace(c, codes=c.codes[chosen]) for c in self.columns),
+            group_codes={g: c[chosen] for g, c in self.group_codes.items()},
+            steps=self.steps[chosen],
+            seeds=self.seeds[chosen],
+            cells=self.cells[chosen],
+        )
+
     def write(self, path: Path) -> None:
         """Write the Parquet form; the file appears complete or not at all."""
         from sweeps.manifest_file import write_manifest

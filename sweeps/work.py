@@ -33,7 +33,11 @@ class Work:
     gradients: int
     """Times a step's gradient is computed."""
     eval_passes: int
-    """Completions per benchmark item over all evaluations: one for greedy, one per sample and temperature."""
+    """Completions per benchmark item over all evaluations of trained models: one for greedy, one per sample
+    and temperature.
+    """
+    base_eval_passes: int
+    """The same for the untrained models."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +52,19 @@ class SweepWork:
 
 def count_work(manifest: Manifest) -> SweepWork:
     """Count a sweep's work in time linear in its runs."""
+    if not len(manifest):
+        nothing = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
+        return SweepWork(naive=nothing, shared=nothing)
     columns = _Columns(manifest)
     steps = int(manifest.steps.sum())
-    naive = Work(steps=steps, rollout_batches=steps, gradients=steps, eval_passes=columns.naive_eval_passes())
+    eval_passes, base_passes = columns.naive_eval_passes()
+    naive = Work(
+        steps=steps,
+        rollout_batches=steps,
+        gradients=steps,
+        eval_passes=eval_passes,
+        base_eval_passes=base_passes,
+    )
     trees = [columns.tree(pairs) for pairs in columns.trunks()]
     first_steps = sum(t.num_first_steps for t in trees)
     shared_steps = sum(t.num_steps for t in trees)
@@ -58,7 +72,8 @@ def count_work(manifest: Manifest) -> SweepWork:
         steps=shared_steps,
         rollout_batches=shared_steps - first_steps + columns.num_kin,
         gradients=shared_steps - first_steps + columns.num_gradients,
-        eval_passes=sum(t.eval_passes for t in trees) + columns.base_eval_passes(),
+        eval_passes=sum(t.eval_passes for t in trees),
+        base_eval_passes=columns.base_eval_passes(),
     )
     return SweepWork(naive=naive, shared=shared)
 
@@ -167,13 +182,13 @@ class _Columns:
         first = sum(1 for parent, _ in nodes if parent == 0)
         return _Tree(len(nodes), first, sum(evaluated.values()))
 
-    def naive_eval_passes(self) -> int:
-        """Return the passes of all runs by themselves."""
-        counts = np.bincount(self._pair)
-        return sum(
-            int(n) * len(due) * passes(spec)
-            for n, (spec, _, due) in zip(counts, self._eval_of_pair, strict=True)
-        )
+    def naive_eval_passes(self) -> tuple[int, int]:
+        """Return the passes of all runs by themselves, over trained and over untrained models."""
+        trained = base = 0
+        for num, (spec, _, due) in zip(np.bincount(self._pair).tolist(), self._eval_of_pair, strict=True):
+            base += num * passes(spec) * (0 in due)
+            trained += num * passes(spec) * sum(step > 0 for step in due)
+        return trained, base
 
     def base_eval_passes(self) -> int:
         """Return the passes over the untrained models: greedy ones once, sampled ones per seed."""

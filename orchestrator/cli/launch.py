@@ -76,7 +76,7 @@ def launch(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep; in a directory that holds it already, run only what is missing."""
-    from orchestrator.planning import OUTPUTS
+    from orchestrator.planning import OUTPUTS, require_budget
     from orchestrator.session import Session, cluster_of, pool_factory
     from orchestrator.store.layout import Layout
     from sweeps.compose import compose_sweep
@@ -89,6 +89,7 @@ def launch(
     check_needs(manifest.needs, _has_network)
     layout = Layout(directory or OUTPUTS / composed.name)
     _require_free_or_sweep(layout.root)
+    require_budget(manifest, layout.root)
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)

@@ -29,12 +29,15 @@ def plan(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Sweep directory; outputs/NAME unless given.")
     ] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", help="Sweep directory whose measured seconds to use.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Expand a sweep, price it, and say what would run and why. Starts nothing."""
     from orchestrator.planning import make_plan
 
-    made = make_plan(overrides or [], directory)
+    made = make_plan(overrides or [], directory, like)
     if as_json:
         print_json(made.to_json())
     else:

@@ -45,7 +45,7 @@ def test_counts_are_what_a_trainer_that_counts_finds(data):
     for spec in specs:
         alone.run(spec)
     shared.run_group(specs)
-    for name in ("steps", "rollout_batches", "gradients", "eval_passes"):
+    for name in ("steps", "rollout_batches", "gradients", "eval_passes", "base_eval_passes"):
         assert getattr(work.naive, name) == alone.counts[name], name
         assert getattr(work.shared, name) == shared.counts[name], name
 

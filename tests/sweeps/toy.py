@@ -41,7 +41,8 @@ class Toy:
 
     def _judge(self, spec, weights, sampled):
         e = spec.eval
-        self.counts["eval_passes"] += len(e.temperatures) * e.num_samples if sampled else int(e.greedy)
+        name = "base_eval_passes" if weights == self._base_weights(spec) else "eval_passes"
+        self.counts[name] += len(e.temperatures) * e.num_samples if sampled else int(e.greedy)
         settings = {k: v for k, v in group_to_dict(e).items() if k != "steps"}
         return digest(weights, canonical_json(settings), spec.seed if sampled else None)
 

@@ -1,0 +1,189 @@
+"""Where a plan's rates come from: measured seconds of finished sweeps, sizes of models and benchmarks. Reads
+only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.layout import Layout
+from sweeps.cost import Observation, Part, Rates, calibrate, guess
+from sweeps.files import local_path
+from sweeps.hub import snapshot
+from sweeps.manifest import Manifest
+from sweeps.spec import EvalSpec, ModelSpec, SpecError
+from sweeps.work import count_work, passes
+
+MAX_NEIGHBOURS = 4
+"""Newest sweep directories beside a plan's own that are searched for measured runs; each takes some 30 ms."""
+
+MAX_OBSERVATIONS = 2_000
+"""Runs read per model: their median is steady long before."""
+
+DEFAULT_ITEMS, DEFAULT_PARAMETERS = 500, 1_000_000_000
+"""Assumed of a benchmark that is not here, and of a model whose size neither folder nor name tells."""
+
+TIMINGS = ("rollout_s", "train_s", "eval_s", "wall_s")
+"""Columns of ``runs.parquet`` that a run's rates are made of."""
+
+
+def model_key(spec: ModelSpec) -> str:
+    """Return what makes two models equally fast: the same weights."""
+    return spec.digest or f"{spec.hub_id}@{spec.revision}"
+
+
+def rates_by_model(place: Path, like: Path | None) -> dict[str, Rates]:
+    """Return measured rates by :func:`model_key`.
+
+    Args:
+        place: the sweep's own directory, whose runs count most.
+        like: another sweep directory to read first.
+
+    Raises:
+        SpecError: if ``like`` holds no finished run.
+    """
+    rates: dict[str, Rates] = {}
+    for folder in [*([like] if like else []), place, *_neighbours(place)]:
+        for key, observed in observations(folder).items():
+            rates.setdefault(key, calibrate(observed))
+        if folder == like and not rates:
+            raise SpecError(
+                f"--like {str(like)!r}: holds no finished run; give a sweep directory with results"
+            )
+    return rates
+
+
+def _neighbours(place: Path) -> list[Path]:
+    if not place.parent.is_dir():
+        return []
+    finished = [p.parent for p in place.parent.glob("*/runs.parquet") if p.parent != place]
+    return sorted(finished, key=lambda f: -(f / "runs.parquet").stat().st_mtime)[:MAX_NEIGHBOURS]
+
+
+def observations(folder: Path) -> dict[str, list[Observation]]:
+    """Return the timings of a directory's finished runs, by model; empty where there are none."""
+    layout = Layout(folder)
+    try:
+        table = pq.read_table(layout.table("runs"), columns=["index", "outcome", *TIMINGS])
+        manifest = Manifest.read(layout.manifest)
+    except (
+        OSError,
+        pa.ArrowException,
+        SpecError,
+    ):  # not a finished sweep, or one whose trainer keeps no timings
+        return {}
+    rows = table.filter(pa.compute.equal(table["outcome"], "done")).drop_null().to_pylist()
+    found: dict[str, list[Observation]] = {}
+    for row in rows:
+        if row["index"] >= len(manifest):
+            continue
+        spec = manifest.spec(row["index"])
+        observed = found.setdefault(model_key(spec.model), [])
+        if len(observed) < MAX_OBSERVATIONS:
+            num_passes = passes(spec.eval) * sum(step > 0 for step in spec.eval_steps)
+            times = {name: row[name] for name in TIMINGS}
+            observed.append(
+                Observation(model=spec.model.name, steps=spec.steps, eval_passes=num_passes, **times)
+            )
+    return found
+
+
+def parts_of(
+    manifest: Manifest, rates: Mapping[str, Rates], *, num_workers: int, num_gpus: float
+) -> list[Part]:
+    """Return the runs of ``manifest`` by base model and resources, each with its rates."""
+    codes = manifest.group_codes
+    joint = (
+        codes["model"].astype(np.int64) * (int(codes["resources"].max(initial=0)) + 1) + codes["resources"]
+    )
+    parts = []
+    for code in dict.fromkeys(joint.tolist()):
+        rows = np.flatnonzero(joint == code)
+        part, first = manifest.take(rows), manifest.spec(int(rows[0]))
+        gpus = first.resources.world_size * first.resources.gpus_per_worker
+        slots = num_gpus / gpus if gpus else num_workers / first.resources.world_size
+        num_evaluations = sum(
+            int(n) * len(part.spec(int(row)).eval_steps) for n, row in _distinct(part, ("eval", "steps"))
+        )
+        parts.append(
+            Part(
+                model=first.model.name,
+                num_runs=len(part),
+                work=count_work(part),
+                rates=rates.get(model_key(first.model)) or _guess(part),
+                world_size=first.resources.world_size,
+                gpus=gpus,
+                num_slots=max(1, int(slots)),
+                checkpoint_bytes=_checkpoint_bytes(part),
+                num_evaluations=num_evaluations,
+            )
+        )
+    return parts
+
+
+def _distinct(manifest: Manifest, names: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return (number of runs, a row) for each distinct combination of groups or ``steps``."""
+    columns = [manifest.steps if n == "steps" else manifest.group_codes[n] for n in names]
+    _, firsts, counts = np.unique(np.stack(columns), axis=1, return_index=True, return_counts=True)
+    return list(zip(counts.tolist(), firsts.tolist(), strict=True))
+
+
+def _guess(manifest: Manifest) -> Rates:
+    spec = manifest.spec(0)
+    size = parameters_of(spec.model) or DEFAULT_PARAMETERS
+    return guess(size, spec.sampling.num_rollouts, spec.sampling.max_new_tokens, num_items(spec.eval))
+
+
+def _checkpoint_bytes(manifest: Manifest) -> int:
+    """Bytes of the weights that the retention policy keeps."""
+    spec = manifest.spec(0)
+    each = (parameters_of(spec.model) or DEFAULT_PARAMETERS) * (4 if spec.engine.precision == "fp32" else 2)
+    policy = spec.resources.keep_checkpoints
+    if policy == "none":
+        return 0
+    if policy == "best":
+        return each * min(len(manifest), spec.resources.keep_best_k)
+    if policy == "last":
+        return each * len(manifest)
+    return each * sum(
+        n * sum(step > 0 for step in manifest.spec(row).eval_steps)
+        for n, row in _distinct(manifest, ("eval", "steps"))
+    )
+
+
+def parameters_of(spec: ModelSpec) -> int | None:
+    """Return a model's number of weights: from its safetensors headers, else from a name such as ``7B``."""
+    folder = snapshot(spec.hub_id, spec.revision or "main") if spec.hub_id else local_path(spec.path)
+    total = sum(_elements(f) for f in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    if total:
+        return total
+    named = re.search(r"(\d+(?:\.\d+)?)[bB]\b", spec.hub_id or spec.path)
+    return int(float(named[1]) * 1e9) if named else None
+
+
+def _elements(file: Path) -> int:
+    """Sum the sizes of the tensors that a safetensors file's header lists."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return sum(int(np.prod(t["shape"])) for name, t in header.items() if name != "__metadata__")
+
+
+def num_items(spec: EvalSpec) -> int:
+    """Return the number of benchmark items that are used."""
+    if spec.path is None:
+        return 0
+    try:
+        text = local_path(spec.path).read_bytes()
+    except OSError:
+        return spec.limit or DEFAULT_ITEMS
+    lines = sum(bool(line.strip()) for line in text.split(b"\n"))
+    return min(spec.limit, lines) if spec.limit else lines
