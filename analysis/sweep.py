@@ -182,6 +182,8 @@ class Sweep:
         known = views.column_names(self._connection, view)
         if len(self.sources) == 1:
             known = [name for name in known if name != "sweep"]
+        if view == "runs":
+            known = views.in_order(known, self.axis_keys)
         chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
         order = [name for name in ("sweep", *order) if name in known]
         sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"

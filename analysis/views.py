@@ -47,6 +47,13 @@ def column_names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
     return [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]
 
 
+def in_order(names: Sequence[str], axis_keys: Sequence[str]) -> list[str]:
+    """Columns of ``runs``: which run, how it went, axes, results, and last what went wrong."""
+    first = [name for name in (*IDENTITY, *axis_keys) if name in names]
+    last = [name for name in FAILURE if name in names]
+    return [*first, *(name for name in names if name not in (*first, *last)), *last]
+
+
 def metric_columns(connection: duckdb.DuckDBPyConnection, axis_keys: Sequence[str]) -> list[str]:
     """Numeric columns of ``runs`` that are results."""
     skip = {*IDENTITY, *FAILURE, *axis_keys, SEED}
@@ -74,7 +81,8 @@ def definitions(
     keys = quoted([axis.key for axis in axes])
     for table in (name for name in DETAILS if name != "runs"):
         parts = [
-            f"SELECT {literal(label)} AS sweep, * FROM {_read(source.files[table])}"
+            f"SELECT {literal(label)} AS sweep, * {_renamed(source.files[table])} FROM "
+            f"{_read(source.files[table])}"
             for source, label in zip(sources, labels, strict=True)
             if source.files[table]
         ]
@@ -96,6 +104,11 @@ def _labels(sources: Sequence[Source]) -> list[str]:
 def _read(files: Sequence[Path]) -> str:
     listed = ", ".join(literal(str(path)) for path in files)
     return f"read_parquet([{listed}], union_by_name = true)"
+
+
+def _renamed(files: Sequence[Path]) -> str:
+    """``model`` of the logits table says base or tuned; it is called ``state`` beside the axis ``model``."""
+    return "RENAME (model AS state)" if "model" in pq.read_schema(files[0]).names else ""
 
 
 def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:

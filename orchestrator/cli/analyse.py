@@ -1,4 +1,4 @@
-"""Verbs that explain a sweep: table, compare."""
+"""Verbs that explain a sweep: table, compare, report."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add this family's verbs to ``app``."""
     app.command()(table)
     app.command()(compare)
+    app.command()(report)
 
 
 def table(
@@ -98,6 +99,30 @@ def compare(
     typer.echo(found.table.render(form))
     if form == "text":
         typer.echo("\n" + "\n".join(found.sentences))
+
+
+def report(
+    directory: Directory,
+    filters: Filters = None,
+    metric: Metric = "accuracy_sampled",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; report.html in the directory by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page: question, grid, coverage, results, importance, curves, costs."""
+    from analysis.report import REPORT_NAME, write_report
+    from analysis.sweep import open_sweep
+
+    path = write_report(
+        open_sweep(directory).where(*(filters or ())), output or directory / REPORT_NAME, metric=metric
+    )
+    if as_json:
+        print_json({"path": str(path), "bytes": path.stat().st_size})
+    else:
+        typer.echo(
+            f"{path} ({path.stat().st_size / 1024:,.0f} KiB); open it in any browser, no network needed"
+        )
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -1,0 +1,155 @@
+"""One page that a reviewer could read: what was asked, what ran, what came out, how sure, at what cost.
+
+emsweep report outputs/quickstart
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.axes import SEED, label
+from analysis.best import best_cells
+from analysis.costs import cost_table
+from analysis.findings import find_all
+from analysis.html import Page
+from analysis.importance import importance
+from analysis.sweep import Sweep
+from analysis.tables import cell_table, headline, headline_axis
+from orchestrator.errors import UserError
+
+REPORT_NAME = "report.html"
+"""File inside the sweep directory that a report is written to by default."""
+
+MAX_FINGERPRINTS = 10
+"""Kinds of failure listed."""
+
+
+def build_report(sweep: Sweep, *, metric: str = "accuracy_sampled") -> str:
+    """Return the report as one HTML document that needs no network.
+
+    Raises:
+        UserError: for an unknown metric, or when the optional figure packages are missing.
+    """
+    metric = sweep.metric(metric)
+    source = sweep.sources[0]
+    name = ", ".join(str(s.header.get("sweep") or s.directory.name) for s in sweep.sources)
+    page = Page(f"Sweep {name}")
+    page.heading(f"Sweep {name}", 1)
+    question = source.asked.get("about") or source.header.get("about")
+    if question:
+        page.paragraph(str(question))
+    page.sentences([line.strip() for line in headline(sweep, metric)])
+    _grid(page, sweep)
+    _coverage(page, sweep)
+    page.heading("Results")
+    by = [key for key in ("model", *headline_axis(sweep)) if key in sweep.cell_keys]
+    page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric))
+    page.heading("What matters")
+    try:
+        page.table(importance(sweep, metric=metric))
+    except UserError as error:
+        page.paragraph(str(error), "missing")
+    page.heading("Best cells, and what their lead is worth")
+    best = best_cells(sweep, metric=metric)
+    page.sentences([best.sentence])
+    page.table(best.table)
+    page.heading("Questions")
+    unanswered = []
+    for finding in find_all(sweep):
+        if finding.missing:
+            unanswered.append((finding.question, f"needs {finding.missing}"))
+            continue
+        page.heading(finding.question, 3)
+        page.sentences(finding.sentences)
+        if finding.figure is not None:
+            page.figure(finding.figure)
+        if finding.table is not None:
+            page.table(finding.table, folded=True)
+    if unanswered:
+        page.heading("Questions this sweep cannot answer", 3)
+        page.pairs(unanswered)
+    page.heading("Costs")
+    page.table(cost_table(sweep))
+    _reproduce(page, sweep)
+    return page.text()
+
+
+def write_report(sweep: Sweep, path: Path, *, metric: str = "accuracy_sampled") -> Path:
+    """Write the report to ``path`` by rename and return the path."""
+    text = build_report(sweep, metric=metric)
+    draft = path.with_name(path.name + ".partial")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _grid(page: Page, sweep: Sweep) -> None:
+    page.heading("The grid")
+    rows = [(axis.key, _listed([label(v) for v in axis.values])) for axis in sweep.axes]
+    cells = 1
+    for axis in sweep.axes:
+        cells *= len(axis.values) if axis.key != SEED else 1
+    runs = sum(sweep.counts().values())
+    filtered = f", narrowed to {' '.join(sweep.filters)}" if sweep.filters else ""
+    page.paragraph(
+        f"{runs:,} runs over {len(sweep.axes)} axes{filtered}; a full factorial has {cells:,} cells."
+    )
+    page.pairs(rows)
+
+
+def _listed(values: Sequence[str], most: int = 20) -> str:
+    shown = ", ".join(values[:most])
+    return f"{shown}, … ({len(values):,} values)" if len(values) > most else shown
+
+
+def _coverage(page: Page, sweep: Sweep) -> None:
+    page.heading("Coverage and failures")
+    counts = sweep.counts()
+    total = max(1, sum(counts.values()))
+    listed = sorted(counts.items(), key=lambda item: -item[1])
+    page.pairs([(outcome, f"{n:,} ({100 * n / total:.1f} %)") for outcome, n in listed])
+    page.paragraph(
+        "Done and diverged runs are results. A diverged run has no final accuracy: it is counted in every "
+        "table "
+        "and left out of means, so where many diverge a mean is that of the survivors.",
+        "note",
+    )
+    if sweep.unreadable:
+        page.paragraph(f"Left out as damaged: {', '.join(p.name for p in sweep.unreadable)}.", "missing")
+    if "error" not in sweep.arrow("SELECT * FROM runs LIMIT 0").column_names:
+        return
+    failures = sweep.arrow(
+        "SELECT fingerprint, count(*) AS n, any_value(error) AS error, any_value(name) AS name FROM runs "
+        f"WHERE fingerprint IS NOT NULL GROUP BY fingerprint ORDER BY n DESC LIMIT {MAX_FINGERPRINTS}"
+    ).to_pylist()
+    if failures:
+        page.heading("Failures by kind", 3)
+        page.pairs([(f"{row['n']:,} ×", f"{row['error']} (first: {row['name']})") for row in failures])
+
+
+def _reproduce(page: Page, sweep: Sweep) -> None:
+    page.heading("How to reproduce")
+    for source in sweep.sources:
+        words = [str(w) for w in source.header.get("overrides") or source.asked.get("overrides") or ()]
+        directory = str(source.directory)
+        page.code(
+            "\n".join(
+                [
+                    f"emsweep launch {shlex.join(words)} --dir {directory}",
+                    f"emsweep verify {directory}",
+                    f"emsweep replay {directory} RUN_ID    # one run, cold, number by number",
+                    f"emsweep report {directory}",
+                ]
+            )
+        )
+        facts = [("manifest digest", str(source.header.get("digest", "–")))]
+        facts += [
+            (key, str(source.asked[key]))
+            for key in ("git_commit", "frozen_at", "pool")
+            if source.asked.get(key)
+        ]
+        for group in ("versions", "host"):
+            facts += [(str(k), str(v)) for k, v in (source.asked.get(group) or {}).items()]
+        page.pairs(facts)
