@@ -84,3 +84,10 @@ def test_compare_of_an_axis_compares_all_its_values(directory, capsys):
 def test_compare_refuses_bad_sides(directory, capsys, sides):
     assert main(["compare", str(directory), *sides]) == 2
     assert "error" in capsys.readouterr().err.lower()
+
+
+def test_report_writes_one_file_into_the_directory(directory, capsys):
+    assert main(["report", str(directory), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    page = directory / "report.html"
+    assert answer == {"path": str(page), "bytes": page.stat().st_size}

@@ -1,0 +1,184 @@
+"""How fast a sweep's tables, analyses and report are, on synthetic sweeps of any size.
+
+    python -m tests.benchmarks.analysis --runs 13440 --json
+    python -m tests.benchmarks.analysis --runs 1000000 --json
+
+A process of its own writes the sweep (10 steps, 200 items a run); this one only reads, so that its peak
+memory is the analysis's. ``table_s`` is the slowest of all tables. ``vs_wandb`` and ``vs_mlflow`` say how
+many times longer it takes to load the same runs with their steps from W&B offline files and from an MLflow
+file store:
+measured on 96 runs written by W&B itself, and on 500 in MLflow's layout read by a plain file reader (less
+than MLflow does), then scaled to the number of runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ANALYSES_UP_TO = 200_000
+"""Runs up to which the ten analyses and the report are timed too."""
+
+MLFLOW_RUNS = 500
+"""Runs written in MLflow's layout."""
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that ``work`` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(directory: Path, num_runs: int) -> dict[str, Any]:
+    """Time reading, tables, analyses and report of one sweep."""
+    from analysis import open_sweep
+    from analysis.best import best_cells
+    from analysis.compare import compare, compare_levels
+    from analysis.costs import cost_table
+    from analysis.findings import FINDINGS
+    from analysis.importance import importance
+    from analysis.report import write_report
+    from analysis.tables import cell_table, closing_table
+
+    runs_s = timed(lambda: open_sweep(directory).runs())
+    steps_s = timed(lambda: open_sweep(directory).steps(["index", "step", "loss", "accuracy_sampled"]))
+    sweep = open_sweep(directory)
+    tables = {
+        "every cell": lambda: cell_table(sweep),
+        "by model and lr": lambda: cell_table(sweep, by=["model", "optim.lr"]),
+        "by model and lr, seeds and items": lambda: cell_table(sweep, by=["model", "optim.lr"], over="both"),
+        "compare": lambda: compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model", "example"]),
+        "compare levels": lambda: compare_levels(sweep, "optim.lr"),
+        "importance": lambda: importance(sweep),
+        "best cells": lambda: best_cells(sweep),
+        "closing": lambda: closing_table(directory),
+        "costs": lambda: cost_table(sweep),
+    }
+    table_s = {name: timed(work) for name, work in tables.items()}
+    result: dict[str, Any] = {
+        "runs": num_runs,
+        "runs_s": runs_s,
+        "steps_s": steps_s,
+        "table_s": max(table_s.values()),
+        "tables": table_s,
+    }
+    if num_runs <= ANALYSES_UP_TO:
+        spent = {}
+        for name, analyse in FINDINGS.items():
+
+            def answer(analyse: Callable[..., Any] = analyse) -> None:
+                figure = analyse(sweep).figure
+                if figure is not None:
+                    figure.svg()
+
+            spent[name] = timed(answer)
+        result["analyses_s"] = sum(spent.values())
+        result["analyses"] = spent
+        result["report_s"] = timed(lambda: write_report(sweep, directory / "report.html"))
+    result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result
+
+
+def wandb_load_s(folder: Path) -> float:
+    """Seconds per run to read configuration, history and summary from W&B offline files."""
+    from orchestrator.mirror import mirror_sweep
+    from tests.analysis.synthetic import quickstart_world, write_sweep
+    from tests.benchmarks.wandb_file import read_wandb_file
+
+    directory = write_sweep(folder / "wandb", quickstart_world(num_items=20))
+    mirror_sweep(directory, project="benchmark")
+    files = sorted((directory / "wandb").glob("offline-run-*/*.wandb"))
+
+    def load() -> list[dict[str, Any]]:
+        return [
+            {
+                item.key or ".".join(item.nested_key): json.loads(item.value_json)
+                for item in record.history.item
+            }
+            for path in files
+            for record in read_wandb_file(path)
+            if record.WhichOneof("record_type") == "history"
+        ]
+
+    assert len(load()) == 96 * 11
+    return timed(load) / len(files)
+
+
+def mlflow_load_s(folder: Path, num_runs: int = MLFLOW_RUNS) -> float:
+    """Seconds per run to read parameters and metric histories from an MLflow file store's layout."""
+    store = folder / "mlruns" / "0"
+    metrics = (
+        "loss",
+        "entropy_nats",
+        "grad_norm",
+        "lr",
+        "completion_tokens",
+        "num_distinct",
+        "accuracy_sampled",
+    )
+    for run in range(num_runs):
+        place = store / f"{run:032x}"
+        for kind in ("metrics", "params", "tags"):
+            (place / kind).mkdir(parents=True)
+        (place / "meta.yaml").write_text(f"run_id: {run:032x}\nstatus: 3\nstart_time: 0\nend_time: 1\n")
+        for name in metrics:
+            (place / "metrics" / name).write_text("".join(f"0 {0.1 * k} {k}\n" for k in range(11)))
+        for name in ("model", "example", "optim.lr", "objective.temperature", "seed"):
+            (place / "params" / name).write_text("value")
+
+    def load() -> list[dict[str, Any]]:
+        rows = []
+        for place in store.iterdir():
+            row: dict[str, Any] = {"meta": (place / "meta.yaml").read_text()}
+            row |= {p.name: p.read_text() for p in (place / "params").iterdir()}
+            for path in (place / "metrics").iterdir():
+                row[path.name] = [tuple(map(float, line.split())) for line in path.read_text().splitlines()]
+            rows.append(row)
+        return rows
+
+    return timed(load) / num_runs
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=13_440)
+    parser.add_argument("--directory", type=Path, help="a sweep written earlier, instead of a new one")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = args.directory or Path(scratch) / "sweep"
+        if args.directory is None:
+            words = ["--runs", str(args.runs), *(["--lean"] if args.runs > ANALYSES_UP_TO else [])]
+            subprocess.run(
+                [sys.executable, "-m", "tests.analysis.synthetic", str(directory), *words],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        result = measure(directory, args.runs)
+        own_s = result["runs_s"] + result["steps_s"]
+        result["vs_wandb"] = wandb_load_s(Path(scratch)) * args.runs / own_s
+        result["vs_mlflow"] = mlflow_load_s(Path(scratch)) * args.runs / own_s
+    if args.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, seconds in value.items():
+                print(f"    {name:<34} {seconds:8.3f}")
+        else:
+            print(f"{key:<38} {value:10,.3f}")
+
+
+if __name__ == "__main__":
+    main()
