@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -86,9 +88,7 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
     Raises:
         SpecError: for any mistake in the words or in the sweep file, with value, rule and fix.
     """
-    with _translated_errors(), hydra.initialize_config_module(CONFIG_MODULE, version_base=VERSION_BASE):
-        loader = GlobalHydra.instance().config_loader()
-        words = _open_places(_parse(overrides), loader)
+    with _opened(overrides) as (loader, words):
         composer = _Composer(loader, words)
         config = composer.base
         with mistakes_in(composer.source):
@@ -444,6 +444,53 @@ def _flat_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping):
             keys += _flat_keys(value, f"{prefix}{key}.")
     return keys
+
+
+def completions(words: Sequence[str]) -> list[str]:
+    """Return how the last of ``words`` could go on: groups, options, keys; empty when nothing fits.
+
+    Args:
+        words: overrides as typed so far, the last one unfinished.
+    """
+    *before, word = words
+    done, _, started = word.rpartition(",")
+    group = done.partition("=")[0]
+    typed = f"{group}={started}" if done else word
+    with contextlib.suppress(SpecError), _opened(before) as (loader, known):
+        line = " ".join([*(str(w.input_line) for w in known if not w.is_sweep_override()), typed])
+        found = BashCompletion(loader)._query(config_name=CONFIG_NAME, line=line)
+        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in found]
+    return []
+
+
+def show(overrides: Sequence[str], flags: Sequence[str]) -> None:
+    """Print what Hydra's own flags print for a configuration: ``--cfg job``, ``--info defaults``.
+
+    Args:
+        overrides: words; of a word with several values nothing is shown, for it makes many configurations.
+        flags: Hydra's flags.
+
+    Raises:
+        SpecError: for a mistake in the words.
+    """
+    with _opened(overrides) as (loader, words):
+        _Composer(loader, words)  # refuses what Hydra would only complain about
+        kept = [str(w.input_line) for w in words if not w.is_sweep_override()]
+    places = [w for w in overrides if w.startswith(SEARCH_PATH)]
+    given = sys.argv
+    sys.argv = ["emsweep", *places, *kept, *flags]
+    try:
+        main()
+    finally:
+        sys.argv = given
+
+
+@contextlib.contextmanager
+def _opened(overrides: Sequence[str]) -> Iterator[tuple[Any, list[Override]]]:
+    """Open Hydra on the shipped configuration; yields its loader and the words."""
+    with _translated_errors(), hydra.initialize_config_module(CONFIG_MODULE, version_base=VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()
+        yield loader, _open_places(_parse(overrides), loader)
 
 
 @hydra.main(config_path="conf", config_name=CONFIG_NAME, version_base=VERSION_BASE)

@@ -1,0 +1,89 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli import main
+from orchestrator.cli.plan import SHELLS
+
+
+def completed(line, capsys):
+    assert main(["complete", line]) == 0
+    return capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("emsweep pl", ["plan"]),
+        ("emsweep plan sweep=quick", ["sweep=quickstart"]),
+        ("emsweep launch model=tiny-64-", ["model=tiny-64-careful", "model=tiny-64-hasty"]),
+        ("emsweep plan model=tiny-32,tiny-64-h", ["model=tiny-32,tiny-64-hasty"]),
+        ("emsweep plan sweep=quickstart optim.l", ["optim.lr="]),
+        ("emsweep plan cluster.num", ["cluster.num_workers="]),
+        ("emsweep plan nothing=", []),
+        ("emsweep plan 'open", []),
+        ("emsweep status ", []),
+        ("emsweep plan --js", []),
+    ],
+)
+def test_the_shell_is_told_how_a_line_could_go_on(line, expected, capsys):
+    assert completed(line, capsys) == expected
+
+
+def test_every_verb_is_offered_but_the_one_that_offers(capsys):
+    assert {"plan", "launch", "status", "completion"} <= set(completed("emsweep ", capsys))
+    assert "complete" not in completed("emsweep ", capsys)
+
+
+def test_a_real_bash_completes(tmp_path):
+    (tmp_path / "emsweep").symlink_to(Path(sys.executable).parent / "emsweep")
+    script = f'{SHELLS["bash"]}\nCOMP_LINE="emsweep plan sweep=horiz"; _emsweep; echo "${{COMPREPLY[@]}}"'
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=os.environ | {"PATH": path}, check=False
+    )
+    assert done.stdout.strip() == "sweep=horizons"
+
+
+def test_completion_prints_the_lines_of_a_shell_and_refuses_others(capsys):
+    assert main(["completion", "bash"]) == 0
+    assert "complete -o nospace" in capsys.readouterr().out
+    assert main(["completion", "tcsh"]) == 2
+    assert "choose one of bash, zsh, fish" in capsys.readouterr().err
+
+
+def test_the_composed_configuration_can_be_shown(capfd):
+    assert main(["plan", "sweep=quickstart", "optim.lr=3e-4", "model=tiny-64,tiny-96", "--cfg", "job"]) == 0
+    shown = capfd.readouterr().out
+    assert "lr: 0.0003" in shown
+    assert "about:" in shown
+
+
+def test_how_it_was_composed_can_be_shown(capfd, tmp_path):
+    assert main(["plan", "sweep=quickstart", "--info", "searchpath", "--config-dir", str(tmp_path)]) == 0
+    assert str(tmp_path) in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cfg", "jobs"], "choose one of job, hydra, all"),
+        (["--info", "x"], "choose one of all, config"),
+        (["--config-dir", "/nowhere"], "no such folder"),
+        (["--cfg", "job", "optim.lrr=1"], "optim.lr"),
+    ],
+)
+def test_a_wrong_flag_is_refused_with_its_choices(words, message, capsys):
+    assert main(["plan", "sweep=quickstart", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_sweeps_is_planned_by_name(tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "ours.yaml").write_text("# @package _global_\nsweep: {axes: {seed: [1, 2]}}\n")
+    assert main(["plan", "sweep=ours", "--config-dir", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 2
