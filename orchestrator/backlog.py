@@ -1,4 +1,4 @@
-"""The runs still to be handed out, by group, with the waiting retries. Pure; every operation is O(1) amortised.
+"""The runs still to be handed out, by group, with the waiting retries. Pure; amortised O(1) per run.
 
 A **group** is runs that any one worker of a shape serves best together: same shape, same base model.
 """

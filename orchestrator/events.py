@@ -40,8 +40,8 @@ class Capacity:
 class Grant(NamedTuple):
     """One run handed to a worker: a lease."""
 
-    index: int
-    """The run."""
+    run: int
+    """The run, by its index in the manifest."""
     attempt: int
     """Zero-based number of this try."""
     token: int
@@ -53,8 +53,8 @@ class Grant(NamedTuple):
 class AttemptReport(NamedTuple):
     """How one attempt ended, as its worker tells it."""
 
-    index: int
-    """The run."""
+    run: int
+    """The run, by its index in the manifest."""
     attempt: int
     """Zero-based number of the try."""
     token: int
@@ -135,7 +135,7 @@ class CapacityChanged:
 class CancelRequested:
     """Somebody no longer wants these runs."""
 
-    indices: tuple[int, ...]
+    runs: tuple[int, ...]
     """The runs."""
 
 
@@ -220,8 +220,8 @@ class Accept:
 class NoteFailure:
     """Record that an attempt failed."""
 
-    index: int
-    """The run."""
+    run: int
+    """The run, by its index in the manifest."""
     attempt: int
     """Zero-based number of the try."""
     worker: str
@@ -234,8 +234,8 @@ class NoteFailure:
 class Settle:
     """Record the end of a run that has no result."""
 
-    index: int
-    """The run."""
+    run: int
+    """The run, by its index in the manifest."""
     outcome: str
     """``failed``, ``quarantined`` or ``cancelled``."""
 

@@ -75,7 +75,7 @@ class GroupRecord:
         return self.mean_s is not None and self.mean_s < settings.prefetch_below_s
 
     def unit_size(self, settings: Settings, num_waiting: int, num_workers: int, left_s: float) -> int:
-        """Runs for the next batch: enough work, smaller near the end to keep every worker busy to the last."""
+        """Runs for the next batch: smaller near the end, to keep every worker busy to the last."""
         if self.mean_s is None:
             return 1
         run_s = max(self.mean_s, 1e-9)

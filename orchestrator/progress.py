@@ -1,31 +1,26 @@
-"""What a person sees while a sweep runs: one bar on a terminal, a line now and then elsewhere, nothing when
-quiet.
-"""
+"""What a person sees while a sweep runs: a bar on a terminal, a line now and then elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
-WINDOW_S = 30.0
-"""The rate is that of the last half minute: long enough to be steady, short enough to follow a change."""
+from orchestrator.rate import Rate
 
 LINE_S = 15.0
 """Period of the lines written where there is no terminal."""
 
 
 class Progress:
-    """Counts, rate and ETA; draws them on standard error."""
+    """Draws counts, rate and time left on standard error."""
 
     def __init__(self, *, total: int, quiet: bool = False) -> None:
         self._total = total
         self._quiet = quiet
-        self._samples: deque[tuple[float, int]] = deque()
-        self._counts: Mapping[str, int] = {}
-        self._live = None
+        self._live: Any = None
         self._line_s = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -44,32 +39,16 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    @property
-    def rate(self) -> float:
-        """Results per second over the last half minute."""
-        if len(self._samples) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
-
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds until nothing is left, ``None`` while the rate is unknown."""
-        left = self._counts.get("pending", 0) + self._counts.get("running", 0)
-        return left / self.rate if self.rate > 0 else None
-
-    def update(self, counts: Mapping[str, int], num_workers: int) -> None:
-        """Take the latest counts and draw them."""
+    def show(self, counts: Mapping[str, int], rate: Rate, num_workers: int) -> None:
+        """Draw the present state."""
+        if self._quiet:
+            return
         now_s = time.monotonic()
-        self._counts = counts
-        self._samples.append((now_s, _over(counts)))
-        while len(self._samples) > 2 and now_s - self._samples[0][0] > WINDOW_S:
-            self._samples.popleft()
         if self._live is not None:
-            self._live.update(self._renderable(num_workers))
-        elif not self._quiet and now_s - self._line_s >= LINE_S:
+            self._live.update(self._bar(counts, rate, num_workers))
+        elif now_s - self._line_s >= LINE_S:
             self._line_s = now_s
-            self._write(self._text())
+            self._write(self._text(counts, rate))
 
     def say(self, text: str) -> None:
         """Show a line above the bar."""
@@ -82,29 +61,30 @@ class Progress:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    def _text(self) -> str:
-        counts = self._counts
+    def _text(self, counts: Mapping[str, int], rate: Rate) -> str:
         failed = counts["failed"] + counts["quarantined"]
         done = counts["done"] + counts["diverged"]
-        eta = "" if self.eta_s is None else f" · {duration(self.eta_s)} left"
+        eta = rate.eta_s(counts["pending"] + counts["running"])
+        left = "" if eta is None else f" · {duration(eta[0])} left"
         return (
             f"{done}/{self._total} done · {counts['running']} running · {failed} failed"
-            f" · {self.rate:.3g} runs/s{eta}"
+            f" · {rate.runs_per_s:.3g} runs/s{left}"
         )
 
-    def _renderable(self, num_workers: int) -> object:
+    def _bar(self, counts: Mapping[str, int], rate: Rate, num_workers: int) -> object:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(1, self._total), completed=_over(self._counts), width=40)
+        bar = ProgressBar(total=max(1, self._total), completed=num_over(counts), width=40)
         workers = f"· {num_workers} worker{'s' if num_workers != 1 else ''}"
-        grid.add_row(bar, self._text(), workers)
+        grid.add_row(bar, self._text(counts, rate), workers)
         return grid
 
 
-def _over(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(k, 0) for k in ("done", "diverged", "failed", "quarantined"))
+def num_over(counts: Mapping[str, int]) -> int:
+    """Runs that ended by themselves, with a result or without."""
+    return sum(counts[k] for k in ("done", "diverged", "failed", "quarantined"))
 
 
 def duration(seconds: float) -> str:

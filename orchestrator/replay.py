@@ -1,4 +1,4 @@
-"""Runs one committed run again, cold, in fresh processes, and holds every stored number against the first result.
+"""Runs a committed run again, cold, in fresh processes, and compares every stored number with the first.
 
 Keys that end in ``_s`` are timings and exempt. The layout of the recorded attempt (world size, micro batch,
 threads) is used again, since only the same layout promises the same bits.
@@ -16,12 +16,13 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.events import Grant, Reported, Shape, WorkerLost
+from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.local import LocalPool
+from orchestrator.processes import own_import_path
 from orchestrator.retry import Failure
 from orchestrator.store.book import read_book
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import LineReader
-from orchestrator.worker import Item, WorkerSetup, own_import_path
 from orchestrator.workload import shape_of
 from sweeps.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec

@@ -98,7 +98,7 @@ def decide(policy: RetryPolicy, history: Sequence[Failure]) -> Verdict:
 
 
 def shrink_for(history: Sequence[Failure]) -> int:
-    """How often to halve the micro batch of a run with these failures: once, as the next try goes elsewhere."""
+    """How often to halve the micro batch of a run with these failures: once; a third try goes elsewhere."""
     return int(any(f.kind == MEMORY for f in history))
 
 

@@ -162,12 +162,12 @@ class Scheduler:
                 self._resize |= capacity != self.fleet.capacity
                 self.fleet.capacity = capacity
             case CancelRequested():
-                self._on_cancel(event.indices)
+                self._on_cancel(event.runs)
             case DrainRequested():
                 self._on_drain(event)
 
     def cap(self, *, max_slots: int, max_gpus: float) -> None:
-        """Change how much may be in use at once; 0 lifts a cap. Workers in excess end after what they hold."""
+        """Change how much may be in use at once; 0 lifts a cap. Workers in excess finish what they hold."""
         self.settings = replace(self.settings, max_slots=max_slots, max_gpus=max_gpus)
         self._resize = True
 
@@ -175,7 +175,7 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         accepted: list[AttemptReport] = []
         for report in event.reports:
-            index = report.index
+            index = report.run
             held = self._holder.get(index)
             current = held is not None and held[1] == report.token
             if worker is not None:
@@ -237,7 +237,7 @@ class Scheduler:
             if self._phase[index] != SETTLED:
                 self._withdraw(index, tell_worker=True)
                 self._settle(index)
-                self._actions.append(Settle(index=index, outcome="cancelled"))
+                self._actions.append(Settle(run=index, outcome="cancelled"))
 
     def _on_drain(self, event: DrainRequested) -> None:
         until_s = self._now_s + event.grace_s
@@ -246,9 +246,9 @@ class Scheduler:
         for worker in self.fleet:
             working_on = worker.working_on
             for token, grant in worker.leases.items():
-                if token != working_on and self._holder.get(grant.index) == (worker.name, token):
-                    self._withdraw(grant.index, tell_worker=True)
-                    self._backlog.put_back(grant.index)
+                if token != working_on and self._holder.get(grant.run) == (worker.name, token):
+                    self._withdraw(grant.run, tell_worker=True)
+                    self._backlog.put_back(grant.run)
 
     # --- decisions --------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class Scheduler:
         return actions
 
     def _timeout_of(self, grant: Grant) -> float:
-        return self.workload.groups[self.workload.group_of[grant.index]].timeout_s
+        return self.workload.groups[self.workload.group_of[grant.run]].timeout_s
 
     def _kill(self, worker: Worker, sickness: Sickness) -> None:
         if not worker.ready and sickness.failure is None and not self.draining:
@@ -296,12 +296,12 @@ class Scheduler:
         self._resize = True
         working_on = worker.working_on
         for token, grant in worker.leases.items():
-            if self._holder.get(grant.index) != (worker.name, token):
+            if self._holder.get(grant.run) != (worker.name, token):
                 continue
             if token == working_on and failure is not None:
-                self._fail(grant.index, grant.attempt, worker.name, failure)
+                self._fail(grant.run, grant.attempt, worker.name, failure)
             else:
-                self._release(grant.index)
+                self._release(grant.run)
 
     def _resize_fleet(self) -> None:
         """Start workers where runs wait and room is left; end those in excess or in the way."""
@@ -430,7 +430,7 @@ class Scheduler:
         history = self._histories.setdefault(index, [])
         history.append(failure._replace(details=""))
         self._drop_lease(index)
-        self._actions.append(NoteFailure(index=index, attempt=attempt, worker=worker, failure=failure))
+        self._actions.append(NoteFailure(run=index, attempt=attempt, worker=worker, failure=failure))
         group = self.workload.group_of[index]
         if self.groups[group].note_failure(index, history, self.settings):
             name = self.workload.groups[group].affinity or "the sweep"
@@ -442,7 +442,7 @@ class Scheduler:
         verdict = retry.decide(self.settings.policy, history)
         if verdict.outcome != "pending":
             self._settle(index)
-            self._actions.append(Settle(index=index, outcome=verdict.outcome))
+            self._actions.append(Settle(run=index, outcome=verdict.outcome))
             return
         if verdict.elsewhere and worker in self.fleet.workers:
             self._avoid[index] = self.fleet.workers[worker].host

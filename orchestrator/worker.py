@@ -1,8 +1,8 @@
 """What a worker process does: build the trainer, run specs, spool results, report.
 
 Bytes it owns: its spool. A result is written and synced before it is reported; short runs share one sync.
-Exceptions stop at :meth:`Runtime.step`, where they become a :class:`~orchestrator.retry.Failure`; nothing
-else is caught.
+Exceptions of a trainer stop here, where they become a :class:`~orchestrator.retry.Failure`. A trainer with a
+``run_group(specs, contexts)`` gets each batch whole and yields ``(position, result or exception)`` in turn.
 
 The pools decide how messages travel and which thread calls :meth:`Runtime.loop`.
 """
@@ -17,89 +17,34 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from orchestrator.events import AttemptReport, Grant
+from orchestrator.events import AttemptReport
+from orchestrator.messages import Batch, Item, Pulse, WorkerSetup
+from orchestrator.processes import resident_gib
 from orchestrator.retry import INFRASTRUCTURE, classify
 from orchestrator.store.spool import SpoolWriter, encode_line
 from sweeps.spec import RunSpec, SpecError
-from trainers.protocol import Cancelled, RunContext, Trainer, WorkerContext
+from trainers.protocol import Cancelled, RunContext, RunResult, Trainer, WorkerContext
 
 FLUSH_S = 0.25
-"""Longest a finished result waits to be synced and reported: shorter would sync more often than people can
-see.
-"""
+"""Longest a finished result waits to be synced and reported: more often than people can see is of no use."""
 
 BEAT_S = 1.0
 """Period of the heartbeats."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerSetup:
-    """What a worker process is told at birth."""
-
-    name: str
-    """Its name, unique in the sweep directory."""
-    spool: Path | None
-    """File for its results; ``None`` for ranks above 0."""
-    checkpoints: Path
-    """Folder that holds a folder of weights per run that keeps any."""
-    log: Path
-    """File for its standard error and stacks."""
-    context: WorkerContext = dataclasses.field(default_factory=WorkerContext)
-    """What the trainer is told."""
-    warm_target: str = ""
-    """Import path of the trainer to build before the first run."""
-    ship_lines: bool = False
-    """Send the spooled bytes along with the report, for a driver that does not see this node's files."""
-    import_path: tuple[str, ...] = ()
-    """Folders to add to the import path, so that an own trainer is found."""
-
-
-class Item(NamedTuple):
-    """One run as it travels to a worker."""
-
-    grant: Grant
-    """The lease."""
-    run_id: str
-    """Identity of the run."""
-    spec: RunSpec
-    """What to run."""
-
-
-class Batch(NamedTuple):
-    """What a worker tells of: finished attempts, and their bytes where the driver cannot see the spool."""
-
-    reports: tuple[AttemptReport, ...]
-    """One per attempt, in the order they ended."""
-    lines: bytes
-    """The spooled lines, or nothing."""
-
-
-class Pulse(NamedTuple):
-    """A heartbeat."""
-
-    token: int
-    """Lease being worked on, 0 when idle."""
-    progress: int
-    """Grows with the trainer's own heartbeats."""
-    memory_gib: float
-    """Resident memory of the process."""
-
-
 class Runtime:
-    """Runs items one after the other and hands finished ones to ``emit``, which may be called from two
-    threads.
-    """
+    """Runs items one after the other and hands finished ones to ``emit``, which two threads may call."""
 
     def __init__(self, setup: WorkerSetup, emit: Callable[[Batch], None]) -> None:
         self.setup = setup
         self._emit = emit
         self._host = socket.gethostname()
-        self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._attempts: Iterator[AttemptReport] = iter(())
         self._cancelled: set[int] = set()
         self._trainers: dict[str, Trainer] = {}
         self._spool: SpoolWriter | None = None
@@ -111,21 +56,20 @@ class Runtime:
         self._progress = 0
         self._stopping = False
 
-    # --- called by the pool, from any thread ------------------------------------------------------
+    # --- called by the pool, from any thread ----------------------------------------------------------
 
     def add(self, items: list[Item]) -> None:
         """Queue a batch."""
-        for item in items:
-            self._items.put(item)
+        self._batches.put(items)
 
     def cancel(self, tokens: tuple[int, ...]) -> None:
         """Drop these attempts when their turn comes, or now if the trainer looks at its cancel flag."""
         self._cancelled.update(tokens)
 
     def stop(self) -> None:
-        """Make :meth:`loop` return after the current item."""
+        """Make :meth:`loop` return after the current run."""
         self._stopping = True
-        self._items.put(None)
+        self._batches.put(None)
 
     def pulse(self) -> Pulse:
         """The present state, for a heartbeat."""
@@ -144,15 +88,17 @@ class Runtime:
             self._flushed_s = time.monotonic()
             self._emit(batch)
 
-    # --- called by the working thread -------------------------------------------------------------
+    # --- called by the working thread -----------------------------------------------------------------
 
     def warm(self) -> None:
-        """Open the spool and build the trainer that will be needed first; its errors wait for the first run."""
+        """Open the spool and build the trainer needed first; its errors wait for the first run."""
         for folder in self.setup.import_path:
             if folder not in sys.path:
                 sys.path.append(folder)
         if self.setup.spool is not None:
-            self._spool = SpoolWriter(self.setup.spool)
+            path = Path(self.setup.node_folder) / self.setup.spool
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._spool = SpoolWriter(path)
             facts = {"kind": "worker", "worker": self.setup.name, "host": self._host}
             self._write(encode_line({**facts, "pid": os.getpid(), "started_at": time.time()}))
         if self.setup.warm_target:
@@ -168,17 +114,21 @@ class Runtime:
         self.close()
 
     def step(self, *, block: bool) -> bool:
-        """Take one item and finish it; false when stopped, or when there is none and ``block`` is false."""
-        try:
-            item = self._items.get(block)
-        except queue.Empty:
-            return False
-        if item is None or self._stopping:
-            return False
-        report = self._run(item)
+        """Finish one attempt; false when stopped, or when there is none and ``block`` is false."""
+        report = None if self._stopping else next(self._attempts, None)
+        while report is None:
+            try:
+                items = self._batches.get(block)
+            except queue.Empty:
+                return False
+            if items is None or self._stopping:
+                return False
+            self._attempts = self._run_all(items)
+            report = next(self._attempts, None)
         with self._lock:
             self._reports.append(report)
-        if self._items.empty() or time.monotonic() - self._flushed_s >= FLUSH_S:
+        self._progress += 1
+        if self._batches.empty() or time.monotonic() - self._flushed_s >= FLUSH_S:
             self.flush()
         return True
 
@@ -191,70 +141,124 @@ class Runtime:
         if self._spool is not None:
             self._spool.close()
 
-    def _run(self, item: Item) -> AttemptReport:
-        grant, spec = item.grant, item.spec
-        started_s = time.perf_counter()
-
-        def report(outcome: str, **more: Any) -> AttemptReport:
-            wall_s = time.perf_counter() - started_s
-            return AttemptReport(*grant[:3], outcome=outcome, wall_s=wall_s, finished_at=time.time(), **more)
-
-        if grant.token in self._cancelled:
-            return report("cancelled")
-        self._token = grant.token
-        target = spec.trainer.target
-        try:
-            context = RunContext(
-                attempt=grant.attempt,
-                checkpoint_dir=self._checkpoint_dir(item),
-                heartbeat=self._beat,
-                cancelled=lambda: grant.token in self._cancelled,
-            )
-            result = self._trainer(target).run(with_smaller_batch(spec, grant.shrink), context)
-            if self._spool is None:
-                return report(result.outcome)
-            header = {
-                "kind": "result",
-                "run_id": item.run_id,
-                "attempt": grant.attempt,
-                "token": grant.token,
-                "outcome": result.outcome,
-                "worker": self.setup.name,
-                "host": self._host,
-                "finished_at": time.time(),
-            }
-            line = encode_line(header, result.to_json())
+    def _run_all(self, items: list[Item]) -> Iterator[AttemptReport]:
+        """Yield a report per item of a batch, each as soon as it has ended."""
+        if self.setup.sharing and len(items) > 1 and self._shares(items[0].spec.trainer.target):
+            yield from self._run_group(items)
+            return
+        for item in items:
+            timer = time.perf_counter()
+            if item.grant.token in self._cancelled:
+                yield self._report(item, Cancelled(), timer)
+                continue
+            self._token = item.grant.token
             try:
-                offset = self._write(line)
-            except OSError as error:  # a full or failing disk is no fault of the run
-                return report("failed", failure=classify(error)._replace(kind=INFRASTRUCTURE))
-            return report(result.outcome, spool=self._spool.path.name, offset=offset, length=len(line))
-        except Cancelled:
-            return report("cancelled")
+                trainer = self._trainer(item.spec.trainer.target)
+                outcome: Any = trainer.run(self._spec(item), self._context(item))
+            except (Exception, SystemExit) as error:
+                outcome = error
+            yield self._report(item, outcome, timer)
+
+    def _shares(self, target: str) -> bool:
+        try:
+            return hasattr(self._trainer(target), "run_group")
+        except Exception:
+            return False  # the first run tells what is wrong with the trainer
+
+    def _run_group(self, items: list[Item]) -> Iterator[AttemptReport]:
+        """Let the trainer share work between the runs of a batch.
+
+        What it raises outside a run ends the batch: the run it was at is charged, the others go back.
+        """
+        timer = time.perf_counter()
+        wanted = [item for item in items if item.grant.token not in self._cancelled]
+        for item in items:
+            if item.grant.token in self._cancelled:
+                yield self._report(item, Cancelled(), timer)
+        left = dict(enumerate(wanted))
+        failure: BaseException = RuntimeError("run_group ended without a result for each of its runs")
+        try:
+            if left:
+                self._token = wanted[0].grant.token
+                trainer: Any = self._trainer(wanted[0].spec.trainer.target)
+                specs, contexts = [self._spec(i) for i in wanted], [self._context(i) for i in wanted]
+                for position, outcome in trainer.run_group(specs, contexts):
+                    report = self._report(left.pop(position), outcome, timer)
+                    self._token = next(iter(left.values())).grant.token if left else 0
+                    timer = time.perf_counter()
+                    yield report
         except (Exception, SystemExit) as error:
+            failure = error
+        for number, item in enumerate(left.values()):
+            yield self._report(item, Cancelled() if number else failure, timer)
+
+    def _report(self, item: Item, outcome: RunResult | BaseException, timer: float) -> AttemptReport:
+        """Spool a result, or say why there is none."""
+        grant, more = item.grant, {}
+        if isinstance(outcome, RunResult):
+            word = outcome.outcome
+            if self._spool is not None:
+                try:
+                    more = self._store(item, outcome)
+                except OSError as error:  # a full or failing disk is no fault of the run
+                    failure = classify(error)._replace(kind=INFRASTRUCTURE)
+                    word, more = "failed", {"failure": failure}
+        elif isinstance(outcome, Cancelled):
+            word = "cancelled"
+        else:
             # What the trainer kept warm may be half changed; the next run builds it anew.
-            self._discard(target)
-            return report("failed", failure=classify(error))
-        finally:
-            self._token = 0
-            self._progress += 1
-            self._cancelled.discard(grant.token)
+            self._discard(item.spec.trainer.target)
+            word, more = "failed", {"failure": classify(outcome)}
+        self._token = 0
+        self._cancelled.discard(grant.token)
+        wall_s = time.perf_counter() - timer
+        return AttemptReport(
+            grant.run, grant.attempt, grant.token, word, wall_s=wall_s, finished_at=time.time(), **more
+        )
+
+    def _store(self, item: Item, result: RunResult) -> dict[str, Any]:
+        header = {
+            "kind": "result",
+            "run_id": item.run_id,
+            "attempt": item.grant.attempt,
+            "token": item.grant.token,
+            "outcome": result.outcome,
+            "worker": self.setup.name,
+            "host": self._host,
+            "finished_at": time.time(),
+        }
+        line = encode_line(header, result.to_json())
+        assert self._spool is not None
+        return {"offset": self._write(line), "length": len(line), "spool": self._spool.path.name}
 
     def _write(self, line: bytes) -> int:
         assert self._spool is not None
         with self._lock:
             offset = self._spool.append(line)
-            if self.setup.ship_lines:
+            if self.setup.node_folder:
                 self._lines.append(line)
             return offset
+
+    def _context(self, item: Item) -> RunContext:
+        token = item.grant.token
+        return RunContext(
+            attempt=item.grant.attempt,
+            checkpoint_dir=self._checkpoint_dir(item),
+            heartbeat=self._beat,
+            cancelled=lambda: token in self._cancelled,
+        )
 
     def _beat(self, _: str) -> None:
         self._progress += 1
 
     def _checkpoint_dir(self, item: Item) -> Path | None:
-        if item.spec.resources.keep_checkpoints == "none":
+        resources = item.spec.resources
+        if resources.keep_checkpoints == "none" and not resources.save_every_steps:
             return None
         return self.setup.checkpoints / item.run_id
+
+    def _spec(self, item: Item) -> RunSpec:
+        return with_smaller_batch(item.spec, item.grant.shrink)
 
     def _trainer(self, target: str) -> Trainer:
         if target not in self._trainers:
@@ -286,30 +290,9 @@ def import_target(target: str) -> Callable[[WorkerContext], Trainer]:
 
 
 def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
-    """The spec with its micro batch halved ``shrink`` times: less memory, same effective batch, same run_id."""
+    """The spec with its micro batch halved ``shrink`` times: less memory, same batch, same run_id."""
     if not shrink:
         return spec
     rows = spec.engine.micro_batch or spec.sampling.num_rollouts
     engine = dataclasses.replace(spec.engine, micro_batch=max(1, rows >> shrink))
     return dataclasses.replace(spec, engine=engine)
-
-
-def resident_gib() -> float:
-    """Resident memory of this process in GiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """Variables that must be set before a worker imports torch: one compute thread keeps results bit-for-bit
-    equal.
-    """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
-
-
-def own_import_path() -> tuple[str, ...]:
-    """Folders of this process's import path outside the Python installation, and the current one."""
-    inside = (sys.prefix, sys.base_prefix)
-    folders = [str(Path(p).resolve()) for p in sys.path if p and not p.startswith(inside)]
-    return tuple(dict.fromkeys([*folders, str(Path(__file__).parent.parent), str(Path.cwd())]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -31,7 +32,7 @@ EXIT_INTERRUPTED = 130
 """Status after Ctrl-C or SIGTERM; the directory can be resumed."""
 
 
-_USAGE_ERROR = typer.BadParameter.__mro__[2]
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
 """Typer's base of all usage errors; where it lives differs between Typer's versions."""
 
 

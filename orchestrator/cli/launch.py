@@ -15,8 +15,8 @@ from orchestrator.cli.output import print_json, say
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
+    from orchestrator.cluster import Cluster
     from orchestrator.driver import Summary
-    from orchestrator.session import Cluster
     from orchestrator.store.book import Book
     from sweeps.manifest import Manifest
 
@@ -76,8 +76,9 @@ def launch(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep; in a directory that holds it already, run only what is missing."""
+    from orchestrator.cluster import cluster_of, pool_factory
     from orchestrator.planning import OUTPUTS, require_budget
-    from orchestrator.session import Session, cluster_of, pool_factory
+    from orchestrator.session import Session
     from orchestrator.store.layout import Layout
     from sweeps.compose import compose_sweep
     from sweeps.manifest import build_manifest
@@ -93,12 +94,13 @@ def launch(
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
-    layout.create()
+    deadline = _deadline(until)
     with Session(layout) as session:
         found = session.freeze(manifest, pool=cluster.pool, address=cluster.address)
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
-        summary = session.run(manifest, cluster, quiet=as_json, until=_deadline(until))
+        reading = session.read(manifest)
+        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     _conclude(layout.root, summary, started_s, as_json)
 
 
@@ -115,8 +117,10 @@ def resume(
     started_s = time.monotonic()
     layout, manifest = open_manifest(directory)
     cluster = _stored_cluster(directory, manifest, pool, address)
+    deadline = _deadline(until)
     with Session(layout) as session:
-        summary = session.run(manifest, cluster, quiet=as_json, until=_deadline(until))
+        reading = session.read(manifest)
+        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     _conclude(directory, summary, started_s, as_json)
 
 
@@ -132,7 +136,6 @@ def rerun(
 ) -> None:
     """Give runs without a result another chance, with fresh budgets. A committed result is never repeated."""
     from orchestrator.session import Session, open_manifest
-    from orchestrator.store.book import read_book
 
     started_s = time.monotonic()
     if not (failed or incomplete or filters):
@@ -140,13 +143,15 @@ def rerun(
     layout, manifest = open_manifest(directory)
     chosen = _matching(manifest, filters or [])
     cluster = _stored_cluster(directory, manifest, pool, address)
+    deadline = _deadline(until)
     with Session(layout) as session:
-        book = read_book(layout, manifest.run_ids).book
-        reopen = {i for i in chosen if _is_open(book, i, failed_only=failed and not incomplete)}
+        reading = session.read(manifest)
+        failed_only = failed and not incomplete
+        again = {i for i in chosen if _is_open(reading.book, i, failed_only=failed_only)}
         if not as_json:
-            say(f"{len(reopen)} of {len(manifest)} runs get another chance")
+            say(f"{len(again)} of {len(manifest)} runs get another chance")
         summary = session.run(
-            manifest, cluster, quiet=as_json, only=reopen, reopen=reopen, until=_deadline(until)
+            manifest, cluster, reading, quiet=as_json, only=again, reopen=again, until=deadline
         )
     _conclude(directory, summary, started_s, as_json)
 
@@ -162,7 +167,7 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     chosen = _matching(manifest, filters or [])
     try:
         with Session(layout) as session:
-            book = read_book(layout, manifest.run_ids).book
+            book = session.read(manifest).book
             pending = [i for i in chosen if book.outcome[i] == PENDING]
             if pending:
                 session.settle(manifest, pending, "cancelled")
@@ -198,7 +203,8 @@ def cap(
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:
     """The cluster that the sweep was launched with; the command line wins."""
-    from orchestrator.session import cluster_of, stored_pool
+    from orchestrator.cluster import cluster_of
+    from orchestrator.session import stored_pool
     from orchestrator.store.layout import Layout
 
     stored, stored_address = stored_pool(Layout(directory))

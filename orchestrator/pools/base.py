@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.events import Capacity, Event, Reported, Shape
-from orchestrator.worker import Batch, Item, WorkerSetup
+from orchestrator.messages import Batch, Item, WorkerSetup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The worker process of the local pool: ``python -m orchestrator.pools.child FD``, where FD is its end of a socket pair.
+"""The worker process of the local pool: ``python -m orchestrator.pools.child FD``, its end of a socket pair.
 
 The main thread trains, a second one listens, a third one beats. The process ends when the driver's end
 closes, whatever it is doing: an orphan must not compute.
@@ -14,8 +14,9 @@ import socket
 import sys
 import threading
 
+from orchestrator.messages import WorkerSetup
 from orchestrator.pools.channel import WorkerChannel
-from orchestrator.worker import BEAT_S, Runtime, WorkerSetup
+from orchestrator.worker import BEAT_S, Runtime
 
 _PR_SET_PDEATHSIG = 1
 

@@ -6,8 +6,9 @@ import socket
 import time
 
 from orchestrator.events import Capacity, Shape, WorkerReady
+from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import PoolEvent, batch_event
-from orchestrator.worker import Item, Runtime, WorkerSetup
+from orchestrator.worker import Runtime
 
 
 class InlinePool:

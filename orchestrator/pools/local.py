@@ -15,11 +15,12 @@ import time
 from dataclasses import dataclass, field
 
 from orchestrator.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
-from orchestrator.worker import Item, WorkerSetup, worker_environment
+from orchestrator.processes import worker_environment
 
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""

@@ -13,7 +13,7 @@ import sys
 
 
 def prepare(*, own: bool) -> None:
-    """Set the variables, keeping any that the user set; must precede the first import of Ray to take effect."""
+    """Set the variables, keeping any that the user set; has no effect once Ray is imported."""
     if "ray" in sys.modules:
         return
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")

@@ -16,15 +16,12 @@ import faulthandler
 import logging
 import os
 import queue
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,10 +30,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.errors import UserError
 from orchestrator.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.leftovers import TemporaryFolder
+from orchestrator.messages import Batch, Item, WorkerSetup
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
-from orchestrator.worker import BEAT_S, Batch, Item, Runtime, WorkerSetup, own_import_path, worker_environment
+from orchestrator.processes import own_import_path, worker_environment
+from orchestrator.worker import BEAT_S, Runtime
 
 OBJECT_STORE_MIB = 80
 """Smallest object store that Ray takes: results travel through spools, only messages through Ray."""
@@ -57,6 +57,8 @@ class RayWorker:
         self._runtime: Runtime | None = None
         setup.log.parent.mkdir(parents=True, exist_ok=True)
         self._log = setup.log.open("ab", buffering=0)
+        for stream in (1, 2):  # what libraries print belongs in the log, not in the driver's terminal
+            os.dup2(self._log.fileno(), stream)
         faulthandler.enable(self._log)
         faulthandler.register(signal.SIGUSR1, self._log, all_threads=True)
 
@@ -115,7 +117,10 @@ class RayWorker:
         return batches, self._runtime.pulse()
 
 
-_Actor = ray.remote(max_concurrency=4, max_restarts=0, max_task_retries=0)(RayWorker)
+_Actor = ray.remote(RayWorker)
+
+ACTOR_THREADS = 4
+"""Ray's threads per actor: one waits in ``poll``, the others take what comes in."""
 
 
 @dataclass(slots=True)
@@ -159,7 +164,7 @@ class RayPool:
         self._waits: dict[Any, tuple[_Worker, str, int]] = {}
         self._events: list[PoolEvent] = []
         self._own = address is None
-        self._folder: Path | None = None
+        self._folder: TemporaryFolder | None = None
         if self._own:
             self._start_or_clean_up(
                 num_workers or os.cpu_count() or 1, len(visible_gpus()) if num_gpus is None else num_gpus
@@ -178,7 +183,7 @@ class RayPool:
             raise UserError(f"Ray does not start here ({_reason(error)}); try --pool local") from error
 
     def _start(self, num_workers: int, num_gpus: int) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="emsweep-ray-"))
+        self._folder = TemporaryFolder("ray")
         with _environment(
             **self._environment,
             RAY_USAGE_STATS_ENABLED="0",
@@ -193,7 +198,7 @@ class RayPool:
                 configure_logging=False,
                 object_store_memory=OBJECT_STORE_MIB * 2**20,
                 _node_ip_address="127.0.0.1",
-                _temp_dir=str(self._folder),
+                _temp_dir=str(self._folder.path),
             )
 
     def _connect(self, address: str) -> None:
@@ -201,8 +206,8 @@ class RayPool:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head` "
-                "or leave --address out"
+                f"--address {address}: no Ray cluster answers there ({error}); start one with "
+                "`ray start --head` or leave --address out"
             ) from error
 
     def capacity(self) -> Capacity:
@@ -234,6 +239,9 @@ class RayPool:
         options: dict[str, Any] = {
             "num_cpus": shape.cpus,
             "num_gpus": shape.gpus,
+            "max_concurrency": ACTOR_THREADS,
+            "max_restarts": 0,
+            "max_task_retries": 0,
         }
         if not self._own:
             options["runtime_env"] = {"env_vars": self._environment}
@@ -384,7 +392,7 @@ class RayPool:
             self._bury(worker, "closed")
         ray.shutdown()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
 
 @contextlib.contextmanager

@@ -131,6 +131,20 @@ class Reading:
     closed: bool = False
     """Whether the last driver ended by itself."""
 
+    def findings(self) -> list[str]:
+        """What reading brought to light, for people."""
+        health, found = self.health, []
+        if self.adopted:
+            found.append(f"{len(self.adopted)} results that no driver had committed were found and kept")
+        if health.num_torn:
+            found.append(f"{health.num_torn} spools end in a torn line, which was skipped")
+        if health.num_corrupt:
+            name, offset = health.corrupt_at[0]
+            found.append(f"{health.num_corrupt} corrupt lines were skipped, the first in {name} at {offset}")
+        if self.lost:
+            found.append(f"{len(self.lost)} committed results can no longer be read and are computed again")
+        return found
+
 
 def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> Reading:
     """Read all journals in the order of their epochs, then all results.

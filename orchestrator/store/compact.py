@@ -1,4 +1,4 @@
-"""Committed results as Parquet: parts while a sweep runs, whole tables at the end. Derived from the spools alone.
+"""Committed results as Parquet: parts while a sweep runs, whole tables at its end, all from the spools.
 
 :mod:`orchestrator.store.layout` says which columns each table has.
 """
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.book import Book
-from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, Layout, write_atomically
+from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout, write_atomically
 from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest import Manifest
 from trainers.protocol import RunResult
@@ -51,17 +51,18 @@ class PartWriter:
         self._steps: list[tuple[int, str, Sequence[Mapping[str, Any]]]] = []
         self._items: list[dict[str, Any]] = []
         self._rollouts: list[tuple] = []
+        self._logits: list[dict[str, Any]] = []
 
     @property
     def num_buffered(self) -> int:
         """Runs not yet written."""
         return len(self._runs)
 
-    def add(self, index: int, line: Line) -> None:
-        """Take one committed result; writes a part when enough have gathered."""
+    def add(self, index: int, line: Line) -> Mapping[str, Any]:
+        """Take one committed result and return its metrics; writes a part when enough have gathered."""
         header, data = line.header, line.result()
-        evaluations, rollouts = data.pop("evaluations"), data.pop("rollouts")
-        result = RunResult.from_json({**data, "evaluations": (), "rollouts": ()})
+        evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
+        result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
         run_id = header["run_id"]
         self._runs.append(
             {
@@ -76,8 +77,10 @@ class PartWriter:
         self._steps.append((index, run_id, result.steps))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
+        self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
         if len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS:
             self.write_part()
+        return result.metrics
 
     def write_part(self) -> None:
         """Write what has gathered as one part; ``runs`` last, which makes the part count."""
@@ -87,10 +90,11 @@ class PartWriter:
             "steps": _steps_table(self._steps),
             "items": _items_table(self._items),
             "rollouts": _rollouts_table(self._rollouts),
+            "logits": pa.Table.from_pydict(_columns(self._logits)),
             "runs": pa.Table.from_pydict(_columns(self._runs)),
         }
         for name, table in tables.items():
-            if table.num_rows or name == "runs":
+            if table.num_rows:
                 _write(table.sort_by("index"), self._layout.part(name, self._next))
         self._next += 1
         self._clear()
@@ -125,7 +129,7 @@ def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
 
 def merge(layout: Layout, manifest: Manifest, book: Book) -> None:
     """Merge the parts into the four tables and drop them."""
-    for name in ("steps", "items", "rollouts"):
+    for name in TABLES[1:]:
         _merge_table(parts_of(layout, name), layout.table(name))
     write_runs(layout, manifest, book)
     drop_parts(layout)
@@ -154,14 +158,20 @@ def write_runs(layout: Layout, manifest: Manifest, book: Book) -> None:
     _write(table.replace_schema_metadata({METADATA_KEY: header}), layout.table("runs"))
 
 
-def is_current(layout: Layout, digest: str) -> bool:
-    """Whether ``runs.parquet`` was written for this manifest."""
+def is_current(layout: Layout, digest: str, book: Book) -> bool:
+    """Whether ``runs.parquet`` was written for this manifest and says what the book says."""
     try:
-        metadata = pq.read_schema(layout.table("runs")).metadata or {}
+        file = pq.ParquetFile(layout.table("runs"))
     except (OSError, pa.ArrowException):
         return False
-    header = json.loads(metadata.get(METADATA_KEY, b"{}"))
-    return header.get("manifest") == digest and not any(layout.parts.glob("runs-*.parquet"))
+    with file:
+        header = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        if header.get("manifest") != digest or file.metadata.num_rows != len(book):
+            return False
+        outcomes = file.read(columns=["outcome"])["outcome"].combine_chunks().dictionary_encode()
+    names = outcomes.dictionary.to_pylist()
+    codes = np.array([OUTCOMES.index(name) for name in names], dtype=np.uint8)
+    return bool((codes[outcomes.indices.to_numpy()] == np.frombuffer(book.outcome, dtype=np.uint8)).all())
 
 
 _ATTEMPT_TYPES = {

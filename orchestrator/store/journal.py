@@ -1,4 +1,4 @@
-"""The driver's own spool: what it decided, in order. Runs are named by run_id, which outlives a change of the grid.
+"""The driver's own spool: what it decided, in order. Runs go by run_id, which outlives a changed grid.
 
 Kinds of record
 ---------------
@@ -63,15 +63,18 @@ class Journal:
     def lease(self, worker: str, grants: Sequence[Grant]) -> None:
         """A batch was granted."""
         self._write(
-            kind="lease", worker=worker, token=grants[0].token, runs=[self._run_ids[g.index] for g in grants]
+            kind="lease", worker=worker, token=grants[0].token, runs=[self._run_ids[g.run] for g in grants]
         )
 
     def accept(self, action: Accept) -> None:
         """Results were committed."""
+        self.adopt([(r.run, r.spool, r.offset, r.length, r.outcome) for r in action.reports])
+
+    def adopt(self, results: Sequence[tuple[int, str, int, int, str]]) -> None:
+        """Results that nobody had committed were: ``(run, spool, offset, length, outcome)``."""
         by_spool: dict[str, list[list[object]]] = {}
-        for r in action.reports:
-            entry = [self._run_ids[r.index], r.offset, r.length, r.outcome]
-            by_spool.setdefault(r.spool, []).append(entry)
+        for run, spool, offset, length, outcome in results:
+            by_spool.setdefault(spool, []).append([self._run_ids[run], offset, length, outcome])
         for spool, runs in by_spool.items():
             self._write(kind="accept", spool=spool, runs=runs)
 
@@ -79,7 +82,7 @@ class Journal:
         """An attempt failed."""
         self._write(
             kind="failure",
-            run_id=self._run_ids[action.index],
+            run_id=self._run_ids[action.run],
             attempt=action.attempt,
             worker=action.worker,
             **{"class": action.failure.kind},

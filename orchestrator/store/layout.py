@@ -1,34 +1,37 @@
-"""The sweep directory: every path in it, and what each file means. This docstring is the format's specification.
+"""The sweep directory: every path in it and what each file means. This docstring specifies the format.
 
 ::
 
-    sweep.yaml                  what was asked: format version, name, overrides, options, package versions, host facts
-    manifest.parquet            one row a run, in order (:mod:`sweeps.manifest`)
-    spool/driver-<epoch>.jsonl  the driver's journal, one file a driver's life (:mod:`orchestrator.store.journal`)
-    spool/<worker>.jsonl        results and failures, one file a worker process (:mod:`orchestrator.store.spool`)
-    state.sqlite                index of the spools, WAL, one writer; may be deleted (:mod:`orchestrator.store.state`)
-    status.json                 counts, rate and ETA, replaced about once a second while a driver lives
-    driver.lock                 flock held by the driver; its text names host, pid and epoch of the last holder
-    control/<verb>-*.json       requests to a live driver, consumed and removed by it (cancel, cap, stop)
-    parts/<table>-<n>.parquet   compacted results so far; a part counts once its ``runs`` table exists
-    runs.parquet steps.parquet items.parquet rollouts.parquet    compacted results, written when a driver ends
-    checkpoints/<run_id>/       weights that the retention policy keeps
+    sweep.yaml                      what was asked: format version, overrides, options, package versions, host
+    manifest.parquet                one row a run, in order (:mod:`sweeps.manifest_file`)
+    spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.journal`)
+    spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
+    state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`)
+    status.json                     counts, rate and ETA, replaced about once a second while a driver lives
+    driver.lock                     flock held by the driver; its text names host and pid of the last holder
+    control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
+    parts/<table>-<n>.parquet       compacted results so far; a part counts once its ``runs`` table exists
+    <table>.parquet                 compacted results, written when a driver ends (:mod:`.compact`)
+    checkpoints/<run_id>/           weights that the retention policy keeps
     logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
-    logs/workers/<worker>.log   standard error of a worker process, with the stacks of one that crashed or hung
+    logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung
 
 **Truth** is the spools, journal included: everything else but ``sweep.yaml`` and ``manifest.parquet`` can be
 deleted and is rebuilt from them. A line of a spool is one JSON object, one ``write()``, and begins with a
 checksum of the rest of it.
 
 A run is **committed** by an ``accept`` record of the journal that points at a valid ``result`` line; the
-first one wins. A valid result that no journal mentions yet (its driver died) is adopted by the next driver.
+first one wins. A valid result that no journal mentions yet, because its driver died, is adopted by the next
+driver.
 
 **Tables.** ``runs``: one row per manifest run: ``index, run_id, name, cell, outcome`` (one of
 :data:`OUTCOMES`), ``attempt, worker, host, finished_at`` (Unix seconds), the axes under their Hydra keys,
 every metric, ``error, fingerprint``. ``steps``: ``index, run_id, step`` and the trainer's columns. ``items``:
 one row per run and evaluation: ``index, run_id, benchmark, step, mode, temperature, num_samples, correct,
 strict, boxed, truncated, tokens``, the last five ``list<int32>`` over the items. ``rollouts``: ``index,
-run_id, step, prompt, text, count``.
+run_id, step, prompt, text, count``. ``logits``: ``index, run_id`` and the keys of
+:meth:`trainers.logit_stats.LogitStats.to_json`. Rows of all but ``runs`` come in order of completion. A table
+without rows is not written.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ OUTCOMES = ("pending", "done", "diverged", "failed", "quarantined", "cancelled")
 running.
 """
 
-TABLES = ("runs", "steps", "items", "rollouts")
+TABLES = ("runs", "steps", "items", "rollouts", "logits")
 """Names of the Parquet tables."""
 
 
@@ -152,9 +155,7 @@ class Layout:
     def require_sweep(self) -> None:
         """Raise :class:`UserError` unless this is a sweep directory."""
         if not self.root.is_dir():
-            raise UserError(
-                f"directory {str(self.root)!r}: does not exist; give the directory of a launched sweep"
-            )
+            raise UserError(f"directory {str(self.root)!r}: does not exist; give that of a launched sweep")
         if not (self.config.exists() and self.manifest.exists()):
             raise UserError(
                 f"directory {str(self.root)!r}: not a sweep (it has no sweep.yaml and manifest.parquet); "
@@ -167,7 +168,7 @@ def _not_writable(root: Path, error: OSError) -> str:
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replace ``path`` so that a reader sees the old bytes or the new, never a part; ``durable`` also fsyncs."""
+    """Replace ``path``: a reader sees the old bytes or the new, never a part; ``durable`` also fsyncs."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""``state.sqlite``: an index of what the spools hold, for looking things up with SQL. WAL, one writer, batched commits.
+"""``state.sqlite``: an index of what the spools hold. WAL, one writer, batched commits.
 
 Tables: ``meta(key, value)``; ``runs(run_id, outcome, attempt, worker, spool, offset, length, finished_at,
 wall_s, error, fingerprint)``, one row per run that is over; ``attempts(token, run_id, attempt, worker,
@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS attempts (
   token INTEGER PRIMARY KEY, run_id TEXT NOT NULL, attempt INTEGER, worker TEXT, granted_at REAL, ended TEXT);
 """
+
+_INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 11)})"
 
 CACHE_KIB = 65_536
 """Page cache: random run_ids of a million rows stay in memory while they are inserted."""
@@ -52,15 +54,11 @@ class StateWriter:
         """Runs are over; a row has the columns of ``runs``."""
         self._runs.extend(rows)
 
-    def reopened(self, run_ids: Iterable[str]) -> None:
-        """Runs are pending again."""
-        with self._db:
-            self._db.executemany("DELETE FROM runs WHERE run_id = ?", [(r,) for r in run_ids])
-
-    def clear(self) -> None:
-        """Forget every run, before rows are written anew."""
+    def replace_all(self, rows: Iterable[tuple]) -> None:
+        """Forget every run and write these rows."""
         with self._db:
             self._db.execute("DELETE FROM runs")
+            self._db.executemany(_INSERT_RUN, rows)
 
     def flush(self) -> None:
         """Commit what has gathered."""
@@ -69,7 +67,7 @@ class StateWriter:
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)", self._grants)
             self._db.executemany("UPDATE attempts SET ended = ? WHERE token = ?", self._ends)
-            self._db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 11)})", self._runs)
+            self._db.executemany(_INSERT_RUN, self._runs)
         self._grants.clear()
         self._ends.clear()
         self._runs.clear()

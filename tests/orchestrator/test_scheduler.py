@@ -55,10 +55,10 @@ def test_one_canary_per_model_goes_first_until_it_makes_progress():
     w.act()
     w.all_up()
     dispatched = of(Dispatch, w.act())
-    assert sorted(g.index for d in dispatched for g in d.grants) == [0, 5]
+    assert sorted(g.run for d in dispatched for g in d.grants) == [0, 5]
     assert not of(Dispatch, w.act())
     w.beat(dispatched[0].worker, progress=1)
-    assert [g.index for d in of(Dispatch, w.act()) for g in d.grants] == [1, 2]
+    assert [g.run for d in of(Dispatch, w.act()) for g in d.grants] == [1, 2]
 
 
 def test_a_canary_that_shows_nothing_holds_the_others_only_so_long():
@@ -97,7 +97,7 @@ def test_a_worker_keeps_the_model_it_has_hot():
     served: dict[str, list[int]] = {}
     for _ in range(200):
         for d in of(Dispatch, w.act()):
-            served.setdefault(d.worker, []).extend(g.index // 20 for g in d.grants)
+            served.setdefault(d.worker, []).extend(g.run // 20 for g in d.grants)
         if w.scheduler.finished:
             break
         w.all_up()
@@ -149,7 +149,7 @@ def test_only_the_run_in_progress_is_charged_when_a_worker_is_lost():
     w.beat(canary.worker)
     w.lose(canary.worker)
     (charged,) = of(NoteFailure, w.act())
-    assert charged.index == batch[0].index
+    assert charged.run == batch[0].run
     assert charged.failure.kind == retry.INFRASTRUCTURE
     w.work_to_the_end()
     assert len(w.accepted) == 100
@@ -212,7 +212,7 @@ def test_a_run_over_its_time_limit_is_killed_though_it_makes_progress():
 
 def test_the_same_exception_twice_quarantines_a_run_and_the_sweep_goes_on():
     w = world(20, slots=1)
-    w.work_to_the_end(lambda grant: failed(grant) if grant.index == 7 else done(grant))
+    w.work_to_the_end(lambda grant: failed(grant) if grant.run == 7 else done(grant))
     assert w.settled == {7: "quarantined"}
     assert w.granted[7] == 2
     assert len(w.accepted) == 19
@@ -239,14 +239,14 @@ def test_the_breaker_says_what_went_wrong():
 
 def test_a_broken_model_is_held_back_and_the_others_go_on():
     w = world(40, slots=2, num_groups=2, breaker_runs=3)
-    w.work_to_the_end(lambda grant: failed(grant) if grant.index < 20 else done(grant))
+    w.work_to_the_end(lambda grant: failed(grant) if grant.run < 20 else done(grant))
     assert sorted(w.accepted) == list(range(20, 40))
     assert len([i for i in w.granted if i < 20]) <= 4
 
 
 def test_failures_after_the_first_result_do_not_trip_the_breaker():
     w = world(30, slots=1, breaker_runs=3)
-    w.work_to_the_end(lambda grant: done(grant) if grant.index == 0 else failed(grant))
+    w.work_to_the_end(lambda grant: done(grant) if grant.run == 0 else failed(grant))
     assert len(w.settled) == 29
     assert len(w.accepted) == 1
 
@@ -274,13 +274,13 @@ def test_a_run_that_ran_out_of_memory_keeps_away_from_that_host():
     assert busy.worker == other
     w.finish(canary.worker, failed(canary.grants[0], retry.MEMORY))
     (again,) = of(Dispatch, w.act())
-    assert again.grants[0].index == canary.grants[0].index
+    assert again.grants[0].run == canary.grants[0].run
     w.finish(canary.worker, failed(again.grants[0], retry.MEMORY))
     w.act()
-    assert canary.grants[0].index not in [g.index for g in w.holding[canary.worker]]
+    assert canary.grants[0].run not in [g.run for g in w.holding[canary.worker]]
     w.finish(other, done(busy.grants[0], wall_s=5))
     w.act()
-    assert canary.grants[0].index in [g.index for g in w.holding[other]]
+    assert canary.grants[0].run in [g.run for g in w.holding[other]]
 
 
 def test_cancelled_runs_are_not_run_and_a_running_one_is_told_to_stop():
@@ -288,10 +288,10 @@ def test_cancelled_runs_are_not_run_and_a_running_one_is_told_to_stop():
     w.act()
     w.all_up()
     (d,) = of(Dispatch, w.act())
-    w.tell(CancelRequested(indices=(d.grants[0].index, 3)))
+    w.tell(CancelRequested(runs=(d.grants[0].run, 3)))
     actions = w.act()
     assert of(CancelAttempts, actions)[0].tokens == (d.grants[0].token,)
-    assert sorted(s.index for s in of(Settle, actions)) == [0, 3]
+    assert sorted(s.run for s in of(Settle, actions)) == [0, 3]
     w.work_to_the_end()
     assert sorted(w.accepted) == [1, 2, 4]
 
@@ -301,7 +301,7 @@ def test_a_result_that_arrives_after_the_cancel_is_not_accepted():
     w.act()
     w.all_up()
     (d,) = of(Dispatch, w.act())
-    w.tell(CancelRequested(indices=(0,)))
+    w.tell(CancelRequested(runs=(0,)))
     w.finish(d.worker, done(d.grants[0]))
     w.work_to_the_end()
     assert sorted(w.accepted) == [1]
@@ -441,7 +441,7 @@ def test_bundles_stay_together():
     w = World(Scheduler(workload, capacity=Capacity(slots=2)))
     batches = []
     for _ in range(100):
-        batches += [[g.index for g in d.grants] for d in of(Dispatch, w.act())]
+        batches += [[g.run for g in d.grants] for d in of(Dispatch, w.act())]
         if w.scheduler.finished:
             break
         w.all_up()

@@ -71,7 +71,7 @@ def disturb(w: World, kind: str, a: int, b: int) -> None:
         case "capacity":
             w.tell(CapacityChanged(capacity=Capacity(slots=a % 5)))
         case "cancel" if a % 5 == 0:
-            w.tell(CancelRequested(indices=(b % 30,)))
+            w.tell(CancelRequested(runs=(b % 30,)))
         case "cap":
             w.scheduler.cap(max_slots=a % 4, max_gpus=0.0)
         case "rumour":

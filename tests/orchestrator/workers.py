@@ -36,12 +36,12 @@ def workload(num_runs: int, num_groups: int = 1, shape: Shape | None = None) -> 
 
 
 def done(grant: Grant, wall_s: float = 1.0, outcome: str = "done") -> AttemptReport:
-    return AttemptReport(grant.index, grant.attempt, grant.token, outcome, wall_s, 0.0, "w.jsonl", 0, 1)
+    return AttemptReport(grant.run, grant.attempt, grant.token, outcome, wall_s, 0.0, "w.jsonl", 0, 1)
 
 
 def failed(grant: Grant, kind: str = retry.ERROR, fingerprint: str = "f") -> AttemptReport:
     failure = Failure(kind, fingerprint, "it broke")
-    return AttemptReport(grant.index, grant.attempt, grant.token, "failed", 1.0, 0.0, failure=failure)
+    return AttemptReport(grant.run, grant.attempt, grant.token, "failed", 1.0, 0.0, failure=failure)
 
 
 @dataclass
@@ -75,13 +75,13 @@ class World:
                     self._drop(action)
                 case Accept():
                     for report in action.reports:
-                        assert report.index not in self.accepted, "a second result was accepted"
-                        assert report.index not in self.settled, "a settled run was accepted"
-                        self.accepted[report.index] = report.token
+                        assert report.run not in self.accepted, "a second result was accepted"
+                        assert report.run not in self.settled, "a settled run was accepted"
+                        self.accepted[report.run] = report.token
                 case Settle():
-                    assert action.index not in self.settled
-                    assert action.index not in self.accepted
-                    self.settled[action.index] = action.outcome
+                    assert action.run not in self.settled
+                    assert action.run not in self.accepted
+                    self.settled[action.run] = action.outcome
         return actions
 
     def _dispatch(self, action: Dispatch) -> None:
@@ -89,10 +89,10 @@ class World:
         for grant in action.grants:
             assert grant.token > self.last_token, "a token was used twice"
             self.last_token = grant.token
-            assert grant.index not in self.accepted
-            assert grant.index not in self.settled
-            assert grant.attempt == self.granted.get(grant.index, 0), "attempts are not counted one by one"
-            self.granted[grant.index] = grant.attempt + 1
+            assert grant.run not in self.accepted
+            assert grant.run not in self.settled
+            assert grant.attempt == self.granted.get(grant.run, 0), "attempts are not counted one by one"
+            self.granted[grant.run] = grant.attempt + 1
             self.holding[action.worker].append(grant)
 
     def _forget(self, name: str) -> None:
@@ -104,7 +104,7 @@ class World:
         held = self.holding.get(action.worker, [])
         for grant in [g for g in held if g.token in action.tokens]:
             held.remove(grant)
-            report = AttemptReport(grant.index, grant.attempt, grant.token, "cancelled", 0.0, 0.0)
+            report = AttemptReport(grant.run, grant.attempt, grant.token, "cancelled", 0.0, 0.0)
             self.tell(Reported(worker=action.worker, reports=(report,)))
 
     def tell(self, event: object) -> None:

@@ -1,0 +1,69 @@
+"""What is written down about where a sweep came from: ``sweep.yaml``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from orchestrator.pools.devices import visible_gpus
+from orchestrator.store.layout import FORMAT_VERSION
+from sweeps.manifest import Manifest
+
+PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "pyarrow")
+"""Packages whose version is written down with a sweep."""
+
+
+def provenance(manifest: Manifest, *, pool: str, address: str | None) -> dict[str, Any]:
+    """The content of ``sweep.yaml``: what was asked, and what it was asked of."""
+    return {
+        "format": FORMAT_VERSION,
+        "sweep": manifest.sweep,
+        "overrides": list(manifest.overrides),
+        "runs": len(manifest),
+        "axes": {axis.key: list(axis.values) for axis in manifest.axes},
+        "pool": pool,
+        "address": address,
+        "options": _plain(manifest.options),
+        "manifest": manifest.digest,
+        "frozen_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "git_commit": _git_commit(),
+        "host": {
+            "name": socket.gethostname(),
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "gpus": len(visible_gpus()),
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the working directory, or ``None`` outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,171 @@
+"""Makes what the scheduler decides durable: journal, SQLite, spools of other nodes, logs, Parquet, weights.
+
+Nothing here decides. :meth:`Recorder.flush` is the commit point: what was accepted before is durable after.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from orchestrator import events as ev
+from orchestrator.messages import Item
+from orchestrator.pools.base import Shipped
+from orchestrator.retention import Retention
+from orchestrator.store import compact
+from orchestrator.store.book import CODE, DIVERGED, DONE, FailureNote, Reading
+from orchestrator.store.journal import Journal
+from orchestrator.store.layout import Layout
+from orchestrator.store.spool import LineReader, SpoolWriter
+from orchestrator.store.state import StateWriter
+from sweeps.manifest import Manifest
+
+
+class Recorder:
+    """The one writer of a sweep directory, workers' spools apart."""
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        manifest: Manifest,
+        reading: Reading,
+        epoch: int,
+        reopened: Collection[int] = (),
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Begin a driver's life: commit what a dead one left, bring the index up to date.
+
+        Args:
+            layout: the directory, whose lock is held.
+            manifest: the runs.
+            reading: the directory's truth; its book is kept up to date from here on.
+            epoch: number of this driver's life.
+            reopened: runs that the book already shows as pending again.
+            say: tells people something.
+        """
+        self.book = reading.book
+        """Outcome and place of every run."""
+        self.num_new = 0
+        """Results committed in this life."""
+        self._layout, self._manifest, self._say = layout, manifest, say
+        self._journal = Journal(layout, epoch, manifest.run_ids)
+        self._journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
+        if reopened:
+            self._journal.reopen(sorted(reopened))
+        self._journal.adopt(reading.adopted)
+        self._journal.sync()
+        self._state = StateWriter(layout.state, epoch=epoch, manifest=manifest.digest)
+        self._index_earlier()
+        compact.drop_parts(layout)
+        self._parts = compact.PartWriter(layout)
+        self._lines = LineReader(layout.spools)
+        self._retention = Retention(layout.root / "checkpoints")
+        self._earlier = [i for i in range(len(self.book)) if self.book.committed(i)]
+        self._uncompacted: list[int] = []
+        self._copies: dict[str, SpoolWriter] = {}
+
+    def granted(self, worker: str, items: Sequence[Item]) -> None:
+        """A batch is about to be handed out."""
+        at = time.time()
+        grants = [item.grant for item in items]
+        self._journal.lease(worker, grants)
+        self._state.granted((i.grant.token, i.run_id, i.grant.attempt, worker, at) for i in items)
+
+    def ended(self, reports: Iterable[ev.AttemptReport]) -> None:
+        """Attempts ended, whatever becomes of them."""
+        self._state.ended((r.outcome, r.token) for r in reports)
+
+    def accept(self, action: ev.Accept) -> None:
+        """Commit results."""
+        self._journal.accept(action)
+        run_ids, rows = self._manifest.run_ids, []
+        for r in action.reports:
+            self.book.commit(r.run, r.outcome, r.spool, r.offset, r.length)
+            place = (r.spool, r.offset, r.length, r.finished_at, r.wall_s)
+            rows.append((run_ids[r.run], r.outcome, r.attempt, action.worker, *place, None, None))
+            self._uncompacted.append(r.run)
+        self.num_new += len(rows)
+        self._state.settled(rows)
+
+    def note_failure(self, action: ev.NoteFailure) -> None:
+        """Record a failed attempt, its traceback in a log of its own."""
+        failure = action.failure
+        self._journal.failure(action)
+        note = FailureNote(failure._replace(details=""), action.attempt, action.worker, time.time())
+        self.book.notes[action.run] = note
+        log = self._layout.attempt_log(self._manifest.run_ids[action.run], action.attempt)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(failure.details or failure.message + "\n")
+
+    def settle(self, action: ev.Settle) -> None:
+        """Record the end of a run without a result."""
+        self._journal.settle([action.run], action.outcome)
+        self.book.outcome[action.run] = CODE[action.outcome]
+        note, run_id = self.book.notes.get(action.run), self._manifest.run_ids[action.run]
+        if note is None or action.outcome == "cancelled":
+            self._state.settled([(run_id, action.outcome, *[None] * 9)])
+            return
+        where = (note.attempt, note.worker, None, None, None, note.at, None)
+        failure = note.failure
+        self._state.settled([(run_id, action.outcome, *where, failure.message, failure.fingerprint)])
+        log = self._layout.attempt_log(run_id, note.attempt)
+        self._say(f"{action.outcome}: {self._manifest.name(action.run)}: {failure.message} (see {log})")
+
+    def store_copy(self, shipped: Shipped) -> None:
+        """Append another node's spooled bytes to our copy, at the same offsets, synced before they count."""
+        worker = shipped.reported.worker
+        if worker not in self._copies:
+            self._copies[worker] = SpoolWriter(self._layout.spool(worker))
+        self._copies[worker].append(shipped.lines)
+        self._copies[worker].sync()
+
+    def worker_is_gone(self, worker: str) -> None:
+        """No more bytes will come from a worker."""
+        copy = self._copies.pop(worker, None)
+        if copy is not None:
+            copy.close()
+
+    def flush(self) -> bool:
+        """Make everything so far durable; true when results were among it."""
+        self._journal.sync()
+        self._state.flush()
+        if not self._uncompacted:
+            return False
+        self._compact(self._uncompacted)
+        self._uncompacted.clear()
+        return True
+
+    def finish(self, reason: str) -> None:
+        """End this driver's life and write the tables."""
+        self._journal.end(reason)
+        self._state.close()
+        self._compact(self._earlier)
+        self._lines.close()
+        self._parts.write_part()
+        compact.merge(self._layout, self._manifest, self.book)
+
+    def _compact(self, indices: Iterable[int]) -> None:
+        """Add committed results to the Parquet parts; one that can no longer be read is pending again."""
+        for index in indices:
+            line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.place(index))
+            run_id = self._manifest.run_ids[index]
+            if line is None:
+                self.book.outcome[index] = CODE["pending"]
+                self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
+                continue
+            metrics = self._parts.add(index, line)
+            self._retention.take(run_id, metrics, self._manifest.group("resources", index))
+
+    def _index_earlier(self) -> None:
+        """Write the rows of results that are older than this life."""
+        book, rows = self.book, []
+        for index, code in enumerate(book.outcome):
+            if code in (DONE, DIVERGED):
+                spool = book.spools[book.spool[index]]
+                row = (book.run_ids[index], "done" if code == DONE else "diverged", None)
+                worker = spool.removesuffix(".jsonl")
+                rows.append((*row, worker, spool, *book.place(index), None, None, None, None))
+        self._state.replace_all(rows)
