@@ -1,8 +1,9 @@
 """A run's configuration, frozen, and the identity derived from it.
 
-Each Hydra group is one dataclass below; :class:`RunSpec` holds one of each. A field marked :func:`_compute` says *how* or
-*where* a run is computed and stays outside ``run_id``; every other field changes the science and is hashed. A field added in
-a later version carries ``omit_at``: at that value it is left out of the canonical form, so an upgrade orphans no result.
+Each Hydra group is one dataclass below; :class:`RunSpec` holds one of each. A field marked :func:`_compute`
+says *how* or *where* a run is computed and stays outside ``run_id``; every other field changes the science
+and is hashed. A field added in a later version carries ``omit_at``: at that value it is left out of the
+canonical form, so an upgrade orphans no result.
 
 Standard library only: the planner and the notebook import this module without Hydra or torch.
 """
@@ -106,7 +107,9 @@ class ExampleSpec:
 
 
 COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
-"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains each."""
+"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains
+each.
+"""
 
 _COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
 
@@ -305,7 +308,9 @@ class EvalSpec:
     pattern: str | None = None
     """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
     steps: tuple[int, ...] = (0, 10)
-    """Optimizer steps after which to evaluate; steps past the end are dropped, the last step is always judged."""
+    """Optimizer steps after which to evaluate; steps past the end are dropped, the last step is always
+    judged.
+    """
     greedy: bool = True
     """Judge one greedy completion per item."""
     temperatures: tuple[float, ...] = (1.0,)
@@ -354,8 +359,8 @@ class ResourcesSpec:
     timeout_s: float = _compute(0.0)
     """Longest wall time of one attempt in seconds; 0 sets no limit."""
     keep_checkpoints: str = _compute("none")
-    """Retention policy of weights: ``none``, ``last``, ``best`` (the sweep's best ``keep_best_k`` runs) or ``all``
-    evaluated steps.
+    """Retention policy of weights: ``none``, ``last``, ``best`` (the sweep's best ``keep_best_k`` runs) or
+    ``all`` evaluated steps.
     """
     keep_best_k: int = _compute(1)
     """Runs whose weights ``best`` keeps."""
@@ -574,7 +579,9 @@ def group_canonical(group: str, part: Any) -> str:
 
 
 def join_run_id(fragments: Mapping[str, str], steps: int, seed: int) -> str:
-    """Hash a run from its groups' canonical fragments (see :func:`group_canonical`), as the planner does 10⁶ times."""
+    """Hash a run from its groups' canonical fragments (see :func:`group_canonical`), as the planner does
+    10⁶ times.
+    """
     text = joined_groups(fragments) + joined_scalars(steps, seed)
     return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]
 

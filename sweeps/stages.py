@@ -16,7 +16,7 @@ agreement:
     (:func:`base_evaluation_key`)
 
 **What a trainer must provide.** ``run_group(specs, contexts)`` takes the specs of one batch
-(:func:`sweeps.batches.batches`), which are kin, and yields each run's result, equal bit for bit to what
+(:func:`sweeps.work.batches`), which are kin, and yields each run's result, equal bit for bit to what
 ``run`` would return apart from timings. It calls
 :func:`plan_stages` on them and walks each tree depth first::
 

@@ -57,7 +57,7 @@ def plan(
         str | None,
         typer.Option(
             "--info",
-            help="Show how it is composed: defaults, defaults-tree, searchpath, config, plugins or all.",
+            help="Show how it is composed: defaults, searchpath, …",
         ),
     ] = None,
     config_dir: Annotated[
