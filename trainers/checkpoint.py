@@ -3,7 +3,8 @@
 ``<checkpoint dir>/step-<n>/`` is a Hugging Face folder: config, tokenizer, and a ``model.safetensors`` whose
 metadata holds the run's id, its spec and a digest of the tensors. It loads with ``from_pretrained``.
 
-``<checkpoint dir>/state/step-<n>/`` is what a killed run resumes from: one ``rank-<r>.safetensors`` per rank and
+``<checkpoint dir>/state/step-<n>/`` is what a killed run resumes from: one ``rank-<r>.safetensors`` per
+                                     rank and
 a ``progress.json``, written last. It is removed when the run ends.
 
 A folder appears whole or not at all: it is written under another name, synced, then renamed.
