@@ -140,6 +140,7 @@ class Driver:
         self._epoch = epoch
         self._signals = 0
         self._interrupted = False
+        self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
         self._first_s = self._last_commit_s = math.nan
         self._recorder = Recorder(
             layout=layout,
@@ -337,8 +338,14 @@ class Driver:
             "eta_low_s": eta[1],
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
-            "failures": failure_groups(self._manifest, self._recorder.book),
+            "failures": self._failures(counts["failed"] + counts["quarantined"]),
         }
+
+    def _failures(self, num_failed: int) -> list[dict[str, Any]]:
+        """The failed runs in groups, put together anew only when there are more."""
+        if num_failed != self._grouped[0]:
+            self._grouped = num_failed, failure_groups(self._manifest, self._recorder.book)
+        return self._grouped[1]
 
     def _finish(self) -> Summary:
         if self._options.until is not None and self._scheduler.num_open and not self._interrupted:

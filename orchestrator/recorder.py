@@ -92,9 +92,9 @@ class Recorder:
 
     def note_failure(self, action: ev.NoteFailure) -> None:
         """Record a failed attempt, its traceback in a log of its own."""
-        failure = action.failure
-        self._journal.failure(action)
-        note = FailureNote(failure._replace(details=""), action.attempt, action.worker, time.time())
+        failure, at = action.failure, time.time()
+        self._journal.failure(action, at)
+        note = FailureNote(failure._replace(details=""), action.attempt, action.worker, at)
         self.book.notes[action.run] = note
         log = self._layout.attempt_log(self._manifest.run_ids[action.run], action.attempt)
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,8 @@ def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = N
     Raises:
         UserError: when the run has no result, or does not finish this time.
     """
+    if save is not None and save.exists():
+        raise UserError(f"--save {save}: is there already; give a new folder")
     first = _stored(layout, manifest, index)
     spec = recorded_spec(manifest.spec(index), first.layout)
     if save is not None:
@@ -134,10 +136,11 @@ def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = N
         root = Path(folder)
         shape = shape_of(spec.resources)
         pool = LocalPool(shape.world_size, threads=threads)
+        weights = root if save is None else save.parent / f".{save.name}.part"
         setup = WorkerSetup(
             name="replay",
             spool=root / "replay.jsonl",
-            checkpoints=root / "checkpoints",
+            checkpoints=weights.resolve(),
             log=root / "replay.log",
             import_path=own_import_path(),
         )
@@ -148,7 +151,8 @@ def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = N
         finally:
             pool.close()
         if save is not None:
-            _keep(root / "checkpoints" / run_id, save)
+            (weights / run_id).rename(save)
+            weights.rmdir()
         lines = LineReader(root)
         line = lines.read(report.spool, report.offset, report.length)
         lines.close()
@@ -172,12 +176,6 @@ def _await_report(pool: LocalPool, setup: WorkerSetup, shape: Shape) -> Any:
 
 def _told(failure: Failure) -> str:
     return f"{failure.message}\n{failure.details}"
-
-
-def _keep(weights: Path, save: Path) -> None:
-    import shutil
-
-    shutil.copytree(weights, save, dirs_exist_ok=True)
 
 
 def differences(first: RunResult, second: RunResult) -> Iterator[tuple[str, float]]:

@@ -1,13 +1,15 @@
-"""What ``status`` says: from the live driver's own words, or from the spools when there is no driver."""
+"""What ``status`` says: in the live driver's own words, or from the spools when there is no driver."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+from orchestrator.failures import failure_groups
 from orchestrator.progress import duration
 from orchestrator.session import open_manifest
-from orchestrator.store.book import Book, read_book
+from orchestrator.store.book import read_book
 from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.lock import holder_of
 from orchestrator.store.status import read_status
@@ -20,62 +22,47 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         UserError: when the directory is not a sweep.
     """
     layout, manifest = open_manifest(directory)
-    told = read_status(layout)
-    holder = holder_of(layout.lock)
-    if holder is not None and told is not None and told["state"] == "running":
+    told, holder = read_status(layout), holder_of(layout.lock)
+    if holder is not None and told is not None and told["pid"] == holder.get("pid"):
         return {**told, "live": True, "dir": str(directory)}
     book = read_book(layout, manifest.run_ids, live=holder is not None).book
+    counts = {**book.counts(), "running": 0}
+    state = "interrupted" if counts["pending"] else "finished"
     return {
         "dir": str(directory),
         "live": holder is not None,
-        "state": "starting" if holder is not None else _state(book),
+        "state": state if holder is None else "starting",
         "total": len(manifest),
-        "counts": {**book.counts(), "running": 0},
+        "counts": counts,
         "runs_per_s": 0.0,
         "eta_s": None,
-        "failures": failures(book),
+        "failures": failure_groups(manifest, book),
     }
-
-
-def failures(book: Book) -> list[dict[str, Any]]:
-    """Runs that ended in failure, grouped by fingerprint, the largest group first."""
-    groups: dict[str, dict[str, Any]] = {}
-    for index, note in book.notes.items():
-        if OUTCOMES[book.outcome[index]] not in ("failed", "quarantined"):
-            continue
-        failure = note.failure
-        group = groups.setdefault(
-            failure.fingerprint,
-            {
-                "fingerprint": failure.fingerprint,
-                "class": failure.kind,
-                "message": failure.message,
-                "count": 0,
-                "example": book.run_ids[index],
-                "example_attempt": note.attempt,
-            },
-        )
-        group["count"] += 1
-    return sorted(groups.values(), key=lambda g: -g["count"])
 
 
 def status_text(status: dict[str, Any]) -> str:
     """The state for people."""
     counts = status["counts"]
-    shown = [f"{counts[k]} {k}" for k in ("done", "running", *OUTCOMES) if k != "done" and counts.get(k)]
-    words = [f"{counts['done']}/{status['total']} done", *dict.fromkeys(shown)]
+    words = [f"{counts['done']}/{status['total']} done"]
+    words += [f"{counts[k]} {k}" for k in ("running", *OUTCOMES) if k != "done" and counts.get(k)]
     if status["live"]:
         words.append(f"{status['runs_per_s']:.3g} runs/s")
-        if status["eta_s"] is not None:
-            words.append(f"about {duration(status['eta_s'])} left")
+        if status.get("eta_s") is not None:
+            between = f"{duration(status['eta_low_s'])} to {duration(status['eta_high_s'])}"
+            words.append(f"about {duration(status['eta_s'])} left ({between})")
     lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
-    for group in status.get("failures", []):
-        lines.append(f"  {group['count']} x {group['fingerprint']} {group['class']}: {group['message']}")
-        lines.append(
-            f"    see {status['dir']}/logs/{group['example']}/attempt_{group['example_attempt']}.log"
-        )
+    for group in status["failures"]:
+        lines += _failure_lines(status["dir"], group)
     return "\n".join(lines)
 
 
-def _state(book: Book) -> str:
-    return "finished" if not book.counts()["pending"] else "interrupted"
+def _failure_lines(directory: str, group: dict[str, Any]) -> list[str]:
+    lines = [f"  {group['count']} × {group['fingerprint']} ({group['class']}) {group['message']}"]
+    lines += [
+        f"      {v['share']:.0%} have {v['axis']}={v['value']}, of the sweep {v['share_of_sweep']:.0%}"
+        for v in group["over_represented"]
+    ]
+    words = ["emsweep rerun", shlex.quote(directory), "--failed", group["filter"]]
+    lines.append(f"      again: {' '.join(w for w in words if w)}")
+    lines.append(f"      log:   {directory}/logs/{group['example']}/attempt_{group['example_attempt']}.log")
+    return lines

@@ -78,8 +78,8 @@ class Journal:
         for spool, runs in by_spool.items():
             self._write(kind="accept", spool=spool, runs=runs)
 
-    def failure(self, action: NoteFailure) -> None:
-        """An attempt failed."""
+    def failure(self, action: NoteFailure, at: float) -> None:
+        """An attempt failed ``at`` some Unix time."""
         self._write(
             kind="failure",
             run_id=self._run_ids[action.run],
@@ -88,7 +88,7 @@ class Journal:
             **{"class": action.failure.kind},
             fingerprint=action.failure.fingerprint,
             message=action.failure.message,
-            at=time.time(),
+            at=at,
         )
 
     def settle(self, indices: Sequence[int], outcome: str) -> None:

@@ -1,0 +1,33 @@
+"""Small real sweeps for tests: real manifests, real directories, the inline or the local pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster import Cluster
+from orchestrator.driver import Summary
+from orchestrator.session import Session
+from orchestrator.settings import Settings
+from orchestrator.store.layout import Layout
+from sweeps.compose import compose_sweep
+from sweeps.manifest import Manifest, build_manifest
+
+
+def noop_manifest(num_runs: int, *words: str, target: str = "", **params: Any) -> Manifest:
+    """Runs that compute nothing, or what the trainer ``target`` does."""
+    overrides = ["sweep=noop", f"sweep.n={num_runs}", *words]
+    if target:
+        overrides.append(f"trainer.target={target}")
+    overrides += [f"+trainer.params.{key}={value}" for key, value in params.items()]
+    return build_manifest(compose_sweep(overrides))
+
+
+def run(
+    folder: Path, manifest: Manifest, *, pool: str = "inline", num_workers: int | None = None, **settings: Any
+) -> Summary:
+    """Launch or resume a manifest in a folder."""
+    cluster = Cluster(pool=pool, num_workers=num_workers, settings=Settings(**settings))
+    with Session(Layout(folder)) as session:
+        session.freeze(manifest, pool=pool, address=None)
+        return session.run(manifest, cluster, session.read(manifest), quiet=True)

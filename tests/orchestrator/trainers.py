@@ -1,0 +1,95 @@
+"""Trainers that misbehave on purpose, as ``trainer.target`` names them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from trainers.noop import Noop
+from trainers.protocol import RunResult
+
+HERE = "tests.orchestrator.trainers"
+
+
+class Faulty(Noop):
+    """Fails for seeds divisible by ``params.every``, always in the same way."""
+
+    def run(self, spec, context):
+        if spec.seed % int(spec.trainer.params["every"]) == 0:
+            raise ArithmeticError(f"seed {spec.seed} does not please me")
+        return super().run(spec, context)
+
+
+class Moody(Noop):
+    """Fails the first attempt of every third seed."""
+
+    def run(self, spec, context):
+        if spec.seed % 3 == 0 and context.attempt == 0:
+            raise RuntimeError("not in the mood")
+        return super().run(spec, context)
+
+
+class Diverging(Noop):
+    """Every fourth run diverges, with a loss that is not a number."""
+
+    def run(self, spec, context):
+        result = super().run(spec, context)
+        if spec.seed % 4:
+            return result
+        return RunResult(
+            outcome="diverged", metrics={"draw": float("nan")}, steps=[{"step": 0, "loss": float("inf")}]
+        )
+
+
+class Suicidal(Noop):
+    """Kills its own process in the first attempt of seed ``params.seed``."""
+
+    def run(self, spec, context):
+        if spec.seed == int(spec.trainer.params["seed"]) and context.attempt == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(spec, context)
+
+
+class Hanging(Noop):
+    """Falls silent in the first attempt of seed 2, though its process lives."""
+
+    def run(self, spec, context):
+        if spec.seed == 2 and context.attempt == 0:
+            time.sleep(3600)
+        return super().run(spec, context)
+
+
+class Greedy(Noop):
+    """Runs out of memory unless its micro batch is smaller than 64."""
+
+    def run(self, spec, context):
+        rows = spec.engine.micro_batch or spec.sampling.num_rollouts
+        if rows >= 64:
+            raise MemoryError("out of memory")
+        return RunResult(outcome="done", metrics={"rows": rows}, layout={"micro_batch": rows})
+
+
+class Sharing(Noop):
+    """Shares work within a batch; seed 3 fails alone, the batch breaks at seed ``params.breaks``."""
+
+    def run_group(self, specs, contexts):
+        for position in reversed(range(len(specs))):
+            spec = specs[position]
+            if spec.seed == int(spec.trainer.params.get("breaks", -1)) and contexts[position].attempt == 0:
+                raise RuntimeError("the group broke")
+            if spec.seed == 3:
+                yield position, ValueError("three is a crowd")
+                continue
+            result = self.run(spec, contexts[position])
+            yield position, RunResult(outcome="done", metrics={**result.metrics, "shared": len(specs)})
+
+
+class Keeping(Noop):
+    """Leaves weights in its checkpoint folder."""
+
+    def run(self, spec, context):
+        if context.checkpoint_dir is not None:
+            context.checkpoint_dir.mkdir(parents=True)
+            (context.checkpoint_dir / "weights").write_text(str(spec.seed))
+        return RunResult(outcome="done", metrics={"accuracy_sampled": float(spec.seed)})
