@@ -62,6 +62,9 @@ def read_sweep(node: Mapping[str, Any], values: Values) -> Declared:
     Raises:
         SpecError: for an unknown key, a value of the wrong shape, or what ``values`` refuses.
     """
+    if "sweep" in node:
+        with at("sweep"):
+            raise SpecError("sweep.sweep: is nested; put `# @package _global_` on the file's first line")
     for key, value in node.items():
         misspelt = difflib.get_close_matches(str(key), SWEEP_KEYS, cutoff=0.7)
         if key not in SWEEP_KEYS and (misspelt or isinstance(value, (list, Mapping))):

@@ -115,7 +115,7 @@ def _read_rows(path: Path, what: str, _mtime_ns: int) -> list[Mapping[str, Any]]
             return pyarrow.parquet.read_table(path).to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
             raise SpecError(f"{what}={str(path)!r}: is not a Parquet file ({error})") from None
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

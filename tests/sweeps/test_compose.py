@@ -205,6 +205,23 @@ def test_a_file_that_is_not_yaml_or_has_no_sweep_is_refused(tmp_path):
         compose_sweep([f"sweep={path}"])
 
 
+def test_a_missing_package_line_is_named(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "ours.yaml").write_text("sweep: {axes: {seed: [1]}}\n")
+    with pytest.raises(SpecError, match="@package _global_"):
+        compose_sweep([f"hydra.searchpath=[file://{tmp_path}]", "sweep=ours"])
+
+
+def test_a_name_that_leaves_the_output_folder_is_refused():
+    with pytest.raises(SpecError, match="it names a directory"):
+        compose_sweep(["sweep=noop", "sweep.name=../x"])
+
+
+def test_quoted_values_stay_text_and_lists_stay_one_value():
+    composed = compose_sweep(["sweep=noop", "trainer.params.k='1,2','3'", "seed=0"])
+    assert [a.values for a in composed.grid.axes] == [(0,), ("1,2", "3")]
+
+
 def test_references_in_a_circle_are_refused(sweep_file):
     path = sweep_file("a: ${sweep.b}\nb: ${sweep.a}\naxes: {seed: 'range(${sweep.a})'}")
     with pytest.raises(SpecError, match="circle"):

@@ -1,0 +1,150 @@
+"""From words to a base configuration and the options that axes name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from sweeps import conf
+from sweeps.bind import SCALARS, Layers
+from sweeps.compose.config import FREE_KEYS, composed
+from sweeps.compose.session import parse
+from sweeps.compose.values import coerced, values_of
+from sweeps.declare import Declared
+from sweeps.grid import Grid
+from sweeps.spec import GROUPS, SpecError, known_keys, nearest
+
+
+class Composer:
+    """Composes configurations for one set of words; each distinct choice of options once."""
+
+    def __init__(self, loader: Any, words: Sequence[Override]) -> None:
+        self._loader = loader
+        self._words = words
+        self._groups = [*GROUPS, *(g for g in loader.list_groups("") if g not in GROUPS and g != "hydra")]
+        self.swept_keys = {w.key_or_group for w in words if w.is_sweep_override()}
+        chosen = [w.value() for w in words if w.key_or_group == "sweep" and not w.is_sweep_override()]
+        self.sweep = str(chosen[-1]) if chosen and chosen[-1] else None
+        self._check_words()
+        self.base = composed([w for w in words if not w.is_sweep_override()])
+
+    @property
+    def source(self) -> Path | None:
+        """The sweep's own file."""
+        if self.sweep is None:
+            return None
+        result = self._loader.repository.load_config(f"sweep/{self.sweep}")
+        provider = result.provider if result else ""
+        if provider.startswith("file://"):
+            return Path(provider.removeprefix("file://"))
+        folder = result.path.removeprefix("file://") if result else ""
+        if folder.startswith("pkg://"):
+            folder = str(Path(conf.__file__).parent)
+        candidates = [Path(folder), Path(folder) / f"sweep/{self.sweep}.yaml"]
+        return next((c for c in candidates if c.is_file()), None)
+
+    # What the words may say
+
+    def _check_words(self) -> None:
+        """Refuse unknown keys, groups and options before anything is composed."""
+        for word in self._words:
+            key = word.key_or_group
+            if word.is_hydra_override():
+                continue
+            if word.is_delete():
+                raise SpecError(f"{word.input_line!r}: nothing can be removed; give {key} one value instead")
+            if key in self._groups:
+                for option in values_of(word, self._loader):
+                    self._check_option(key, option)
+            elif self._is_run_key(key):
+                for value in values_of(word, self._loader):
+                    coerced(key, value)
+            else:
+                self._check_other_key(word)
+            if word.is_sweep_override() and key not in GROUPS and not self._is_run_key(key):
+                raise SpecError(
+                    f"{word.input_line!r}: {key} is not part of a run and cannot be an axis; give one value"
+                )
+
+    def _is_run_key(self, key: str) -> bool:
+        return key in known_keys() or key.startswith(FREE_KEYS)
+
+    def _check_option(self, group: str, option: Any) -> None:
+        known = self._loader.get_group_options(group)
+        if option is not None and option not in known:
+            raise SpecError(
+                f"{group}={option}: unknown {group}{nearest(str(option), known)}; "
+                f"choose one of {', '.join(known)}"
+            )
+
+    def _check_other_key(self, word: Override) -> None:
+        key = word.key_or_group
+        options = [w for w in self._words if w.key_or_group in self._groups and not w.is_sweep_override()]
+        known = [*self._groups, *known_keys(), *composed(options).keys()]
+        if key not in known and not word.is_add():
+            raise SpecError(f"unknown key {key!r}{nearest(key, known)}")
+
+    # Values
+
+    def given(self) -> list[tuple[str, list[Any]]]:
+        """Keys of runs that the words set, with their values."""
+        words = [w for w in self._words if w.key_or_group in GROUPS or self._is_run_key(w.key_or_group)]
+        return [
+            (w.key_or_group, self.checked_values(w.key_or_group, values_of(w, self._loader))) for w in words
+        ]
+
+    def written_values(self, key: str, written: Any) -> list[Any]:
+        """Values of an axis as a sweep file writes them: a list, one value, or text in override grammar."""
+        if key not in GROUPS and not self._is_run_key(key):
+            known = [*GROUPS, *known_keys()]
+            raise SpecError(f"axis {key}: unknown key{nearest(key, known)}")
+        if isinstance(written, str) and "${" not in written:
+            written = values_of(parse([f"{key}={written}"])[0], self._loader)
+        return self.checked_values(key, written if isinstance(written, list) else [written])
+
+    def checked_values(self, key: str, values: Sequence[Any]) -> list[Any]:
+        """Refuse unknown options and values of the wrong type; numbers take the type of their key."""
+        if key in GROUPS:
+            for option in values:
+                self._check_option(key, option)
+            return list(values)
+        return [coerced(key, v) for v in values]
+
+    # Layers
+
+    def layers(self, declared: Declared) -> Layers:
+        """Compose each option that an axis or a rule names, everything else as in the base."""
+        base = {g: self.base[g] for g in (*GROUPS, *SCALARS)}
+        named: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for group, option in _named_options(declared):
+            if option not in named.setdefault(group, {}):
+                named[group][option] = (
+                    base[group] if option == self.base.choices.get(group) else self._option(group, option)
+                )
+        return Layers(base=base, options=named, rules=declared.rules)
+
+    def _option(self, group: str, option: str) -> Mapping[str, Any]:
+        words = [w for w in self._words if w.key_or_group != group and not w.is_sweep_override()]
+        config = composed([*words, *parse([f"{group}={option}"])])
+        for other in (*GROUPS, *SCALARS):
+            if other != group and config.raw[other] != self.base.raw[other]:
+                raise SpecError(
+                    f"{group}={option}: its option file also changes {other}, which an axis cannot; "
+                    f"use set: [{{when: {group}={option}, {other}: …}}] in the sweep file"
+                )
+        return config[group]
+
+
+def _named_options(declared: Declared) -> Iterator[tuple[str, str]]:
+    def axes(grid: Grid) -> Iterator[tuple[str, Any]]:
+        for a in grid.axes:
+            yield from ((a.key, v) for v in a.values if a.key in GROUPS)
+        for part in grid.parts:
+            yield from axes(part)
+
+    yield from axes(declared.grid)
+    for rule in declared.rules:
+        yield from ((k, v) for k, v in rule.assign.items() if k in GROUPS)

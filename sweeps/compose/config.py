@@ -1,0 +1,71 @@
+"""One composition: Hydra's result as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+
+from sweeps.compose.session import CONFIG_NAME
+from sweeps.references import settle
+from sweeps.spec import SpecError, nearest
+
+FREE_KEYS = "trainer.params."
+"""Prefix of keys that an own trainer makes up."""
+
+
+class Config:
+    """One composed configuration as plain values; references to keys of a run stay as text."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        self._config = config
+        self.raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+
+    def __getitem__(self, key: str) -> Any:
+        return settle(self.raw[key], (key,), self._look_up, self._resolve)
+
+    def _look_up(self, key: str) -> Any:
+        try:
+            value = OmegaConf.select(self._config, key)
+        except InterpolationResolutionError as error:
+            if "Recursive interpolation" not in str(error):
+                raise
+            raise SpecError(f"${{{key}}} leads back to itself; give one key in the circle a value") from None
+        if value is None:
+            raise SpecError(f"${{{key}}} has no value{nearest(key, self.keys())}; set it or refer to another")
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    def _resolve(self, text: str) -> str:
+        return str(OmegaConf.create({"value": text}).value)
+
+    def keys(self) -> list[str]:
+        """Every dotted key."""
+        return _flat_keys(self.raw)
+
+
+def composed(words: Iterable[Override]) -> Config:
+    """Compose the configuration that ``words`` ask for, none of them with several values."""
+    # A free parameter need not exist yet: ++ sets it either way.
+    lines = [
+        f"++{w.input_line}"
+        if w.key_or_group.startswith(FREE_KEYS) and w.get_key_element()[0] != "+"
+        else str(w.input_line)
+        for w in words
+    ]
+    return Config(hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True))
+
+
+def _flat_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys += _flat_keys(value, f"{prefix}{key}.")
+    return keys

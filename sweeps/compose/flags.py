@@ -1,0 +1,60 @@
+"""What people expect of a Hydra application: its own flags, and completion by the shell."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra._internal.core_plugins.bash_completion import BashCompletion
+from omegaconf import DictConfig, OmegaConf
+
+from sweeps.compose.composer import Composer
+from sweeps.compose.session import CONFIG_MODULE, CONFIG_NAME, SEARCH_PATH, VERSION_BASE, opened
+from sweeps.spec import SpecError
+
+
+def completions(words: Sequence[str]) -> list[str]:
+    """Return how the last of ``words`` could go on: groups, options, keys; empty when nothing fits.
+
+    Args:
+        words: overrides as typed so far, the last one unfinished.
+    """
+    *before, word = words
+    done, _, started = word.rpartition(",")
+    group = done.partition("=")[0]
+    typed = f"{group}={started}" if done else word
+    with contextlib.suppress(SpecError), opened(before) as (loader, known):
+        line = " ".join([*(str(w.input_line) for w in known if not w.is_sweep_override()), typed])
+        found = BashCompletion(loader)._query(config_name=CONFIG_NAME, line=line)
+        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in found]
+    return []
+
+
+def show(overrides: Sequence[str], flags: Sequence[str]) -> None:
+    """Print what Hydra's own flags print for a configuration: ``--cfg job``, ``--info defaults``.
+
+    Args:
+        overrides: words; of a word with several values nothing is shown, for it makes many configurations.
+        flags: Hydra's flags.
+
+    Raises:
+        SpecError: for a mistake in the words.
+    """
+    with opened(overrides) as (loader, words):
+        Composer(loader, words)  # refuses what Hydra would only complain about
+        kept = [str(w.input_line) for w in words if not w.is_sweep_override()]
+    places = [w for w in overrides if w.startswith(SEARCH_PATH)]
+    given = sys.argv
+    sys.argv = ["emsweep", *places, *kept, *flags]
+    try:
+        main()
+    finally:
+        sys.argv = given
+
+
+@hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base=VERSION_BASE)
+def main(config: DictConfig) -> None:
+    """Print the composed configuration; Hydra's own flags (``--cfg``, ``--info``, ``--help``) do the rest."""
+    print(OmegaConf.to_yaml(config), end="")

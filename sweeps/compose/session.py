@@ -1,0 +1,118 @@
+"""Hydra opened on the shipped configuration, with the places and files that the words name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from sweeps.spec import RunSpec, SpecError, spec_to_dict
+
+CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
+"""Where the shipped options lie, the file that names the defaults, and the Hydra whose rules hold."""
+
+SEARCH_PATH = "hydra.searchpath"
+"""Hydra's key for further folders of option files."""
+
+
+def _register_schema() -> None:
+    """Offer every key of a run with its default, so that option files state only what differs."""
+    ConfigStore.instance().store(name="spec", node=spec_to_dict(RunSpec()), provider="sweeps.spec")
+
+
+_register_schema()
+
+
+@contextlib.contextmanager
+def opened(overrides: Sequence[str]) -> Iterator[tuple[Any, list[Override]]]:
+    """Open Hydra on the shipped configuration; yields its loader and the words."""
+    with _translated_errors(), hydra.initialize_config_module(CONFIG_MODULE, version_base=VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()
+        yield loader, _open_places(parse(overrides), loader)
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    """Parse words of the command line; raises SpecError for one outside Hydra's grammar."""
+    parser = OverridesParser.create()
+    parsed = []
+    for word in words:
+        if word.endswith("=") and word.count("=") == 1:
+            raise SpecError(f"{word!r}: is empty; give at least one value, such as {word}1,2")
+        try:
+            parsed += parser.parse_overrides([word])
+        except HydraException as error:
+            reason = str(error.__cause__ or error).split("\n")[0]
+            raise SpecError(
+                f"{word!r}: is not an override ({reason}); write key=value or key=value1,value2"
+            ) from None
+    return parsed
+
+
+def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
+    """Add what ``hydra.searchpath`` names to the loader; make a sweep file given by its path an option."""
+    kept = []
+    for word in words:
+        value = None if word.is_sweep_override() or word.is_delete() else word.value()
+        if word.key_or_group == SEARCH_PATH:
+            path = loader.get_search_path()
+            for place in value if isinstance(value, list) else [value]:
+                path.prepend("command line", str(place), anchor=SearchPathQuery(path=None, provider="schema"))
+            loader.repository.initialize_sources(path)
+        elif word.key_or_group == "sweep" and isinstance(value, str) and value.endswith((".yaml", ".yml")):
+            kept += parse([f"sweep={_register_file(Path(value).expanduser(), loader)}"])
+        else:
+            kept.append(word)
+    return kept
+
+
+def _register_file(path: Path, loader: Any) -> str:
+    if not path.is_file():
+        raise SpecError(
+            f"sweep={str(path)!r}: no such file; give a sweep file, or the name of a shipped sweep"
+        )
+    node = OmegaConf.load(path)
+    if not isinstance(node, DictConfig) or "sweep" not in node:
+        raise SpecError(f"{path.name}: has no sweep: node; declare the axes below sweep: axes:")
+    name = path.stem
+    while name in loader.get_group_options("sweep") and not _is_ours(name, path):
+        name = f"{name}-own"
+    store = ConfigStore.instance()
+    store.store(group="sweep", name=name, node=node, package="_global_", provider=f"file://{path.absolute()}")
+    return name
+
+
+def _is_ours(name: str, path: Path) -> bool:
+    node = ConfigStore.instance().repo.get("sweep", {}).get(f"{name}.yaml")
+    return node is not None and node.provider == f"file://{path.absolute()}"
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except SpecError:
+        raise
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+        circle = re.search(r"Recursive interpolation.*full_key: (\S+)", " ".join(lines))
+        if circle:
+            raise SpecError(
+                f"{circle[1]}: its references go in a circle; give one of them a value"
+            ) from error
+        raise SpecError("; ".join(lines[:3])) from error

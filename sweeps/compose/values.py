@@ -1,0 +1,72 @@
+"""The values that a word of the command line, or an axis in a sweep file, stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
+
+from sweeps.grid import MAX_RUNS, too_large
+from sweeps.spec import SpecError, coerce_key
+
+
+def values_of(word: Override, loader: Any) -> list[Any]:
+    """Return the plain values of a word: one, or those of a list, range or glob.
+
+    Raises:
+        SpecError: for a range too long to list, an empty one, or a sweep without countable values.
+    """
+    value = word.value()
+    if isinstance(value, RangeSweep):
+        _check_range(word, value)
+        return list(value.range()) if not value.shuffle else _refuse_shuffle(word)
+    if isinstance(value, Glob):
+        found = value.filter(loader.get_group_options(word.key_or_group))
+        if not found:
+            raise SpecError(f"{word.input_line!r}: matches no option of {word.key_or_group}")
+        return found
+    if isinstance(value, ChoiceSweep):
+        return [_unquoted(v) for v in value.list] if not value.shuffle else _refuse_shuffle(word)
+    if word.is_sweep_override():
+        raise SpecError(
+            f"{word.input_line!r}: has no countable values; list them, or use range(start,stop,step)"
+        )
+    return [value]
+
+
+def _unquoted(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_unquoted(v) for v in value]
+    return {_unquoted(k): _unquoted(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _check_range(word: Override, value: RangeSweep) -> None:
+    """Refuse a range too long to list, before it is listed."""
+    start, stop, step = float(value.start or 0), float(value.stop or 0), float(value.step)
+    if step == 0:
+        raise SpecError(f"{word.input_line!r}: the step of a range must not be 0")
+    length = max(0, int((stop - start) / step) + 1)
+    if length > MAX_RUNS + 1:
+        raise too_large(length - 1, [f"{word.key_or_group} {length - 1:,}"])
+    if not length or (length == 1 and start == stop):
+        raise SpecError(
+            f"axis {word.key_or_group}: {word.input_line!r} is empty; give a range with at least one value"
+        )
+
+
+def _refuse_shuffle(word: Override) -> list[Any]:
+    raise SpecError(
+        f"{word.input_line!r}: shuffle has no fixed seed; use sweep.subset.runs=N sweep.subset.seed=S"
+    )
+
+
+def coerced(key: str, value: Any) -> Any:
+    """Return a value as its key holds it; a reference is left for the run, a single row stays single."""
+    if isinstance(value, str) and "${" in value:
+        return value
+    if key in ("example.rows", "example.ids") and not isinstance(value, (list, tuple)):
+        return coerce_key(key, [value])[0]  # one row stands for a list of one
+    typed = coerce_key(key, value)
+    return list(typed) if isinstance(typed, tuple) else typed
