@@ -77,7 +77,7 @@ def cell_table(
             if frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
                 final = item_means(sweep, gathered, by, metric, counted_by=gain)
             base = item_means(sweep, gathered, by, f"base_{metric}", counted_by=gain)
-            _put(frame, "gain", crossed_interval(final - base, over))
+            _put(frame, "gain", crossed_interval(np.subtract(final, base, out=final), over))
     has_curve = metric in _step_columns(sweep)
     if has_curve:
         frame = _with_peak(frame, curves(sweep, by, metric), by)

@@ -113,25 +113,25 @@ def item_means(
         UserError: when there are no such verdicts, or the items differ in number between runs.
     """
     groups, seeds = gathered.groups, gathered.seeds
-    size = (len(groups) * len(seeds), 0)
-    sums = np.zeros(size, dtype=np.float32)
-    runs = np.zeros(size[0])
+    runs = np.zeros(len(groups) * len(seeds))
+    sums = np.zeros((len(runs), 0), dtype=np.float32)
     for batch in sweep.batches(_query(sweep, by, metric, column, counted_by or metric), BATCH_ROWS):
         verdicts_RI = _matrix(batch["verdicts"], metric)
         place = positions(groups, sweep.frame(batch.select([*by, SEED])), by) * len(seeds)
         place += np.searchsorted(seeds, batch[SEED].to_numpy())
         weight = batch["weight"].to_numpy().astype(np.float32)
-        spread = sparse.csr_array((weight, (place, np.arange(len(place)))), shape=(len(runs), len(place)))
-        part = spread @ verdicts_RI
-        if sums.shape[1] not in (0, part.shape[1]):
+        touched, row = np.unique(place, return_inverse=True)
+        spread = sparse.csr_array((weight, (row, np.arange(len(row)))), shape=(len(touched), len(row)))
+        if not sums.shape[1]:
+            sums = np.zeros((len(runs), verdicts_RI.shape[1]), dtype=np.float32)
+        if sums.shape[1] != verdicts_RI.shape[1]:
             raise UserError("the runs were judged on different numbers of items: filter or group by eval")
-        sums = part if not sums.shape[1] else sums + part
+        sums[touched] += spread @ verdicts_RI
         runs += np.bincount(place, minlength=len(runs))
     if not sums.shape[1]:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.where(runs[:, None] > 0, sums / runs[:, None], np.nan)
-    return means.reshape(len(groups), len(seeds), -1)
+    sums /= np.where(runs > 0, runs, np.nan)[:, None].astype(np.float32)
+    return sums.reshape(len(groups), len(seeds), -1)
 
 
 def _query(sweep: Sweep, by: Sequence[str], metric: str, column: str, counted_by: str) -> str:

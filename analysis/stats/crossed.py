@@ -38,26 +38,33 @@ def crossed_interval(values_GSI: np.ndarray, over: str = "both", level: float = 
     Returns:
         Intervals of shape (G,); NaN where the group has fewer than two seeds and ``over`` asks for seeds.
     """
-    values_GSI = np.asarray(values_GSI, dtype=float)
-    groups = len(values_GSI)
+    groups, seeds, items = values_GSI.shape
     value, low, high = (np.full(groups, np.nan) for _ in range(3))
-    present_GS = ~np.isnan(values_GSI).any(axis=2)
-    n = present_GS.sum(axis=1)
-    patterns, member = np.unique(present_GS, axis=0, return_inverse=True)
-    for pattern, seeds in enumerate(patterns):
-        rows = np.flatnonzero(member.ravel() == pattern)
-        if not seeds.any():
-            continue
-        sample_GSI = values_GSI[rows][:, seeds]
-        value[rows] = sample_GSI.mean(axis=(1, 2))
-        error_G, freedom_G = standard_error(sample_GSI, over)
-        half_G = special.stdtrit(np.maximum(freedom_G, 1e-9), 0.5 + level / 2) * error_G
-        down_G, up_G = half_G, half_G
-        if groups <= MAX_BOOTSTRAPPED:
-            shape_G2 = _shape(sample_GSI, over, level)
-            down_G, up_G = half_G * shape_G2[:, 0], half_G * shape_G2[:, 1]
-        low[rows], high[rows] = value[rows] - down_G, value[rows] + up_G
+    n = np.zeros(groups, dtype=int)
+    step = max(1, _CHUNK_VALUES // max(1, seeds * items))
+    for start in range(0, groups, step):
+        part = slice(start, start + step)
+        chunk_GSI = np.asarray(values_GSI[part], dtype=float)
+        present_GS = ~np.isnan(chunk_GSI).any(axis=2)
+        n[part] = present_GS.sum(axis=1)
+        patterns, member = np.unique(present_GS, axis=0, return_inverse=True)
+        for pattern, kept in enumerate(patterns):
+            rows = np.flatnonzero(member.ravel() == pattern)
+            if kept.any():
+                ends = _interval(chunk_GSI[rows][:, kept], over, level, resample=groups <= MAX_BOOTSTRAPPED)
+                value[start + rows], low[start + rows], high[start + rows] = ends
     return Interval(value=value, low=low, high=high, n=n)
+
+
+def _interval(
+    sample_GSI: np.ndarray, over: str, level: float, *, resample: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, lower and upper end per group, without missing values."""
+    value_G = sample_GSI.mean(axis=(1, 2))
+    error_G, freedom_G = standard_error(sample_GSI, over)
+    half_G = special.stdtrit(np.maximum(freedom_G, 1e-9), 0.5 + level / 2) * error_G
+    shape_G2 = _shape(sample_GSI, over, level) if resample else np.ones((len(value_G), 2))
+    return value_G, value_G - half_G * shape_G2[:, 0], value_G + half_G * shape_G2[:, 1]
 
 
 def standard_error(sample_GSI: np.ndarray, over: str) -> tuple[np.ndarray, np.ndarray]:

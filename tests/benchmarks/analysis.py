@@ -56,6 +56,7 @@ def measure(directory: Path, num_runs: int) -> dict[str, Any]:
         "every cell": lambda: cell_table(sweep),
         "by model and lr": lambda: cell_table(sweep, by=["model", "optim.lr"]),
         "by model and lr, seeds and items": lambda: cell_table(sweep, by=["model", "optim.lr"], over="both"),
+        "every cell, seeds and items": lambda: cell_table(sweep, over="both"),
         "compare": lambda: compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model", "example"]),
         "compare levels": lambda: compare_levels(sweep, "optim.lr"),
         "importance": lambda: importance(sweep),
