@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import hydra
 from hydra._internal.core_plugins.bash_completion import BashCompletion
@@ -46,12 +47,23 @@ def show(overrides: Sequence[str], flags: Sequence[str]) -> None:
         Composer(loader, words)  # refuses what Hydra would only complain about
         kept = [str(w.input_line) for w in words if not w.is_sweep_override()]
     places = [w for w in overrides if w.startswith(SEARCH_PATH)]
-    given = sys.argv
-    sys.argv = ["emsweep", *places, *kept, *flags]
-    try:
+    with _as_process(["emsweep", *places, *kept, *flags]):
         main()
+
+
+@contextlib.contextmanager
+def _as_process(words: Sequence[str]) -> Iterator[None]:
+    """Let Hydra take the words and set up logging as if the process were its own, then put both back."""
+    loggers = [logging.getLogger(), logging.getLogger("hydra")]
+    given, before = sys.argv, [(x.handlers[:], x.level) for x in loggers]
+    sys.argv = list(words)
+    try:
+        yield
     finally:
         sys.argv = given
+        for logger, (handlers, level) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
 
 
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base=VERSION_BASE)
