@@ -6,6 +6,7 @@ counts from the moment its ``accept`` record is synced; the scheduler never wait
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -30,6 +31,7 @@ from orchestrator.store.book import Reading
 from orchestrator.store.control import take_requests
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
+from orchestrator.store.space import SHORTAGES, Space
 from orchestrator.store.status import write_status
 from orchestrator.workload import workload_of
 from sweeps.filters import parse_filter
@@ -140,6 +142,7 @@ class Driver:
         self._epoch = epoch
         self._signals = 0
         self._interrupted = False
+        self._space = Space(layout.root)
         self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
         self._first_s = self._last_commit_s = math.nan
         self._recorder = Recorder(
@@ -185,12 +188,11 @@ class Driver:
                     if self._signals:
                         self._drain_for_signal()
                     if now_s - flushed_s >= FLUSH_S:
-                        self._flush()
+                        self._flush_or_pause()
                         flushed_s = now_s
                     if now_s - looked_s >= LOOK_S:
                         self._look_around()
                         looked_s = now_s
-                self._flush()
             return self._finish()
         finally:
             for number, handler in handlers.items():
@@ -271,7 +273,8 @@ class Driver:
         ):
             self._drain("the time limit of --until has come", self._options.grace_s)
         self._show()
-        write_status(self._layout, self._status("running"))
+        with contextlib.suppress(OSError):  # a full disk is dealt with where results are written
+            write_status(self._layout, self._status("paused" if self._scheduler.paused else "running"))
 
     def _obey(self, request: dict[str, Any]) -> None:
         match request["verb"]:
@@ -313,6 +316,21 @@ class Driver:
             self._last_commit_s = time.monotonic()
         self._show()
 
+    def _flush_or_pause(self) -> None:
+        """Make durable what was decided; while the disk takes nothing, hand out nothing and try again."""
+        try:
+            self._flush()
+            reason = self._space.shortage()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            reason = str(error)
+        if reason and not self._scheduler.paused:
+            self._progress.say(f"paused: {reason}; goes on by itself once there is room")
+        elif self._scheduler.paused and not reason:
+            self._progress.say("there is room again: going on")
+        self._scheduler.paused = bool(reason)
+
     def _show(self) -> None:
         counts = self._counts()
         self._rate.update(time.monotonic(), num_over(counts))
@@ -351,8 +369,14 @@ class Driver:
         if self._options.until is not None and self._scheduler.num_open and not self._interrupted:
             self._drain("no further run would end before the time limit of --until", 0.0)
         self._pool.close()
-        self._recorder.finish(self._scheduler.stop_reason)
-        write_status(self._layout, self._status("interrupted" if self._interrupted else "finished"))
+        try:
+            self._flush()
+            self._recorder.finish(self._scheduler.stop_reason)
+            write_status(self._layout, self._status("interrupted" if self._interrupted else "finished"))
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            self._drain(f"the tables could not be written: {error}", 0.0)
         busy_s = self._last_commit_s - self._first_s
         return Summary.of(
             self._recorder.book.counts(),

@@ -5,6 +5,7 @@ Nothing here decides. :meth:`Recorder.flush` is the commit point: what was accep
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -97,8 +98,9 @@ class Recorder:
         note = FailureNote(failure._replace(details=""), action.attempt, action.worker, at)
         self.book.notes[action.run] = note
         log = self._layout.attempt_log(self._manifest.run_ids[action.run], action.attempt)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(failure.details or failure.message + "\n")
+        with contextlib.suppress(OSError):  # the journal has the message; a full disk must not stop us here
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(failure.details or failure.message + "\n")
 
     def settle(self, action: ev.Settle) -> None:
         """Record the end of a run without a result."""
@@ -129,35 +131,45 @@ class Recorder:
             copy.close()
 
     def flush(self) -> bool:
-        """Make everything so far durable; true when results were among it."""
+        """Make everything so far durable; true when results were among it.
+
+        Raises:
+            OSError: when the disk is full or fails; nothing is forgotten, and a later call tries again.
+        """
         self._journal.sync()
         self._state.flush()
-        if not self._uncompacted:
-            return False
-        self._compact(self._uncompacted)
-        self._uncompacted.clear()
-        return True
+        found = bool(self._uncompacted)
+        while self._uncompacted:
+            self._compact(self._uncompacted[-1])
+            self._uncompacted.pop()
+        return found
 
     def finish(self, reason: str) -> None:
-        """End this driver's life and write the tables."""
+        """End this driver's life and write the tables.
+
+        Raises:
+            OSError: when the disk is full or fails; committed results are safe, the tables may lag behind.
+        """
         self._journal.end(reason)
         self._state.close()
-        self._compact(self._earlier)
+        for index in self._earlier:
+            self._compact(index)
         self._lines.close()
         self._parts.write_part()
         compact.merge(self._layout, self._manifest, self.book)
 
-    def _compact(self, indices: Iterable[int]) -> None:
-        """Add committed results to the Parquet parts; one that can no longer be read is pending again."""
-        for index in indices:
-            line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.place(index))
-            run_id = self._manifest.run_ids[index]
-            if line is None:
-                self.book.outcome[index] = CODE["pending"]
-                self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
-                continue
-            metrics = self._parts.add(index, line)
-            self._retention.take(run_id, metrics, self._manifest.group("resources", index))
+    def _compact(self, index: int) -> None:
+        """Add a committed result to the Parquet parts; one that can no longer be read is pending again."""
+        if self._parts.is_full:
+            self._parts.write_part()
+        line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.place(index))
+        run_id = self._manifest.run_ids[index]
+        if line is None:
+            self.book.outcome[index] = CODE["pending"]
+            self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
+            return
+        metrics = self._parts.add(index, line)
+        self._retention.take(run_id, metrics, self._manifest.group("resources", index))
 
     def _index_earlier(self) -> None:
         """Write the rows of results that are older than this life."""

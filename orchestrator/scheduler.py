@@ -117,6 +117,8 @@ class Scheduler:
         self._drain_until_s: float | None = None
         self._now_s = self._decided_s = self._checked_s = now_s
         self._resize = True
+        self.paused = False
+        """While true nothing is handed out and no worker is started, but work goes on being left."""
 
     # --- what the driver asks ---------------------------------------------------------------------
 
@@ -269,9 +271,8 @@ class Scheduler:
             if now_s >= self._drain_until_s:
                 for worker in self.fleet:
                     self._kill(worker, Sickness("the grace of the stop has ended", None, False))
-        else:
+        elif not self.paused:
             if self._resize:
-                self._resize = False
                 self._resize_fleet()
             self._feed()
         actions, self._actions = self._actions, []

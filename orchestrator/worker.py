@@ -24,7 +24,7 @@ from typing import Any
 from orchestrator.events import AttemptReport
 from orchestrator.messages import Batch, Item, Pulse, WorkerSetup
 from orchestrator.processes import resident_gib
-from orchestrator.retry import INFRASTRUCTURE, classify
+from orchestrator.retry import INFRASTRUCTURE, Failure, classify
 from orchestrator.store.spool import SpoolWriter, encode_line
 from sweeps.spec import RunSpec, SpecError
 from trainers.protocol import Cancelled, RunContext, RunResult, Trainer, WorkerContext
@@ -80,9 +80,14 @@ class Runtime:
         with self._lock:
             if not self._reports:
                 return
-            if self._spool is not None:
-                self._spool.sync()
-            batch = Batch(tuple(self._reports), b"".join(self._lines))
+            try:
+                if self._spool is not None:
+                    self._spool.sync()
+                batch = Batch(tuple(self._reports), b"".join(self._lines))
+            except OSError as error:  # nobody knows which of these bytes are on the disk: none count
+                failure = classify(error)._replace(kind=INFRASTRUCTURE)
+                batch = Batch(tuple(_as_failed(r, failure) for r in self._reports), b"")
+                self._stopping = True
             self._reports.clear()
             self._lines.clear()
             self._flushed_s = time.monotonic()
@@ -272,6 +277,12 @@ class Runtime:
                 trainer.close()
             except Exception as error:
                 print(f"closing {target} after a failure: {error!r}", file=sys.stderr)
+
+
+def _as_failed(report: AttemptReport, failure: Failure) -> AttemptReport:
+    if report.failure is not None:
+        return report
+    return report._replace(outcome="failed", failure=failure, spool="", offset=0, length=0)
 
 
 def import_target(target: str) -> Callable[[WorkerContext], Trainer]:

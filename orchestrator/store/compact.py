@@ -53,13 +53,8 @@ class PartWriter:
         self._rollouts: list[tuple] = []
         self._logits: list[dict[str, Any]] = []
 
-    @property
-    def num_buffered(self) -> int:
-        """Runs not yet written."""
-        return len(self._runs)
-
     def add(self, index: int, line: Line) -> Mapping[str, Any]:
-        """Take one committed result and return its metrics; writes a part when enough have gathered."""
+        """Take one committed result and return its metrics."""
         header, data = line.header, line.result()
         evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
         result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
@@ -78,9 +73,12 @@ class PartWriter:
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
         self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
-        if len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS:
-            self.write_part()
         return result.metrics
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough has gathered for a part."""
+        return len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS
 
     def write_part(self) -> None:
         """Write what has gathered as one part; ``runs`` last, which makes the part count."""
@@ -122,6 +120,8 @@ def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
             line = lines.read(book.spools[book.spool[index]], *book.place(index))
             if line is not None:
                 parts.add(index, line)
+                if parts.is_full:
+                    parts.write_part()
     lines.close()
     parts.write_part()
     merge(layout, manifest, book)

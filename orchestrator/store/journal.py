@@ -14,6 +14,7 @@ Kinds of record
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from orchestrator.events import Accept, Grant, NoteFailure
@@ -32,21 +33,12 @@ def first_token(epoch: int) -> int:
 
 
 class Journal:
-    """Writes one driver's journal. Durable after :meth:`sync`."""
+    """Writes one driver's journal. Records gather in memory until :meth:`sync` makes them durable."""
 
     def __init__(self, layout: Layout, epoch: int, run_ids: Sequence[str]) -> None:
         self._writer = SpoolWriter(layout.journal(epoch))
         self._run_ids = run_ids
-
-    @property
-    def name(self) -> str:
-        """File name of this journal."""
-        return self._writer.path.name
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._writer.size
+        self._gathered: deque[bytes] = deque()
 
     def epoch(self, epoch: int, host: str, pid: int, manifest: str) -> None:
         """A driver began."""
@@ -102,11 +94,19 @@ class Journal:
     def end(self, reason: str) -> None:
         """The driver ended by itself."""
         self._write(kind="close", reason=reason)
+        self.sync()
         self._writer.close()
 
     def sync(self) -> None:
-        """Make what was written durable."""
+        """Write what has gathered and force it to the disk.
+
+        Raises:
+            OSError: when the disk is full; what is not written stays for the next call.
+        """
+        while self._gathered:
+            self._writer.append(self._gathered[0])
+            self._gathered.popleft()
         self._writer.sync()
 
     def _write(self, **record: object) -> None:
-        self._writer.append(encode_line(record))
+        self._gathered.append(encode_line(record))

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS attempts (
   token INTEGER PRIMARY KEY, run_id TEXT NOT NULL, attempt INTEGER, worker TEXT, granted_at REAL, ended TEXT);
 """
 
+_INSERT_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)"
 _INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 11)})"
 
 CACHE_KIB = 65_536
@@ -61,13 +62,20 @@ class StateWriter:
             self._db.executemany(_INSERT_RUN, rows)
 
     def flush(self) -> None:
-        """Commit what has gathered."""
+        """Commit what has gathered.
+
+        Raises:
+            OSError: when the disk is full or fails; the rows stay for the next call.
+        """
         if not (self._runs or self._grants or self._ends):
             return
-        with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)", self._grants)
-            self._db.executemany("UPDATE attempts SET ended = ? WHERE token = ?", self._ends)
-            self._db.executemany(_INSERT_RUN, self._runs)
+        try:
+            with self._db:
+                self._db.executemany(_INSERT_ATTEMPT, self._grants)
+                self._db.executemany("UPDATE attempts SET ended = ? WHERE token = ?", self._ends)
+                self._db.executemany(_INSERT_RUN, self._runs)
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.ENOSPC, f"state.sqlite: {error}") from error
         self._grants.clear()
         self._ends.clear()
         self._runs.clear()
