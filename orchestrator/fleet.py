@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -95,6 +96,7 @@ class Fleet:
         """No worker is started before this time."""
         self._prefix = prefix
         self._next = 1
+        self._num_of: dict[Shape, int] = defaultdict(int)
 
     def __len__(self) -> int:
         return len(self.workers)
@@ -107,6 +109,7 @@ class Fleet:
         worker = Worker(name=f"{self._prefix}w{self._next}", shape=shape, started_s=now_s)
         self._next += 1
         self.workers[worker.name] = worker
+        self._num_of[shape] += 1
         return worker
 
     def note_start_failure(self, now_s: float) -> int:
@@ -122,7 +125,12 @@ class Fleet:
 
     def count(self, shape: Shape) -> int:
         """Workers of a shape."""
-        return sum(w.shape == shape for w in self.workers.values())
+        return self._num_of[shape]
+
+    def remove(self, worker: Worker) -> None:
+        """Count a worker out."""
+        del self.workers[worker.name]
+        self._num_of[worker.shape] -= 1
 
     # --- health -----------------------------------------------------------------------------------
 

@@ -142,6 +142,11 @@ class Scheduler:
         """True when nothing runs and nothing more will be handed out."""
         return not self._holder and (self.draining or not self._work_is_left())
 
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next retry may start, or ``None`` when none waits."""
+        return self._backlog.next_due_s
+
     def is_leased(self, index: int) -> bool:
         """Whether a worker holds the run."""
         return index in self._holder
@@ -291,7 +296,7 @@ class Scheduler:
 
     def _remove(self, worker: Worker, failure: Failure | None) -> None:
         """Count a worker out and requeue what it held; charge ``failure`` to the run it was working on."""
-        del self.fleet.workers[worker.name]
+        self.fleet.remove(worker)
         self._hungry.pop(worker.name, None)
         self._move(worker, -1)
         self._resize = True

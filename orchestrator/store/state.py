@@ -8,6 +8,7 @@ anew.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Iterable
