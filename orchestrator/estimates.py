@@ -1,5 +1,4 @@
-"""Where a plan's rates come from: measured seconds of finished sweeps, sizes of models and benchmarks.
-"""
+"""Where a plan's rates come from: measured seconds of finished sweeps, sizes of models and benchmarks."""
 
 from __future__ import annotations
 

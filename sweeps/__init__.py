@@ -9,7 +9,13 @@ Run       one cell with one seed: the unit of result.
 RunSpec   a run's full, resolved, frozen configuration (:mod:`sweeps.spec`).
 run_id    hash of the part of the spec that changes the science.
 Manifest  the frozen, ordered list of a sweep's runs (:mod:`sweeps.manifest`).
+Rule      settings that hold where a condition does: not an axis, so not a column.
+Filter    the one grammar for conditions, exclusions and choosing runs (:mod:`sweeps.filters`).
 Stage     a stretch of training that several runs share because their configurations agree so far.
+Kin       runs that draw the same rollouts at step 0 and so belong together on one worker.
+
+From words or Python to runs: :func:`sweeps.compose.compose_sweep` (Hydra), :mod:`sweeps.grid` (Python),
+:func:`sweeps.manifest.build_manifest`, :func:`sweeps.work.count_work`, :func:`sweeps.stages.plan_stages`.
 
 The package needs no torch, no Ray and, outside :mod:`sweeps.compose`, no Hydra.
 """

@@ -1,10 +1,10 @@
 """A manifest as a Parquet file. Owns ``manifest.parquet``.
 
 Columns: ``index`` int64 · ``run_id`` · ``name`` · ``cell`` int64 · one typed column per axis, named by its
-    Hydra key, null where the axis does not exist · ``spec.<group>`` for each group, its full configuration as
-    JSON · ``spec.steps``, ``spec.seed`` int64. Text columns are dictionary-encoded. The schema's metadata key
-    ``emsweep`` holds JSON: format version, sweep, axes with their values in YAML order, options, overrides,
-    number of duplicates and the manifest's digest.
+Hydra key, null where the axis does not exist · ``spec.<group>`` for each group, its full configuration as
+JSON · ``spec.steps``, ``spec.seed`` int64. Text columns are dictionary-encoded. The schema's metadata key
+``emsweep`` holds JSON: format version, sweep, axes with their values in YAML order, options, overrides,
+number of duplicates and the manifest's digest.
 """
 
 from __future__ import annotations

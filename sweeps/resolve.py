@@ -1,5 +1,4 @@
-"""What a configuration points at: models, prompts and benchmarks, read and hashed into the run's
-specification.
+"""What a configuration points at: models, prompts and benchmarks, read and hashed into the specification.
 
 After :func:`resolve_group` a group is self-contained: prompt texts are in it, files are represented by the
 SHA-256 of their content, a hub model by its id and revision. Planning needs no network; :func:`check_needs`

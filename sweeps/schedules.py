@@ -1,5 +1,4 @@
-"""Learning-rate schedules as multipliers of the peak rate. Pure: the trainer and the planner read the same
-function.
+"""Learning-rate schedules as multipliers of the peak rate. Pure: trainer and planner use the same function.
 
 Steps are s = 0 … N−1. During a warmup of w steps the multiplier is (s+1)/w, so that a run of ten steps wastes
 none of them at zero; after it, u = (s−w)/(N−w) in [0, 1) is the progress of the decay.

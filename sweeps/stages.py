@@ -10,25 +10,30 @@ The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Sta
 a fork or an end. Runs of several trunks still share what the untrained model does, in this order of
 agreement:
 
-    kin        same model, trainer, engine, example, sampling and seed: the same rollouts at step 0
-    (:func:`rollout_key`) + objective   the same gradient at step 0 (:func:`gradient_key`): a step differs
-    only in the optimizer base evaluation   one a (model, engine, benchmark), sampled verdicts also per seed
-    (:func:`base_evaluation_key`)
+    kin                the same model, trainer, engine, example, sampling and seed draw the same rollouts at
+                       step 0 (:func:`rollout_key`)
+    kin + objective    the same gradient at step 0; the step differs only in the optimizer
+                       (:func:`gradient_key`)
+    base evaluation    one a (model, engine, benchmark), sampled verdicts also per seed
+                       (:func:`base_evaluation_key`)
 
-**What a trainer must provide.** ``run_group(specs, contexts)`` takes the specs of one batch
-(:func:`sweeps.work.batches`), which are kin, and yields each run's result, equal bit for bit to what
-``run`` would return apart from timings. It calls
-:func:`plan_stages` on them and walks each tree depth first::
+**What a trainer must provide.** ``run_group(specs, contexts)`` takes the specs of one batch, kin as far as
+possible (:func:`sweeps.work.batches`), and yields (position, result) in any order, each result equal bit for
+bit to what ``run`` would return, timings apart. It calls :func:`plan_stages` and walks each tree depth
+first::
 
     def walk(stage):
-        for number, lr in stage.steps():            # number of the optimizer step, from 1
-            train one step at lr                    # stage.runs all record it
-            if it diverged: finish every run of stage.runs as diverged; return
+        for runs in stage.evaluations.get(0, ()):       # at a root only: the untrained model
+            record its verdicts for runs
+        for number, lr in stage.steps():                # number of the optimizer step, from 1
+            train one step at lr                        # each of stage.runs records it
+            if it diverged: yield stage.runs as diverged and return
             for runs in stage.evaluations.get(number, ()):
-                judge once, by the eval of runs[0]  # each of runs records it
-        finish stage.ends
-        if len(stage.children) > 1: state = capture()   # weights, fp32 masters, moments, scaler, counters,
-        drafts for i, child in enumerate(stage.children):
+                judge once by the eval of runs[0]       # each of runs records it
+        yield stage.ends
+        if len(stage.children) > 1:
+            state = capture()                           # weights, masters, moments, scaler, counters, drafts
+        for i, child in enumerate(stage.children):
             if i: restore(state)
             walk(child)
 

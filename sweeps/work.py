@@ -1,5 +1,4 @@
-"""How much a sweep computes, with and without sharing, and which runs should travel together. Pure; needs
-numpy.
+"""How much a sweep computes, with and without sharing, and which runs should travel together. Pure.
 
 Counts agree with :func:`sweeps.stages.plan_stages` on every sweep (tested), but are taken from the manifest's
 columns: runs with the same set of rates and evaluations below one trunk make the same tree, which is built

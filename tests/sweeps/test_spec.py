@@ -1,0 +1,183 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeps.spec import (
+    GROUPS,
+    RunSpec,
+    SpecError,
+    canonical_json,
+    coerce_key,
+    group_canonical,
+    group_type,
+    join_run_id,
+    known_keys,
+    nearest,
+    spec_from_dict,
+    spec_to_dict,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def changed(key, value):
+    """The default run with one key changed."""
+    data = spec_to_dict(RunSpec())
+    group, _, name = key.partition(".")
+    if name:
+        data[group][name] = value
+    else:
+        data[group] = value
+    return spec_from_dict(data)
+
+
+def other_value(key, value):
+    """A valid value of ``key`` that differs from ``value``."""
+    special = {
+        "model.adapter": None,
+        "objective.name": None,
+        "optim.name": None,
+        "objective.compat": "upstream",
+        "schedule.name": "cosine",
+        "schedule.decay_shape": "sqrt",
+        "example.format": "plain",
+        "eval.format": "plain",
+        "example.template": "Q: {problem}",
+        "eval.template": "Q: {problem}",
+        "sampling.overlong": "truncate",
+        "engine.precision": None,  # bf16 needs another ZeRO stage as well
+        "engine.offload": None,
+        "engine.decoder": "cached",
+        "resources.keep_checkpoints": "last",
+        "optim.beta1": 0.5,
+        "optim.beta2": 0.5,
+        "sampling.top_p": 0.5,
+        "eval.top_p": 0.5,
+        "schedule.min_ratio": 0.5,
+        "schedule.decay_fraction": 0.5,
+        "example.answers": ["1"],
+        "example.prompts": ["p"],
+        "example.ids": ["a"],
+        "example.rows": [1],
+        "eval.steps": [1],
+        "eval.temperatures": [0.5],
+        "trainer.params": {"a": 1},
+    }
+    if key in special:
+        return special[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    return f"{value or ''}x"
+
+
+def changes():
+    """Each key with another valid value, that value, and whether the key is outside the identity."""
+    for group in GROUPS:
+        for field in dataclasses.fields(group_type(group)):
+            key = f"{group}.{field.name}"
+            value = other_value(key, spec_to_dict(RunSpec())[group][field.name])
+            if value is not None:
+                yield key, value, bool(field.metadata.get("compute"))
+
+
+@pytest.mark.parametrize(("key", "value", "is_compute"), list(changes()))
+def test_a_key_changes_the_identity_exactly_if_it_changes_the_science(key, value, is_compute):
+    assert (changed(key, value).run_id == RunSpec().run_id) is is_compute
+
+
+def test_steps_and_seed_are_part_of_the_identity():
+    assert len({RunSpec().run_id, changed("steps", 11).run_id, changed("seed", 1).run_id}) == 3
+
+
+def test_an_identity_joined_from_fragments_is_that_of_the_whole():
+    assert RunSpec().run_id == join_run_id(
+        {g: group_canonical(g, getattr(RunSpec(), g)) for g in GROUPS}, steps=10, seed=0
+    )
+    assert len(RunSpec().run_id) == 32
+    assert set(RunSpec().run_id) <= set("0123456789abcdef")
+
+
+def test_a_specification_survives_plain_data():
+    spec = changed("trainer.params", {"b": [1, 2.5], "a": {"c": None}})
+    assert spec_from_dict(json.loads(json.dumps(spec_to_dict(spec)))) == spec
+
+
+@given(JSON)
+def test_canonical_json_is_json_and_does_not_depend_on_the_order_of_keys(value):
+    text = canonical_json(value)
+    assert json.loads(text) == value
+
+    def turned(v):
+        if isinstance(v, dict):
+            return {k: turned(v[k]) for k in reversed(list(v))}
+        return [turned(i) for i in v] if isinstance(v, list) else v
+
+    assert canonical_json(turned(value)) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, object(), {1: 2}, [math.nan], {"a": b"x"}])
+def test_a_value_without_a_stable_form_is_refused(value):
+    with pytest.raises(SpecError, match=r"stable form|must be text"):
+        canonical_json(value)
+
+
+def test_both_zeros_are_one_value_and_whole_floats_are_not_integers():
+    assert canonical_json(-0.0) == canonical_json(0.0) == "0.0"
+    assert canonical_json(1.0) != canonical_json(1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("optim.lr", 1, 1.0),
+        ("steps", 3.0, 3),
+        ("eval.steps", [0, 1], (0, 1)),
+        ("model.revision", None, None),
+        ("trainer.params.deep.key", [1], [1]),
+    ],
+)
+def test_a_value_takes_the_type_of_its_key(key, value, expected):
+    found = coerce_key(key, value)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim.lr", "1e-4", "must be a number, not str"),
+        ("optim.lr", True, "must be a number, not bool"),
+        ("steps", 1.5, "must be a whole number, not float"),
+        ("steps", True, "must be a whole number, not bool"),
+        ("eval.steps", 3, r"must be a list, such as \[3\]"),
+        ("eval.greedy", 1, "must be true or false, not int"),
+        ("optim.lrr", 1, 'did you mean "optim.lr"'),
+        ("trainer.parms.x", 1, "unknown key"),
+    ],
+)
+def test_a_wrong_type_or_key_is_refused(key, value, message):
+    with pytest.raises(SpecError, match=message):
+        coerce_key(key, value)
+
+
+def test_unknown_groups_and_keys_name_the_nearest():
+    with pytest.raises(SpecError, match='did you mean "optim"'):
+        spec_from_dict({"optm": {}})
+    with pytest.raises(SpecError, match=r'did you mean "optim\.lr"'):
+        spec_from_dict({"optim": {"lrr": 1}})
+    assert nearest("zzz", known_keys()) == ""
+
+
+def test_evaluation_steps_past_the_end_are_dropped_and_the_last_step_is_always_judged():
+    spec = RunSpec(eval=dataclasses.replace(RunSpec().eval, path="x", steps=(0, 5, 50)), steps=7)
+    assert spec.eval_steps == (0, 5, 7)
+    assert dataclasses.replace(spec, eval=RunSpec().eval).eval_steps == ()
