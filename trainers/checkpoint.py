@@ -128,7 +128,7 @@ def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> N
                 shutil.rmtree(other)
 
 
-def load_state(folder: Path | None, run_id: str, engine: Engine, gang: Gang) -> TrainingState | None:
+def load_state(folder: Path | None, run_id: str, gang: Gang) -> TrainingState | None:
     """The latest complete state of this run for this world size, or ``None``."""
     for place in sorted((folder / "state").glob("step-*") if folder else (), key=_step_of, reverse=True):
         if not (place / PROGRESS).is_file():

@@ -1,23 +1,25 @@
-"""One run of one-shot entropy minimization: rollouts, objective, optimizer step, evaluation.
+"""One-shot entropy minimization: rollouts, objective, optimizer step, evaluation.
 
     emsweep launch sweep=quickstart --pool inline
 
-The page to read is :meth:`EntropyMinimization.run`. A worker calls it many times; models, engines, benchmarks
-and the base model's evaluations stay warm in between, and none of that changes a bit of the result.
+The page to read is :meth:`_Group._stage`. A worker calls :meth:`EntropyMinimization.run_group` many times;
+models, engines, benchmarks and the base model's evaluations stay warm in between. Within a group, runs
+share every optimizer step on which they agree (:mod:`sweeps.stages`). None of that changes a bit of a
+result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 
 import torch
 
-from sweeps.schedules import multiplier
 from sweeps.spec import RunSpec
+from sweeps.stages import Stage, gradient_key, plan_stages, rollout_key
 from trainers.checkpoint import TrainingState, drop_states, kept_steps, load_state, save_state, save_weights
-from trainers.engine import Engine, EnginePool
+from trainers.engine import EnginePool
 from trainers.examples import encode, limit_length, render
 from trainers.gang import Gang
 from trainers.judge import Judge
@@ -25,9 +27,9 @@ from trainers.layout import layout_of
 from trainers.logit_stats import measure_logits
 from trainers.model import BaseModel, load_base
 from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
-from trainers.record import Clock, Recorder
-from trainers.rollout import draw_rollouts
-from trainers.update import update_due, update_policy
+from trainers.record import Recorder, Stopwatch
+from trainers.rollout import Rollouts, draw_rollouts
+from trainers.update import Gradient, Update, gradient_of, update_by, update_due, update_policy
 
 
 class EntropyMinimization:
@@ -36,89 +38,197 @@ class EntropyMinimization:
     def __init__(self, context: WorkerContext) -> None:
         # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
         torch.set_num_threads(1)
-        self._gang = Gang(context)
-        self._engines = EnginePool(self._gang)
-        self._base = lru_cache(maxsize=8)(load_base)
-        self._judge = Judge(self._base, self._gang)
+        self.gang = Gang(context)
+        self.engines = EnginePool(self.gang)
+        self.load_base = lru_cache(maxsize=8)(load_base)
+        self.judge = Judge(self.load_base, self.gang)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run; see :class:`trainers.protocol.Trainer`."""
-        clock = Clock()
-        base = self._base(spec.model)
-        prompts = encode_prompts(spec, base)
-        engine = self._engines.acquire(spec)
-        clock.lap("setup_s")
-        try:
-            return self._train(spec, context, base, prompts, engine, clock)
-        except BaseException:
-            # Half a step may hang in the engine's buckets and hooks.
-            self._engines.discard(spec)
-            raise
+        [(_, outcome)] = self.run_group([spec], [context])
+        if isinstance(outcome, Cancelled):
+            raise outcome
+        return outcome
 
-    def _train(
-        self,
-        spec: RunSpec,
-        context: RunContext,
-        base: BaseModel,
-        prompts: Sequence[Sequence[int]],
-        engine: Engine,
-        clock: Clock,
-    ) -> RunResult:
-        gang, folder = self._gang, context.checkpoint_dir
-        record = Recorder(spec, base)
-        done = self._resume(spec, context, engine, record)
-        if not done:
-            with _no_grad(spec):
-                record.evaluated(0, self._judge.base(spec, engine.module))
-            clock.lap("eval_s")
+    def run_group(
+        self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+    ) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Train and judge several runs, sharing what they have in common; see :mod:`sweeps.stages`.
 
-        for step in range(done + 1, spec.steps + 1):
-            if context.cancelled():
-                raise Cancelled(spec.run_id)
-            if update_due(spec, step):
-                with _no_grad(spec):
-                    rollouts = draw_rollouts(
-                        engine.module, spec, base, prompts, step=step - 1, gang=gang, drafts=record.rollouts
-                    )
-                clock.lap("rollout_s")
-                lr = spec.optim.lr * multiplier(spec.schedule, step - 1, spec.steps)
-                update = update_policy(spec, base, engine, prompts, rollouts, lr, gang)
-                record.stepped(step, rollouts, update, lr)
-                clock.lap("train_s")
-                if not update.finite:
-                    return record.result("diverged", layout_of(spec, gang), clock)
-            if step in spec.eval_steps:
-                with _no_grad(spec):
-                    record.evaluated(step, self._judge.tuned(spec, engine.module, step))
-                clock.lap("eval_s")
-            if folder and step in kept_steps(spec):
-                save_weights(folder, engine, spec, base, step, gang)
-            if folder and _state_due(spec, step):
-                state = TrainingState(step=step, engine=engine.capture(), progress=record.to_json())
-                save_state(folder, state, spec.run_id, gang)
-                clock.lap("checkpoint_s")
-            context.heartbeat(f"step {step} of {spec.steps}")
-
-        if spec.eval.logit_stats:
-            with _no_grad(spec):
-                record.logit_stats = measure_logits(engine, spec, base, prompts, record.first_rollouts, gang)
-            clock.lap("logits_s")
-        drop_states(folder, gang)
-        return record.result("done", layout_of(spec, gang), clock)
-
-    def _resume(self, spec: RunSpec, context: RunContext, engine: Engine, record: Recorder) -> int:
-        """Put back what a killed attempt had reached, if it saved that; return the optimizer steps done."""
-        state = load_state(context.checkpoint_dir, spec.run_id, engine, self._gang)
-        if state is None:
-            return 0
-        engine.restore(state.engine)
-        record.restore(state.progress)
-        return state.step
+        Yields:
+            The position of a run and its result as soon as it ends, or :class:`Cancelled` if it was called
+            off.
+        """
+        together = [i for i, spec in enumerate(specs) if not spec.resources.save_every_steps]
+        alone = [[i] for i, spec in enumerate(specs) if spec.resources.save_every_steps]
+        for members in filter(None, [together, *alone]):
+            group = _Group(self, [specs[i] for i in members], [contexts[i] for i in members])
+            for position, outcome in group.outcomes():
+                yield members[position], outcome
 
     def close(self) -> None:
         """Free engines and grading processes."""
-        self._engines.close()
-        self._judge.close()
+        self.engines.close()
+        self.judge.close()
+
+
+class _Group:
+    """Runs trained together in one walk over their stages."""
+
+    def __init__(
+        self, trainer: EntropyMinimization, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+    ) -> None:
+        self._trainer, self._gang, self._judge = trainer, trainer.gang, trainer.judge
+        self._specs, self._contexts = specs, contexts
+        self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
+        self._watch = Stopwatch()
+        self._gone: set[int] = set()
+        self._first_rollouts: tuple[str, Rollouts] | None = None
+        self._first_gradient: tuple[str, Gradient] | None = None
+
+    def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Yield every run's position and outcome, trees of stages one after the other."""
+        for root in plan_stages(self._specs):
+            spec = self._specs[root.runs[0]]
+            self._base = self._trainer.load_base(spec.model)
+            self._prompts = encode_prompts(spec, self._base)
+            self._engine = self._trainer.engines.acquire(spec)
+            self._took("setup_s", root.runs)
+            try:
+                done = self._resume(root)
+                if not done:
+                    self._evaluate(root, 0)
+                yield from self._stage(root, done)
+            except BaseException:
+                # Half a step may hang in the engine's buckets and hooks.
+                self._trainer.engines.discard(spec)
+                raise
+
+    def _stage(self, stage: Stage, done: int = 0) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        for step, lr in stage.steps():
+            yield from self._call_off(stage)
+            live = self._live(stage)
+            if not live:
+                return
+            if step <= done:
+                continue
+            spec = self._specs[live[0]]
+            if update_due(spec, step):
+                with _no_grad(spec):
+                    rollouts = self._draw(spec, step - 1, self._records[live[0]].rollouts)
+                self._took("rollout_s", live)
+                update = self._update(spec, step, rollouts, lr)
+                self._took("train_s", live)
+                for run in live:
+                    self._records[run].stepped(step, rollouts, update, lr)
+                if not update.finite:
+                    yield from self._finish(live, "diverged")
+                    return
+            self._evaluate(stage, step)
+            self._save(live, step)
+            for run in live:
+                self._contexts[run].heartbeat(f"step {step} of {self._specs[run].steps}")
+
+        yield from self._finish([run for run in stage.ends if run not in self._gone], "done")
+        state = self._engine.capture() if len(stage.children) > 1 else None
+        for number, child in enumerate(stage.children):
+            if number and state is not None:
+                self._engine.restore(state)
+            yield from self._stage(child, done)
+
+    def _draw(self, spec: RunSpec, step: int, drafts: Rollouts | None) -> Rollouts:
+        """Rollouts at the current weights; those of the base model are drawn once for all that agree on
+        them.
+        """
+        key = rollout_key(spec) if step == 0 else ""
+        if key and self._first_rollouts and self._first_rollouts[0] == key:
+            return self._first_rollouts[1]
+        rollouts = draw_rollouts(
+            self._engine.module, spec, self._base, self._prompts, step=step, gang=self._gang, drafts=drafts
+        )
+        if key:
+            self._first_rollouts = key, rollouts
+        return rollouts
+
+    def _update(self, spec: RunSpec, step: int, rollouts: Rollouts, lr: float) -> Update:
+        """One optimizer step; the base model's gradient is computed once for all that agree on it."""
+        common = (spec, self._base, self._engine, self._prompts, rollouts)
+        if step > 1 or len(self._specs) == 1 or not self._engine.gradients_can_be_kept:
+            return update_policy(*common, lr, self._gang)
+        key = gradient_key(spec)
+        if self._first_gradient is None or self._first_gradient[0] != key:
+            self._first_gradient = key, gradient_of(*common, self._gang)
+        return update_by(self._first_gradient[1], self._engine, lr)
+
+    def _evaluate(self, stage: Stage, step: int) -> None:
+        """Judge the model once for each set of runs that asks for the same evaluation now."""
+        for asking in stage.evaluations.get(step, ()):
+            live = [run for run in asking if run not in self._gone]
+            if not live:
+                continue
+            spec = self._specs[live[0]]
+            with _no_grad(spec):
+                found = (
+                    self._judge.tuned(spec, self._engine.module, step)
+                    if step
+                    else self._judge.base(spec, self._engine.module)
+                )
+            self._took("eval_s", live)
+            for run in live:
+                self._records[run].evaluated(step, found)
+
+    def _save(self, live: Sequence[int], step: int) -> None:
+        """Write weights that the retention policy keeps, and the state that a killed run resumes from."""
+        for run in live:
+            spec, folder = self._specs[run], self._contexts[run].checkpoint_dir
+            if folder and step in kept_steps(spec):
+                save_weights(folder, self._engine, spec, self._base, step, self._gang)
+                self._took("checkpoint_s", [run])
+            every = spec.resources.save_every_steps
+            if folder and every and step % every == 0 and step < spec.steps:
+                progress = self._records[run].to_json()
+                state = TrainingState(step=step, engine=self._engine.capture(), progress=progress)
+                save_state(folder, state, spec.run_id, self._gang)
+                self._took("checkpoint_s", [run])
+
+    def _resume(self, root: Stage) -> int:
+        """Put back what a killed attempt had reached, if it saved that; return the optimizer steps done."""
+        [run, *others] = root.runs
+        if others or not self._specs[run].resources.save_every_steps:
+            return 0
+        state = load_state(self._contexts[run].checkpoint_dir, self._specs[run].run_id, self._gang)
+        if state is None:
+            return 0
+        self._engine.restore(state.engine)
+        self._records[run].restore(state.progress)
+        return state.step
+
+    def _finish(self, runs: Sequence[int], outcome: str) -> Iterator[tuple[int, RunResult]]:
+        for run in runs:
+            spec, record = self._specs[run], self._records[run]
+            if outcome == "done" and spec.eval.logit_stats:
+                with _no_grad(spec):
+                    record.logit_stats = measure_logits(
+                        self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang
+                    )
+                self._took("logits_s", [run])
+            drop_states(self._contexts[run].checkpoint_dir, self._gang)
+            self._gone.add(run)
+            yield run, record.result(outcome, layout_of(spec, self._gang))
+
+    def _call_off(self, stage: Stage) -> Iterator[tuple[int, Cancelled]]:
+        for run in self._live(stage):
+            if self._contexts[run].cancelled():
+                self._gone.add(run)
+                yield run, Cancelled(self._specs[run].run_id)
+
+    def _live(self, stage: Stage) -> list[int]:
+        return [run for run in stage.runs if run not in self._gone]
+
+    def _took(self, part: str, runs: Sequence[int]) -> None:
+        seconds = self._watch.lap()
+        for run in runs:
+            self._records[run].took(part, seconds)
 
 
 def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
@@ -147,11 +257,6 @@ def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
         )
         for text in rendered
     ]
-
-
-def _state_due(spec: RunSpec, step: int) -> bool:
-    every = spec.resources.save_every_steps
-    return every > 0 and step % every == 0 and step < spec.steps
 
 
 def _no_grad(spec: RunSpec) -> AbstractContextManager:

@@ -81,6 +81,21 @@ class Engine:
         return self._grad_norm
 
     @property
+    def gradients_can_be_kept(self) -> bool:
+        """Whether gradients lie in the open between backward and step: without ZeRO they do."""
+        return self._zero_stage == 0
+
+    def gradients(self) -> list[Tensor]:
+        """Copies of the accumulated gradients, in the order of the parameters."""
+        return [p.grad.detach().clone() for p in self.module.parameters() if p.grad is not None]
+
+    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Put copies of :meth:`gradients` back, as if they had just been accumulated."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        for p, gradient in zip(trained, gradients, strict=True):
+            p.grad = gradient.clone()
+
+    @property
     def overflowed(self) -> bool:
         """Whether the last step moved nothing because gradients scaled for fp16 overflowed; the scale is
         lower now.

@@ -111,7 +111,7 @@ def measure_logits(
     shared: Rollouts,
     gang: Gang,
 ) -> list[dict[str, Any]]:
-    """Statistics of tuned and base model. The engine is left in its base state.
+    """Statistics of tuned and base model. The engine gets the tuned state back.
 
     Args:
         engine: The run's engine after its last step.
@@ -125,6 +125,7 @@ def measure_logits(
         One mapping per (``model`` base or tuned, ``text`` own or shared): the base model's own rollouts are
         the shared text. Beside them stand the fields of :meth:`LogitStats.to_json`.
     """
+    tuned = engine.capture()
     own = draw_rollouts(engine.module, spec, base, prompts, step=spec.steps, gang=gang, drafts=shared)
     found = [("tuned", "own", own), ("tuned", "shared", shared), ("base", "own", shared)]
     rows = []
@@ -133,6 +134,7 @@ def measure_logits(
             engine.reset()
         stats = _of_rollouts(engine, spec, base, prompts, rollouts, gang)
         rows.append({"model": model, "text": text, **stats.to_json()})
+    engine.restore(tuned)
     return rows
 
 

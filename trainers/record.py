@@ -13,24 +13,21 @@ from trainers.protocol import Evaluation, RolloutText, RunResult
 from trainers.rollout import Rollouts, rollouts_from_json
 from trainers.update import Update
 
+STEP_PARTS = ("rollout_s", "train_s")
+"""Parts of wall time that count as an optimizer step's."""
 
-class Clock:
-    """Splits a run's wall time into named parts, in seconds."""
+
+class Stopwatch:
+    """Cuts wall time into laps, leaving nothing out."""
 
     def __init__(self) -> None:
-        self._start = self._last = perf_counter()
-        self.parts: dict[str, float] = {}
+        self._last = perf_counter()
 
-    def lap(self, part: str) -> None:
-        """Add the time since the last lap to ``part``."""
+    def lap(self) -> float:
+        """Seconds since the last lap, or since the start."""
         now = perf_counter()
-        self.parts[part] = self.parts.get(part, 0.0) + now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        """Seconds since the start."""
-        return perf_counter() - self._start
+        seconds, self._last = now - self._last, now
+        return seconds
 
 
 class Recorder:
@@ -43,7 +40,14 @@ class Recorder:
         self._evaluations: list[Evaluation] = []
         self._shown: list[tuple[int, Rollouts]] = []
         self.logit_stats: Sequence[Mapping[str, Any]] = ()
-        self._last = perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._step_s = 0.0
+
+    def took(self, part: str, seconds: float) -> None:
+        """Add wall time to a part of the run, ``…_s``; of work shared with other runs, the whole of it."""
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+        if part in STEP_PARTS:
+            self._step_s += seconds
 
     @property
     def rollouts(self) -> Rollouts | None:
@@ -71,7 +75,6 @@ class Recorder:
 
     def stepped(self, step: int, rollouts: Rollouts, update: Update, lr: float) -> None:
         """Record an optimizer step; ``step`` counts from 1."""
-        now = perf_counter()
         self._rows[step] = {
             "step": step,
             "loss": update.loss,
@@ -80,27 +83,26 @@ class Recorder:
             "lr": lr,
             "completion_tokens": rollouts.mean_tokens,
             "num_distinct": len(rollouts.count),
-            "wall_s": now - self._last,
+            "wall_s": self._step_s,
         }
-        self._last = now
+        self._step_s = 0.0
         self._shown = [*self._shown[:1], (step - 1, rollouts)]
 
     def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> None:
         """Record evaluations after ``step`` optimizer steps."""
-        self._last = perf_counter()
         if not evaluations:
             return
         self._evaluations.extend(evaluations)
         row = self._rows.setdefault(step, {"step": step})
         row.update({_column(e, evaluations): e.accuracy for e in evaluations})
 
-    def result(self, outcome: str, layout: Mapping[str, Any], clock: Clock) -> RunResult:
+    def result(self, outcome: str, layout: Mapping[str, Any]) -> RunResult:
         """The run's result; accuracies of a diverged run are those of its last evaluation, its gains
         absent.
         """
         return RunResult(
             outcome=outcome,
-            metrics=self._metrics(outcome) | clock.parts | {"wall_s": clock.total},
+            metrics=self._metrics(outcome) | self._seconds | {"wall_s": sum(self._seconds.values())},
             steps=[self._rows[k] for k in sorted(self._rows)],
             evaluations=self._evaluations,
             rollouts=[text for step, some in self._shown for text in _texts(step, some, self._tokenizer)],

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sweeps.spec import RunSpec
 from trainers.batch import StepBatch, step_batch
@@ -51,6 +52,18 @@ def update_due(spec: RunSpec, step: int) -> bool:
     return updates_by(step, total, defects) > updates_by(step - 1, total, defects)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """The objective's gradient at some weights, kept for runs that step from there at other rates."""
+
+    loss: float
+    """The objective."""
+    entropy_nats: float
+    """Mean token entropy at temperature 1."""
+    tensors: Sequence[Tensor]
+    """From :meth:`trainers.engine.Engine.gradients`."""
+
+
 def update_policy(
     spec: RunSpec,
     base: BaseModel,
@@ -61,7 +74,43 @@ def update_policy(
     gang: Gang,
 ) -> Update:
     """Take one optimizer step on the token-mean entropy of the rollouts; every rank must call it."""
-    batch = step_batch(
+    batch = _batch(spec, base, prompts, rollouts, gang)
+    for _ in range(OVERFLOWS_TOLERATED):
+        loss, entropy_nats = _accumulate(spec, engine, batch, gang)
+        grad_norm = engine.step(lr)
+        # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
+        if not engine.overflowed or not math.isfinite(loss):
+            break
+    return Update(loss=loss, entropy_nats=entropy_nats, grad_norm=grad_norm)
+
+
+def gradient_of(
+    spec: RunSpec,
+    base: BaseModel,
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    rollouts: Rollouts,
+    gang: Gang,
+) -> Gradient:
+    """Compute the gradient without stepping, for :func:`update_by`; see ``engine.gradients_can_be_kept``."""
+    loss, entropy_nats = _accumulate(spec, engine, _batch(spec, base, prompts, rollouts, gang), gang)
+    return Gradient(loss=loss, entropy_nats=entropy_nats, tensors=engine.gradients())
+
+
+def update_by(gradient: Gradient, engine: Engine, lr: float) -> Update:
+    """Take the step that :func:`update_policy` would, from a gradient computed before."""
+    engine.set_gradients(gradient.tensors)
+    return Update(loss=gradient.loss, entropy_nats=gradient.entropy_nats, grad_norm=engine.step(lr))
+
+
+def _batch(
+    spec: RunSpec,
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    rollouts: Rollouts,
+    gang: Gang,
+) -> StepBatch:
+    return step_batch(
         rollouts,
         prompts,
         size=spec.engine.micro_batch,
@@ -72,13 +121,6 @@ def update_policy(
         defects=defects_of(spec.objective),
         share_prompt=sharing_pays(spec, prompts),
     )
-    for _ in range(OVERFLOWS_TOLERATED):
-        loss, entropy_nats = _accumulate(spec, engine, batch, gang)
-        grad_norm = engine.step(lr)
-        # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
-        if not engine.overflowed or not math.isfinite(loss):
-            break
-    return Update(loss=loss, entropy_nats=entropy_nats, grad_norm=grad_norm)
 
 
 def _accumulate(spec: RunSpec, engine: Engine, batch: StepBatch, gang: Gang) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def test_hot_equals_cold_bit_for_bit_and_layouts_agree_within_tolerance(
     trainer, reference, zero_stage, micro_batch
 ):
     spec = tiny_spec(engine={"zero_stage": zero_stage, "micro_batch": micro_batch})
-    trainer._engines.discard(spec)
+    trainer.engines.discard(spec)
     cold = trainer.run(spec, RunContext()).to_json()
     trainer.run(tiny_spec(seed=9, optim={"lr": 5e-3}, engine={"zero_stage": zero_stage}), RunContext())
     hot = trainer.run(spec, RunContext()).to_json()
@@ -199,7 +199,7 @@ def test_an_engine_past_the_limit_makes_room_by_dropping_the_least_recently_used
             tiny_spec(steps=1, eval={"path": None}, engine={"zero_stage": stage, "max_hot_engines": 2}),
             RunContext(),
         )
-        keys.append(len(trainer._engines._engines))
+        keys.append(len(trainer.engines._engines))
     assert keys[-1] == 2
 
 
