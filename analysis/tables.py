@@ -71,12 +71,13 @@ def cell_table(
         if gain:
             _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
     else:
-        final = item_means(sweep, gathered, by, metric)
-        _put(frame, "mean", crossed_interval(final, over))
+        if not gain or frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
+            [final] = item_means(sweep, gathered, by, metric)
+            _put(frame, "mean", crossed_interval(final, over))
         if gain:
-            if frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
-                final = item_means(sweep, gathered, by, metric, counted_by=gain)
-            base = item_means(sweep, gathered, by, f"base_{metric}", counted_by=gain)
+            final, base = item_means(sweep, gathered, by, metric, moments=("last", "base"), counted_by=gain)
+            if "mean" not in frame:
+                _put(frame, "mean", crossed_interval(final, over))
             _put(frame, "gain", crossed_interval(np.subtract(final, base, out=final), over))
     has_curve = metric in _step_columns(sweep)
     if has_curve:

@@ -96,55 +96,84 @@ def item_means(
     by: Sequence[str],
     metric: str,
     *,
-    column: str = "correct",
+    moments: Sequence[str] = ("last",),
     counted_by: str | None = None,
-) -> np.ndarray:
-    """Mean verdict per group, seed and item, shape (G, S, I); NaN throughout for a seed without runs.
+) -> list[np.ndarray]:
+    """Mean verdict per group, seed and item, one array of shape (G, S, I) per moment; NaN for a seed without
+    runs.
 
     Args:
         sweep: the sweep.
         gathered: the groups and seeds.
         by: axes that make a group.
-        metric: an accuracy (its last evaluation) or a base accuracy (step 0).
-        column: verdict to average: ``correct, strict, boxed, truncated`` or ``tokens``.
+        metric: an accuracy; its name says the decoding setting.
+        moments: ``last`` (the last evaluation) and ``base`` (step 0), read in one pass.
         counted_by: metric that a run must have to count; by default ``metric`` itself.
 
     Raises:
         UserError: when there are no such verdicts, or the items differ in number between runs.
     """
-    groups, seeds = gathered.groups, gathered.seeds
-    runs = np.zeros(len(groups) * len(seeds))
-    sums = np.zeros((len(runs), 0), dtype=np.float32)
-    for batch in sweep.batches(_query(sweep, by, metric, column, counted_by or metric), BATCH_ROWS):
-        verdicts_RI = _matrix(batch["verdicts"], metric)
-        place = positions(groups, sweep.frame(batch.select([*by, SEED])), by) * len(seeds)
-        place += np.searchsorted(seeds, batch[SEED].to_numpy())
-        weight = batch["weight"].to_numpy().astype(np.float32)
-        touched, row = np.unique(place, return_inverse=True)
-        spread = sparse.csr_array((weight, (row, np.arange(len(row)))), shape=(len(touched), len(row)))
-        if not sums.shape[1]:
-            sums = np.zeros((len(runs), verdicts_RI.shape[1]), dtype=np.float32)
-        if sums.shape[1] != verdicts_RI.shape[1]:
-            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
-        sums[touched] += spread @ verdicts_RI
-        runs += np.bincount(place, minlength=len(runs))
-    if not sums.shape[1]:
-        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
-    sums /= np.where(runs > 0, runs, np.nan)[:, None].astype(np.float32)
-    return sums.reshape(len(groups), len(seeds), -1)
-
-
-def _query(sweep: Sweep, by: Sequence[str], metric: str, column: str, counted_by: str) -> str:
-    """SQL for the verdicts that a metric rests on, each with its weight per sample."""
     setting = setting_of(sweep, metric)
-    step = "0" if metric.startswith("base") else "max(step)"
-    wanted = f"SELECT sweep, index, {step} AS step FROM items WHERE {setting.sql} GROUP BY ALL"
-    counted = f"SELECT sweep, index FROM runs WHERE isfinite({quoted([counted_by])}::DOUBLE)"
-    return (
-        f"SELECT {quoted([column])} AS verdicts, 1 / num_samples AS weight, {quoted([*by, SEED])} "
-        f"FROM (SELECT * FROM items WHERE {setting.sql}) JOIN ({wanted}) USING (sweep, index, step) "
-        f"SEMI JOIN ({counted}) USING (sweep, index)"
+    places = _places(sweep, gathered, by, counted_by or metric)
+    lasts = _last_steps(sweep, setting)
+    size = len(gathered.groups) * len(gathered.seeds)
+    runs = [np.zeros(size) for _ in moments]
+    sums: list[np.ndarray] = []
+    steps = sorted({int(step) for last in lasts.values() for step in np.unique(last)} | {0})
+    sql = (
+        "SELECT sweep, index, step, num_samples, correct FROM raw_items "
+        f"WHERE {setting.sql} AND step IN ({', '.join(map(str, steps))})"
     )
+    for batch in sweep.batches(sql, BATCH_ROWS):
+        label, index = batch["sweep"][0].as_py(), batch["index"].to_numpy()
+        step, place = batch["step"].to_numpy(), places[label][index]
+        weight = (1 / batch["num_samples"].to_numpy()).astype(np.float32)
+        verdicts_RI = _matrix(batch["correct"], metric)
+        sums = sums or [np.zeros((size, verdicts_RI.shape[1]), dtype=np.float32) for _ in moments]
+        if sums[0].shape[1] != verdicts_RI.shape[1]:
+            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
+        for number, moment in enumerate(moments):
+            rows = np.flatnonzero((place >= 0) & (step == (lasts[label][index] if moment == "last" else 0)))
+            touched, target = np.unique(place[rows], return_inverse=True)
+            spread = sparse.csr_array((weight[rows], (target, rows)), shape=(len(touched), len(place)))
+            sums[number][touched] += spread @ verdicts_RI
+            runs[number] += np.bincount(place[rows], minlength=size)
+    if not sums:
+        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
+    for total, count in zip(sums, runs, strict=True):
+        total /= np.where(count > 0, count, np.nan)[:, None].astype(np.float32)
+    return [total.reshape(len(gathered.groups), len(gathered.seeds), -1) for total in sums]
+
+
+def _places(sweep: Sweep, gathered: SeedValues, by: Sequence[str], counted_by: str) -> dict[str, np.ndarray]:
+    """Per source, where each run's verdicts belong, as group × seeds + seed by run index; −1 for none.
+
+    Looking runs up in an array keeps the lists of verdicts out of a join, which would hold them all in
+    memory.
+    """
+    runs = sweep.query(
+        f"SELECT sweep, index, {quoted([*by, SEED])} FROM runs WHERE isfinite({quoted([counted_by])}::DOUBLE)"
+    )
+    place = positions(gathered.groups, runs, by) * len(gathered.seeds)
+    place += np.searchsorted(gathered.seeds, runs[SEED].to_numpy())
+    sizes = sweep.arrow("SELECT sweep, max(index) + 1 AS size FROM raw_items GROUP BY sweep").to_pylist()
+    places = {}
+    for source in sizes:
+        places[source["sweep"]] = found = np.full(source["size"], -1)
+        mine = (runs["sweep"] == source["sweep"]).to_numpy() & (runs["index"] < source["size"]).to_numpy()
+        found[runs["index"].to_numpy()[mine]] = place[mine]
+    return places
+
+
+def _last_steps(sweep: Sweep, setting: Setting) -> dict[str, np.ndarray]:
+    """Per source, the last evaluated step by run index; −1 for none."""
+    sql = f"SELECT sweep, index, max(step) AS last FROM raw_items WHERE {setting.sql} GROUP BY ALL"
+    lasts = {}
+    rows = sweep.query(sql)
+    for label, part in rows.groupby("sweep", sort=False):
+        lasts[str(label)] = found = np.full(int(part["index"].max()) + 1, -1)
+        found[part["index"].to_numpy()] = part["last"].to_numpy()
+    return lasts
 
 
 def _matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:

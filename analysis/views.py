@@ -87,9 +87,9 @@ def definitions(
             if source.files[table]
         ]
         if parts:
-            union = " UNION ALL BY NAME ".join(parts)
             axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
-            yield f"CREATE VIEW {table} AS SELECT * FROM ({union}) JOIN ({axes_of}) USING (sweep, index)"
+            yield f"CREATE VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
+            yield f"CREATE VIEW {table} AS SELECT * FROM raw_{table} JOIN ({axes_of}) USING (sweep, index)"
         else:
             yield f"CREATE VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
 

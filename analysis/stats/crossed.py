@@ -81,8 +81,10 @@ def standard_error(sample_GSI: np.ndarray, over: str) -> tuple[np.ndarray, np.nd
     if seeds < 2 or items < 2:
         return absent, absent
     grand_G = mean_GS.mean(axis=1)
-    residual = sample_GSI - mean_GS[:, :, None] - mean_GI[:, None, :] + grand_G[:, None, None]
-    shared = (residual**2).sum(axis=(1, 2)) / ((seeds - 1) * (items - 1)) / (seeds * items)
+    # The residual's sum of squares, without an array of residuals.
+    squares = np.einsum("gsi,gsi->g", sample_GSI, sample_GSI) + seeds * items * grand_G**2
+    squares -= items * (mean_GS**2).sum(axis=1) + seeds * (mean_GI**2).sum(axis=1)
+    shared = np.maximum(squares, 0) / ((seeds - 1) * (items - 1)) / (seeds * items)
     # Both one-way terms hold the residual once; it is taken away once. Never below the larger of the two.
     total = np.maximum(by_seed + by_item - shared, np.maximum(by_seed, by_item))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -94,7 +96,8 @@ def _shape(sample_GSI: np.ndarray, over: str, level: float) -> np.ndarray:
     """How far the bootstrap's lower and upper ends lie from the mean, relative to a symmetric one; (G, 2)."""
     groups, seeds, items = sample_GSI.shape
     rng = np.random.default_rng([seeds, items])
-    even_S, even_I = np.full((1, seeds), 1 / seeds), np.full((1, items), 1 / items)
+    even_S = np.full((1, seeds), 1 / seeds, dtype=np.float32)
+    even_I = np.full((1, items), 1 / items, dtype=np.float32)
     weight_BS = _weights(rng, seeds) if over != "items" else even_S
     weight_BI = _weights(rng, items) if over != "seeds" else even_I
     grand_G = sample_GSI.mean(axis=(1, 2))
@@ -103,7 +106,8 @@ def _shape(sample_GSI: np.ndarray, over: str, level: float) -> np.ndarray:
     step = max(1, _CHUNK_VALUES // (seeds * NUM_RESAMPLES))
     for start in range(0, groups, step):
         part = slice(start, start + step)
-        over_items_GSB = sample_GSI[part].reshape(-1, items) @ weight_BI.T
+        # Single precision: the shape needs three digits.
+        over_items_GSB = sample_GSI[part].reshape(-1, items).astype(np.float32) @ weight_BI.T
         over_items_GSB = over_items_GSB.reshape(-1, seeds, len(weight_BI))
         boot_GB = (over_items_GSB * weight_BS.T).sum(axis=1) - grand_G[part, None]
         low_G, high_G = np.quantile(boot_GB, [tail, 1 - tail], axis=1)
@@ -115,4 +119,4 @@ def _shape(sample_GSI: np.ndarray, over: str, level: float) -> np.ndarray:
 
 
 def _weights(rng: np.random.Generator, size: int) -> np.ndarray:
-    return rng.multinomial(size, np.full(size, 1 / size), NUM_RESAMPLES) / size
+    return rng.multinomial(size, np.full(size, 1 / size), NUM_RESAMPLES).astype(np.float32) / size
