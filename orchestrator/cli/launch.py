@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -28,9 +27,6 @@ EXIT_FAILED_RUNS = 1
 
 EXIT_INTERRUPTED = 130
 """Status after Ctrl-C, SIGTERM or ``--until``; the directory can be resumed."""
-
-NETWORK_PROBE = ("huggingface.co", 443)
-"""Host and port that must answer for a hub model that is not in the local cache."""
 
 CONTROL_WAIT_S = 10.0
 """Time a live driver gets to take a request; it looks once a second."""
@@ -81,13 +77,14 @@ def launch(
     from orchestrator.session import Session
     from orchestrator.store.layout import Layout
     from sweeps.compose import compose_sweep
+    from sweeps.hub import has_network
     from sweeps.manifest import build_manifest
     from sweeps.resolve import check_needs
 
     started_s = time.monotonic()
     composed = compose_sweep(overrides or [])
     manifest = build_manifest(composed)
-    check_needs(manifest.needs, _has_network)
+    check_needs(manifest.needs, has_network)
     layout = Layout(directory or OUTPUTS / composed.name)
     _require_free_or_sweep(layout.root)
     require_budget(manifest, layout.root)
@@ -329,11 +326,3 @@ def _conclude(directory: Path, summary: Summary, started_s: float, as_json: bool
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed or summary.committed + summary.cancelled < summary.expected:
         raise typer.Exit(EXIT_FAILED_RUNS)
-
-
-def _has_network() -> bool:
-    try:
-        socket.create_connection(NETWORK_PROBE, timeout=3).close()
-    except OSError:
-        return False
-    return True

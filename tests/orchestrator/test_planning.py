@@ -126,3 +126,17 @@ def test_a_damaged_neighbour_is_no_obstacle(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "broken")
     (tmp_path / "broken" / "runs.parquet").write_text("oops")
     assert make_plan(SMALL, tmp_path / "new").price.measured == {"tiny-64": 0}
+
+
+def test_a_launch_that_needs_the_hub_without_a_network_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    words = [*SMALL, "model=qwen2.5-math-1.5b", "--dir", str(tmp_path / "x")]
+    assert main(["launch", *words]) == 2
+    message = capsys.readouterr().err
+    assert "hub model Qwen/Qwen2.5-Math-1.5B at main: no network" in message
+    assert "missing config.json, tokenizer.json, model.safetensors" in message
+    assert "model=hf model.path=FOLDER" in message
+    assert not (tmp_path / "x").exists()
