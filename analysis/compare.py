@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import SEED, cell_label, label, short_names
+from analysis.axes import SEED, cell_label, label, resolve, short_names
 from analysis.gather import finite_sql, seed_means
 from analysis.stats.testing import (
     Difference,
@@ -69,7 +69,8 @@ def compare(
         UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.
     """
     metric = sweep.metric(metric)
-    named = {sweep.axis(term.key).key for term in (*parse_filter(a).terms, *parse_filter(b).terms)}
+    words = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
+    named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in words}
     by = [sweep.axis(word).key for word in by]
     keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
     keys = list(dict.fromkeys([*keys, *by]))

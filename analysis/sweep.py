@@ -69,7 +69,8 @@ class Sweep:
         self.axes: tuple[Axis, ...] = merge_axes(source.axes for source in self.sources)
         self._connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT})
         self._connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
-        predicate = _predicate(self.filters, self.axes)
+        labels = views.labels(self.sources) if len(self.sources) > 1 else []
+        predicate = _predicate(self.filters, self.axes, labels)
         for statement in views.definitions(self._connection, self.sources, self.axes, predicate):
             self._connection.execute(statement)
 
@@ -109,7 +110,8 @@ class Sweep:
     def where(self, *filters: str) -> Sweep:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
 
-        The grammar is that of :mod:`sweeps.filters`; the keys are the axes and ``outcome``.
+        The grammar is that of :mod:`sweeps.filters`; the keys are the axes, ``outcome``, and
+        ``sweep`` where several directories are open.
 
         Raises:
             UserError, SpecError: for an unknown axis or a value that no run has.
@@ -190,9 +192,14 @@ class Sweep:
         return to_frame(self._connection.sql(sql).to_arrow_table(), self.axes)
 
 
-def _predicate(filters: Sequence[str], axes: Sequence[Axis]) -> str:
-    """SQL for filters in the command line's grammar (:mod:`sweeps.filters`), over axes and the outcome."""
+def _predicate(filters: Sequence[str], axes: Sequence[Axis], labels: Sequence[str]) -> str:
+    """SQL for filters in the command line's grammar (:mod:`sweeps.filters`), over axes and the outcome.
+
+    Of several directories, ``sweep=NAME`` means the one of that name.
+    """
     choices = {axis.key: axis for axis in axes}
+    if labels:
+        choices["sweep"] = Axis(key="sweep", values=tuple(labels), kind="str")
     choices["outcome"] = Axis(key="outcome", values=OUTCOMES, kind="str")
     terms = []
     for term in parse_filter(list(filters)).terms:

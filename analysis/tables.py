@@ -39,12 +39,13 @@ def cell_table(
     by: Sequence[str] | None = None,
     metric: str = "accuracy_sampled",
     over: str = "seeds",
+    robust: bool = True,
 ) -> Table:
     """Return one row per combination of the axes ``by`` (default: all but the seed).
 
     ``over`` says what the intervals generalise over: other ``seeds`` on these items, other ``items`` with
     these seeds, or ``both`` (seeds crossed with items). The latter two need an accuracy with verdicts per
-    item, and leave out ``iqm`` and ``median``.
+    item, and leave out ``iqm`` and ``median``; so does ``robust=False``, which spares their bootstrap.
 
     Columns of the frame: the axes, ``n`` (seeds), ``mean, iqm, median`` each with ``_low`` and ``_high``,
     ``best, worst`` (of the seeds), ``gain`` over the base model with its interval where the metric has a base
@@ -66,8 +67,9 @@ def cell_table(
     frame["best"], frame["worst"] = _extremes(gathered.values)
     if over == "seeds":
         _put(frame, "mean", mean_interval(gathered.values))
-        _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
-        _put(frame, "median", l_interval(gathered.values, median_weights))
+        if robust:
+            _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
+            _put(frame, "median", l_interval(gathered.values, median_weights))
         if gain:
             _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
     else:
@@ -119,7 +121,7 @@ def closing_table(directory: str | Path) -> str:
     sweep = open_sweep(directory)
     lines = []
     if "accuracy_sampled" in sweep.metrics:
-        table = cell_table(sweep)
+        table = cell_table(sweep, robust=False)
         lines += [_shortened(table).text(), ""]
         lines += headline(sweep)
     else:
@@ -133,7 +135,7 @@ def headline(sweep: Sweep, metric: str = "accuracy_sampled") -> list[str]:
     peak.
     """
     by = headline_axis(sweep)
-    frame = cell_table(sweep, by=by, metric=metric).frame
+    frame = cell_table(sweep, by=by, metric=metric, robust=False).frame
     if "gain" not in frame:
         return []
     lines = ["Gain over the base model, paired by evaluation item; 95 % CI over seeds (Student-t):"]

@@ -65,14 +65,14 @@ def definitions(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], axes: Sequence[Axis], predicate: str
 ) -> Iterator[str]:
     """Yield the statements that create the views, in order."""
-    labels = _labels(sources)
-    selects = [_runs_of(connection, s, label, axes) for s, label in zip(sources, labels, strict=True)]
+    names = labels(sources)
+    selects = [_runs_of(connection, s, label, axes) for s, label in zip(sources, names, strict=True)]
     union = " UNION ALL BY NAME ".join(selects)
     if len(sources) > 1:
         # The same run_id is the same science: a finished copy wins, then the first directory named.
         finished = "outcome IN ('done', 'diverged')"
         rank = f"row_number() OVER (PARTITION BY run_id ORDER BY {finished} DESC, sweep_order)"
-        order = " ".join(f"WHEN {literal(label)} THEN {i}" for i, label in enumerate(labels))
+        order = " ".join(f"WHEN {literal(label)} THEN {i}" for i, label in enumerate(names))
         union = (
             f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
             f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"
@@ -83,7 +83,7 @@ def definitions(
         parts = [
             f"SELECT {literal(label)} AS sweep, * {_renamed(source.files[table])} FROM "
             f"{_read(source.files[table])}"
-            for source, label in zip(sources, labels, strict=True)
+            for source, label in zip(sources, names, strict=True)
             if source.files[table]
         ]
         if parts:
@@ -94,7 +94,10 @@ def definitions(
             yield f"CREATE VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
 
 
-def _labels(sources: Sequence[Source]) -> list[str]:
+def labels(sources: Sequence[Source]) -> list[str]:
+    """Name of each source in the column ``sweep``: its folder's, or the whole path where two folders are
+    alike.
+    """
     names = [source.directory.resolve().name for source in sources]
     return [
         name if names.count(name) == 1 else str(s.directory) for name, s in zip(names, sources, strict=True)

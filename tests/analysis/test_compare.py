@@ -140,3 +140,17 @@ def test_p_values_of_whole_sweeps_are_uniform_when_nothing_differs(tmp_path):
         p += compare(open_sweep(directory), "lr=1e-4", "lr=2e-4", by=["example"]).table.frame["p"].tolist()
     assert len(p) == 300
     assert np.mean(np.array(p) <= 0.25) == pytest.approx(0.25, abs=0.06)
+
+
+def test_two_directories_are_compared_by_name(tmp_path):
+    axes = {"model": ("tiny-64",), "optim.lr": (1e-4, 2e-4), "seed": (0, 1, 2)}
+    world = quickstart_world(axes=axes, num_items=20)
+    one = write_sweep(tmp_path / "one", world)
+    two = write_sweep(
+        tmp_path / "two", quickstart_world(axes=axes | {"model": ("tiny-96",)}, num_items=20, rng_seed=5)
+    )
+    both = open_sweep(one, two)
+    row = compare(both, "sweep=one", "sweep=two", match_on=["optim.lr", "seed"]).table.frame.iloc[0]
+    means = both.runs().groupby("sweep")["accuracy_sampled"].mean()
+    assert row["difference"] == pytest.approx(means["two"] - means["one"])
+    assert row["seeds"] == 3

@@ -144,6 +144,7 @@ def test_several_directories_are_one_sweep_and_a_shared_run_counts_once(tmp_path
     assert list(runs["sweep"].unique()) == ["one", "two"]
     assert both.axis("lr").values == (1e-4, 2e-4, 4e-4)
     assert len(both.steps()) == 6 * 11
+    assert len(both.where("sweep=two").runs()) == 2  # the runs shared with the first count there
 
 
 def test_an_axis_that_one_directory_does_not_sweep_is_read_from_its_configuration(tmp_path):
