@@ -120,10 +120,11 @@ def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[Setting]
         base = frame.groupby(by, observed=True)["accuracy"].max() if by else frame["accuracy"].max()
         top = means.set_index(by)["top"] if by else means["top"].iloc[0]
         left = (top - base).max() if by else top - base
+        side = "above" if left >= 0 else "below"
         sentences.append(
-            f"{metric} of the best cell stands {percent(float(left), signed=True)} points above the best "
-            "base protocol "
-            f"({_name(setting_of(sweep, metric))}; the best cell is chosen, so this is an upper bound)."
+            f"{metric} of the best cell ({_name(setting_of(sweep, metric))}) stands "
+            f"{percent(abs(float(left)))} "
+            f"points {side} the best base protocol; the cell was chosen as the best, so this flatters it."
         )
     return sentences
 

@@ -109,6 +109,8 @@ def _line(judged: pd.DataFrame, rows: pd.DataFrame) -> dict[str, object]:
 def _sentence(line: dict, by: list[str]) -> str:
     where = cell_label({key: line[key] for key in by}) or "All runs"
     if line["fall_high"] < 0:
+        if line["peak_step"] == 0:
+            return f"{where}: never above the base model; ends {percent(-line['fall'])} points below it."
         loss = "while the loss kept falling" if line["loss_change"] < 0 else "and the loss rose too"
         return (
             f"{where}: peaks at {percent(line['peak'])} at step {line['peak_step']} and ends "

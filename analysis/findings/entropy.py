@@ -44,7 +44,11 @@ def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())
     sentences = [
         f"Over {len(frame)} pairs of model and example{where}: rank correlation of initial entropy and gain "
-        f"{correlation:+.2f} (permutation p={p:.2g}).",
+        + (
+            f"{correlation:+.2f} (permutation p={p:.2g})."
+            if correlation == correlation
+            else "cannot be told."
+        ),
         f"{high} of {len(frame)} start above the claimed threshold of {CLAIMED_THRESHOLD_NATS} nats.",
     ]
     if models < MIN_FAMILIES:

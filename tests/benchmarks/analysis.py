@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.analysis --runs 13440 --json
     python -m tests.benchmarks.analysis --runs 1000000 --json
+    python -m tests.benchmarks.analysis --coverage
 
 A process of its own writes the sweep (10 steps, 200 items a run); this one only reads, so that its peak
 memory is the analysis's. ``table_s`` is the slowest of all tables. ``vs_wandb`` and ``vs_mlflow`` say how
@@ -149,13 +150,50 @@ def mlflow_load_s(folder: Path, num_runs: int = MLFLOW_RUNS) -> float:
     return timed(load) / num_runs
 
 
+def coverage() -> dict[str, dict[str, float]]:
+    """Share of 95 % intervals that hold the truth, by data and statistic, for 4, 16 and 64 seeds (20,000
+    cells each).
+    """
+    import numpy as np
+
+    from analysis.stats.crossed import crossed_interval
+    from analysis.stats.intervals import iqm_weights, l_interval, mean_interval
+
+    rng = np.random.default_rng(0)
+    found: dict[str, dict[str, float]] = {}
+
+    def share(interval: Any, truth: float) -> float:
+        return float(np.mean((interval.low <= truth) & (interval.high >= truth)))
+
+    for n in (4, 16, 64):
+        normal, skewed = rng.normal(size=(20_000, n)), rng.lognormal(size=(20_000, n))
+        bounded = rng.beta(8, 2, size=(20_000, n))
+        crossed = (
+            rng.normal(0, 0.05, (2000, n, 1))
+            + rng.normal(0, 0.3, (2000, 1, 50))
+            + rng.normal(0, 0.3, (2000, n, 50))
+        )
+        found[f"{n} seeds"] = {
+            "mean, normal": share(mean_interval(normal), 0.0),
+            "mean, log-normal": share(mean_interval(skewed), float(np.exp(0.5))),
+            "mean, beta(8, 2)": share(mean_interval(bounded), 0.8),
+            "IQM by BCa, normal": share(l_interval(normal, iqm_weights), 0.0),
+            "mean over seeds and items": share(crossed_interval(crossed, "both"), 0.0),
+        }
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=13_440)
     parser.add_argument("--directory", type=Path, help="a sweep written earlier, instead of a new one")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--coverage", action="store_true", help="measure how often intervals hold the truth")
     args = parser.parse_args()
+    if args.coverage:
+        show(coverage(), as_json=args.json)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         directory = args.directory or Path(scratch) / "sweep"
         if args.directory is None:
@@ -169,14 +207,19 @@ def main() -> None:
         own_s = result["runs_s"] + result["steps_s"]
         result["vs_wandb"] = wandb_load_s(Path(scratch)) * args.runs / own_s
         result["vs_mlflow"] = mlflow_load_s(Path(scratch)) * args.runs / own_s
-    if args.json:
+    show(result, as_json=args.json)
+
+
+def show(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print a result for people or as one JSON object."""
+    if as_json:
         print(json.dumps(result))
         return
     for key, value in result.items():
         if isinstance(value, dict):
             print(f"{key}:")
-            for name, seconds in value.items():
-                print(f"    {name:<34} {seconds:8.3f}")
+            for name, figure in value.items():
+                print(f"    {name:<34} {figure:8.3f}")
         else:
             print(f"{key:<38} {value:10,.3f}")
 

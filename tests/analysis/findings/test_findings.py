@@ -102,6 +102,33 @@ def test_decoupling_finds_peak_and_collapse_step(rich):
     assert frame.loc[1e-3, "loss_change"] < 0
 
 
+def test_a_curve_that_never_rises_is_called_so(tmp_path):
+    directory = write_sweep(tmp_path / "worse", quickstart_world(num_items=8))
+    steps = pq.read_table(directory / "steps.parquet")
+    accuracy = [
+        None if v is None else 0.9 - 0.05 * s
+        for s, v in zip(steps["step"].to_pylist(), steps["accuracy_sampled"].to_pylist(), strict=True)
+    ]
+    position = steps.column_names.index("accuracy_sampled")
+    steps = steps.set_column(position, "accuracy_sampled", pa.array(accuracy, pa.float64()))
+    pq.write_table(steps, directory / "steps.parquet")
+    sentences = find(open_sweep(directory), "decoupling").sentences
+    assert all("never above the base model; ends 50.0 points below" in s for s in sentences)
+
+
+def test_two_points_have_no_rank_correlation(quickstart):
+    sweep = open_sweep(quickstart).where("model=tiny-64", "example=carry,short")
+    assert "cannot be told" in find(sweep, "entropy").sentences[0]
+
+
+def test_the_baseline_is_said_to_be_better_where_it_is(rich):
+    sentences = find(rich, "baseline").sentences
+    assert any(
+        "points below the best base protocol" in s or "points above the best base protocol" in s
+        for s in sentences
+    )
+
+
 def test_the_expected_best_of_k_seeds_is_the_mean_over_all_subsets(rich):
     from analysis.findings.seeds import _best_of
 
