@@ -310,6 +310,7 @@ def _conclude(directory: Path, summary: Summary, started_s: float, as_json: bool
                 "cancelled": summary.cancelled,
                 "new": summary.new,
                 "busy_s": round(summary.busy_s, 3),
+                "peak_mib": _peak_mib(),
                 "interrupted": summary.interrupted,
                 "reason": summary.reason,
             }
@@ -326,3 +327,10 @@ def _conclude(directory: Path, summary: Summary, started_s: float, as_json: bool
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed or summary.committed + summary.cancelled < summary.expected:
         raise typer.Exit(EXIT_FAILED_RUNS)
+
+
+def _peak_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
