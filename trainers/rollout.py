@@ -16,6 +16,7 @@ from trainers.compat import defects_of, noise_row
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached
 from trainers.decoding.tree import decode_tree
+from trainers.decoding.vllm import decode_vllm
 from trainers.gang import Gang
 from trainers.model import BaseModel, vocabulary_size
 from trainers.noise import Stream, uniforms
@@ -115,6 +116,8 @@ def draw_rollouts(
     if decoder == "tree":
         known = list(zip(drafts.prompt, drafts.completion, strict=True)) if drafts else []
         mine = decode_tree(module, request, drafts=known, pad_id=base.pad_id, any_rank=gang.any)
+    elif decoder == "vllm":
+        mine = decode_vllm(module, request, spec, base.location)
     else:
         mine = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
     everyone = [completion for part in gang.gather(mine) for completion in part]
