@@ -136,12 +136,18 @@ def item_means(
             rows = np.flatnonzero((place >= 0) & (step == (lasts[label][index] if moment == "last" else 0)))
             touched, target = np.unique(place[rows], return_inverse=True)
             spread = sparse.csr_array((weight[rows], (target, rows)), shape=(len(touched), len(place)))
-            sums[number][touched] += spread @ verdicts_RI
-            runs[number] += np.bincount(place[rows], minlength=size)
+            part = spread @ verdicts_RI
+            if runs[number][touched].any():
+                sums[number][touched] += part
+            else:  # first verdicts of all these places: no need to read what is there
+                sums[number][touched] = part
+            runs[number][touched] += np.bincount(target, minlength=len(touched))
     if not sums:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
     for total, count in zip(sums, runs, strict=True):
-        total /= np.where(count > 0, count, np.nan)[:, None].astype(np.float32)
+        total[count == 0] = np.nan
+        if count.max(initial=0) > 1:
+            total /= np.maximum(count, 1)[:, None].astype(np.float32)
     return [total.reshape(len(gathered.groups), len(gathered.seeds), -1) for total in sums]
 
 

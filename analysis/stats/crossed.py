@@ -41,12 +41,16 @@ def crossed_interval(values_GSI: np.ndarray, over: str = "both", level: float = 
     groups, seeds, items = values_GSI.shape
     value, low, high = (np.full(groups, np.nan) for _ in range(3))
     n = np.zeros(groups, dtype=int)
-    step = max(1, _CHUNK_VALUES // max(1, seeds * items))
+    step = max(1, _CHUNK_VALUES // 8 // max(1, seeds * items))
     for start in range(0, groups, step):
         part = slice(start, start + step)
         chunk_GSI = np.asarray(values_GSI[part], dtype=float)
-        present_GS = ~np.isnan(chunk_GSI).any(axis=2)
+        present_GS = ~np.isnan(chunk_GSI[:, :, 0])  # a missing seed is NaN throughout
         n[part] = present_GS.sum(axis=1)
+        if present_GS.all():
+            ends = _interval(chunk_GSI, over, level, resample=groups <= MAX_BOOTSTRAPPED)
+            value[part], low[part], high[part] = ends
+            continue
         patterns, member = np.unique(present_GS, axis=0, return_inverse=True)
         for pattern, kept in enumerate(patterns):
             rows = np.flatnonzero(member.ravel() == pattern)
