@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import struct
@@ -13,18 +14,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.layout import Layout
-from sweeps.cost import Observation, Part, Rates, calibrate, guess
+from sweeps.cost import (
+    TEXT_BYTES,
+    TINY_PARAMETERS,
+    Observation,
+    Part,
+    Rates,
+    calibrate,
+    guess,
+    speed_key,
+)
 from sweeps.files import local_path
+from sweeps.grid import combine
 from sweeps.hub import snapshot
 from sweeps.manifest import Manifest
-from sweeps.spec import EvalSpec, ModelSpec, SpecError
+from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError
 from sweeps.work import count_work, passes
 
 MAX_NEIGHBOURS = 4
 """Newest sweep directories beside a plan's own that are searched for measured runs; each takes some 30 ms."""
 
 MAX_OBSERVATIONS = 2_000
-"""Runs read per model: their median is steady long before."""
+"""Runs read per :func:`~sweeps.cost.speed_key`: their median is steady long before."""
 
 DEFAULT_ITEMS, DEFAULT_PARAMETERS = 500, 1_000_000_000
 """Assumed of a benchmark that is not here, and of a model whose size neither folder nor name tells."""
@@ -33,13 +44,12 @@ TIMINGS = ("rollout_s", "train_s", "eval_s", "wall_s")
 """Columns of ``runs.parquet`` that a run's rates are made of."""
 
 
-def model_key(spec: ModelSpec) -> str:
-    """Return what makes two models equally fast: the same weights."""
-    return spec.digest or f"{spec.hub_id}@{spec.revision}"
+PART_GROUPS = ("model", "trainer", "engine", "resources", "sampling")
+"""Groups whose runs are priced apart; no optimizer step is shared between two of their choices."""
 
 
-def rates_by_model(place: Path, like: Path | None) -> dict[str, Rates]:
-    """Return measured rates by :func:`model_key`.
+def measured_rates(place: Path, like: Path | None) -> dict[str, Rates]:
+    """Return measured rates by :func:`~sweeps.cost.speed_key`.
 
     Args:
         place: the sweep's own directory, whose runs count most.
@@ -67,7 +77,9 @@ def _neighbours(place: Path) -> list[Path]:
 
 
 def observations(folder: Path) -> dict[str, list[Observation]]:
-    """Return the timings of a directory's finished runs, by model; empty where there are none."""
+    """Return the timings of a directory's finished runs, by :func:`~sweeps.cost.speed_key`; empty where there
+    are none.
+    """
     layout = Layout(folder)
     try:
         table = pq.read_table(layout.table("runs"), columns=["index", "outcome", *TIMINGS])
@@ -80,51 +92,71 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         return {}
     rows = table.filter(pa.compute.equal(table["outcome"], "done")).drop_null().to_pylist()
     found: dict[str, list[Observation]] = {}
+    kinds: dict[tuple[int, ...], tuple[str, int]] = {}
     for row in rows:
-        if row["index"] >= len(manifest):
+        index = row["index"]
+        if index >= len(manifest):
             continue
-        spec = manifest.spec(row["index"])
-        observed = found.setdefault(model_key(spec.model), [])
+        kind = tuple(int(manifest.group_codes[g][index]) for g in (*PART_GROUPS, "eval"))
+        if kind not in kinds:
+            spec = manifest.spec(index)
+            kinds[kind] = speed_key(spec), passes(spec.eval) * num_items(spec.eval)
+        key, judged = kinds[kind]
+        observed = found.setdefault(key, [])
         if len(observed) < MAX_OBSERVATIONS:
-            num_passes = passes(spec.eval) * sum(step > 0 for step in spec.eval_steps)
+            due = sum(step > 0 for step in manifest.spec(index).eval_steps)
             times = {name: row[name] for name in TIMINGS}
-            observed.append(
-                Observation(model=spec.model.name, steps=spec.steps, eval_passes=num_passes, **times)
-            )
+            observed.append(Observation(steps=int(manifest.steps[index]), judged=judged * due, **times))
     return found
 
 
 def parts_of(
     manifest: Manifest, rates: Mapping[str, Rates], *, num_workers: int, num_gpus: float
 ) -> list[Part]:
-    """Return the runs of ``manifest`` by base model and resources, each with its rates."""
-    codes = manifest.group_codes
-    joint = (
-        codes["model"].astype(np.int64) * (int(codes["resources"].max(initial=0)) + 1) + codes["resources"]
-    )
+    """Return the runs of ``manifest`` by :data:`PART_GROUPS`, each with its rates."""
+    kinds = combine([manifest.group_codes[g] for g in PART_GROUPS], len(manifest))
     parts = []
-    for code in dict.fromkeys(joint.tolist()):
-        rows = np.flatnonzero(joint == code)
-        part, first = manifest.take(rows), manifest.spec(int(rows[0]))
+    for kind in dict.fromkeys(kinds.tolist()):
+        part = manifest.take(np.flatnonzero(kinds == kind))
+        first = part.spec(0)
         gpus = first.resources.world_size * first.resources.gpus_per_worker
         slots = num_gpus / gpus if gpus else num_workers / first.resources.world_size
-        num_evaluations = sum(
-            int(n) * len(part.spec(int(row)).eval_steps) for n, row in _distinct(part, ("eval", "steps"))
-        )
+        found, items = _rates_and_items(part, rates)
         parts.append(
             Part(
                 model=first.model.name,
                 num_runs=len(part),
                 work=count_work(part),
-                rates=rates.get(model_key(first.model)) or _guess(part),
+                rates=found,
+                num_items=items,
                 world_size=first.resources.world_size,
                 gpus=gpus,
                 num_slots=max(1, int(slots)),
                 checkpoint_bytes=_checkpoint_bytes(part),
-                num_evaluations=num_evaluations,
+                num_verdicts=_num_verdicts(part),
+                text_bytes=_text_bytes(part),
             )
         )
     return parts
+
+
+def _rates_and_items(part: Manifest, rates: Mapping[str, Rates]) -> tuple[Rates, float]:
+    """Return the rates of a part and the items per pass: with several benchmarks, their mean over passes.
+
+    A benchmark that was not measured makes the whole part a guess.
+    """
+    chosen, completions, seconds, num_passes = [], 0.0, 0.0, 0
+    for num_runs, row in _distinct(part, ("eval",)):
+        spec = part.spec(row)
+        chosen.append(rates.get(speed_key(spec)) or _guess(spec))
+        weight = num_runs * passes(spec.eval)
+        num_passes += weight
+        completions += weight * num_items(spec.eval)
+        seconds += weight * num_items(spec.eval) * chosen[-1].judged_s
+    best = max(chosen, key=lambda r: r.num_measured)
+    judged_s = seconds / completions if completions else 0.0
+    mean = dataclasses.replace(best, judged_s=judged_s, num_measured=min(r.num_measured for r in chosen))
+    return mean, completions / num_passes if num_passes else 0.0
 
 
 def _distinct(manifest: Manifest, names: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -134,10 +166,29 @@ def _distinct(manifest: Manifest, names: tuple[str, ...]) -> list[tuple[int, int
     return list(zip(counts.tolist(), firsts.tolist(), strict=True))
 
 
-def _guess(manifest: Manifest) -> Rates:
-    spec = manifest.spec(0)
+def _guess(spec: RunSpec) -> Rates:
     size = parameters_of(spec.model) or DEFAULT_PARAMETERS
-    return guess(size, spec.sampling.num_rollouts, spec.sampling.max_new_tokens, num_items(spec.eval))
+    sampling = spec.sampling
+    return guess(size, sampling.num_rollouts, sampling.max_new_tokens, spec.eval.max_new_tokens)
+
+
+def _num_verdicts(manifest: Manifest) -> int:
+    """Count the completions of all evaluations, those of the untrained model included."""
+    return sum(
+        num_runs * len(spec.eval_steps) * passes(spec.eval) * num_items(spec.eval)
+        for num_runs, row in _distinct(manifest, ("eval", "steps"))
+        for spec in (manifest.spec(row),)
+    )
+
+
+def _text_bytes(manifest: Manifest) -> int:
+    """Bytes of rollout text at the first and the last step, at most; next to nothing for tiny models, whose
+    rollouts are short and mostly equal.
+    """
+    spec = manifest.spec(0)
+    if (parameters_of(spec.model) or DEFAULT_PARAMETERS) <= TINY_PARAMETERS:
+        return 0
+    return 2 * len(manifest) * spec.sampling.num_rollouts * spec.sampling.max_new_tokens * TEXT_BYTES
 
 
 def _checkpoint_bytes(manifest: Manifest) -> int:

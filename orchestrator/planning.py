@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.estimates import parts_of, rates_by_model
+from orchestrator.estimates import measured_rates, parts_of
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
@@ -186,7 +186,7 @@ def plan_manifest(manifest: Manifest, directory: Path, like: Path | None = None)
     cluster, limits = (manifest.options.get(key) or {} for key in ("cluster", "budget"))
     num_workers = cluster.get("num_workers") or len(os.sched_getaffinity(0))
     num_gpus = cluster.get("max_gpus") or len(visible_gpus())
-    parts = parts_of(remaining, rates_by_model(directory, like), num_workers=num_workers, num_gpus=num_gpus)
+    parts = parts_of(remaining, measured_rates(directory, like), num_workers=num_workers, num_gpus=num_gpus)
     sharing, usd = bool(manifest.options.get("sharing")), cluster.get("usd_per_gpu_hour")
     found = price(parts, sharing=sharing, usd_per_gpu_hour=usd)
     return Plan(
@@ -226,7 +226,12 @@ def _basis(found: Price) -> str:
     guessed = [model for model, num in found.measured.items() if num == 0]
     measured = [f"{model} {num:,}" for model, num in found.measured.items() if num]
     words = [f"measured runs: {', '.join(measured)}"] if measured else []
-    return "; ".join([*words, *([f"guessed from its size: {', '.join(guessed)}"] if guessed else [])])
+    if guessed:
+        words.append(
+            f"guessed from its size: {', '.join(guessed)} (no run measured with this engine, sampling and "
+            "evaluation)"
+        )
+    return "; ".join(words)
 
 
 def _duration(seconds: float) -> str:

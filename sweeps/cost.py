@@ -1,9 +1,9 @@
 """What a sweep will cost: seconds, GPU-hours, money, disk. Pure.
 
-Seconds follow the work (:mod:`sweeps.work`) at rates per base model: so much to set a run up, per batch of
-rollouts, per gradient and optimizer step, and per pass over the benchmark. Rates are measured from runs that
-are already done, of this sweep or an earlier one; a model that has never run is guessed from its number of
-parameters, and the interval says so.
+Seconds follow the work (:mod:`sweeps.work`) at rates: so much to set a run up, per batch of rollouts, per
+gradient and optimizer step, and per judged completion. Rates are measured from runs that are already done, of
+this sweep or an earlier one, if they ran under the same settings (:func:`speed_key`); otherwise they are
+guessed from the model's number of parameters, and the interval says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps.spec import SpecError
+from sweeps.spec import RunSpec, SpecError, canonical_json, group_science, group_to_dict
 from sweeps.work import SweepWork, Work
 
 GUESS_FACTOR = 3.0
@@ -22,46 +22,99 @@ SYSTEMATIC = 0.15
 """Relative error that more measured runs do not remove: another machine load, other prompts, longer answers.
 """
 
-START_S = 8.0
-"""Seconds until the first run starts: Ray 4 s, torch and DeepSpeed in the workers 4 s, on 2 cores."""
+START_S = 8.6
+"""Seconds of a launch that no run accounts for: measured with Ray on 2 cores; 5.7 with local processes."""
 
 GRADIENT_SHARE = 0.7
-"""Part of a step that is forward and backward; the optimizer's is larger on tiny models, smaller on large
-ones.
+"""Part of a step that is forward and backward: measured 0.74 for tiny-32, 0.73 for tiny-64, 0.63 for
+tiny-192; assumed of other models.
 """
 
 TINY_PARAMETERS = 5_000_000
 """Below this a model is bound by call overhead on a CPU core, not by arithmetic."""
 
+TINY_SIZE = 300_000
+"""Weights that add as much to a tiny model's seconds as the calls themselves. With the four constants below
+fitted to tiny-64 and tiny-96 on one core, which took 3.6 and 4.0 ms for a step's rollouts, 4.8 and 5.6 ms for
+the step itself, 69 and 99 µs for a judged completion.
+"""
+
+TINY_RUN_S = 0.01
+"""Set-up of a tiny run on a warm worker."""
+
+TINY_TOKEN_S = 1.7e-4
+"""Decoding one position of a step's rollouts."""
+
+TINY_TRAIN_S = 3.7e-3
+"""One optimizer step."""
+
+TINY_JUDGED_TOKEN_S = 4.4e-6
+"""Decoding one position of one judged completion, in a batch of hundreds."""
+
 GPU_FLOPS = 3.0e14
-"""Sustained training arithmetic of one 80 GB GPU in bf16: a third of its peak."""
+"""Assumed training arithmetic of one 80 GB GPU in bf16, a third of its peak; not measured."""
 
 DECODE_FLOPS = 1.0e13
-"""Sustained arithmetic of decoding 64 sequences with a KV cache, which is bound by memory traffic."""
+"""Assumed arithmetic of decoding 64 sequences with a KV cache, which is bound by memory traffic; not
+measured.
+"""
 
 MEAN_EVAL_TOKENS = 800
-"""Completion tokens per benchmark item assumed for a large model that has not been measured."""
+"""Completion tokens per benchmark item assumed where completions may be longer."""
 
-SPOOL_BYTES_PER_RUN = 9_000
-"""Spool of one tiny run with evaluation at five steps, rollout text included (measured: 9,051)."""
+RUN_BYTES = 2_500
+"""A run's share of spool, state, manifest and tables, apart from its steps, verdicts and long rollouts. This
+and the two below give 11.5 kB for a run of ``quickstart``, whose 96 took 11.1 kB each.
+"""
 
-TABLE_BYTES_PER_RUN = 1_500
-"""Its share of the Parquet tables, the state and the manifest (measured at 13,440 runs)."""
+STEP_BYTES = 250
+"""One step's numbers, in spool and table."""
 
-BYTES_PER_EVALUATION = 1_100
-"""Added by each further evaluation of 500 items, greedy and sampled (packed verdicts and token counts)."""
+VERDICT_BYTES = 1.3
+"""Verdict and length of one judged completion, in spool and table."""
+
+TEXT_BYTES = 4
+"""Text of one token of natural language, about four characters; rollouts of two steps are kept."""
+
+LAYOUT_KEYS = ("world_size", "gpus_per_worker", "cpus_per_worker")
+"""Keys of ``resources`` that make a run faster or slower; the others say how long it may take and what is
+kept.
+"""
+
+LINEAR_KEYS = ("steps", "limit", "num_samples")
+"""Keys of ``eval`` that seconds are linear in: how often, on how many items, how many completions of each."""
+
+LABEL_KEYS = ("name", "path", "timeout_s")
+"""Keys of ``eval`` without a bearing on seconds; the file itself is told by its digest."""
+
+
+def speed_key(spec: RunSpec) -> str:
+    """Return what must agree for the seconds of one run to tell those of another.
+
+    The weights, the trainer, the engine and its layout, sampling, and how the model is judged, but for
+    :data:`LINEAR_KEYS`. Prompts, objectives and optimizers are left to :data:`SYSTEMATIC`.
+    """
+    resources, judged = group_to_dict(spec.resources), group_to_dict(spec.eval)
+    return canonical_json(
+        {
+            "model": group_science(spec.model),
+            "trainer": group_to_dict(spec.trainer),
+            "engine": group_to_dict(spec.engine),
+            "layout": {k: resources[k] for k in LAYOUT_KEYS},
+            "sampling": group_to_dict(spec.sampling),
+            "eval": {k: v for k, v in judged.items() if k not in (*LINEAR_KEYS, *LABEL_KEYS)},
+        }
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
     """Timings of one finished run."""
 
-    model: str
-    """Label of the base model, as in :attr:`ModelCost.model`."""
     steps: int
     """Optimizer steps taken."""
-    eval_passes: int
-    """Completions per benchmark item, over all evaluations of the trained model."""
+    judged: int
+    """Completions judged over all evaluations of the trained model: items times passes."""
     rollout_s: float
     """Seconds spent on rollouts."""
     train_s: float
@@ -74,7 +127,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Seconds that one model's work takes."""
+    """Seconds that work takes under one :func:`speed_key`."""
 
     run_s: float
     """Set-up of a run and what no other rate covers."""
@@ -82,8 +135,8 @@ class Rates:
     """One batch of rollouts."""
     train_s: float
     """One gradient and optimizer step."""
-    eval_s: float
-    """One pass over the benchmark."""
+    judged_s: float
+    """One judged completion."""
     spread: float = 0.0
     """Standard deviation of a run's seconds over their mean."""
     num_measured: int = 0
@@ -91,7 +144,7 @@ class Rates:
 
 
 def calibrate(observations: Sequence[Observation]) -> Rates:
-    """Return the rates of one model from its finished runs.
+    """Return the rates of finished runs of one :func:`speed_key`.
 
     The median over runs is taken, so that the first runs of a worker, which load the model, do not count.
 
@@ -108,39 +161,43 @@ def calibrate(observations: Sequence[Observation]) -> Rates:
         run_s=_median(rest),
         rollout_s=_median([o.rollout_s / max(1, o.steps) for o in observations]),
         train_s=_median([o.train_s / max(1, o.steps) for o in observations]),
-        eval_s=_median([o.eval_s / o.eval_passes for o in observations if o.eval_passes] or [0.0]),
+        judged_s=_median([o.eval_s / o.judged for o in observations if o.judged] or [0.0]),
         spread=deviation / typical if typical > 0 else 0.0,
         num_measured=len(observations),
     )
 
 
-def guess(parameters: int, num_rollouts: int, max_new_tokens: int, num_items: int) -> Rates:
+def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: int) -> Rates:
     """Return rates guessed from a model's size: 2 operations per parameter and token decoded, 6 per token
-    trained.
+    trained; of a tiny model, the seconds of the shipped ones.
 
     Args:
         parameters: weights of the model.
         num_rollouts: rollouts per optimizer step.
-        max_new_tokens: longest completion; completions are assumed to reach it.
-        num_items: items of the benchmark.
+        max_new_tokens: longest rollout; rollouts are assumed to reach it.
+        eval_tokens: longest completion of a benchmark item.
     """
+    judged_tokens = min(eval_tokens, MEAN_EVAL_TOKENS)
     if parameters <= TINY_PARAMETERS:
-        size = 1 + parameters / 200_000  # 24k to 210k parameters take 1.1 to 2 times the call overhead
+        size = 1 + parameters / TINY_SIZE
         return Rates(
-            run_s=0.01, rollout_s=0.003 * size, train_s=0.005 * size, eval_s=0.0001 * num_items * size
+            run_s=TINY_RUN_S,
+            rollout_s=TINY_TOKEN_S * max_new_tokens * size,
+            train_s=TINY_TRAIN_S * size,
+            judged_s=TINY_JUDGED_TOKEN_S * judged_tokens * size,
         )
     tokens = num_rollouts * max_new_tokens
     return Rates(
         run_s=30.0,
         rollout_s=2 * parameters * tokens / DECODE_FLOPS,
         train_s=6 * parameters * tokens / GPU_FLOPS,
-        eval_s=2 * parameters * num_items * MEAN_EVAL_TOKENS / DECODE_FLOPS,
+        judged_s=2 * parameters * judged_tokens / DECODE_FLOPS,
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The runs of one base model under one set of resources."""
+    """Runs that differ neither in model, trainer, engine, resources nor sampling."""
 
     model: str
     """Label of the base model."""
@@ -150,6 +207,8 @@ class Part:
     """Their work."""
     rates: Rates
     """Seconds per unit of work."""
+    num_items: float
+    """Items of the benchmark; of several benchmarks, the mean over all passes."""
     world_size: int
     """Processes per run."""
     gpus: float
@@ -158,8 +217,10 @@ class Part:
     """Runs at once."""
     checkpoint_bytes: int
     """Bytes of weights kept for all of its runs."""
-    num_evaluations: int
-    """Evaluations of all its runs."""
+    num_verdicts: int
+    """Judged completions that all of its runs record."""
+    text_bytes: int = 0
+    """Bytes of the rollout texts that its runs keep, where those are long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +244,7 @@ class Price:
     disk_bytes: int
     """Bytes in the sweep directory at the end, checkpoints included."""
     measured: Mapping[str, int]
-    """Model to the number of measured runs behind its rates; 0 for a guess."""
+    """Model to the number of measured runs behind its rates, the fewest of its parts; 0 for a guess."""
 
 
 def price(parts: Sequence[Part], *, sharing: bool, usd_per_gpu_hour: float | None) -> Price:
@@ -204,7 +265,10 @@ def price(parts: Sequence[Part], *, sharing: bool, usd_per_gpu_hour: float | Non
         eta_low_s=start_s + low,
         eta_high_s=start_s + high,
         disk_bytes=sum(_disk_bytes(p) for p in parts),
-        measured={p.model: p.rates.num_measured for p in parts},
+        measured={
+            model: min(p.rates.num_measured for p in parts if p.model == model)
+            for model in dict.fromkeys(p.model for p in parts)
+        },
     )
 
 
@@ -215,7 +279,7 @@ def _seconds(work: Work, part: Part) -> float:
         + work.rollout_batches * r.rollout_s
         + (GRADIENT_SHARE * work.gradients + (1 - GRADIENT_SHARE) * work.steps) * r.train_s
         # A warm worker judges an untrained model once, sharing or not.
-        + (work.eval_passes + part.work.shared.base_eval_passes) * r.eval_s
+        + (work.eval_passes + part.work.shared.base_eval_passes) * part.num_items * r.judged_s
     )
 
 
@@ -228,8 +292,10 @@ def _error(part: Part) -> float:
 
 
 def _disk_bytes(part: Part) -> int:
-    own = SPOOL_BYTES_PER_RUN + TABLE_BYTES_PER_RUN
-    return part.num_runs * own + BYTES_PER_EVALUATION * part.num_evaluations + part.checkpoint_bytes
+    recorded = (
+        RUN_BYTES * part.num_runs + STEP_BYTES * part.work.naive.steps + VERDICT_BYTES * part.num_verdicts
+    )
+    return round(recorded) + part.text_bytes + part.checkpoint_bytes
 
 
 def check_budget(found: Price, budget: Mapping[str, float | None]) -> None:

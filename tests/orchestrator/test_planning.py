@@ -55,6 +55,11 @@ def test_measured_seconds_come_from_the_directory_itself_a_neighbour_or_where_on
     for place, like in ((finished, None), (finished.parent / "new", None), (tmp_path / "new", finished)):
         assert make_plan(SMALL, place, like).price.measured == {"tiny-64": 4}
     assert make_plan(SMALL, tmp_path / "new").price.measured == {"tiny-64": 0}
+    assert make_plan([*SMALL, "eval.limit=500"], finished).price.measured == {"tiny-64": 4}
+    for word in ("eval.max_new_tokens=3072", "sampling.num_rollouts=32", "engine.zero_stage=1"):
+        other = make_plan([*SMALL, word], finished.parent / "new")
+        assert other.price.measured == {"tiny-64": 0}
+        assert "guessed from its size: tiny-64 (no run measured with" in other.to_text()
     with pytest.raises(SpecError, match="holds no finished run"):
         make_plan(SMALL, tmp_path / "new", tmp_path)
 

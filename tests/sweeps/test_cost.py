@@ -1,9 +1,13 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.cost import (
     GUESS_FACTOR,
+    LABEL_KEYS,
+    LINEAR_KEYS,
     START_S,
     Observation,
     Part,
@@ -12,8 +16,9 @@ from sweeps.cost import (
     check_budget,
     guess,
     price,
+    speed_key,
 )
-from sweeps.spec import SpecError
+from sweeps.spec import RunSpec, SpecError
 from sweeps.work import SweepWork, Work
 
 
@@ -38,15 +43,16 @@ def part(num_runs, rates, **changes):
         "world_size": 1,
         "gpus": 0.0,
         "num_slots": 1,
+        "num_items": 500.0,
         "checkpoint_bytes": 0,
-        "num_evaluations": 2 * num_runs,
+        "num_verdicts": 2000 * num_runs,
     }
     return Part(**values | changes)
 
 
 def observed(wall_s, steps=10):
     times = {"rollout_s": 0.3 * wall_s, "train_s": 0.4 * wall_s, "eval_s": 0.2 * wall_s}
-    return Observation(model="m", steps=steps, eval_passes=2, wall_s=wall_s, **times)
+    return Observation(steps=steps, judged=1000, wall_s=wall_s, **times)
 
 
 @given(wall=st.floats(0.01, 100), num=st.integers(1, 50), steps=st.integers(1, 20))
@@ -69,7 +75,7 @@ def test_the_interval_narrows_with_measured_runs_and_holds_the_estimate():
     few = calibrate([observed(w) for w in (0.1, 0.2, 0.3)])
     many = calibrate([observed(w) for w in (0.1, 0.2, 0.3)] * 100)
     widths = []
-    for rates in (guess(94_000, 64, 16, 500), few, many):
+    for rates in (guess(94_000, 64, 16, 12), few, many):
         found = price([part(100, rates)], sharing=False, usd_per_gpu_hour=None)
         assert found.eta_low_s < found.eta_s < found.eta_high_s
         widths.append((found.eta_high_s - START_S) / (found.eta_low_s - START_S))
@@ -78,7 +84,7 @@ def test_the_interval_narrows_with_measured_runs_and_holds_the_estimate():
 
 
 def test_sharing_lowers_the_price_by_the_work_it_saves():
-    rates = Rates(run_s=0.0, rollout_s=0.1, train_s=0.2, eval_s=0.0)
+    rates = Rates(run_s=0.0, rollout_s=0.1, train_s=0.2, judged_s=0.0)
     shared = part(10, rates, work=work(10, shared_steps=20))
     alone, together = (price([shared], sharing=s, usd_per_gpu_hour=None) for s in (False, True))
     assert alone.busy_s == pytest.approx(100 * 0.3)
@@ -87,7 +93,7 @@ def test_sharing_lowers_the_price_by_the_work_it_saves():
 
 
 def test_gangs_and_slots_and_money():
-    rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, eval_s=0.0)
+    rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
     found = price([part(8, rates, world_size=2, gpus=2.0, num_slots=4)], sharing=True, usd_per_gpu_hour=3.0)
     assert found.gpu_hours == pytest.approx(16)
     assert found.usd == pytest.approx(48)
@@ -101,7 +107,7 @@ def test_nothing_to_do_costs_nothing():
 
 
 def test_checkpoints_are_part_of_the_disk():
-    rates = guess(94_000, 64, 16, 500)
+    rates = guess(94_000, 64, 16, 12)
     without, with_them = (
         price([part(10, rates, checkpoint_bytes=b)], sharing=True, usd_per_gpu_hour=None) for b in (0, 10**9)
     )
@@ -117,7 +123,7 @@ def test_checkpoints_are_part_of_the_disk():
     ],
 )
 def test_a_budget_refuses_what_costs_more(budget, message):
-    rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, eval_s=0.0)
+    rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
     found = price([part(8, rates, world_size=2, gpus=2.0)], sharing=True, usd_per_gpu_hour=3.0)
     with pytest.raises(SpecError, match=message):
         check_budget(found, budget)
@@ -126,7 +132,7 @@ def test_a_budget_refuses_what_costs_more(budget, message):
 
 
 def test_a_money_limit_without_a_price_is_refused():
-    found = price([part(1, guess(94_000, 64, 16, 500))], sharing=True, usd_per_gpu_hour=None)
+    found = price([part(1, guess(94_000, 64, 16, 12))], sharing=True, usd_per_gpu_hour=None)
     with pytest.raises(SpecError, match=r"set cluster\.usd_per_gpu_hour"):
         check_budget(found, {"usd": 5})
 
@@ -135,5 +141,56 @@ def test_rates_need_a_run_and_a_larger_model_is_guessed_slower():
     with pytest.raises(ValueError, match="at least one finished run"):
         calibrate([])
     sizes = [94_000, 210_000, 1_500_000_000, 7_000_000_000]
-    guesses = [guess(size, 64, 512, 500).train_s for size in sizes]
+    guesses = [guess(size, 64, 512, 3072).train_s for size in sizes]
     assert guesses == sorted(guesses)
+
+
+def test_seconds_of_an_evaluation_follow_its_items():
+    rates = calibrate([observed(10.0)])
+    few, many = (
+        price([part(1, rates, num_items=n)], sharing=True, usd_per_gpu_hour=None) for n in (100, 500)
+    )
+    passes = work(1).shared.eval_passes + work(1).shared.base_eval_passes
+    assert many.busy_s - few.busy_s == pytest.approx(400 * passes * 2.0 / 1000)
+
+
+def test_a_long_evaluation_is_guessed_longer_and_a_model_of_several_parts_is_as_sure_as_its_least():
+    assert guess(94_000, 64, 16, 3072).judged_s > 50 * guess(94_000, 64, 16, 12).judged_s
+    sure, unsure = part(1, calibrate([observed(1.0)] * 3)), part(1, guess(94_000, 64, 16, 12))
+    assert price([sure, unsure], sharing=True, usd_per_gpu_hour=None).measured == {"m": 0}
+
+
+def changed(**changes):
+    spec = RunSpec()
+    for key, value in changes.items():
+        group, name = key.split("__")
+        spec = dataclasses.replace(
+            spec, **{group: dataclasses.replace(getattr(spec, group), **{name: value})}
+        )
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model__digest", "other"),
+        ("eval__digest", "other"),
+        ("eval__max_new_tokens", 12),
+        ("eval__temperatures", (0.5,)),
+        ("engine__micro_batch", 8),
+        ("resources__world_size", 2),
+        ("sampling__num_rollouts", 8),
+        ("trainer__target", "mine.Own"),
+    ],
+)
+def test_runs_under_other_settings_do_not_tell_how_long_a_run_takes(key, value):
+    assert speed_key(changed(**{key: value})) != speed_key(RunSpec())
+
+
+def test_what_seconds_are_linear_in_and_what_they_do_not_depend_on_is_left_out():
+    values = {"steps": (0,), "limit": 7, "num_samples": 9, "name": "x", "path": "y", "timeout_s": 1.0}
+    assert set(values) == {*LINEAR_KEYS, *LABEL_KEYS}
+    for name, value in values.items():
+        assert speed_key(changed(**{f"eval__{name}": value})) == speed_key(RunSpec())
+    for key, value in {"optim__lr": 1.0, "resources__timeout_s": 9.0, "model__name": "x"}.items():
+        assert speed_key(changed(**{key: value})) == speed_key(RunSpec())
