@@ -34,6 +34,8 @@ class Workload:
     """The distinct groups."""
     group_of: Sequence[int]
     """Group of each run, shape (runs,)."""
+    order: Sequence[int] | None = None
+    """The pending runs in the order in which to hand them out; ``None`` keeps the manifest's."""
     bundle_of: Sequence[int] | None = None
     """Bundle of each run, or ``None``. Runs of one bundle that follow each other go to one worker together.
     """
@@ -62,7 +64,8 @@ class Backlog:
         self.first = [0 for _ in workload.groups]
         """The first run of each group, pending or not."""
         seen: set[int] = set()
-        for index, group in enumerate(workload.group_of):
+        for index in range(len(workload)) if workload.order is None else workload.order:
+            group = workload.group_of[index]
             if group not in seen:
                 seen.add(group)
                 self.first[group] = index
@@ -107,22 +110,27 @@ class Backlog:
             self.num_ready[self._workload.group_of[index]] -= 1
 
     def take(self, group: int, limit: int) -> list[int]:
-        """Remove and return up to ``limit`` pending runs of ``group``, a last bundle whole."""
+        """Remove and return up to ``limit`` pending runs of ``group``, the last one's bundle whole.
+
+        Runs that come back go first, and come in the order in which they were put back.
+        """
         taken: list[int] = []
         again, fresh = self._again[group], self._fresh[group]
-        while again and len(taken) < limit:
+        while again and self._goes_along(again[0], taken, limit):
             index = again.popleft()
             if self._phase[index] == PENDING:
                 taken.append(index)
-        cursor, bundles = self._cursor[group], self._workload.bundle_of
-        while cursor < len(fresh):
-            index = fresh[cursor]
-            if self._phase[index] == PENDING:
-                full = len(taken) >= limit
-                if full and (bundles is None or not taken or bundles[index] != bundles[taken[-1]]):
-                    break
-                taken.append(index)
+        cursor = self._cursor[group]
+        while cursor < len(fresh) and self._goes_along(fresh[cursor], taken, limit):
+            if self._phase[fresh[cursor]] == PENDING:
+                taken.append(fresh[cursor])
             cursor += 1
         self._cursor[group] = cursor
         self.num_ready[group] -= len(taken)
         return taken
+
+    def _goes_along(self, index: int, taken: list[int], limit: int) -> bool:
+        if len(taken) < limit or self._phase[index] != PENDING:
+            return True
+        bundles = self._workload.bundle_of
+        return bundles is not None and bundles[index] == bundles[taken[-1]]

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from orchestrator import events as ev
+from orchestrator.backlog import Workload
 from orchestrator.failures import failure_groups
 from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
@@ -27,7 +28,7 @@ from orchestrator.rate import Rate
 from orchestrator.recorder import Recorder
 from orchestrator.scheduler import Scheduler
 from orchestrator.settings import Settings
-from orchestrator.store.book import Reading
+from orchestrator.store.book import Book, Reading
 from orchestrator.store.control import take_requests
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
@@ -157,7 +158,7 @@ class Driver:
         now_s = time.monotonic()
         settled = (i for i, code in enumerate(book.outcome) if code or (only is not None and i not in only))
         self._scheduler = Scheduler(
-            workload_of(manifest),
+            self._workload(book),
             settled=settled,
             attempts={i: n for i, n in enumerate(book.attempts) if n},
             histories=book.histories,
@@ -168,6 +169,12 @@ class Driver:
             deadline_s=math.inf if until is None else now_s + until - time.time(),
             now_s=now_s,
         )
+
+    def _workload(self, book: Book) -> Workload:
+        if not self._options.sharing:
+            return workload_of(self._manifest)
+        pending = [i for i, code in enumerate(book.outcome) if not code]
+        return workload_of(self._manifest, pending, self._pool.capacity().slots)
 
     def run(self) -> Summary:
         """Run to the end, or until asked to stop.

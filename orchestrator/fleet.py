@@ -135,14 +135,14 @@ class Fleet:
     # --- health -----------------------------------------------------------------------------------
 
     def sick(
-        self, now_s: float, settings: Settings, timeout_of: Callable[[Grant], float]
+        self, now_s: float, settings: Settings, timeout_s: Callable[[Worker, Grant], float]
     ) -> list[tuple[Worker, Sickness]]:
-        """Workers that are silent, hung, over a time limit or not coming up; ``timeout_of`` gives seconds."""
-        found = ((w, self._sickness(w, now_s, settings, timeout_of)) for w in self.workers.values())
+        """Workers that are silent, hung, over the time limit of their run, or not coming up."""
+        found = ((w, self._sickness(w, now_s, settings, timeout_s)) for w in self.workers.values())
         return [(worker, sickness) for worker, sickness in found if sickness is not None]
 
     def _sickness(
-        self, worker: Worker, now_s: float, settings: Settings, timeout_of: Callable[[Grant], float]
+        self, worker: Worker, now_s: float, settings: Settings, timeout_s: Callable[[Worker, Grant], float]
     ) -> Sickness | None:
         if not worker.ready:
             late = now_s - worker.started_s > settings.start_s
@@ -154,7 +154,8 @@ class Fleet:
             return None
         if 0 < settings.watchdog_s < now_s - worker.progress_s:
             return _slow(f"no progress for {settings.watchdog_s:g} s")
-        limit_s = timeout_of(worker.leases[worker.token]) if worker.token in worker.leases else 0.0
+        held = worker.leases.get(worker.token)
+        limit_s = timeout_s(worker, held) if held is not None else 0.0
         if 0 < limit_s < now_s - worker.token_since_s:
             return _slow(f"over the limit of {limit_s:g} s")
         return None

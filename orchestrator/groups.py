@@ -70,9 +70,9 @@ class GroupRecord:
         held = now_s - self.canary_s < settings.canary_hold_s
         return self.proven or self.num_leased == 0 or not held
 
-    def is_brief(self, settings: Settings) -> bool:
-        """Whether runs are so short that a worker should have the next batch queued."""
-        return self.mean_s is not None and self.mean_s < settings.prefetch_below_s
+    def wants_more(self, settings: Settings, num_held: int) -> bool:
+        """Whether a worker that holds so many runs should have the next batch queued."""
+        return self.mean_s is not None and self.mean_s * num_held < settings.prefetch_below_s
 
     def unit_size(self, settings: Settings, num_waiting: int, num_workers: int, left_s: float) -> int:
         """Runs for the next batch: smaller near the end, to keep every worker busy to the last."""

@@ -270,7 +270,7 @@ class Scheduler:
         if now_s - self._checked_s >= self.settings.check_s:
             self._checked_s = now_s
             self._resize = True
-            for worker, sickness in self.fleet.sick(now_s, self.settings, self._timeout_of):
+            for worker, sickness in self.fleet.sick(now_s, self.settings, self._timeout_s):
                 self._kill(worker, sickness)
         if self._drain_until_s is not None:
             if now_s >= self._drain_until_s:
@@ -283,8 +283,10 @@ class Scheduler:
         actions, self._actions = self._actions, []
         return actions
 
-    def _timeout_of(self, grant: Grant) -> float:
-        return self.workload.groups[self.workload.group_of[grant.run]].timeout_s
+    def _timeout_s(self, worker: Worker, grant: Grant) -> float:
+        """Longest a worker may be at a run; runs of a bundle advance together, so their limits add up."""
+        limit_s = self.workload.groups[self.workload.group_of[grant.run]].timeout_s
+        return limit_s if self.workload.bundle_of is None else limit_s * len(worker.leases)
 
     def _kill(self, worker: Worker, sickness: Sickness) -> None:
         if not worker.ready and sickness.failure is None and not self.draining:
@@ -336,8 +338,8 @@ class Scheduler:
                 self._resize = True
                 continue
             while (group := self._choose_group(worker)) >= 0:
-                depth = 2 if self.groups[group].is_brief(self.settings) else 1
-                if len(worker.unit_ends) >= depth:
+                more = self.groups[group].wants_more(self.settings, len(worker.leases))
+                if len(worker.unit_ends) >= (2 if more else 1):
                     del self._hungry[name]
                     break
                 if not self._dispatch(worker, group):

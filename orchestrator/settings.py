@@ -16,8 +16,7 @@ class Settings:
     unit_s: float = 0.5
     """Work in one batch. Batches of runs shorter than this share messages and fsyncs."""
     prefetch_below_s: float = 2.0
-    """Runs shorter than this get a second batch queued at the worker, so that it never waits for the driver.
-    """
+    """Work left at a worker below which it gets a second batch, so that it never waits for the driver."""
     lease_s: float = 60.0
     """Silence after which a worker counts as lost; workers beat every second."""
     watchdog_s: float = 600.0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
+
 from orchestrator.backlog import Group, Workload
 from orchestrator.events import Shape
 from sweeps.manifest import Manifest
 from sweeps.spec import ResourcesSpec
+from sweeps.work import batches
 
 
 def shape_of(resources: ResourcesSpec) -> Shape:
@@ -18,23 +22,52 @@ def shape_of(resources: ResourcesSpec) -> Shape:
     )
 
 
-def workload_of(manifest: Manifest) -> Workload:
-    """Group a manifest's runs by shape and base model; linear in the runs, one lookup each."""
+MAX_BUNDLE = 64
+"""Most runs in one bundle: beyond it sharing gains little more, and a lost worker loses more."""
+
+BUNDLES_PER_WORKER = 4
+"""Bundles that each process should get at least, so that the last ones do not keep the others waiting."""
+
+
+def workload_of(manifest: Manifest, to_share: Sequence[int] | None = None, num_workers: int = 1) -> Workload:
+    """Group a manifest's runs by shape and base model; linear in the runs, one lookup each.
+
+    Args:
+        manifest: the runs.
+        to_share: the runs still to run, if trainers may share work between them.
+        num_workers: processes that they will be spread over.
+    """
     models, resources = manifest.group_codes["model"], manifest.group_codes["resources"]
     numbers: dict[tuple[int, int], int] = {}
     groups: list[Group] = []
-    group_of = []
+    group_of = array("I")
     for index, key in enumerate(zip(models.tolist(), resources.tolist(), strict=True)):
         number = numbers.get(key)
         if number is None:
             number = numbers[key] = len(groups)
             needs = manifest.group("resources", index)
-            groups.append(
-                Group(
-                    shape=shape_of(needs),
-                    affinity=manifest.group("model", index).name,
-                    timeout_s=needs.timeout_s,
-                )
-            )
+            affinity = manifest.group("model", index).name
+            groups.append(Group(shape=shape_of(needs), affinity=affinity, timeout_s=needs.timeout_s))
         group_of.append(number)
-    return Workload(groups=groups, group_of=group_of)
+    if not to_share:
+        return Workload(groups=groups, group_of=group_of)
+    order, bundle_of = _bundles(manifest, to_share, num_workers)
+    return Workload(groups=groups, group_of=group_of, order=order, bundle_of=bundle_of)
+
+
+def _bundles(
+    manifest: Manifest, pending: Sequence[int], num_workers: int
+) -> tuple[array[int] | None, array[int] | None]:
+    """Order of the pending runs in which those that share work are neighbours, and the bundle of each run.
+
+    Nothing when no two runs share anything.
+    """
+    fair = len(pending) // (BUNDLES_PER_WORKER * num_workers)
+    found = batches(manifest, pending, max(1, min(MAX_BUNDLE, fair)))
+    if len(found) == len(pending):
+        return None, None
+    bundle_of = array("I", bytes(4 * len(manifest)))
+    for number, members in enumerate(found):
+        for index in members:
+            bundle_of[index] = number
+    return array("I", (index for members in found for index in members)), bundle_of
