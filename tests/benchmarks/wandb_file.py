@@ -1,4 +1,4 @@
-"""Read the records of a W&B offline run file: a LevelDB log of protocol-buffer records after a 7-byte header."""
+"""Read a W&B offline run file: a LevelDB log of protocol-buffer records after a 7-byte header."""
 
 from __future__ import annotations
 
