@@ -1,14 +1,27 @@
-"""The local cache of the model hub: what of a hub model is already here. Reads, never downloads."""
+"""The model hub: what of a model is already in the local cache, and which commit a revision stands for.
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from sweeps.spec import SpecError
+
 INDEX = "model.safetensors.index.json"
 """File that lists the shards of a large model's weights."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that is a commit already."""
+
+REFUSALS = (401, 403, 404)
+"""Answers of the hub for a model that is gated, private or not there."""
 
 NETWORK_TIMEOUT_S = 3.0
 """Longest wait for the hub's answer; a working network answers in a tenth of that."""
@@ -58,6 +71,34 @@ def commit_of(hub_id: str, revision: str) -> str | None:
     """Return the commit that ``revision`` stands for in the cache, or ``None`` when it is not there."""
     place = snapshot(hub_id, revision)
     return place.name if place else None
+
+
+def resolve_commit(hub_id: str, revision: str) -> str | None:
+    """Return the commit that ``revision`` stands for: in the cache, else on the hub; ``None`` without either.
+
+    Raises:
+        SpecError: if the hub answers that it has no such model or revision, or that it is closed to us.
+    """
+    found = commit_of(hub_id, revision) or (revision if COMMIT.fullmatch(revision) else None)
+    if found or not has_network():
+        return found
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers
+
+    address = f"{constants.ENDPOINT}/api/models/{hub_id}/revision/{urllib.parse.quote(revision, safe='')}"
+    try:
+        request = urllib.request.Request(address, headers=build_hf_headers())
+        with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as answer:
+            return json.load(answer).get("sha")
+    except urllib.error.HTTPError as error:
+        if error.code not in REFUSALS:
+            return None
+        raise SpecError(
+            f"hub model {hub_id} at {revision}: the hub answers {error.code} {error.reason}; check "
+            f"model.path and model.revision, and log in with `hf auth login` if the model is gated"
+        ) from None
+    except (OSError, ValueError):  # no connection, or an answer that is not the hub's
+        return None
 
 
 def has_network() -> bool:

@@ -67,6 +67,10 @@ def resolve_model(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
             "model.path: is not set; give a model folder (model=hf model.path=FOLDER) or a hub id"
         )
     label = config.get("name") or path.rstrip("/").rsplit("/", 1)[-1]
+    if config.get("commit"):
+        raise SpecError(
+            f"model.commit={config['commit']!r}: is filled in at launch; ask for a commit with model.revision"
+        )
     folder = local_path(path)
     if not folder.is_dir() and HUB_ID.fullmatch(path) and not path.startswith(PACKAGE_SCHEME):
         revision = config.get("revision") or "main"

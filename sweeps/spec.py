@@ -63,6 +63,8 @@ class ModelSpec:
     """Hub repository id; ``None`` for a local folder, whose identity is its ``digest``."""
     revision: str | None = None
     """Hub revision (branch, tag or commit), part of the identity of a hub model."""
+    commit: str | None = _compute(None)
+    """Commit that ``revision`` stood for at the first launch (:mod:`sweeps.pins`); never set by hand."""
     digest: str | None = None
     """SHA-256 over the local folder's config, tokenizer and weights; ``None`` for a hub model."""
     trust_remote_code: bool = False

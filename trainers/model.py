@@ -60,7 +60,7 @@ def vocabulary_size(module: torch.nn.Module) -> int:
 
 
 def _options(spec: ModelSpec) -> dict[str, Any]:
-    return {"revision": spec.revision} if spec.hub_id else {}
+    return {"revision": spec.commit or spec.revision} if spec.hub_id else {}
 
 
 def _location(spec: ModelSpec) -> str:

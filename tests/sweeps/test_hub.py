@@ -1,8 +1,11 @@
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sweeps.hub import cache_folder, commit_of, has_network, missing_files, snapshot
+from sweeps.hub import cache_folder, commit_of, has_network, missing_files, resolve_commit, snapshot
+from sweeps.spec import SpecError
 
 
 @pytest.fixture
@@ -63,3 +66,52 @@ def test_an_endpoint_that_does_not_answer_is_no_network(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert has_network() is False
+
+
+@pytest.fixture
+def answers(monkeypatch, tmp_path):
+    """A hub of this machine's own: serves a status and a JSON body by path, to an empty cache."""
+    from huggingface_hub import constants
+
+    pages = {}
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = pages.get(self.path, (404, {}))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    yield pages
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_hub_is_asked_for_the_commit_of_a_revision_that_is_not_cached(answers):
+    answers["/api/models/org/name/revision/refs%2Fpr%2F1"] = (200, {"sha": "c0ffee"})
+    assert resolve_commit("org/name", "refs/pr/1") == "c0ffee"
+
+
+def test_a_model_that_the_hub_does_not_have_is_refused(answers):
+    answers["/api/models/org/closed/revision/main"] = (401, {})
+    with pytest.raises(SpecError, match=r"org/none at main: the hub answers 404 .*model\.path"):
+        resolve_commit("org/none", "main")
+    with pytest.raises(SpecError, match=r"org/closed at main: the hub answers 401 .*log in"):
+        resolve_commit("org/closed", "main")
+
+
+def test_a_hub_out_of_order_leaves_the_commit_open(answers):
+    answers["/api/models/org/name/revision/main"] = (503, {})
+    assert resolve_commit("org/name", "main") is None
