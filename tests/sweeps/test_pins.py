@@ -1,4 +1,4 @@
-"""A hub model's commit is frozen at the first launch. The cache is a real folder, as the hub's client makes it."""
+"""The commit of a hub model is frozen at the first launch; the cache here is a real folder."""
 
 import dataclasses
 
