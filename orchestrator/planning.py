@@ -112,18 +112,19 @@ class Plan:
         )
         lines += [f"differs   {d}" for d in self.drift]
         if self.new:
-            ratio = naive.steps / shared.steps
+            fewer = f" ({naive.steps / shared.steps:.1f}× fewer)" if shared.steps < naive.steps else ""
             lines.append(
-                f"steps     {naive.steps:,} alone · {shared.steps:,} shared ({ratio:.1f}× fewer) · "
+                f"steps     {naive.steps:,} alone · {shared.steps:,} shared{fewer} · "
                 f"rollouts drawn {shared.rollout_batches:,} times · at most {self.tokens:,} tokens"
             )
             eval_naive, eval_shared = (w.eval_passes + w.base_eval_passes for w in (naive, shared))
             lines.append(f"judging   {eval_naive:,} passes over the benchmark alone · {eval_shared:,} shared")
+            gpus = f" · {found.gpu_hours:,.3g} GPU-hours" if found.gpu_hours else ""
             money = "" if found.usd is None else f" · {found.usd:,.2f} USD"
             span = f"{_duration(found.eta_low_s)} to {_duration(found.eta_high_s)}"
             lines.append(
-                f"time      {_duration(found.eta_s)} ({span}) on {self.num_workers} workers · "
-                f"{found.gpu_hours:,.3g} GPU-hours{money} · {_basis(found)}"
+                f"time      {_duration(found.eta_s)} ({span}) on {self.num_workers} workers"
+                f"{gpus}{money} · {_basis(found)}"
             )
             lines.append(f"disk      {_bytes(found.disk_bytes)}")
         lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]
