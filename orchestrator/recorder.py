@@ -56,6 +56,7 @@ class Recorder:
         self._journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
         if reopened:
             self._journal.reopen(sorted(reopened))
+        self._journal.void(reading.void)
         self._journal.adopt(reading.adopted)
         self._journal.sync()
         self._state = StateWriter(layout.state, epoch=epoch, manifest=manifest.digest)
@@ -166,6 +167,7 @@ class Recorder:
         run_id = self._manifest.run_ids[index]
         if line is None:
             self.book.outcome[index] = CODE["pending"]
+            self._journal.void([index])
             self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
             return
         metrics = self._parts.add(index, line)

@@ -143,10 +143,11 @@ class Session:
 
     def _nothing_to_do(self, manifest: Manifest, reading: Reading) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
-        if reading.adopted:
+        if reading.adopted or reading.void:
             epoch = next_epoch(self.layout)
             journal = Journal(self.layout, epoch, manifest.run_ids)
             journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
+            journal.void(reading.void)
             journal.adopt(reading.adopted)
             journal.end("nothing was left to run")
         if reading.adopted or not compact.is_current(self.layout, manifest.digest, reading.book):

@@ -126,8 +126,10 @@ class Reading:
     """Valid results of runs that the manifest no longer holds."""
     doubly_accepted: list[int] = field(default_factory=list)
     """Runs whose commit the journals record at more than one place."""
+    void: list[int] = field(default_factory=list)
+    """Runs whose accepted result can no longer be read."""
     lost: list[int] = field(default_factory=list)
-    """Runs whose accepted result can no longer be read and has no other."""
+    """Those of them that have no other result either."""
     closed: bool = False
     """Whether the last driver ended by itself."""
 
@@ -208,6 +210,10 @@ def _replay(record: dict, reading: Reading, index_of: dict[str, int]) -> None:
             for run_id in record["runs"]:
                 if (index := index_of.get(run_id)) is not None:
                     book.reopen(index)
+        case "void":
+            for run_id in record["runs"]:
+                if (index := index_of.get(run_id)) is not None and book.committed(index):
+                    book.outcome[index] = PENDING
         case "epoch":
             reading.epoch, reading.closed = record["epoch"], False
         case "close":
@@ -236,6 +242,7 @@ def _confirm(layout: Layout, reading: Reading, index_of: dict[str, int], live: b
     for index in range(len(book)):
         if book.committed(index) and not confirmed[index]:
             book.outcome[index] = PENDING
+            reading.void.append(index)
             if index not in spare:
                 reading.lost.append(index)
     for index, results in spare.items():

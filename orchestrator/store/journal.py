@@ -8,6 +8,7 @@ Kinds of record
 ``failure``  an attempt failed: ``run_id, attempt, worker, class, fingerprint, message, at``
 ``settle``   a run ended without a result: ``runs, outcome``
 ``reopen``   runs were given another chance: ``runs``; earlier failures no longer count
+``void``     accepted results can no longer be read: ``runs``; a later ``accept`` counts again
 ``close``    the driver ended by itself: ``reason``
 """
 
@@ -90,6 +91,11 @@ class Journal:
     def reopen(self, indices: Sequence[int]) -> None:
         """Runs get another chance."""
         self._write(kind="reopen", runs=[self._run_ids[i] for i in indices])
+
+    def void(self, indices: Sequence[int]) -> None:
+        """Accepted results can no longer be read."""
+        if indices:
+            self._write(kind="void", runs=[self._run_ids[i] for i in indices])
 
     def end(self, reason: str) -> None:
         """The driver ended by itself."""

@@ -1,0 +1,151 @@
+"""kill -9, SIGSTOP, SIGTERM and SIGINT of drivers and workers at random moments of real sweeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.chaos.conftest import RUNS
+from tests.chaos.harness import kill
+
+pytestmark = pytest.mark.chaos
+
+
+def kill_driver_repeatedly(sweep, times, seed, up_to_s):
+    """Kill the driver at random moments, from before it has begun until after it has ended."""
+    moments = random.Random(seed)
+    for _ in range(times):
+        process = sweep.launch()
+        try:
+            process.communicate(timeout=moments.uniform(0.0, up_to_s))
+        except Exception:
+            kill(process)
+            sweep.fault()
+
+
+def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(sweep, reference):
+    kill_driver_repeatedly(sweep, 8, seed=1, up_to_s=2.5)
+    sweep.prove(reference)
+    assert sweep.verify()["duplicated"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_driver_killed_at_200_random_moments(tmp_path_factory, reference):
+    import shutil
+
+    from tests.chaos.conftest import WORDS
+    from tests.chaos.harness import Sweep
+
+    for seed in range(20):
+        sweep = Sweep(tmp_path_factory.mktemp("killed") / "sweep", *WORDS)
+        kill_driver_repeatedly(sweep, 10, seed=seed, up_to_s=3.0)
+        sweep.prove(reference)
+        shutil.rmtree(sweep.temporary)
+
+
+def test_committed_results_are_not_computed_again_after_a_kill(sweep, reference):
+    process = sweep.launch()
+    sweep.wait_for(RUNS // 3, process)
+    kill(process)
+    sweep.fault()
+    before = sweep.committed()
+    again = sweep.finish()
+    assert again["new"] <= RUNS - before
+    sweep.prove(reference)
+
+
+def test_workers_killed_at_random_are_replaced_without_a_resume(sweep, reference):
+    process = sweep.launch()
+    moments = random.Random(2)
+    for done in (10, 60, 110, 150):
+        sweep.wait_for(done, process)
+        if workers := sweep.workers():
+            moments.choice(workers).kill()
+            sweep.fault()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["committed"] == RUNS
+    sweep.prove(reference)
+
+
+def test_a_stopped_worker_is_found_killed_and_replaced(tmp_path, sweep, reference):
+    sweep.words = (*sweep.words, "cluster.lease_s=3")
+    process = sweep.launch()
+    sweep.wait_for(20, process)
+    os.kill(sweep.workers()[0].pid, signal.SIGSTOP)
+    sweep.fault()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    logs = [p.read_text() for p in (sweep.folder / "logs" / "workers").iterdir()]
+    assert any("Current thread" in text or "Thread 0x" in text for text in logs), "no stack was recorded"
+    sweep.prove(reference)
+
+
+def test_sigterm_drains_and_leaves_a_directory_that_resume_finishes(sweep, reference):
+    process = sweep.launch()
+    sweep.wait_for(20, process)
+    process.send_signal(signal.SIGTERM)
+    sweep.fault()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["interrupted"] is True
+    assert 0 < json.loads(out)["committed"] < RUNS
+    sweep.assert_nothing_left()
+    sweep.prove(reference)
+
+
+def test_sigint_twice_stops_at_once_even_in_long_runs(sweep):
+    sweep.words = ("sweep=noop", "sweep.n=4", "+trainer.params.duration_s=300", "cluster.num_workers=2")
+    process = sweep.launch()
+    until_s = time.monotonic() + 30
+    while not (sweep.folder / "status.json").exists() and time.monotonic() < until_s:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    sweep.fault()
+    started_s = time.monotonic()
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - started_s < 8
+    sweep.assert_nothing_left()
+
+
+def test_a_second_driver_is_refused_and_the_first_goes_on(sweep, reference):
+    process = sweep.launch()
+    sweep.wait_for(1, process)
+    second = sweep.launch()
+    sweep.fault()
+    _, err = second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert f"host {socket.gethostname()}, pid {process.pid}" in err
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    sweep.prove(reference)
+
+
+@pytest.mark.timeout(180)
+def test_a_driver_on_ray_killed_mid_way_leaves_no_ray_behind(ray_sweep, reference):
+    process = ray_sweep.launch()
+    ray_sweep.wait_for(30, process)
+    kill(process)
+    ray_sweep.fault()
+    ray_sweep.prove(reference)
+
+
+@pytest.mark.timeout(180)
+def test_an_actor_killed_on_ray_is_replaced_without_a_resume(ray_sweep, reference):
+    process = ray_sweep.launch()
+    ray_sweep.wait_for(30, process)
+    ray_sweep.workers()[0].kill()
+    ray_sweep.fault()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    ray_sweep.prove(reference)
