@@ -19,13 +19,6 @@ EMSWEEP = Path(sys.executable).with_name("emsweep")
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 SMALL = ["model=tiny-32", "example=carry-1", "optim.lr=1e-4,2e-4", "seed=0,1"]
 SMALL += ["eval.limit=20", "eval.steps=[0]"]
-    "model=tiny-32",
-    "example=carry-1",
-    "optim.lr=1e-4,2e-4",
-    "seed=0,1",
-    "eval.limit=20",
-    "eval.steps=[0]",
-]
 
 
 def emsweep(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
