@@ -97,14 +97,21 @@ def rollout_key(spec: RunSpec) -> str:
     return canonical_json(parts | {"seed": spec.seed})
 
 
+def _shared_keys(spec: RunSpec) -> tuple[str, str, str]:
+    """Rollout, gradient and trunk key, each of which continues the one before."""
+    rollout = rollout_key(spec)
+    gradient = rollout + canonical_json(group_to_dict(spec.objective))
+    return rollout, gradient, gradient + _without_rate(group_to_dict(spec.optim))
+
+
 def gradient_key(spec: RunSpec) -> str:
     """Return the text under which the gradient at step 0 is shared: rollouts and objective."""
-    return rollout_key(spec) + canonical_json(group_to_dict(spec.objective))
+    return _shared_keys(spec)[1]
 
 
 def trunk_key(spec: RunSpec) -> str:
     """Return the text that must agree, beside the learning rates, for optimizer steps to be shared."""
-    return gradient_key(spec) + _without_rate(group_to_dict(spec.optim))
+    return _shared_keys(spec)[2]
 
 
 def base_evaluation_key(spec: RunSpec, sampled: bool) -> str:
@@ -141,8 +148,9 @@ def plan_stages(specs: Sequence[RunSpec]) -> tuple[Stage, ...]:
     """
     trunks: dict[str, dict[str, dict[str, _Node]]] = {}
     for i, spec in enumerate(specs):
-        same_gradient = trunks.setdefault(rollout_key(spec), {}).setdefault(gradient_key(spec), {})
-        _insert(same_gradient.setdefault(trunk_key(spec), _Node()), i, spec)
+        rollout, gradient, trunk = _shared_keys(spec)
+        same_gradient = trunks.setdefault(rollout, {}).setdefault(gradient, {})
+        _insert(same_gradient.setdefault(trunk, _Node()), i, spec)
     roots = [
         root for kin in trunks.values() for same_gradient in kin.values() for root in same_gradient.values()
     ]

@@ -7,6 +7,7 @@ from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
 from sweeps.manifest import build_manifest
 from sweeps.spec import SpecError, known_keys
+from tests.sweeps.shipped import shipped
 
 
 def axes_of(*words):
@@ -19,7 +20,7 @@ def test_every_shipped_sweep_composes():
     names = [f.name.removesuffix(".yaml") for f in (resources.files("sweeps.conf") / "sweep").iterdir()]
     assert {"quickstart", "noop", "paper"} <= set(names)
     for name in names:
-        composed = compose_sweep([f"sweep={name}"])
+        composed = shipped(name)
         assert composed.name == name
         assert composed.grid.key_names()
 

@@ -22,8 +22,17 @@ def composed():
     return compose_sweep(PLAIN, grid=product(axis("schedule", ["constant", "linear", "wsd"])))
 
 
-def build(*words, grid=None):
-    return build_manifest(compose_sweep([*PLAIN, *words], grid=grid))
+@functools.cache
+def composed_from(*words):
+    return compose_sweep([*PLAIN, *words])
+
+
+def build(*words):
+    return build_manifest(composed_from(*words))
+
+
+def build_grid(*axes):
+    return build_manifest(dataclasses.replace(composed(), grid=product(*axes)))
 
 
 KEYS = {
@@ -100,7 +109,7 @@ def test_cells_number_every_axis_but_the_seed_in_column_order():
 
 def test_names_are_short_and_different_for_different_runs():
     axes = {"seed": [0, 1], "model": ["tiny-64"], "optim.lr": [1e-4, 2e-4], "objective.temperature": [0.5]}
-    manifest = build(grid=product(*(axis(k, v) for k, v in axes.items())))
+    manifest = build_manifest(compose_sweep(PLAIN, grid=product(*(axis(k, v) for k, v in axes.items()))))
     assert manifest.name(0) == "tiny-64·lr1e-4·τ0.5·s0"
     assert len(set(manifest.names())) == len(manifest)
     assert list(manifest.names()) == [manifest.name(i) for i in range(len(manifest))]
@@ -114,7 +123,8 @@ def test_a_manifest_survives_its_file(tmp_path):
         axis("optim.lr", [1e-4, 3.0000000000000004e-05]),
         axis("seed", range(3)),
     )
-    manifest = build("sharing=off", grid=grid)
+    asked = dataclasses.replace(composed(), grid=grid, options={**composed().options, "sharing": False})
+    manifest = build_manifest(asked)
     manifest.write(tmp_path / "manifest.parquet")
     again = Manifest.read(tmp_path / "manifest.parquet")
     assert again.digest == manifest.digest
@@ -144,7 +154,7 @@ def test_the_file_has_one_typed_column_an_axis(tmp_path):
 
 def test_building_twice_gives_the_same_manifest_and_another_order_of_values_the_same_runs():
     words = ["optim.lr=1e-4,2e-4", "seed=0,1"]
-    assert build(*words).digest == build(*words).digest
+    assert build(*words).digest == build_manifest(compose_sweep([*PLAIN, *words])).digest
     assert set(build("optim.lr=2e-4,1e-4", "seed=1,0").run_ids) == set(build(*words).run_ids)
 
 
@@ -160,7 +170,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path):
 
 
 def test_a_file_of_a_newer_format_is_refused(tmp_path):
-    build("seed=0").write(tmp_path / "m.parquet")
+    build_grid(axis("seed", [0])).write(tmp_path / "m.parquet")
     table = pq.read_table(tmp_path / "m.parquet")
     header = json.loads(table.schema.metadata[b"emsweep"]) | {"version": 99}
     pq.write_table(table.replace_schema_metadata({b"emsweep": json.dumps(header)}), tmp_path / "m.parquet")
@@ -169,17 +179,21 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("key", "values", "message"),
     [
-        (["optim.lr=0"], r"optim.lr=0.0: must be a number above 0"),
-        (["optim.lr=1e-4,-1"], r"optim.lr=-1.0: must be"),
-        (["objective.temperature=0"], "objective.temperature=0.0: must be"),
-        (["sampling.temperature=-1"], "sampling.temperature=-1.0: must be"),
-        (["steps=0"], "steps=0: must be at least 1"),
-        (["engine.zero_stage=5"], "must be 0, 1, 2 or 3"),
-        (["seed=-1"], "seed=-1"),
+        ("optim.lr", [1e-4, -1], r"optim.lr=-1.0: must be"),
+        ("objective.temperature", [0], "objective.temperature=0.0: must be"),
+        ("sampling.temperature", [-1], "sampling.temperature=-1.0: must be"),
+        ("steps", [0], "steps=0: must be at least 1"),
+        ("engine.zero_stage", [5], "must be 0, 1, 2 or 3"),
+        ("seed", [-1], "seed=-1"),
     ],
 )
-def test_a_value_out_of_range_is_refused(words, message):
+def test_a_value_out_of_range_is_refused(key, values, message):
     with pytest.raises(SpecError, match=message):
-        build(*words)
+        build_grid(axis(key, values))
+
+
+def test_a_value_out_of_range_is_refused_outside_the_axes_too():
+    with pytest.raises(SpecError, match=r"optim.lr=0.0: must be a number above 0"):
+        build("optim.lr=0")

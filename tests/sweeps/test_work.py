@@ -8,6 +8,7 @@ from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
 from sweeps.manifest import build_manifest
 from sweeps.work import batches, count_work
+from tests.sweeps.shipped import shipped
 from tests.sweeps.toy import Toy
 
 KEYS = {
@@ -34,7 +35,7 @@ def build(grid):
     return build_manifest(dataclasses.replace(composed(), grid=grid))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_counts_are_what_a_trainer_that_counts_finds(data):
     keys = data.draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=4, unique=True))
@@ -51,11 +52,11 @@ def test_counts_are_what_a_trainer_that_counts_finds(data):
 
 
 def test_horizons_save_what_the_study_of_stage_trees_saved():
-    work = count_work(build_manifest(compose_sweep(["sweep=horizons"])))
+    work = count_work(build_manifest(shipped("horizons")))
     assert work.naive.steps / work.shared.steps >= 4.8
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(num=st.integers(1, 30), steps=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_batches_hold_each_run_once_and_part_only_between_trunks_of_kin(num, steps):
     axes = (axis("optim.weight_decay", [0.0, 0.1]), axis("steps", steps), axis("seed", range(4)))

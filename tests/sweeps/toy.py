@@ -12,8 +12,18 @@ def digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+_TEXTS = {}
+
+
+def text_of(part):
+    """A group as text; kept with the group itself, so that no other object gets its id."""
+    if id(part) not in _TEXTS:
+        _TEXTS[id(part)] = part, canonical_json(group_to_dict(part))
+    return _TEXTS[id(part)][1]
+
+
 def group(spec, name):
-    return canonical_json(group_to_dict(getattr(spec, name)))
+    return text_of(getattr(spec, name))
 
 
 class Toy:
