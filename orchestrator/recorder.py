@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from orchestrator import events as ev
+from orchestrator.memory import give_back
 from orchestrator.messages import Item
 from orchestrator.pools.base import Shipped
 from orchestrator.retention import Retention
@@ -157,6 +158,7 @@ class Recorder:
             self._compact(index)
         self._lines.close()
         self._parts.write_part()
+        give_back()
         compact.merge(self._layout, self._manifest, self.book)
 
     def _compact(self, index: int) -> None:

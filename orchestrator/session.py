@@ -15,6 +15,7 @@ from orchestrator.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.driver import Driver, DriverOptions, Summary
 from orchestrator.errors import UserError
 from orchestrator.leftovers import remove_leftovers
+from orchestrator.memory import give_back, use_system_allocator
 from orchestrator.progress import Progress
 from orchestrator.provenance import provenance
 from orchestrator.store import compact
@@ -45,6 +46,7 @@ class Session:
             UserError: when it cannot be written to or another driver holds it.
         """
         layout.create()
+        use_system_allocator()
         self.layout = layout
         self._lock = DriverLock(layout.lock)
         remove_leftovers()
@@ -68,6 +70,7 @@ class Session:
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         write_atomically(layout.config, text.encode(), durable=True)
         manifest.write(layout.manifest)
+        give_back()
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
 
