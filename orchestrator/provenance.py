@@ -19,11 +19,12 @@ PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "py
 """Packages whose version is written down with a sweep."""
 
 
-def provenance(manifest: Manifest, *, pool: str, address: str | None) -> dict[str, Any]:
+def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str) -> dict[str, Any]:
     """The content of ``sweep.yaml``: what was asked, and what it was asked of."""
     return {
         "format": FORMAT_VERSION,
         "sweep": manifest.sweep,
+        "about": about,
         "overrides": list(manifest.overrides),
         "runs": len(manifest),
         "axes": {axis.key: list(axis.values) for axis in manifest.axes},

@@ -57,7 +57,9 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def freeze(self, manifest: Manifest, *, pool: str, address: str | None) -> Reconciled:
+    def freeze(
+        self, manifest: Manifest, *, pool: str, address: str | None = None, about: str = ""
+    ) -> Reconciled:
         """Write down what was asked, replacing an earlier manifest."""
         layout = self.layout
         known: Collection[str] = ()
@@ -66,7 +68,7 @@ class Session:
             if earlier.digest == manifest.digest and layout.config.exists():
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
-        document = provenance(manifest, pool=pool, address=address)
+        document = provenance(manifest, pool=pool, address=address, about=about)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         write_atomically(layout.config, text.encode(), durable=True)
         manifest.write(layout.manifest)

@@ -93,7 +93,7 @@ def launch(
     _confirm(len(manifest), yes)
     deadline = _deadline(until)
     with Session(layout) as session:
-        found = session.freeze(manifest, pool=cluster.pool, address=cluster.address)
+        found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=composed.about)
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)

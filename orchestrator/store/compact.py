@@ -62,6 +62,8 @@ class PartWriter:
         self._runs.append(
             {
                 "index": index,
+                "run_id": run_id,
+                "outcome": header["outcome"],
                 "attempt": header["attempt"],
                 "worker": header["worker"],
                 "host": header["host"],
@@ -147,7 +149,7 @@ def write_runs(layout: Layout, manifest: Manifest, book: Book) -> None:
     rows = np.full(len(book), -1, dtype=np.int64)
     if metrics is not None:
         rows[metrics["index"].to_numpy()] = np.arange(metrics.num_rows)
-        found = metrics.drop_columns(["index"]).take(pa.array(rows, mask=rows < 0))
+        found = metrics.drop_columns(["index", "run_id", "outcome"]).take(pa.array(rows, mask=rows < 0))
     else:
         found = pa.table({k: pa.nulls(len(book), t) for k, t in _ATTEMPT_TYPES.items()})
     found = _with_failures(found, book)

@@ -64,6 +64,8 @@ class ComposedSweep:
     """Words of the command line."""
     source: Path | None = None
     """The sweep file."""
+    about: str = ""
+    """The question that the sweep answers, in its author's words."""
 
     @property
     def base(self) -> Mapping[str, Any]:
@@ -101,6 +103,7 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
             options=options | {"sharing": _switch("sharing", options.get("sharing"))},
             overrides=tuple(overrides),
             source=composer.source,
+            about=str(node.get("about") or ""),
         )
 
 
