@@ -211,5 +211,7 @@ def test_spools_on_the_workers_own_nodes_are_copied_before_they_count(tmp_path):
         summary = session.run(manifest, cluster, session.read(manifest), quiet=True)
     assert summary.committed == 50
     assert verify(Layout(tmp_path / "sweep"), manifest).ok
-    for own in (tmp_path / "node").rglob("*.jsonl"):
+    with_results = [p for p in (tmp_path / "node").rglob("*.jsonl") if b'"kind":"result"' in p.read_bytes()]
+    assert with_results
+    for own in with_results:
         assert own.read_bytes() == (tmp_path / "sweep" / "spool" / own.name).read_bytes()
