@@ -2,8 +2,8 @@
 
 Each Hydra group is one dataclass below; :class:`RunSpec` holds one of each. A field marked :func:`_compute`
 says *how* or *where* a run is computed and stays outside ``run_id``; every other field changes the science
-and is hashed. A field added in a later version carries ``omit_at``: at that value it is left out of the
-canonical form, so an upgrade orphans no result.
+and is hashed; one marked ``science_at`` does so at that value only. A field added in a later version
+carries ``omit_at``: at that value it is left out of the canonical form, so an upgrade orphans no result.
 
 Standard library only: the planner and the notebook import this module without Hydra or torch.
 """
@@ -252,8 +252,10 @@ class EngineSpec:
     """Keep optimizer state in host memory (ZeRO-2 and 3)."""
     gradient_checkpointing: bool = _compute(False)
     """Recompute activations in the backward pass to save memory."""
-    decoder: str = _compute("auto")
-    """``tree`` (short completions), ``cached`` (KV cache), ``vllm``, or ``auto``."""
+    decoder: str = _compute("auto", science_at="vllm")
+    """``tree`` (short completions), ``cached`` (KV cache), ``vllm``, or ``auto``. Only ``vllm`` draws other
+    rollouts and is therefore part of the identity.
+    """
     attention: str = _compute("sdpa")
     """Attention implementation given to transformers."""
     max_hot_engines: int = _compute(4)
@@ -536,12 +538,16 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+_NEVER = object()
+
+
 def group_science(part: Any) -> dict[str, Any]:
     """The fields of one group that are part of the identity."""
     science = {}
     for f in dataclasses.fields(part):
         value = getattr(part, f.name)
-        if f.metadata.get("compute") or ("omit_at" in f.metadata and value == f.metadata["omit_at"]):
+        compute = f.metadata.get("compute") and value != f.metadata.get("science_at", _NEVER)
+        if compute or ("omit_at" in f.metadata and value == f.metadata["omit_at"]):
             continue
         science[f.name] = _plain(value)
     return science

@@ -10,6 +10,7 @@ result.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -19,6 +20,7 @@ import torch
 from sweeps.spec import RunSpec
 from sweeps.stages import Stage, gradient_key, plan_stages, rollout_key
 from trainers.checkpoint import TrainingState, drop_states, kept_steps, load_state, save_state, save_weights
+from trainers.decoding.vllm import require_vllm
 from trainers.engine import EnginePool
 from trainers.examples import encode, limit_length, render
 from trainers.gang import Gang
@@ -38,6 +40,8 @@ class EntropyMinimization:
     def __init__(self, context: WorkerContext) -> None:
         # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
         torch.set_num_threads(1)
+        if torch.cuda.is_available():
+            _repeat_bits_on_cuda()
         self.gang = Gang(context)
         self.engines = EnginePool(self.gang)
         self.load_base = lru_cache(maxsize=8)(load_base)
@@ -90,6 +94,8 @@ class _Group:
         """Yield every run's position and outcome, trees of stages one after the other."""
         for root in plan_stages(self._specs):
             spec = self._specs[root.runs[0]]
+            if spec.engine.decoder == "vllm":
+                require_vllm()
             self._base = self._trainer.load_base(spec.model)
             self._prompts = encode_prompts(spec, self._base)
             self._engine = self._trainer.engines.acquire(spec)
@@ -257,6 +263,12 @@ def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
         )
         for text in rendered
     ]
+
+
+def _repeat_bits_on_cuda() -> None:
+    """Have CUDA add up in one order, where it can: some backward kernels use atomics otherwise."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _no_grad(spec: RunSpec) -> AbstractContextManager:

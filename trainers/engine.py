@@ -7,6 +7,7 @@ a fresh build has: weights, fp32 master partitions, moments, step counts, loss s
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Engine:
         self._ds, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
-            config=_config(optim, engine, clip=not self._clips_itself),
+            config=_config(optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"),
         )
         self._built = self.capture()
 
@@ -77,7 +78,8 @@ class Engine:
             group["lr"] = lr
         self._ds.step()
         if not self._clips_itself:
-            self._grad_norm = float(self._ds.get_global_grad_norm())
+            norm = float(self._ds.get_global_grad_norm())
+            self._grad_norm = norm if norm >= 0 else float("nan")  # DeepSpeed's -1 stands for NaN and Inf
         return self._grad_norm
 
     @property
@@ -113,13 +115,13 @@ class Engine:
             return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
 
     def capture(self) -> EngineState:
-        """Copy everything that training changes, on the device it lives on."""
+        """Copy everything that training changes to host memory."""
         moments = [
-            {name: value.detach().clone() for name, value in state.items() if torch.is_tensor(value)}
+            {name: _on_host(torch.as_tensor(value)) for name, value in state.items()}
             for state in (self._optimizer.state.get(p, {}) for p in self._moment_keys())
         ]
         return EngineState(
-            weights=[t.detach().clone() for t in self._weights()],
+            weights=[_on_host(t) for t in self._weights()],
             moments=moments,
             scaler=dict(vars(scaler)) if (scaler := self._scaler()) else {},
         )
@@ -132,11 +134,15 @@ class Engine:
             for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
                 mine_moments = self._optimizer.state.get(key, {})
                 if not mine_moments and stored_moments:
-                    self._optimizer.state[key] = {n: t.clone() for n, t in stored_moments.items()}
+                    self._optimizer.state[key] = {n: _state(t, key) for n, t in stored_moments.items()}
                 for name, value in mine_moments.items():
-                    if torch.is_tensor(value):
-                        # An optimizer that has not stepped has no moments yet: that state is all zeros.
-                        value.copy_(stored_moments[name]) if stored_moments else value.zero_()
+                    # An optimizer that has not stepped has no moments yet: that state is all zeros.
+                    if not torch.is_tensor(value):  # DeepSpeedCPUAdam counts its steps in a plain int
+                        mine_moments[name] = int(stored_moments[name]) if stored_moments else 0
+                    elif stored_moments:
+                        value.copy_(stored_moments[name])
+                    else:
+                        value.zero_()
         if self._zero_stage == 3 and (persistent := self._ds.optimizer.persistent_parameters):
             # Small parameters stay gathered between steps; gather them anew from the shards just restored.
             persistent[0].partition(persistent)
@@ -152,8 +158,16 @@ class Engine:
         self.restore(self._built)
 
     def close(self) -> None:
-        """Free the engine's hooks and buffers."""
+        """Free the engine's hooks, weights and buffers, now rather than when cycles are next collected."""
+        if self._zero_stage == 3:
+            from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+
+            FWD_MODULE_STACK[:] = [m for m in FWD_MODULE_STACK if m is not self._ds.module]
         self._ds.destroy()
+        del self._ds, self._optimizer, self._built
+        gc.collect()
+        if self._gang.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _weights(self) -> list[Tensor]:
         """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
@@ -223,6 +237,15 @@ class EnginePool:
             self._engines.popitem()[1].close()
 
 
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy: kept on a GPU it would hold the weights twice."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _state(stored: Tensor, parameter: Tensor) -> Tensor | int:
+    return int(stored) if stored.dtype == torch.int64 else stored.to(parameter.device, copy=True)
+
+
 def _engine_key(spec: RunSpec) -> tuple:
     model = spec.model
     identity = (model.path, model.hub_id, model.revision, model.digest, model.adapter)
@@ -266,10 +289,10 @@ def _checkpoint_activations(model: torch.nn.Module) -> None:
             part.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def _config(optim: OptimSpec, engine: EngineSpec, *, clip: bool) -> dict[str, Any]:
+def _config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu: bool) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": engine.zero_stage}
-    if engine.offload:
-        zero["offload_optimizer"] = {"device": "cpu"}
+    if engine.offload and on_gpu:  # without a GPU the optimizer is in host memory anyway
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": _UNUSED_BATCH,
         "gradient_accumulation_steps": 1,

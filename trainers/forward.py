@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sweeps.spec import RunSpec
@@ -38,12 +37,10 @@ def policy_logits(forward: Callable[..., Any], batch: MicroBatch) -> Tensor:
     prompt = batch.shared_prompt
     if not prompt:
         return forward(input_ids=batch.ids_BT, use_cache=False, logits_to_keep=batch.num_logits).logits
-    rows = len(batch.ids_BT)
-    out = forward(input_ids=batch.ids_BT[:1, :prompt], use_cache=True, logits_to_keep=1)
-    first_B1V = out.logits.expand(rows, -1, -1)
-    completion_BC = batch.ids_BT[:, prompt:]
-    if not completion_BC.shape[1]:
-        return first_B1V.clone()
-    out.past_key_values.batch_repeat_interleave(rows)
-    rest_BCV = forward(input_ids=completion_BC, past_key_values=out.past_key_values, use_cache=True).logits
-    return torch.cat([first_B1V, rest_BCV], dim=1)
+    # All but the prompt's last token: that one is fed with each completion, so that every logit comes out of
+    # one forward, and joining two pieces would hold the logits twice.
+    out = forward(input_ids=batch.ids_BT[:1, : prompt - 1], use_cache=True, logits_to_keep=1)
+    out.past_key_values.batch_repeat_interleave(len(batch.ids_BT))
+    return forward(
+        input_ids=batch.ids_BT[:, prompt - 1 :], past_key_values=out.past_key_values, use_cache=True
+    ).logits

@@ -164,7 +164,7 @@ def entropy_memory() -> dict[str, float]:
         prefix = "entropy" if way == "ours" else "entropy_naive"
         found[f"{prefix}_peak_ratio"] = (peak - before) / size_mib
         found[f"{prefix}_extra_ratio"] = (peak - with_logits) / size_mib
-    return found | {"entropy_logits_mib": size_mib, "entropy_chunk_mib": CHUNK_ELEMENTS * 4 / 2**20}
+    return found | {"entropy_logits_mib": size_mib, "entropy_chunk_mib": CHUNK_ELEMENTS["cpu"] * 4 / 2**20}
 
 
 def main() -> None:
