@@ -102,11 +102,15 @@ def shrink_for(history: Sequence[Failure]) -> int:
     return int(any(f.kind == MEMORY for f in history))
 
 
+OUT_OF_MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+"""What allocators say: CUDA, the kernel, torch's CPU allocator, cuBLAS."""
+
+
 def classify(error: BaseException) -> Failure:
     """Turn an exception caught at the worker's boundary into a failure with its class and fingerprint."""
     name = type(error).__name__
     text = str(error).strip()
-    memory = isinstance(error, MemoryError) or name == "OutOfMemoryError" or "out of memory" in text.lower()
+    memory = isinstance(error, MemoryError) or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
     return Failure(
         MEMORY if memory else ERROR,
         fingerprint(error),

@@ -162,7 +162,9 @@ class Runtime:
                 outcome: Any = trainer.run(self._spec(item), self._context(item))
             except (Exception, SystemExit) as error:
                 outcome = error
-            yield self._report(item, outcome, timer)
+            report = self._report(item, outcome, timer)
+            outcome = None  # a traceback kept alive through the next run would hold this one's tensors
+            yield report
 
     def _shares(self, target: str) -> bool:
         try:
