@@ -110,7 +110,8 @@ def classify(error: BaseException) -> Failure:
     """Turn an exception caught at the worker's boundary into a failure with its class and fingerprint."""
     name = type(error).__name__
     text = str(error).strip()
-    memory = isinstance(error, MemoryError) or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
+    known = isinstance(error, MemoryError) or name == "OutOfMemoryError"
+    memory = known or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
     return Failure(
         MEMORY if memory else ERROR,
         fingerprint(error),
