@@ -375,6 +375,7 @@ class Driver:
     def _finish(self) -> Summary:
         if self._options.until is not None and self._scheduler.num_open and not self._interrupted:
             self._drain("no further run would end before the time limit of --until", 0.0)
+        self._flush_or_pause()
         self._pool.close()
         try:
             self._flush()

@@ -45,6 +45,7 @@ class Runtime:
         self._host = socket.gethostname()
         self._batches: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
         self._attempts: Iterator[AttemptReport] = iter(())
+        self._left = 0
         self._cancelled: set[int] = set()
         self._trainers: dict[str, Trainer] = {}
         self._spool: SpoolWriter | None = None
@@ -128,12 +129,13 @@ class Runtime:
                 return False
             if items is None or self._stopping:
                 return False
-            self._attempts = self._run_all(items)
+            self._attempts, self._left = self._run_all(items), len(items)
             report = next(self._attempts, None)
         with self._lock:
             self._reports.append(report)
         self._progress += 1
-        if self._batches.empty() or time.monotonic() - self._flushed_s >= FLUSH_S:
+        self._left -= 1
+        if (not self._left and self._batches.empty()) or time.monotonic() - self._flushed_s >= FLUSH_S:
             self.flush()
         return True
 
