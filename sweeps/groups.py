@@ -1,0 +1,361 @@
+"""The groups of a run's configuration: one frozen dataclass per Hydra group, each field documented with its
+unit.
+
+A field declared by :func:`compute` says *how* or *where* a run is computed and stays outside ``run_id``;
+every other field changes the science and is hashed; one marked ``science_at`` is hashed at that value only.
+A field added in a later version carries ``omit_at``: at that value it is left out of the canonical form, so
+an upgrade orphans no result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.errors import choice, require
+
+
+def compute(default: Any, **metadata: Any) -> Any:
+    """Declare a field that says how or where a run is computed and is therefore outside ``run_id``."""
+    return field(default=default, metadata={"compute": True, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """The base model a run starts from."""
+
+    name: str = compute("")
+    """Label used in tables and short names."""
+    path: str = compute("")
+    """Local folder, ``pkg://package/folder`` inside an installed package, or a hub id."""
+    hub_id: str | None = None
+    """Hub repository id; ``None`` for a local folder, whose identity is its ``digest``."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit), part of the identity of a hub model."""
+    commit: str | None = compute(None)
+    """Commit that ``revision`` stood for at the first launch (:mod:`sweeps.pins`); never set by hand."""
+    digest: str | None = None
+    """SHA-256 over the local folder's config, tokenizer and weights; ``None`` for a hub model."""
+    trust_remote_code: bool = False
+    """Run Python code that the model folder ships. Off unless named for the model."""
+    adapter: str = "none"
+    """``none`` trains every weight."""
+
+    def __post_init__(self) -> None:
+        choice("model.adapter", self.adapter, ("none",))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExampleSpec:
+    """The unlabeled prompt, or prompts, that a run trains on."""
+
+    name: str = compute("")
+    """Label used in tables and short names."""
+    path: str | None = compute(None)
+    """File the prompts came from (JSON lines or Parquet); their text is what counts."""
+    rows: tuple[int, ...] = compute(())
+    """Zero-based rows of ``path`` used together in one run."""
+    ids: tuple[str, ...] = compute(())
+    """Rows of ``path`` by their ``id`` instead, so that a reordered file means the same."""
+    text_field: str = compute("problem")
+    """Column of ``path`` that holds the prompt: text, or a list of chat messages."""
+    answer_field: str | None = compute(None)
+    """Column of ``path`` that holds the gold answer, for objectives that need a label."""
+    prompts: tuple[str, ...] = ()
+    """The prompt texts themselves, before the template."""
+    answers: tuple[str | None, ...] = ()
+    """Gold answers beside ``prompts``; empty for unlabeled examples."""
+    system: str | None = None
+    """System message put before the prompt when ``format`` is ``chat``."""
+    template: str = "{problem}"
+    """Text around the prompt; ``{problem}`` is replaced by it."""
+    format: str = "chat"
+    """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
+
+    def __post_init__(self) -> None:
+        choice("example.format", self.format, ("chat", "plain"))
+        require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
+
+
+COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
+"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains
+each.
+"""
+
+_COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveSpec:
+    """What an optimizer step lowers."""
+
+    name: str = "em"
+    """``em``: token-mean entropy of the model's own rollouts (arXiv 2505.20282)."""
+    temperature: float = 0.5
+    """Training temperature τ dividing the logits inside the entropy."""
+    compat: str = "exact"
+    """``exact``; ``upstream`` for all :data:`COMPAT_DEFECTS`; or some of them joined by ``+``."""
+
+    def __post_init__(self) -> None:
+        choice("objective.name", self.name, ("em",))
+        for name in self.compat.split("+"):
+            choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
+        require(
+            0 < self.temperature < math.inf,
+            "objective.temperature",
+            self.temperature,
+            "must be a number above 0",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimSpec:
+    """The optimizer."""
+
+    name: str = "adamw"
+    """``adamw``, decoupled weight decay."""
+    lr: float = 2e-5
+    """Peak learning rate, multiplied by the schedule."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-8
+    """Term added to the denominator."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+
+    def __post_init__(self) -> None:
+        choice("optim.name", self.name, ("adamw",))
+        require(0 < self.lr < math.inf, "optim.lr", self.lr, "must be a number above 0, such as 2e-5")
+        for key in ("beta1", "beta2"):
+            require(0 <= getattr(self, key) < 1, f"optim.{key}", getattr(self, key), "must lie in [0, 1)")
+        require(self.eps > 0, "optim.eps", self.eps, "must be above 0")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "must be at least 0")
+        require(
+            self.grad_clip >= 0,
+            "optim.grad_clip",
+            self.grad_clip,
+            "must be at least 0 (0 turns clipping off)",
+        )
+
+
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex")
+"""Names of :mod:`sweeps.schedules`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleSpec:
+    """Multiplier of the peak learning rate at each step; see :mod:`sweeps.schedules`."""
+
+    name: str = "constant"
+    """Name of the schedule."""
+    warmup_steps: int = 0
+    """Steps of linear warmup, step s using (s+1)/warmup_steps so that no step is wasted at zero."""
+    min_ratio: float = field(default=0.0, metadata={"omit_at": 0.0})
+    """Multiplier that ``cosine`` approaches."""
+    decay_fraction: float = field(default=0.2, metadata={"omit_at": 0.2})
+    """Share of the steps over which ``wsd`` decays, at the end; at least one step does."""
+    decay_shape: str = field(default="linear", metadata={"omit_at": "linear"})
+    """How ``wsd`` decays: ``linear`` or ``sqrt``."""
+
+    def __post_init__(self) -> None:
+        choice("schedule.name", self.name, SCHEDULES)
+        require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "must be at least 0")
+        require(0 <= self.min_ratio <= 1, "schedule.min_ratio", self.min_ratio, "must lie in [0, 1]")
+        require(
+            0 < self.decay_fraction <= 1, "schedule.decay_fraction", self.decay_fraction, "must lie in (0, 1]"
+        )
+        choice("schedule.decay_shape", self.decay_shape, ("linear", "sqrt"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSpec:
+    """How rollouts are drawn."""
+
+    num_rollouts: int = 64
+    """Rollouts per optimizer step, over all prompts, micro batches and ranks together."""
+    temperature: float = 0.5
+    """Sampling temperature."""
+    top_p: float = 0.95
+    """Nucleus mass kept; 1 keeps all."""
+    top_k: int = 0
+    """Most likely tokens kept; 0 keeps all."""
+    repetition_penalty: float = 1.15
+    """Penalty of tokens already seen (arXiv 1909.05858); 1 is none."""
+    max_new_tokens: int = 512
+    """Longest completion, in tokens."""
+    max_prompt_tokens: int = 2048
+    """Longest prompt, in tokens."""
+    overlong: str = "refuse"
+    """What to do with a longer prompt: ``refuse``, or ``truncate`` its beginning."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_rollouts", "max_new_tokens", "max_prompt_tokens"):
+            require(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "must be at least 1")
+        require(0 < self.temperature < math.inf, "sampling.temperature", self.temperature, "must be above 0")
+        require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]")
+        require(self.top_k >= 0, "sampling.top_k", self.top_k, "must be at least 0 (0 keeps all)")
+        require(
+            self.repetition_penalty > 0,
+            "sampling.repetition_penalty",
+            self.repetition_penalty,
+            "must be above 0",
+        )
+        choice("sampling.overlong", self.overlong, ("refuse", "truncate"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSpec:
+    """The DeepSpeed engine. Only ``precision`` changes the science; the rest is layout."""
+
+    precision: str = "fp32"
+    """``fp32``, ``bf16`` or ``fp16`` (the last with dynamic loss scaling)."""
+    zero_stage: int = compute(0)
+    """ZeRO stage, 0 to 3."""
+    micro_batch: int = compute(0)
+    """Distinct rollouts per forward and rank; 0 takes all of them at once."""
+    offload: bool = compute(False)
+    """Keep optimizer state in host memory (ZeRO-2 and 3)."""
+    gradient_checkpointing: bool = compute(False)
+    """Recompute activations in the backward pass to save memory."""
+    decoder: str = compute("auto", science_at="vllm")
+    """``tree`` (short completions), ``cached`` (KV cache), ``vllm``, or ``auto``. Only ``vllm`` draws other
+    rollouts and is therefore part of the identity.
+    """
+    attention: str = compute("sdpa")
+    """Attention implementation given to transformers."""
+    max_hot_engines: int = compute(4)
+    """Engines a worker keeps; the least recently used goes first."""
+
+    def __post_init__(self) -> None:
+        choice("engine.precision", self.precision, ("fp32", "bf16", "fp16"))
+        require(self.zero_stage in (0, 1, 2, 3), "engine.zero_stage", self.zero_stage, "must be 0, 1, 2 or 3")
+        require(
+            self.micro_batch >= 0, "engine.micro_batch", self.micro_batch, "must be at least 0 (0 takes all)"
+        )
+        require(
+            self.precision == "fp32" or self.zero_stage >= 1,
+            "engine.precision",
+            self.precision,
+            "needs engine.zero_stage 1, 2 or 3, which keep fp32 master weights",
+        )
+        require(
+            not self.offload or self.zero_stage >= 2,
+            "engine.offload",
+            self.offload,
+            "needs engine.zero_stage 2 or 3",
+        )
+        choice("engine.decoder", self.decoder, ("auto", "tree", "cached", "vllm"))
+        require(
+            self.max_hot_engines >= 1, "engine.max_hot_engines", self.max_hot_engines, "must be at least 1"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalSpec:
+    """How the model is judged, before, during and after training."""
+
+    name: str = compute("")
+    """Label of the benchmark in tables."""
+    path: str | None = compute(None)
+    """JSON lines file, or ``pkg://package/file`` inside an installed package; ``None`` evaluates nothing."""
+    digest: str | None = None
+    """SHA-256 of the file's bytes."""
+    limit: int = 0
+    """Items used, from the top; 0 uses all."""
+    question_field: str = "problem"
+    """Field that holds the question."""
+    answer_field: str = "answer"
+    """Field that holds the gold answer."""
+    system: str | None = None
+    """System message put before the question when ``format`` is ``chat``."""
+    template: str = "{problem}"
+    """Text around the question; ``{problem}`` is replaced by it."""
+    format: str = "chat"
+    """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
+    pattern: str | None = None
+    """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
+    steps: tuple[int, ...] = (0, 10)
+    """Optimizer steps after which to evaluate; steps past the end are dropped, the last step is always
+    judged.
+    """
+    greedy: bool = True
+    """Judge one greedy completion per item."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """Sampling temperatures, each judged by ``num_samples`` completions per item."""
+    num_samples: int = 1
+    """Sampled completions per item and temperature."""
+    top_p: float = 1.0
+    """Nucleus mass kept in sampled evaluation."""
+    max_new_tokens: int = 3072
+    """Longest completion, in tokens."""
+    logit_stats: bool = False
+    """Also record moments and a histogram of raw logits, of the base and the tuned model."""
+    timeout_s: float = compute(5.0)
+    """Seconds the grader may take for one answer; past that the answer counts as wrong."""
+    batch_items: int = compute(512)
+    """Rows decoded together."""
+
+    def __post_init__(self) -> None:
+        choice("eval.format", self.format, ("chat", "plain"))
+        require("{problem}" in self.template, "eval.template", self.template, "must contain {problem}")
+        require(all(s >= 0 for s in self.steps), "eval.steps", self.steps, "every step must be at least 0")
+        require(
+            all(0 < t < math.inf for t in self.temperatures),
+            "eval.temperatures",
+            self.temperatures,
+            "each above 0",
+        )
+        for key in ("num_samples", "max_new_tokens", "batch_items"):
+            require(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "must be at least 1")
+        require(self.limit >= 0, "eval.limit", self.limit, "must be at least 0 (0 uses all)")
+        require(0 < self.top_p <= 1, "eval.top_p", self.top_p, "must lie in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesSpec:
+    """What one run occupies while it runs. None of it changes the science."""
+
+    world_size: int = compute(1)
+    """Processes that form the run's DeepSpeed world."""
+    gpus_per_worker: float = compute(0.0)
+    """GPUs per process; a fraction shares one GPU between several."""
+    cpus_per_worker: float = compute(1.0)
+    """CPU cores per process."""
+    memory_gib: float = compute(0.0)
+    """Host memory per process in GiB; 0 asks for none in particular."""
+    timeout_s: float = compute(0.0)
+    """Longest wall time of one attempt in seconds; 0 sets no limit."""
+    keep_checkpoints: str = compute("none")
+    """Retention policy of weights: ``none``, ``last``, ``best`` (the sweep's best ``keep_best_k`` runs) or
+    ``all`` evaluated steps.
+    """
+    keep_best_k: int = compute(1)
+    """Runs whose weights ``best`` keeps."""
+    keep_best_metric: str = compute("accuracy_sampled")
+    """Metric by which ``best`` ranks runs, highest first."""
+    save_every_steps: int = compute(0)
+    """Optimizer steps between training states from which a killed run resumes; 0 starts it again."""
+
+    def __post_init__(self) -> None:
+        require(self.world_size >= 1, "resources.world_size", self.world_size, "must be at least 1")
+        for key in ("gpus_per_worker", "cpus_per_worker", "memory_gib", "timeout_s"):
+            require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
+        choice("resources.keep_checkpoints", self.keep_checkpoints, ("none", "last", "best", "all"))
+        for key in ("keep_best_k", "save_every_steps"):
+            require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerSpec:
+    """The code that turns a spec into a result."""
+
+    target: str = "trainers.em.EntropyMinimization"
+    """Import path of a class that satisfies :class:`trainers.protocol.Trainer`."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Free parameters of an own trainer; JSON values only."""
