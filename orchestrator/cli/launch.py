@@ -78,7 +78,8 @@ def launch(
     from orchestrator.store.layout import Layout
     from sweeps.compose import compose_sweep
     from sweeps.hub import has_network
-    from sweeps.manifest import build_manifest
+    from sweeps.manifest import Manifest, build_manifest
+    from sweeps.pins import pin_commits
     from sweeps.resolve import check_needs
 
     started_s = time.monotonic()
@@ -87,6 +88,7 @@ def launch(
     check_needs(manifest.needs, has_network)
     layout = Layout(directory or OUTPUTS / composed.name)
     _require_free_or_sweep(layout.root)
+    manifest = pin_commits(manifest, Manifest.read(layout.manifest) if layout.manifest.exists() else None)
     require_budget(manifest, layout.root)
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     pool_factory(manifest, cluster)
