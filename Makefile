@@ -9,7 +9,7 @@ sweep: $(READY)
 	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
 
 test: $(READY) lint
-	$(VENV)/bin/pytest -q
+	$(VENV)/bin/pytest -q -m "not slow"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.cluster import cluster_of
 from orchestrator.estimates import measured_rates, parts_of
 from orchestrator.pools.devices import visible_gpus
+from orchestrator.simulate import ClusterModel, Outcome, simulate
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
+from orchestrator.workload import workload_of
 from sweeps.compose import compose_sweep
-from sweeps.cost import Price, check_budget, price
+from sweeps.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.drift import Difference, differences
 from sweeps.filters import as_text
 from sweeps.manifest import Manifest, build_manifest
@@ -53,6 +56,8 @@ class Plan:
     """Processes assumed for the duration."""
     over_budget: str | None = field(default=None)
     """Why a launch would be refused, or ``None``."""
+    simulated: Outcome | None = field(default=None)
+    """What an imaginary cluster makes of the runs to do, if one was named."""
 
     @property
     def new(self) -> int:
@@ -84,7 +89,8 @@ class Plan:
             "busy_s": self.price.busy_s,
             "gpu_hours": self.price.gpu_hours,
             "usd": self.price.usd,
-            "eta_s": self.price.eta_s,
+            "eta_s": self.simulated.makespan_s if self.simulated else self.price.eta_s,
+            "simulation": self.simulated.to_json() if self.simulated else None,
             "eta_low_s": self.price.eta_low_s,
             "eta_high_s": self.price.eta_high_s,
             "num_workers": self.num_workers,
@@ -126,6 +132,13 @@ class Plan:
                 f"time      {_duration(found.eta_s)} ({span}) on {self.num_workers} workers"
                 f"{gpus}{money} · {_basis(found)}"
             )
+            if self.simulated:
+                s = self.simulated
+                lines.append(
+                    f"simulated {_duration(s.makespan_s)}, {s.overhead:.3f}× the lower bound · "
+                    f"{s.utilisation:.1%} of the GPUs in use · {s.node_failures:,} nodes lost, "
+                    f"{s.retries:,} attempts repeated"
+                )
             lines.append(f"disk      {_bytes(found.disk_bytes)}")
         lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]
         if self.over_budget:
@@ -146,19 +159,25 @@ def axes_tree(manifest: Manifest) -> list[str]:
     return lines
 
 
-def make_plan(overrides: Sequence[str], directory: Path | None = None, like: Path | None = None) -> Plan:
+def make_plan(
+    overrides: Sequence[str],
+    directory: Path | None = None,
+    like: Path | None = None,
+    imagined: ClusterModel | None = None,
+) -> Plan:
     """Compose and expand a sweep, compare it with its directory and price what is left.
 
     Args:
         overrides: Hydra overrides.
         directory: where the sweep lies or would lie; ``outputs/NAME`` unless given.
         like: a sweep directory whose measured seconds to use; otherwise this one's or its neighbours'.
+        imagined: a cluster to run it on in virtual time, with the real scheduler.
 
     Raises:
         SpecError: for a mistake in the overrides or the sweep file.
     """
     composed = compose_sweep(overrides)
-    return plan_manifest(build_manifest(composed), directory or OUTPUTS / composed.name, like)
+    return plan_manifest(build_manifest(composed), directory or OUTPUTS / composed.name, like, imagined)
 
 
 def require_budget(manifest: Manifest, directory: Path) -> None:
@@ -172,7 +191,12 @@ def require_budget(manifest: Manifest, directory: Path) -> None:
         check_budget(plan_manifest(manifest, directory).price, limits)
 
 
-def plan_manifest(manifest: Manifest, directory: Path, like: Path | None = None) -> Plan:
+def plan_manifest(
+    manifest: Manifest,
+    directory: Path,
+    like: Path | None = None,
+    imagined: ClusterModel | None = None,
+) -> Plan:
     """Compare a manifest with a directory and price what is left, as :func:`make_plan` does."""
     layout = Layout(directory)
     pending, left = np.arange(len(manifest)), 0
@@ -201,7 +225,20 @@ def plan_manifest(manifest: Manifest, directory: Path, like: Path | None = None)
         tokens=_tokens(remaining),
         num_workers=num_workers,
         over_budget=_refusal(found, limits),
+        simulated=_simulated(remaining, parts, imagined) if imagined and len(remaining) else None,
     )
+
+
+def _simulated(manifest: Manifest, parts: Sequence[Part], imagined: ClusterModel) -> Outcome:
+    """Run what is left in virtual time; a run takes what runs of its model take on average."""
+    seconds = mean_run_seconds(parts, sharing=bool(manifest.options.get("sharing")))
+    codes = manifest.group_codes["model"]
+    of_code = {
+        code: seconds[manifest.group("model", int(np.flatnonzero(codes == code)[0])).name]
+        for code in np.unique(codes).tolist()
+    }
+    settings = cluster_of(manifest.options).settings
+    return simulate(workload_of(manifest), lambda run: of_code[int(codes[run])], imagined, settings)
 
 
 def _refusal(found: Price, limits: Mapping[str, float | None]) -> str | None:

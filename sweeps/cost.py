@@ -272,6 +272,17 @@ def price(parts: Sequence[Part], *, sharing: bool, usd_per_gpu_hour: float | Non
     )
 
 
+def mean_run_seconds(parts: Sequence[Part], *, sharing: bool) -> dict[str, float]:
+    """Model to the seconds that one of its runs keeps its workers, on average."""
+    runs: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    for p in parts:
+        runs[p.model] = runs.get(p.model, 0) + p.num_runs
+        work = p.work.shared if sharing else p.work.naive
+        seconds[p.model] = seconds.get(p.model, 0.0) + _seconds(work, p)
+    return {model: seconds[model] / runs[model] for model in runs}
+
+
 def _seconds(work: Work, part: Part) -> float:
     r = part.rates
     return (

@@ -63,6 +63,13 @@ def plan(
     config_dir: Annotated[
         Path | None, typer.Option("--config-dir", help="Folder with further options and sweeps.")
     ] = None,
+    simulate: Annotated[
+        str | None,
+        typer.Option(
+            "--simulate",
+            help="Run it in virtual time on an imaginary cluster, such as gpus=1024,mtbf_h=500.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Expand a sweep, price it, and say what would run and why. Starts nothing."""
@@ -81,7 +88,12 @@ def plan(
         return
     from orchestrator.planning import make_plan
 
-    made = make_plan(words, directory, like)
+    imagined = None
+    if simulate is not None:
+        from orchestrator.simulate import parse_cluster
+
+        imagined = parse_cluster(simulate)
+    made = make_plan(words, directory, like, imagined)
     if as_json:
         print_json(made.to_json())
     else:

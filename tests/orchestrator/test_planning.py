@@ -6,6 +6,7 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.estimates import num_items, observations, parameters_of
 from orchestrator.planning import axes_tree, make_plan, require_budget
+from orchestrator.simulate import parse_cluster
 from sweeps.compose import compose_sweep
 from sweeps.manifest import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
@@ -145,3 +146,16 @@ def test_a_launch_that_needs_the_hub_without_a_network_says_what_is_missing(tmp_
     assert "missing config.json, tokenizer.json, model.safetensors" in message
     assert "model=hf model.path=FOLDER" in message
     assert not (tmp_path / "x").exists()
+
+
+def test_an_imaginary_cluster_runs_the_plan_with_the_real_scheduler(tmp_path):
+    words = ["sweep=paper", "seed=0,1"]
+    few = make_plan(words, tmp_path / "none", imagined=parse_cluster("gpus=64"))
+    many = make_plan(words, tmp_path / "none", imagined=parse_cluster("gpus=512"))
+    assert few.simulated is not None
+    assert many.simulated is not None
+    assert few.simulated.runs == many.simulated.runs == len(few.manifest)
+    assert many.simulated.makespan_s < few.simulated.makespan_s
+    assert few.simulated.makespan_s >= few.simulated.lower_bound_s
+    assert few.to_json()["eta_s"] == few.simulated.makespan_s
+    assert "lower bound" in few.to_text()
