@@ -84,6 +84,21 @@ def draw_rollouts(
         gang: The ranks.
         drafts: The previous step's rollouts, if any.
     """
+    prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec))
+    return _merge(prompt_of_row, draw_rows(module, spec, base, prompts, step=step, gang=gang, drafts=drafts))
+
+
+def draw_rows(
+    module: torch.nn.Module,
+    spec: RunSpec,
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    step: int,
+    gang: Gang,
+    drafts: Rollouts | None,
+) -> list[Completion]:
+    """Draw the step's rollouts as :func:`draw_rollouts` does, every one on its own, prompt by prompt."""
     total = spec.sampling.num_rollouts
     prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec))
     share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
@@ -120,8 +135,7 @@ def draw_rollouts(
         mine = decode_vllm(module, request, spec, base.location)
     else:
         mine = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
-    everyone = [completion for part in gang.gather(mine) for completion in part]
-    return _merge(prompt_of_row, everyone)
+    return [completion for part in gang.gather(mine) for completion in part]
 
 
 def _merge(prompt_of_row: np.ndarray, completions: Sequence[Completion]) -> Rollouts:
