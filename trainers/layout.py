@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from sweeps.spec import RunSpec
 from trainers.gang import Gang
 
 _LIBRARIES = ("torch", "transformers", "deepspeed", "numpy", "tokenizers", "math-verify")
+
+_OPTIONAL = ("vllm",)
 
 
 def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
@@ -33,7 +36,11 @@ def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+    found = {name: version(name) for name in _LIBRARIES}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found | {"python": platform.python_version()}
 
 
 @cache
