@@ -25,6 +25,7 @@ from analysis.source import Source, find_source
 from orchestrator.errors import UserError
 from orchestrator.store.layout import OUTCOMES
 from sweeps.filters import Filter, parse_filter
+from trainers.protocol import TIMING_SUFFIX
 
 if TYPE_CHECKING:
     from analysis.tables import Table
@@ -33,6 +34,10 @@ MEMORY_LIMIT = "2GB"
 """DuckDB's own working memory; beyond it, it spills to its temporary folder. The frames handed out come on
 top.
 """
+
+
+HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
+"""What a sweep is about unless its runs measure neither."""
 
 
 def open_sweep(*directories: str | Path, live: bool = False) -> Sweep:
@@ -56,23 +61,39 @@ class Sweep:
     """The runs of one or more sweep directories, perhaps narrowed by filters."""
 
     def __init__(
-        self, directories: Sequence[Path], *, live: bool = False, filters: Sequence[str] = ()
+        self,
+        directories: Sequence[Path],
+        *,
+        live: bool = False,
+        filters: Sequence[str] = (),
+        origin: Sweep | None = None,
     ) -> None:
-        """Use :func:`open_sweep`."""
+        """Use :func:`open_sweep`; with ``origin`` its files are looked at again, not looked for."""
         self.directories = tuple(directories)
         self.filters = tuple(filters)
         self.live = live
-        self._refresh()
+        self.sources: tuple[Source, ...]
+        self.axes: tuple[Axis, ...]
+        self._connection: duckdb.DuckDBPyConnection
+        if origin is None:
+            self._refresh()
+        else:
+            self.sources, self.axes = origin.sources, origin.axes
+            self._define(origin._connection.cursor())
 
     def _refresh(self) -> None:
-        self.sources: tuple[Source, ...] = tuple(find_source(d) for d in self.directories)
-        self.axes: tuple[Axis, ...] = merge_axes(source.axes for source in self.sources)
-        self._connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT})
-        self._connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
-        labels = views.labels(self.sources) if len(self.sources) > 1 else []
-        predicate = _predicate(self.filters, self.axes, labels)
-        for statement in views.definitions(self._connection, self.sources, self.axes, predicate):
-            self._connection.execute(statement)
+        self.sources = tuple(find_source(d) for d in self.directories)
+        self.axes = merge_axes(source.axes for source in self.sources)
+        connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT})
+        connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        self._define(connection)
+
+    def _define(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Create the views; they are this connection's own, so that several share one database."""
+        predicate = self.condition(*self.filters)
+        for statement in views.definitions(connection, self.sources, self.axes, predicate):
+            connection.execute(statement)
+        self._connection = connection
 
     def __repr__(self) -> str:
         where = f" where {' '.join(self.filters)}" if self.filters else ""
@@ -103,9 +124,21 @@ class Sweep:
         key = resolve(word, self.axis_keys, "axis")
         return next(axis for axis in self.axes if axis.key == key)
 
-    def metric(self, word: str) -> str:
-        """Return the metric called ``word`` or raise :class:`UserError` with the nearest names."""
-        return resolve(word, self.metrics, "metric")
+    def metric(self, word: str | None = None) -> str:
+        """Return the metric called ``word``; without a word the one that the sweep is about.
+
+        That is ``accuracy_sampled``, else ``accuracy_greedy``, else the first metric that is no timing.
+
+        Raises:
+            UserError: for an unknown word, with the nearest names, or when the runs have no metric.
+        """
+        metrics = self.metrics
+        if word is not None:
+            return resolve(word, metrics, "metric")
+        found = [name for name in metrics if not name.endswith(TIMING_SUFFIX)]
+        if not found:
+            raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
+        return next((name for name in HEADLINE_METRICS if name in found), found[0])
 
     def where(self, *filters: str) -> Sweep:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
@@ -116,7 +149,13 @@ class Sweep:
         Raises:
             UserError, SpecError: for an unknown axis or a value that no run has.
         """
-        return Sweep(self.directories, live=self.live, filters=(*self.filters, *filters))
+        origin = None if self.live else self
+        return Sweep(self.directories, live=self.live, filters=(*self.filters, *filters), origin=origin)
+
+    def condition(self, *filters: str) -> str:
+        """SQL over the columns of ``runs`` that holds where every filter does; errors as :meth:`where`."""
+        labels = views.labels(self.sources) if len(self.sources) > 1 else []
+        return _predicate(filters, self.axes, labels)
 
     def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per run of the manifest: identity, outcome, axes, metrics, cost, attempts."""
@@ -134,13 +173,11 @@ class Sweep:
         """One row per distinct recorded rollout with its multiplicity and the run's axes."""
         return self._frame("rollouts", columns, order=["index", "step"])
 
-    def cells(self, by: Sequence[str] | None = None, metric: str = "accuracy_sampled") -> pd.DataFrame:
+    def cells(self, by: Sequence[str] | None = None, metric: str | None = None) -> pd.DataFrame:
         """One row per cell, or per combination of the axes ``by``; see :func:`analysis.tables.cell_table`."""
         return self.cell_table(by, metric).frame
 
-    def cell_table(
-        self, by: Sequence[str] | None = None, metric: str = "accuracy_sampled", **options: Any
-    ) -> Table:
+    def cell_table(self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any) -> Table:
         """The same with its footnotes, ready to be written as text, Markdown, CSV, LaTeX or Parquet."""
         from analysis.tables import cell_table
 
@@ -156,7 +193,8 @@ class Sweep:
         """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
         if self.live:
             self._refresh()
-        for batch in self._connection.cursor().sql(sql).to_arrow_reader(rows):
+        other = Sweep(self.directories, filters=self.filters, origin=self)  # queries may come in between
+        for batch in other._connection.sql(sql).to_arrow_reader(rows):
             yield pa.Table.from_batches([batch])
 
     def frame(self, table: pa.Table) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def definitions(
             f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
             f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"
         )
-    yield f"CREATE VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
+    yield f"CREATE TEMP VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
     keys = quoted([axis.key for axis in axes])
     for table in (name for name in DETAILS if name != "runs"):
         parts = [
@@ -88,10 +88,10 @@ def definitions(
         ]
         if parts:
             axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
-            yield f"CREATE VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
-            yield f"CREATE VIEW {table} AS SELECT * FROM raw_{table} JOIN ({axes_of}) USING (sweep, index)"
+            yield f"CREATE TEMP VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
+            yield f"CREATE TEMP VIEW {table} AS SELECT * FROM raw_{table} JOIN ({axes_of}) USING (sweep, index)"
         else:
-            yield f"CREATE VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
+            yield f"CREATE TEMP VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
 
 
 def labels(sources: Sequence[Source]) -> list[str]:
