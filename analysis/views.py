@@ -89,7 +89,8 @@ def definitions(
         if parts:
             axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
             yield f"CREATE TEMP VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
-            yield f"CREATE TEMP VIEW {table} AS SELECT * FROM raw_{table} JOIN ({axes_of}) USING (sweep, index)"
+            joined = f"raw_{table} JOIN ({axes_of}) USING (sweep, index)"
+            yield f"CREATE TEMP VIEW {table} AS SELECT * FROM {joined}"
         else:
             yield f"CREATE TEMP VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
 
