@@ -27,7 +27,7 @@ class BestCells:
     """The same in words."""
 
 
-def best_cells(sweep: Sweep, *, metric: str = "accuracy_sampled", top: int = 10) -> BestCells:
+def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> BestCells:
     """Rank cells by their mean and judge the choice on held-out seeds.
 
     Columns of the frame: the axes, ``mean`` with its interval, ``chosen`` (share of splits in which half of

@@ -52,7 +52,7 @@ def compare(
     *,
     by: Sequence[str] = (),
     match_on: Sequence[str] | None = None,
-    metric: str = "accuracy_sampled",
+    metric: str | None = None,
 ) -> Comparison:
     """Compare the runs that filter ``b`` means with those that ``a`` means.
 
@@ -101,7 +101,7 @@ def compare(
 
 
 def compare_levels(
-    sweep: Sweep, axis: str, *, reference: str | None = None, metric: str = "accuracy_sampled"
+    sweep: Sweep, axis: str, *, reference: str | None = None, metric: str | None = None
 ) -> Comparison:
     """Compare every value of an axis with one of them (default: the first), corrected as one family.
 

@@ -16,7 +16,7 @@ SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions
 """Names of the lines that are no axis."""
 
 
-def importance(sweep: Sweep, *, metric: str = "accuracy_sampled", max_order: int = 2) -> Table:
+def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -> Table:
     """Return the decomposition of a metric's variance, largest share first, seed and noise last.
 
     Columns of the frame: ``effect, order, share`` (ω²), ``freedom, p``.

@@ -26,7 +26,7 @@ MAX_FINGERPRINTS = 10
 """Kinds of failure listed."""
 
 
-def build_report(sweep: Sweep, *, metric: str = "accuracy_sampled") -> str:
+def build_report(sweep: Sweep, *, metric: str | None = None) -> str:
     """Return the report as one HTML document that needs no network.
 
     Raises:
@@ -76,7 +76,7 @@ def build_report(sweep: Sweep, *, metric: str = "accuracy_sampled") -> str:
     return page.text()
 
 
-def write_report(sweep: Sweep, path: Path, *, metric: str = "accuracy_sampled") -> Path:
+def write_report(sweep: Sweep, path: Path, *, metric: str | None = None) -> Path:
     """Write the report to ``path`` by rename and return the path."""
     text = build_report(sweep, metric=metric)
     draft = path.with_name(path.name + ".partial")

@@ -37,7 +37,7 @@ def cell_table(
     sweep: Sweep,
     *,
     by: Sequence[str] | None = None,
-    metric: str = "accuracy_sampled",
+    metric: str | None = None,
     over: str = "seeds",
     robust: bool = True,
 ) -> Table:
@@ -120,17 +120,18 @@ def closing_table(directory: str | Path) -> str:
     """Text that a launch ends with: cells, headline, where the files are, what to type next."""
     sweep = open_sweep(directory)
     lines = []
-    if "accuracy_sampled" in sweep.metrics:
-        table = cell_table(sweep, robust=False)
-        lines += [_shortened(table).text(), ""]
-        lines += headline(sweep)
-    else:
+    try:
+        metric = sweep.metric()
+    except UserError:
         counts = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(sweep.counts().items()))
-        lines += [f"{directory}: {counts}; no accuracy was measured"]
+        lines += [f"{directory}: {counts}; nothing was measured"]
+    else:
+        lines += [_shortened(cell_table(sweep, metric=metric, robust=False)).text(), ""]
+        lines += headline(sweep, metric)
     return "\n".join([*lines, "", *_next_steps(sweep, directory)])
 
 
-def headline(sweep: Sweep, metric: str = "accuracy_sampled") -> list[str]:
+def headline(sweep: Sweep, metric: str | None = None) -> list[str]:
     """Sentences: per learning rate the paired gain over base, and whether the end fell below the group's own
     peak.
     """

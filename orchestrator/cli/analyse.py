@@ -16,7 +16,10 @@ Filters = Annotated[
         metavar="[FILTER]...", help="Runs to use: axis=value, '!axis=value', axis>=value.", show_default=False
     ),
 ]
-Metric = Annotated[str, typer.Option(help="Column of runs() to summarise.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(help="Column of runs() to summarise; sampled accuracy, else greedy, else the first."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -33,7 +36,7 @@ def table(
     by: Annotated[
         str | None, typer.Option(help="Axes that make a row, separated by commas; all but the seed.")
     ] = None,
-    metric: Metric = "accuracy_sampled",
+    metric: Metric = None,
     over: Annotated[
         str, typer.Option(help="What intervals generalise over: seeds, items or both.")
     ] = "seeds",
@@ -66,7 +69,7 @@ def compare(
     match_on: Annotated[
         str | None, typer.Option(help="Axes on which pairs agree; all that A and B do not name.")
     ] = None,
-    metric: Metric = "accuracy_sampled",
+    metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="text, md, csv or latex.")] = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -104,7 +107,7 @@ def compare(
 def report(
     directory: Directory,
     filters: Filters = None,
-    metric: Metric = "accuracy_sampled",
+    metric: Metric = None,
     output: Annotated[
         Path | None, typer.Option(help="File to write; report.html in the directory by default.")
     ] = None,

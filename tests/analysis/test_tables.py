@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -141,12 +143,22 @@ def test_the_closing_table_of_a_large_sweep_stays_short(study):
     assert "best 10 of 840 cells" in text
 
 
-def test_the_closing_table_of_a_sweep_without_accuracy_gives_counts(tmp_path):
-    directory = write_sweep(tmp_path / "bare", quickstart_world(num_items=4))
+def without(directory: Path, drop: Callable[[str], bool]) -> Path:
+    """The sweep, its runs' columns thinned out."""
     runs = pd.read_parquet(directory / "runs.parquet")
-    keep = [c for c in runs.columns if "accuracy" not in c and "gain" not in c]
-    runs[keep].to_parquet(directory / "runs.parquet", index=False)
-    assert "96 done" in closing_table(directory)
+    runs[[c for c in runs.columns if not drop(c)]].to_parquet(directory / "runs.parquet", index=False)
+    return directory
+
+
+def test_without_a_sampled_accuracy_a_sweep_is_about_the_greedy_one(tmp_path):
+    directory = write_sweep(tmp_path / "greedy", quickstart_world(num_items=4))
+    assert "accuracy_greedy by" in closing_table(without(directory, lambda name: "sampled" in name))
+
+
+def test_the_closing_table_of_a_sweep_without_any_metric_gives_counts(tmp_path):
+    directory = write_sweep(tmp_path / "bare", quickstart_world(num_items=4))
+    metrics = open_sweep(directory).metrics
+    assert "96 done; nothing was measured" in closing_table(without(directory, lambda name: name in metrics))
 
 
 def test_intervals_say_what_they_generalise_over(quickstart):
