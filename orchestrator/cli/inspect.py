@@ -45,7 +45,13 @@ def status(
         time.sleep(WATCH_S)
 
 
-def verify(directory: Directory, as_json: AsJson = False) -> None:
+def verify(
+    directory: Directory,
+    against: Annotated[
+        Path | None, typer.Option(help="Another sweep of the same runs, to hold the numbers against.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Prove that each run of the manifest has exactly one committed, checksummed result."""
     from orchestrator.session import open_manifest
     from orchestrator.store.lock import holder_of
@@ -53,13 +59,20 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 
     layout, manifest = open_manifest(directory)
     verdict = run_verify(layout, manifest, live=holder_of(layout.lock) is not None)
+    agreed = None
+    if against is not None:
+        from analysis.agreement import agreement
+
+        agreed = agreement(directory, against)
     if as_json:
-        print_json(verdict.to_json())
+        print_json(verdict.to_json() | ({"against": agreed.to_json()} if agreed else {}))
     else:
         data: dict[str, Any] = verdict.to_json()
         typer.echo(" · ".join(f"{name} {value}" for name, value in data.items()))
         if verdict.missing or verdict.uncommitted or verdict.corrupt:
             say(f"finish it with: emsweep resume {directory}")
+        if agreed:
+            typer.echo(f"against {against}: {agreed}")
     if not verdict.ok:
         raise typer.Exit(EXIT_NOT_OK)
 
