@@ -55,9 +55,9 @@ class Agreement:
         parting = f", the first at step {self.first_parting}" if self.parted else ""
         return (
             f"{self.runs:,} runs in common; of {self.losses:,} losses {self.equal:,} are equal to the last "
-            f"bit and {self.within_rounding:,} within {ROUNDING:g}; {self.parted:,} runs part{parting}; largest "
-            f"difference {self.max_abs_diff:.2g}; accuracies equal in {self.same_accuracy:,} runs, at most "
-            f"{self.max_accuracy_diff:.2g} apart"
+            f"bit and {self.within_rounding:,} within {ROUNDING:g}; {self.parted:,} runs part{parting}; "
+            f"largest difference {self.max_abs_diff:.2g}; accuracies equal in {self.same_accuracy:,} runs, "
+            f"at most {self.max_accuracy_diff:.2g} apart"
         )
 
 
