@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.layout import Layout
+from sweeps.columns import combine
 from sweeps.cost import (
     TEXT_BYTES,
     TINY_PARAMETERS,
@@ -25,7 +26,6 @@ from sweeps.cost import (
     speed_key,
 )
 from sweeps.files import local_path
-from sweeps.grid import combine
 from sweeps.hub import snapshot
 from sweeps.manifest import Manifest
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError

@@ -15,8 +15,8 @@ import numpy as np
 
 from orchestrator.store.book import Book
 from orchestrator.store.layout import OUTCOMES
+from sweeps.columns import ABSENT
 from sweeps.filters import as_text
-from sweeps.grid import ABSENT
 from sweeps.manifest import Manifest
 
 SIGNIFICANT = 0.01

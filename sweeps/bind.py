@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.columns import ABSENT, Column, Table, combine
 from sweeps.filters import Filter
-from sweeps.grid import ABSENT, Column, Table, combine
 from sweeps.spec import GROUPS, SpecError, nearest
 
 REFERENCE = re.compile(r"\$\{([^${}:]+)\}")

@@ -20,7 +20,8 @@ import numpy as np
 
 from sweeps import names
 from sweeps.bind import Bound, bind
-from sweeps.grid import ABSENT, SEED_KEY, Column, Table, combine, expand
+from sweeps.columns import ABSENT, SEED_KEY, Column, Table, combine
+from sweeps.expand import expand
 from sweeps.locate import mistakes_in
 from sweeps.resolve import Need, resolve_group
 from sweeps.spec import (
@@ -207,7 +208,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
     Each distinct configuration of a group is resolved, checked and serialised once; a run costs one hash.
 
     Raises:
-        SpecError: for what :func:`~sweeps.grid.expand`, :func:`~sweeps.bind.bind`,
+        SpecError: for what :func:`~sweeps.expand.expand`, :func:`~sweeps.bind.bind`,
             :func:`~sweeps.resolve.resolve_group` or a group's own rules refuse.
     """
     defaults = _defaults(composed)

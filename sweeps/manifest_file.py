@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweeps.filters import as_text
-from sweeps.grid import ABSENT, Column
+from sweeps.columns import ABSENT, Column
 from sweeps.manifest import Manifest
 from sweeps.spec import GROUPS, SpecError
 

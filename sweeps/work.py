@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sweeps.grid import combine
+from sweeps.columns import combine
 from sweeps.manifest import Manifest
 from sweeps.schedules import multipliers
 from sweeps.spec import EvalSpec, canonical_json

@@ -1,8 +1,9 @@
 import pytest
 
 from sweeps.bind import Layers, Rule, bind
+from sweeps.expand import expand
 from sweeps.filters import parse_filter
-from sweeps.grid import axis, expand, product
+from sweeps.grid import axis, product
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
 
 BASE = spec_to_dict(RunSpec())

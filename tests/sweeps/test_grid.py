@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.columns import ABSENT
+from sweeps.expand import expand
 from sweeps.filters import parse_filter
-from sweeps.grid import ABSENT, MAX_RUNS, Grid, axis, concat, expand, product, upper_bound
+from sweeps.grid import MAX_RUNS, Grid, axis, concat, product, upper_bound
 from sweeps.spec import SpecError
 
 
