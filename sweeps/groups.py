@@ -79,37 +79,6 @@ class ExampleSpec:
         require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
 
 
-COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
-"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains
-each.
-"""
-
-_COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObjectiveSpec:
-    """What an optimizer step lowers."""
-
-    name: str = "em"
-    """``em``: token-mean entropy of the model's own rollouts (arXiv 2505.20282)."""
-    temperature: float = 0.5
-    """Training temperature τ dividing the logits inside the entropy."""
-    compat: str = "exact"
-    """``exact``; ``upstream`` for all :data:`COMPAT_DEFECTS`; or some of them joined by ``+``."""
-
-    def __post_init__(self) -> None:
-        choice("objective.name", self.name, ("em",))
-        for name in self.compat.split("+"):
-            choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
-        require(
-            0 < self.temperature < math.inf,
-            "objective.temperature",
-            self.temperature,
-            "must be a number above 0",
-        )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimSpec:
     """The optimizer."""
@@ -340,7 +309,9 @@ class ResourcesSpec:
     keep_best_metric: str = compute("accuracy_sampled")
     """Metric by which ``best`` ranks runs, highest first."""
     save_every_steps: int = compute(0)
-    """Optimizer steps between training states from which a killed run resumes; 0 starts it again."""
+    """Optimizer steps between training states from which a killed run resumes; 0 starts it again. A state is
+    saved only where the next step draws rollouts of its own.
+    """
 
     def __post_init__(self) -> None:
         require(self.world_size >= 1, "resources.world_size", self.world_size, "must be at least 1")

@@ -22,6 +22,7 @@ from sweeps import names
 from sweeps.bind import Bound, bind
 from sweeps.columns import ABSENT, SEED_KEY, Column, Table, combine
 from sweeps.expand import expand
+from sweeps.fit import check_fit
 from sweeps.locate import mistakes_in
 from sweeps.resolve import Need, resolve_group
 from sweeps.spec import (
@@ -209,7 +210,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
 
     Raises:
         SpecError: for what :func:`~sweeps.expand.expand`, :func:`~sweeps.bind.bind`,
-            :func:`~sweeps.resolve.resolve_group` or a group's own rules refuse.
+            :func:`~sweeps.resolve.resolve_group`, a group's own rules or those between groups refuse.
     """
     defaults = _defaults(composed)
     with mistakes_in(composed.source):
@@ -218,6 +219,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
     groups: dict[str, tuple[str, ...]] = {}
     codes: dict[str, np.ndarray] = {}
     fragments: dict[str, list[str]] = {}
+    parts: dict[str, list[Any]] = {group: [] for group in GROUPS}
     needs: dict[Need, None] = {}
     for group in GROUPS:
         texts, canonical = [], []
@@ -228,7 +230,9 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
             canonical.append(group_canonical(group, part))
             if need is not None:
                 needs[need] = None
+            parts[group].append(part)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
+    _check_together(parts, codes)
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     run_ids = _run_ids(fragments, codes, steps, seeds)
     keep, num_duplicates = _first_of_each(run_ids, _locality(codes, steps, seeds))
@@ -259,6 +263,19 @@ def _defaults(composed: ComposedSweep) -> dict[str, Any]:
                 value = value.get(name) if isinstance(value, Mapping) else None
             values[key] = value
     return values
+
+
+def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.ndarray]) -> None:
+    """Hold each distinct choice of objective, sampling and example against the rules between them."""
+    columns = [codes[g] for g in ("objective", "sampling", "example")]
+    _, firsts = np.unique(combine(columns, len(columns[0])), return_index=True)
+    for row in firsts.tolist():
+        objective, sampling, example = columns
+        check_fit(
+            parts["objective"][objective[row]],
+            parts["sampling"][sampling[row]],
+            parts["example"][example[row]],
+        )
 
 
 def _scalars(key: str, bound: Bound) -> np.ndarray:

@@ -18,14 +18,13 @@ from functools import cache
 from typing import Any
 
 from sweeps.errors import SpecError, nearest, require
+from sweeps.fit import check_fit
 from sweeps.groups import (
-    COMPAT_DEFECTS,
     SCHEDULES,
     EngineSpec,
     EvalSpec,
     ExampleSpec,
     ModelSpec,
-    ObjectiveSpec,
     OptimSpec,
     ResourcesSpec,
     SamplingSpec,
@@ -42,10 +41,12 @@ from sweeps.identity import (
     joined_groups,
     joined_scalars,
 )
+from sweeps.objective import COMPAT_DEFECTS, OBJECTIVES, ObjectiveSpec
 
 __all__ = [
     "COMPAT_DEFECTS",
     "GROUPS",
+    "OBJECTIVES",
     "RUN_ID_LENGTH",
     "SCHEDULES",
     "EngineSpec",
@@ -100,6 +101,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "must be at least 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
+        check_fit(self.objective, self.sampling, self.example)
 
     @property
     def run_id(self) -> str:

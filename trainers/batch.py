@@ -6,7 +6,7 @@ Shapes: B rows of a micro batch, T tokens, K last positions, whose logits are ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,11 @@ class MicroBatch:
     ids_BT: Tensor
     """Token ids."""
     mask_BK: Tensor
-    """True where the loss counts the entropy, over the last K positions."""
+    """True where the loss counts a position, over the last K positions."""
+    target_BK: Tensor
+    """Token that each of those positions predicts."""
+    rollout_B: Tensor
+    """Index of the distinct rollout that each row is; a filler's weight is 0, whatever it points at."""
     weight_B: Tensor
     """Multiplicity of each row; 0 for a filler."""
     shared_prompt: int
@@ -76,10 +80,12 @@ def step_batch(
     """
     widest = max(map(len, prompts))
     rows = []
-    for p, completion, count in zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True):
+    drawn = zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True)
+    for number, (p, completion, count) in enumerate(drawn):
         ended = bool(completion) and completion[-1] in base.eos_ids
         counted = masked_tokens(len(prompts[p]), len(completion), widest, ended, defects)
-        rows.append(_Row(ids=[*prompts[p], *completion], counted=counted, weight=count))
+        ids = [*prompts[p], *completion]
+        rows.append(_Row(ids=ids, counted=counted, weight=count, rollout=number))
     offset = predicting_offset(defects)
     # The longest row's last token is fed only where its own position counts, as in the unshifted mask.
     width = max(len(row.ids) for row in rows) + offset
@@ -90,7 +96,7 @@ def step_batch(
     share = -(-len(rows) // world_size)
     size = min(size or share, share)
     mine = rows[rank::world_size]
-    filler = _Row(ids=rows[0].ids, counted=rows[0].counted, weight=0)
+    filler = replace(rows[0], weight=0)
     mine += [filler] * (-(-share // size) * size - len(mine))
     return StepBatch(
         micro_batches=[
@@ -106,6 +112,7 @@ class _Row:
     ids: list[int]
     counted: range
     weight: int
+    rollout: int
 
 
 def _micro_batch(
@@ -117,13 +124,15 @@ def _micro_batch(
     device: torch.device,
     shared_prompt: int,
 ) -> MicroBatch:
-    ids = [(row.ids + [pad_id] * width)[:width] for row in rows]
+    ids = torch.tensor([(row.ids + [pad_id] * (width + 1))[: width + 1] for row in rows], device=device)
     mask_BT = predicting_mask(
         [row.counted for row in rows], [min(len(row.ids), width) for row in rows], width, offset=offset
     )
     return MicroBatch(
-        ids_BT=torch.tensor(ids, device=device),
+        ids_BT=ids[:, :width],
         mask_BK=mask_BT[:, first:].to(device),
+        target_BK=ids[:, first + 1 :],
+        rollout_B=torch.tensor([row.rollout for row in rows], device=device),
         weight_B=torch.tensor([float(row.weight) for row in rows], device=device),
         shared_prompt=shared_prompt,
     )

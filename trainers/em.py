@@ -1,4 +1,4 @@
-"""One-shot entropy minimization: rollouts, objective, optimizer step, evaluation.
+"""One run, from its base model to its verdicts: rollouts, objective, optimizer step, evaluation.
 
     emsweep launch sweep=quickstart --pool inline
 
@@ -23,6 +23,7 @@ from trainers.checkpoint import TrainingState, drop_states, kept_steps, load_sta
 from trainers.decoding.vllm import require_vllm
 from trainers.engine import EnginePool
 from trainers.examples import encode, limit_length, render
+from trainers.experience import Experience, Setting, gather
 from trainers.gang import Gang
 from trainers.judge import Judge
 from trainers.layout import layout_of
@@ -30,12 +31,13 @@ from trainers.logit_stats import measure_logits
 from trainers.model import BaseModel, load_base
 from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
 from trainers.record import Recorder, Stopwatch
+from trainers.rewards import Rewards
 from trainers.rollout import Rollouts, draw_rollouts
 from trainers.update import Gradient, Update, gradient_of, update_by, update_due, update_policy
 
 
 class EntropyMinimization:
-    """Trainer of ``objective=em`` (arXiv 2505.20282) on a DeepSpeed engine."""
+    """Trainer of every objective, named after the first (arXiv 2505.20282), on a DeepSpeed engine."""
 
     def __init__(self, context: WorkerContext) -> None:
         # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
@@ -46,6 +48,7 @@ class EntropyMinimization:
         self.engines = EnginePool(self.gang)
         self.load_base = lru_cache(maxsize=8)(load_base)
         self.judge = Judge(self.load_base, self.gang)
+        self.rewards = Rewards(self.gang)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run; see :class:`trainers.protocol.Trainer`."""
@@ -74,6 +77,7 @@ class EntropyMinimization:
         """Free engines and grading processes."""
         self.engines.close()
         self.judge.close()
+        self.rewards.close()
 
 
 class _Group:
@@ -88,6 +92,7 @@ class _Group:
         self._watch = Stopwatch()
         self._gone: set[int] = set()
         self._first_rollouts: tuple[str, Rollouts] | None = None
+        self._first_experience: tuple[str, Experience] | None = None
         self._first_gradient: tuple[str, Gradient] | None = None
 
     def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
@@ -110,7 +115,16 @@ class _Group:
                 self._trainer.engines.discard(spec)
                 raise
 
-    def _stage(self, stage: Stage, done: int = 0) -> Iterator[tuple[int, RunResult | Cancelled]]:
+    def _stage(
+        self, stage: Stage, done: int, experience: Experience | None = None
+    ) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Walk a stage and all that follows it.
+
+        Args:
+            stage: Where to begin; the engine stands at its first step, or ``done`` steps further.
+            done: Optimizer steps that a killed attempt had taken.
+            experience: What the step before trained on, for objectives that use it more than once.
+        """
         for step, lr in stage.steps():
             yield from self._call_off(stage)
             live = self._live(stage)
@@ -120,13 +134,13 @@ class _Group:
                 continue
             spec = self._specs[live[0]]
             if update_due(spec, step):
-                with _no_grad(spec):
-                    rollouts = self._draw(spec, step - 1, self._records[live[0]].rollouts)
+                if experience is None or starts_afresh(spec, step):
+                    experience = self._gather(spec, step - 1, self._records[live[0]].rollouts)
                 self._took("rollout_s", live)
-                update = self._update(spec, step, rollouts, lr)
+                update = self._update(spec, step, experience, lr)
                 self._took("train_s", live)
                 for run in live:
-                    self._records[run].stepped(step, rollouts, update, lr)
+                    self._records[run].stepped(step, experience, update, lr)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return
@@ -140,25 +154,53 @@ class _Group:
         for number, child in enumerate(stage.children):
             if number and state is not None:
                 self._engine.restore(state)
-            yield from self._stage(child, done)
+            yield from self._stage(child, done, experience)
 
-    def _draw(self, spec: RunSpec, step: int, drafts: Rollouts | None) -> Rollouts:
-        """Rollouts at the current weights; those of the base model are drawn once for all that agree on
+    def _gather(self, spec: RunSpec, step: int, drafts: Rollouts | None) -> Experience:
+        """Rollouts at the current weights and what they are worth; those of the base model once for all that
+        agree on them.
+        """
+        key = gradient_key(spec) if step == 0 else ""
+        if key and self._first_experience and self._first_experience[0] == key:
+            return self._first_experience[1]
+        setting = Setting(
+            spec=spec,
+            base=self._base,
+            prompts=self._prompts,
+            engine=self._engine,
+            rewards=self._trainer.rewards,
+            gang=self._gang,
+        )
+        experience = gather(setting, lambda redraw: self._draw(spec, step, drafts, redraw))
+        if key:
+            self._first_experience = key, experience
+        return experience
+
+    def _draw(self, spec: RunSpec, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
+        """Rollouts at the current weights; the base model's first are drawn once for all that agree on
         them.
         """
-        key = rollout_key(spec) if step == 0 else ""
+        key = rollout_key(spec) if step == 0 and redraw == 0 else ""
         if key and self._first_rollouts and self._first_rollouts[0] == key:
             return self._first_rollouts[1]
-        rollouts = draw_rollouts(
-            self._engine.module, spec, self._base, self._prompts, step=step, gang=self._gang, drafts=drafts
-        )
+        with _no_grad(spec):
+            rollouts = draw_rollouts(
+                self._engine.module,
+                spec,
+                self._base,
+                self._prompts,
+                step=step,
+                gang=self._gang,
+                drafts=drafts,
+                redraw=redraw,
+            )
         if key:
             self._first_rollouts = key, rollouts
         return rollouts
 
-    def _update(self, spec: RunSpec, step: int, rollouts: Rollouts, lr: float) -> Update:
+    def _update(self, spec: RunSpec, step: int, experience: Experience, lr: float) -> Update:
         """One optimizer step; the base model's gradient is computed once for all that agree on it."""
-        common = (spec, self._base, self._engine, self._prompts, rollouts)
+        common = (spec.objective, self._engine, experience)
         if step > 1 or len(self._specs) == 1 or not self._engine.gradients_can_be_kept:
             return update_policy(*common, lr, self._gang)
         key = gradient_key(spec)
@@ -191,7 +233,8 @@ class _Group:
                 save_weights(folder, self._engine, spec, self._base, step, self._gang)
                 self._took("checkpoint_s", [run])
             every = spec.resources.save_every_steps
-            if folder and every and step % every == 0 and step < spec.steps:
+            due = every and step % every == 0 and starts_afresh(spec, step + 1)
+            if folder and due and step < spec.steps:
                 progress = self._records[run].to_json()
                 state = TrainingState(step=step, engine=self._engine.capture(), progress=progress)
                 save_state(folder, state, spec.run_id, self._gang)
@@ -235,6 +278,11 @@ class _Group:
         seconds = self._watch.lap()
         for run in runs:
             self._records[run].took(part, seconds)
+
+
+def starts_afresh(spec: RunSpec, step: int) -> bool:
+    """Whether ``step``, counted from 1, draws rollouts of its own."""
+    return (step - 1) % spec.objective.iterations == 0
 
 
 def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:

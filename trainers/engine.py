@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -143,15 +144,48 @@ class Engine:
                         value.copy_(stored_moments[name])
                     else:
                         value.zero_()
-        if self._zero_stage == 3 and (persistent := self._ds.optimizer.persistent_parameters):
-            # Small parameters stay gathered between steps; gather them anew from the shards just restored.
-            persistent[0].partition(persistent)
-            persistent[0].all_gather(persistent)
+        if self._zero_stage == 3:
+            self._gather_persistent()
         if scaler := self._scaler():
             vars(scaler).update(state.scaler)
         self._ds.zero_grad()
         self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
         self._grad_norm = float("nan")
+
+    @contextmanager
+    def base_weights(self) -> Iterator[None]:
+        """Lend the module the weights it was built with: a frozen reference without a second engine.
+
+        For forwards without gradients. Where parameters are whole they are exchanged by reference; on a GPU
+        the base model's copy is there for that long, and on the host otherwise.
+        """
+        held = self._exchange(self._built.weights)
+        try:
+            yield
+        finally:
+            self._exchange(held)
+
+    def _exchange(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Put weights, or shards of them, in the place of the module's; return what was there."""
+        parameters = list(self.module.parameters())
+        if self._zero_stage == 3:
+            shards = [p.ds_tensor for p in parameters]  # type: ignore[attr-defined]
+            held = [shard.clone() for shard in shards]
+            with torch.no_grad():
+                for shard, other in zip(shards, weights, strict=False):
+                    shard.copy_(other)
+            self._gather_persistent()
+            return held
+        held = [p.data for p in parameters]
+        for p, other in zip(parameters, weights, strict=False):  # fp32 masters follow the module's weights
+            p.data = other.to(p.device)
+        return held
+
+    def _gather_persistent(self) -> None:
+        """Small parameters stay gathered between steps; gather them anew from their shards."""
+        if persistent := self._ds.optimizer.persistent_parameters:
+            persistent[0].partition(persistent)
+            persistent[0].all_gather(persistent)
 
     def reset(self) -> None:
         """Return to the state of a fresh build, in place."""

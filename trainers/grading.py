@@ -13,8 +13,10 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 """Answers that math-verify parses in constant time: 0.2 ms, measured on three-digit numbers."""
@@ -49,6 +51,7 @@ class Grader:
         self._timeout_s = timeout_s
         self._helper = _Helper()
         self._equal = lru_cache(maxsize=PAIRS_REMEMBERED)(self._verify)
+        self._canonical = lru_cache(maxsize=PAIRS_REMEMBERED)(self._spell)
 
     def judge(self, gold: str, completion: str) -> Verdict:
         """Judge a completion's text against the gold answer."""
@@ -56,6 +59,15 @@ class Grader:
         if answer is None:
             return Verdict(correct=False, strict=False, found=False)
         return Verdict(correct=self._equal(gold, answer), strict=answer.strip() == gold.strip(), found=found)
+
+    def has_answer(self, completion: str) -> bool:
+        """Whether an answer is found at all: :attr:`Verdict.found`."""
+        return self._extract(completion)[1]
+
+    def answer(self, completion: str) -> str | None:
+        """The completion's answer, spelt so that equal answers are equal texts; ``None`` without one."""
+        answer, _ = self._extract(completion)
+        return None if answer is None else self._canonical(answer)
 
     def close(self) -> None:
         """End the helper process."""
@@ -72,13 +84,26 @@ class Grader:
     def _verify(self, gold: str, answer: str) -> bool:
         if _PLAIN_NUMBER.fullmatch(gold) and _PLAIN_NUMBER.fullmatch(answer):
             return _verify_now(gold, answer)
-        return self._helper.verify(gold, answer, self._timeout_s)
+        return self._helper.ask([gold, answer], self._timeout_s) is True
+
+    def _spell(self, answer: str) -> str | None:
+        if _PLAIN_NUMBER.fullmatch(answer):
+            spelt = _spell_now(answer)
+        else:
+            spelt = self._helper.ask([answer], self._timeout_s)
+        # What a pattern cut out is an answer even where it is no mathematics.
+        return spelt or (answer.strip() if self._pattern else None)
 
 
 def _verify_now(gold: str, answer: str) -> bool:
     from math_verify import verify
 
     return bool(verify(_parsed(_as_math(gold)), _parsed(answer), timeout_seconds=None))
+
+
+def _spell_now(answer: str) -> str | None:
+    found = _parsed(answer)
+    return str(found[0]) if found else None
 
 
 @lru_cache(maxsize=100_000)
@@ -106,19 +131,26 @@ class _Helper:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def verify(self, gold: str, answer: str, timeout_s: float) -> bool:
-        """Judge in the helper; an answer that overruns ``timeout_s`` or kills the helper counts as wrong."""
+    def ask(self, question: Sequence[str], timeout_s: float) -> Any:
+        """Ask the helper; ``None`` for a question that overruns ``timeout_s`` or kills it.
+
+        Args:
+            question: A gold answer and another, to learn whether they are equal; or one answer alone, to
+                learn its spelling.
+            timeout_s: Seconds it may take.
+        """
         process = self._running()
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps([gold, answer]) + "\n")
+            process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
             reply = _read_line(process, timeout_s)
         except BrokenPipeError:
             reply = None
         if reply is None:
             self.stop()
-        return reply == "true\n"
+            return None
+        return json.loads(reply)
 
     def stop(self) -> None:
         """Kill the helper, if there is one."""
@@ -150,17 +182,18 @@ def _read_line(process: subprocess.Popen[str], timeout_s: float) -> str | None:
 
 
 def _serve() -> None:
-    """Judge (gold, answer) pairs from standard input, one JSON list a line, until it closes."""
+    """Answer the questions of :meth:`_Helper.ask` from standard input, one a line, until it closes."""
     import math_verify  # noqa: F401 - imported before the first answer, outside its time limit
 
     _quiet()
     print("ready", flush=True)
     for line in sys.stdin:
         try:
-            right = _verify_now(*json.loads(line))
+            question = json.loads(line)
+            found = _spell_now(*question) if len(question) == 1 else _verify_now(*question)
         except Exception:  # whatever sympy raises on a hostile answer, the answer is not right
-            right = False
-        print(json.dumps(right), flush=True)
+            found = None
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

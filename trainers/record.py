@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from sweeps.spec import RunSpec
+from trainers.experience import Experience
 from trainers.model import BaseModel
 from trainers.protocol import Evaluation, RolloutText, RunResult
 from trainers.rollout import Rollouts, rollouts_from_json
@@ -73,8 +74,12 @@ class Recorder:
         self._evaluations = list(RunResult.from_json(data["result"]).evaluations)
         self._shown = [(step, rollouts_from_json(rollouts)) for step, rollouts in data["shown"]]
 
-    def stepped(self, step: int, rollouts: Rollouts, update: Update, lr: float) -> None:
+    def stepped(self, step: int, experience: Experience, update: Update, lr: float) -> None:
         """Record an optimizer step; ``step`` counts from 1."""
+        rollouts = experience.rollouts
+        measured = dict(experience.measured)
+        if update.kl_nats is not None:
+            measured["kl_nats"] = update.kl_nats
         self._rows[step] = {
             "step": step,
             "loss": update.loss,
@@ -83,6 +88,7 @@ class Recorder:
             "lr": lr,
             "completion_tokens": rollouts.mean_tokens,
             "num_distinct": len(rollouts.count),
+            **measured,
             "wall_s": self._step_s,
         }
         self._step_s = 0.0

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.spec import RunSpec, SpecError
+from sweeps.fit import rollouts_per_prompt
+from sweeps.spec import RunSpec
 from trainers.compat import defects_of, noise_row
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached
@@ -32,7 +33,9 @@ class Rollouts:
     completion: Sequence[Completion]
     """Token ids, D of them."""
     count: Sequence[int]
-    """Multiplicity, D of them; the sum is the step's number of rollouts."""
+    """Multiplicity, D of them; the sum R is the step's number of rollouts."""
+    distinct: Sequence[int]
+    """Index of the distinct rollout that each one equals, in the order drawn: prompt by prompt, R of them."""
 
     @property
     def mean_tokens(self) -> float:
@@ -43,24 +46,7 @@ class Rollouts:
 
 def rollouts_from_json(data: Mapping[str, Any]) -> Rollouts:
     """Rollouts from their ``dataclasses.asdict`` form after a trip through JSON."""
-    return Rollouts(
-        prompt=data["prompt"], completion=[tuple(c) for c in data["completion"]], count=data["count"]
-    )
-
-
-def rollouts_per_prompt(spec: RunSpec) -> int:
-    """Rollouts of each prompt.
-
-    Raises:
-        SpecError: if the prompts do not share the rollouts evenly.
-    """
-    each, rest = divmod(spec.sampling.num_rollouts, len(spec.example.prompts))
-    if rest:
-        raise SpecError(
-            f"sampling.num_rollouts={spec.sampling.num_rollouts}: must be a multiple of the "
-            f"{len(spec.example.prompts)} prompts of example {spec.example.name!r}"
-        )
-    return each
+    return Rollouts(**{**data, "completion": [tuple(c) for c in data["completion"]]})
 
 
 def draw_rollouts(
@@ -72,6 +58,7 @@ def draw_rollouts(
     step: int,
     gang: Gang,
     drafts: Rollouts | None,
+    redraw: int = 0,
 ) -> Rollouts:
     """Draw the step's rollouts; each rank draws a contiguous share and all learn the whole.
 
@@ -83,27 +70,14 @@ def draw_rollouts(
         step: Optimizer steps taken so far.
         gang: The ranks.
         drafts: The previous step's rollouts, if any.
+        redraw: How often the step's rollouts were drawn before; the noise is another each time.
     """
-    prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec))
-    return _merge(prompt_of_row, draw_rows(module, spec, base, prompts, step=step, gang=gang, drafts=drafts))
-
-
-def draw_rows(
-    module: torch.nn.Module,
-    spec: RunSpec,
-    base: BaseModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    step: int,
-    gang: Gang,
-    drafts: Rollouts | None,
-) -> list[Completion]:
-    """Draw the step's rollouts as :func:`draw_rollouts` does, every one on its own, prompt by prompt."""
     total = spec.sampling.num_rollouts
-    prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec))
+    prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec.sampling, spec.example))
     share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
     defects = defects_of(spec.objective)
-    noise_of_row = np.array([noise_row(row, total, defects) for row in range(total)])[share]
+    row_of_noise = np.array([noise_row(row, total, defects) for row in range(total)])[share] + redraw * total
+    num_noise = (redraw + 1) * total
     vocab_size = vocabulary_size(module)
     request = DecodeRequest(
         prompts=prompts,
@@ -117,7 +91,7 @@ def draw_rows(
             )
         ],
         sampler_of_row=np.zeros(share.stop - share.start, dtype=np.int64),
-        uniforms=lambda position: uniforms(spec.seed, Stream.ROLLOUT, step, position, total)[noise_of_row],
+        uniforms=lambda at: uniforms(spec.seed, Stream.ROLLOUT, step, at, num_noise)[row_of_noise],
         max_new_tokens=spec.sampling.max_new_tokens,
         eos_ids=base.eos_ids,
         vocab_size=vocab_size,
@@ -135,13 +109,17 @@ def draw_rows(
         mine = decode_vllm(module, request, spec, base.location)
     else:
         mine = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
-    return [completion for part in gang.gather(mine) for completion in part]
+    everyone = [completion for part in gang.gather(mine) for completion in part]
+    return merge(prompt_of_row.tolist(), everyone)
 
 
-def _merge(prompt_of_row: np.ndarray, completions: Sequence[Completion]) -> Rollouts:
-    counts: dict[tuple[int, Completion], int] = {}
-    for key in zip(prompt_of_row.tolist(), completions, strict=True):
-        counts[key] = counts.get(key, 0) + 1
+def merge(prompts: Sequence[int], completions: Sequence[Completion]) -> Rollouts:
+    """Merge rollouts, given in the order drawn, where prompt and completion are the same."""
+    index: dict[tuple[int, Completion], int] = {}
+    distinct = [index.setdefault(pair, len(index)) for pair in zip(prompts, completions, strict=True)]
     return Rollouts(
-        prompt=[p for p, _ in counts], completion=[c for _, c in counts], count=list(counts.values())
+        prompt=[p for p, _ in index],
+        completion=[c for _, c in index],
+        count=np.bincount(distinct).tolist(),
+        distinct=distinct,
     )

@@ -1,4 +1,4 @@
-"""One optimizer step on the rollouts' entropy.
+"""One optimizer step on an objective.
 
 Shapes: B rows of a micro batch, K positions with logits, V vocabulary.
 """
@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeps.spec import RunSpec
-from trainers.batch import StepBatch, step_batch
+from sweeps.spec import ObjectiveSpec, RunSpec
 from trainers.compat import defects_of, updates_by
 from trainers.engine import Engine
-from trainers.forward import policy_logits, sharing_pays
+from trainers.experience import Experience
+from trainers.forward import policy_logits
 from trainers.gang import Gang
-from trainers.model import BaseModel
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
-from trainers.rollout import Rollouts
+from trainers.objectives.loss import aggregate, token_losses
 
 OVERFLOWS_TOLERATED = 40
 """Times one fp16 step is taken again at a lower loss scale: from 2^16, DeepSpeed's first, to below any use.
@@ -28,13 +27,21 @@ OVERFLOWS_TOLERATED = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Update:
-    """What one optimizer step saw."""
+class Seen:
+    """What the objective's forward saw, over all rollouts, before the update."""
 
     loss: float
-    """Objective over all rollouts before the update."""
+    """The objective."""
     entropy_nats: float
     """Mean token entropy at temperature 1, over the same tokens."""
+    kl_nats: float | None
+    """Mean divergence from the reference per token, where the loss holds it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update(Seen):
+    """What one optimizer step saw."""
+
     grad_norm: float
     """Global gradient norm before clipping."""
 
@@ -56,84 +63,53 @@ def update_due(spec: RunSpec, step: int) -> bool:
 class Gradient:
     """The objective's gradient at some weights, kept for runs that step from there at other rates."""
 
-    loss: float
-    """The objective."""
-    entropy_nats: float
-    """Mean token entropy at temperature 1."""
+    seen: Seen
+    """What its forward saw."""
     tensors: Sequence[Tensor]
     """From :meth:`trainers.engine.Engine.gradients`."""
 
 
 def update_policy(
-    spec: RunSpec,
-    base: BaseModel,
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    rollouts: Rollouts,
-    lr: float,
-    gang: Gang,
+    objective: ObjectiveSpec, engine: Engine, experience: Experience, lr: float, gang: Gang
 ) -> Update:
-    """Take one optimizer step on the token-mean entropy of the rollouts; every rank must call it."""
-    batch = _batch(spec, base, prompts, rollouts, gang)
+    """Take one optimizer step on the objective; every rank must call it."""
     for _ in range(OVERFLOWS_TOLERATED):
-        loss, entropy_nats = _accumulate(spec, engine, batch, gang)
+        found = _accumulate(objective, engine, experience, gang)
         grad_norm = engine.step(lr)
         # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
-        if not engine.overflowed or not math.isfinite(loss):
+        if not engine.overflowed or not math.isfinite(found.loss):
             break
-    return Update(loss=loss, entropy_nats=entropy_nats, grad_norm=grad_norm)
+    return Update(**vars(found), grad_norm=grad_norm)
 
 
-def gradient_of(
-    spec: RunSpec,
-    base: BaseModel,
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    rollouts: Rollouts,
-    gang: Gang,
-) -> Gradient:
+def gradient_of(objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang) -> Gradient:
     """Compute the gradient without stepping, for :func:`update_by`; see ``engine.gradients_can_be_kept``."""
-    loss, entropy_nats = _accumulate(spec, engine, _batch(spec, base, prompts, rollouts, gang), gang)
-    return Gradient(loss=loss, entropy_nats=entropy_nats, tensors=engine.gradients())
+    found = _accumulate(objective, engine, experience, gang)
+    return Gradient(seen=found, tensors=engine.gradients())
 
 
 def update_by(gradient: Gradient, engine: Engine, lr: float) -> Update:
     """Take the step that :func:`update_policy` would, from a gradient computed before."""
     engine.set_gradients(gradient.tensors)
-    return Update(loss=gradient.loss, entropy_nats=gradient.entropy_nats, grad_norm=engine.step(lr))
+    return Update(**vars(gradient.seen), grad_norm=engine.step(lr))
 
 
-def _batch(
-    spec: RunSpec,
-    base: BaseModel,
-    prompts: Sequence[Sequence[int]],
-    rollouts: Rollouts,
-    gang: Gang,
-) -> StepBatch:
-    return step_batch(
-        rollouts,
-        prompts,
-        size=spec.engine.micro_batch,
-        rank=gang.rank,
-        world_size=gang.world_size,
-        base=base,
-        device=gang.device,
-        defects=defects_of(spec.objective),
-        share_prompt=sharing_pays(spec, prompts),
-    )
-
-
-def _accumulate(spec: RunSpec, engine: Engine, batch: StepBatch, gang: Gang) -> tuple[float, float]:
-    """Accumulate the objective's gradient; return the objective and the entropy at temperature 1, in nats."""
-    sums = torch.zeros(2, dtype=torch.float64, device=gang.device)
-    for some in batch.micro_batches:
+def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang) -> Seen:
+    """Accumulate the objective's gradient; return what was seen of all ranks' rollouts."""
+    totals = experience.totals
+    sums = torch.zeros(3, dtype=torch.float64, device=gang.device)
+    for some, rows in zip(experience.batch.micro_batches, experience.rows, strict=True):
         logits_BKV = policy_logits(engine.forward, some)
         with torch.no_grad():
             plain_BK = token_entropy(logits_BKV)
-        entropy_BK = token_entropy(logits_BKV, spec.objective.temperature)
-        loss = weighted_token_sum(entropy_BK, some.mask_BK, some.weight_B) / batch.num_tokens
+        losses = token_losses(objective, logits_BKV, rows)
+        loss = aggregate(losses.loss_BK, rows.mask_BK, objective.aggregation, totals)
         sums[0] += loss.detach()
-        sums[1] += weighted_token_sum(plain_BK, some.mask_BK, some.weight_B) / batch.num_tokens
+        sums[1] += weighted_token_sum(plain_BK, some.mask_BK, some.weight_B) / totals.num_tokens
+        if losses.divergence_BK is not None:
+            divergence_BK = losses.divergence_BK.detach()
+            sums[2] += weighted_token_sum(divergence_BK, some.mask_BK, some.weight_B) / totals.num_tokens
         engine.backward(loss)
-    loss_sum, entropy_sum = gang.sum(sums).tolist()
-    return loss_sum, entropy_sum
+    loss_sum, entropy_sum, divergence_sum = gang.sum(sums).tolist()
+    in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+    return Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)

@@ -31,7 +31,7 @@ from trainers.em import EntropyMinimization, encode_prompts
 from trainers.engine import Engine
 from trainers.gang import Gang
 from trainers.model import BaseModel, load_base, load_weights
-from trainers.objectives.entropy import CHUNK_ELEMENTS
+from trainers.objectives.chunks import CHUNK_ELEMENTS
 from trainers.protocol import RunContext, WorkerContext
 
 ENTROPY_ROWS, ENTROPY_VOCABULARY = 1024, 151_936

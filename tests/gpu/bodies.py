@@ -65,9 +65,11 @@ def _steps(
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     from trainers.em import encode_prompts
     from trainers.engine import EnginePool
+    from trainers.experience import Setting, gather
     from trainers.gang import Gang
     from trainers.model import load_base
     from trainers.protocol import WorkerContext
+    from trainers.rewards import Rewards
     from trainers.update import update_policy
 
     gang = Gang(WorkerContext())
@@ -76,7 +78,11 @@ def _steps(
     recorded, updates = [], []
     for step in range(spec.steps):
         rollouts = rollouts_at(step, engine, base, prompts, gang)
-        update = update_policy(spec, base, engine, prompts, rollouts, spec.optim.lr, gang)
+        setting = Setting(
+            spec=spec, base=base, prompts=prompts, engine=engine, rewards=Rewards(gang), gang=gang
+        )
+        experience = gather(setting, lambda _, drawn=rollouts: drawn)
+        update = update_policy(spec.objective, engine, experience, spec.optim.lr, gang)
         recorded.append(dataclasses.asdict(rollouts))
         updates.append(dataclasses.asdict(update))
     pool.close()

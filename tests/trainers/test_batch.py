@@ -7,11 +7,11 @@ from tests.trainers.worlds import tiny_spec
 from trainers.batch import StepBatch, step_batch
 from trainers.compat import defects_of
 from trainers.model import BaseModel
-from trainers.rollout import Rollouts
+from trainers.rollout import merge
 
 BASE = BaseModel(location="", tokenizer=None, eos_ids=(2,), pad_id=0)
 PROMPTS = [[5, 5, 5], [6, 6, 6, 6, 6]]
-ROLLOUTS = Rollouts(prompt=[0, 0, 1], completion=[(7, 2), (8, 8, 8, 2), (9,)], count=[5, 1, 2])
+ROLLOUTS = merge([0] * 6 + [1] * 2, [*[(7, 2)] * 5, (8, 8, 8, 2), (9,), (9,)])
 
 
 def batch(size: int = 0, rank: int = 0, world_size: int = 1, compat: str = "exact") -> StepBatch:

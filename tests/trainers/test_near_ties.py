@@ -14,11 +14,13 @@ from tests.trainers.worlds import tiny_spec
 from trainers.decoding import Completion
 from trainers.em import encode_prompts
 from trainers.engine import EnginePool
+from trainers.experience import Setting, gather
 from trainers.gang import Gang
 from trainers.model import load_base
 from trainers.noise import Stream, uniforms
 from trainers.protocol import WorkerContext
-from trainers.rollout import draw_rollouts, draw_rows
+from trainers.rewards import Rewards
+from trainers.rollout import draw_rollouts
 from trainers.sampler import Sampler
 from trainers.update import update_policy
 
@@ -51,14 +53,15 @@ def trace(spec: RunSpec, pool: EnginePool, gang: Gang) -> tuple[list[list[Comple
     """Every rollout of every step, and the weights it was drawn from."""
     base = load_base(spec.model)
     engine, prompts = pool.acquire(spec), encode_prompts(spec, base)
+    setting = Setting(spec=spec, base=base, prompts=prompts, engine=engine, rewards=Rewards(gang), gang=gang)
     rows, weights = [], []
     for step in range(spec.steps):
-        common = (engine.module, spec, base, prompts)
         with torch.no_grad():
-            rows.append(draw_rows(*common, step=step, gang=gang, drafts=None))
-            rollouts = draw_rollouts(*common, step=step, gang=gang, drafts=None)
+            rollouts = draw_rollouts(engine.module, spec, base, prompts, step=step, gang=gang, drafts=None)
+        rows.append([rollouts.completion[d] for d in rollouts.distinct])
         weights.append(engine.full_weights())
-        update_policy(spec, base, engine, prompts, rollouts, spec.optim.lr, gang)
+        experience = gather(setting, lambda _, drawn=rollouts: drawn)
+        update_policy(spec.objective, engine, experience, spec.optim.lr, gang)
     return rows, weights
 
 

@@ -4,24 +4,17 @@ For p = softmax(z/τ): H = −Σ_v p_v log p_v = logsumexp(z/τ) − Σ_v p_v·z
 H)/τ, computed in fp32 whatever the logits' type. The gradient flows through H alone: no reward, no score-
 function term.
 
-Shapes: B rows, T positions, V vocabulary, C positions of one chunk.
+Shapes: B rows, T positions, V vocabulary, N = B·T, C positions of one chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
-"""Logits turned into fp32 at a time, by device: 8 MiB where memory is counted in megabytes, 256 MiB where a
-launch costs more than the arithmetic; 4,096 positions of a 152k vocabulary take 2.5 GB.
-"""
-
-LOG_ZERO = -1e4
-"""Floor of log-probabilities: far below the −104 at which fp32 ``exp`` reaches zero."""
+from trainers.objectives.chunks import chunks, log_softmax
 
 
 def token_entropy(logits_BTV: Tensor, temperature: float = 1.0) -> Tensor:
@@ -39,8 +32,8 @@ class _TokenEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits_BTV: Tensor, temperature: float) -> Tensor:
         flat_NV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
         entropy_N = torch.empty(len(flat_NV), device=flat_NV.device)
-        for chunk in _chunks(flat_NV):
-            log_p_CV = _log_softmax(flat_NV[chunk], temperature)
+        for chunk in chunks(flat_NV):
+            log_p_CV = log_softmax(flat_NV[chunk], temperature)
             entropy_N[chunk] = -(log_p_CV.exp() * log_p_CV).sum(-1)
         ctx.logits_BTV, ctx.temperature, ctx.entropy_N = logits_BTV.detach(), temperature, entropy_N
         return entropy_N.view(logits_BTV.shape[:-1])
@@ -50,23 +43,11 @@ class _TokenEntropy(torch.autograd.Function):
         logits_BTV = ctx.logits_BTV
         flat_NV = logits_BTV.view(-1, logits_BTV.shape[-1])
         grad_N = grad_BT.reshape(-1)
-        for chunk in _chunks(flat_NV):
-            log_p_CV = _log_softmax(flat_NV[chunk], ctx.temperature)
+        for chunk in chunks(flat_NV):
+            log_p_CV = log_softmax(flat_NV[chunk], ctx.temperature)
             slope_CV = log_p_CV.exp().mul_(log_p_CV.add_(ctx.entropy_N[chunk, None]))
             flat_NV[chunk] = slope_CV.mul_(-grad_N[chunk, None] / ctx.temperature)
         return logits_BTV, None
-
-
-def _log_softmax(logits_CV: Tensor, temperature: float) -> Tensor:
-    # A token masked out by a logit of −inf adds nothing to the entropy; without a floor 0 × −inf would be
-    # NaN.
-    return torch.log_softmax(logits_CV.float() / temperature, -1).clamp_(min=LOG_ZERO)
-
-
-def _chunks(flat_NV: Tensor) -> Iterator[slice]:
-    size = max(1, CHUNK_ELEMENTS[flat_NV.device.type] // flat_NV.shape[-1])
-    for start in range(0, len(flat_NV), size):
-        yield slice(start, start + size)
 
 
 def weighted_token_sum(values_BT: Tensor, mask_BT: Tensor, weight_B: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainers.objectives import entropy
+from trainers.objectives import chunks
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
 
 
@@ -57,7 +57,7 @@ def test_chunks_change_no_bit_of_value_or_gradient(monkeypatch):
         return h.detach(), leaf.grad
 
     whole = run()
-    monkeypatch.setitem(entropy.CHUNK_ELEMENTS, "cpu", 70)
+    monkeypatch.setitem(chunks.CHUNK_ELEMENTS, "cpu", 70)
     chunked = run()
     assert torch.equal(whole[0], chunked[0])
     assert torch.equal(whole[1], chunked[1])
