@@ -23,7 +23,9 @@ from sweeps.bind import Bound, bind
 from sweeps.columns import ABSENT, SEED_KEY, Column, Table, combine
 from sweeps.expand import expand
 from sweeps.fit import check_fit
+from sweeps.groups import TrainerSpec
 from sweeps.locate import mistakes_in
+from sweeps.prompts import check_formats, check_lengths
 from sweeps.resolve import Need, resolve_group
 from sweeps.spec import (
     GROUPS,
@@ -266,16 +268,18 @@ def _defaults(composed: ComposedSweep) -> dict[str, Any]:
 
 
 def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.ndarray]) -> None:
-    """Hold each distinct choice of objective, sampling and example against the rules between them."""
-    columns = [codes[g] for g in ("objective", "sampling", "example")]
-    _, firsts = np.unique(combine(columns, len(columns[0])), return_index=True)
-    for row in firsts.tolist():
-        objective, sampling, example = columns
-        check_fit(
-            parts["objective"][objective[row]],
-            parts["sampling"][sampling[row]],
-            parts["example"][example[row]],
-        )
+    """Hold each distinct choice of several groups against the rules between them."""
+    everywhere = np.ones(len(codes["model"]), dtype=bool)
+    ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
+    for check, rows, *together in (
+        (check_fit, everywhere, "objective", "sampling", "example"),
+        (check_formats, ours, "model", "example", "eval"),
+        (check_lengths, ours, "model", "example", "sampling"),
+    ):
+        columns = [codes[group][rows] for group in together]
+        _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)
+        for row in firsts.tolist():
+            check(*(parts[g][column[row]] for g, column in zip(together, columns, strict=True)))
 
 
 def _scalars(key: str, bound: Bound) -> np.ndarray:
