@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import SEED, cell_label, label, resolve, short_names
-from analysis.gather import finite_sql, seed_means
+from analysis.gather import seed_means
 from analysis.stats.testing import (
     Difference,
     benjamini_hochberg,
@@ -27,7 +27,7 @@ from analysis.stats.testing import (
 from analysis.sweep import Sweep
 from analysis.table import Column, Table
 from analysis.tables import is_share
-from analysis.views import literal, quoted
+from analysis.views import finite_sql, literal, quoted
 from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
 

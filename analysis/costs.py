@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.gather import finite_sql
 from analysis.sweep import Sweep
 from analysis.table import Column, Table
-from analysis.views import quoted
+from analysis.views import finite_sql, quoted
 
 
 def cost_table(sweep: Sweep) -> Table:

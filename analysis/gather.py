@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import SEED
+from analysis.columns import Columns
 from analysis.sweep import Sweep
-from analysis.views import quoted
+from analysis.views import finite_sql, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class SeedValues:
     values: np.ndarray
     """Mean over the group's cells, shape (groups, seeds); NaN where a seed has no run."""
     seeds: np.ndarray
-    """The seeds, shape (S,)."""
+    """The seeds that have a value, shape (S,)."""
+    columns: Columns
+    """The snapshot of the runs that the values come from."""
 
 
 def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
@@ -36,43 +39,42 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     ``expected`` counts runs of the manifest, ``valued`` those with a finite metric, ``missing`` those without
     one that did not diverge.
     """
+    columns = sweep.columns([metric])
     by = [key for key in by if key != SEED]
-    keys = quoted(by)
-    source = f"(SELECT *, {finite_sql(metric)} AS value FROM runs)"
-    cells = quoted(sweep.cell_keys) or "1"
-    groups = sweep.query(
-        f"""
-        SELECT {keys + "," if keys else ""} count(*) AS expected, count(value) AS valued,
-               count(*) FILTER (outcome = 'diverged') AS diverged,
-               count(*) FILTER (outcome IN ('failed', 'quarantined')) AS failed,
-               count(*) FILTER (value IS NULL AND outcome <> 'diverged') AS missing,
-               count(DISTINCT ({cells})) AS num_cells, count(DISTINCT {SEED}) AS num_seeds
-        FROM {source} {f"GROUP BY {keys}" if keys else ""}
-        """
+    groups, cells = columns.group(by), columns.group(sweep.cell_keys)
+    value, seed = columns.metric(metric), columns.codes(SEED)
+    valued, diverged = ~np.isnan(value), columns.is_outcome("diverged")
+    shape = (len(groups.frame), len(columns.levels(SEED)))
+    place = groups.number * shape[1] + seed
+    group_of_cell = np.zeros(len(cells.frame), dtype=int)
+    group_of_cell[cells.number] = groups.number
+    frame = groups.frame.assign(
+        expected=groups.count(),
+        valued=groups.count(valued),
+        diverged=groups.count(diverged),
+        failed=groups.count(columns.is_outcome("failed", "quarantined")),
+        missing=groups.count(~valued & ~diverged),
+        num_cells=np.bincount(group_of_cell, minlength=shape[0]),
+        num_seeds=(np.bincount(place, minlength=shape[0] * shape[1]) > 0).reshape(shape).sum(axis=1),
     )
-    groups = groups.sort_values(by, ignore_index=True) if by else groups
-    complete = (groups["valued"] == groups["num_cells"] * groups["num_seeds"]).all()
-    if complete or set(by) >= set(sweep.cell_keys):
-        body = f"SELECT {keys + ',' if keys else ''} {SEED}, avg(value) AS value FROM {source}"
+    if (frame["valued"] == frame["num_cells"] * frame["num_seeds"]).all() or set(by) >= set(sweep.cell_keys):
+        values_GS = _means(value, place, shape[0] * shape[1]).reshape(shape)
     else:
-        centre = (
-            f"SELECT *, avg(cell_mean) OVER (PARTITION BY {keys or '1'}) AS group_mean FROM "
-            f"(SELECT {quoted(sweep.cell_keys)}, avg(value) AS cell_mean FROM {source} GROUP BY ALL)"
-        )
-        on = " AND ".join(f"r.{quoted([k])} IS NOT DISTINCT FROM c.{quoted([k])}" for k in sweep.cell_keys)
-        picked = ", ".join(f"r.{quoted([k])}" for k in by)
-        body = (
-            f"SELECT {picked + ',' if picked else ''} r.{SEED}, "
-            f"avg(r.value - c.cell_mean) + any_value(c.group_mean) AS value "
-            f"FROM {source} r JOIN ({centre}) c ON {on}"
-        )
-    prefix = "r." if " r JOIN " in body else ""
-    long = sweep.query(f"{body} WHERE {prefix}value IS NOT NULL GROUP BY ALL")
-    seeds, columns = np.unique(long[SEED].to_numpy(), return_inverse=True)
-    rows = positions(groups, long, by)
-    values_GS = np.full((len(groups), len(seeds)), np.nan)
-    values_GS[rows, columns] = long["value"].to_numpy()
-    return SeedValues(groups=groups, values=values_GS, seeds=seeds)
+        cell_mean = _means(value, cells.number, len(cells.frame))
+        group_mean = _means(cell_mean, group_of_cell, shape[0])
+        values_GS = _means(value - cell_mean[cells.number], place, shape[0] * shape[1]).reshape(shape)
+        values_GS += group_mean[:, None]
+    known = ~np.isnan(values_GS).all(axis=0)
+    seeds = columns.levels(SEED).to_numpy(zero_copy_only=False)
+    return SeedValues(groups=frame, values=values_GS[:, known], seeds=seeds[known], columns=columns)
+
+
+def _means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """Mean of the values at each place, NaN left out; NaN where there are none."""
+    known = ~np.isnan(values)
+    count = np.bincount(place[known], minlength=size)
+    total = np.bincount(place[known], weights=values[known], minlength=size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def curves(sweep: Sweep, by: Sequence[str], metric: str) -> pd.DataFrame:
@@ -106,19 +108,3 @@ def seed_means(rows: pd.DataFrame, cells: Sequence[str]) -> np.ndarray:
     cell_mean = rows.groupby(list(cells), dropna=False, observed=True)["value"].transform("mean")
     grand = rows.groupby(list(cells), dropna=False, observed=True)["value"].mean().mean()
     return ((rows["value"] - cell_mean).groupby(rows[SEED]).mean() + grand).to_numpy()
-
-
-def finite_sql(metric: str) -> str:
-    """SQL for a metric as a number, null where it is missing, NaN or infinite."""
-    return f"CASE WHEN isfinite({quoted([metric])}::DOUBLE) THEN {quoted([metric])}::DOUBLE END"
-
-
-def positions(groups: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
-    """Row of ``groups`` that each of ``rows`` belongs to."""
-    if not by:
-        return np.zeros(len(rows), dtype=int)
-    both = pd.concat([groups[list(by)], rows[list(by)]], ignore_index=True)
-    codes = both.groupby(list(by), sort=False, observed=True, dropna=False).ngroup().to_numpy()
-    place = np.empty(codes.max() + 1, dtype=int)
-    place[codes[: len(groups)]] = np.arange(len(groups))
-    return place[codes[len(groups) :]]

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from analysis import views
 from analysis.axes import SEED, Axis, label, merge_axes, resolve
+from analysis.columns import Columns
 from analysis.frames import to_frame
 from analysis.source import Source, find_source
 from orchestrator.errors import UserError
@@ -94,6 +95,7 @@ class Sweep:
         for statement in views.definitions(connection, self.sources, self.axes, predicate):
             connection.execute(statement)
         self._connection = connection
+        self._columns: Columns | None = None
 
     def __repr__(self) -> str:
         where = f" where {' '.join(self.filters)}" if self.filters else ""
@@ -182,6 +184,18 @@ class Sweep:
         from analysis.tables import cell_table
 
         return cell_table(self, by=by, metric=metric, **options)
+
+    def columns(self, metrics: Sequence[str] = ()) -> Columns:
+        """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""
+        if self.live:
+            self._refresh()
+        if self._columns is None:
+            connection = self._connection  # of this snapshot, whatever is looked at later
+            self._columns = Columns(
+                lambda sql: connection.sql(sql).to_arrow_table(), self.axes, views.labels(self.sources)
+            )
+        self._columns.load(metrics)
+        return self._columns
 
     def arrow(self, sql: str) -> pa.Table:
         """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return an Arrow table."""

@@ -74,13 +74,13 @@ def cell_table(
             _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
     else:
         if not gain or frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
-            [final] = item_means(sweep, gathered, by, metric)
+            final, _ = item_means(sweep, gathered, by, metric)
             _put(frame, "mean", crossed_interval(final, over))
         if gain:
-            final, base = item_means(sweep, gathered, by, metric, moments=("last", "base"), counted_by=gain)
+            final, base = item_means(sweep, gathered, by, metric, counted_by=gain)
             if "mean" not in frame:
                 _put(frame, "mean", crossed_interval(final, over))
-            _put(frame, "gain", crossed_interval(np.subtract(final, base, out=final), over))
+            _put(frame, "gain", crossed_interval(final.minus(base), over))
     has_curve = metric in _step_columns(sweep)
     if has_curve:
         frame = _with_peak(frame, curves(sweep, by, metric), by)

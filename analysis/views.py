@@ -42,6 +42,11 @@ def literal(value: Any) -> str:
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
+def finite_sql(metric: str) -> str:
+    """SQL for a metric as a number, null where it is missing, NaN or infinite."""
+    return f"CASE WHEN isfinite({quoted([metric])}::DOUBLE) THEN {quoted([metric])}::DOUBLE END"
+
+
 def column_names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
     """Names of a view's columns."""
     return [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]

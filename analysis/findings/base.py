@@ -10,12 +10,11 @@ import pandas as pd
 
 from analysis.axes import SEED, cell_label
 from analysis.figures import Figure
-from analysis.gather import finite_sql
 from analysis.stats.intervals import Interval, mean_interval
 from analysis.sweep import Sweep
 from analysis.table import Table
 from analysis.tables import headline_axis
-from analysis.views import quoted
+from analysis.views import finite_sql, quoted
 
 OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
 """Meaning of the intervals of most figures."""

@@ -9,11 +9,11 @@ from analysis import figures
 from analysis.axes import SEED, cell_label
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
-from analysis.gather import finite_sql
 from analysis.stats.testing import paired_difference
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
 from analysis.tables import headline_axis
+from analysis.views import finite_sql
 
 QUESTION = "Does accuracy rise and then fall while the loss keeps falling?"
 

@@ -7,11 +7,10 @@ from analysis.axes import SEED
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
-from analysis.gather import finite_sql
 from analysis.sweep import Sweep
 from analysis.table import Column, Table
 from analysis.tables import headline_axis
-from analysis.views import quoted
+from analysis.views import finite_sql, quoted
 
 QUESTION = "Do models and prompts that start with more entropy gain more?"
 

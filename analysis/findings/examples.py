@@ -12,10 +12,9 @@ from analysis.axes import SEED
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
-from analysis.gather import finite_sql
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
-from analysis.views import literal
+from analysis.views import finite_sql, literal
 
 QUESTION = "Which example is best, and could one have known?"
 

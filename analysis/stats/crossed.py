@@ -9,6 +9,8 @@ covers what it promises from 4 seeds on.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from scipy import special
 
@@ -27,11 +29,22 @@ _CHUNK_VALUES = 4_000_000
 """Resampled values held at once (32 MB)."""
 
 
-def crossed_interval(values_GSI: np.ndarray, over: str = "both", level: float = LEVEL) -> Interval:
+class Values(Protocol):
+    """What can be cut into groups: an array of shape (G, S, I), or what makes one of each slice."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of groups, seeds and items."""
+
+    def __getitem__(self, groups: slice, /) -> np.ndarray: ...
+
+
+def crossed_interval(values_GSI: Values, over: str = "both", level: float = LEVEL) -> Interval:
     """Interval of each group's mean over seeds and items.
 
     Args:
-        values_GSI: shape (G, S, I); a seed that a group lacks is NaN throughout.
+        values_GSI: shape (G, S, I), looked at in slices of groups; a seed that a group lacks is NaN
+            throughout.
         over: ``seeds`` (these items, other seeds), ``items`` (these seeds, other items) or ``both``.
         level: coverage.
 

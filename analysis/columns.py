@@ -1,0 +1,168 @@
+"""The runs of a sweep as plain arrays: axes as level numbers, metrics as floats.
+
+What tables group and average. A run costs four bytes per axis and eight per metric, so a million runs are
+kept for as long as the sweep is open, and grouping them is a look-up where SQL would hash text anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.axes import Axis
+from analysis.frames import to_frame
+from analysis.views import finite_sql, quoted
+from orchestrator.errors import UserError
+from orchestrator.store.layout import OUTCOMES
+
+SPARSE = 4
+"""Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Runs sorted into groups, the groups in the order of the axes' values."""
+
+    number: np.ndarray
+    """Group of each run, shape (R,)."""
+    frame: pd.DataFrame
+    """One row per group: the values of its axes, typed."""
+
+    def count(self, mask: np.ndarray | None = None) -> np.ndarray:
+        """Number of runs per group, of all or of those that ``mask`` picks."""
+        number = self.number if mask is None else self.number[mask]
+        return np.bincount(number, minlength=len(self.frame))
+
+
+class Columns:
+    """One snapshot of a sweep's runs, in the order of the manifest; metrics are read when first asked for."""
+
+    def __init__(
+        self, arrow: Callable[[str], pa.Table], axes: Sequence[Axis], sources: Sequence[str]
+    ) -> None:
+        """Read identities and axes.
+
+        Args:
+            arrow: runs SQL over the views of :mod:`analysis.views`.
+            axes: the sweep's axes.
+            sources: values of the column ``sweep``.
+        """
+        self._arrow, self._axes, self._sources = arrow, tuple(axes), tuple(sources)
+        self._size: int | None = None
+        self._metrics: dict[str, np.ndarray] = {}
+        table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
+        self._codes: dict[str, np.ndarray] = {}
+        self._levels: dict[str, pa.Array] = {}
+        for axis in axes:
+            self._levels[axis.key], self._codes[axis.key] = _encode(table[axis.key], axis)
+        outcome = Axis(key="outcome", values=OUTCOMES, kind="str")
+        self._levels["outcome"], self._codes["outcome"] = _encode(table["outcome"], outcome)
+        self._row_of = self._rows_by_index(table)
+
+    @property
+    def identity(self) -> str:
+        """SQL columns that :meth:`locate` needs of any view."""
+        return "sweep, index" if len(self._sources) > 1 else "index"
+
+    def codes(self, key: str) -> np.ndarray:
+        """Number of each run's level of an axis, or of ``outcome``; shape (R,)."""
+        return self._codes[key]
+
+    def levels(self, key: str) -> pa.Array:
+        """Values of an axis that runs have: text in YAML order, numbers ascending, the absent one last."""
+        return self._levels[key]
+
+    def is_outcome(self, *names: str) -> np.ndarray:
+        """Whether each run came out as one of these; shape (R,)."""
+        wanted = np.array([name in names for name in self._levels["outcome"].to_pylist()] or [False])
+        return wanted[self._codes["outcome"]]
+
+    def load(self, metrics: Sequence[str]) -> None:
+        """Read these metrics in one go, where they are not here yet."""
+        new = [name for name in dict.fromkeys(metrics) if name not in self._metrics]
+        if new:
+            table = self._read([f"{finite_sql(name)} AS {quoted([name])}" for name in new])
+            for name in new:
+                self._metrics[name] = table[name].to_numpy()
+
+    def metric(self, name: str) -> np.ndarray:
+        """A metric of each run, NaN where it is missing or not finite; shape (R,)."""
+        self.load([name])
+        return self._metrics[name]
+
+    def group(self, keys: Sequence[str]) -> Groups:
+        """Sort runs into groups by the values of some axes; one group of all without any."""
+        sizes = [len(self._levels[key]) for key in keys]
+        number = np.zeros(len(self._codes["outcome"]), dtype=np.int64)
+        for key, size in zip(keys, sizes, strict=True):
+            number = number * size + self._codes[key]
+        if np.prod(sizes, dtype=float) <= SPARSE * max(1000, len(number)):
+            used = np.bincount(number, minlength=1) > 0
+            found, number = np.flatnonzero(used), (np.cumsum(used) - 1)[number]
+        else:
+            found, number = np.unique(number, return_inverse=True)
+        columns = {}
+        for key, code in zip(keys, np.unravel_index(found, sizes) if keys else (), strict=True):
+            columns[key] = self._levels[key].take(pa.array(code))
+        frame = to_frame(pa.table(columns), self._axes) if keys else pd.DataFrame(index=range(len(found)))
+        return Groups(number=number, frame=frame)
+
+    def locate(self, table: pa.Table) -> np.ndarray:
+        """Row of each run named by the columns :attr:`identity`; −1 for one that is not among these."""
+        index = table["index"].to_numpy()
+        if len(self._sources) == 1:
+            return self._row_of[0].take(index, mode="clip")
+        rows = np.full(len(index), -1)
+        source = _source_numbers(table["sweep"], self._sources)
+        for number, row_of in enumerate(self._row_of):
+            rows[source == number] = row_of.take(index[source == number], mode="clip")
+        return rows
+
+    def _read(self, selected: Sequence[str]) -> pa.Table:
+        """Expressions over ``runs`` in the order of the sources and, within each, of the manifest."""
+        table = self._arrow(f"SELECT {self.identity}, {', '.join(selected)} FROM runs")
+        if self._size not in (None, len(table)):
+            raise UserError("the sweep was rewritten while it was read: open it again")
+        self._size = len(table)
+        index = table["index"].to_numpy()
+        if len(self._sources) > 1:
+            return table.take(pa.array(np.lexsort([index, _source_numbers(table["sweep"], self._sources)])))
+        return table if (index[1:] > index[:-1]).all() else table.take(pa.array(np.argsort(index)))
+
+    def _rows_by_index(self, table: pa.Table) -> list[np.ndarray]:
+        """Per source the row of each index of its manifest, and a last −1 for any index beyond."""
+        index = table["index"].to_numpy()
+        several = len(self._sources) > 1
+        source = _source_numbers(table["sweep"], self._sources) if several else np.zeros(len(index), int)
+        found = []
+        for number in range(len(self._sources)):
+            mine = np.flatnonzero(source == number)
+            rows = np.full(int(index[mine].max(initial=-1)) + 2, -1)
+            rows[index[mine]] = mine
+            found.append(rows)
+        return found
+
+
+def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
+    """Levels in order, and the number of each run's level."""
+    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
+        return pa.array([], column.type), np.zeros(0, dtype=np.int32)
+    found = encoded.dictionary.to_pylist()
+    if axis.kind in ("str", "bool"):
+        place = {value: number for number, value in enumerate(axis.values)}
+        order = sorted(range(len(found)), key=lambda i: (found[i] is None, place.get(found[i], len(place))))
+    else:
+        order = sorted(range(len(found)), key=lambda i: (found[i] is None, found[i]))
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
+
+
+def _source_numbers(column: pa.ChunkedArray, sources: Sequence[str]) -> np.ndarray:
+    return pc.index_in(column, pa.array(sources)).to_numpy()
