@@ -102,8 +102,13 @@ def _verify_now(gold: str, answer: str) -> bool:
 
 
 def _spell_now(answer: str) -> str | None:
+    from sympy import Float, Rational
+
     found = _parsed(answer)
-    return str(found[0]) if found else None
+    if not found:
+        return None
+    value = found[0]
+    return str(Rational(str(value)) if isinstance(value, Float) else value)
 
 
 @lru_cache(maxsize=100_000)
