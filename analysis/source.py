@@ -20,7 +20,7 @@ from orchestrator.errors import UserError
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
 from sweeps.filters import as_text
 from sweeps.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
-from sweeps.manifest_file import METADATA_KEY
+from sweeps.manifest_file import METADATA_KEY, axis_values
 
 DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
 """Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""
@@ -131,7 +131,7 @@ def _axis(entry: Mapping[str, Any]) -> Axis:
     """An axis as tables hold it: lists and mappings are shown as JSON text, whole numbers of a float axis as
     floats.
     """
-    values = entry["values"]
+    values = axis_values(entry)
     if entry["kind"] == "str":
         values = [None if value is None else as_text(value) for value in values]
     elif entry["kind"] == "float":

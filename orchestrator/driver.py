@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from orchestrator import events as ev
 from orchestrator.backlog import Workload
 from orchestrator.failures import failure_groups
@@ -28,7 +30,7 @@ from orchestrator.rate import Rate
 from orchestrator.recorder import Recorder
 from orchestrator.scheduler import Scheduler
 from orchestrator.settings import Settings
-from orchestrator.store.book import Book, Reading
+from orchestrator.store.book import PENDING, Book, Reading
 from orchestrator.store.control import take_requests
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
@@ -160,7 +162,7 @@ class Driver:
         self._scheduler = Scheduler(
             self._workload(book),
             settled=settled,
-            attempts={i: n for i, n in enumerate(book.attempts) if n},
+            attempts=book.attempts,
             histories=book.histories,
             settings=settings,
             capacity=pool.capacity(),
@@ -173,7 +175,7 @@ class Driver:
     def _workload(self, book: Book) -> Workload:
         if not self._options.sharing:
             return workload_of(self._manifest)
-        pending = [i for i, code in enumerate(book.outcome) if not code]
+        pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
         return workload_of(self._manifest, pending, self._pool.capacity().slots)
 
     def run(self) -> Summary:
@@ -266,6 +268,8 @@ class Driver:
                 self._recorder.ended(event.reports)
             elif isinstance(event, ev.WorkerLost):
                 self._recorder.worker_is_gone(event.worker)
+            elif isinstance(event, ev.DrainRequested):
+                self._interrupted = True
             self._scheduler.tell(event, now_s)
 
     def _look_around(self) -> None:

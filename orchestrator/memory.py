@@ -11,10 +11,20 @@ import gc
 
 import pyarrow as pa
 
+MAPPED_BYTES = 128 * 2**10
+"""Blocks from this size on lie outside the heap, so that they go back once freed, whatever lies behind them.
+The C library's own limit grows to 32 MiB with use.
+"""
+
+_M_MMAP_THRESHOLD = -3
+
 
 def use_system_allocator() -> None:
-    """Let Arrow allocate where :func:`give_back` can release."""
+    """Let Arrow allocate where :func:`give_back` can release, and keep the heap free of large blocks."""
     pa.set_memory_pool(pa.system_memory_pool())
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def give_back() -> None:

@@ -7,7 +7,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +19,10 @@ PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "py
 """Packages whose version is written down with a sweep."""
 
 
+MAX_VALUES = 64
+"""Values of an axis that are written out; a list of a million would take a minute to read again."""
+
+
 def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str) -> dict[str, Any]:
     """The content of ``sweep.yaml``: what was asked, and what it was asked of."""
     return {
@@ -27,7 +31,7 @@ def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str
         "about": about,
         "overrides": list(manifest.overrides),
         "runs": len(manifest),
-        "axes": {axis.key: list(axis.values) for axis in manifest.axes},
+        "axes": {axis.key: _shown(axis.values) for axis in manifest.axes},
         "pool": pool,
         "address": address,
         "options": _plain(manifest.options),
@@ -42,6 +46,13 @@ def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str
             "gpus": len(visible_gpus()),
         },
     }
+
+
+def _shown(values: Sequence[Any]) -> list[Any] | str:
+    """An axis for people; the manifest has every value."""
+    if len(values) <= MAX_VALUES:
+        return list(values)
+    return f"{len(values):,} values from {values[0]} to {values[-1]}"
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from orchestrator import events as ev
 from orchestrator.memory import give_back
@@ -20,6 +21,7 @@ from orchestrator.store import compact
 from orchestrator.store.book import CODE, DIVERGED, DONE, FailureNote, Reading
 from orchestrator.store.journal import Journal
 from orchestrator.store.layout import Layout
+from orchestrator.store.parts import PartWriter, drop_parts
 from orchestrator.store.spool import LineReader, SpoolWriter
 from orchestrator.store.state import StateWriter
 from sweeps.manifest import Manifest
@@ -61,12 +63,12 @@ class Recorder:
         self._journal.adopt(reading.adopted)
         self._journal.sync()
         self._state = StateWriter(layout.state, epoch=epoch, manifest=manifest.digest)
-        self._index_earlier()
-        compact.drop_parts(layout)
-        self._parts = compact.PartWriter(layout)
+        self._state.replace_all(self._rows_of_earlier())
+        drop_parts(layout)
+        self._parts = PartWriter(layout)
         self._lines = LineReader(layout.spools)
         self._retention = Retention(layout.root / "checkpoints")
-        self._earlier = [i for i in range(len(self.book)) if self.book.committed(i)]
+        self._earlier = array("I", (i for i in range(len(self.book)) if self.book.committed(i)))
         self._uncompacted: list[int] = []
         self._copies: dict[str, SpoolWriter] = {}
 
@@ -175,13 +177,12 @@ class Recorder:
         metrics = self._parts.add(index, line)
         self._retention.take(run_id, metrics, self._manifest.group("resources", index))
 
-    def _index_earlier(self) -> None:
-        """Write the rows of results that are older than this life."""
-        book, rows = self.book, []
+    def _rows_of_earlier(self) -> Iterator[tuple]:
+        """The rows of results that are older than this life."""
+        book = self.book
         for index, code in enumerate(book.outcome):
             if code in (DONE, DIVERGED):
                 spool = book.spools[book.spool[index]]
                 row = (book.run_ids[index], "done" if code == DONE else "diverged", None)
                 worker = spool.removesuffix(".jsonl")
-                rows.append((*row, worker, spool, *book.place(index), None, None, None, None))
-        self._state.replace_all(rows)
+                yield (*row, worker, spool, *book.place(index), None, None, None, None)

@@ -64,7 +64,7 @@ class Scheduler:
         *,
         capacity: Capacity,
         settled: Iterable[int] = (),
-        attempts: Mapping[int, int] | None = None,
+        attempts: array[int] | None = None,
         histories: Mapping[int, list[Failure]] | None = None,
         settings: Settings | None = None,
         first_token: int = 1,
@@ -78,7 +78,7 @@ class Scheduler:
             workload: the runs, grouped.
             capacity: what the pool can hand out.
             settled: runs that are over.
-            attempts: tries already granted per run, where any were.
+            attempts: tries already granted per run, shape (runs,); ``None`` for none.
             histories: charged failures per run, where there are any.
             settings: what an operator tuned.
             first_token: smallest fencing token to grant; larger than any granted before in this directory.
@@ -101,9 +101,7 @@ class Scheduler:
             self._phase[index] = SETTLED
         self._num_open = self._phase.count(PENDING)
         self._backlog = Backlog(workload, self._phase)
-        self._attempts = array("H", bytes(2 * len(workload)))
-        for index, number in (attempts or {}).items():
-            self._attempts[index] = number
+        self._attempts = array("H", attempts or bytes(2 * len(workload)))
         self._histories: dict[int, list[Failure]] = {i: list(h) for i, h in (histories or {}).items()}
         self._holder: dict[int, tuple[str, int]] = {}
         self._avoid: dict[int, str] = {}

@@ -140,23 +140,20 @@ class Manifest:
         return int(self.cells[i])
 
     @functools.cached_property
-    def _name_parts(self) -> list[tuple[list[str], np.ndarray]]:
+    def _prefixes(self) -> list[tuple[str, Column]]:
         columns = sorted(self.columns, key=lambda c: c.key == SEED_KEY)  # the seed comes last
-        found = names.prefixes([c.key for c in columns])
-        return [
-            ([*(names.part(p, v) for v in c.values), ""], c.codes)
-            for p, c in zip(found, columns, strict=True)
-        ]
+        return list(zip(names.prefixes([c.key for c in columns]), columns, strict=True))
 
     def name(self, i: int) -> str:
         """Return run ``i``'s short readable name."""
-        parts = [texts[codes[i]] for texts, codes in self._name_parts]  # code -1 picks the empty text
-        return names.SEPARATOR.join(p for p in parts if p) or "run"
+        there = [(prefix, c) for prefix, c in self._prefixes if c.codes[i] != ABSENT]
+        return names.joined(names.part(prefix, c.values[c.codes[i]]) for prefix, c in there)
 
     def names(self) -> Iterator[str]:
         """Yield every run's name in order."""
+        parts = [([*(names.part(p, v) for v in c.values), ""], c.codes) for p, c in self._prefixes]
         for i in range(len(self)):
-            yield self.name(i)
+            yield names.joined(texts[codes[i]] for texts, codes in parts)  # code -1 picks the empty text
 
     @functools.cached_property
     def _parsed(self) -> dict[tuple[str, int], Any]:

@@ -3,14 +3,15 @@
 Columns: ``index`` int64 · ``run_id`` · ``name`` · ``cell`` int64 · one typed column per axis, named by its
 Hydra key, null where the axis does not exist · ``spec.<group>`` for each group, its full configuration as
 JSON · ``spec.steps``, ``spec.seed`` int64. Text columns are dictionary-encoded. The schema's metadata key
-``emsweep`` holds JSON: format version, sweep, axes with their values in YAML order, options, overrides,
-number of duplicates and the manifest's digest.
+``emsweep`` holds JSON: format version, sweep, axes with their values in YAML order (``values``, or ``range``
+as start, stop, step), options, overrides, number of duplicates and the manifest's digest.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweeps.filters import as_text
+from sweeps import arrow
 from sweeps.columns import ABSENT, Column
+from sweeps.filters import as_text
 from sweeps.manifest import Manifest
 from sweeps.spec import GROUPS, SpecError
 
-FORMAT_VERSION = 1
-"""Version of the file; a newer one is refused."""
+FORMAT_VERSION = 2
+"""Version of the file; a newer one is refused. Version 1 had no ranges."""
 
 METADATA_KEY = b"emsweep"
 """Key of the schema's metadata."""
 
-CHUNK_ROWS = 100_000
-"""Rows per row group: names are made for so many at a time, which bounds memory."""
+MIN_RANGE = 64
+"""Shortest range of whole numbers that is written as one."""
+
+CHUNK_ROWS = 25_000
+"""Rows per row group: so many are written or read at a time, which bounds memory to about 10 MiB."""
 
 _TYPES = {
     "int": pa.int64(),
@@ -68,7 +73,7 @@ def _schema(manifest: Manifest) -> pa.Schema:
     header = {
         "version": FORMAT_VERSION,
         "sweep": manifest.sweep,
-        "axes": [{"key": a.key, "kind": a.kind, "values": list(a.values)} for a in manifest.axes],
+        "axes": [{"key": a.key, "kind": a.kind, **_written_values(a.values)} for a in manifest.axes],
         "options": dict(manifest.options),
         "overrides": list(manifest.overrides),
         "duplicates": manifest.num_duplicates,
@@ -77,36 +82,54 @@ def _schema(manifest: Manifest) -> pa.Schema:
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False).encode()})
 
 
+def _written_values(values: Sequence[Any]) -> dict[str, Any]:
+    """An axis's values as the header has them: a long range by its ends, for Arrow copies headers often."""
+    if len(values) >= MIN_RANGE and all(type(v) is int for v in values):
+        found = range(values[0], values[-1] + 1, max(1, values[1] - values[0]))
+        if len(found) == len(values) and all(a == b for a, b in zip(found, values, strict=True)):
+            return {"range": [found.start, found.stop, found.step]}
+    return {"values": list(values)}
+
+
+def axis_values(entry: Mapping[str, Any]) -> list[Any]:
+    """The values of an axis of the header, in YAML order."""
+    return list(range(*entry["range"])) if "range" in entry else entry["values"]
+
+
 def _dictionary_columns(schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name not in ("index", "run_id", "name")]
 
 
 def _arrays(manifest: Manifest, rows: slice, names: list[str]) -> dict[str, Any]:
     arrays: dict[str, Any] = {
-        "index": pa.array(np.arange(rows.start, rows.stop)),
-        "run_id": pa.array(manifest.run_ids[rows], pa.string()),
-        "name": pa.array(names, pa.string()),
-        "cell": pa.array(manifest.cells[rows].astype(np.int64)),
+        "index": arrow.numbers(np.arange(rows.start, rows.stop)),
+        "run_id": arrow.texts(manifest.run_ids[rows]),
+        "name": arrow.texts(names),
+        "cell": arrow.numbers(manifest.cells[rows].astype(np.int64)),
     }
     for column in manifest.columns:
         arrays[column.key] = _axis_array(column, rows)
     for group in GROUPS:
-        codes = pa.array(manifest.group_codes[group][rows], pa.int32())
-        arrays[f"spec.{group}"] = pa.DictionaryArray.from_arrays(
-            codes, pa.array(manifest.groups[group], pa.string())
-        )
-    arrays["spec.steps"] = pa.array(manifest.steps[rows])
-    arrays["spec.seed"] = pa.array(manifest.seeds[rows])
+        codes = arrow.numbers(manifest.group_codes[group][rows].astype(np.int32))
+        arrays[f"spec.{group}"] = pa.DictionaryArray.from_arrays(codes, arrow.texts(manifest.groups[group]))
+    arrays["spec.steps"] = arrow.numbers(manifest.steps[rows])
+    arrays["spec.seed"] = arrow.numbers(manifest.seeds[rows])
     return arrays
 
 
 def _axis_array(column: Column, rows: slice) -> pa.Array:
     codes = column.codes[rows]
-    indices = pa.array(codes, pa.int32(), mask=codes == ABSENT)
+    indices = arrow.numbers(codes.astype(np.int32), missing=codes == ABSENT)
     if column.kind == "str":
-        texts = pa.array([None if v is None else as_text(v) for v in column.values], pa.string())
-        return pa.DictionaryArray.from_arrays(indices, texts)
-    return pa.array(list(column.values), _TYPES[column.kind]).take(indices)
+        return pa.DictionaryArray.from_arrays(indices, _values(column.kind, column.values))
+    return _values(column.kind, column.values).take(indices)
+
+
+def _values(kind: str, values: Sequence[Any]) -> pa.Array:
+    """The values of an axis in the type of its column, text for ``str``."""
+    if kind == "str":
+        return arrow.texts([None if v is None else as_text(v) for v in values])
+    return arrow.plain(values).cast(_TYPES[kind])
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -115,13 +138,46 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         SpecError: if the file is missing, is not a manifest, or was written by a newer version.
     """
+    header = _header(path)
+    with pq.ParquetFile(path, read_dictionary=[f"spec.{g}" for g in GROUPS]) as file:
+        num = file.metadata.num_rows
+        run_ids: list[str] = []
+        numbers = {name: np.empty(num, dtype=np.int64) for name in ("cell", "spec.steps", "spec.seed")}
+        groups = {g: _Codes(num) for g in GROUPS}
+        axes = [_AxisReader(entry, num) for entry in header["axes"]]
+        for chunk in range(file.num_row_groups):
+            table = file.read_row_group(chunk, use_threads=False)
+            rows = slice(len(run_ids), len(run_ids) + table.num_rows)
+            run_ids += table["run_id"].to_pylist()
+            for name, column in numbers.items():
+                column[rows] = arrow.as_numpy(table[name])
+            for group, codes in groups.items():
+                codes.add(rows, _one_chunk(table[f"spec.{group}"]))
+            for axis in axes:
+                axis.add(rows, table[axis.key])
+    return Manifest(
+        sweep=header["sweep"],
+        run_ids=run_ids,
+        columns=tuple(axis.column() for axis in axes),
+        groups={g: tuple(c.values) for g, c in groups.items()},
+        group_codes={g: c.codes for g, c in groups.items()},
+        steps=numbers["spec.steps"],
+        seeds=numbers["spec.seed"],
+        cells=numbers["cell"],
+        options=header["options"],
+        overrides=tuple(header["overrides"]),
+        num_duplicates=header["duplicates"],
+    )
+
+
+def _header(path: Path) -> dict[str, Any]:
     try:
-        table = pq.read_table(path, read_dictionary=[f"spec.{g}" for g in GROUPS])
+        schema = pq.read_schema(path)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such manifest; is this a sweep directory?") from None
     except (pa.ArrowException, OSError) as error:
         raise SpecError(f"{path}: is not a manifest ({error})") from None
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    text = (schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise SpecError(f"{path}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
     header = json.loads(text)
@@ -129,37 +185,39 @@ def read_manifest(path: Path) -> Manifest:
         raise SpecError(
             f"{path}: has format {header['version']}, newer than {FORMAT_VERSION}; upgrade emsweep"
         )
-    groups, group_codes = {}, {}
-    for group in GROUPS:
-        encoded = _one_chunk(table[f"spec.{group}"].unify_dictionaries())
-        groups[group] = tuple(encoded.dictionary.to_pylist())
-        group_codes[group] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    return Manifest(
-        sweep=header["sweep"],
-        run_ids=table["run_id"].to_pylist(),
-        columns=tuple(_read_column(a, table) for a in header["axes"]),
-        groups=groups,
-        group_codes=group_codes,
-        steps=table["spec.steps"].to_numpy(),
-        seeds=table["spec.seed"].to_numpy(),
-        cells=table["cell"].to_numpy(),
-        options=header["options"],
-        overrides=tuple(header["overrides"]),
-        num_duplicates=header["duplicates"],
-    )
+    return header
+
+
+class _Codes:
+    """A group's distinct configurations, and each run's, gathered chunk by chunk."""
+
+    def __init__(self, num: int) -> None:
+        self.values: dict[str, int] = {}
+        self.codes = np.empty(num, dtype=np.int32)
+
+    def add(self, rows: slice, chunk: pa.DictionaryArray) -> None:
+        recode = [self.values.setdefault(text, len(self.values)) for text in chunk.dictionary.to_pylist()]
+        self.codes[rows] = np.array(recode, dtype=np.int32)[arrow.as_numpy(chunk.indices)]
 
 
 def _one_chunk(column: pa.ChunkedArray) -> Any:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _read_column(axis: dict[str, Any], table: pa.Table) -> Column:
-    """Codes are looked up in the axis's values, so that they keep their YAML order and type."""
-    values = [float(v) if axis["kind"] == "float" and v is not None else v for v in axis["values"]]
-    shown = [None if v is None else as_text(v) if axis["kind"] == "str" else v for v in values]
-    lookup = pa.array(shown, pa.string() if axis["kind"] == "str" else _TYPES[axis["kind"]])
-    stored = table[axis["key"]]
-    plain = stored.cast(pa.string()) if axis["kind"] == "str" else stored
-    found = pa.compute.index_in(plain, value_set=lookup.drop_null(), skip_nulls=True)
-    codes = found.fill_null(ABSENT).to_numpy().astype(np.int32)
-    return Column(key=axis["key"], values=tuple(values), kind=axis["kind"], codes=codes)
+class _AxisReader:
+    """One axis: codes are looked up in its values, so that they keep their YAML order and type."""
+
+    def __init__(self, entry: dict[str, Any], num: int) -> None:
+        self.key, self._kind = entry["key"], entry["kind"]
+        is_float = self._kind == "float"
+        self._values = [float(v) if is_float and v is not None else v for v in axis_values(entry)]
+        self._lookup = _values(self._kind, self._values)
+        self._codes = np.empty(num, dtype=np.int32)
+
+    def add(self, rows: slice, stored: pa.ChunkedArray) -> None:
+        plain = stored.cast(pa.string()) if self._kind == "str" else stored
+        found = pa.compute.index_in(plain, value_set=self._lookup, skip_nulls=True)
+        self._codes[rows] = arrow.as_numpy(found, null=ABSENT)
+
+    def column(self) -> Column:
+        return Column(key=self.key, values=tuple(self._values), kind=self._kind, codes=self._codes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sweeps.filters import as_text
@@ -39,6 +39,11 @@ def part(prefix: str, value: Any) -> str:
         return prefix + short_number(value)
     text = as_text(value)
     return f"{prefix}={text}" if len(prefix) > 4 and not text[:1].isdigit() else prefix + text
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return a name from its parts; empty ones are left out."""
+    return SEPARATOR.join(p for p in parts if p) or "run"
 
 
 def short_number(value: float) -> str:

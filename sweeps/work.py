@@ -77,26 +77,47 @@ def count_work(manifest: Manifest) -> SweepWork:
     return SweepWork(naive=naive, shared=shared)
 
 
-def batches(manifest: Manifest, rows: Sequence[int], max_runs: int) -> list[list[int]]:
-    """Return ``rows`` in groups that one worker should run together, each in its old order.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batches:
+    """Runs in groups that one worker should run together."""
+
+    order: np.ndarray
+    """The runs batch by batch, in their old order within each, int64, shape (rows,)."""
+    number: np.ndarray
+    """Batch of each entry of ``order``, from 0 without gaps, never falling, int64, shape (rows,)."""
+
+    def __len__(self) -> int:
+        return int(self.number[-1]) + 1 if len(self.number) else 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        ends = np.flatnonzero(np.diff(self.number)) + 1
+        return (part.tolist() for part in np.split(self.order, ends)) if len(self.order) else iter(())
+
+
+def batches(manifest: Manifest, rows: Sequence[int] | np.ndarray, max_runs: int) -> Batches:
+    """Return ``rows`` in groups that one worker should run together.
 
     Kin (see :mod:`sweeps.stages`) stay together up to ``max_runs``; above that they part between trunks, so
     that no optimizer step is computed twice unless a single trunk holds more runs than that.
     """
-    columns = _Columns(manifest)
-    groups: dict[int, dict[int, list[int]]] = {}
-    for row in rows:
-        groups.setdefault(int(columns.kin[row]), {}).setdefault(int(columns.trunk[row]), []).append(row)
-    found: list[list[int]] = []
-    for trunks in groups.values():
-        open_batch: list[int] = []
-        for trunk in trunks.values():
-            if open_batch and len(open_batch) + len(trunk) > max_runs:
-                found.append(open_batch)
-                open_batch = []
-            open_batch = [*open_batch, *trunk]
-        found.append(open_batch)
-    return [sorted(batch) for batch in found]
+    columns, chosen = _Columns(manifest), np.asarray(rows, dtype=np.int64)
+    if columns.num_kin == len(manifest):
+        return Batches(order=chosen, number=np.arange(len(chosen)))
+    _, first_of_kin, kin = np.unique(columns.kin[chosen], return_index=True, return_inverse=True)
+    _, first, trunk = np.unique(columns.trunk[chosen], return_index=True, return_inverse=True)
+    kin_of_trunk = kin[first]  # a trunk lies within one kin
+    by_appearance = np.lexsort((first, first_of_kin[kin_of_trunk]))
+    sizes, kins = np.bincount(trunk)[by_appearance].tolist(), kin_of_trunk[by_appearance].tolist()
+    batch_of_trunk = np.empty(len(first), dtype=np.int64)
+    batch, filled, last = -1, 0, -1
+    for place, (size, own) in enumerate(zip(sizes, kins, strict=True)):
+        if own != last or filled + size > max_runs:
+            batch, filled, last = batch + 1, 0, own
+        filled += size
+        batch_of_trunk[by_appearance[place]] = batch
+    number = batch_of_trunk[trunk]
+    places = np.lexsort((chosen, number))
+    return Batches(order=chosen[places], number=number[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +139,32 @@ class _Columns:
         num = len(manifest)
         _, seed = np.unique(manifest.seeds, return_inverse=True)
         self.kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
-        self.gradient = combine([self.kin, codes["objective"]], num)
-        self.trunk = combine([self.gradient, self._optim_without_rate[codes["optim"]]], num)
         self.num_kin = len(np.unique(self.kin))
-        self.num_gradients = len(np.unique(self.gradient))
-        #: A pair is one choice of rates, horizon and evaluation.
-        self._pair = combine([codes["optim"], codes["schedule"], manifest.steps, codes["eval"]], num)
-        _, self._first_of_pair = np.unique(self._pair, return_index=True)
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Runs that share a step-0 gradient, numbered."""
+        return combine([self.kin, self._manifest.group_codes["objective"]], len(self._manifest))
+
+    @cached_property
+    def num_gradients(self) -> int:
+        return len(np.unique(self.gradient))
+
+    @cached_property
+    def trunk(self) -> np.ndarray:
+        """Runs that differ in rates, horizon and evaluation alone, numbered."""
+        optim = self._optim_without_rate[self._manifest.group_codes["optim"]]
+        return combine([self.gradient, optim], len(self._manifest))
+
+    @cached_property
+    def _pair(self) -> np.ndarray:
+        """One choice of rates, horizon and evaluation, numbered."""
+        codes, m = self._manifest.group_codes, self._manifest
+        return combine([codes["optim"], codes["schedule"], m.steps, codes["eval"]], len(m))
+
+    @cached_property
+    def _first_of_pair(self) -> np.ndarray:
+        return np.unique(self._pair, return_index=True)[1]
 
     @cached_property
     def _optim_without_rate(self) -> np.ndarray:

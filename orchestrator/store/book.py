@@ -157,11 +157,14 @@ def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> 
         live: a driver is at work; incomplete last lines are not counted as torn.
     """
     reading = Reading(book=Book(run_ids))
+    journals, spools = _journals(layout), spool_paths(layout)
+    if not (journals or spools):
+        return reading
     index_of = {run_id: index for index, run_id in enumerate(run_ids)}
-    for path in _journals(layout):
+    for path in journals:
         for line in read_spool(path, reading.health, live=live):
             _replay(line.header, reading, index_of)
-    _confirm(layout, reading, index_of, live)
+    _confirm(spools, reading, index_of, live)
     return reading
 
 
@@ -220,12 +223,12 @@ def _replay(record: dict, reading: Reading, index_of: dict[str, int]) -> None:
             reading.closed = True
 
 
-def _confirm(layout: Layout, reading: Reading, index_of: dict[str, int], live: bool) -> None:
+def _confirm(spools: list[Path], reading: Reading, index_of: dict[str, int], live: bool) -> None:
     """Read every result: confirm the accepted ones, adopt what nobody accepted, replace what was lost."""
     book = reading.book
     confirmed = bytearray(len(book))
     spare: dict[int, list[tuple[str, int, int, str]]] = {}
-    for path in spool_paths(layout):
+    for path in spools:
         name = path.name
         number = book.spool_number(name)
         for line in read_spool(path, reading.health, live=live):

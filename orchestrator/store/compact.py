@@ -1,14 +1,15 @@
-"""Committed results as Parquet: parts while a sweep runs, whole tables at its end, all from the spools.
+"""The whole tables: what the parts hold, put together when a driver ends, or anew from the spools.
 
-:mod:`orchestrator.store.layout` says which columns each table has.
+Both go through the runs a few thousand at a time, so that a sweep of a million needs no more memory than one
+of ten thousand.
 """
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,100 +18,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.book import Book
-from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout, write_atomically
-from orchestrator.store.spool import Line, LineReader
+from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
+from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
+from orchestrator.store.spool import LineReader
+from sweeps import arrow
 from sweeps.manifest import Manifest
-from trainers.protocol import RunResult
-
-PART_RUNS = 2_000
-"""Runs in a part: at 10 evaluations of 500 items its lists are about 200 MB before packing, which bounds
-memory.
-"""
-
-PART_ITEM_ROWS = 2_500
-"""Evaluations in a part, for the same reason, when runs are evaluated often."""
 
 METADATA_KEY = b"emsweep"
 """Key of the schema metadata of ``runs.parquet``: JSON with the format's version and the manifest's digest.
 """
 
-_COUNTS = ("correct", "strict", "boxed", "truncated", "tokens")
-_WRITE = {"compression": "zstd", "compression_level": 1}
+PAGE_BYTES = 64 * 2**10
+"""Size of a page: each column buffers one, and Arrow's default of 1 MiB adds up."""
 
+_OF_ATTEMPT = {
+    "attempt": pa.int64(),
+    "worker": pa.string(),
+    "host": pa.string(),
+    "finished_at": pa.float64(),
+}
+"""Columns that a failed run has too."""
 
-class PartWriter:
-    """Turns result lines into numbered parts."""
-
-    def __init__(self, layout: Layout, first_part: int = 0) -> None:
-        self._layout = layout
-        self._next = first_part
-        self._clear()
-
-    def _clear(self) -> None:
-        self._runs: list[dict[str, Any]] = []
-        self._steps: list[tuple[int, str, Sequence[Mapping[str, Any]]]] = []
-        self._items: list[dict[str, Any]] = []
-        self._rollouts: list[tuple] = []
-        self._logits: list[dict[str, Any]] = []
-
-    def add(self, index: int, line: Line) -> Mapping[str, Any]:
-        """Take one committed result and return its metrics."""
-        header, data = line.header, line.result()
-        evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
-        result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
-        run_id = header["run_id"]
-        self._runs.append(
-            {
-                "index": index,
-                "run_id": run_id,
-                "outcome": header["outcome"],
-                "attempt": header["attempt"],
-                "worker": header["worker"],
-                "host": header["host"],
-                "finished_at": header["finished_at"],
-                **result.metrics,
-            }
-        )
-        self._steps.append((index, run_id, result.steps))
-        self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
-        self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
-        self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
-        return result.metrics
-
-    @property
-    def is_full(self) -> bool:
-        """Whether enough has gathered for a part."""
-        return len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS
-
-    def write_part(self) -> None:
-        """Write what has gathered as one part; ``runs`` last, which makes the part count."""
-        if not self._runs:
-            return
-        tables = {
-            "steps": _steps_table(self._steps),
-            "items": _items_table(self._items),
-            "rollouts": _rollouts_table(self._rollouts),
-            "logits": pa.Table.from_pydict(_columns(self._logits)),
-            "runs": pa.Table.from_pydict(_columns(self._runs)),
-        }
-        for name, table in tables.items():
-            if table.num_rows:
-                _write(table.sort_by("index"), self._layout.part(name, self._next))
-        self._next += 1
-        self._clear()
-
-
-def parts_of(layout: Layout, name: str) -> list[Path]:
-    """The parts of a table that count, by number."""
-    numbers = sorted(p.stem.rpartition("-")[2] for p in layout.parts.glob("runs-*.parquet"))
-    paths = [layout.parts / f"{name}-{number}.parquet" for number in numbers]
-    return [p for p in paths if p.exists()]
-
-
-def drop_parts(layout: Layout) -> None:
-    """Remove all parts."""
-    for path in layout.parts.glob("*.parquet"):
-        path.unlink()
+_OF_FAILURE = {"error": pa.string(), "fingerprint": pa.string()}
 
 
 def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
@@ -139,25 +68,84 @@ def merge(layout: Layout, manifest: Manifest, book: Book) -> None:
 
 def write_runs(layout: Layout, manifest: Manifest, book: Book) -> None:
     """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts."""
-    columns = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
-    table = pq.read_table(layout.manifest, columns=list(dict.fromkeys(columns))).replace_schema_metadata(None)
-    outcome = np.frombuffer(book.outcome, dtype=np.uint8).astype(np.int32)
-    table = table.append_column(
-        "outcome", pa.DictionaryArray.from_arrays(outcome, pa.array(OUTCOMES)).cast(pa.string())
-    )
-    metrics = _concat([pq.read_table(path) for path in parts_of(layout, "runs")])
-    rows = np.full(len(book), -1, dtype=np.int64)
-    if metrics is not None:
-        rows[metrics["index"].to_numpy()] = np.arange(metrics.num_rows)
-        found = metrics.drop_columns(["index", "run_id", "outcome"]).take(pa.array(rows, mask=rows < 0))
-    else:
-        found = pa.table({k: pa.nulls(len(book), t) for k, t in _ATTEMPT_TYPES.items()})
-    found = _with_failures(found, book)
-    for key in found.column_names:
-        if key not in table.column_names:
-            table = table.append_column(key, found[key])
+    metrics = _Metrics(parts_of(layout, "runs"), len(book))
+    failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
     header = json.dumps({"version": FORMAT_VERSION, "manifest": manifest.digest}).encode()
-    _write(table.replace_schema_metadata({METADATA_KEY: header}), layout.table("runs"))
+    asked = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
+    with pq.ParquetFile(layout.manifest) as source:
+        own = [source.schema_arrow.field(name) for name in dict.fromkeys(asked)]
+        fields = {field.name: field for field in own} | {"outcome": pa.field("outcome", pa.string())}
+        for field in (*metrics.schema, *map(pa.field, _OF_FAILURE, _OF_FAILURE.values())):
+            fields.setdefault(field.name, field)
+        schema = pa.schema(fields.values(), metadata={METADATA_KEY: header})
+        repeated = [f.name for f in schema if _is_text(f.type) and f.name not in ("run_id", "name")]
+        options = {"use_dictionary": repeated, "data_page_size": PAGE_BYTES}  # both for less memory
+        with _written(layout.table("runs"), schema, **options) as writer:
+            start = 0
+            for group in range(source.num_row_groups):
+                table = source.read_row_group(group, [f.name for f in own], use_threads=False)
+                rows = range(start, start + table.num_rows)
+                columns = {name: table[name] for name in table.column_names}
+                found = metrics.read(rows)
+                notes = failed[bisect_left(failed, rows.start) : bisect_left(failed, rows.stop)]
+                columns |= {"outcome": _outcomes(book, rows)} | _with_failures(found, rows, notes, book)
+                writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
+                start = rows.stop
+
+
+class _Metrics:
+    """The parts of ``runs``, to be read in the order of the manifest."""
+
+    def __init__(self, paths: list[Path], num_runs: int) -> None:
+        self._paths = paths
+        self._part_of = np.full(num_runs, -1, dtype=np.int32)
+        for number, path in enumerate(paths):
+            self._part_of[arrow.as_numpy(read_part(path, ["index"])["index"])] = number
+        found = [pq.read_schema(path) for path in paths]
+        union = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
+        fields = {name: pa.field(name, kind) for name, kind in _OF_ATTEMPT.items()}
+        fields |= {f.name: f for f in union if f.name not in ("index", "run_id", "outcome")}
+        self.schema = pa.schema(fields.values())
+        """Every column of any part, apart from those that the manifest and the book tell."""
+
+    def read(self, rows: range) -> dict[str, pa.ChunkedArray]:
+        """Columns for ``rows`` of the manifest, null where a run has no result."""
+        numbers = np.unique(self._part_of[rows.start : rows.stop])
+        with_index = self.schema.insert(0, pa.field("index", pa.int64()))
+        tables = [_conform(read_part(self._paths[n]), with_index) for n in numbers[numbers >= 0]]
+        table = pa.concat_tables(tables) if tables else _conform(pa.table({}), with_index)
+        index = arrow.as_numpy(table["index"])
+        inside = np.flatnonzero((index >= rows.start) & (index < rows.stop))
+        places = np.full(len(rows), -1, dtype=np.int64)
+        places[index[inside] - rows.start] = inside
+        taken = table.take(arrow.numbers(places, missing=places < 0))
+        return {name: taken[name] for name in self.schema.names}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
+
+
+def _outcomes(book: Book, rows: range) -> pa.Array:
+    codes = np.frombuffer(book.outcome, dtype=np.uint8)[rows.start : rows.stop].astype(np.int32)
+    return pa.DictionaryArray.from_arrays(arrow.numbers(codes), arrow.texts(OUTCOMES)).cast(pa.string())
+
+
+def _with_failures(
+    found: dict[str, pa.ChunkedArray], rows: range, failed: list[int], book: Book
+) -> dict[str, Any]:
+    """Fill the attempt's columns of runs that ended in failure, and add ``error`` and ``fingerprint``."""
+    columns: dict[str, Any] = {**found, **{k: pa.nulls(len(rows), t) for k, t in _OF_FAILURE.items()}}
+    if not failed:
+        return columns
+    patched = {k: columns[k].to_pylist() for k in ("attempt", "worker", "finished_at", *_OF_FAILURE)}
+    for index in failed:
+        note, place = book.notes[index], index - rows.start
+        values = (note.attempt, note.worker, note.at, note.failure.message, note.failure.fingerprint)
+        for column, value in zip(patched.values(), values, strict=True):
+            column[place] = value
+    types = _OF_ATTEMPT | _OF_FAILURE
+    return columns | {k: arrow.plain(v, k).cast(types[k]) for k, v in patched.items()}
 
 
 def is_current(layout: Layout, digest: str, book: Book) -> bool:
@@ -173,114 +161,37 @@ def is_current(layout: Layout, digest: str, book: Book) -> bool:
         outcomes = file.read(columns=["outcome"])["outcome"].combine_chunks().dictionary_encode()
     names = outcomes.dictionary.to_pylist()
     codes = np.array([OUTCOMES.index(name) for name in names], dtype=np.uint8)
-    return bool((codes[outcomes.indices.to_numpy()] == np.frombuffer(book.outcome, dtype=np.uint8)).all())
-
-
-_ATTEMPT_TYPES = {
-    "attempt": pa.int64(),
-    "worker": pa.string(),
-    "host": pa.string(),
-    "finished_at": pa.float64(),
-}
-
-
-def _with_failures(found: pa.Table, book: Book) -> pa.Table:
-    """Fill the attempt's columns of runs that ended in failure, and add ``error`` and ``fingerprint``."""
-    num = len(book)
-    error: list[str | None] = [None] * num
-    fingerprint: list[str | None] = [None] * num
-    patches: dict[str, dict[int, Any]] = {"attempt": {}, "worker": {}, "finished_at": {}}
-    for index, note in book.notes.items():
-        if OUTCOMES[book.outcome[index]] in ("failed", "quarantined"):
-            error[index], fingerprint[index] = note.failure.message, note.failure.fingerprint
-            patches["attempt"][index] = note.attempt
-            patches["worker"][index] = note.worker
-            patches["finished_at"][index] = note.at
-    for key, patch in patches.items():
-        if patch:
-            values = found[key].to_pylist()
-            for index, value in patch.items():
-                values[index] = value
-            position = found.column_names.index(key)
-            found = found.set_column(position, key, pa.array(values, _ATTEMPT_TYPES[key]))
-    found = found.append_column("error", pa.array(error, pa.string()))
-    return found.append_column("fingerprint", pa.array(fingerprint, pa.string()))
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns, ``None`` where a row lacks a key; keys in order of first appearance."""
-    columns: dict[str, list[Any]] = {}
-    for number, row in enumerate(rows):
-        for key, value in row.items():
-            column = columns.get(key)
-            if column is None:
-                column = columns[key] = [None] * number
-            column.append(value)
-        for column in columns.values():
-            if len(column) == number:
-                column.append(None)
-    return columns
-
-
-def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -> pa.Table:
-    rows = ({"index": i, "run_id": run_id, **row} for i, run_id, steps in runs for row in steps)
-    return pa.Table.from_pydict(_columns(rows))
-
-
-def _items_table(rows: list[dict[str, Any]]) -> pa.Table:
-    names = ("index", "run_id", "benchmark", "step", "mode", "temperature", "num_samples")
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
-    for name in _COUNTS:
-        arrays = [_words(row[name]) for row in rows]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
-        np.cumsum([len(a) for a in arrays], out=offsets[1:])
-        values = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)
-        columns[name] = pa.ListArray.from_arrays(offsets, values)
-    return pa.table(columns)
-
-
-def _words(text: str) -> np.ndarray:
-    """Inverse of :func:`trainers.protocol.pack_ints` as an int32 array."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u4").astype(np.int32)
-
-
-def _rollouts_table(rows: list[tuple]) -> pa.Table:
-    names = ("index", "run_id", "step", "prompt", "text", "count")
-    return (
-        pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))) if rows else pa.table({"index": []})
+    return bool(
+        (codes[arrow.as_numpy(outcomes.indices)] == np.frombuffer(book.outcome, dtype=np.uint8)).all()
     )
 
 
-def _concat(tables: list[pa.Table]) -> pa.Table | None:
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None
-
-
 def _merge_table(parts: list[Path], target: Path) -> None:
-    """Concatenate parts row group by row group, in constant memory; no part, no table."""
+    """Write the parts one after the other as one file; no part, no table."""
     if not parts:
         target.unlink(missing_ok=True)
         return
     schema = pa.unify_schemas([pq.read_schema(p) for p in parts], promote_options="permissive")
+    with _written(target, schema) as writer:
+        for path in parts:
+            writer.write_table(_conform(read_part(path), schema))
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's columns and types, null where it lacks one."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)
+
+
+@contextlib.contextmanager
+def _written(target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write beside ``target``, row group by row group, and rename in the end."""
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        with pq.ParquetWriter(temporary, schema, **_WRITE) as writer:
-            for table in _aligned(parts, schema):
-                writer.write_table(table)
+        with pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer:
+            yield writer
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _aligned(parts: list[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    for path in parts:
-        table = pq.read_table(path)
-        for field in schema:
-            if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        yield table.select(schema.names).cast(schema)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **_WRITE)
-    write_atomically(path, sink.getvalue().to_pybytes())

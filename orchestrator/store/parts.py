@@ -1,0 +1,165 @@
+"""Committed results as Parquet parts: a few thousand runs a part, written while a sweep goes on.
+
+:mod:`orchestrator.store.layout` says which columns each table has.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.layout import Layout, write_atomically
+from orchestrator.store.spool import Line
+from sweeps import arrow
+from trainers.protocol import RunResult
+
+PART_RUNS = 2_000
+"""Runs in a part: at 10 evaluations of 500 items its lists are about 200 MB before packing, which bounds
+memory.
+"""
+
+PART_ITEM_ROWS = 2_500
+"""Evaluations in a part, for the same reason, when runs are evaluated often."""
+
+COMPRESSION = {"compression": "zstd", "compression_level": 1}
+"""Of every table: level 1 is as fast as the disk and halves the size."""
+
+_COUNTS = ("correct", "strict", "boxed", "truncated", "tokens")
+
+
+class PartWriter:
+    """Turns result lines into numbered parts."""
+
+    def __init__(self, layout: Layout, first_part: int = 0) -> None:
+        self._layout = layout
+        self._next = first_part
+        self._clear()
+
+    def _clear(self) -> None:
+        self._runs: list[dict[str, Any]] = []
+        self._steps: list[tuple[int, str, Sequence[Mapping[str, Any]]]] = []
+        self._items: list[dict[str, Any]] = []
+        self._rollouts: list[tuple] = []
+        self._logits: list[dict[str, Any]] = []
+
+    def add(self, index: int, line: Line) -> Mapping[str, Any]:
+        """Take one committed result and return its metrics."""
+        header, data = line.header, line.result()
+        evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
+        result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
+        run_id = header["run_id"]
+        self._runs.append(
+            {
+                "index": index,
+                "run_id": run_id,
+                "outcome": header["outcome"],
+                "attempt": header["attempt"],
+                "worker": header["worker"],
+                "host": header["host"],
+                "finished_at": header["finished_at"],
+                **result.metrics,
+            }
+        )
+        self._steps.append((index, run_id, result.steps))
+        self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
+        self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
+        self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
+        return result.metrics
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough has gathered for a part."""
+        return len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS
+
+    def write_part(self) -> None:
+        """Write what has gathered as one part; ``runs`` last, which makes the part count."""
+        if not self._runs:
+            return
+        tables = {
+            "steps": _steps_table(self._steps),
+            "items": _items_table(self._items),
+            "rollouts": _rollouts_table(self._rollouts),
+            "logits": _table(_columns(self._logits)),
+            "runs": _table(_columns(self._runs)),
+        }
+        for name, table in tables.items():
+            if table.num_rows:
+                _write(table.sort_by("index"), self._layout.part(name, self._next))
+        self._next += 1
+        self._clear()
+
+
+def parts_of(layout: Layout, name: str) -> list[Path]:
+    """The parts of a table that count, by number."""
+    numbers = sorted(p.stem.rpartition("-")[2] for p in layout.parts.glob("runs-*.parquet"))
+    paths = [layout.parts / f"{name}-{number}.parquet" for number in numbers]
+    return [p for p in paths if p.exists()]
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a part, or some of its columns, in this thread."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns, use_threads=False)
+
+
+def drop_parts(layout: Layout) -> None:
+    """Remove all parts."""
+    for path in layout.parts.glob("*.parquet"):
+        path.unlink()
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as columns, ``None`` where a row lacks a key; keys in order of first appearance."""
+    columns: dict[str, list[Any]] = {}
+    for number, row in enumerate(rows):
+        for key, value in row.items():
+            column = columns.get(key)
+            if column is None:
+                column = columns[key] = [None] * number
+            column.append(value)
+        for column in columns.values():
+            if len(column) == number:
+                column.append(None)
+    return columns
+
+
+def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -> pa.Table:
+    rows = ({"index": i, "run_id": run_id, **row} for i, run_id, steps in runs for row in steps)
+    return _table(_columns(rows))
+
+
+def _table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    return pa.table({name: arrow.plain(values, name) for name, values in columns.items()})
+
+
+def _items_table(rows: list[dict[str, Any]]) -> pa.Table:
+    names = ("index", "run_id", "benchmark", "step", "mode", "temperature", "num_samples")
+    columns = {name: arrow.plain([row[name] for row in rows], name) for name in names}
+    for name in _COUNTS:
+        arrays = [_words(row[name]) for row in rows]
+        values = np.concatenate([np.zeros(0, dtype=np.int32), *arrays])
+        columns[name] = arrow.lists([len(a) for a in arrays], arrow.numbers(values))
+    return pa.table(columns)
+
+
+def _words(text: str) -> np.ndarray:
+    """Inverse of :func:`trainers.protocol.pack_ints` as an int32 array."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u4").astype(np.int32)
+
+
+def _rollouts_table(rows: list[tuple]) -> pa.Table:
+    names = ("index", "run_id", "step", "prompt", "text", "count")
+    return _table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {})
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **COMPRESSION)
+    write_atomically(path, sink.getvalue().to_pybytes())
