@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import yaml
 
 from orchestrator.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.driver import Driver, DriverOptions, Summary
-from orchestrator.errors import UserError
+from orchestrator.errors import StoreError, UserError
 from orchestrator.leftovers import remove_leftovers
 from orchestrator.memory import give_back, use_system_allocator
 from orchestrator.progress import Progress
@@ -54,8 +55,14 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._lock.release()
+        if isinstance(error, (OSError, sqlite3.OperationalError)) and not isinstance(error, BrokenPipeError):
+            root = self.layout.root
+            raise StoreError(
+                f"directory {str(root)!r}: {error}; what is committed is safe: mend it, then finish with "
+                f"emsweep resume {root}"
+            ) from error
 
     def freeze(
         self, manifest: Manifest, *, pool: str, address: str | None = None, about: str = ""

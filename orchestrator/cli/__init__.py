@@ -19,7 +19,7 @@ import typer
 
 from orchestrator.cli import analyse, inspect, launch, plan, tools
 from orchestrator.cli.output import print_json, say
-from orchestrator.errors import UserError
+from orchestrator.errors import StoreError, UserError
 from sweeps.spec import SpecError
 
 FAMILIES = (plan, launch, inspect, analyse, tools)
@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         return int(build_app()(args=args, standalone_mode=False) or 0)
+    except StoreError as error:
+        _refuse(str(error), args)
+        return EXIT_INTERRUPTED
     except (UserError, SpecError) as error:
         return _refuse(str(error), args)
     except (typer.Abort, KeyboardInterrupt):

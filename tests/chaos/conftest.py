@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.chaos.harness import Sweep, Tally
 
-RUNS, DURATION_S = 200, 0.01
+RUNS = 200
+PACE_S = 0.01
 """Runs of the sweep that is disturbed, and seconds each takes: about a second of work on two processes."""
 
-WORDS = ("sweep=noop", f"sweep.n={RUNS}", f"+trainer.params.duration_s={DURATION_S}", "cluster.num_workers=2")
+WORDS = (
+    "sweep=noop",
+    f"sweep.n={RUNS}",
+    "trainer.target=tests.chaos.trainers.Paced",
+    "+trainer.params.steps=3",
+    "cluster.num_workers=2",
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,27 +25,33 @@ def reference(tmp_path_factory):
     sweep = Sweep(tmp_path_factory.mktemp("undisturbed") / "sweep", *WORDS, pool="inline")
     sweep.finish()
     yield sweep.numbers()
-    shutil.rmtree(sweep.temporary)
+    sweep.close()
 
 
 @pytest.fixture
-def sweep(tmp_path):
-    """A sweep on local processes, not yet launched."""
-    made = Sweep(tmp_path / "sweep", *WORDS)
-    yield made
-    for process in made.processes():
-        process.kill()
-    shutil.rmtree(made.temporary)
+def new_sweep(tmp_path):
+    """Makes the sweep in other places and ways than ``sweep`` does."""
+    made = []
+
+    def make(folder=tmp_path / "sweep", words=WORDS, pool="local", pace_s=PACE_S):
+        made.append(Sweep(folder, *words, pool=pool, pace_s=pace_s))
+        return made[-1]
+
+    yield make
+    for sweep in made:
+        sweep.close()
 
 
 @pytest.fixture
-def ray_sweep(tmp_path):
-    """The same sweep on a Ray of its own."""
-    made = Sweep(tmp_path / "sweep", *WORDS, pool="ray")
-    yield made
-    for process in made.processes():
-        process.kill()
-    shutil.rmtree(made.temporary, ignore_errors=True)
+def sweep(new_sweep):
+    """The sweep on local processes, not yet launched."""
+    return new_sweep()
+
+
+@pytest.fixture
+def ray_sweep(new_sweep):
+    """The sweep on a Ray of its own, not yet launched."""
+    return new_sweep(pool="ray")
 
 
 def pytest_terminal_summary(terminalreporter):

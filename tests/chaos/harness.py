@@ -8,47 +8,101 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
 
+from orchestrator.store.layout import TABLES
+from tests.chaos.trainers import PACE
+from trainers.protocol import TIMING_SUFFIX
+
 MARK = "EMSWEEP_TEST_MARK"
 
-NUMBERS_EXEMPT = {"wall_s", "worker", "host", "attempt", "finished_at"}
-"""Columns of ``runs`` in which a disturbed sweep may differ from an undisturbed one."""
+EXEMPT = {"worker", "host", "attempt", "finished_at"}
+"""Columns besides timings in which a disturbed sweep may differ from an undisturbed one."""
+
+Numbers = dict[str, list[dict[str, Any]]]
 
 
 class Tally:
-    """Faults injected and survived, printed at the end of the test session."""
+    """Faults injected, and those after which everything was proved to be well, over the test session."""
 
     injected = 0
     survived = 0
 
 
-class Sweep:
-    """One sweep directory and the commands run on it."""
+class Marked:
+    """Processes that share a mark and a temporary folder."""
 
-    def __init__(self, folder: Path, *words: str, pool: str = "local") -> None:
-        self.folder = folder
-        self.words = words
-        self.pool = pool
+    def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
         self.temporary = Path(tempfile.mkdtemp(prefix="chaos"))  # short: sockets have short names
         self.environment = {**os.environ, MARK: self.mark, "TMPDIR": str(self.temporary)}
-        self.num_faults = 0
 
-    def fault(self) -> None:
-        """Count a fault."""
-        self.num_faults += 1
-        Tally.injected += 1
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that descends from what was started here."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
+                continue
+        return found
+
+    def assert_nothing_left(self) -> None:
+        """No process, socket or temporary file; those that were killed a moment ago may still vanish."""
+        until_s = time.monotonic() + 3
+        while (left := self.processes()) and time.monotonic() < until_s:
+            time.sleep(0.05)
+        assert not left, [" ".join(filter(None, p.cmdline())) for p in left]
+        assert not list(self.temporary.iterdir())
+
+    def close(self) -> None:
+        """Clean up, whatever a failed test left behind."""
+        for process in self.processes():
+            process.kill()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+class Sweep(Marked):
+    """One sweep directory and the commands run on it."""
+
+    def __init__(self, folder: Path, *words: str, pool: str = "local", pace_s: float = 0.0) -> None:
+        super().__init__()
+        self.folder = folder
+        self.words = words
+        self.where = ["--pool", pool]
+        self.num_faults = 0
+        self._pace = self.temporary.with_suffix(".pace")  # beside it: what is inside counts as left over
+        self.environment[PACE] = str(self._pace)
+        self.pace(pace_s)
+
+    def pace(self, seconds: float) -> None:
+        """Let runs take that long from now on, the one under way included."""
+        replacement = self._pace.with_suffix(".new")
+        replacement.write_text(str(seconds))
+        replacement.replace(self._pace)
+
+    def close(self) -> None:
+        """Clean up, whatever a failed test left behind."""
+        super().close()
+        self._pace.unlink(missing_ok=True)
+
+    def fault(self, num: int = 1) -> None:
+        """Count faults."""
+        self.num_faults += num
+        Tally.injected += num
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start one command in the background."""
@@ -63,8 +117,8 @@ class Sweep:
     def launch(self) -> subprocess.Popen[str]:
         """Start the sweep, or go on with it."""
         if (self.folder / "manifest.parquet").exists() and (self.folder / "sweep.yaml").exists():
-            return self.start("resume", str(self.folder), "--pool", self.pool)
-        return self.start("launch", *self.words, "--dir", str(self.folder), "--pool", self.pool, "--yes")
+            return self.start("resume", str(self.folder), *self.where)
+        return self.start("launch", *self.words, "--dir", str(self.folder), *self.where, "--yes")
 
     def finish(self, timeout_s: float = 120.0) -> dict[str, Any]:
         """Go on with the sweep to its end, undisturbed."""
@@ -83,26 +137,12 @@ class Sweep:
 
     def wait_for(self, num: int, process: subprocess.Popen[str], timeout_s: float = 60.0) -> None:
         """Wait until so many results are committed."""
-        until_s = time.monotonic() + timeout_s
-        while self.committed() < num:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < until_s, f"{self.committed()} of {num} results"
-            time.sleep(0.02)
+        wait_until(lambda: self.committed() >= num or process.poll() is not None, timeout_s)
+        assert process.poll() is None, process.communicate()[1]
 
     def workers(self) -> list[psutil.Process]:
         """The processes that train now."""
-        return [p for p in self.processes() if _is_worker(p)]
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything alive that descends from our commands."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
-                continue
-        return found
+        return [p for p in self.processes() if is_worker(p)]
 
     def verify(self) -> dict[str, Any]:
         """What ``verify`` says."""
@@ -110,12 +150,11 @@ class Sweep:
         assert out.strip(), err
         return json.loads(out)
 
-    def numbers(self) -> list[dict[str, Any]]:
-        """Every stored number of every run, timings apart."""
-        rows = pq.read_table(self.folder / "runs.parquet").to_pylist()
-        return [{k: v for k, v in row.items() if k not in NUMBERS_EXEMPT} for row in rows]
+    def numbers(self) -> Numbers:
+        """Every stored number of every table, timings apart, in the order of the manifest."""
+        return {name: _rows(self.folder / f"{name}.parquet") for name in TABLES}
 
-    def prove(self, reference: list[dict[str, Any]]) -> None:
+    def prove(self, reference: Numbers) -> None:
         """Finish, and show that nothing was lost, doubled, changed or left behind."""
         self.finish()
         verdict = self.verify()
@@ -123,26 +162,37 @@ class Sweep:
         assert verdict["committed"] == verdict["expected"]
         assert self.numbers() == reference
         self.assert_nothing_left()
+        hidden = [p for p in self.folder.rglob(".*") if p.is_file()]
+        assert not hidden, hidden
         Tally.survived += self.num_faults
         self.num_faults = 0
 
-    def assert_nothing_left(self) -> None:
-        """No process, no temporary file."""
-        until_s = time.monotonic() + 10
-        while (left := self.processes()) and time.monotonic() < until_s:
-            time.sleep(0.1)
-        assert not left, [p.cmdline() for p in left]
-        assert not list(self.temporary.iterdir())
-        hidden = [p for p in self.folder.rglob(".*") if p.is_file()]
-        assert not hidden, hidden
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    if not table.exists():
+        return []
+    rows = [
+        {k: v for k, v in row.items() if k not in EXEMPT and not k.endswith(TIMING_SUFFIX)}
+        for row in pq.read_table(table).to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (row["index"], row.get("step", 0), row.get("mode", "")))
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def is_worker(process: psutil.Process) -> bool:
+    """Whether a process trains."""
     try:
         words = process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return False
     return "orchestrator.pools.child" in words or (bool(words) and words[0].startswith("ray::RayWorker"))
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until something holds."""
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s, f"waited {timeout_s:g} s in vain"
+        time.sleep(0.02)
 
 
 def kill(process: subprocess.Popen[str]) -> None:

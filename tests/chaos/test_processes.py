@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -18,15 +20,17 @@ pytestmark = pytest.mark.chaos
 
 
 def kill_driver_repeatedly(sweep, times, seed, up_to_s):
-    """Kill the driver at random moments, from before it has begun until after it has ended."""
-    moments = random.Random(seed)
+    """Kill the driver at random moments, from before it has begun to after it has ended; count the kills."""
+    moments, num_kills = random.Random(seed), 0
     for _ in range(times):
         process = sweep.launch()
         try:
             process.communicate(timeout=moments.uniform(0.0, up_to_s))
-        except Exception:
+        except subprocess.TimeoutExpired:
             kill(process)
             sweep.fault()
+            num_kills += 1
+    return num_kills
 
 
 def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(sweep, reference):
@@ -37,17 +41,15 @@ def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(sweep, refe
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_driver_killed_at_200_random_moments(tmp_path_factory, reference):
-    import shutil
-
-    from tests.chaos.conftest import WORDS
-    from tests.chaos.harness import Sweep
-
-    for seed in range(20):
-        sweep = Sweep(tmp_path_factory.mktemp("killed") / "sweep", *WORDS)
-        kill_driver_repeatedly(sweep, 10, seed=seed, up_to_s=3.0)
+def test_a_driver_killed_at_200_random_moments(tmp_path, new_sweep, reference):
+    num_kills = 0
+    for seed in itertools.count():
+        sweep = new_sweep(tmp_path / f"sweep{seed}", pace_s=0.05)
+        num_kills += kill_driver_repeatedly(sweep, min(10, 200 - num_kills), seed=seed, up_to_s=2.5)
+        sweep.pace(0.0)
         sweep.prove(reference)
-        shutil.rmtree(sweep.temporary)
+        if num_kills == 200:
+            return
 
 
 def test_committed_results_are_not_computed_again_after_a_kill(sweep, reference):
@@ -75,7 +77,7 @@ def test_workers_killed_at_random_are_replaced_without_a_resume(sweep, reference
     sweep.prove(reference)
 
 
-def test_a_stopped_worker_is_found_killed_and_replaced(tmp_path, sweep, reference):
+def test_a_stopped_worker_is_found_killed_and_replaced(sweep, reference):
     sweep.words = (*sweep.words, "cluster.lease_s=3")
     process = sweep.launch()
     sweep.wait_for(20, process)
@@ -101,12 +103,10 @@ def test_sigterm_drains_and_leaves_a_directory_that_resume_finishes(sweep, refer
     sweep.prove(reference)
 
 
-def test_sigint_twice_stops_at_once_even_in_long_runs(sweep):
-    sweep.words = ("sweep=noop", "sweep.n=4", "+trainer.params.duration_s=300", "cluster.num_workers=2")
+def test_sigint_twice_stops_at_once_even_in_long_runs(sweep, reference):
     process = sweep.launch()
-    until_s = time.monotonic() + 30
-    while not (sweep.folder / "status.json").exists() and time.monotonic() < until_s:
-        time.sleep(0.05)
+    sweep.wait_for(20, process)
+    sweep.pace(300)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -116,6 +116,20 @@ def test_sigint_twice_stops_at_once_even_in_long_runs(sweep):
     assert process.returncode == 130
     assert time.monotonic() - started_s < 8
     sweep.assert_nothing_left()
+    sweep.pace(0)
+    sweep.prove(reference)
+
+
+def test_the_workers_of_a_killed_driver_end_by_themselves(sweep, reference):
+    process = sweep.launch()
+    sweep.wait_for(20, process)
+    sweep.pace(300)
+    assert sweep.workers()
+    kill(process)
+    sweep.fault()
+    sweep.assert_nothing_left()
+    sweep.pace(0)
+    sweep.prove(reference)
 
 
 def test_a_second_driver_is_refused_and_the_first_goes_on(sweep, reference):
@@ -145,6 +159,18 @@ def test_an_actor_killed_on_ray_is_replaced_without_a_resume(ray_sweep, referenc
     process = ray_sweep.launch()
     ray_sweep.wait_for(30, process)
     ray_sweep.workers()[0].kill()
+    ray_sweep.fault()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    ray_sweep.prove(reference)
+
+
+@pytest.mark.timeout(180)
+def test_an_actor_stopped_on_ray_is_found_killed_and_replaced(ray_sweep, reference):
+    ray_sweep.words = (*ray_sweep.words, "cluster.lease_s=3")
+    process = ray_sweep.launch()
+    ray_sweep.wait_for(30, process)
+    os.kill(ray_sweep.workers()[0].pid, signal.SIGSTOP)
     ray_sweep.fault()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

@@ -6,17 +6,16 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
-import time
-from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.chaos.conftest import RUNS
-from tests.chaos.harness import Sweep, kill
+from tests.chaos.harness import kill
 
 pytestmark = pytest.mark.chaos
+
 
 CLOCK_SHIM = r"""
 #define _GNU_SOURCE
@@ -34,6 +33,7 @@ int clock_gettime(clockid_t id, struct timespec *now) {
   return failed;
 }
 """
+"""Sets back the time of day alone: libfaketime moves the monotonic clock too, or breaks Python's sleep."""
 
 
 def spools(sweep, kind="e"):
@@ -110,67 +110,6 @@ def test_a_directory_deleted_but_for_spools_and_manifest_is_rebuilt(sweep, refer
     sweep.prove(reference)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A tmpfs of its own; needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no right to mount a tmpfs here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.mark.timeout(180)
-def test_a_full_disk_pauses_the_sweep_and_room_lets_it_go_on(small_disk):
-    words = ("sweep=noop", "sweep.n=5000", "+trainer.params.steps=50", "cluster.num_workers=2")
-    quiet = Sweep(small_disk.parent / "undisturbed", *words)
-    quiet.finish()
-    sweep = Sweep(small_disk / "sweep", *words)
-    process = sweep.launch()
-    until_s = time.monotonic() + 60
-    while shutil.disk_usage(small_disk).free and time.monotonic() < until_s:
-        time.sleep(0.05)
-    sweep.fault()
-    time.sleep(3)
-    assert process.poll() is None, process.communicate()[1]
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    sweep.prove(quiet.numbers())
-
-
-@pytest.mark.timeout(180)
-def test_a_driver_killed_on_a_full_disk_resumes_once_there_is_room(small_disk):
-    words = ("sweep=noop", "sweep.n=5000", "+trainer.params.steps=50", "cluster.num_workers=2")
-    quiet = Sweep(small_disk.parent / "undisturbed", *words)
-    quiet.finish()
-    sweep = Sweep(small_disk / "sweep", *words)
-    process = sweep.launch()
-    until_s = time.monotonic() + 60
-    while shutil.disk_usage(small_disk).free and time.monotonic() < until_s:
-        time.sleep(0.05)
-    kill(process)
-    sweep.fault()
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    sweep.prove(quiet.numbers())
-
-
-def test_a_read_only_store_is_refused_with_exit_2(small_disk):
-    sweep = Sweep(small_disk / "sweep", "sweep=noop", "sweep.n=3")
-    sweep.finish()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    sweep.fault()
-    process = sweep.launch()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "cannot be written (Read-only file system)" in err
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    sweep.prove(sweep.numbers())
-
-
 def test_a_clock_set_back_by_an_hour_changes_nothing(sweep, tmp_path, reference):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("g++")
     if compiler is None:
@@ -184,9 +123,9 @@ def test_a_clock_set_back_by_an_hour_changes_nothing(sweep, tmp_path, reference)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["committed"] == RUNS
-    at = [json.loads(line)["at"] for line in spools(sweep, "driver")[0].open() if '"at":' in line]
-    assert at, "the journal holds no time"
     del sweep.environment["LD_PRELOAD"]
+    finished_at = pq.read_table(sweep.folder / "runs.parquet")["finished_at"].to_pylist()
+    assert max(finished_at) - min(finished_at) > 3000, "the clock was not set back"
     sweep.prove(reference)
 
 
@@ -196,14 +135,3 @@ def test_a_request_left_for_a_driver_that_died_does_no_harm(sweep, reference):
     (sweep.folder / "control" / "dance-2-x.json").write_text('{"verb": "dance"}')
     sweep.fault()
     sweep.prove(reference)
-
-
-def test_signals_are_not_needed_to_end_orphans(sweep):
-    process = sweep.launch()
-    sweep.wait_for(20, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    sweep.fault()
-    sweep_left = Path(f"/proc/{process.pid}")
-    assert not sweep_left.exists()
-    sweep.assert_nothing_left()

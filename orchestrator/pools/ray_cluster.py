@@ -1,0 +1,173 @@
+"""The Ray that a pool runs on: one that we start on this machine, or a cluster that is already running.
+
+A Ray that we start listens on 127.0.0.1 only, has no dashboard and a small object store, and keeps its files
+in a folder of its own that goes with it. Whether the cluster still answers is asked in a thread: Ray's own
+calls wait a minute for a head that has gone, and then end the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+import ray
+
+from orchestrator.errors import UserError
+from orchestrator.leftovers import TemporaryFolder
+from orchestrator.processes import own_import_path
+
+OBJECT_STORE_MIB = 80
+"""Smallest object store that Ray takes: results travel through spools, only messages through Ray."""
+
+LOOK_S = 1.0
+"""Period of asking the cluster what it holds; the answer takes about 2 ms."""
+
+PATIENCE_S = 20.0
+"""Silence after which the head counts as gone. A restarted one needs less; Ray itself ends us after 60 s."""
+
+LOOPBACK = "127.0.0.1"
+
+
+class RayCluster:
+    """The connection of this process to Ray; one at a time."""
+
+    def __init__(self, name: str, folder: TemporaryFolder | None = None) -> None:
+        """Begin to watch the Ray to which this process has just connected.
+
+        Args:
+            name: what to call it in messages.
+            folder: its files, when we started it.
+        """
+        self._name = name
+        self._folder = folder
+        self.node = str(ray.get_runtime_context().get_node_id())
+        """Ray's id of the node that this process is on."""
+        self.resources: Mapping[str, float] = ray.cluster_resources()
+        """What the live nodes hold."""
+        self._silent_s = 0.0
+        self._checked_s = time.monotonic()
+        self._answered = threading.Event()
+        self._closing = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="ray-watch").start()
+
+    @property
+    def own(self) -> bool:
+        """Whether we started it."""
+        return self._folder is not None
+
+    def silence(self) -> str:
+        """Why the cluster counts as lost, or an empty text; to be called all the time.
+
+        Only time in which this process was awake to listen counts.
+        """
+        now_s = time.monotonic()
+        if self._answered.is_set():
+            self._answered.clear()
+            self._silent_s = 0.0
+        else:
+            self._silent_s += min(now_s - self._checked_s, LOOK_S)
+        self._checked_s = now_s
+        lost = self._silent_s > PATIENCE_S
+        return f"{self._name} has not answered for {PATIENCE_S:g} s" if lost else ""
+
+    def _watch(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            with contextlib.suppress(Exception):  # whatever it is, it is no answer
+                self.resources = ray.cluster_resources()
+                self._answered.set()
+
+    def close(self) -> None:
+        """Disconnect, and stop the Ray that we started with all its processes and files."""
+        self._closing.set()
+        ray.shutdown()
+        if self._folder is not None:
+            self._folder.remove()
+
+
+def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> RayCluster:
+    """Start Ray on this machine with room for ``num_workers`` processes, which get ``environment``.
+
+    Raises:
+        UserError: when it does not start.
+    """
+    folder = TemporaryFolder("ray")
+    try:
+        with (
+            _environment(
+                **environment,
+                **folder.mark,
+                RAY_USAGE_STATS_ENABLED="0",
+                PYTHONPATH=os.pathsep.join(own_import_path()),
+            ),
+            _taken_port() as port,
+        ):
+            ray.init(
+                num_cpus=num_workers,
+                num_gpus=num_gpus,
+                include_dashboard=False,
+                dashboard_host=LOOPBACK,
+                dashboard_port=port,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                object_store_memory=OBJECT_STORE_MIB * 2**20,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(folder.path),
+            )
+        return RayCluster("the Ray of this machine", folder)
+    except Exception as error:
+        ray.shutdown()
+        folder.remove()
+        raise UserError(f"Ray does not start here ({first_line(error)}); try --pool local") from error
+
+
+def join(address: str) -> RayCluster:
+    """Connect to a cluster; ``auto`` stands for the one that the environment names.
+
+    Raises:
+        UserError: when none answers at ``address``.
+    """
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({first_line(error)}); start one with "
+            "`ray start --head` or leave --address out"
+        ) from error
+    return RayCluster(f"the Ray cluster at {ray.get_runtime_context().gcs_address}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a Ray error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _taken_port() -> Iterator[int]:
+    """A port that nobody can listen on. Ray starts its dashboard's process, 116 MiB and most of a second of
+    work, even when told not to; that the port is taken keeps it from doing so. It also says so, as an error.
+    """
+    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
+    with socket.create_server((LOOPBACK, 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables for the processes started inside; Ray's take theirs from ours."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
