@@ -113,7 +113,7 @@ class OptimSpec:
         )
 
 
-SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "power", "infinite")
 """Names of :mod:`sweeps.schedules`."""
 
 
@@ -128,9 +128,19 @@ class ScheduleSpec:
     min_ratio: float = field(default=0.0, metadata={"omit_at": 0.0})
     """Multiplier that ``cosine`` approaches."""
     decay_fraction: float = field(default=0.2, metadata={"omit_at": 0.2})
-    """Share of the steps over which ``wsd`` decays, at the end; at least one step does."""
+    """Share of the steps over which ``wsd`` and ``infinite`` decay, at the end; at least one step does."""
     decay_shape: str = field(default="linear", metadata={"omit_at": "linear"})
     """How ``wsd`` decays: ``linear`` or ``sqrt``."""
+    power_exponent: float = field(default=-0.51, metadata={"omit_at": -0.51})
+    """Exponent b of ``power``, below 0."""
+    power_timescale: float = field(default=1.0, metadata={"omit_at": 1.0})
+    """Step T after which ``power`` falls below the peak."""
+    cooldown_fraction: float = field(default=0.3, metadata={"omit_at": 0.3})
+    """Share of the steps over which ``infinite`` falls from the peak to ``hold_ratio``."""
+    hold_ratio: float = field(default=0.5, metadata={"omit_at": 0.5})
+    """Multiplier that ``infinite`` holds."""
+    final_ratio: float = field(default=0.1, metadata={"omit_at": 0.1})
+    """Multiplier of the last step of ``infinite``."""
 
     def __post_init__(self) -> None:
         choice("schedule.name", self.name, SCHEDULES)
@@ -140,6 +150,11 @@ class ScheduleSpec:
             0 < self.decay_fraction <= 1, "schedule.decay_fraction", self.decay_fraction, "must lie in (0, 1]"
         )
         choice("schedule.decay_shape", self.decay_shape, ("linear", "sqrt"))
+        require(self.power_exponent < 0, "schedule.power_exponent", self.power_exponent, "must be below 0")
+        for key in ("power_timescale", "hold_ratio", "final_ratio"):
+            require(getattr(self, key) > 0, f"schedule.{key}", getattr(self, key), "must be above 0")
+        for key in ("cooldown_fraction", "hold_ratio", "final_ratio"):
+            require(0 <= getattr(self, key) <= 1, f"schedule.{key}", getattr(self, key), "must be at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,6 +77,29 @@ def _rex(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
     return (1 - u) / (1 - u / 2)
 
 
+def _power(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """min(1, (s/T)^b), and 1 at s = 0 (arXiv 2408.13359).
+
+    The paper's a·(s·c)^b over a peak rate lr, c tokens per step, is this with T = (a/lr)^(−1/b)/c.
+    """
+    return min(1.0, (step / schedule.power_timescale) ** schedule.power_exponent) if step else 1.0
+
+
+def _infinite(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """Cosine from 1 to c, hold at c, then c·(m/c)^v to m, v = 1/n … 1 (arXiv 2503.02844).
+
+    c = ``hold_ratio``, m = ``final_ratio``.
+    """
+    hold, after = schedule.hold_ratio, num_steps - schedule.warmup_steps
+    num_anneal = min(max(1, round(schedule.decay_fraction * num_steps)), after)
+    num_cooldown = min(round(schedule.cooldown_fraction * num_steps), after - num_anneal)
+    since = step - schedule.warmup_steps
+    if since < num_cooldown:
+        return hold + (1 - hold) * 0.5 * (1 + math.cos(math.pi * since / num_cooldown))
+    past = step - (num_steps - num_anneal)
+    return hold if past < 0 else hold * (schedule.final_ratio / hold) ** ((past + 1) / num_anneal)
+
+
 _AFTER_WARMUP = {
     "constant": _constant,
     "linear": _linear,
@@ -84,4 +107,6 @@ _AFTER_WARMUP = {
     "inverse_sqrt": _inverse_sqrt,
     "wsd": _wsd,
     "rex": _rex,
+    "power": _power,
+    "infinite": _infinite,
 }

@@ -43,7 +43,7 @@ def test_any_part_of_any_objective_is_an_axis():
         ({"advantage": "groups"}, 'did you mean "group"'),
         (
             {"kl_coef": 0.1, "reference": "none"},
-            "needs a reference to diverge from; set objective.reference=",
+            "needs a reference to diverge from; set",
         ),
         ({"kl_coef": -1.0}, "objective.kl_coef=-1.0: must be at least 0"),
         ({"clip_low": 1.5}, r"must lie in \[0, 1\]"),

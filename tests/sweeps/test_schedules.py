@@ -39,6 +39,69 @@ def test_values_worked_out_by_hand():
     assert multiplier(schedule("inverse_sqrt"), 10_000, 20_000) == pytest.approx(math.sqrt(0.5))
 
 
+def closed_form(name, s, num, warmup):
+    """The published formulas, written down once more; see the docstrings for where they come from."""
+    if s < warmup:
+        return (s + 1) / warmup
+    u = (s - warmup) / (num - warmup)
+    num_decay = min(max(1, round(0.2 * num)), num - warmup)
+    j = s - (num - num_decay)  # 0 at the first decay step
+    num_cooldown = min(round(0.3 * num), num - warmup - num_decay)
+    k = s - warmup
+    if name == "infinite" and k < num_cooldown:
+        return 0.5 + 0.25 * (1 + math.cos(math.pi * k / num_cooldown))
+    return {
+        "constant": 1.0,
+        "linear": (num - s) / (num - warmup),
+        "cosine": 0.5 * (1 + math.cos(math.pi * u)),
+        "inverse_sqrt": math.sqrt((warmup or 10_000) / (s if warmup else s + 10_000)),
+        "wsd": 1.0 if j < 0 else 1 - (j + 1) / (num_decay + 1),
+        "rex": (1 - u) / (1 - u / 2),
+        "power": 1.0 if s == 0 else min(1.0, math.exp(-0.51 * math.log(s))),
+        "infinite": 0.5 if j < 0 else 0.5 * 0.2 ** ((j + 1) / num_decay),
+    }[name]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3, 100])
+@pytest.mark.parametrize("num", [1, 2, 10, 1000])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_step_is_that_of_the_closed_form(name, num, warmup):
+    found = multipliers(schedule(name, warmup_steps=warmup), num)
+    assert found == pytest.approx([closed_form(name, s, num, warmup) for s in range(num)], abs=1e-12)
+
+
+def test_power_is_the_papers_rate_over_the_peak():
+    a, lr, b, tokens_per_step = 4.6, 0.02, -0.51, 512
+    timescale = (a / lr) ** (-1 / b) / tokens_per_step
+    found = schedule("power", power_exponent=b, power_timescale=timescale)
+    for s in (1, 10, 1000, 100_000):
+        expected = min(1, a / lr * (s * tokens_per_step) ** b)
+        assert multiplier(found, s, 1_000_000) == pytest.approx(expected)
+
+
+def test_infinite_holds_between_cooling_and_annealing_and_ends_at_its_final_ratio():
+    values = multipliers(schedule("infinite", hold_ratio=0.4, final_ratio=0.04), 10)
+    assert values[0] == 1
+    assert values[3:8] == (0.4,) * 5
+    assert values[8:] == (pytest.approx(0.4 * 0.1**0.5), pytest.approx(0.04))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"power_exponent": 0.5},
+        {"power_timescale": 0.0},
+        {"hold_ratio": 0.0},
+        {"final_ratio": 2.0},
+        {"cooldown_fraction": -0.1},
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_with_its_rule(changes):
+    [key] = changes
+    with pytest.raises(SpecError, match=f"schedule.{key}=.*must be"):
+        schedule("constant", **changes)
+
+
 def test_the_single_decay_step_of_a_ten_step_run_does_decay():
     assert multipliers(schedule("wsd", decay_fraction=0.1), 10) == (*[1.0] * 9, 0.5)
     assert multipliers(schedule("wsd", decay_fraction=0.2), 10)[-2:] == (
