@@ -30,6 +30,12 @@ class Composer:
         self.sweep = str(chosen[-1]) if chosen and chosen[-1] else None
         self._check_words()
         self.base = composed([w for w in words if not w.is_sweep_override()])
+        for group in GROUPS:
+            if not isinstance(given := self.base.raw[group], Mapping):
+                raise SpecError(
+                    f"{group}={given!r}: is no mapping of settings; a sweep file chooses an option with "
+                    f"`defaults: [override /{group}: {given}]`"
+                )
 
     @property
     def source(self) -> Path | None:

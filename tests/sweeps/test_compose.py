@@ -74,6 +74,12 @@ def test_a_sweep_file_is_named_by_its_path(sweep_file):
     assert (manifest.sweep, len(manifest), manifest.spec(0).steps) == ("mine", 4, 3)
 
 
+def test_an_option_given_where_settings_belong_is_refused_with_the_line_to_write(sweep_file):
+    path = sweep_file("axes: {seed: [1]}", top="schedule: wsd\n")
+    with pytest.raises(SpecError, match=r"schedule='wsd': .*`defaults: \[override /schedule: wsd\]`"):
+        compose_sweep([f"sweep={path}"])
+
+
 def test_an_edited_sweep_file_is_read_again(sweep_file):
     for num in (2, 5):
         path = sweep_file(f"axes: {{seed: range({num})}}")
