@@ -121,29 +121,58 @@ def dots(
     return _styled(alt.layer(*layers), height=max(60, 18 * len(rows) + 20))
 
 
-def heatmap(frame: pd.DataFrame, *, x: str, y: str, value: str, text: str, x_title: str, y_title: str) -> Any:
-    """Cells coloured by ``value`` with ``text`` written in them; blue below zero, orange above."""
+def heatmap(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    value: str,
+    text: str,
+    x_title: str,
+    y_title: str,
+    signed: bool = True,
+    says: str | None = None,
+    address: str | None = None,
+) -> Any:
+    """Cells coloured by ``value`` with ``text`` written in them.
+
+    Args:
+        frame: one row per cell.
+        x: column from left to right.
+        y: column from above.
+        value: what colours a cell.
+        text: what is written in it.
+        x_title: title of the columns.
+        y_title: title of the rows.
+        signed: blue below zero and orange above; otherwise darker blue for more.
+        says: column with what a cell says when pointed at, for people who hear the page too.
+        address: column with the link that a cell is.
+    """
     alt = altair()
     rows = _labelled(frame, x, y)
-    limit = float(frame[value].abs().max()) or 1.0
+    place = {
+        name: [
+            _text(v) for v in dict.fromkeys(sorted(frame[name]) if _is_ordered(frame[name]) else frame[name])
+        ]
+        for name in (x, y)
+    }
     base = alt.Chart(rows).encode(
-        x=alt.X(
-            _field(x),
-            type="nominal",
-            sort=[_text(v) for v in dict.fromkeys(frame[x].tolist())],
-            title=x_title,
-        ),
-        y=alt.Y(
-            _field(y),
-            type="nominal",
-            sort=[_text(v) for v in dict.fromkeys(frame[y].tolist())],
-            title=y_title,
-        ),
+        x=alt.X(_field(x), type="nominal", sort=place[x], title=x_title),
+        y=alt.Y(_field(y), type="nominal", sort=place[y], title=y_title),
     )
-    scale = alt.Scale(domain=[-limit, 0, limit], range=[PALETTE[0], "#f7f7f7", PALETTE[1]])
-    tiles = base.mark_rect().encode(color=alt.Color(value, type="quantitative", scale=scale, title=None))
-    words = base.mark_text(fontSize=11).encode(text=alt.Text(text, type="nominal"))
-    return _styled(tiles + words, height=max(60, 34 * frame[y].nunique()))
+    if signed:
+        limit = float(frame[value].abs().max()) or 1.0
+        scale = alt.Scale(domain=[-limit, 0, limit], range=[PALETTE[0], "#f7f7f7", PALETTE[1]])
+    else:  # not to the dark end of the scheme, where black words could not be read
+        scale = alt.Scale(scheme=alt.SchemeParams(name="blues", extent=[0, 0.65]), zero=False)
+    more = {"description": alt.Description(says, type="nominal")} if says else {}
+    more |= {"href": alt.Href(address, type="nominal")} if address else {}
+    tiles = base.mark_rect().encode(
+        color=alt.Color(value, type="quantitative", scale=scale, title=None), **more
+    )
+    words = base.mark_text(fontSize=11).encode(text=alt.Text(text, type="nominal"), **more)
+    styled = _styled(tiles + words, height=max(60, 34 * len(place[y])))
+    return styled.properties(width=max(WIDTH, 44 * len(place[x])))
 
 
 def scatter(
@@ -214,6 +243,11 @@ def _color(column: str | None, frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "color": alt.Color(_field(column), type=kind, scale=scale, sort=domain, title=column, legend=legend)
     }
+
+
+def _is_ordered(values: pd.Series) -> bool:
+    """Whether a column is numbers all through, which have an order of their own."""
+    return pd.api.types.is_numeric_dtype(values.dtype) and bool(values.notna().all())
 
 
 def _labelled(frame: pd.DataFrame, *columns: str | None) -> pd.DataFrame:

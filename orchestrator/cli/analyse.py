@@ -1,4 +1,4 @@
-"""Verbs that explain a sweep: table, compare, report."""
+"""Verbs that explain a sweep: table, compare, report, dashboard."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command()(table)
     app.command()(compare)
     app.command()(report)
+    app.command()(dashboard)
 
 
 def table(
@@ -126,6 +127,30 @@ def report(
         typer.echo(
             f"{path} ({path.stat().st_size / 1024:,.0f} KiB); open it in any browser, no network needed"
         )
+
+
+def dashboard(
+    directory: Directory,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other than this machine's own asks for a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.")] = 8050,
+    next_port: Annotated[
+        bool, typer.Option("--next-port", help="If the port is busy, try the next ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Review the sweep in the browser, finished or running: read-only, nothing loaded from outside."""
+    from analysis.dashboard.server import Server
+
+    server = Server(directory, host=host, port=port, next_port=next_port)
+    if as_json:
+        print_json({"url": server.url, "token": server.token})
+    else:
+        typer.echo(f"{directory}: {server.url}  (Ctrl-C stops it)")
+        if server.token:
+            typer.echo(f"token, asked for by the page: {server.token}")
+    server.run()
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -1,0 +1,146 @@
+"""What a page is given: the request's choices, the state of the sweep, and how to answer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from analysis.axes import label, short_names
+from analysis.dashboard.drawing import Drawing, inline_svg
+from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
+from analysis.dashboard.snapshot import Snapshot, Store
+from analysis.table import Table, percent
+from orchestrator.progress import duration
+
+PAGES = (
+    ("/", "Overview"),
+    ("/runs", "Runs"),
+    ("/cells", "Cells"),
+    ("/compare", "Compare"),
+    ("/findings", "Findings"),
+)
+"""Navigation: path and name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One request on one state of the sweep."""
+
+    request: Request
+    """The request."""
+    store: Store
+    """The directory."""
+    snapshot: Snapshot
+    """The state that all parts of the answer show."""
+    link: Link
+    """Path and choices."""
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The choices."""
+        return self.link.params
+
+    @property
+    def outdated(self) -> str:
+        """Snapshot that the link was made at, when the sweep has changed since; else empty."""
+        cited = self.params.get(SNAPSHOT, "")
+        return cited if cited and cited != self.snapshot.id else ""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        source = self.snapshot.sweep.sources[0]
+        return str(source.header.get("sweep") or self.store.directory.resolve().name)
+
+    def page(self, template: str, /, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Answer with a page; the address that htmx shows names the snapshot."""
+        asked = self.request.headers
+        boosted = "hx-boosted" in asked
+        fragment = "hx-request" in asked and not boosted and "hx-history-restore-request" not in asked
+        headers = {"hx-push-url": self.link.cited(self.snapshot.id)} if boosted else {}
+        text = templates().get_template(template).render(c=self, link=self.link, fragment=fragment, **values)
+        return HTMLResponse(text, status_code=status, headers=headers)
+
+    def cell_links(self, table: Table) -> Callable[[int], str]:
+        """From a row of a table with all cell axes to the runs of that cell."""
+        return self.group_links(table, self.snapshot.sweep.cell_keys)
+
+    def group_links(self, table: Table, by: Sequence[str], filters: str = "") -> Callable[[int], str]:
+        """From a row of a table with the axes ``by`` to its runs."""
+
+        def address(row: int) -> str:
+            values = {key: table.frame[key].iloc[row] for key in by}
+            return join("/runs", {"filter": f"{filters} {filter_text(values)}".strip()})
+
+        return address
+
+    def python(self, line: str, *imports: str, filters: str = "") -> str:
+        """The lines that make a table or figure in a notebook."""
+        narrowed = f".where({filters!r})" if filters else ""
+        opened = f"sweep = open_sweep({str(self.store.directory)!r}){narrowed}"
+        return "\n".join(["from analysis import open_sweep", *imports, "", opened, line])
+
+    def command(self, *words: str) -> str:
+        """A command line about this sweep."""
+        verb, *rest = words
+        return " ".join(["emsweep", verb, shlex.quote(str(self.store.directory)), *rest])
+
+
+def error_page(request: Request, message: str, status: int, store: Store | None = None) -> HTMLResponse:
+    """A page that says what is wrong, where there is no state of the sweep to show."""
+    directory = str(store.directory) if store is not None else ""
+    text = (
+        templates()
+        .get_template("error.html")
+        .render(message=message, status=status, directory=directory, path=request.url.path)
+    )
+    return HTMLResponse(text, status_code=status)
+
+
+def csv(table: Table, name: str) -> Response:
+    """The table's frame as a file."""
+    return download(table.frame.to_csv(index=False), name, "text/csv; charset=utf-8")
+
+
+def svg(figure: Drawing, name: str) -> Response:
+    """The figure as a file, as the report draws it."""
+    return download(figure.svg, name, "image/svg+xml")
+
+
+def download(content: str, name: str, kind: str) -> Response:
+    """A file to save."""
+    return Response(
+        content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'}
+    )
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """The templates; everything put into them is escaped unless it is Markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "label": label,
+        "percent": percent,
+        "duration": duration,
+        "thousands": lambda value: f"{value:,}",
+        "drawn": lambda figure, prefix: Markup(inline_svg(figure, prefix)),
+        "lines": lambda text: Markup("<br>").join(escape(line) for line in text.splitlines()),
+    }
+    environment.filters.update(filters)
+    environment.globals.update(pages=PAGES, short_names=short_names, join=join)
+    return environment

@@ -1,0 +1,29 @@
+"""Failed runs by fingerprint, as the driver groups them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.sweep import Sweep
+from orchestrator.failures import failure_groups
+from orchestrator.store.book import read_book
+from orchestrator.store.layout import Layout
+from orchestrator.store.status import read_status
+from sweeps.manifest import Manifest
+
+
+def failures(sweep: Sweep) -> list[dict[str, Any]]:
+    """Groups of failed runs, the largest first; see :func:`orchestrator.failures.failure_groups`.
+
+    A driver keeps them in its status. Where it has none to tell, and runs are without a result, the journals
+    are read.
+    """
+    layout = Layout(sweep.directories[0])
+    told = read_status(layout) or {}
+    if told.get("failures"):
+        return told["failures"]
+    counts = sweep.counts()
+    if not any(counts.get(outcome) for outcome in ("failed", "quarantined", "pending")):
+        return []
+    manifest = Manifest.read(layout.manifest)
+    return failure_groups(manifest, read_book(layout, manifest.run_ids, live=True).book)

@@ -1,0 +1,1 @@
+"""The pages: each takes a :class:`~analysis.dashboard.context.Context` and returns a response."""

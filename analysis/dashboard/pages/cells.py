@@ -1,0 +1,301 @@
+"""Two axes against each other: a heatmap whose tiles lead to their runs, and the curves behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from starlette.responses import Response
+
+from analysis import figures
+from analysis.axes import SEED, cell_label, label, resolve
+from analysis.dashboard.context import Context, csv, svg
+from analysis.dashboard.drawing import Drawing, draw
+from analysis.dashboard.links import filter_text, join
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
+from analysis.gather import finite_sql, gather
+from analysis.stats.intervals import mean_interval
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+from analysis.tables import headline_axis, is_share
+from orchestrator.errors import UserError
+
+MAX_TILES = 1_500
+"""Tiles of a heatmap that can still be read, and drawn in time."""
+
+LINES = ("loss", "entropy_nats")
+"""Step columns drawn beside the metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is shown."""
+
+    x: str
+    """Axis from left to right."""
+    y: str | None
+    """Axis from above; ``None`` where the sweep has one axis."""
+    metric: str
+    """Column of ``runs()``."""
+    filter: str
+    """Runs used: the filter box and the axes held fixed."""
+    fixed: dict[str, str]
+    """Axes held at one value, as in the address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """The picture, and its numbers."""
+
+    figure: Drawing
+    """The heatmap."""
+    table: Table
+    """A row per tile."""
+
+
+def choice_of(context: Context) -> Choice:
+    """What the address asks for.
+
+    Raises:
+        UserError: for an unknown axis or metric.
+    """
+    sweep, params = context.snapshot.sweep, context.params
+    varied = [a.key for a in sweep.axes if a.key != SEED and len(a.values) > 1] or sweep.cell_keys
+    if not varied:
+        raise UserError("this sweep has no axis but the seed: there are no cells to compare")
+    x = (
+        resolve(params["x"], sweep.cell_keys, "axis")
+        if params.get("x")
+        else (headline_axis(sweep) or varied)[0]
+    )
+    others = [key for key in varied if key != x]
+    y = resolve(params["y"], sweep.cell_keys, "axis") if params.get("y") else (others[0] if others else None)
+    if y == x:
+        y = others[0] if others else None
+    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    fixed = {}
+    for key in sweep.cell_keys:
+        text = params.get(f"at.{key}", "")
+        if text and key not in (x, y):
+            fixed[key] = text
+    words = [params.get("filter", "").strip(), *(f"{key}={text}" for key, text in fixed.items())]
+    return Choice(x=x, y=y, metric=metric, filter=" ".join(w for w in words if w), fixed=fixed)
+
+
+def cells(context: Context) -> Response:
+    """The heatmap with its numbers; curves follow."""
+    choice = choice_of(context)
+    sweep = context.snapshot.sweep
+    values = {axis.key: [(filter_word(v), label(v)) for v in axis.values] for axis in sweep.axes}
+    others = [k for k in sweep.cell_keys if k not in (choice.x, choice.y) and len(values[k]) > 1]
+    return context.page(
+        "cells.html",
+        choice=choice,
+        map=_heatmap(context, choice),
+        axes=sweep.cell_keys,
+        others=others,
+        values=values,
+        metrics=context.snapshot.metrics,
+        curves=join("/curves", {"by": choice.x, "metric": choice.metric, "filter": choice.filter}),
+        code=context.python(
+            f"sweep.cells(by={[k for k in (choice.y, choice.x) if k]!r}, metric={choice.metric!r})",
+            filters=choice.filter,
+        ),
+    )
+
+
+def filter_word(value: object) -> str:
+    """A value as a filter spells it, without its key."""
+    return filter_text({"x": value}).removeprefix("x=")
+
+
+def cells_svg(context: Context) -> Response:
+    """The heatmap as a file."""
+    return svg(_heatmap(context, choice_of(context)).figure, "cells.svg")
+
+
+def cells_csv(context: Context) -> Response:
+    """The numbers of the heatmap as a file."""
+    return csv(_heatmap(context, choice_of(context)).table, "cells.csv")
+
+
+def _heatmap(context: Context, choice: Choice) -> Heatmap:
+    return context.snapshot.answer(
+        ("heatmap", choice.x, choice.y, choice.metric),
+        lambda sweep: heatmap(sweep, choice),
+        filters=choice.filter,
+        lane="quick",
+    )
+
+
+def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
+    """Mean over seeds with its interval for each pair of values.
+
+    Raises:
+        UserError: when there are more tiles than can be read.
+    """
+    by = [key for key in (choice.y, choice.x) if key]
+    gathered = gather(sweep, by, choice.metric)
+    if len(gathered.groups) > MAX_TILES:
+        raise UserError(
+            f"{len(gathered.groups):,} tiles cannot be read: filter, or choose axes with fewer values"
+        )
+    interval = mean_interval(gathered.values)
+    frame = gathered.groups[by].assign(
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        runs=gathered.groups["expected"],
+        missing=gathered.groups["missing"] + gathered.groups["diverged"],
+    )
+    share = is_share(choice.metric)
+    signed = choice.metric.startswith("gain")
+    places = [dict(zip(by, row, strict=True)) for row in frame[by].itertuples(index=False)]
+
+    def show(value: float) -> str:
+        return percent(value, signed=signed) if share else f"{value:.3g}"
+
+    drawn = frame.assign(
+        shown=[show(value) for value in frame["value"]],
+        says=[
+            f"{cell_label(place)}: {show(row.value)} [{show(row.low)}, {show(row.high)}], {row.n} seeds, "
+            f"{row.runs} runs"
+            for place, row in zip(places, frame.itertuples(), strict=True)
+        ],
+        address=[
+            join("/runs", {"filter": f"{choice.filter} {filter_text(place)}".strip()}) for place in places
+        ],
+    )
+    if choice.y is None:
+        drawn = drawn.assign(all="all cells")
+    chart = figures.heatmap(
+        drawn,
+        x=choice.x,
+        y=choice.y or "all",
+        value="value",
+        text="shown",
+        x_title=choice.x,
+        y_title=choice.y or "",
+        signed=signed,
+        says="says",
+        address="address",
+    )
+    unit = " in points" if signed and share else " in per cent" if share else ""
+    averaged = [k for k in sweep.cell_keys if k not in by and len(set(sweep.axis(k).values)) > 1]
+    rest = f"; {', '.join(averaged)} averaged within each seed" if averaged else ""
+    where = f", runs where {choice.filter}" if choice.filter else ""
+    caption = f"Mean {choice.metric}{unit} over seeds{where}{rest}. A tile leads to its runs."
+    kind = ("gain" if signed else "points") if share else "number"
+    table = Table(
+        title=f"{choice.metric} by {', '.join(by)}",
+        frame=frame,
+        layout=(
+            *(Column(header=key, source=key) for key in by),
+            Column(header="mean [95 % CI]", source="value", kind=kind, interval=("low", "high")),
+            Column(header="seeds", source="n", kind="count"),
+            Column(header="runs", source="runs", kind="count"),
+            Column(header="without a value", source="missing", kind="count"),
+        ),
+        notes=(f"Intervals: {OVER_SEEDS}. Other axes are averaged within each seed first.",),
+    )
+    return Heatmap(figure=draw(Figure(chart=chart, caption=caption)), table=table)
+
+
+def curves(context: Context) -> Response:
+    """Metric, loss and entropy by step, and loss against the metric, per value of one axis."""
+    by, metric = _curve_choice(context)
+    drawn, _ = _curves(context, by, metric)
+    return context.page(
+        "figure_page.html",
+        title="Curves",
+        figure=drawn,
+        prefix="curves",
+        svg=context.link.ending("svg"),
+        csv=context.link.ending("csv"),
+        code=context.python("sweep.steps()", filters=context.params.get("filter", "")),
+    )
+
+
+def curves_svg(context: Context) -> Response:
+    """The curves as a file."""
+    figure, _ = _curves(context, *_curve_choice(context))
+    if figure is None:
+        raise UserError("there are no steps to draw")
+    return svg(figure, "curves.svg")
+
+
+def curves_csv(context: Context) -> Response:
+    """Their points as a file."""
+    _, table = _curves(context, *_curve_choice(context))
+    return csv(table, "curves.csv")
+
+
+def _curve_choice(context: Context) -> tuple[str, str]:
+    sweep, params = context.snapshot.sweep, context.params
+    by = resolve(params.get("by") or (headline_axis(sweep) or [SEED])[0], sweep.axis_keys, "axis")
+    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    return by, metric
+
+
+def _curves(context: Context, by: str, metric: str) -> tuple[Drawing | None, Table]:
+    return context.snapshot.answer(
+        ("curves", by, metric),
+        lambda sweep: draw_curves(sweep, by, metric),
+        filters=context.params.get("filter", ""),
+    )
+
+
+def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, Table]:
+    """Curves with bands over seeds per value of ``by``, and the metric against the loss.
+
+    ``None`` instead of a figure where no step is recorded. Of a cell, ``by`` may be the seed: then each line
+    is one run, without a band.
+    """
+    recorded = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
+    names = [name for name in (metric, *LINES) if name in recorded]
+    parts: dict[str, pd.DataFrame] = {}
+    if names:
+        select = ", ".join(f'avg({finite_sql(name)}) AS "{name}"' for name in names)
+        rows = long_values(sweep, [by], select, "steps", extra=["step"])
+        for name in names:
+            found = rows[rows[name].notna()]
+            parts[name] = over_seeds(found, [by, "step"], name) if by != SEED else _single(found, name)
+    parts = {name: part for name, part in parts.items() if len(part)}
+    table = _points(parts, by)
+    if not parts:
+        return None, table
+    left_out, charts = "", []
+    for name, part in parts.items():
+        kept, left_out = figures.keep_groups(part, by)
+        chart = figures.curves(kept, x="step", y=name, color=by, x_title="optimizer step", y_title=name)
+        charts.append(chart.properties(width=270, height=190))
+    if metric in parts and "loss" in parts:
+        both = parts[metric].merge(parts["loss"][[by, "step", "loss"]], on=[by, "step"])
+        kept, _ = figures.keep_groups(both, by)
+        if len(kept):
+            chart = figures.scatter(kept, x="loss", y=metric, color=by, x_title="loss", y_title=metric)
+            charts.append(chart.properties(width=270, height=190))
+    caption = (
+        f"{', '.join(parts)} by step"
+        + (f", and {metric} against the loss at the same step" if len(charts) > len(parts) else "")
+        + (f". Bands: {OVER_SEEDS}." if by != SEED else ". One line per seed.")
+        + left_out
+    )
+    return draw(Figure(chart=figures.beside(charts), caption=caption)), table
+
+
+def _single(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    return rows[[SEED, "step", name]].assign(low=rows[name], high=rows[name], n=1).reset_index(drop=True)
+
+
+def _points(parts: dict[str, pd.DataFrame], by: str) -> Table:
+    long = [
+        part.rename(columns={name: "value"}).assign(metric=name)[
+            ["metric", by, "step", "value", "low", "high", "n"]
+        ]
+        for name, part in parts.items()
+    ]
+    frame = pd.concat(long, ignore_index=True) if long else pd.DataFrame()
+    return Table(title=f"Curves by {by}", frame=frame, layout=())

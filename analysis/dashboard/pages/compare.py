@@ -1,0 +1,157 @@
+"""Two sides against each other on matched runs: the sentence, the numbers, the differences seed by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from starlette.responses import Response
+
+from analysis import figures
+from analysis.axes import SEED, label, resolve
+from analysis.compare import Comparison
+from analysis.compare import compare as test
+from analysis.dashboard.context import Context, csv, svg
+from analysis.dashboard.drawing import Drawing, draw
+from analysis.dashboard.links import filter_text
+from analysis.figures import Figure
+from analysis.sweep import Sweep
+from analysis.tables import headline_axis, is_share
+from orchestrator.errors import UserError
+from sweeps.spec import SpecError
+
+MAX_SEEDS = 40
+"""Seeds drawn one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is compared."""
+
+    a: str
+    """Filter of one side."""
+    b: str
+    """Filter of the other."""
+    by: tuple[str, ...]
+    """Axes that split into a family of comparisons."""
+    match_on: tuple[str, ...] | None
+    """Axes on which pairs agree; ``None`` for all that neither side names."""
+    metric: str
+    """Column of ``runs()``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The comparison, and its picture."""
+
+    found: Comparison
+    """Table and sentences."""
+    figure: Drawing
+    """Differences with their intervals, or seed by seed."""
+
+
+def choice_of(context: Context) -> Choice:
+    """What the address asks for; without sides, the first and last value of the headline axis.
+
+    Raises:
+        UserError: for an unknown axis or metric.
+    """
+    sweep, params = context.snapshot.sweep, context.params
+    a, b = (params.get(side, "").strip() for side in "ab")
+    if not a and not b:
+        a, b = _suggestion(sweep)
+    by = [resolve(w, sweep.cell_keys, "axis") for w in params.get("by", "").split(",") if w]
+    match = [resolve(w, sweep.axis_keys, "axis") for w in params.get("match", "").split(",") if w]
+    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    return Choice(a=a, b=b, by=tuple(by), match_on=tuple(match) or None, metric=metric)
+
+
+def _suggestion(sweep: Sweep) -> tuple[str, str]:
+    for key in headline_axis(sweep):
+        values = sweep.axis(key).values
+        return filter_text({key: values[0]}), filter_text({key: values[len(values) // 2]})
+    return "", ""
+
+
+def compare(context: Context) -> Response:
+    """The form and, where both sides are given, the answer."""
+    message, status, answer = "", 200, None
+    choice = Choice(
+        a=context.params.get("a", ""), b=context.params.get("b", ""), by=(), match_on=None, metric=""
+    )
+    try:
+        choice = choice_of(context)
+        if choice.a and choice.b:
+            answer = _answer(context, choice)
+    except (UserError, SpecError) as error:
+        message, status = str(error), 400
+    sweep = context.snapshot.sweep
+    words = "".join(
+        [
+            f", by={list(choice.by)!r}" if choice.by else "",
+            f", match_on={list(choice.match_on)!r}" if choice.match_on else "",
+            f", metric={choice.metric!r}" if choice.metric else "",
+        ]
+    )
+    return context.page(
+        "compare.html",
+        status=status,
+        message=message,
+        choice=choice,
+        answer=answer,
+        axes=sweep.cell_keys,
+        all_axes=sweep.axis_keys,
+        metrics=context.snapshot.metrics,
+        code=context.python(
+            f"compare(sweep, {choice.a!r}, {choice.b!r}{words}).table.frame",
+            "from analysis.compare import compare",
+        ),
+    )
+
+
+def compare_svg(context: Context) -> Response:
+    """The differences as a picture to save."""
+    return svg(_answer(context, choice_of(context)).figure, "compare.svg")
+
+
+def compare_csv(context: Context) -> Response:
+    """The comparison's table as a file."""
+    return csv(_answer(context, choice_of(context)).found.table, "compare.csv")
+
+
+def _answer(context: Context, choice: Choice) -> Answer:
+    return context.snapshot.answer(("compare", choice), lambda sweep: answer_of(sweep, choice), lane="quick")
+
+
+def answer_of(sweep: Sweep, choice: Choice) -> Answer:
+    """Test, and draw the differences: by group where there are groups, else seed by seed.
+
+    Raises:
+        UserError, SpecError: for a filter that means nothing, or sides without matching runs.
+    """
+    found = test(sweep, choice.a, choice.b, by=choice.by, match_on=choice.match_on, metric=choice.metric)
+    frame = found.table.frame
+    unit = f"{choice.metric}: B − A"
+    scale = 100 if is_share(choice.metric) else 1
+    unit += ", points" if scale == 100 else ""
+    if choice.by:
+        names = [" · ".join(label(v) for v in row) for row in frame[list(choice.by)].itertuples(index=False)]
+        title = ", ".join(choice.by)
+        caption = f"{choice.b} minus {choice.a}, by {title}; 95 % intervals over seeds."
+    else:
+        names = ["all seeds"]
+        caption = f"{choice.b} minus {choice.a}: the mean with its 95 % interval, then each matched seed."
+    drawn = pd.DataFrame(
+        {"row": names, "difference": frame["difference"], "low": frame["low"], "high": frame["high"]}
+    )
+    if not choice.by and frame["paired"].all():
+        seeds = test(sweep, choice.a, choice.b, by=[SEED], match_on=choice.match_on, metric=choice.metric)
+        each = seeds.table.frame.sort_values(SEED).head(MAX_SEEDS)
+        singles = pd.DataFrame(
+            {"row": [f"seed {label(s)}" for s in each[SEED]], "difference": each["difference"]}
+        )
+        drawn = pd.concat([drawn, singles.assign(low=singles["difference"], high=singles["difference"])])
+    drawn = drawn.reset_index(drop=True)
+    drawn[["difference", "low", "high"]] *= scale
+    chart = figures.dots(drawn, y="row", x="difference", x_title=unit, zero=True)
+    return Answer(found=found, figure=draw(Figure(chart=chart, caption=caption)))

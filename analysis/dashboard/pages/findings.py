@@ -1,0 +1,95 @@
+"""The questions that a sweep of entropy minimization should answer, as the analysis answers them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from starlette.responses import Response
+
+from analysis.dashboard.context import Context, csv, svg
+from analysis.dashboard.drawing import Drawing, draw
+from analysis.findings import FINDINGS, Finding, find
+from analysis.sweep import Sweep
+from analysis.table import Table
+from orchestrator.errors import UserError
+from sweeps.spec import nearest
+
+TITLES = {
+    "decoupling": "Loss and accuracy part",
+    "seeds": "How much is luck",
+    "temperature": "Temperature ablation",
+    "logits": "Logit shift",
+    "sharpening": "pass@k crossover",
+    "form": "Format against reasoning",
+    "entropy": "Entropy",
+    "examples": "Examples",
+    "baseline": "A fair baseline",
+    "order": "Order and merging",
+}
+"""Short headings of the analyses; one that is not listed goes by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An analysis' answer with its figure drawn."""
+
+    finding: Finding
+    """Question, sentences, what is missing; its figure is left behind."""
+    figure: Drawing | None
+    """The picture."""
+
+    @property
+    def table(self) -> Table | None:
+        """The numbers."""
+        return self.finding.table
+
+
+def overview(context: Context) -> Response:
+    """All of them, each loaded when it is known."""
+    parts = []
+    for key in FINDINGS:
+        known = context.snapshot.knows(("finding", key))
+        parts.append((key, TITLES.get(key, key), answer(context, key) if known else None))
+    return context.page("findings.html", parts=parts)
+
+
+def finding(context: Context) -> Response:
+    """One of them."""
+    key = _key(context)
+    return context.page("finding.html", title=TITLES.get(key, key), found=answer(context, key))
+
+
+def finding_svg(context: Context) -> Response:
+    """Its figure as a file."""
+    found = answer(context, _key(context))
+    if found.figure is None:
+        raise UserError(f"{found.finding.key}: there is no figure; the sweep lacks {found.finding.missing}")
+    return svg(found.figure, f"{found.finding.key}.svg")
+
+
+def finding_csv(context: Context) -> Response:
+    """Its table as a file."""
+    found = answer(context, _key(context))
+    if found.table is None:
+        raise UserError(f"{found.finding.key}: there is no table; the sweep lacks {found.finding.missing}")
+    return csv(found.table, f"{found.finding.key}.csv")
+
+
+def answer(context: Context, key: str) -> Answer:
+    """The analysis' own answer."""
+
+    def compute(sweep: Sweep) -> Answer:
+        found = find(sweep, key)
+        figure = draw(found.figure) if found.figure else None
+        return Answer(finding=replace(found, figure=None), figure=figure)
+
+    return context.snapshot.answer(("finding", key), compute)
+
+
+def _key(context: Context) -> str:
+    key = context.request.path_params["key"]
+    if key not in FINDINGS:
+        raise UserError(
+            f"unknown finding {key[:80]!r}{nearest(key, FINDINGS)}: choose one of {', '.join(FINDINGS)}"
+        )
+    return key

@@ -1,0 +1,37 @@
+"""The first page: where the sweep stands at once, and what it says as soon as that is computed."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from analysis.dashboard.context import Context
+from analysis.dashboard.pages.panels import PANELS, show
+from analysis.dashboard.progress import progress_of, spending
+
+
+def overview(context: Context) -> Response:
+    """Counts, rate and cost, then panels, each in place when it is known and loaded afterwards when not."""
+    parts = [(panel, show(context, panel) if panel.is_known(context) else None) for panel in PANELS.values()]
+    source = context.snapshot.sweep.sources[0]
+    about = source.asked.get("about") or source.header.get("about") or ""
+    return context.page("landing.html", about=str(about), parts=parts, **_strip(context))
+
+
+def live(context: Context) -> Response:
+    """The part of the first page that changes all the time; tells the page when there are new results."""
+    followed = Context(
+        request=context.request,
+        store=context.store,
+        snapshot=context.store.follow(),
+        link=context.link,
+    )
+    answer = followed.page("live.html", **_strip(followed))
+    if followed.params.get("seen", "") != followed.snapshot.id:
+        answer.headers["hx-trigger"] = "newer"
+    return answer
+
+
+def _strip(context: Context) -> dict:
+    counts = context.snapshot.answer("counts", lambda sweep: sweep.counts(), lane="quick")
+    spent = context.snapshot.answer("spending", spending, lane="quick")
+    return {"progress": progress_of(counts, context.store.status()), "spent": spent}

@@ -1,0 +1,145 @@
+"""Parts of the first page, each with an address of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from starlette.responses import Response
+
+from analysis.best import best_cells
+from analysis.dashboard.context import Context, csv, templates
+from analysis.dashboard.coverage import coverage
+from analysis.dashboard.failures import failures
+from analysis.importance import importance
+from analysis.sweep import Sweep
+from analysis.table import Table
+from analysis.tables import cell_table, headline, headline_axis
+from orchestrator.errors import UserError
+from sweeps.spec import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What is computed, and how it is shown."""
+
+    name: str
+    """Last part of its address."""
+    title: str
+    """Heading."""
+    template: str
+    """Template of its inside, given ``answer``."""
+    compute: Callable[[Sweep], Any]
+    """What is shown; raises :class:`UserError` where the sweep cannot say it."""
+    lane: str = "slow"
+    """How long it takes, see :meth:`~analysis.dashboard.snapshot.Snapshot.answer`."""
+    table: Callable[[Any], Table] | None = None
+    """Its table, for those who want to save it."""
+    python: tuple[str, str] | None = None
+    """The import and the line that make it in a notebook."""
+    wide: bool = False
+    """Whether it takes the whole width."""
+
+    def is_known(self, context: Context) -> bool:
+        """Whether it can be shown at once."""
+        return context.snapshot.knows(("panel", self.name))
+
+    def answer(self, context: Context) -> Any:
+        """What it shows.
+
+        Raises:
+            UserError: where the sweep cannot say it.
+        """
+
+        def compute(sweep: Sweep) -> Any:
+            try:
+                return self.compute(sweep)
+            except UserError as error:
+                return error
+
+        found = context.snapshot.answer(("panel", self.name), compute, lane=self.lane)
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+
+def _answers(sweep: Sweep) -> tuple[list[str], Table]:
+    lines = [line.strip() for line in headline(sweep)]
+    return lines, cell_table(sweep, by=headline_axis(sweep), robust=False)
+
+
+PANELS = {
+    panel.name: panel
+    for panel in (
+        Panel(
+            name="answer",
+            title="What came out",
+            template="panel_answer.html",
+            compute=_answers,
+            table=lambda answer: answer[1],
+            python=("", "sweep.cells(by={by!r})"),
+            wide=True,
+        ),
+        Panel(
+            name="importance",
+            title="What matters",
+            template="panel_importance.html",
+            compute=importance,
+            table=lambda answer: answer,
+            python=("from analysis.importance import importance", "importance(sweep).frame"),
+        ),
+        Panel(
+            name="best",
+            title="Best cells, checked on seeds that did not choose them",
+            template="panel_best.html",
+            compute=best_cells,
+            table=lambda answer: answer.table,
+            python=("from analysis.best import best_cells", "best_cells(sweep).table.frame"),
+        ),
+        Panel(name="failures", title="Failures", template="panel_failures.html", compute=failures, wide=True),
+        Panel(
+            name="coverage",
+            title="Coverage of the grid",
+            template="panel_coverage.html",
+            compute=coverage,
+            lane="quick",
+            wide=True,
+        ),
+    )
+}
+"""The parts in their order on the first page."""
+
+
+def show(context: Context, panel: Panel) -> Markup:
+    """The inside of a panel."""
+    try:
+        answer = panel.answer(context)
+    except UserError as error:
+        return Markup(templates().get_template("missing.html").render(message=str(error)))
+    by = headline_axis(context.snapshot.sweep)
+    code = context.python(panel.python[1].format(by=by), panel.python[0]) if panel.python else ""
+    inside = templates().get_template(panel.template)
+    return Markup(inside.render(c=context, link=context.link, panel=panel, answer=answer, code=code))
+
+
+def panel(context: Context) -> Response:
+    """One panel, alone on its page or as the part that a page asked for."""
+    found = _named(context)
+    return context.page("panel.html", panel=found, inside=show(context, found))
+
+
+def panel_csv(context: Context) -> Response:
+    """A panel's table."""
+    found = _named(context)
+    if found.table is None:
+        raise UserError(f"panel {found.name!r} has no table to save")
+    return csv(found.table(found.answer(context)), f"{found.name}.csv")
+
+
+def _named(context: Context) -> Panel:
+    name = context.request.path_params["name"]
+    if name not in PANELS:
+        raise UserError(f"unknown panel {name[:80]!r}{nearest(name, PANELS)}: there are {', '.join(PANELS)}")
+    return PANELS[name]

@@ -1,0 +1,144 @@
+"""One run: numbers, curves, rollouts as text, configuration, attempts and logs, how to run it again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from starlette.responses import Response
+
+from analysis import figures
+from analysis.axes import SEED
+from analysis.dashboard.context import Context, download, svg
+from analysis.dashboard.drawing import Drawing, draw
+from analysis.dashboard.history import events_of, logs_of
+from analysis.dashboard.links import filter_text
+from analysis.dashboard.show import shown_columns
+from analysis.figures import Figure
+from analysis.sweep import Sweep
+from analysis.views import literal
+from orchestrator.errors import UserError
+from sweeps.spec import RUN_ID_LENGTH
+
+MAX_ROLLOUTS = 400
+"""Distinct rollouts shown."""
+
+LONG_TEXT = 2_000
+"""Characters from which a rollout is folded."""
+
+CURVES = ("loss", "entropy_nats", "accuracy_sampled", "accuracy_greedy")
+"""Columns of ``steps`` drawn, where a run has them."""
+
+_ID = re.compile(rf"[0-9a-f]{{4,{RUN_ID_LENGTH}}}")
+
+
+def run(context: Context) -> Response:
+    """The page of one run."""
+    with context.snapshot.reading() as sweep:
+        row = _row(sweep, context.request.path_params["run_id"])
+        spec = _spec(sweep, row["index"])
+        steps = _rows(sweep, "steps", row, "step")
+        rollouts = _rows(sweep, "rollouts", row, "step, count DESC, text")
+        keys = [key for key in row if key not in ("sweep", "index", "run_id", "name")]
+        columns = shown_columns(sweep, keys)
+        cell = {key: row[key] for key in sweep.cell_keys}
+    layout = context.store.layout
+    return context.page(
+        "run.html",
+        row=row,
+        columns=columns,
+        axes=[c for c in columns if c.kind == "axis"],
+        metrics=[c for c in columns if c.kind in ("points", "gain", "number") and row[c.key] is not None],
+        rest=[c for c in columns if c.kind == "text" and row[c.key] is not None and c.key != "outcome"],
+        spec=spec,
+        step_columns=[k for k in steps[0] if any(s[k] is not None for s in steps)] if steps else [],
+        steps=steps,
+        rollouts=rollouts[:MAX_ROLLOUTS],
+        num_rollouts=len(rollouts),
+        long_text=LONG_TEXT,
+        events=events_of(layout, row["run_id"]),
+        logs=logs_of(layout, row["run_id"], row.get("worker")),
+        replay=context.command("replay", row["run_id"]),
+        siblings=filter_text(cell),
+        code=context.python(f"sweep.steps().query('run_id == {json.dumps(row['run_id'])}')"),
+    )
+
+
+def curves(context: Context) -> Response:
+    """The run's curves, as the part of its page that is drawn last."""
+    figure = _figure(context)
+    return context.page(
+        "figure_page.html", title="Curves", figure=figure, prefix="curves", svg="", csv="", code=""
+    )
+
+
+def curves_svg(context: Context) -> Response:
+    """The curves as a file."""
+    figure = _figure(context)
+    if figure is None:
+        raise UserError("this run has no steps to draw")
+    return svg(figure, "curves.svg")
+
+
+def steps_csv(context: Context) -> Response:
+    """The run's steps as a file."""
+    with context.snapshot.reading() as sweep:
+        row = _row(sweep, context.request.path_params["run_id"])
+        steps = _rows(sweep, "steps", row, "step")
+    return download(pd.DataFrame(steps).to_csv(index=False), "steps.csv", "text/csv; charset=utf-8")
+
+
+def _figure(context: Context) -> Drawing | None:
+    run_id = context.request.path_params["run_id"]
+    return context.snapshot.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
+
+
+def _draw(sweep: Sweep, run_id: str) -> Drawing | None:
+    row = _row(sweep, run_id)
+    steps = pd.DataFrame(_rows(sweep, "steps", row, "step"))
+    charts = []
+    for name in CURVES:
+        if name in steps and steps[name].notna().any():
+            values = steps[["step", name]].dropna()
+            values = values.assign(low=values[name], high=values[name])
+            charts.append(
+                figures.curves(values, x="step", y=name, color=None, x_title="optimizer step", y_title=name)
+            )
+    if not charts:
+        return None
+    small = [chart.properties(width=250, height=170) for chart in charts]
+    caption = f"Run {row['name']}, one value per step; no interval."
+    return draw(Figure(chart=figures.beside(small), caption=caption))
+
+
+def _row(sweep: Sweep, run_id: str) -> dict[str, Any]:
+    """The run's row of ``runs``; its id may be shortened to digits that no other run begins with."""
+    if not _ID.fullmatch(run_id):
+        raise UserError(f"run {run_id[:80]!r}: is no run id; ids are {RUN_ID_LENGTH} hexadecimal digits")
+    how = f"= {literal(run_id)}" if len(run_id) == RUN_ID_LENGTH else f"LIKE {literal(run_id + '%')}"
+    found = sweep.arrow(f"SELECT * FROM runs WHERE run_id {how} LIMIT 2").to_pylist()
+    if not found:
+        raise UserError(f"run {run_id!r}: this sweep has no such run (any more); look it up among the runs")
+    if len(found) > 1:
+        raise UserError(f"run {run_id!r}: several runs begin so; give more digits")
+    return found[0]
+
+
+def _rows(sweep: Sweep, view: str, row: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
+    if not sweep.has(view):
+        return []
+    skip = {"sweep", "index", "run_id", SEED, "outcome", *sweep.axis_keys}
+    found = sweep.arrow(f"SELECT * FROM raw_{view} WHERE index = {row['index']} ORDER BY {order}")
+    return found.drop_columns([name for name in found.column_names if name in skip]).to_pylist()
+
+
+def _spec(sweep: Sweep, index: int) -> str:
+    """The frozen configuration, group by group, as JSON."""
+    path = literal(str(sweep.sources[0].manifest))
+    [row] = sweep.arrow(f"SELECT * FROM read_parquet({path}) WHERE index = {index}").to_pylist()
+    groups = {key.removeprefix("spec."): value for key, value in row.items() if key.startswith("spec.")}
+    spec = {key: json.loads(value) if isinstance(value, str) else value for key, value in groups.items()}
+    return json.dumps(spec, indent=2, ensure_ascii=False)

@@ -1,0 +1,131 @@
+"""Every run in a table: sorted, filtered, grouped, in the columns one picks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.responses import Response, StreamingResponse
+
+from analysis.axes import resolve
+from analysis.dashboard import grid
+from analysis.dashboard.context import Context, csv
+from analysis.dashboard.links import one_of, whole_number
+from analysis.dashboard.show import Shown, shown_columns
+from analysis.sweep import Sweep
+from analysis.views import quoted
+from orchestrator.errors import UserError
+from sweeps.spec import SpecError
+
+CSV_ROWS = 20_000
+"""Rows written at once."""
+
+
+def runs(context: Context) -> Response:
+    """One page of runs, or of groups of them."""
+    with context.snapshot.reading() as sweep:
+        known = context.snapshot.answer("columns", grid.all_columns, lane="quick")
+        defaults = context.snapshot.answer("defaults", grid.default_columns, lane="quick")
+        message, status = "", 200
+        try:
+            choice = choice_of(context, known, defaults)
+            group = context.params.get("group", "")
+            by = grid.without_seed(sweep, [w for w in group.split(",") if w])
+            if by:
+                return _grouped(context, choice, by, known)
+            page = grid.page_of(sweep, choice)
+        except (UserError, SpecError) as error:
+            message, status = str(error), 400
+            choice = grid.Choice(columns=defaults, filter=context.params.get("filter", ""))
+            page = grid.Page(rows=[], total=0, number=1, pages=1)
+    return context.page(
+        "runs.html",
+        status=status,
+        message=message,
+        choice=choice,
+        page=page,
+        columns=shown_columns(sweep, choice.columns),
+        known=known,
+        axes=sweep.cell_keys,
+        metrics=context.snapshot.metrics,
+        sizes=grid.SIZES,
+        group="",
+        code=_code(context, choice),
+    )
+
+
+def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> grid.Choice:
+    """What the address asks for.
+
+    Raises:
+        UserError: for an unknown column or a page that is no number.
+    """
+    params = context.params
+    picked = [word for word in params.get("column", "").split(",") if word]
+    columns = tuple(resolve(word, known, "column") for word in picked) or defaults
+    return grid.Choice(
+        filter=params.get("filter", "").strip(),
+        sort=resolve(params.get("sort") or "index", known, "column"),
+        descending=one_of(params, "way", ("up", "down")) == "down",
+        columns=tuple(dict.fromkeys(columns)),
+        page=whole_number(params, "page", 1, 1, 10**9),
+        size=whole_number(params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES)),
+    )
+
+
+def _grouped(context: Context, choice: grid.Choice, by: list[str], known: list[str]) -> Response:
+    metric = context.params.get("metric") or context.snapshot.metric
+    table = context.snapshot.answer(
+        ("grouped", tuple(by), metric),
+        lambda sweep: grid.grouped(sweep, by, metric),
+        filters=choice.filter,
+        lane="quick",
+    )
+    shown = Shown.of(table, context.params, limit=choice.size)
+    return context.page(
+        "runs.html",
+        message="",
+        choice=choice,
+        shown=shown,
+        by=by,
+        metric=metric,
+        known=known,
+        axes=context.snapshot.sweep.cell_keys,
+        metrics=context.snapshot.metrics,
+        sizes=grid.SIZES,
+        group=",".join(by),
+        code=context.python(f"sweep.cells(by={by!r}, metric={metric!r})", filters=choice.filter),
+    )
+
+
+def runs_csv(context: Context) -> Response:
+    """All runs that the filter means, in all chosen columns; groups when there are some."""
+    with context.snapshot.reading() as sweep:
+        known = context.snapshot.answer("columns", grid.all_columns, lane="quick")
+        choice = choice_of(context, known, tuple(known))
+        by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
+        if by:
+            metric = sweep.metric(context.params.get("metric") or None)
+            return csv(grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
+        where = grid.condition(sweep, choice.filter)
+        own = sweep.where()
+    way = "DESC" if choice.descending else "ASC"
+    sql = (
+        f"SELECT {quoted(choice.columns)} FROM runs WHERE {where} "
+        f"ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way}"
+    )
+    headers = {"content-disposition": 'attachment; filename="runs.csv"'}
+    return StreamingResponse(_lines(own, sql), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _lines(sweep: Sweep, sql: str) -> Iterator[str]:
+    first = True
+    for batch in sweep.batches(sql, CSV_ROWS):
+        yield batch.to_pandas().to_csv(index=False, header=first)
+        first = False
+
+
+def _code(context: Context, choice: grid.Choice) -> str:
+    words = f"sweep.runs({list(choice.columns)!r})"
+    if choice.sort != "index":
+        words += f".sort_values({choice.sort!r}, ascending={not choice.descending})"
+    return context.python(words, filters=choice.filter)
