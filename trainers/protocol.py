@@ -4,6 +4,52 @@ A worker process builds one :class:`Trainer` and calls :meth:`Trainer.run` once 
 its life; the trainer may keep models and engines warm between calls. Nothing here imports torch, so that
 anyone's own loop can satisfy the protocol. All results are plain JSON values: the worker's spool stores
 :meth:`RunResult.to_json` as one record.
+
+A whole trainer of one's own, ``forests.py``::
+
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import train_test_split
+
+    from sweeps.spec import RunSpec
+    from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
+
+
+    class Forest:
+        def __init__(self, context: WorkerContext) -> None:
+            self.data = load_digits(return_X_y=True)  # once a worker; stays warm
+
+        def run(self, spec: RunSpec, context: RunContext) -> RunResult:
+            split = train_test_split(*self.data, random_state=spec.seed)
+            train, test, train_labels, test_labels = split
+            params = spec.trainer.params
+            forest = RandomForestClassifier(
+                n_estimators=0, warm_start=True, max_depth=params["max_depth"], random_state=spec.seed
+            )
+            rows = []
+            for step in range(1, spec.steps + 1):
+                if context.cancelled():
+                    raise Cancelled
+                forest.set_params(n_estimators=step * params["trees"]).fit(train, train_labels)
+                rows.append({"step": step, "accuracy": forest.score(test, test_labels)})
+                context.heartbeat(f"{step} of {spec.steps}")
+            return RunResult(outcome="done", metrics={"accuracy": rows[-1]["accuracy"]}, steps=rows)
+
+        def close(self) -> None:
+            del self.data
+
+and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --allow-target forests`` runs::
+
+    # @package _global_
+    trainer: {_target_: forests.Forest, params: {trees: 4, max_depth: 4}}
+    steps: 3
+    sweep:
+      about: how deep must the trees be?
+      axes: {trainer.params.max_depth: [2, 8], seed: range(3)}
+
+What a trainer raises is a failed attempt. To resume after one, keep training states below
+:attr:`RunContext.checkpoint_dir`, which is there when ``resources.save_every_steps`` is set; the metrics named
+first are what tables show first.
 """
 
 from __future__ import annotations

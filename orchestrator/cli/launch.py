@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
+from orchestrator.cli.words import AllowTarget, ConfigDir, with_config_dir
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def launch(
     pool: PoolName = None,
     address: Address = None,
     until: Until = None,
+    config_dir: ConfigDir = None,
+    allow_target: AllowTarget = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,17 +79,17 @@ def launch(
     from orchestrator.planning import OUTPUTS, require_budget
     from orchestrator.session import Session
     from orchestrator.store.layout import Layout
-    from sweeps.compose import compose_sweep
+    from orchestrator.targets import check_targets
     from sweeps.hub import has_network
-    from sweeps.manifest import Manifest, build_manifest
+    from sweeps.manifest import Manifest
     from sweeps.pins import pin_commits
     from sweeps.resolve import check_needs
 
     started_s = time.monotonic()
-    composed = compose_sweep(overrides or [])
-    manifest = build_manifest(composed)
+    manifest, about = _asked(with_config_dir(overrides, config_dir))
+    check_targets(manifest, allow_target or ())
     check_needs(manifest.needs, has_network)
-    layout = Layout(directory or OUTPUTS / composed.name)
+    layout = Layout(directory or OUTPUTS / manifest.sweep)
     _require_free_or_sweep(layout.root)
     manifest = pin_commits(manifest, Manifest.read(layout.manifest) if layout.manifest.exists() else None)
     require_budget(manifest, layout.root)
@@ -95,7 +98,7 @@ def launch(
     _confirm(len(manifest), yes)
     deadline = _deadline(until)
     with Session(layout) as session:
-        found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=composed.about)
+        found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=about)
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)
@@ -198,6 +201,15 @@ def cap(
         print_json({"dir": str(directory), "max_workers": workers or None, "max_gpus": gpus or None})
     else:
         say(f"cap: {workers or 'any number of'} workers, {gpus or 'any number of'} GPUs")
+
+
+def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
+    """The runs that the words ask for, and the question they answer; what it took to compose them goes."""
+    from sweeps.compose import compose_sweep
+    from sweeps.manifest import build_manifest
+
+    composed = compose_sweep(overrides)
+    return build_manifest(composed), composed.about
 
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -10,9 +10,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from sweeps.compose.session import CONFIG_NAME
+from sweeps.compose.session import CONFIG_NAME, HYDRA_NAME, TARGET
 from sweeps.references import settle
-from sweeps.spec import SpecError, nearest
+from sweeps.spec import SpecError, TrainerSpec, nearest
 
 FREE_KEYS = "trainer.params."
 """Prefix of keys that an own trainer makes up."""
@@ -21,10 +21,11 @@ FREE_KEYS = "trainer.params."
 class Config:
     """One composed configuration as plain values; references to keys of a run stay as text."""
 
-    def __init__(self, config: DictConfig) -> None:
+    def __init__(self, config: DictConfig, *, target_given: bool = False) -> None:
         self.choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)}
         OmegaConf.set_struct(config, False)
         del config["hydra"]
+        _spell_target(config.get("trainer"), target_given)
         self._config = config
         self.raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
 
@@ -50,7 +51,7 @@ class Config:
         return _flat_keys(self.raw)
 
 
-def composed(words: Iterable[Override]) -> Config:
+def composed(words: Sequence[Override]) -> Config:
     """Compose the configuration that ``words`` ask for, none of them with several values."""
     # A free parameter need not exist yet: ++ sets it either way.
     lines = [
@@ -59,7 +60,26 @@ def composed(words: Iterable[Override]) -> Config:
         else str(w.input_line)
         for w in words
     ]
-    return Config(hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True))
+    given = any(w.key_or_group == TARGET for w in words)
+    return Config(hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True), target_given=given)
+
+
+def _spell_target(trainer: Any, given: bool) -> None:
+    """Move ``trainer._target_`` to ``trainer.target``, unless a word of the command line named another."""
+    if not isinstance(trainer, DictConfig) or HYDRA_NAME not in trainer:
+        return
+    written = trainer.pop(HYDRA_NAME)
+    flat = [str(key) for key in trainer if key not in ("target", "params")]
+    if flat:
+        raise SpecError(
+            f"trainer.{flat[0]}: unknown key; what an own trainer takes goes below params: "
+            f"trainer: {{_target_: {written}, params: {{{flat[0]}: …}}}}"
+        )
+    if given:
+        return
+    if trainer.target not in (TrainerSpec().target, written):
+        raise SpecError(f"trainer: has target {trainer.target!r} and _target_ {written!r}; keep one of them")
+    trainer.target = written
 
 
 def _flat_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -24,6 +24,9 @@ from sweeps.spec import RunSpec, SpecError, spec_to_dict
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
 """Where the shipped options lie, the file that names the defaults, and the Hydra whose rules hold."""
 
+TARGET, HYDRA_NAME = "trainer.target", "_target_"
+"""Our key for the code behind a run, and Hydra's name for such keys, which means the same in ``trainer``."""
+
 SEARCH_PATH = "hydra.searchpath"
 """Hydra's key for further folders of option files."""
 
@@ -48,7 +51,8 @@ def parse(words: Sequence[str]) -> list[Override]:
     """Parse words of the command line; raises SpecError for one outside Hydra's grammar."""
     parser = OverridesParser.create()
     parsed = []
-    for word in words:
+    for written in words:
+        word = re.sub(rf"^(\+*)trainer\.{HYDRA_NAME}=", rf"\1{TARGET}=", written)
         if word.endswith("=") and word.count("=") == 1:
             raise SpecError(f"{word!r}: is empty; give at least one value, such as {word}1,2")
         try:
