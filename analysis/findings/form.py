@@ -87,18 +87,20 @@ def form(sweep: Sweep) -> Finding:
 
 def _rates(sweep: Sweep, by: Sequence[str], where: str) -> pd.DataFrame:
     keys = quoted([*by, SEED])
-    done = "SELECT sweep, index FROM runs WHERE outcome = 'done'"
-    last = f"SELECT sweep, index, max(step) AS last FROM items WHERE {where} GROUP BY ALL"
     columns = {"accuracy": "correct", "found": "boxed", "truncated": "truncated", "strict": "strict"}
-    shares = ", ".join(
-        f"avg(list_sum({column}) / (len({column}) * num_samples)) AS {name}"
-        for name, column in columns.items()
+    rates = ", ".join(
+        f"list_sum({column}) / (len({column}) * num_samples) AS {name}" for name, column in columns.items()
     )
+    shares = ", ".join(f"avg({name}) AS {name}" for name in columns)
+    # Lists are summed before any join, which would hold them all in memory.
     return sweep.query(
         f"""
         SELECT {keys}, CASE WHEN step = 0 THEN 'base' ELSE 'after' END AS moment, {shares}
-        FROM (SELECT * FROM items WHERE {where}) JOIN ({last}) USING (sweep, index)
-        SEMI JOIN ({done}) USING (sweep, index) WHERE step = 0 OR step = last GROUP BY ALL
+        FROM (SELECT sweep, index, step, {rates} FROM raw_items WHERE {where})
+        JOIN (SELECT sweep, index, max(step) AS last FROM raw_items WHERE {where} GROUP BY ALL)
+        USING (sweep, index)
+        JOIN (SELECT sweep, index, {keys} FROM runs WHERE outcome = 'done') USING (sweep, index)
+        WHERE step = 0 OR step = last GROUP BY ALL
         """
     )
 
