@@ -26,6 +26,9 @@ MAX_GROUPS = len(PALETTE)
 WIDTH, HEIGHT = 420, 240
 """Plot area in pixels at 72 per inch: about a column of a page."""
 
+LEVEL_LABEL = 7
+"""Characters of a label that fits under a column of a heatmap without being turned."""
+
 ENDINGS = ("svg", "png", "pdf")
 """Forms a figure can be saved in."""
 
@@ -109,8 +112,9 @@ def dots(
     base = alt.Chart(rows).encode(
         y=alt.Y(_field(y), type="nominal", sort=order, title=None), **offset, **_color(color, frame)
     )
-    ruled = base.mark_rule(strokeWidth=1.5).encode(x=_place("low", x_title), x2="high")
-    layers = [ruled, base.mark_point(filled=True, size=45).encode(x=_place(x, x_title))]
+    plain = {} if color else {"color": PALETTE[0]}
+    ruled = base.mark_rule(strokeWidth=1.5, **plain).encode(x=_place("low", x_title), x2="high")
+    layers = [ruled, base.mark_point(filled=True, size=45, opacity=1, **plain).encode(x=_place(x, x_title))]
     if zero:
         nil = (
             alt.Chart(pd.DataFrame({"x": [0.0]}))
@@ -156,8 +160,9 @@ def heatmap(
         ]
         for name in (x, y)
     }
+    angle = 0 if max(map(len, place[x]), default=0) <= LEVEL_LABEL else -90
     base = alt.Chart(rows).encode(
-        x=alt.X(_field(x), type="nominal", sort=place[x], title=x_title),
+        x=alt.X(_field(x), type="nominal", sort=place[x], title=x_title, axis=alt.Axis(labelAngle=angle)),
         y=alt.Y(_field(y), type="nominal", sort=place[y], title=y_title),
     )
     if signed:
@@ -168,7 +173,7 @@ def heatmap(
     more = {"description": alt.Description(says, type="nominal")} if says else {}
     more |= {"href": alt.Href(address, type="nominal")} if address else {}
     tiles = base.mark_rect().encode(
-        color=alt.Color(value, type="quantitative", scale=scale, title=None), **more
+        color=alt.Color(value, type="quantitative", scale=scale, legend=None), **more
     )
     words = base.mark_text(fontSize=11).encode(text=alt.Text(text, type="nominal"), **more)
     styled = _styled(tiles + words, height=max(60, 34 * len(place[y])))

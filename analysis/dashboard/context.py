@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from html import escape
 from typing import Any
 
 import jinja2
@@ -48,6 +47,11 @@ class Context:
     def params(self) -> Mapping[str, str]:
         """The choices."""
         return self.link.params
+
+    def without(self, name: str) -> Context:
+        """The same with a choice taken away that is the default anyway, so that it stays out of addresses."""
+        params = {key: value for key, value in self.params.items() if key != name}
+        return replace(self, link=replace(self.link, params=params))
 
     @property
     def outdated(self) -> str:
@@ -139,7 +143,7 @@ def templates() -> jinja2.Environment:
         "duration": duration,
         "thousands": lambda value: f"{value:,}",
         "drawn": lambda figure, prefix: Markup(inline_svg(figure, prefix)),
-        "lines": lambda text: Markup("<br>").join(escape(line) for line in text.splitlines()),
+        "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
     }
     environment.filters.update(filters)
     environment.globals.update(pages=PAGES, short_names=short_names, join=join)

@@ -7,8 +7,9 @@ are left out and a tile stands for several cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 from analysis.axes import cell_label, label
 from analysis.dashboard.links import filter_text, plain
@@ -18,18 +19,37 @@ from analysis.views import quoted
 MAX_COLUMNS, MAX_ROWS = 48, 64
 """Tiles that a page has room for."""
 
-STATES = ("done", "failed", "left")
-"""Parts of a tile from below: results, failures, and what has neither."""
+GAP = 0.6
+"""Room between groups of lines, in tiles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of the map: the values of its axes, the innermost told apart from the others."""
+
+    axes: tuple[str, ...]
+    """Axes, the slowest first."""
+    inner: list[tuple[float, str]]
+    """Place of each line of tiles, in tiles, and the value of the innermost axis."""
+    places: dict[tuple[int, ...], float]
+    """Place of each combination of values, by their positions on the axes."""
+    outer: list[tuple[float, float, str]]
+    """First and last place of each group of lines, and the values of the other axes; empty with one axis."""
+
+    @property
+    def length(self) -> float:
+        """Tiles from end to end, gaps included."""
+        return self.inner[-1][0] + 1 if self.inner else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
     """One cell, or several."""
 
-    column: int
-    """Position from the left."""
-    row: int
-    """Position from above."""
+    x: float
+    """Place from the left, in tiles."""
+    y: float
+    """Place from above, in tiles."""
     name: str
     """Its axis values and counts, for people."""
     filter: str
@@ -42,16 +62,12 @@ class Tile:
 class Coverage:
     """The map."""
 
-    rows: tuple[str, ...]
-    """Axes of the rows."""
-    columns: tuple[str, ...]
-    """Axes of the columns."""
+    down: Side
+    """The rows."""
+    across: Side
+    """The columns."""
     left_out: tuple[str, ...]
     """Axes that the map does not tell apart."""
-    row_labels: list[str]
-    """Values of each row."""
-    column_labels: list[str]
-    """Values of each column."""
     tiles: list[Tile] = field(repr=False)
     """The tiles there are."""
 
@@ -92,11 +108,11 @@ def coverage(sweep: Sweep) -> Coverage:
     ).to_pylist()
     order = {key: {value: i for i, value in enumerate(axes[key])} for key in keys}
 
-    def place(names: Sequence[str], row: dict) -> tuple[int, ...]:
+    def place(names: Sequence[str], row: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(order[n].get(row[n], len(order[n])) for n in names)
 
-    row_places = sorted({place(rows, row) for row in counted})
-    column_places = sorted({place(columns, row) for row in counted})
+    down = _side(rows, {place(rows, row) for row in counted}, axes)
+    across = _side(columns, {place(columns, row) for row in counted}, axes)
     tiles = []
     for row in counted:
         values = {key: plain(row[key]) for key in keys}
@@ -106,23 +122,35 @@ def coverage(sweep: Sweep) -> Coverage:
         words += f", {row['diverged']} diverged" if row["diverged"] else ""
         tiles.append(
             Tile(
-                column=column_places.index(place(columns, row)),
-                row=row_places.index(place(rows, row)),
+                x=across.places[place(columns, row)],
+                y=down.places[place(rows, row)],
                 name=f"{cell_label(values)}: {words}",
                 filter=filter_text(values),
                 shares=(row["done"] / total, row["failed"] / total),
             )
         )
-    return Coverage(
-        rows=tuple(rows),
-        columns=tuple(columns),
-        left_out=tuple(left_out),
-        row_labels=[_words(rows, found, axes) for found in row_places],
-        column_labels=[_words(columns, found, axes) for found in column_places],
-        tiles=tiles,
-    )
+    return Coverage(down=down, across=across, left_out=tuple(left_out), tiles=tiles)
 
 
-def _words(names: Sequence[str], places: Sequence[int], axes: dict) -> str:
-    shown = [axes[n][p] if p < len(axes[n]) else None for n, p in zip(names, places, strict=True)]
-    return " · ".join("–" if value is None else label(value) for value in shown)
+def _side(names: Sequence[str], found: Set[tuple[int, ...]], axes: Mapping[str, Sequence[Any]]) -> Side:
+    """Lay out the lines of one side, with a gap wherever an axis other than the innermost changes."""
+    places: dict[tuple[int, ...], float] = {}
+    inner: list[tuple[float, str]] = []
+    outer: list[tuple[float, float, str]] = []
+    at = 0.0
+    for number, codes in enumerate(sorted(found)):
+        words = [_word(axes[name], code) for name, code in zip(names, codes, strict=True)]
+        group = " · ".join(words[:-1])
+        if number and outer and outer[-1][2] != group:
+            at += GAP
+        if len(names) > 1:
+            start = outer.pop()[0] if outer and outer[-1][2] == group else at
+            outer.append((start, at, group))
+        inner.append((at, words[-1] if words else ""))
+        places[codes] = at
+        at += 1
+    return Side(axes=tuple(names), inner=inner, outer=outer, places=places)
+
+
+def _word(values: Sequence[Any], code: int) -> str:
+    return label(values[code]) if code < len(values) and values[code] is not None else "–"

@@ -30,7 +30,6 @@ DEFAULT_SIZE = 50
 HIDDEN = (
     "sweep",
     "index",
-    "run_id",
     "cell",
     "attempt",
     "worker",
@@ -80,15 +79,15 @@ class Page:
 def all_columns(sweep: Sweep) -> list[str]:
     """Columns of ``runs`` in their usual order."""
     names = sweep.arrow("SELECT * FROM runs LIMIT 0").column_names
-    first = [n for n in ("name", "outcome", *sweep.axis_keys) if n in names]
+    first = [n for n in ("run_id", "name", "outcome", *sweep.axis_keys) if n in names]
     return [*first, *(n for n in names if n not in (*first, *HIDDEN)), *(n for n in HIDDEN if n in names)]
 
 
 def default_columns(sweep: Sweep) -> tuple[str, ...]:
-    """Name, outcome, axes, and the first few metrics."""
+    """Id, outcome, axes, and the first few metrics; the name repeats the axes."""
     metrics = sweep.metrics
     shown = [name for name in FIRST_METRICS if name in metrics] or metrics[:4]
-    return ("name", "outcome", *sweep.axis_keys, *shown)
+    return ("run_id", "outcome", *sweep.axis_keys, *shown)
 
 
 def page_of(sweep: Sweep, choice: Choice) -> Page:

@@ -13,6 +13,9 @@ from analysis.sweep import Sweep
 from analysis.table import Table, percent
 from analysis.tables import is_share
 
+SHORT_ID = 8
+"""Digits of a run id in a table: enough to tell most of a million runs apart; the link has all."""
+
 NOTHING = "–"
 """What stands where there is no value."""
 
@@ -25,6 +28,8 @@ class ShownColumn:
     """Name in ``runs()``."""
     header: str
     """Heading."""
+    unit: str
+    """Unit, or empty."""
     kind: str
     """``axis``, ``points``, ``gain``, ``number``, ``time`` or ``text``."""
 
@@ -37,6 +42,8 @@ class ShownColumn:
         """A value for people."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return NOTHING
+        if self.key == "run_id":
+            return str(value)[:SHORT_ID]
         if self.kind in ("points", "gain"):
             return percent(value, signed=self.kind == "gain")
         if self.kind == "axis":
@@ -55,8 +62,8 @@ def shown_columns(sweep: Sweep, keys: Sequence[str]) -> list[ShownColumn]:
         kind = "axis" if key in axes else "number" if key in metrics else "text"
         if key in metrics and is_share(key):
             kind = "gain" if key.startswith("gain") else "points"
-        unit = ", %" if kind == "points" else ", points" if kind == "gain" else ""
-        found.append(ShownColumn(key=key, header=headers[key] + unit, kind=kind))
+        unit = {"points": "%", "gain": "points"}.get(kind, "s" if key.endswith("_s") else "")
+        found.append(ShownColumn(key=key, header=headers[key], unit=unit, kind=kind))
     return found
 
 
@@ -74,8 +81,8 @@ class Shown:
     """Rows there are; the table holds the first of them."""
 
     @classmethod
-    def of(cls, table: Table, params: Mapping[str, str], limit: int = 200) -> Shown:
-        """Sort by the columns named in the address.
+    def of(cls, table: Table, params: Mapping[str, str], others: Sequence[str], limit: int) -> Shown:
+        """Sort by the column named in the address, unless it is one of ``others``, which this table lacks.
 
         Raises:
             UserError: for an unknown column.
@@ -83,7 +90,7 @@ class Shown:
         descending = one_of(params, "way", ("up", "down")) == "down"
         word = params.get("sort", "")
         frame, sort = table.frame, ""
-        if word and word != "index":
+        if word and (word in frame or word not in others):
             sort = resolve(word, [str(c) for c in frame.columns], "column")
             frame = frame.sort_values(sort, ascending=not descending, na_position="last", kind="stable")
         total = len(frame)

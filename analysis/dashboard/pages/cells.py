@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
 from starlette.responses import Response
 
 from analysis import figures
@@ -12,9 +11,10 @@ from analysis.axes import SEED, cell_label, label, resolve
 from analysis.dashboard.context import Context, csv, svg
 from analysis.dashboard.drawing import Drawing, draw
 from analysis.dashboard.links import filter_text, join
+from analysis.dashboard.stepwise import draw_curves
 from analysis.figures import Figure
-from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
-from analysis.gather import finite_sql, gather
+from analysis.findings.base import OVER_SEEDS
+from analysis.gather import gather
 from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
@@ -23,9 +23,6 @@ from orchestrator.errors import UserError
 
 MAX_TILES = 1_500
 """Tiles of a heatmap that can still be read, and drawn in time."""
-
-LINES = ("loss", "entropy_nats")
-"""Step columns drawn beside the metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,57 +242,3 @@ def _curves(context: Context, by: str, metric: str) -> tuple[Drawing | None, Tab
         lambda sweep: draw_curves(sweep, by, metric),
         filters=context.params.get("filter", ""),
     )
-
-
-def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, Table]:
-    """Curves with bands over seeds per value of ``by``, and the metric against the loss.
-
-    ``None`` instead of a figure where no step is recorded. Of a cell, ``by`` may be the seed: then each line
-    is one run, without a band.
-    """
-    recorded = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
-    names = [name for name in (metric, *LINES) if name in recorded]
-    parts: dict[str, pd.DataFrame] = {}
-    if names:
-        select = ", ".join(f'avg({finite_sql(name)}) AS "{name}"' for name in names)
-        rows = long_values(sweep, [by], select, "steps", extra=["step"])
-        for name in names:
-            found = rows[rows[name].notna()]
-            parts[name] = over_seeds(found, [by, "step"], name) if by != SEED else _single(found, name)
-    parts = {name: part for name, part in parts.items() if len(part)}
-    table = _points(parts, by)
-    if not parts:
-        return None, table
-    left_out, charts = "", []
-    for name, part in parts.items():
-        kept, left_out = figures.keep_groups(part, by)
-        chart = figures.curves(kept, x="step", y=name, color=by, x_title="optimizer step", y_title=name)
-        charts.append(chart.properties(width=270, height=190))
-    if metric in parts and "loss" in parts:
-        both = parts[metric].merge(parts["loss"][[by, "step", "loss"]], on=[by, "step"])
-        kept, _ = figures.keep_groups(both, by)
-        if len(kept):
-            chart = figures.scatter(kept, x="loss", y=metric, color=by, x_title="loss", y_title=metric)
-            charts.append(chart.properties(width=270, height=190))
-    caption = (
-        f"{', '.join(parts)} by step"
-        + (f", and {metric} against the loss at the same step" if len(charts) > len(parts) else "")
-        + (f". Bands: {OVER_SEEDS}." if by != SEED else ". One line per seed.")
-        + left_out
-    )
-    return draw(Figure(chart=figures.beside(charts), caption=caption)), table
-
-
-def _single(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    return rows[[SEED, "step", name]].assign(low=rows[name], high=rows[name], n=1).reset_index(drop=True)
-
-
-def _points(parts: dict[str, pd.DataFrame], by: str) -> Table:
-    long = [
-        part.rename(columns={name: "value"}).assign(metric=name)[
-            ["metric", by, "step", "value", "low", "high", "n"]
-        ]
-        for name, part in parts.items()
-    ]
-    frame = pd.concat(long, ignore_index=True) if long else pd.DataFrame()
-    return Table(title=f"Curves by {by}", frame=frame, layout=())

@@ -9,10 +9,13 @@ from typing import Any
 from markupsafe import Markup
 from starlette.responses import Response
 
+from analysis.axes import SEED
 from analysis.best import best_cells
 from analysis.dashboard.context import Context, csv, templates
 from analysis.dashboard.coverage import coverage
+from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.failures import failures
+from analysis.dashboard.stepwise import draw_metric
 from analysis.importance import importance
 from analysis.sweep import Sweep
 from analysis.table import Table
@@ -39,8 +42,8 @@ class Panel:
     """Its table, for those who want to save it."""
     python: tuple[str, str] | None = None
     """The import and the line that make it in a notebook."""
-    wide: bool = False
-    """Whether it takes the whole width."""
+    width: str = "wide"
+    """How much of the page it takes: ``wide`` all, ``broad`` more than half, ``narrow`` less."""
 
     def is_known(self, context: Context) -> bool:
         """Whether it can be shown at once."""
@@ -65,9 +68,25 @@ class Panel:
         return found
 
 
-def _answers(sweep: Sweep) -> tuple[list[str], Table]:
-    lines = [line.strip() for line in headline(sweep)]
-    return lines, cell_table(sweep, by=headline_axis(sweep), robust=False)
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The sweep's answer in short."""
+
+    lines: list[str]
+    """Sentences, the first of which says what the others are."""
+    table: Table
+    """The numbers behind them."""
+    figure: Drawing | None
+    """The metric by step; absent where it was judged at the end only."""
+
+
+def _headline(sweep: Sweep) -> Headline:
+    metric, by = sweep.metric(None), headline_axis(sweep)
+    return Headline(
+        lines=[line.strip() for line in headline(sweep)],
+        table=cell_table(sweep, by=by, robust=False),
+        figure=draw_metric(sweep, by[0] if by else SEED, metric),
+    )
 
 
 PANELS = {
@@ -77,10 +96,9 @@ PANELS = {
             name="answer",
             title="What came out",
             template="panel_answer.html",
-            compute=_answers,
-            table=lambda answer: answer[1],
+            compute=_headline,
+            table=lambda answer: answer.table,
             python=("", "sweep.cells(by={by!r})"),
-            wide=True,
         ),
         Panel(
             name="importance",
@@ -89,6 +107,7 @@ PANELS = {
             compute=importance,
             table=lambda answer: answer,
             python=("from analysis.importance import importance", "importance(sweep).frame"),
+            width="narrow",
         ),
         Panel(
             name="best",
@@ -97,15 +116,22 @@ PANELS = {
             compute=best_cells,
             table=lambda answer: answer.table,
             python=("from analysis.best import best_cells", "best_cells(sweep).table.frame"),
+            width="broad",
         ),
-        Panel(name="failures", title="Failures", template="panel_failures.html", compute=failures, wide=True),
+        Panel(
+            name="failures",
+            title="Failures",
+            template="panel_failures.html",
+            compute=failures,
+            width="narrow",
+        ),
         Panel(
             name="coverage",
             title="Coverage of the grid",
             template="panel_coverage.html",
             compute=coverage,
             lane="quick",
-            wide=True,
+            width="broad",
         ),
     )
 }

@@ -27,12 +27,13 @@ def runs(context: Context) -> Response:
         defaults = context.snapshot.answer("defaults", grid.default_columns, lane="quick")
         message, status = "", 200
         try:
-            choice = choice_of(context, known, defaults)
-            group = context.params.get("group", "")
-            by = grid.without_seed(sweep, [w for w in group.split(",") if w])
+            by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
             if by:
-                return _grouped(context, choice, by, known)
+                return _grouped(context, by, known)
+            choice = choice_of(context, known, defaults)
             page = grid.page_of(sweep, choice)
+            if choice.columns == defaults:
+                context = context.without("column")
         except (UserError, SpecError) as error:
             message, status = str(error), 400
             choice = grid.Choice(columns=defaults, filter=context.params.get("filter", ""))
@@ -72,7 +73,9 @@ def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> 
     )
 
 
-def _grouped(context: Context, choice: grid.Choice, by: list[str], known: list[str]) -> Response:
+def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
+    size = whole_number(context.params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES))
+    choice = grid.Choice(columns=(), filter=context.params.get("filter", "").strip(), size=size)
     metric = context.params.get("metric") or context.snapshot.metric
     table = context.snapshot.answer(
         ("grouped", tuple(by), metric),
@@ -80,7 +83,7 @@ def _grouped(context: Context, choice: grid.Choice, by: list[str], known: list[s
         filters=choice.filter,
         lane="quick",
     )
-    shown = Shown.of(table, context.params, limit=choice.size)
+    shown = Shown.of(table, context.params, known, limit=choice.size)
     return context.page(
         "runs.html",
         message="",
