@@ -50,6 +50,7 @@ class Session:
         use_system_allocator()
         self.layout = layout
         self._lock = DriverLock(layout.lock)
+        layout.remove_stale()
         remove_leftovers()
 
     def __enter__(self) -> Session:

@@ -230,9 +230,9 @@ def _require_free_or_sweep(root: Path) -> None:
     """Refuse a directory that holds something else."""
     if root.exists() and not root.is_dir():
         raise UserError(f"--dir {root}: is a file; give a directory")
-    if root.is_dir() and any(root.iterdir()):
-        from orchestrator.store.layout import Layout
+    from orchestrator.store.layout import Layout
 
+    if root.is_dir() and not Layout(root).is_blank:
         Layout(root).require_sweep()
 
 

@@ -148,9 +148,21 @@ class Layout:
         probe = self.root / f".probe-{os.getpid()}"
         try:
             probe.write_bytes(b"")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(_not_writable(self.root, error)) from error
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds nothing but what a launch leaves that was killed before it had frozen its runs."""
+        ours = (self.config, self.lock)
+        return all(p in ours or p.is_dir() or _is_stale(p) for p in self.root.rglob("*"))
+
+    def remove_stale(self) -> None:
+        """Remove files that a killed process was about to write; only for the holder of the lock."""
+        for path in self.root.glob(".*"):
+            if _is_stale(path):
+                path.unlink(missing_ok=True)
 
     def require_sweep(self) -> None:
         """Raise :class:`UserError` unless this is a sweep directory."""
@@ -161,6 +173,13 @@ class Layout:
                 f"directory {str(self.root)!r}: not a sweep (it has no sweep.yaml and manifest.parquet); "
                 "give a directory that `emsweep launch` made"
             )
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a file is a temporary one of ours: a probe, or one that was to replace a file of the layout."""
+    return path.name.startswith((".probe-", ".sweep.yaml.", ".manifest.parquet.", ".status.json.")) or (
+        path.name.startswith(".") and path.name.endswith(".parquet.tmp")
+    )
 
 
 def _not_writable(root: Path, error: OSError) -> str:
