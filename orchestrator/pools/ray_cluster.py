@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from orchestrator.errors import UserError
 from orchestrator.leftovers import TemporaryFolder
@@ -29,6 +30,9 @@ LOOK_S = 1.0
 
 PATIENCE_S = 20.0
 """Silence after which the head counts as gone. A restarted one needs less; Ray itself ends us after 60 s."""
+
+CONNECT_S = 5.0
+"""Longest a head may take to accept a connection; asked first, since Ray tries for minutes."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -107,6 +111,7 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
             _taken_port() as port,
         ):
             ray.init(
+                "local",  # whatever cluster the environment names
                 num_cpus=num_workers,
                 num_gpus=num_gpus,
                 include_dashboard=False,
@@ -132,12 +137,19 @@ def join(address: str) -> RayCluster:
     Raises:
         UserError: when none answers at ``address``.
     """
+    if address.startswith("ray://"):
+        raise UserError(
+            f"--address {address}: is a Ray Client's; give HOST:PORT of the head, from a node of it"
+        )
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        found = canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({first_line(error)}); start one with "
-            "`ray start --head` or leave --address out"
+            "`ray start --head`, give the --address of another, or stay on this machine with --pool local"
         ) from error
     return RayCluster(f"the Ray cluster at {ray.get_runtime_context().gcs_address}")
 

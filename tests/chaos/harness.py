@@ -124,6 +124,7 @@ class Sweep(Marked):
         """Go on with the sweep to its end, undisturbed."""
         out, err = self.launch().communicate(timeout=timeout_s)
         assert out.strip(), err
+        assert "error" not in json.loads(out), err
         return json.loads(out)
 
     def committed(self) -> int:

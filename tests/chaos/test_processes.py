@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.chaos.conftest import RUNS
-from tests.chaos.harness import kill
+from tests.chaos.harness import kill, wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -50,6 +50,14 @@ def test_a_driver_killed_at_200_random_moments(tmp_path, new_sweep, reference):
         sweep.prove(reference)
         if num_kills == 200:
             return
+
+
+def test_a_launch_killed_before_it_has_frozen_its_runs_can_be_repeated(sweep, reference):
+    process = sweep.launch()
+    wait_until(sweep.folder.exists)
+    kill(process)
+    sweep.fault()
+    sweep.prove(reference)
 
 
 def test_committed_results_are_not_computed_again_after_a_kill(sweep, reference):
