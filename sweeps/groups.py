@@ -73,6 +73,10 @@ class ExampleSpec:
     """Text around the prompt; ``{problem}`` is replaced by it."""
     format: str = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
+    rule: str = field(default="", metadata={"omit_at": ""})
+    """Rule that picked the prompts, as ``emsweep select`` labels it. Part of the identity: two rules that pick
+    the same prompt keep a run each, so that a table can compare them.
+    """
 
     def __post_init__(self) -> None:
         choice("example.format", self.format, ("chat", "plain"))
