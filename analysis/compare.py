@@ -35,6 +35,10 @@ SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""
 
 
+NOTABLE_P = 0.01
+"""A p above this that is the smallest possible one says so: more seeds could say more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One or more tested differences, B minus A."""
@@ -92,7 +96,7 @@ def compare(
         title=f"{metric}: {question}",
         frame=frame,
         layout=_layout(by, metric),
-        notes=_notes(tests, keys, metric, unmatched),
+        notes=(*_notes(tests, keys, metric, unmatched), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
@@ -135,7 +139,7 @@ def compare_levels(
         title=f"{metric}: each {found.key} {question}",
         frame=frame,
         layout=_layout([found.key], metric),
-        notes=_notes(tests, keys, metric, unmatched),
+        notes=(*_notes(tests, keys, metric, unmatched), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
@@ -267,6 +271,11 @@ def _sentence(question: str, row: dict, where: str, metric: str) -> str:
     digits = 1 if share else 4
     text += f", 95 % CI {scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f}"
     text += f", {row['seeds']} {matched}"
-    if row["family"] > 1:
-        return f"{text}, p={row['p_holm']:.2g} after Holm over {row['family']}"
-    return f"{text}, p={row['p']:.2g}"
+    text += (
+        f", p={row['p_holm']:.2g} after Holm over {row['family']}"
+        if row["family"] > 1
+        else f", p={row['p']:.2g}"
+    )
+    if row["paired"] and row["p"] <= 2.0 ** (1 - row["seeds"]) and row["p"] > NOTABLE_P:
+        text += f" (no less is possible with {row['seeds']} seeds)"
+    return text

@@ -59,7 +59,7 @@ def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -
         title=f"What moves {metric}",
         frame=pd.DataFrame(rows),
         layout=layout,
-        notes=_notes(found, missing, values_CS.shape[1]),
+        notes=(*_notes(found, missing, values_CS.shape[1]), *sweep.warnings),
     )
 
 

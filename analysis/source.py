@@ -88,7 +88,8 @@ def _asked(directory: Path) -> Mapping[str, Any]:
     try:
         asked = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not YAML ({error}); restore it or launch the sweep anew") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: is not YAML ({why}); restore it or launch the sweep anew") from error
     version = asked.get("format", FORMAT_VERSION) if isinstance(asked, Mapping) else FORMAT_VERSION
     if version > FORMAT_VERSION:
         raise UserError(

@@ -10,7 +10,9 @@ written.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,9 @@ from trainers.protocol import TIMING_SUFFIX
 
 if TYPE_CHECKING:
     from analysis.tables import Table
+
+_DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
+"""How DuckDB words it."""
 
 MEMORY_LIMIT = "2GB"
 """DuckDB's own working memory; beyond it, it spills to its temporary folder. The frames handed out come on
@@ -105,6 +110,14 @@ class Sweep:
     def unreadable(self) -> tuple[Path, ...]:
         """Parquet files that were left out because they are damaged or half written."""
         return tuple(path for source in self.sources for path in source.unreadable)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of any table must know about the files behind it; empty as a rule."""
+        if not self.unreadable:
+            return ()
+        names = ", ".join(str(path) for path in self.unreadable)
+        return (f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew.",)
 
     @property
     def axis_keys(self) -> list[str]:
@@ -191,9 +204,7 @@ class Sweep:
             self._refresh()
         if self._columns is None:
             connection = self._connection  # of this snapshot, whatever is looked at later
-            self._columns = Columns(
-                lambda sql: connection.sql(sql).to_arrow_table(), self.axes, views.labels(self.sources)
-            )
+            self._columns = Columns(lambda sql: _read(connection, sql), self.axes, views.labels(self.sources))
         self._columns.load(metrics)
         return self._columns
 
@@ -201,15 +212,16 @@ class Sweep:
         """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return an Arrow table."""
         if self.live:
             self._refresh()
-        return self._connection.sql(sql).to_arrow_table()
+        return _read(self._connection, sql)
 
     def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
         """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
         if self.live:
             self._refresh()
         other = Sweep(self.directories, filters=self.filters, origin=self)  # queries may come in between
-        for batch in other._connection.sql(sql).to_arrow_reader(rows):
-            yield pa.Table.from_batches([batch])
+        with _damage_named():
+            for batch in other._connection.sql(sql).to_arrow_reader(rows):
+                yield pa.Table.from_batches([batch])
 
     def frame(self, table: pa.Table) -> pd.DataFrame:
         """An Arrow table as a frame with typed axes."""
@@ -241,7 +253,28 @@ class Sweep:
         chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
         order = [name for name in ("sweep", *order) if name in known]
         sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"
-        return to_frame(self._connection.sql(sql).to_arrow_table(), self.axes)
+        return to_frame(_read(self._connection, sql), self.axes)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    with _damage_named():
+        return connection.sql(sql).to_arrow_table()
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Say which file is damaged where its footer is whole and its pages are not."""
+    try:
+        yield
+    except duckdb.Error as error:
+        found = _DAMAGED.search(str(error))
+        if found is None:
+            raise
+        folder = Path(found["file"]).parent
+        raise UserError(
+            f"{found['file']}: damaged ({found['why'].strip()}); delete {folder / 'runs.parquet'} and "
+            f"`emsweep resume {folder}`, which writes all tables anew"
+        ) from error
 
 
 def _predicate(filters: Sequence[str], axes: Sequence[Axis], labels: Sequence[str]) -> str:

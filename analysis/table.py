@@ -141,7 +141,8 @@ def percent(value: float, *, signed: bool = False) -> str:
     """A fraction in per cent with one decimal; an en dash where there is none."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    points = round(100 * value, 1) + 0.0  # adding zero turns −0.0 into 0.0
+    return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 
 def _format(frame: pd.DataFrame, column: Column) -> list[str]:

@@ -112,7 +112,7 @@ def cell_table(
         title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
         frame=frame,
         layout=tuple(layout),
-        notes=tuple(_notes(frame, metric, gain, over)),
+        notes=(*_notes(frame, metric, gain, over), *sweep.warnings),
     )
 
 

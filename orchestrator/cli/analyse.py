@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
+from orchestrator.errors import UserError
 
 Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory, finished or still running.")]
 Filters = Annotated[
@@ -85,7 +86,7 @@ def compare(
     if b is not None:
         found = test(sweep, a, b, by=split_names(by) or (), match_on=split_names(match_on), metric=metric)
     elif "=" in a:
-        raise typer.BadParameter(
+        raise UserError(
             f"give a second filter to compare {a} with, or an axis alone, such as {a.split('=')[0]}"
         )
     else:

@@ -149,8 +149,13 @@ def _with_failures(
 
 
 def is_current(layout: Layout, digest: str, book: Book) -> bool:
-    """Whether ``runs.parquet`` was written for this manifest and says what the book says."""
+    """Whether ``runs.parquet`` was written for this manifest and says what the book says, and no table is
+    cut off.
+    """
     try:
+        for path in (layout.table(name) for name in TABLES):
+            if path.exists():
+                pq.read_metadata(path)
         file = pq.ParquetFile(layout.table("runs"))
     except (OSError, pa.ArrowException):
         return False

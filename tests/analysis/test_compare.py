@@ -83,6 +83,7 @@ def test_few_seeds_bound_the_p_and_the_table_says_so(quickstart):
     found = compare(open_sweep(quickstart), "lr=1e-4", "lr=1e-3")
     assert found.table.frame["p"].iloc[0] == 0.125
     assert any("With 4 seeds no permutation p can be below 0.125" in note for note in found.table.notes)
+    assert found.sentences[0].endswith("p=0.12 (no less is possible with 4 seeds)")
 
 
 def test_one_seed_gives_a_difference_and_no_claim(tmp_path):

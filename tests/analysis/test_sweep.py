@@ -107,6 +107,16 @@ def test_a_half_written_parquet_file_is_left_out_and_named(quickstart, tmp_path)
     assert [path.name for path in sweep.unreadable] == ["steps.parquet"]
     assert len(sweep.runs()) == 96
     assert len(sweep.steps()) == 0
+    assert "steps.parquet" in sweep.cell_table(["model"]).notes[-1]
+
+
+def test_a_file_with_damaged_pages_is_named_with_the_fix(quickstart, tmp_path):
+    directory = shutil.copytree(quickstart, tmp_path / "scratched")
+    content = bytearray((directory / "runs.parquet").read_bytes())
+    content[50 : len(content) // 2] = b"x" * (len(content) // 2 - 50)
+    (directory / "runs.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"runs.parquet: damaged .* `emsweep resume"):
+        open_sweep(directory).cells(["model"])
 
 
 def test_a_running_sweep_shows_what_its_parts_hold_and_the_rest_as_pending(quickstart, tmp_path):

@@ -87,6 +87,16 @@ def test_everything_derived_can_be_deleted_and_is_rebuilt(tmp_path):
     )
 
 
+def test_a_table_that_was_cut_off_is_written_anew(tmp_path):
+    manifest = noop_manifest(30, steps=3)
+    run(tmp_path, manifest)
+    steps = tmp_path / "steps.parquet"
+    whole = pq.read_table(steps)
+    steps.write_bytes(steps.read_bytes()[:100])
+    assert run(tmp_path, manifest).new == 0
+    assert pq.read_table(steps).sort_by("index") == whole.sort_by("index")
+
+
 def test_a_failing_run_is_quarantined_with_its_traceback_and_the_sweep_goes_on(tmp_path):
     manifest = noop_manifest(40, target=f"{HERE}.Faulty", every=10)
     summary = run(tmp_path, manifest)
