@@ -18,10 +18,11 @@ from orchestrator.messages import Item
 from orchestrator.pools.base import Shipped
 from orchestrator.retention import Retention
 from orchestrator.store import compact
-from orchestrator.store.book import CODE, DIVERGED, DONE, FailureNote, Reading
+from orchestrator.store.book import CODE, DIVERGED, DONE, PENDING, FailureNote, Reading
 from orchestrator.store.journal import Journal
-from orchestrator.store.layout import Layout
+from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.parts import PartWriter, drop_parts
+from orchestrator.store.place import state_path
 from orchestrator.store.spool import LineReader, SpoolWriter
 from orchestrator.store.state import StateWriter
 from sweeps.manifest import Manifest
@@ -62,7 +63,7 @@ class Recorder:
         self._journal.void(reading.void)
         self._journal.adopt(reading.adopted)
         self._journal.sync()
-        self._state = StateWriter(layout.state, epoch=epoch, manifest=manifest.digest)
+        self._state = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
         self._state.replace_all(self._rows_of_earlier())
         drop_parts(layout)
         self._parts = PartWriter(layout)
@@ -90,7 +91,7 @@ class Recorder:
         for r in action.reports:
             self.book.commit(r.run, r.outcome, r.spool, r.offset, r.length)
             place = (r.spool, r.offset, r.length, r.finished_at, r.wall_s)
-            rows.append((run_ids[r.run], r.outcome, r.attempt, action.worker, *place, None, None))
+            rows.append((run_ids[r.run], r.outcome, r.attempt, action.worker, *place, None, None, None))
             self._uncompacted.append(r.run)
         self.num_new += len(rows)
         self._state.settled(rows)
@@ -110,15 +111,12 @@ class Recorder:
         """Record the end of a run without a result."""
         self._journal.settle([action.run], action.outcome)
         self.book.outcome[action.run] = CODE[action.outcome]
-        note, run_id = self.book.notes.get(action.run), self._manifest.run_ids[action.run]
-        if note is None or action.outcome == "cancelled":
-            self._state.settled([(run_id, action.outcome, *[None] * 9)])
-            return
-        where = (note.attempt, note.worker, None, None, None, note.at, None)
-        failure = note.failure
-        self._state.settled([(run_id, action.outcome, *where, failure.message, failure.fingerprint)])
-        log = self._layout.attempt_log(run_id, note.attempt)
-        self._say(f"{action.outcome}: {self._manifest.name(action.run)}: {failure.message} (see {log})")
+        self._state.settled([self._row_without_result(action.run)])
+        note = self.book.notes.get(action.run)
+        if note is not None and action.outcome != "cancelled":
+            log = self._layout.attempt_log(self._manifest.run_ids[action.run], note.attempt)
+            name = self._manifest.name(action.run)
+            self._say(f"{action.outcome}: {name}: {note.failure.message} (see {log})")
 
     def store_copy(self, shipped: Shipped) -> None:
         """Append another node's spooled bytes to our copy, at the same offsets, synced before they count."""
@@ -141,7 +139,7 @@ class Recorder:
             OSError: when the disk is full or fails; nothing is forgotten, and a later call tries again.
         """
         self._journal.sync()
-        self._state.flush()
+        self._state.flush(self._journal.num_bytes)
         found = bool(self._uncompacted)
         while self._uncompacted:
             self._compact(self._uncompacted[-1])
@@ -155,7 +153,7 @@ class Recorder:
             OSError: when the disk is full or fails; committed results are safe, the tables may lag behind.
         """
         self._journal.end(reason)
-        self._state.close()
+        self._state.close(self._journal.num_bytes)
         for index in self._earlier:
             self._compact(index)
         self._lines.close()
@@ -172,17 +170,44 @@ class Recorder:
         if line is None:
             self.book.outcome[index] = CODE["pending"]
             self._journal.void([index])
+            self._state.pending_again(run_id)
             self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
             return
         metrics = self._parts.add(index, line)
         self._retention.take(run_id, metrics, self._manifest.group("resources", index))
 
     def _rows_of_earlier(self) -> Iterator[tuple]:
-        """The rows of results that are older than this life."""
+        """The rows of runs that were over before this life."""
         book = self.book
         for index, code in enumerate(book.outcome):
             if code in (DONE, DIVERGED):
                 spool = book.spools[book.spool[index]]
-                row = (book.run_ids[index], "done" if code == DONE else "diverged", None)
                 worker = spool.removesuffix(".jsonl")
-                yield (*row, worker, spool, *book.place(index), None, None, None, None)
+                yield (
+                    book.run_ids[index],
+                    OUTCOMES[code],
+                    None,
+                    worker,
+                    spool,
+                    *book.place(index),
+                    *[None] * 5,
+                )
+            elif code != PENDING:
+                yield self._row_without_result(index)
+
+    def _row_without_result(self, index: int) -> tuple:
+        """The row of a run that ended in failure or was cancelled."""
+        outcome, note = OUTCOMES[self.book.outcome[index]], self.book.notes.get(index)
+        if note is None or outcome == "cancelled":
+            return (self.book.run_ids[index], outcome, *[None] * 10)
+        why = (note.failure.kind, note.failure.message, note.failure.fingerprint)
+        return (
+            self.book.run_ids[index],
+            outcome,
+            note.attempt,
+            note.worker,
+            *[None] * 3,
+            note.at,
+            None,
+            *why,
+        )

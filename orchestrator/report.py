@@ -1,17 +1,20 @@
-"""What ``status`` says: in the live driver's own words, or from the spools when there is no driver."""
+"""What ``status`` says: in the live driver's own words, else from the index it left, else from the spools."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
 from orchestrator.failures import failure_groups
 from orchestrator.progress import duration
+from orchestrator.replay import find_run
 from orchestrator.session import open_manifest
 from orchestrator.store.book import read_book
 from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.lock import holder_of
+from orchestrator.store.lookup import Story, indexed_book, story_of
 from orchestrator.store.status import read_status
 
 
@@ -25,7 +28,9 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     told, holder = read_status(layout), holder_of(layout.lock)
     if holder is not None and told is not None and told["pid"] == holder.get("pid"):
         return {**told, "live": True, "dir": str(directory)}
-    book = read_book(layout, manifest.run_ids, live=holder is not None).book
+    book = indexed_book(layout, manifest) if holder is None else None
+    if book is None:
+        book = read_book(layout, manifest.run_ids, live=holder is not None).book
     counts = {**book.counts(), "running": 0}
     state = "interrupted" if counts["pending"] else "finished"
     return {
@@ -38,6 +43,48 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "eta_s": None,
         "failures": failure_groups(manifest, book),
     }
+
+
+def run_story(directory: Path, text: str) -> dict[str, Any]:
+    """What became of one run, attempt by attempt, as plain values.
+
+    Args:
+        directory: of the sweep.
+        text: the run's id, its first digits, or its name.
+
+    Raises:
+        UserError: when the directory is not a sweep, or none or several runs match.
+    """
+    layout, manifest = open_manifest(directory)
+    index = find_run(manifest, text)
+    story, run_id = story_of(layout, manifest, index), manifest.run_ids[index]
+    if story is None:
+        book = read_book(layout, manifest.run_ids, live=True).book
+        note = book.notes.get(index)
+        story = Story(
+            outcome=OUTCOMES[book.outcome[index]], error=note.failure.message if note else None, attempts=[]
+        )
+    logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))
+    return {
+        "run_id": run_id,
+        "name": manifest.name(index),
+        "outcome": story.outcome,
+        "error": story.error,
+        "attempts": [attempt._asdict() for attempt in story.attempts],
+        "logs": [str(path) for path in logs],
+    }
+
+
+def story_text(story: dict[str, Any]) -> str:
+    """The story for people."""
+    lines = [f"{story['name']} ({story['run_id']}): {story['outcome']}"]
+    if story["error"]:
+        lines.append(f"  {story['error']}")
+    for attempt in story["attempts"]:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["granted_at"]))
+        ended = attempt["ended"] or "no end was heard of"
+        lines.append(f"  attempt {attempt['attempt']}  {began}  on {attempt['worker']}: {ended}")
+    return "\n".join([*lines, *(f"  log: {path}" for path in story["logs"])])
 
 
 def status_text(status: dict[str, Any]) -> str:

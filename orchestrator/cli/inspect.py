@@ -28,12 +28,19 @@ def register(app: typer.Typer) -> None:
 
 def status(
     directory: Directory,
+    run: Annotated[
+        str | None, typer.Option(help="Tell the story of one run: its id, first digits or name.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until the sweep ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Counts, rate, time left, and failures by kind."""
-    from orchestrator.report import status_text, sweep_status
+    from orchestrator.report import run_story, status_text, story_text, sweep_status
 
+    if run is not None:
+        story = run_story(directory, run)
+        print_json(story) if as_json else typer.echo(story_text(story))
+        return
     while True:
         found = sweep_status(directory)
         if as_json and not watch:

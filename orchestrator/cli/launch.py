@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -249,12 +250,17 @@ def _deadline(until: str | None) -> float | None:
     from datetime import datetime
 
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    now = time.time()
     try:
         if until[-1:] in units:
-            return time.time() + float(until[:-1]) * units[until[-1]]
-        return datetime.fromisoformat(until).timestamp()
+            limit = now + float(until[:-1]) * units[until[-1]]
+        else:
+            limit = datetime.fromisoformat(until).timestamp()
     except ValueError:
         raise UserError(f"--until {until}: is no time; write 2h, 90m, 3600s or 2030-01-31T08:00") from None
+    if not now < limit < math.inf:
+        raise UserError(f"--until {until}: must be a time to come; write 2h, 90m or 2030-01-31T08:00")
+    return limit
 
 
 def _matching(manifest: Manifest, filters: Sequence[str]) -> list[int]:

@@ -157,7 +157,7 @@ def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> 
         live: a driver is at work; incomplete last lines are not counted as torn.
     """
     reading = Reading(book=Book(run_ids))
-    journals, spools = _journals(layout), spool_paths(layout)
+    journals, spools = journal_paths(layout), spool_paths(layout)
     if not (journals or spools):
         return reading
     index_of = {run_id: index for index, run_id in enumerate(run_ids)}
@@ -173,13 +173,14 @@ def spool_paths(layout: Layout) -> list[Path]:
     return sorted(p for p in layout.spools.glob("*.jsonl") if not p.name.startswith("driver-"))
 
 
-def _journals(layout: Layout) -> list[Path]:
+def journal_paths(layout: Layout) -> list[Path]:
+    """The drivers' journals, by epoch."""
     return sorted(layout.spools.glob("driver-*.jsonl"))
 
 
 def next_epoch(layout: Layout) -> int:
     """One more than any driver's so far."""
-    journals = _journals(layout)
+    journals = journal_paths(layout)
     return 1 + max((int(p.stem.removeprefix("driver-")) for p in journals), default=0)
 
 

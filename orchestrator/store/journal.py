@@ -41,6 +41,11 @@ class Journal:
         self._run_ids = run_ids
         self._gathered: deque[bytes] = deque()
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes written so far."""
+        return self._writer.size
+
     def epoch(self, epoch: int, host: str, pid: int, manifest: str) -> None:
         """A driver began."""
         self._write(

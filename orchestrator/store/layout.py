@@ -6,7 +6,8 @@
     manifest.parquet                one row a run, in order (:mod:`sweeps.manifest_file`)
     spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.journal`)
     spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
-    state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`)
+    state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`);
+                                    elsewhere if this is on a network file system (:mod:`.place`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)

@@ -24,10 +24,16 @@ def noop_manifest(num_runs: int, *words: str, target: str = "", **params: Any) -
 
 
 def run(
-    folder: Path, manifest: Manifest, *, pool: str = "inline", num_workers: int | None = None, **settings: Any
+    folder: Path,
+    manifest: Manifest,
+    *,
+    pool: str = "inline",
+    num_workers: int | None = None,
+    until: float | None = None,
+    **settings: Any,
 ) -> Summary:
     """Launch or resume a manifest in a folder."""
     cluster = Cluster(pool=pool, num_workers=num_workers, settings=Settings(**settings))
     with Session(Layout(folder)) as session:
         session.freeze(manifest, pool=pool, address=None)
-        return session.run(manifest, cluster, session.read(manifest), quiet=True)
+        return session.run(manifest, cluster, session.read(manifest), quiet=True, until=until)

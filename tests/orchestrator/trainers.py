@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 from trainers.noop import Noop
-from trainers.protocol import RunResult
+from trainers.protocol import Cancelled, RunResult
 
 HERE = "tests.orchestrator.trainers"
 
@@ -93,3 +94,44 @@ class Keeping(Noop):
             context.checkpoint_dir.mkdir(parents=True)
             (context.checkpoint_dir / "weights").write_text(str(spec.seed))
         return RunResult(outcome="done", metrics={"accuracy_sampled": float(spec.seed)})
+
+
+class Endless(Noop):
+    """Goes on for seeds below ``params.below`` until asked to stop."""
+
+    def run(self, spec, context):
+        while spec.seed < int(spec.trainer.params["below"]):
+            if context.cancelled():
+                raise Cancelled
+            context.heartbeat("endless")
+            time.sleep(0.01)
+        return super().run(spec, context)
+
+
+class Curable(Noop):
+    """Fails for seeds divisible by ``params.every`` while the file ``params.cure`` is missing."""
+
+    def run(self, spec, context):
+        if (
+            spec.seed % int(spec.trainer.params["every"]) == 0
+            and not Path(spec.trainer.params["cure"]).exists()
+        ):
+            raise ArithmeticError("not cured")
+        return super().run(spec, context)
+
+
+class Placed(Noop):
+    """Tells when and on which GPU it ran."""
+
+    def run(self, spec, context):
+        began_at = time.time()
+        super().run(spec, context)
+        return RunResult(
+            outcome="done",
+            metrics={
+                "began_at": began_at,
+                "ended_at": time.time(),
+                "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+                "world_size": self._world_size,
+            },
+        )
