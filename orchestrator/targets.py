@@ -81,10 +81,8 @@ def _locate(module: str) -> ModuleSpec | None:
     """Where a module lies, as the workers will look for it."""
     places: Sequence[str] | None = [*sys.path, *own_import_path()]
     found: ModuleSpec | None = None
-    path = ""
     for part in module.split("."):
-        path = f"{path}.{part}" if path else part
-        found = PathFinder.find_spec(path, places)
+        found = PathFinder.find_spec(part, places)  # the last name alone: no parent is imported
         if found is None:
             return None
         places = list(found.submodule_search_locations or ())

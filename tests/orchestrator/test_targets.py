@@ -61,3 +61,10 @@ def test_naming_the_target_on_the_command_line_is_permission(project, key):
 def test_what_is_not_there_is_told_before_anything_is_imported(project, target, message):
     with pytest.raises(UserError, match=message):
         check_targets(sweep_of("sweep=noop", f"trainer.target={target}"), environment={})
+
+
+def test_a_target_may_lie_in_a_package_without_an_init_file(project):
+    folder = project / "plain" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "loops.py").write_text("class Loop: ...\n")
+    check_targets(sweep_of("sweep=noop", "trainer.target=plain.deep.loops.Loop"), environment={})
