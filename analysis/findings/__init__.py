@@ -1,4 +1,4 @@
-"""Ten questions that a sweep of entropy minimization should answer, each a table, a figure and a sentence.
+"""Eleven questions that a sweep of entropy minimization should answer, each a table, a figure and a sentence.
 
 Every analysis is a function of a :class:`~analysis.sweep.Sweep` and returns a :class:`Finding`. What it needs
 and does not find it says in ``missing``, instead of an empty table.

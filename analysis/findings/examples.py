@@ -8,56 +8,56 @@ import numpy as np
 import pandas as pd
 
 from analysis import figures
-from analysis.axes import SEED
+from analysis.axes import SEED, label
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
-from analysis.views import finite_sql, literal
+from analysis.views import finite_sql, literal, quoted
 
 QUESTION = "Which example is best, and could one have known?"
 
-_STATISTICS = {
+STATISTICS = {
     "entropy": "initial entropy, nats",
     "disagreement": "p(1−p) of rollouts",
     "distinct": "distinct rollouts",
     "length": "prompt characters",
 }
+"""What is known of an example before any training, and how tables call it."""
 
 
 def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     """Gain per example beside what is known about it before training: entropy, disagreement, length."""
-    varied = "example" in sweep.axis_keys and len(sweep.axis("example").values) > 1
-    if not varied or not has_metric(sweep, gain):
-        what = f"runs with {gain}" if varied else "an axis example with several values"
+    axis = example_axis(sweep)
+    if axis is None or not has_metric(sweep, gain):
+        what = f"runs with {gain}" if axis else "an axis of several examples"
         return Finding(key="examples", question=QUESTION, missing=what)
-    best, where = best_setting(sweep, ["example"], gain)
+    best, where = best_setting(sweep, [axis], gain)
     rows = best.query(
-        f"SELECT example, {SEED}, avg({finite_sql(gain)}) AS gain FROM runs "
+        f"SELECT {quoted([axis])} AS example, {SEED}, avg({finite_sql(gain)}) AS gain FROM runs "
         f"WHERE {finite_sql(gain)} IS NOT NULL GROUP BY ALL"
     ).sort_values(["example", SEED], ignore_index=True)
     frame = over_seeds(rows, ["example"], "gain")
-    for name, values in _statistics(sweep).items():
-        frame[name] = [values.get(str(e), np.nan) for e in frame["example"]]
+    for name, values in known_before(sweep, axis).items():
+        frame[name] = [values.get(label(e), np.nan) for e in frame["example"]]
     told = {
-        name: rank_correlation(frame[name], frame["gain"])
-        for name in _STATISTICS
-        if frame[name].notna().any()
+        name: rank_correlation(frame[name], frame["gain"]) for name in STATISTICS if frame[name].notna().any()
     }
     order = frame.sort_values("gain", ascending=False, ignore_index=True)
     top, bottom = order.iloc[0], order.iloc[-1]
+    names = [label(value) for value in order["example"]]
     sentences = [
-        f"Best example{where}: {top['example']} ({percent(top['gain'], signed=True)} points); worst: "
-        f"{bottom['example']} ({percent(bottom['gain'], signed=True)})."
+        f"Best example{where}: {names[0]} ({percent(top['gain'], signed=True)} points); worst: "
+        f"{names[-1]} ({percent(bottom['gain'], signed=True)})."
     ]
     sentences += [
-        f"Rank correlation of gain with {_STATISTICS[name]}: {rho:+.2f} "
+        f"Rank correlation of gain with {STATISTICS[name]}: {rho:+.2f} "
         f"(permutation p={p:.2g}, {len(frame)} examples)."
         for name, (rho, p) in told.items()
         if rho == rho
     ]
-    absent = [title for name, title in _STATISTICS.items() if name not in told]
+    absent = [title for name, title in STATISTICS.items() if name not in told]
     note = f" Not recorded: {', '.join(absent)}." if absent else ""
     return Finding(
         key="examples",
@@ -69,7 +69,7 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
             layout=(
                 Column(header="example", source="example"),
                 Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                *(Column(header=title, source=name, kind="number") for name, title in _STATISTICS.items()),
+                *(Column(header=title, source=name, kind="number") for name, title in STATISTICS.items()),
                 Column(header="seeds", source="n", kind="count"),
             ),
             notes=(
@@ -84,43 +84,50 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     )
 
 
-def _statistics(sweep: Sweep) -> dict[str, dict[str, float]]:
-    """What is known of each example before training, by statistic and example."""
-    found: dict[str, dict[str, float]] = {name: {} for name in _STATISTICS}
+def example_axis(sweep: Sweep) -> str | None:
+    """The axis along which runs train on different examples: ``example``, or its rows or ids."""
+    varied = [axis.key for axis in sweep.axes if len(axis.values) > 1]
+    return next((key for key in ("example", "example.rows", "example.ids") if key in varied), None)
+
+
+def known_before(sweep: Sweep, axis: str) -> dict[str, dict[str, float]]:
+    """What is known of each example before training, by statistic and by the label of its axis value."""
+    found: dict[str, dict[str, float]] = {name: {} for name in STATISTICS}
+    example = f"{quoted([axis])} AS example"
     if has_metric(sweep, "first_entropy_nats"):
-        means = sweep.query("SELECT example, avg(first_entropy_nats) AS value FROM runs GROUP BY ALL")
+        means = sweep.query(f"SELECT {example}, avg(first_entropy_nats) AS value FROM runs GROUP BY ALL")
         found["entropy"] = _by_example(means)
     if sweep.has("steps") and "num_distinct" in sweep.arrow("SELECT * FROM steps LIMIT 0").column_names:
         means = sweep.query(
-            "SELECT example, avg(num_distinct) AS value FROM steps WHERE step = 1 GROUP BY ALL"
+            f"SELECT {example}, avg(num_distinct) AS value FROM steps WHERE step = 1 GROUP BY ALL"
         )
         found["distinct"] = _by_example(means)
     if sweep.has("rollouts"):
         means = sweep.query(
-            """
+            f"""
             SELECT example, avg(p * (1 - p)) AS value FROM (
-                SELECT sweep, index, example, prompt, max(count) / sum(count) AS p
+                SELECT sweep, index, {example}, prompt, max(count) / sum(count) AS p
                 FROM rollouts WHERE step = 0 GROUP BY ALL) GROUP BY ALL
             """
         )
         found["disagreement"] = _by_example(means)
-    found["length"] = _prompt_lengths(sweep)
+    found["length"] = _prompt_lengths(sweep, axis)
     return found
 
 
 def _by_example(means: pd.DataFrame) -> dict[str, float]:
-    return {str(e): float(v) for e, v in zip(means["example"], means["value"], strict=True) if v == v}
+    return {label(e): float(v) for e, v in zip(means["example"], means["value"], strict=True) if v == v}
 
 
-def _prompt_lengths(sweep: Sweep) -> dict[str, float]:
+def _prompt_lengths(sweep: Sweep, axis: str) -> dict[str, float]:
     lengths: dict[str, float] = {}
     for source in sweep.sources:
-        if "example" not in source.columns:
+        if axis not in source.columns:
             continue
         path = literal(str(source.manifest))
-        sql = f'SELECT DISTINCT example, "spec.example" AS spec FROM read_parquet({path})'
+        sql = f'SELECT DISTINCT {quoted([axis])} AS example, "spec.example" AS spec FROM read_parquet({path})'
         for row in sweep.arrow(sql).to_pylist():
             prompts = json.loads(row["spec"]).get("prompts") or ()
             if prompts:
-                lengths[str(row["example"])] = float(np.mean([len(p) for p in prompts]))
+                lengths[label(row["example"])] = float(np.mean([len(p) for p in prompts]))
     return lengths

@@ -13,6 +13,7 @@ from analysis.findings.examples import examples
 from analysis.findings.form import form
 from analysis.findings.logits import logits
 from analysis.findings.order import order
+from analysis.findings.picking import picking
 from analysis.findings.seeds import seeds
 from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
@@ -27,6 +28,7 @@ FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
     "form": form,
     "entropy": entropy,
     "examples": examples,
+    "picking": picking,
     "baseline": baseline,
     "order": order,
 }
@@ -43,5 +45,5 @@ def find(sweep: Sweep, name: str) -> Finding:
 
 
 def find_all(sweep: Sweep) -> list[Finding]:
-    """Run all ten."""
+    """Run all of them."""
     return [analyse(sweep) for analyse in FINDINGS.values()]

@@ -41,8 +41,8 @@ def rich(tmp_path_factory):
     return open_sweep(write_sweep(tmp_path_factory.mktemp("rich") / "rich", world))
 
 
-def test_there_are_ten_questions():
-    assert len(FINDINGS) == 10
+def test_there_are_eleven_questions():
+    assert len(FINDINGS) == 11
 
 
 @pytest.mark.parametrize("name", [name for name in FINDINGS if name != "order"])

@@ -1,0 +1,161 @@
+"""How biased is a study that picks one example? The example's share of the variance, and where the pick of
+each rule lands among all picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis import figures
+from analysis.axes import label
+from analysis.figures import Figure
+from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, runs_and_seeds
+from analysis.findings.examples import STATISTICS, example_axis, known_before
+from analysis.gather import gather
+from analysis.stats.components import crossed_components
+from analysis.stats.heldout import held_out_best
+from analysis.stats.intervals import mean_interval
+from analysis.sweep import Sweep
+from analysis.table import Column, Table, percent
+
+QUESTION = "How biased is picking one example?"
+
+MIN_EXAMPLES = 8
+"""Candidates below which a rank among all picks says little."""
+
+NUM_BINS = 24
+"""Bins of the figure's histogram of all picks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """A way to pick, and the candidates that it cannot tell apart."""
+
+    name: str
+    picks: np.ndarray
+    """Mask over the candidates."""
+
+
+def picking(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
+    """Shares of example, seed and interaction in the gain; rank, percentile and regret of each rule's pick.
+
+    A rule that ties several candidates is judged by their average: it leaves the choice to chance. Regret is
+    against the best candidate that half of the seeds choose, judged on the other half.
+    """
+    axis = example_axis(sweep)
+    if axis is None or len(sweep.axis(axis).values) < MIN_EXAMPLES or not has_metric(sweep, gain):
+        needed = f"an axis of {MIN_EXAMPLES} examples or more, with {gain} over several seeds"
+        return Finding(key="picking", question=QUESTION, missing=needed)
+    best, where = best_setting(sweep, [axis], gain)
+    gathered = gather(best, [axis], gain)
+    whole = ~np.isnan(gathered.values).any(axis=1)
+    values_ES = gathered.values[whole]
+    if len(values_ES) < MIN_EXAMPLES or values_ES.shape[1] < 2:
+        return Finding(key="picking", question=QUESTION, missing=f"{MIN_EXAMPLES} examples with all seeds")
+    names = [label(v) for v in gathered.groups.loc[whole, axis]]
+    frame, held_out = _judged(values_ES, _rules(names, known_before(best, axis)))
+    left_out = "" if whole.all() else f" {int((~whole).sum())} examples lack a seed and are left out."
+    return Finding(
+        key="picking",
+        question=QUESTION,
+        sentences=tuple(_sentences(values_ES, frame, held_out, where)),
+        table=Table(
+            title=f"Where each rule's pick lands among {len(values_ES)} examples{where}",
+            frame=frame,
+            layout=(
+                Column(header="rule", source="rule"),
+                Column(header="candidates tied", source="tied", kind="count"),
+                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                Column(header="rank", source="rank", kind="number"),
+                Column(header="percentile", source="percentile", kind="points"),
+                Column(header="regret", source="regret", kind="gain"),
+            ),
+            notes=(
+                f"{OVER_SEEDS}. Rank 1 and percentile 100 are the best of all picks; regret is against the "
+                "example that half of the seeds choose, judged on the other half. A tie is judged by its "
+                f"average. Rule: examples with every seed.{left_out}",
+            ),
+        ),
+        figure=_figure(values_ES, frame, f"{len(values_ES)} examples{where}; {runs_and_seeds(best)}"),
+    )
+
+
+def _rules(names: list[str], known: Mapping[str, Mapping[str, float]]) -> list[_Rule]:
+    """Both ends of every statistic that tells the candidates apart, and chance."""
+    rules = []
+    for statistic, title in STATISTICS.items():
+        values_E = np.array([known[statistic].get(name, np.nan) for name in names])
+        if np.isnan(values_E).any() or np.ptp(values_E) == 0:
+            continue
+        rules += [
+            _Rule(name=f"highest {title}", picks=values_E == values_E.max()),
+            _Rule(name=f"lowest {title}", picks=values_E == values_E.min()),
+        ]
+    return [*rules, _Rule(name="at random", picks=np.ones(len(names), dtype=bool))]
+
+
+def _judged(values_ES: np.ndarray, rules: list[_Rule]) -> tuple[pd.DataFrame, float]:
+    """One row per rule, best first, and what the best example is worth on seeds that did not choose it."""
+    means_E = values_ES.mean(axis=1)
+    rank_E = pd.Series(-means_E).rank().to_numpy()
+    check = held_out_best(values_ES)
+    held_out = check.held_out if check else float("nan")
+    picked_RS = np.stack([values_ES[rule.picks].mean(axis=0) for rule in rules])
+    interval = mean_interval(picked_RS)
+    rank_R = np.array([rank_E[rule.picks].mean() for rule in rules])
+    frame = pd.DataFrame(
+        {
+            "rule": [rule.name for rule in rules],
+            "tied": [int(rule.picks.sum()) for rule in rules],
+            "gain": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "rank": rank_R,
+            "percentile": (len(means_E) - rank_R) / (len(means_E) - 1),
+            "regret": interval.value - held_out,
+        }
+    )
+    return frame.sort_values("gain", ascending=False, ignore_index=True), held_out
+
+
+def _sentences(values_ES: np.ndarray, frame: pd.DataFrame, held_out: float, where: str) -> list[str]:
+    examples, seeds = values_ES.shape
+    means_E = values_ES.mean(axis=1)
+    sentences = []
+    if parts := crossed_components(values_ES):
+        sentences.append(
+            f"Of the variance between single runs{where}, {percent(parts.first)} % is the example, "
+            f"{percent(parts.second)} % the seed and {percent(parts.interaction)} % their interaction; among "
+            f"runs of one seed the example makes {percent(parts.first_low)} to {percent(parts.first_high)} % "
+            f"(95 % CI, {examples} examples × {seeds} seeds)."
+        )
+    low, middle, high = np.quantile(means_E, [0.05, 0.5, 0.95])
+    sentences.append(
+        f"Nine of ten picks gain between {percent(low, signed=True)} and {percent(high, signed=True)} "
+        f"points, the median pick {percent(middle, signed=True)}; the best, judged on seeds that did not "
+        f"choose it, {percent(held_out, signed=True)}."
+    )
+    rule = frame[frame["rule"] != "at random"].head(1)
+    if len(rule):
+        row = rule.iloc[0]
+        sentences.append(
+            f"The best rule, {row['rule']}, gains {percent(row['gain'], signed=True)} points: percentile "
+            f"{percent(row['percentile'])}, {percent(row['regret'], signed=True)} against the best."
+        )
+    return sentences
+
+
+def _figure(values_ES: np.ndarray, frame: pd.DataFrame, what: str) -> Figure:
+    counts, edges = np.histogram(values_ES.mean(axis=1), bins=NUM_BINS)
+    bins = pd.DataFrame({"gain": edges[:-1], "examples": counts})
+    chart = figures.beside(
+        [
+            figures.bars(bins, x="gain", y="examples", x_title="mean gain of an example", y_title="examples"),
+            figures.dots(frame, y="rule", x="gain", x_title="gain of the rule's pick", zero=True),
+        ]
+    )
+    return Figure(chart=chart, caption=f"All picks and the rules' picks; {what}. {OVER_SEEDS}.")
