@@ -28,6 +28,8 @@ class ModelSpec:
 
     name: str = compute("")
     """Label used in tables and short names."""
+    family: str = compute("")
+    """Label of the architecture, for sweeps that compare families: an axis zipped with ``model``."""
     path: str = compute("")
     """Local folder, ``pkg://package/folder`` inside an installed package, or a hub id."""
     hub_id: str | None = None
