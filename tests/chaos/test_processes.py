@@ -143,11 +143,13 @@ def test_the_workers_of_a_killed_driver_end_by_themselves(sweep, reference):
 def test_a_second_driver_is_refused_and_the_first_goes_on(sweep, reference):
     process = sweep.launch()
     sweep.wait_for(1, process)
+    sweep.pace(300)
     second = sweep.launch()
     sweep.fault()
     _, err = second.communicate(timeout=30)
     assert second.returncode == 2
     assert f"host {socket.gethostname()}, pid {process.pid}" in err
+    sweep.pace(0)
     process.communicate(timeout=60)
     assert process.returncode == 0
     sweep.prove(reference)
