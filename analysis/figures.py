@@ -89,22 +89,33 @@ def altair() -> Any:
     return altair
 
 
-def curves(frame: pd.DataFrame, *, x: str, y: str, color: str | None, x_title: str, y_title: str) -> Any:
-    """Lines with bands from ``low`` to ``high``, one per value of ``color``."""
+def curves(
+    frame: pd.DataFrame, *, x: str, y: str, color: str | None, x_title: str, y_title: str, share: bool = False
+) -> Any:
+    """Lines with bands from ``low`` to ``high``, one per value of ``color``; ``share`` shows per cent."""
     alt = altair()
     base = alt.Chart(_labelled(frame, color)).encode(
         x=alt.X(x, type="quantitative", title=x_title, axis=alt.Axis(tickMinStep=1)),
         **_color(color, frame),
     )
-    line = base.mark_line(point=True, strokeWidth=1.5).encode(y=_quantity(y, y_title))
-    band = base.mark_area(opacity=0.18).encode(y=_quantity("low", y_title), y2="high")
+    line = base.mark_line(point=True, strokeWidth=1.5).encode(y=_quantity(y, y_title, share))
+    band = base.mark_area(opacity=0.18).encode(y=_quantity("low", y_title, share), y2="high")
     return _styled(band + line)
 
 
 def dots(
-    frame: pd.DataFrame, *, y: str, x: str, x_title: str, color: str | None = None, zero: bool = False
+    frame: pd.DataFrame,
+    *,
+    y: str,
+    x: str,
+    x_title: str,
+    color: str | None = None,
+    zero: bool = False,
+    share: bool = False,
 ) -> Any:
-    """Horizontal dots with intervals from ``low`` to ``high``, one row per value of ``y``."""
+    """Horizontal dots with intervals from ``low`` to ``high``, one row per value of ``y``; ``share`` shows
+    per cent.
+    """
     alt = altair()
     order = [_text(v) for v in dict.fromkeys(frame[y].tolist())]
     rows = _labelled(frame, y, color)
@@ -113,8 +124,11 @@ def dots(
         y=alt.Y(_field(y), type="nominal", sort=order, title=None), **offset, **_color(color, frame)
     )
     plain = {} if color else {"color": PALETTE[0]}
-    ruled = base.mark_rule(strokeWidth=1.5, **plain).encode(x=_place("low", x_title), x2="high")
-    layers = [ruled, base.mark_point(filled=True, size=45, opacity=1, **plain).encode(x=_place(x, x_title))]
+    ruled = base.mark_rule(strokeWidth=1.5, **plain).encode(x=_place("low", x_title, share), x2="high")
+    layers = [
+        ruled,
+        base.mark_point(filled=True, size=45, opacity=1, **plain).encode(x=_place(x, x_title, share)),
+    ]
     if zero:
         nil = (
             alt.Chart(pd.DataFrame({"x": [0.0]}))
@@ -150,7 +164,7 @@ def heatmap(
         y_title: title of the rows.
         signed: blue below zero and orange above; otherwise darker blue for more.
         says: column with what a cell says when pointed at, for people who hear the page too.
-        address: column with the link that a cell is.
+        address: column with the link that a cell is, a whole address.
     """
     alt = altair()
     rows = _labelled(frame, x, y)
@@ -181,15 +195,21 @@ def heatmap(
 
 
 def scatter(
-    frame: pd.DataFrame, *, x: str, y: str, x_title: str, y_title: str, color: str | None = None
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    x_title: str,
+    y_title: str,
+    color: str | None = None,
+    share: bool = False,
 ) -> Any:
-    """Points with vertical intervals from ``low`` to ``high``."""
+    """Points with vertical intervals from ``low`` to ``high``; ``share`` shows heights in per cent."""
     alt = altair()
-    base = alt.Chart(_labelled(frame, color)).encode(
-        x=alt.X(x, type="quantitative", title=x_title, scale=alt.Scale(zero=False)), **_color(color, frame)
-    )
-    bars = base.mark_rule(strokeWidth=1).encode(y=_quantity("low", y_title), y2="high")
-    return _styled(bars + base.mark_point(filled=True, size=50).encode(y=_quantity(y, y_title)))
+    base = alt.Chart(_labelled(frame, color)).encode(x=_place(x, x_title), **_color(color, frame))
+    bars = base.mark_rule(strokeWidth=1).encode(y=_quantity("low", y_title, share), y2="high")
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(y=_quantity(y, y_title, share))
+    return _styled(bars + points)
 
 
 def bars(frame: pd.DataFrame, *, x: str, y: str, x_title: str, y_title: str, color: str | None = None) -> Any:
@@ -221,14 +241,20 @@ def keep_groups(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
     return frame[frame[column].isin(kept)], f" Shown are {len(kept)} of {len(values)} values of {column}."
 
 
-def _quantity(name: str, title: str) -> Any:
+def _quantity(name: str, title: str, share: bool = False) -> Any:
     alt = altair()
-    return alt.Y(name, type="quantitative", title=title, scale=alt.Scale(zero=False))
+    return alt.Y(name, type="quantitative", title=title, scale=alt.Scale(zero=False), axis=_axis(share))
 
 
-def _place(name: str, title: str) -> Any:
+def _place(name: str, title: str, share: bool = False) -> Any:
     alt = altair()
-    return alt.X(name, type="quantitative", title=title, scale=alt.Scale(zero=False))
+    return alt.X(name, type="quantitative", title=title, scale=alt.Scale(zero=False), axis=_axis(share))
+
+
+def _axis(share: bool) -> Any:
+    """About seven ticks: more run into each other at the width of a column."""
+    alt = altair()
+    return alt.Axis(tickCount=7, format="~%") if share else alt.Axis(tickCount=7)
 
 
 def _color(column: str | None, frame: pd.DataFrame) -> dict[str, Any]:

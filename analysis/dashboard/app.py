@@ -28,8 +28,8 @@ Page = Callable[[Context], Response]
 PAGES: dict[str, Page] = {
     "/": landing.overview,
     "/live": landing.live,
-    "/panel/{name}": panels.panel,
     "/panel/{name}.csv": panels.panel_csv,
+    "/panel/{name}": panels.panel,
     "/runs": runs.runs,
     "/runs.csv": runs.runs_csv,
     "/run/{run_id}": run.run,
@@ -62,7 +62,7 @@ def build_app(store: Store, *, token: str | None = None) -> ASGIApp:
     """
     routes: list[BaseRoute] = [Route(path, _page(store, page)) for path, page in PAGES.items()]
     routes.append(Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")))
-    inner = Starlette(routes=routes, exception_handlers={404: _not_found})
+    inner = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _broken})
     guard = Guard(GZipMiddleware(inner, minimum_size=2_000, compresslevel=3), token=token)
 
     async def login(request: Request) -> Response:
@@ -106,6 +106,11 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
 
 def _not_found(request: Request, _: Exception) -> Response:
     return error_page(request, f"nothing is at {request.url.path[:200]}", 404)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Our own mistake: the server goes on, and its terminal has the traceback."""
+    return error_page(request, f"this page failed ({type(error).__name__}); see the terminal", 500)
 
 
 def _login_page(message: str, status: int) -> Response:

@@ -13,11 +13,12 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from analysis.axes import label, short_names
+from analysis.axes import label, resolve, short_names
 from analysis.dashboard.drawing import Drawing, inline_svg
 from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.table import Table, percent
+from orchestrator.errors import UserError
 from orchestrator.progress import duration
 
 PAGES = (
@@ -52,6 +53,16 @@ class Context:
         """The same with a choice taken away that is the default anyway, so that it stays out of addresses."""
         params = {key: value for key, value in self.params.items() if key != name}
         return replace(self, link=replace(self.link, params=params))
+
+    def metric(self) -> str:
+        """The metric asked for, or the sweep's main one.
+
+        Raises:
+            UserError: for an unknown one, or where no run has a result yet.
+        """
+        if not self.snapshot.metrics:
+            raise UserError("no run of this sweep has a result yet: there is nothing to average")
+        return resolve(self.params.get("metric") or self.snapshot.metric, self.snapshot.metrics, "metric")
 
     @property
     def outdated(self) -> str:
@@ -117,7 +128,7 @@ def csv(table: Table, name: str) -> Response:
 
 def svg(figure: Drawing, name: str) -> Response:
     """The figure as a file, as the report draws it."""
-    return download(figure.svg, name, "image/svg+xml")
+    return download(figure.file, name, "image/svg+xml")
 
 
 def download(content: str, name: str, kind: str) -> Response:

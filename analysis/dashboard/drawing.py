@@ -11,7 +11,12 @@ from analysis.figures import Figure
 _ROOT = re.compile(r"<svg [^>]*?(viewBox=\"[\d. -]+\")[^>]*><rect [^>]*fill=\"white\"/>")
 _NAMES = re.compile(r'(\bid="|url\(#|href="#)([^")]+)')
 _MARK = re.compile(r'<(path|text|line|image)( aria-label="([^"]*)"[^>]*?)(?:/>|>([^<]*)</\1>)')
-_LINK = re.compile(r'<a xlink:href="([^"]*)"([^>]*)>')
+
+HERE = "http://dashboard.invalid"
+"""Stands for this server in the links of a chart, which must be whole addresses; never leaves this module."""
+
+_LINK = re.compile(rf'<a xlink:href="{HERE}([^"]*)"[^>]*>')
+_ANY_LINK = re.compile(r"<a xlink:href=[^>]*>|</a>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +24,14 @@ class Drawing:
     """A figure that has been drawn; kept instead of the chart, which is larger and slow to draw."""
 
     svg: str
-    """The picture as the report has it, for saving."""
+    """The picture as it was drawn, its links leading :data:`HERE`."""
     caption: str
     """The words under it."""
+
+    @property
+    def file(self) -> str:
+        """The picture for saving, as the report has it; links, which lead to this server, are left out."""
+        return _ANY_LINK.sub("", self.svg)
 
 
 def draw(figure: Figure) -> Drawing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from analysis.axes import label, resolve, short_names
@@ -44,6 +45,8 @@ class ShownColumn:
             return NOTHING
         if self.key == "run_id":
             return str(value)[:SHORT_ID]
+        if self.key == "finished_at":
+            return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         if self.kind in ("points", "gain"):
             return percent(value, signed=self.kind == "gain")
         if self.kind == "axis":

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ class Snapshot:
         """The sweep directory."""
         self.metrics = sweep.metrics
         """Names of all metrics."""
-        self.metric = sweep.metric(None) if self.metrics else ""
+        self.metric = _main_metric(sweep, self.metrics)
         """The metric that pages are about unless another is asked for; empty where no run has a result."""
         self.taken_at = time.time()
         """Unix time."""
@@ -186,6 +186,14 @@ class Store:
         if told is None or told.get("state") in ("finished", "interrupted"):
             return None
         return told if time.time() - told.get("updated_at", 0.0) < LIVE_S else None
+
+
+def _main_metric(sweep: Sweep, metrics: Sequence[str]) -> str:
+    """What tables are about; a sweep that records nothing but times is about the first of them."""
+    try:
+        return sweep.metric(None)
+    except UserError:
+        return next(iter(metrics), "")
 
 
 def _open(directory: Path) -> Snapshot:

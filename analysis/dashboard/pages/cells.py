@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from starlette.responses import Response
 
 from analysis import figures
 from analysis.axes import SEED, cell_label, label, resolve
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.drawing import Drawing, draw
+from analysis.dashboard.drawing import HERE, Drawing, draw
 from analysis.dashboard.links import filter_text, join
 from analysis.dashboard.stepwise import draw_curves
 from analysis.figures import Figure
@@ -70,7 +71,7 @@ def choice_of(context: Context) -> Choice:
     y = resolve(params["y"], sweep.cell_keys, "axis") if params.get("y") else (others[0] if others else None)
     if y == x:
         y = others[0] if others else None
-    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    metric = context.metric()
     fixed = {}
     for key in sweep.cell_keys:
         text = params.get(f"at.{key}", "")
@@ -130,7 +131,7 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
     """Mean over seeds with its interval for each pair of values.
 
     Raises:
-        UserError: when there are more tiles than can be read.
+        UserError: when there is nothing to show, or more tiles than can be read.
     """
     by = [key for key in (choice.y, choice.x) if key]
     gathered = gather(sweep, by, choice.metric)
@@ -138,6 +139,8 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
         raise UserError(
             f"{len(gathered.groups):,} tiles cannot be read: filter, or choose axes with fewer values"
         )
+    if np.isnan(gathered.values).all():
+        raise UserError(f"none of these runs has a value of {choice.metric} yet")
     interval = mean_interval(gathered.values)
     frame = gathered.groups[by].assign(
         value=interval.value,
@@ -162,7 +165,8 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
             for place, row in zip(places, frame.itertuples(), strict=True)
         ],
         address=[
-            join("/runs", {"filter": f"{choice.filter} {filter_text(place)}".strip()}) for place in places
+            HERE + join("/runs", {"filter": f"{choice.filter} {filter_text(place)}".strip()})
+            for place in places
         ],
     )
     if choice.y is None:
@@ -232,7 +236,7 @@ def curves_csv(context: Context) -> Response:
 def _curve_choice(context: Context) -> tuple[str, str]:
     sweep, params = context.snapshot.sweep, context.params
     by = resolve(params.get("by") or (headline_axis(sweep) or [SEED])[0], sweep.axis_keys, "axis")
-    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    metric = context.metric()
     return by, metric
 
 

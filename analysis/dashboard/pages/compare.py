@@ -62,7 +62,7 @@ def choice_of(context: Context) -> Choice:
         a, b = _suggestion(sweep)
     by = [resolve(w, sweep.cell_keys, "axis") for w in params.get("by", "").split(",") if w]
     match = [resolve(w, sweep.axis_keys, "axis") for w in params.get("match", "").split(",") if w]
-    metric = resolve(params.get("metric") or context.snapshot.metric, context.snapshot.metrics, "metric")
+    metric = context.metric()
     return Choice(a=a, b=b, by=tuple(by), match_on=tuple(match) or None, metric=metric)
 
 

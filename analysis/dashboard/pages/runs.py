@@ -76,7 +76,7 @@ def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> 
 def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
     size = whole_number(context.params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES))
     choice = grid.Choice(columns=(), filter=context.params.get("filter", "").strip(), size=size)
-    metric = context.params.get("metric") or context.snapshot.metric
+    metric = context.metric()
     table = context.snapshot.answer(
         ("grouped", tuple(by), metric),
         lambda sweep: grid.grouped(sweep, by, metric),
@@ -107,7 +107,7 @@ def runs_csv(context: Context) -> Response:
         choice = choice_of(context, known, tuple(known))
         by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
         if by:
-            metric = sweep.metric(context.params.get("metric") or None)
+            metric = context.metric()
             return csv(grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
         where = grid.condition(sweep, choice.filter)
         own = sweep.where()

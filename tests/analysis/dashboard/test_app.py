@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import open_sweep
+from analysis.compare import compare
+from analysis.importance import importance
+from analysis.tables import cell_table
+from tests.analysis.dashboard.conftest import client_of
+from tests.analysis.synthetic import quickstart_world, write_sweep
+from tests.orchestrator.sweeping import noop_manifest, run
+
+PAGES = (
+    "/",
+    "/live",
+    "/runs",
+    "/runs?group=model",
+    "/cells",
+    "/curves?by=model",
+    "/compare",
+    "/findings",
+    "/findings/decoupling",
+    "/panel/answer",
+    "/panel/importance",
+    "/panel/best",
+    "/panel/failures",
+    "/panel/coverage",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_answers_without_anything_inline(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\bstyle=|javascript:|<style", answer.text)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_sweep_without_results_says_so_on_every_page(tmp_path_factory, path):
+    folder = tmp_path_factory.getbasetemp() / "empty-sweep"
+    if not folder.exists():
+        write_sweep(folder, quickstart_world(pending=1.0))
+    answer = client_of(folder).get(path)
+    assert answer.status_code in (200, 400)
+    assert "Traceback" not in answer.text
+
+
+def test_a_sweep_of_one_axis_and_failures_is_shown(tmp_path):
+    manifest = noop_manifest(20, target="tests.orchestrator.trainers.Faulty", every=5, steps=2)
+    run(tmp_path / "s", manifest)
+    client = client_of(tmp_path / "s")
+    assert "ArithmeticError" in client.get("/panel/failures").text
+    failed = open_sweep(tmp_path / "s").where("outcome=quarantined,failed").runs()["run_id"].iloc[0]
+    page = client.get(f"/run/{failed}").text
+    assert "does not please me" in page
+    assert "attempt 0 failed" in page
+    assert f"emsweep replay {tmp_path / 's'} {failed}" in page
+
+
+def test_the_first_page_counts_what_the_sweep_counts(client, ragged):
+    page = client.get("/").text
+    for outcome, count in open_sweep(ragged).counts().items():
+        assert f"{count} {outcome}" in page
+
+
+def test_saved_tables_are_the_analysis_own(client, ragged):
+    sweep = open_sweep(ragged)
+    saved = pd.read_csv(io.StringIO(client.get("/panel/importance.csv").text))
+    pd.testing.assert_frame_equal(saved, importance(sweep).frame, check_dtype=False)
+    query = urlencode({"a": "optim.lr=1e-4", "b": "optim.lr=2e-4", "by": "model"})
+    saved = pd.read_csv(io.StringIO(client.get(f"/compare.csv?{query}").text))
+    found = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"]).table.frame
+    np.testing.assert_allclose(saved["p_holm"], found["p_holm"])
+    saved = pd.read_csv(io.StringIO(client.get("/cells.csv?x=optim.lr&y=model").text))
+    found = cell_table(sweep, by=["model", "optim.lr"], robust=False).frame
+    np.testing.assert_allclose(saved["value"], found["mean"])
+    np.testing.assert_allclose(saved["low"], found["mean_low"])
+
+
+def test_all_runs_that_a_filter_means_are_saved_in_the_chosen_order(client, ragged):
+    query = urlencode({"filter": "model=tiny-64 outcome=done", "sort": "gain_sampled", "way": "down"})
+    saved = pd.read_csv(io.StringIO(client.get(f"/runs.csv?{query}").text))
+    found = open_sweep(ragged).where("model=tiny-64", "outcome=done").runs()
+    assert sorted(saved["run_id"]) == sorted(found["run_id"])
+    assert saved["gain_sampled"].is_monotonic_decreasing
+
+
+def test_a_mistake_in_a_filter_is_said_beside_the_box(client):
+    answer = client.get("/runs", params={"filter": "optim.lrr=1e-4"})
+    assert answer.status_code == 400
+    assert "did you mean" in answer.text
+    assert 'value="optim.lrr=1e-4"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/cells?x=nope", "unknown axis"),
+        ("/cells?metric=nope", "unknown metric"),
+        ("/runs?page=-1", "whole number"),
+        ("/runs?size=100000", "whole number"),
+        ("/runs?sort=nope", "unknown column"),
+        ("/runs?way=sideways", "choose one of up, down"),
+        ("/findings/nope", "unknown finding"),
+        ("/panel/nope", "unknown panel"),
+        ("/run/0000", "no such run"),
+        ("/run/..%2f..%2fetc%2fpasswd", ""),
+        ("/compare?a=optim.lr%3D1e-4&b=optim.lr%3D7", "no run has such a value"),
+    ],
+)
+def test_a_view_that_does_not_exist_says_what_does(client, path, says):
+    answer = client.get(path)
+    assert answer.status_code in (400, 404)
+    assert says in answer.text
+
+
+def test_an_address_of_any_length_is_refused_not_read(client):
+    assert client.get("/runs?filter=" + "a" * 9_000).status_code == 414
+
+
+def test_a_link_to_an_earlier_state_says_so(client):
+    now = re.search(r"snapshot=([0-9a-f]{10})", client.get("/runs").text)[1]
+    assert "The sweep has changed since" not in client.get(f"/runs?snapshot={now}").text
+    assert "The sweep has changed since" in client.get("/runs?snapshot=0123456789").text
+
+
+def test_markup_from_runs_and_requests_is_shown_as_text(client, tmp_path, ragged):
+    assert "<script>alert" not in client.get("/runs", params={"filter": "<script>alert(1)</script>"}).text
+    shutil.copytree(ragged, tmp_path / "s")
+    rows = pd.read_parquet(tmp_path / "s" / "runs.parquet")
+    rows["error"] = "<img src=x onerror=alert(1)>"
+    rows.to_parquet(tmp_path / "s" / "runs.parquet")
+    hostile = client_of(tmp_path / "s")
+    page = hostile.get(f"/run/{rows['run_id'][0]}").text
+    assert "&lt;img src=x onerror" in page
+    assert "<img" not in page
+
+
+def test_a_directory_that_disappears_is_said_and_found_again(tmp_path, quickstart):
+    folder = tmp_path / "s"
+    shutil.copytree(quickstart, folder)
+    client = client_of(folder)
+    assert client.get("/runs").status_code == 200
+    folder.rename(tmp_path / "away")
+    client.get("/live")
+    gone = [client.get(path) for path in ("/", "/runs?sort=gain_sampled", "/cells", "/panel/answer")]
+    assert {answer.status_code for answer in gone} == {503}
+    assert "does not exist" in gone[0].text
+    (tmp_path / "away").rename(folder)
+    assert client.get("/runs").status_code == 200
+
+
+def test_a_part_that_is_being_written_is_left_out(tmp_path, ragged):
+    folder = tmp_path / "s"
+    shutil.copytree(ragged, folder)
+    (folder / "steps.parquet").write_bytes((folder / "steps.parquet").read_bytes()[:-200])
+    client = client_of(folder)
+    assert client.get("/").status_code == 200
+    assert "No step of these runs is recorded" in client.get("/curves?by=model").text
+
+
+def test_python_lines_make_what_is_shown(client, ragged):
+    from html import unescape
+
+    page = client.get("/panel/best").text
+    code = unescape(re.search(r"<pre>(from analysis import.*?)</pre>", page, re.DOTALL)[1])
+    *lines, last = code.strip().splitlines()
+    scope: dict = {}
+    exec("\n".join(lines), scope)
+    frame = eval(last, scope)
+    saved = pd.read_csv(io.StringIO(client.get("/panel/best.csv").text))
+    np.testing.assert_allclose(saved["mean"], frame["mean"])
+
+
+def test_tiles_lead_to_their_runs_on_the_page_and_nowhere_in_a_file(client):
+    page = client.get("/cells?x=optim.lr&y=model").text
+    assert page.count('<a href="/runs?filter=model%3Dtiny-64+optim.lr%3D0.0001"') >= 1
+    saved = client.get("/cells.svg?x=optim.lr&y=model").text
+    assert "<a " not in saved
+    assert ".invalid" not in page + saved
