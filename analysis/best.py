@@ -65,7 +65,6 @@ def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> Bes
             layout=layout,
             notes=(
                 "Intervals: 95 %, over seeds, of each cell alone: they do not know that it was picked.",
-                sentence,
                 *sweep.warnings,
             ),
         ),

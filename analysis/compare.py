@@ -229,9 +229,9 @@ def _layout(by: Sequence[str], metric: str) -> tuple[Column, ...]:
     columns = [Column(header=short, source=key) for key, short in short_names(by).items()]
     columns += [
         Column(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
-        Column(header="p", source="p", kind="number"),
-        Column(header="p Holm", source="p_holm", kind="number"),
-        Column(header="p BH", source="p_bh", kind="number"),
+        Column(header="p", source="p", kind="p"),
+        Column(header="p Holm", source="p_holm", kind="p"),
+        Column(header="p BH", source="p_bh", kind="p"),
         Column(header="d", source="effect_size", kind="number"),
         Column(header="seeds B wins", source="superiority", kind="points"),
         Column(header="seeds", source="seeds", kind="count"),

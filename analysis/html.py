@@ -22,9 +22,18 @@ tbody tr:last-child td { border-bottom: 1px solid #555; }
 .note, figcaption { font-size: .85rem; color: #444; } .missing { color: #555; font-style: italic; }
 .answer { background: #f3f6fa; border-left: 4px solid #0072B2; padding: .4rem 1rem; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
+table.pairs td { white-space: normal; overflow-wrap: anywhere; }
+table.pairs td:first-child { min-width: 6rem; }
 code, pre { font-size: .85rem; background: #f6f6f6; } pre { padding: .6rem; overflow-x: auto; }
+@media (max-width: 48rem) { figure.wide { overflow-x: auto; } figure.wide svg { max-width: none;
+width: 44rem; } }
 @media print { body { max-width: none; font-size: 11pt; } details { display: block; } }
 """
+
+WIDE_PX = 700
+"""Drawings wider than this scroll on a narrow screen, where shrinking would make them illegible."""
+
+_width = re.compile(r'<svg[^>]* width="([0-9.]+)')
 
 _ids = re.compile(r'(id="|url\(#|href="#)([^")]+)')
 
@@ -76,7 +85,7 @@ class Page:
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
         """A table of names and values."""
         body = "".join(_row(row, ["text", "text"]) for row in rows)
-        self._parts.append(f"<table><tbody>{body}</tbody></table>")
+        self._parts.append(f'<table class="pairs"><tbody>{body}</tbody></table>')
 
     def figure(self, figure: Figure) -> None:
         """A figure as inline SVG with its caption."""
@@ -84,7 +93,9 @@ class Page:
         # Several drawings share one page: their internal names must not meet.
         svg = _ids.sub(lambda m: f"{m[1]}f{number}-{m[2]}", figure.svg())
         caption = f"<figcaption>Figure {number}. {escape(figure.caption)}</figcaption>"
-        self._parts.append(f"<figure>{svg}{caption}</figure>")
+        width = _width.search(svg)
+        wide = _class("wide" if width and float(width[1]) > WIDE_PX else "")
+        self._parts.append(f"<figure{wide}>{svg}{caption}</figure>")
 
     def text(self) -> str:
         """The document."""

@@ -9,7 +9,7 @@ from analysis.axes import short_names
 from analysis.gather import gather
 from analysis.stats.anova import Decomposition, decompose
 from analysis.sweep import Sweep
-from analysis.table import Column, Table
+from analysis.table import Column, Table, percent
 from orchestrator.errors import UserError
 
 SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions", "noise within cells"
@@ -52,7 +52,7 @@ def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -
         Column(header="effect", source="effect"),
         Column(header="share of variance (ω²), %", source="share", kind="points"),
         Column(header="df", source="freedom", kind="count"),
-        Column(header="p", source="p", kind="number"),
+        Column(header="p", source="p", kind="p"),
     )
     missing = int(groups["missing"].sum() + groups["diverged"].sum())
     return Table(
@@ -61,6 +61,18 @@ def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -
         layout=layout,
         notes=(*_notes(found, missing, values_CS.shape[1]), *sweep.warnings),
     )
+
+
+def in_words(table: Table) -> str:
+    """One sentence about the result of :func:`importance`: the largest effects, the seed and the noise."""
+    shares = table.frame.set_index("effect")["share"]
+    largest = table.frame[table.frame["order"] > 0].head(2)
+    named = " and ".join(f"{row.effect} {percent(row.share)} %" for row in largest.itertuples())
+    text = (
+        f"Of the variance between runs, {named}; the seed, in all cells alike, {percent(shares[SEED_ROW])} %"
+    )
+    noise = shares[NOISE_ROW]
+    return f"{text}; noise within cells {percent(noise)} %." if noise == noise else f"{text}."
 
 
 def _rest(found: Decomposition) -> list[tuple[str, float]]:

@@ -14,7 +14,7 @@ from analysis.best import best_cells
 from analysis.costs import cost_table
 from analysis.findings import find_all
 from analysis.html import Page
-from analysis.importance import importance
+from analysis.importance import importance, in_words
 from analysis.sweep import Sweep
 from analysis.tables import cell_table, headline, headline_axis
 from orchestrator.errors import UserError
@@ -48,7 +48,9 @@ def build_report(sweep: Sweep, *, metric: str | None = None) -> str:
     page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric))
     page.heading("What matters")
     try:
-        page.table(importance(sweep, metric=metric))
+        shares = importance(sweep, metric=metric)
+        page.sentences([in_words(shares)])
+        page.table(shares)
     except UserError as error:
         page.paragraph(str(error), "missing")
     page.heading("Best cells, and what their lead is worth")

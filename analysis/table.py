@@ -35,7 +35,9 @@ class Column:
     source: str
     """Column of the frame."""
     kind: str = "text"
-    """``text``, ``count``, ``number``, ``points`` (fraction shown in per cent), ``gain`` (same, signed)."""
+    """``text``, ``count``, ``number``, ``points`` (fraction shown in per cent), ``gain`` (same, signed) or
+    ``p`` (a p-value, of which digits beyond the third say nothing).
+    """
     interval: tuple[str, str] | None = None
     """Columns that hold the ends of the interval."""
 
@@ -166,6 +168,8 @@ def _one(value: Any, kind: str) -> str:
         return percent(value, signed=True)
     if kind == "count":
         return f"{int(value):,}"
+    if kind == "p":
+        return f"{value:.3f}" if value >= 0.001 else "<0.001"
     if kind == "number":
         return f"{value:.4g}"
     return label(value)

@@ -132,7 +132,12 @@ def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[Setting]
 def _figure(sweep: Sweep, frame: pd.DataFrame, by: list[str]) -> Figure:
     shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame, "")
     chart = figures.dots(
-        shown, y="protocol", x="accuracy", x_title="base accuracy", color=by[0] if by else None
+        shown,
+        y="protocol",
+        x="accuracy",
+        x_title="base accuracy",
+        color=by[0] if by else None,
+        share=True,
     )
     caption = f"Base model under every recorded protocol; {runs_and_seeds(sweep)}. 95 % intervals over items."
     return Figure(chart=chart, caption=caption + left_out)

@@ -12,7 +12,7 @@ from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds,
 from analysis.stats.testing import paired_difference
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis
+from analysis.tables import headline_axis, is_share
 from analysis.views import finite_sql
 
 QUESTION = "Does accuracy rise and then fall while the loss keeps falling?"
@@ -129,7 +129,13 @@ def _figure(sweep: Sweep, rows: pd.DataFrame, judged: pd.DataFrame, by: list[str
     color = by[0] if by else None
     charts = [
         figures.curves(
-            accuracy, x="step", y="accuracy", color=color, x_title="optimizer step", y_title=metric
+            accuracy,
+            x="step",
+            y="accuracy",
+            color=color,
+            x_title="optimizer step",
+            y_title=metric,
+            share=is_share(metric),
         ),
         figures.curves(loss, x="step", y="loss", color=color, x_title="optimizer step", y_title="loss"),
     ]

@@ -9,7 +9,7 @@ from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric
 from analysis.findings.ranks import rank_correlation
 from analysis.sweep import Sweep
 from analysis.table import Column, Table
-from analysis.tables import headline_axis
+from analysis.tables import headline_axis, is_share
 from analysis.views import finite_sql, quoted
 
 QUESTION = "Do models and prompts that start with more entropy gain more?"
@@ -78,6 +78,7 @@ def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
                 x_title="initial entropy, nats",
                 y_title="gain over base",
                 color="model" if "model" in frame else None,
+                share=is_share(gain),
             ),
             caption=(
                 f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: {OVER_SEEDS}."

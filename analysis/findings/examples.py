@@ -14,6 +14,7 @@ from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric
 from analysis.findings.ranks import rank_correlation
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
+from analysis.tables import is_share
 from analysis.views import finite_sql, literal, quoted
 
 QUESTION = "Which example is best, and could one have known?"
@@ -78,7 +79,9 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
             ),
         ),
         figure=Figure(
-            chart=figures.dots(order, y="example", x="gain", x_title="gain over base", zero=True),
+            chart=figures.dots(
+                order, y="example", x="gain", x_title="gain over base", zero=True, share=is_share(gain)
+            ),
             caption=f"Gain per example{where}; {runs_and_seeds(best)}. {OVER_SEEDS}.",
         ),
     )

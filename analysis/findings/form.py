@@ -129,7 +129,9 @@ def _figure(sweep: Sweep, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
         )
         for name in ("form", "content")
     )
-    chart = figures.dots(long, y=key, x="points", x_title="change of accuracy", color="part", zero=True)
+    chart = figures.dots(
+        long, y=key, x="points", x_title="change of accuracy", color="part", zero=True, share=True
+    )
     return Figure(
         chart=chart, caption=f"Gain by form and by content; {runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}"
     )

@@ -11,7 +11,7 @@ from analysis.gather import gather
 from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import percent
-from analysis.tables import cell_table
+from analysis.tables import cell_table, is_share
 
 QUESTION = "Does it matter what comes first, and what does merging keep?"
 
@@ -47,9 +47,10 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
             color=None,
             x_title=axis.key,
             y_title=metric,
+            share=is_share(metric),
         )
     else:
-        chart = figures.dots(frame, y=axis.key, x="accuracy", x_title=metric)
+        chart = figures.dots(frame, y=axis.key, x="accuracy", x_title=metric, share=is_share(metric))
     top = frame.loc[frame["accuracy"].idxmax()]
     return Finding(
         key="order",

@@ -13,7 +13,7 @@ from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.gather import gather
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis
+from analysis.tables import headline_axis, is_share
 
 QUESTION = "How much of a result is the seed, and how far above the mean is the best of several seeds?"
 
@@ -113,11 +113,14 @@ def _figure(sweep: Sweep, best: pd.DataFrame, deviations: pd.DataFrame, by: list
     spread = deviations.dropna().groupby("group", sort=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
-    left = figures.dots(shown, y=key, x="middle", x_title="seed minus mean of its cell: 5 %, median, 95 %")
+    words, share = "seed minus mean of its cell: 5 %, median, 95 %", is_share(metric)
+    left = figures.dots(shown, y=key, x="middle", x_title=words, share=share)
     lift = best["best"] - best.groupby("group", sort=False)["best"].transform("first")
     lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)
     title = f"expected best − mean, {metric}"
-    right = figures.curves(lines, x="k", y="lift", color=key, x_title="seeds tried", y_title=title)
+    right = figures.curves(
+        lines, x="k", y="lift", color=key, x_title="seeds tried", y_title=title, share=share
+    )
     caption = (
         f"Left: how runs scatter around their cell's mean. Right: how far the best of k seeds stands above "
         f"the mean, by luck alone. {runs_and_seeds(sweep)}.{left_out}"

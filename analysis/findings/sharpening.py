@@ -132,6 +132,6 @@ def _figure(sweep: Sweep, rows: pd.DataFrame, by: Sequence[str]) -> Figure:
     names = [label(v) for v in after[by[0]]] if by else ["after"] * len(after)
     lines = pd.concat([base.assign(model="base"), after.assign(model=names)], ignore_index=True)
     lines, left_out = figures.keep_groups(lines, "model")
-    chart = figures.curves(lines, x="k", y="rate", color="model", x_title="k", y_title="pass@k")
+    chart = figures.curves(lines, x="k", y="rate", color="model", x_title="k", y_title="pass@k", share=True)
     caption = f"pass@k of the base model and after training{f' by {by[0]}' if by else ''}; "
     return Figure(chart=chart, caption=f"{caption}{runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}")
