@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,24 @@ class Cluster:
             )
 
 
+_AT_LEAST = {
+    "num_workers": 1,
+    "threads_per_worker": 1,
+    "batch_s": 0,
+    "watchdog_s": 0,
+    "lease_s": 5,
+    "grace_s": 0,
+    "canary_hold_s": 0,
+    "breaker_runs": 1,
+    "memory_watermark_gib": 0,
+    "max_gpus": 0,
+}
+"""Smallest value of each number among the ``cluster`` options; a lease must outlast a few heartbeats, which
+come every second.
+"""
+
+_WHOLE = ("num_workers", "threads_per_worker", "breaker_runs")
+
 _TUNABLE = {
     "batch_s": "unit_s",
     "watchdog_s": "watchdog_s",
@@ -60,9 +79,17 @@ _TUNABLE = {
 
 
 def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: str | None = None) -> Cluster:
-    """Read the ``cluster`` options of a manifest; ``pool`` and ``address`` from the command line win."""
+    """Read the ``cluster`` options of a manifest; ``pool`` and ``address`` from the command line win.
+
+    Raises:
+        UserError: for an unknown pool, or a number that is none or too small.
+    """
     asked = options.get("cluster") or {}
     retries = asked.get("retries") or {}
+    for key, least in _AT_LEAST.items():
+        _check(f"cluster.{key}", asked.get(key), least, whole=key in _WHOLE)
+    for key, budget in retries.items():
+        _check(f"cluster.retries.{key}", budget, 0, whole=True)
     policy = RetryPolicy()
     policy = replace(
         policy,
@@ -83,6 +110,15 @@ def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: 
     )
 
 
+def _check(name: str, value: Any, least: float, *, whole: bool) -> None:
+    if value is None:
+        return
+    kind = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
+        number = "a whole number" if whole else "a number"
+        raise UserError(f"{name}={value}: must be {number} of at least {least}, or null for the default")
+
+
 def local_capacity(manifest: Manifest, cluster: Cluster) -> Capacity:
     """What this machine offers: its GPUs, and a slot a core unless told otherwise, enough for the largest
     gang.
@@ -96,8 +132,13 @@ def local_capacity(manifest: Manifest, cluster: Cluster) -> Capacity:
     return Capacity(slots=max(slots, *(s.world_size for s in shapes)), gpus=float(len(gpus)))
 
 
-def require_capacity(manifest: Manifest, capacity: Capacity) -> None:
+def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0.0) -> None:
     """Refuse a manifest with a run that could never start.
+
+    Args:
+        manifest: the runs.
+        capacity: what there is.
+        max_gpus: the cap on GPUs in use, 0 for none.
 
     Raises:
         UserError: when a run asks for more GPUs or processes than there are.
@@ -105,6 +146,10 @@ def require_capacity(manifest: Manifest, capacity: Capacity) -> None:
     for index in _first_of_each_resource(manifest):
         shape = shape_of(manifest.group("resources", index))
         gpus = shape.world_size * shape.gpus
+        if 0 < max_gpus < gpus - 1e-9:
+            raise UserError(
+                f"cluster.max_gpus={max_gpus:g}: a run takes {gpus:g} GPUs and could never start; raise it"
+            )
         if gpus > capacity.gpus + 1e-9:
             raise UserError(
                 f"resources: a run takes {shape.world_size} x {shape.gpus:g} GPUs, the cluster has "
@@ -131,6 +176,7 @@ def pool_factory(manifest: Manifest, cluster: Cluster) -> Callable[[], Pool]:
     Raises:
         UserError: when the runs do not fit this machine.
     """
+    max_gpus = cluster.settings.max_gpus
     if cluster.pool == "inline":
         from orchestrator.pools.inline import InlinePool
 
@@ -140,11 +186,11 @@ def pool_factory(manifest: Manifest, cluster: Cluster) -> Callable[[], Pool]:
         from orchestrator.pools.local import LocalPool
 
         here = local_capacity(manifest, cluster)
-        require_capacity(manifest, here)
+        require_capacity(manifest, here, max_gpus)
         return lambda: LocalPool(here.slots, threads=cluster.threads)
     if cluster.address is None:
         here = local_capacity(manifest, cluster)
-        require_capacity(manifest, here)
+        require_capacity(manifest, here, max_gpus)
         return lambda: _ray_pool(num_workers=here.slots, threads=cluster.threads)
     return lambda: _ray_pool(
         num_workers=cluster.num_workers, address=cluster.address, threads=cluster.threads

@@ -76,8 +76,8 @@ class ExampleSpec:
     format: str = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
     rule: str = field(default="", metadata={"omit_at": ""})
-    """Rule that picked the prompts, as ``emsweep select`` labels it. Part of the identity: two rules that pick
-    the same prompt keep a run each, so that a table can compare them.
+    """Rule that picked the prompts, as ``emsweep select`` labels it. Part of the identity: two rules that
+    pick the same prompt keep a run each, so that a table can compare them.
     """
 
     def __post_init__(self) -> None:
@@ -338,9 +338,34 @@ class ResourcesSpec:
         require(self.world_size >= 1, "resources.world_size", self.world_size, "must be at least 1")
         for key in ("gpus_per_worker", "cpus_per_worker", "memory_gib", "timeout_s"):
             require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
+        gpus = self.gpus_per_worker
+        require(gpus <= 1 or gpus == int(gpus), "resources.gpus_per_worker", gpus, "above 1 must be whole")
         choice("resources.keep_checkpoints", self.keep_checkpoints, ("none", "last", "best", "all"))
         for key in ("keep_best_k", "save_every_steps"):
             require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InitSpec:
+    """The earlier run that training starts from, where that is not the base model.
+
+    Filled in by :mod:`sweeps.lineage` from the top-level key ``init_from``. The identity holds the earlier
+    runs' ids in the place of these fields.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict, metadata={"omit_at": {}})
+    """An earlier run of the same sweep, by what differs in it: group, ``steps`` or ``seed`` to its value. It
+    is trained again as the first phase of this run, shared with all runs that have it in common.
+    """
+    runs: tuple[str, ...] = field(default=(), metadata={"omit_at": ()})
+    """Ids of runs of other sweeps, whose kept weights are used."""
+    folders: tuple[str, ...] = compute(())
+    """Where those weights lie, a folder for each of ``runs``."""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether training starts from the base model."""
+        return not self.changes and not self.runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
