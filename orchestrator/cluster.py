@@ -53,7 +53,7 @@ _AT_LEAST = {
     "threads_per_worker": 1,
     "batch_s": 0,
     "watchdog_s": 0,
-    "lease_s": 5,
+    "lease_s": 2,
     "grace_s": 0,
     "canary_hold_s": 0,
     "breaker_runs": 1,

@@ -123,7 +123,7 @@ class Session:
         pool = pool_factory(manifest, cluster)()
         try:
             if cluster.address is not None:
-                require_capacity(manifest, pool.capacity())
+                require_capacity(manifest, pool.capacity(), cluster.settings.max_gpus)
             driver = Driver(
                 layout=self.layout,
                 manifest=manifest,

@@ -39,7 +39,7 @@ def test_the_command_line_wins():
         ("num_workers=1.5", "a whole number of at least 1"),
         ("threads_per_worker=-1", "a whole number of at least 1"),
         ("watchdog_s=fast", "a number of at least 0"),
-        ("lease_s=1", "a number of at least 5"),
+        ("lease_s=1", "a number of at least 2"),
         ("max_gpus=-1", "a number of at least 0"),
         ("retries.oom=-1", "a whole number of at least 0"),
         ("pool=rai", "did you mean 'ray'"),
