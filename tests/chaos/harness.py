@@ -83,6 +83,8 @@ class Sweep(Marked):
         self.folder = folder
         self.words = words
         self.where = ["--pool", pool]
+        self.prefix: list[str] = []
+        """Command to start commands with."""
         self.num_faults = 0
         self._pace = self.temporary.with_suffix(".pace")  # beside it: what is inside counts as left over
         self.environment[PACE] = str(self._pace)
@@ -107,7 +109,7 @@ class Sweep(Marked):
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start one command in the background."""
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", *command, "--json"],
+            [*self.prefix, sys.executable, "-m", "orchestrator.cli", *command, "--json"],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
