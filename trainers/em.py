@@ -31,6 +31,7 @@ from trainers.logit_stats import measure_logits
 from trainers.model import BaseModel, load_base
 from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
 from trainers.record import Recorder, Stopwatch
+from trainers.reference import References
 from trainers.rewards import Rewards
 from trainers.rollout import Rollouts, draw_rollouts
 from trainers.update import Gradient, Update, gradient_of, update_by, update_due, update_policy
@@ -49,6 +50,7 @@ class EntropyMinimization:
         self.load_base = lru_cache(maxsize=8)(load_base)
         self.judge = Judge(self.load_base, self.gang)
         self.rewards = Rewards(self.gang)
+        self.references = References(self.gang)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run; see :class:`trainers.protocol.Trainer`."""
@@ -169,6 +171,7 @@ class _Group:
             prompts=self._prompts,
             engine=self._engine,
             rewards=self._trainer.rewards,
+            references=self._trainer.references,
             gang=self._gang,
         )
         experience = gather(setting, lambda redraw: self._draw(spec, step, drafts, redraw))

@@ -25,9 +25,10 @@ from trainers.gang import Gang
 from trainers.model import BaseModel
 from trainers.objectives.advantage import Credit, advantages, credit, uniform_groups
 from trainers.objectives.loss import Rows, Totals
+from trainers.reference import References
 from trainers.rewards import OF_SCORES, Rewards
 from trainers.rollout import Rollouts, merge
-from trainers.scoring import log_probs, score
+from trainers.scoring import log_probs, score, sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,11 @@ class Setting:
     prompts: Sequence[Sequence[int]]
     """Encoded prompts."""
     engine: Engine
-    """Holds the policy, and the base model's weights for a reference."""
+    """Holds the policy."""
     rewards: Rewards
     """Judges rollouts."""
+    references: References
+    """Knows what the base model thinks of them."""
     gang: Gang
     """The ranks."""
 
@@ -109,9 +112,8 @@ def _rewarded(setting: Setting, rollouts: Rollouts) -> _Rewarded:
     measured = {}
     if in_reward:
         assert scores is not None
-        with setting.engine.base_weights():
-            reference = score(setting.engine.module, batch, num_distinct, objective.temperature, setting.gang)
-        divergence_D = scores.log_prob_D - reference.log_prob_D
+        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
+        divergence_D = scores.log_prob_D - sums(reference, batch, num_distinct, setting.gang)
         reward_D = reward_D - objective.kl_coef * divergence_D
         measured["kl_nats"] = float(divergence_D @ np.array(rollouts.count)) / batch.num_tokens
     return _Rewarded(
@@ -176,14 +178,13 @@ def _experience(
     worth: Credit | None,
     measured: Mapping[str, float],
 ) -> Experience:
-    objective, module = setting.spec.objective, setting.engine.module
+    objective = setting.spec.objective
     old: Sequence[Tensor | None] = [None] * len(batch.micro_batches)
     reference: Sequence[Tensor | None] = old
     if objective.is_policy_gradient and objective.has_ratio and objective.iterations > 1:
-        old = log_probs(module, batch, objective.temperature)
+        old = log_probs(setting.engine.module, batch, objective.temperature)
     if objective.kl_coef > 0 and objective.kl == "k3":
-        with setting.engine.base_weights():
-            reference = log_probs(module, batch, objective.temperature)
+        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
     return Experience(
         rollouts=rollouts,
         batch=batch,

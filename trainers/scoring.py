@@ -8,6 +8,7 @@ Shapes: D distinct rollouts of the step, B rows of a micro batch, K positions wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,15 +48,29 @@ def score(
         temperature: τ dividing the logits.
         gang: The ranks.
     """
-    sums_4D = torch.zeros(4, num_distinct, dtype=torch.float64, device=gang.device)
+    found = []
     for some in batch.micro_batches:
-        found = token_statistics(policy_logits(module, some), some.target_BK, temperature)
-        counted_BK = some.mask_BK * (some.weight_B > 0)[:, None]
-        each = (found.log_prob_BT, found.entropy_BT, found.certainty_BT, torch.ones_like(found.entropy_BT))
-        for sums_D, values_BK in zip(sums_4D, each, strict=True):
-            sums_D.index_add_(0, some.rollout_B, (values_BK * counted_BK).sum(1).double())
-    log_prob_D, entropy_D, certainty_D, tokens_D = gang.sum(sums_4D).cpu().numpy()
+        seen = token_statistics(policy_logits(module, some), some.target_BK, temperature)
+        each = (seen.log_prob_BT, seen.entropy_BT, seen.certainty_BT, torch.ones_like(seen.entropy_BT))
+        found.append(torch.stack(each))
+    log_prob_D, entropy_D, certainty_D, tokens_D = sums(found, batch, num_distinct, gang)
     return Scores(log_prob_D=log_prob_D, entropy_D=entropy_D, certainty_D=certainty_D, tokens_D=tokens_D)
+
+
+def sums(values: Sequence[Tensor], batch: StepBatch, num_distinct: int, gang: Gang) -> np.ndarray:
+    """Sum over each completion's tokens, float64 of shape (…, D), the same on every rank.
+
+    Args:
+        values: One (…, B, K) per micro batch.
+        batch: This rank's share of the step.
+        num_distinct: D.
+        gang: The ranks; every one must call.
+    """
+    total = torch.zeros(*values[0].shape[:-2], num_distinct, dtype=torch.float64, device=gang.device)
+    for some, of_tokens in zip(batch.micro_batches, values, strict=True):
+        counted_BK = some.mask_BK * (some.weight_B > 0)[:, None]
+        total.index_add_(-1, some.rollout_B, (of_tokens * counted_BK).sum(-1).double())
+    return gang.sum(total).cpu().numpy()
 
 
 @torch.no_grad()

@@ -69,6 +69,7 @@ def _steps(
     from trainers.gang import Gang
     from trainers.model import load_base
     from trainers.protocol import WorkerContext
+    from trainers.reference import References
     from trainers.rewards import Rewards
     from trainers.update import update_policy
 
@@ -79,7 +80,13 @@ def _steps(
     for step in range(spec.steps):
         rollouts = rollouts_at(step, engine, base, prompts, gang)
         setting = Setting(
-            spec=spec, base=base, prompts=prompts, engine=engine, rewards=Rewards(gang), gang=gang
+            spec=spec,
+            base=base,
+            prompts=prompts,
+            engine=engine,
+            rewards=Rewards(gang),
+            references=References(gang),
+            gang=gang,
         )
         experience = gather(setting, lambda _, drawn=rollouts: drawn)
         update = update_policy(spec.objective, engine, experience, spec.optim.lr, gang)

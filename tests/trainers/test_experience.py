@@ -52,6 +52,7 @@ def setting_of(trainer: EntropyMinimization, spec: RunSpec) -> Setting:
         prompts=encode_prompts(spec, base),
         engine=trainer.engines.acquire(spec),
         rewards=trainer.rewards,
+        references=trainer.references,
         gang=trainer.gang,
     )
 

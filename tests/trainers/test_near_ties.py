@@ -19,6 +19,7 @@ from trainers.gang import Gang
 from trainers.model import load_base
 from trainers.noise import Stream, uniforms
 from trainers.protocol import WorkerContext
+from trainers.reference import References
 from trainers.rewards import Rewards
 from trainers.rollout import draw_rollouts
 from trainers.sampler import Sampler
@@ -53,7 +54,15 @@ def trace(spec: RunSpec, pool: EnginePool, gang: Gang) -> tuple[list[list[Comple
     """Every rollout of every step, and the weights it was drawn from."""
     base = load_base(spec.model)
     engine, prompts = pool.acquire(spec), encode_prompts(spec, base)
-    setting = Setting(spec=spec, base=base, prompts=prompts, engine=engine, rewards=Rewards(gang), gang=gang)
+    setting = Setting(
+        spec=spec,
+        base=base,
+        prompts=prompts,
+        engine=engine,
+        rewards=Rewards(gang),
+        references=References(gang),
+        gang=gang,
+    )
     rows, weights = [], []
     for step in range(spec.steps):
         with torch.no_grad():
