@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.output import print_json
+from orchestrator.cli.words import ConfigDir, with_config_dir
 from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.curves import Curve
 
 Words = Annotated[
     list[str] | None,
@@ -60,9 +66,7 @@ def plan(
             help="Show how it is composed: defaults, searchpath, …",
         ),
     ] = None,
-    config_dir: Annotated[
-        Path | None, typer.Option("--config-dir", help="Folder with further options and sweeps.")
-    ] = None,
+    config_dir: ConfigDir = None,
     simulate: Annotated[
         str | None,
         typer.Option(
@@ -70,14 +74,14 @@ def plan(
             help="Run it in virtual time on an imaginary cluster, such as gpus=1024,mtbf_h=500.",
         ),
     ] = None,
+    show_schedules: Annotated[
+        bool,
+        typer.Option("--show-schedules", help="Also draw its learning rates, here and beside the directory."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Expand a sweep, price it, and say what would run and why. Starts nothing."""
-    words = list(overrides or [])
-    if config_dir is not None:
-        if not config_dir.is_dir():
-            raise UserError(f"--config-dir {str(config_dir)!r}: no such folder")
-        words.insert(0, f"hydra.searchpath=[file://{config_dir.absolute()}]")
+    words = with_config_dir(overrides, config_dir)
     for flag, value, known in (("--cfg", config, CFG_CHOICES), ("--info", info, INFO_CHOICES)):
         if value is not None and value not in known:
             raise UserError(f"{flag} {value!r}: choose one of {', '.join(known)}")
@@ -94,10 +98,36 @@ def plan(
 
         imagined = parse_cluster(simulate)
     made = make_plan(words, directory, like, imagined)
+    curves = []
+    if show_schedules:
+        from sweeps.curves import curves_of
+
+        curves = curves_of(made.manifest)
     if as_json:
-        print_json(made.to_json())
+        drawn = {"schedules": [dataclasses.asdict(c) for c in curves]} if show_schedules else {}
+        print_json(made.to_json() | drawn)
     else:
         typer.echo(made.to_text())
+    if show_schedules and not as_json:
+        _draw(curves, made.directory)
+
+
+def _draw(curves: Sequence[Curve], directory: Path) -> None:
+    """Print sparklines and write the figure beside the sweep directory, which planning leaves untouched."""
+    from sweeps.curves import curves_text
+
+    typer.echo(f"\n{curves_text(curves)}")
+    try:
+        from analysis.schedules import schedule_figure
+
+        figure = schedule_figure(curves)
+    except (ImportError, UserError) as error:
+        typer.echo(f"no figure: {error}")
+        return
+    path = directory.with_name(f"{directory.name}-schedules.svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.save(path)
+    typer.echo(f"figure: {path}")
 
 
 def completion(

@@ -87,3 +87,15 @@ def test_a_folder_of_sweeps_is_planned_by_name(tmp_path, capsys):
     (tmp_path / "sweep" / "ours.yaml").write_text("# @package _global_\nsweep: {axes: {seed: [1, 2]}}\n")
     assert main(["plan", "sweep=ours", "--config-dir", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 2
+
+
+def test_schedules_are_drawn_here_and_beside_the_directory_which_planning_leaves_alone(tmp_path, capsys):
+    pytest.importorskip("altair", reason="figures need the extra `figures`")
+    words = ["plan", "schedule=linear,rex", "--dir", str(tmp_path / "mine"), "--show-schedules"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "█" in line] == ["linear", "rex"]
+    assert [p.name for p in tmp_path.iterdir()] == ["mine-schedules.svg"]
+    assert main([*words, "--json"]) == 0
+    drawn = json.loads(capsys.readouterr().out)["schedules"]
+    assert drawn[0]["multipliers"][:2] == pytest.approx([1.0, 0.9])
