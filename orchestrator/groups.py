@@ -28,8 +28,6 @@ class GroupRecord:
     """Whether any run gave a result."""
     tripped: bool = False
     """Whether the circuit breaker holds the group back."""
-    num_leased: int = 0
-    """Runs held by workers."""
     num_workers: int = 0
     """Workers that served the group last."""
     mean_s: float | None = None
@@ -63,12 +61,12 @@ class GroupRecord:
         self.tripped = len(alike) >= settings.breaker_runs
         return self.tripped
 
-    def is_open(self, now_s: float, settings: Settings, left_s: float) -> bool:
-        """Whether a run may be handed out now, with ``left_s`` seconds until the deadline."""
+    def is_open(self, now_s: float, settings: Settings, left_s: float, num_leased: int) -> bool:
+        """Whether a run may be handed out now, with ``left_s`` until the deadline and ``num_leased`` held."""
         if self.tripped or (self.mean_s or 0.0) > left_s:
             return False
         held = now_s - self.canary_s < settings.canary_hold_s
-        return self.proven or self.num_leased == 0 or not held
+        return self.proven or num_leased == 0 or not held
 
     def wants_more(self, settings: Settings, num_held: int) -> bool:
         """Whether a worker that holds so many runs should have the next batch queued."""

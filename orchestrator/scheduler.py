@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator import retry
-from orchestrator.backlog import LEASED, PENDING, SETTLED, Backlog, Workload
+from orchestrator.backlog import Workload
 from orchestrator.events import (
     Accept,
     Action,
@@ -35,7 +34,6 @@ from orchestrator.events import (
     CancelRequested,
     Capacity,
     CapacityChanged,
-    Dispatch,
     DrainRequested,
     Event,
     Grant,
@@ -43,15 +41,16 @@ from orchestrator.events import (
     NoteFailure,
     Reported,
     Settle,
-    Shape,
     StartWorker,
     StopWorker,
     WorkerLost,
     WorkerReady,
 )
+from orchestrator.feeding import Feeder
 from orchestrator.fleet import Fleet, Sickness, Worker, lost
 from orchestrator.groups import GroupRecord
 from orchestrator.retry import Failure
+from orchestrator.runs import Runs
 from orchestrator.settings import Settings
 
 
@@ -96,21 +95,12 @@ class Scheduler:
         """Why nothing more is handed out, for people; empty while the sweep goes on by itself."""
         self.num_late = 0
         """Results that came under a superseded lease or for a run already over."""
-        self._phase = bytearray(len(workload))
-        for index in settled:
-            self._phase[index] = SETTLED
-        self._num_open = self._phase.count(PENDING)
-        self._backlog = Backlog(workload, self._phase)
-        self._attempts = array("H", attempts or bytes(2 * len(workload)))
-        self._histories: dict[int, list[Failure]] = {i: list(h) for i, h in (histories or {}).items()}
-        self._holder: dict[int, tuple[str, int]] = {}
-        self._avoid: dict[int, str] = {}
-        self._groups_of: dict[Shape, list[int]] = defaultdict(list)
-        for number, group in enumerate(workload.groups):
-            self._groups_of[group.shape].append(number)
-        self._hungry: dict[str, None] = {}
+        self._runs = Runs(
+            workload, settled=settled, attempts=attempts, histories=histories, first_token=first_token
+        )
+        self._backlog = self._runs.backlog
+        self._feeder = Feeder(workload, self._runs, self.fleet, self.groups)
         self._actions: list[Action] = []
-        self._next_token = first_token
         self._deadline_s = deadline_s
         self._drain_until_s: float | None = None
         self._now_s = self._decided_s = self._checked_s = now_s
@@ -123,12 +113,12 @@ class Scheduler:
     @property
     def num_leased(self) -> int:
         """Runs held by workers."""
-        return len(self._holder)
+        return self._runs.num_leased
 
     @property
     def num_open(self) -> int:
         """Runs not over: pending, waiting for a retry, or held by a worker."""
-        return self._num_open
+        return self._runs.num_open
 
     @property
     def draining(self) -> bool:
@@ -138,16 +128,12 @@ class Scheduler:
     @property
     def finished(self) -> bool:
         """True when nothing runs and nothing more will be handed out."""
-        return not self._holder and (self.draining or not self._work_is_left())
+        return not self._runs.num_leased and (self.draining or not self._work_is_left())
 
     @property
     def next_due_s(self) -> float | None:
         """When the next retry may start, or ``None`` when none waits."""
         return self._backlog.next_due_s
-
-    def is_leased(self, index: int) -> bool:
-        """Whether a worker holds the run."""
-        return index in self._holder
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -181,14 +167,14 @@ class Scheduler:
         accepted: list[AttemptReport] = []
         for report in event.reports:
             index = report.run
-            held = self._holder.get(index)
-            current = held is not None and held[1] == report.token
+            holder = self._runs.holder(index)
+            current = holder is not None and holder.token == report.token
             if worker is not None:
                 worker.leases.pop(report.token, None)
                 worker.unit_ends.pop(report.token, None)
             if report.outcome in ("done", "diverged"):
                 self.num_late += not current
-                if self._phase[index] != SETTLED:
+                if not self._runs.is_over(index):
                     self._withdraw(index, tell_worker=not current)
                     self._settle(index)
                     self.groups[self.workload.group_of[index]].learn(report.wall_s)
@@ -197,13 +183,14 @@ class Scheduler:
                 if report.failure is not None:
                     self._fail(index, report.attempt, event.worker, report.failure)
                 else:
-                    self._release(index)
+                    self._runs.release(index)
         if accepted:
             self._actions.append(Accept(worker=event.worker, reports=tuple(accepted)))
         if worker is not None:
             worker.seen_s = worker.progress_s = self._now_s
+            self._resize |= worker.retiring
             if len(worker.unit_ends) < 2:
-                self._hungry[worker.name] = None
+                self._feeder.note_room(worker)
 
     def _on_beat(self, beat: Beat) -> None:
         worker = self.fleet.workers.get(beat.worker)
@@ -224,7 +211,7 @@ class Scheduler:
             worker.ready, worker.host = True, event.host
             worker.seen_s = worker.progress_s = worker.token_since_s = self._now_s
             self.fleet.num_start_failures = 0
-            self._hungry[worker.name] = None
+            self._feeder.note_room(worker)
 
     def _on_lost(self, event: WorkerLost) -> None:
         worker = self.fleet.workers.get(event.worker)
@@ -239,7 +226,7 @@ class Scheduler:
 
     def _on_cancel(self, indices: Iterable[int]) -> None:
         for index in indices:
-            if self._phase[index] != SETTLED:
+            if not self._runs.is_over(index):
                 self._withdraw(index, tell_worker=True)
                 self._settle(index)
                 self._actions.append(Settle(run=index, outcome="cancelled"))
@@ -251,7 +238,7 @@ class Scheduler:
         for worker in self.fleet:
             working_on = worker.working_on
             for token, grant in worker.leases.items():
-                if token != working_on and self._holder.get(grant.run) == (worker.name, token):
+                if token != working_on and self._runs.holder(grant.run) == (worker.name, token):
                     self._withdraw(grant.run, tell_worker=True)
                     self._backlog.put_back(grant.run)
 
@@ -277,7 +264,7 @@ class Scheduler:
         elif not self.paused:
             if self._resize:
                 self._resize_fleet()
-            self._feed()
+            self._actions += self._feeder.feed(self.settings, now_s, self._deadline_s - now_s)
         actions, self._actions = self._actions, []
         return actions
 
@@ -297,145 +284,43 @@ class Scheduler:
     def _remove(self, worker: Worker, failure: Failure | None) -> None:
         """Count a worker out and requeue what it held; charge ``failure`` to the run it was working on."""
         self.fleet.remove(worker)
-        self._hungry.pop(worker.name, None)
-        self._move(worker, -1)
+        self._feeder.forget_worker(worker)
         self._resize = True
         working_on = worker.working_on
         for token, grant in worker.leases.items():
-            if self._holder.get(grant.run) != (worker.name, token):
+            if self._runs.holder(grant.run) != (worker.name, token):
                 continue
             if token == working_on and failure is not None:
                 self._fail(grant.run, grant.attempt, worker.name, failure)
             else:
-                self._release(grant.run)
+                self._runs.release(grant.run)
 
     def _resize_fleet(self) -> None:
         """Start workers where runs wait and room is left; end those in excess or in the way."""
-        waiting = {shape: self._num_waiting(shape) for shape in self._groups_of}
+        waiting = self._feeder.num_waiting()
         for worker in self.fleet.retire(self.settings, waiting):
             self._actions.append(StopWorker(worker=worker.name))
             self._remove(worker, None)
         for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
             worker = self.fleet.enlist(shape, self._now_s)
-            like = next(g for g in self._groups_of[shape] if self._backlog.num_ready[g])
-            self._actions.append(
-                StartWorker(worker=worker.name, shape=shape, runs_like=self._backlog.first[like])
-            )
+            like = self._feeder.first_run(shape)
+            self._actions.append(StartWorker(worker=worker.name, shape=shape, runs_like=like))
         self._resize = False
-
-    def _num_waiting(self, shape: Shape) -> int:
-        """Runs of a shape that may be handed out."""
-        return sum(self._backlog.num_ready[g] for g in self._groups_of[shape] if not self.groups[g].tripped)
-
-    def _feed(self) -> None:
-        """Hand out batches to every worker that has room for one."""
-        for name in list(self._hungry):
-            worker = self.fleet.workers[name]
-            if worker.retiring:
-                del self._hungry[name]
-                self._resize = True
-                continue
-            while (group := self._choose_group(worker)) >= 0:
-                more = self.groups[group].wants_more(self.settings, len(worker.leases))
-                if len(worker.unit_ends) >= (2 if more else 1):
-                    del self._hungry[name]
-                    break
-                if not self._dispatch(worker, group):
-                    break
-
-    def _choose_group(self, worker: Worker) -> int:
-        """The group to serve next: the one the worker has hot, else the one with most waiting per worker."""
-        ready, best, best_need = self._backlog.num_ready, -1, 0.0
-        if worker.group >= 0 and ready[worker.group] and self._is_open(worker.group):
-            return worker.group
-        for group in self._groups_of[worker.shape]:
-            if ready[group] and self._is_open(group):
-                need = ready[group] / (1 + self.groups[group].num_workers)
-                if need > best_need:
-                    best, best_need = group, need
-        return best
-
-    def _is_open(self, group: int) -> bool:
-        return self.groups[group].is_open(self._now_s, self.settings, self._deadline_s - self._now_s)
-
-    def _dispatch(self, worker: Worker, group: int) -> bool:
-        """Hand out one batch; false when every run of it is to be kept away from the worker's host."""
-        record = self.groups[group]
-        if not record.proven and record.num_leased == 0:
-            record.canary_s = self._now_s
-        waiting, num_workers = self._num_waiting(worker.shape), self.fleet.count(worker.shape)
-        size = record.unit_size(self.settings, waiting, num_workers, self._deadline_s - self._now_s)
-        grants = []
-        for index in self._backlog.take(group, size):
-            if self._avoid and self._avoids(index, worker):
-                self._backlog.put_back(index)
-                continue
-            history = self._histories.get(index)
-            grant = Grant(
-                index, self._attempts[index], self._next_token, retry.shrink_for(history) if history else 0
-            )
-            self._attempts[index] += 1
-            self._next_token += 1
-            self._phase[index] = LEASED
-            self._holder[index] = (worker.name, grant.token)
-            worker.leases[grant.token] = grant
-            grants.append(grant)
-        if not grants:
-            return False
-        record.num_leased += len(grants)
-        worker.unit_ends[grants[-1].token] = None
-        if len(worker.unit_ends) == 1:
-            worker.progress_s = self._now_s
-        self._move(worker, group)
-        self._actions.append(Dispatch(worker=worker.name, grants=tuple(grants)))
-        return True
-
-    def _avoids(self, index: int, worker: Worker) -> bool:
-        """Whether a run ran out of memory on the worker's host and another host could take it."""
-        return self._avoid.get(index) == worker.host and any(
-            w.ready and w.shape == worker.shape and w.host != worker.host for w in self.fleet.workers.values()
-        )
-
-    def _move(self, worker: Worker, group: int) -> None:
-        if worker.group != group:
-            if worker.group >= 0:
-                self.groups[worker.group].num_workers -= 1
-            if group >= 0:
-                self.groups[group].num_workers += 1
-            worker.group = group
 
     # --- a run's life -----------------------------------------------------------------------------
 
-    def _drop_lease(self, index: int) -> None:
-        del self._holder[index]
-        self.groups[self.workload.group_of[index]].num_leased -= 1
-        self._phase[index] = PENDING
-
-    def _release(self, index: int) -> None:
-        """Take a lease back and queue the run again, uncharged."""
-        self._drop_lease(index)
-        self._backlog.put_back(index)
-
     def _withdraw(self, index: int, *, tell_worker: bool) -> None:
-        """Take an open run out of wherever it is, a queue or a lease; the caller says what becomes of it."""
-        held = self._holder.get(index)
-        if held is None:
-            self._backlog.discard(index)
-            return
-        self._drop_lease(index)
-        if tell_worker:
-            self._actions.append(CancelAttempts(worker=held[0], tokens=(held[1],)))
+        """Take an open run out of wherever it is; the caller says what becomes of it."""
+        holder = self._runs.withdraw(index)
+        if holder is not None and tell_worker:
+            self._actions.append(CancelAttempts(worker=holder.worker, tokens=(holder.token,)))
 
     def _settle(self, index: int) -> None:
-        self._phase[index] = SETTLED
-        self._num_open -= 1
-        self._avoid.pop(index, None)
-        self._histories.pop(index, None)
+        self._runs.settle(index)
+        self._feeder.keep_away(index, None)
 
     def _fail(self, index: int, attempt: int, worker: str, failure: Failure) -> None:
-        history = self._histories.setdefault(index, [])
-        history.append(failure._replace(details=""))
-        self._drop_lease(index)
+        history = self._runs.charge(index, failure)
         self._actions.append(NoteFailure(run=index, attempt=attempt, worker=worker, failure=failure))
         group = self.workload.group_of[index]
         if self.groups[group].note_failure(index, history, self.settings):
@@ -451,7 +336,7 @@ class Scheduler:
             self._actions.append(Settle(run=index, outcome=verdict.outcome))
             return
         if verdict.elsewhere and worker in self.fleet.workers:
-            self._avoid[index] = self.fleet.workers[worker].host
+            self._feeder.keep_away(index, self.fleet.workers[worker].host)
         self._backlog.put_back(index, self._now_s + verdict.delay_s if verdict.delay_s else None)
 
     def _work_is_left(self) -> bool:
