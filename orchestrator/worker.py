@@ -253,6 +253,7 @@ class Runtime:
         return RunContext(
             attempt=item.grant.attempt,
             checkpoint_dir=self._checkpoint_dir(item),
+            sweep_dir=self.setup.checkpoints.parent,
             heartbeat=self._beat,
             cancelled=lambda: token in self._cancelled,
         )

@@ -48,8 +48,8 @@ and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --all
       axes: {trainer.params.max_depth: [2, 8], seed: range(3)}
 
 What a trainer raises is a failed attempt. To resume after one, keep training states below
-:attr:`RunContext.checkpoint_dir`, which is there when ``resources.save_every_steps`` is set; the metrics named
-first are what tables show first.
+:attr:`RunContext.checkpoint_dir`, which is there when ``resources.save_every_steps`` is set. Tables are about
+the metric that is named first.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class RunContext:
     """Zero-based number of this try at the run."""
     checkpoint_dir: Path | None = None
     """Folder for the run's weights, or ``None`` when none are kept."""
+    sweep_dir: Path | None = None
+    """The sweep directory, where the worker sees it."""
     heartbeat: Callable[[str], None] = lambda _: None
     """Call with a few words whenever progress was made; silence beyond the watchdog's limit counts as a
     hang.

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+
+import pytest
 
 import sweeps
 
@@ -27,3 +32,25 @@ def test_the_console_script_names_the_command_line():
     [script] = [e for e in importlib.metadata.entry_points(group="console_scripts") if e.name == "emsweep"]
     assert script.value == "orchestrator.cli:main"
     assert importlib.util.find_spec("orchestrator.cli")
+
+
+def test_a_wheel_puts_the_launcher_where_hydra_looks(tmp_path):
+    pytest.importorskip("hatchling", reason="building a wheel needs hatchling")
+    root = Path(sweeps.__file__).parents[1]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel).namelist()
+    assert "hydra_plugins/emsweep_launcher.py" in files
+    assert "orchestrator/hydra_launcher/multirun.py" in files
+    assert not [f for f in files if "hydra_launcher/plugin" in f]
+    assert {f.split("/")[0] for f in files if not f.startswith("emsweep-")} == {
+        *("sweeps", "trainers", "orchestrator", "analysis", "hydra_plugins"),
+    }
+
+
+def test_hydra_finds_the_launcher_in_this_installation():
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.launcher import Launcher
+
+    assert "EmsweepLauncher" in {c.__name__ for c in Plugins.instance().discover(Launcher)}

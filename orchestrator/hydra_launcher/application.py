@@ -1,0 +1,56 @@
+"""The application as it travels to the workers. Owns ``hydra/application.pickle`` in the sweep directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cloudpickle
+from hydra.core.singleton import Singleton
+from hydra.core.utils import setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from orchestrator.store.layout import write_atomically
+
+FILE = Path("hydra") / "application.pickle"
+"""Where it lies, below the sweep directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """What a worker needs to run any job."""
+
+    task: TaskFunction
+    """The function below ``@hydra.main``."""
+    context: HydraContext
+    """Hydra's loader and callbacks."""
+    config: DictConfig
+    """The configuration of the multirun."""
+    words: Mapping[str, tuple[int, tuple[str, ...]]]
+    """Run id to the job's number and its overrides."""
+
+    def save(self, directory: Path) -> None:
+        """Write it for the workers, with Hydra's global state and the resolvers that were added."""
+        path = directory / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        setup_globals()
+        state = (Singleton.get_state(), dict(BaseContainer._resolvers), str(Path.cwd()), list(sys.argv))
+        write_atomically(path, cloudpickle.dumps((state, self)))
+
+
+def load(directory: Path) -> Application:
+    """Read it and take over Hydra's global state."""
+    (singletons, resolvers, folder, words), application = cloudpickle.loads((directory / FILE).read_bytes())
+    os.chdir(folder)
+    sys.argv[:] = words
+    Singleton.set_state(singletons)
+    for name, resolver in resolvers.items():
+        if not OmegaConf.has_resolver(name):
+            BaseContainer._resolvers[name] = resolver
+    setup_globals()
+    return application

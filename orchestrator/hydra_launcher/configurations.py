@@ -1,0 +1,157 @@
+"""Each job's configuration, without composing it job by job.
+
+Composing takes Hydra tens of milliseconds, most of a small job. Words that choose options of a group, add or
+remove keys or touch Hydra's own part are left to it, once per distinct set of them; words that only set a
+value are applied to a copy of what it composed, as Hydra itself does at the end of a composition.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+
+MAX_KEPT = 256
+"""Composed configurations kept, about 1 MiB each with their text."""
+
+
+class Word(NamedTuple):
+    """One override of a job."""
+
+    key: str
+    """The dotted key or the group."""
+    value: Any
+    """Its value."""
+    sets_value: bool
+    """Whether it does nothing but set a value of the application's configuration."""
+    ours: bool
+    """Whether it is the application's, not Hydra's."""
+
+
+class _Composed(NamedTuple):
+    config: DictConfig
+    content: dict[str, Any]
+
+
+class Configurations:
+    """Looks up the configurations of one application's jobs."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create()
+        self._words: dict[str, Word] = {}
+        self._composed: dict[tuple[str, ...], _Composed] = {}
+        self._settings: dict[tuple[tuple[str, ...], str], tuple[list[str], Any]] = {}
+
+    def words(self, overrides: Sequence[str]) -> list[Word]:
+        """Parse a job's overrides."""
+        return [self._word(text) for text in overrides]
+
+    def content(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """What a job's configuration says, Hydra's part left out and references unresolved, as JSON values.
+
+        Raises:
+            HydraException: for an override that Hydra refuses.
+        """
+        chosen, settings = self._split(overrides)
+        content = copy.copy(self._compose(chosen).content)
+        for text in settings:
+            path, value = self._setting(chosen, text)
+            _put(content, path, value)
+        return content
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """A job's configuration, equal to what Hydra composes for these words.
+
+        Raises:
+            HydraException: for an override that Hydra refuses.
+        """
+        chosen, settings = self._split(overrides)
+        config = copy.deepcopy(self._compose(chosen).config)
+        for text in settings:
+            word = self._word(text)
+            OmegaConf.update(config, word.key, word.value, merge=True)
+        ours = [text for text in overrides if self._word(text).ours]
+        with read_write(config), open_dict(config):
+            config.hydra.overrides.task = ours
+            config.hydra.job.override_dirname = self._dirname(ours, config.hydra.job.config.override_dirname)
+        OmegaConf.copy_cache(from_config=self._master, to_config=config)
+        return config
+
+    def _dirname(self, words: Sequence[str], rules: DictConfig) -> str:
+        kept = sorted(text for text in words if self._word(text).key not in rules.exclude_keys)
+        return re.sub("=", lambda _: rules.kv_sep, rules.item_sep.join(kept))
+
+    def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+        """Words for Hydra, and words that set a value."""
+        chosen = tuple(text for text in overrides if not self._word(text).sets_value)
+        return chosen, [text for text in overrides if self._word(text).sets_value]
+
+    def _word(self, text: str) -> Word:
+        word = self._words.get(text)
+        if word is None:
+            parsed = self._parser.parse_override(text)
+            ours = not parsed.is_hydra_override()
+            word = Word(parsed.key_or_group, parsed.value(), ours and self._sets_value(parsed), ours)
+            self._words[text] = word
+        return word
+
+    def _sets_value(self, word: Override) -> bool:
+        key = word.key_or_group
+        if word.is_delete() or word.is_add() or word.is_force_add() or word.package is not None:
+            return False
+        return "[" not in key and not self._loader.get_group_options(key)
+
+    def _compose(self, chosen: tuple[str, ...]) -> _Composed:
+        found = self._composed.get(chosen)
+        if found is None:
+            config = self._loader.load_sweep_config(self._master, list(chosen))
+            ours = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
+            if len(self._composed) >= MAX_KEPT:
+                del self._composed[next(iter(self._composed))]
+            found = self._composed[chosen] = _Composed(config, plain(OmegaConf.to_container(ours)))
+        return found
+
+    def _setting(self, chosen: tuple[str, ...], text: str) -> tuple[list[str], Any]:
+        """Where a word puts a value, and the value as the composed configuration holds it."""
+        found = self._settings.get((chosen, text))
+        if found is None:
+            word, path = self._word(text), self._word(text).key.split(".")
+            config = copy.deepcopy(self._compose(chosen).config)
+            node: Any = config
+            for part in path:
+                node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
+            if node is None:
+                self._loader.load_sweep_config(self._master, [*chosen, text])  # Hydra says what is wrong
+            OmegaConf.update(config, word.key, word.value, merge=True)
+            node = OmegaConf.to_container(OmegaConf.masked_copy(config, [path[0]]))
+            for part in path:
+                node = node[part]
+            found = self._settings[chosen, text] = (path, plain(node))
+        return found
+
+
+def plain(value: Any) -> Any:
+    """A configuration's value as a JSON value: what JSON lacks becomes text."""
+    if isinstance(value, (Mapping, DictConfig)):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, ListConfig)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _put(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a nested value, copying the mappings on the way, which others share."""
+    for part in path[:-1]:
+        content[part] = copy.copy(content[part])
+        content = content[part]
+    content[path[-1]] = value

@@ -1,0 +1,129 @@
+"""A multirun: its jobs as runs of a sweep directory, launched or resumed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, configure_log
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from orchestrator.cluster import cluster_of
+from orchestrator.errors import UserError
+from orchestrator.hydra_launcher.application import Application
+from orchestrator.hydra_launcher.configurations import Configurations
+from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
+from orchestrator.hydra_launcher.returns import job_return
+from orchestrator.session import Session
+from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.spool import LineReader
+from sweeps.manifest import Manifest
+from sweeps.spec import ResourcesSpec
+
+EXIT_INTERRUPTED = 130
+"""Status after Ctrl-C or SIGTERM; the same command again goes on."""
+
+WITHOUT_RESULT = ("failed", "quarantined", "cancelled")
+"""Outcomes that asking again gives another chance, with fresh budgets."""
+
+log = logging.getLogger(__name__)
+
+
+class Multirun:
+    """What :class:`hydra_plugins.emsweep_launcher.EmsweepLauncher` does."""
+
+    def __init__(
+        self, options: Mapping[str, Any], context: HydraContext, task: TaskFunction, config: DictConfig
+    ) -> None:
+        """Begin a multirun.
+
+        Args:
+            options: those of ``EmsweepLauncherConf``.
+            context: Hydra's loader and callbacks.
+            task: the function below ``@hydra.main``.
+            config: the multirun's configuration.
+        """
+        self._options = options
+        self._context, self._task, self._config = context, task, config
+        self._configurations = Configurations(context.config_loader, config)
+        self._jobs: list[Job] = []
+        retries = {} if options["retries"] is None else {"error": options["retries"]}
+        names = ("pool", "address", "num_workers", "threads_per_worker")
+        self._cluster_options = {name: options[name] for name in names} | {"retries": retries}
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+        """Run jobs; those of earlier calls of this multirun stay part of its directory.
+
+        Raises:
+            SystemExit: with status 130, when interrupted.
+            UserError: when the directory is not ours, or the jobs do not fit the machine.
+        """
+        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        Path(str(self._config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        jobs = [self._job(overrides) for overrides in job_overrides]
+        before = len(self._jobs)
+        self._jobs += jobs
+        manifest, run_of = self._manifest()
+        layout = Layout(Path(self._options["directory"]).absolute())
+        _require_ours(layout)
+        words: dict[str, tuple[int, tuple[str, ...]]] = {}
+        for number, (job, run) in enumerate(zip(self._jobs, run_of, strict=True), first_number - before):
+            words.setdefault(manifest.run_ids[run], (number, job.overrides))
+        cluster = cluster_of({"cluster": self._cluster_options})
+        with Session(layout) as session:
+            session.freeze(manifest, pool=cluster.pool, address=cluster.address)
+            reading = session.read(manifest)
+            done = reading.book.num_committed
+            log.info("%d jobs, %d of them done already, in %s", len(manifest), done, layout.root)
+            application = Application(
+                task=self._task, context=self._context, config=self._config, words=words
+            )
+            application.save(layout.root)
+            asked = set(run_of[before:])
+            again = [i for i in sorted(asked) if OUTCOMES[reading.book.outcome[i]] in WITHOUT_RESULT]
+            summary = session.run(manifest, cluster, reading, only=asked, reopen=again)
+            book = session.read(manifest).book
+        if summary.interrupted:
+            log.warning("%s; the same command again goes on", summary.reason or "interrupted")
+            raise SystemExit(EXIT_INTERRUPTED)
+        lines = LineReader(layout.spools)
+        try:
+            return [
+                job_return(job, run, book, layout, lines)
+                for job, run in zip(jobs, run_of[before:], strict=True)
+            ]
+        finally:
+            lines.close()
+
+    def _job(self, overrides: Sequence[str]) -> Job:
+        found = self._configurations
+        words, content = found.words(overrides), found.content(overrides)
+        return Job(overrides=tuple(overrides), words=words, content=content)
+
+    def _manifest(self) -> tuple[Manifest, list[int]]:
+        names = ("gpus_per_worker", "cpus_per_worker", "memory_gib", "timeout_s")
+        name = str(self._config.hydra.job.name)
+        return manifest_of(
+            self._jobs,
+            name=re.sub(r"[^\w.-]", "-", name),
+            task=f"{name}.{getattr(self._task, '__qualname__', 'task')}",
+            resources=ResourcesSpec(**{n: self._options[n] for n in names}),
+            options={"cluster": self._cluster_options},
+        )
+
+
+def _require_ours(layout: Layout) -> None:
+    """Refuse a directory that holds something else."""
+    if not layout.root.exists() or not any(layout.root.iterdir()):
+        return
+    layout.require_sweep()
+    earlier = Manifest.read(layout.manifest)
+    if len(earlier) and earlier.group("trainer", 0).target != TARGET:
+        raise UserError(
+            f"hydra.launcher.directory={str(layout.root)!r}: holds the sweep {earlier.sweep!r}, which is not "
+            "of a Hydra application; give another directory"
+        )

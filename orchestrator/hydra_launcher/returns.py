@@ -1,0 +1,69 @@
+"""What became of the jobs, as Hydra wants to hear it: one ``JobReturn`` each."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from orchestrator.hydra_launcher.jobs import Job
+from orchestrator.store.book import Book
+from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.spool import LineReader
+
+
+class JobFailedError(RuntimeError):
+    """A job that has no result, all retries included; the message says why and where its traceback is."""
+
+
+class Finished(JobReturn):
+    """A job with a result. Its configurations are read from its output folder when somebody asks."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self._saved = record["saved"]
+        self.overrides = record["overrides"]
+        self.working_dir = record["working_dir"]
+        self.task_name = record["task_name"]
+        self.status = JobStatus.COMPLETED
+        pickled = record.get("pickled")
+        self._return_value = cloudpickle.loads(base64.b64decode(pickled)) if pickled else record["returned"]
+
+    @property
+    def cfg(self) -> DictConfig | None:  # type: ignore[override]
+        """The job's configuration; ``None`` when Hydra was told not to save it."""
+        return self._load("config.yaml")
+
+    @property
+    def hydra_cfg(self) -> DictConfig | None:  # type: ignore[override]
+        """Hydra's own part of it."""
+        return self._load("hydra.yaml")
+
+    def _load(self, name: str) -> DictConfig | None:
+        path = Path(self._saved or "") / name
+        found = OmegaConf.load(path) if self._saved and path.is_file() else None
+        return found if isinstance(found, DictConfig) else None
+
+
+def job_return(job: Job, index: int, book: Book, layout: Layout, lines: LineReader) -> JobReturn:
+    """What became of the run ``index``."""
+    if book.committed(index):
+        line = lines.read(book.spools[book.spool[index]], *book.place(index))
+        if line is not None:
+            return Finished(line.result()["layout"])
+    return JobReturn(
+        overrides=list(job.overrides),
+        status=JobStatus.FAILED,
+        _return_value=JobFailedError(_reason(index, book, layout)),
+    )
+
+
+def _reason(index: int, book: Book, layout: Layout) -> str:
+    note = book.notes.get(index)
+    if note is None:
+        return f"has no result ({OUTCOMES[book.outcome[index]]}); the same command again runs it"
+    return f"{note.failure.message} (see {layout.attempt_log(book.run_ids[index], note.attempt)})"

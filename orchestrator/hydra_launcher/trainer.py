@@ -1,0 +1,103 @@
+"""A job of a Hydra application, as a trainer: the run is one call of its task."""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from hydra.core.utils import JobReturn, run_job
+from omegaconf import open_dict
+
+from orchestrator.hydra_launcher.application import Application, load
+from orchestrator.hydra_launcher.configurations import Configurations, plain
+from sweeps.spec import RunSpec
+from trainers.protocol import RunContext, RunResult, WorkerContext
+
+RETURN_METRIC = "returned"
+"""Name of the metric when the task returns a number."""
+
+
+class HydraJob:
+    """Calls the task of an application, which stays loaded."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._application: Application | None = None
+        self._configurations: Configurations | None = None
+
+    def run(self, spec: RunSpec, context: RunContext) -> RunResult:
+        """Compose the job's configuration and call the task, with its output folder and logging as usual.
+
+        Raises:
+            Exception: whatever the task raises.
+        """
+        assert context.sweep_dir is not None
+        if self._application is None or self._configurations is None:
+            self._application = load(context.sweep_dir)
+            loader, master = self._application.context.config_loader, self._application.config
+            self._configurations = Configurations(loader, master)
+        application = self._application
+        number, overrides = application.words[spec.run_id]
+        started_s = time.perf_counter()
+        config = self._configurations.config(overrides)
+        with open_dict(config):
+            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
+            config.hydra.job.num = number
+        job = run_job(
+            hydra_context=application.context,
+            task_function=application.task,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        value = job.return_value  # raises what the task raised
+        wall_s = time.perf_counter() - started_s
+        return RunResult(
+            outcome="done", metrics={**metrics_of(value), "wall_s": wall_s}, layout=_record(job, value)
+        )
+
+    def close(self) -> None:
+        """Forget the application."""
+        self._application = self._configurations = None
+
+
+def metrics_of(value: Any) -> dict[str, float | int | str | None]:
+    """The numbers that a task returned: one, those of a mapping, or none."""
+    if isinstance(value, dict):
+        return {str(k): v for k, v in value.items() if _is_number(v)}
+    return {RETURN_METRIC: value} if _is_number(value) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _record(job: JobReturn, value: Any) -> dict[str, Any]:
+    """What the launcher needs to tell Hydra of the job, now and when the sweep is launched again."""
+    assert job.hydra_cfg is not None
+    hydra = job.hydra_cfg.hydra
+    saved = hydra.output_subdir
+    plainly = is_json(value)
+    returned = {"returned": value} if plainly else {"pickled": _pickled(value)}
+    return returned | {
+        "overrides": plain(job.overrides),
+        "working_dir": job.working_dir,
+        "task_name": job.task_name,
+        "saved": str(Path(hydra.runtime.output_dir) / saved) if saved is not None else None,
+    }
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON gives a value back as it is."""
+    if type(value) is dict:
+        return all(type(k) is str and is_json(v) for k, v in value.items())
+    if type(value) is list:
+        return all(map(is_json, value))
+    return type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value))
+
+
+def _pickled(value: Any) -> str:
+    return base64.b64encode(cloudpickle.dumps(value)).decode()

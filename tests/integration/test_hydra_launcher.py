@@ -1,0 +1,214 @@
+"""``hydra/launcher=emsweep`` with applications that know nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus
+from hydra.types import HydraContext
+from omegaconf import OmegaConf
+
+from analysis import open_sweep
+from orchestrator.errors import UserError
+from orchestrator.hydra_launcher.configurations import Configurations
+from orchestrator.hydra_launcher.jobs import Job, manifest_of
+from orchestrator.hydra_launcher.multirun import Multirun
+from orchestrator.hydra_launcher.returns import JobFailedError
+from sweeps.spec import ResourcesSpec
+from tests.orchestrator.sweeping import noop_manifest, run
+
+APP = """
+import logging
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+OmegaConf.register_new_resolver("twice", lambda x: 2 * x)
+calls = 0
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    global calls
+    calls += 1
+    logging.getLogger("app").info("width %s", cfg.model.width)
+    if cfg.lr == cfg.bad:
+        raise ArithmeticError(f"lr {cfg.lr} is bad")
+    return {"loss": cfg.lr * cfg.model.width + cfg.seed, "doubled": cfg.doubled, "calls": calls}
+
+if __name__ == "__main__":
+    main()
+"""
+CONFIG = """
+defaults: [{model: small}, _self_]
+lr: 0.1
+seed: 0
+bad: -1
+doubled: ${twice:${lr}}
+labels: [a, b]
+"""
+LAUNCHER = ("hydra/launcher=emsweep", "hydra.launcher.num_workers=1")
+
+
+@pytest.fixture
+def app(tmp_path) -> Path:
+    """An application with a configuration group."""
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "conf" / "config.yaml").write_text(CONFIG)
+    (tmp_path / "conf" / "model" / "small.yaml").write_text("width: 4\nnested: {depth: 1}\n")
+    (tmp_path / "conf" / "model" / "large.yaml").write_text("width: 8\nnested: {depth: 2}\n")
+    return tmp_path
+
+
+def multirun(app: Path, *words: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "app.py", "-m", *LAUNCHER, *words],
+        cwd=app,
+        env={**os.environ, "HYDRA_FULL_ERROR": "0"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_unchanged_application_runs_resumes_and_keeps_its_output_folders(app):
+    said = multirun(app, "lr=1,2", "model=small,large")
+    assert "4 jobs, 0 of them done already" in said
+    runs = open_sweep(app / "outputs" / "app").runs()
+    assert sorted(runs["loss"]) == [4, 8, 8, 16]
+    assert sorted(runs["doubled"]) == [2, 2, 4, 4]  # the application's own resolver works in the worker
+    assert runs["calls"].max() == 4  # one warm process
+    assert list(runs.columns[runs.columns.isin(["lr", "model"])]) == ["lr", "model"]
+    [log] = app.glob("multirun/*/*/3/app.log")
+    assert "width 8" in log.read_text()
+    assert (log.parent / ".hydra" / "overrides.yaml").read_text().split() == ["-", "lr=2", "-", "model=large"]
+
+    said = multirun(app, "model=large,small", "lr=3,2,1,2")  # wider, in another order, two jobs twice
+    assert "6 jobs, 4 of them done already" in said
+    assert len(list(app.glob("multirun/*/*/*/app.log"))) == 6
+    found = json.loads(
+        subprocess.run(
+            [Path(sys.executable).with_name("emsweep"), "status", "outputs/app", "--json"],
+            cwd=app,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert found["counts"]["done"] == 6
+
+
+def test_a_failing_job_is_tried_again_told_of_and_run_anew_once_mended(app):
+    said = multirun(app, "lr=1,2", "bad=2", code=1)
+    assert "ArithmeticError: lr 2 is bad" in said
+    runs = open_sweep(app / "outputs" / "app").runs().set_index("lr")
+    assert list(runs["outcome"]) == ["done", "quarantined"]
+    (app / "app.py").write_text(APP.replace("cfg.lr == cfg.bad", "False"))
+    assert "2 jobs, 1 of them done already" in multirun(app, "lr=1,2", "bad=2")
+
+
+@pytest.fixture
+def opened(app, monkeypatch):
+    """Hydra opened on the application: its loader, context and the multirun's configuration."""
+    OmegaConf.register_new_resolver("twice", lambda x: 2 * x, replace=True)
+    monkeypatch.chdir(app)
+    with initialize_config_dir(str(app / "conf"), version_base="1.3", job_name="app"):
+        loader = GlobalHydra.instance().config_loader()
+        places = [f"hydra.sweep.dir={app}/multirun", "hydra/hydra_logging=disabled"]
+        master = compose(
+            "config", overrides=[*places, "hydra/job_logging=disabled"], return_hydra_config=True
+        )
+        HydraConfig.instance().set_config(master)
+        yield HydraContext(config_loader=loader, callbacks=Callbacks()), master
+
+
+OPTIONS = {
+    "directory": "sweep",
+    "pool": "inline",
+    "address": None,
+    "num_workers": 1,
+    "threads_per_worker": 1,
+    "gpus_per_worker": 0.0,
+    "cpus_per_worker": 1.0,
+    "memory_gib": 0.0,
+    "timeout_s": 0.0,
+    "retries": None,
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lr=2"],
+        ["model=large", "lr=2", "model.nested.depth=7"],
+        ["+new=1", "labels=[c]", "hydra.job.num=3"],
+        ["~bad", "seed=4"],
+        ["model.nested={depth: 3}", "lr=null"],
+    ],
+)
+def test_a_configuration_is_what_hydra_composes(opened, words):
+    context, master = opened
+    theirs = context.config_loader.load_sweep_config(master, words)
+    ours = Configurations(context.config_loader, master)
+    assert ours.config(words) == theirs
+    plain = OmegaConf.to_container(theirs)
+    del plain["hydra"]
+    assert ours.content(words) == plain
+
+
+def test_jobs_come_back_in_order_with_what_they_returned(opened, app):
+    context, master = opened
+
+    def task(config):
+        if config.lr == 3:
+            raise ValueError("three")
+        return (config.lr, {1, 2})  # nothing that JSON can hold
+
+    launcher = Multirun(OPTIONS, context, task, master)
+    first = launcher.launch([["lr=2"], ["lr=3"], ["lr=1"], ["lr=2"]], 0)
+    assert [job.status for job in first] == [
+        JobStatus.COMPLETED,
+        JobStatus.FAILED,
+        *[JobStatus.COMPLETED] * 2,
+    ]
+    assert [first[i].return_value for i in (0, 2, 3)] == [(2, {1, 2}), (1, {1, 2}), (2, {1, 2})]
+    assert first[2].cfg.lr == 1
+    assert first[2].overrides == ["lr=1"]
+    with pytest.raises(JobFailedError, match="ValueError: three"):
+        _ = first[1].return_value
+    second = launcher.launch([["lr=5"]], 4)  # a sweeper's next batch
+    assert second[0].return_value[0] == 5
+    assert len(open_sweep(app / "sweep").runs()) == 4
+
+
+def test_jobs_that_differ_in_their_seed_only_are_one_cell(opened):
+    context, master = opened
+    found = Configurations(context.config_loader, master)
+    overrides = [(f"lr={lr}", f"seed={seed}") for lr in (1, 2) for seed in (0, 1, 2)]
+    jobs = [Job(overrides=o, words=found.words(o), content=found.content(o)) for o in overrides]
+    manifest, _ = manifest_of(jobs, name="app", task="t", resources=ResourcesSpec(), options={})
+    assert manifest.num_cells == 2
+    assert [axis.key for axis in manifest.axes] == ["lr", "seed"]
+    assert list(manifest.seeds) == [0, 1, 2] * 2
+
+
+@pytest.fixture
+def foreign(app):
+    """A sweep of something else where the application's would lie."""
+    run(app / "sweep", noop_manifest(2))
+
+
+def test_a_directory_of_another_sweep_is_left_alone(foreign, opened):
+    context, master = opened
+    with pytest.raises(UserError, match="give another directory"):
+        Multirun(OPTIONS, context, lambda config: 1, master).launch([["lr=1"]], 0)
