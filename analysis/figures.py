@@ -189,7 +189,7 @@ def heatmap(
     tiles = base.mark_rect().encode(
         color=alt.Color(value, type="quantitative", scale=scale, legend=None), **more
     )
-    words = base.mark_text(fontSize=11).encode(text=alt.Text(text, type="nominal"), **more)
+    words = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text(text, type="nominal"))
     styled = _styled(tiles + words, height=max(60, 34 * len(place[y])))
     return styled.properties(width=max(WIDTH, 44 * len(place[x])))
 

@@ -18,6 +18,9 @@ from orchestrator.memory import use_system_allocator
 MAX_PORTS = 50
 """Ports tried one after the other with ``next_port``."""
 
+BACKLOG = 128
+"""Connections that may wait to be taken: a browser opens six at a time."""
+
 
 class Server:
     """A dashboard that has its port and can be run."""
@@ -64,6 +67,7 @@ def bind(host: str, port: int, *, next_port: bool) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host, number))
+            found.listen(BACKLOG)  # who comes before the server runs is served, not refused
             return found
         except (OSError, OverflowError) as error:
             found.close()
