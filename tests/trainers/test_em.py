@@ -141,6 +141,18 @@ def test_gradient_checkpointing_changes_nothing_beyond_rounding(trainer, referen
     assert column(result, "loss") == pytest.approx(column(reference, "loss"), abs=LOSS_TOLERANCE)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt-neox", "gemma"])
+def test_every_family_of_models_is_reset_decoded_and_sharded_alike(trainer, family):
+    first, hot, cached, sharded = (
+        trainer.run(tiny_spec(f"tiny-64-{family}", engine=engine), RunContext()).to_json()
+        for engine in ({}, {}, {"decoder": "cached"}, {"zero_stage": 3})
+    )
+    assert numbers(hot) == numbers(first)
+    assert cached["rollouts"] == sharded["rollouts"] == first["rollouts"]
+    assert column(cached, "loss") == pytest.approx(column(first, "loss"), abs=LOSS_TOLERANCE)
+    assert column(sharded, "loss") == pytest.approx(column(first, "loss"), abs=LOSS_TOLERANCE)
+
+
 def test_prompts_of_unequal_length_share_the_rollouts(trainer):
     spec = tiny_spec(example={"prompts": ["47+38=", "47+38=;15;085 11+22="]}, steps=2, eval={"path": None})
     result = trainer.run(spec, RunContext()).to_json()
