@@ -145,7 +145,7 @@ class Fleet:
         self, worker: Worker, now_s: float, settings: Settings, timeout_s: Callable[[Worker, Grant], float]
     ) -> Sickness | None:
         if not worker.ready:
-            late = now_s - worker.started_s > settings.start_s
+            late = now_s - max(worker.started_s, worker.seen_s) > settings.start_s
             return Sickness(f"not up after {settings.start_s:g} s", None, False) if late else None
         if now_s - worker.seen_s > settings.lease_s:
             reason = f"silent for {settings.lease_s:g} s"

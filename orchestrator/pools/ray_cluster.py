@@ -19,6 +19,7 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from orchestrator.errors import UserError
+from orchestrator.events import Shape
 from orchestrator.leftovers import TemporaryFolder
 from orchestrator.processes import own_import_path
 
@@ -51,8 +52,8 @@ class RayCluster:
         self._folder = folder
         self.node = str(ray.get_runtime_context().get_node_id())
         """Ray's id of the node that this process is on."""
-        self.resources: Mapping[str, float] = ray.cluster_resources()
-        """What the live nodes hold."""
+        self.nodes = _nodes()
+        """What each live node holds in all, by resource, as of about a second ago."""
         self._silent_s = 0.0
         self._checked_s = time.monotonic()
         self._answered = threading.Event()
@@ -63,6 +64,19 @@ class RayCluster:
     def own(self) -> bool:
         """Whether we started it."""
         return self._folder is not None
+
+    def total(self, resource: str) -> float:
+        """What all live nodes together hold of a resource."""
+        return sum(node.get(resource, 0.0) for node in self.nodes)
+
+    def could_hold(self, demand: Mapping[str, float]) -> bool:
+        """Whether some node is large enough, however busy it is."""
+        return any(all(node.get(name, 0.0) >= num for name, num in demand.items()) for node in self.nodes)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it has answered just now, so that a call to its head will not wait."""
+        return self._silent_s <= 2 * LOOK_S
 
     def silence(self) -> str:
         """Why the cluster counts as lost, or an empty text; to be called all the time.
@@ -82,7 +96,7 @@ class RayCluster:
     def _watch(self) -> None:
         while not self._closing.wait(LOOK_S):
             with contextlib.suppress(Exception):  # whatever it is, it is no answer
-                self.resources = ray.cluster_resources()
+                self.nodes = _nodes()
                 self._answered.set()
 
     def close(self) -> None:
@@ -152,6 +166,16 @@ def join(address: str) -> RayCluster:
             "`ray start --head`, give the --address of another, or stay on this machine with --pool local"
         ) from error
     return RayCluster(f"the Ray cluster at {ray.get_runtime_context().gcs_address}")
+
+
+def demand(shape: Shape) -> dict[str, float]:
+    """What one rank takes of its node, as Ray names it."""
+    demand = {"CPU": shape.cpus, "GPU": shape.gpus, "memory": float(int(shape.memory_gib * 2**30))}
+    return {resource: amount for resource, amount in demand.items() if amount}
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def first_line(error: Exception) -> str:

@@ -16,10 +16,17 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray._private import state
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.events import Beat, Capacity, DrainRequested, Shape, WorkerLost, WorkerReady
@@ -34,6 +41,12 @@ from orchestrator.processes import worker_environment
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""
 
+EXCUSE_S = 5.0
+"""Period of looking whether workers that are not up wait for room; those that have it need about a second."""
+
+MAX_EXCUSED = 50
+"""Most workers looked up at a time, about a millisecond each."""
+
 _Actor = ray.remote(RayWorker)
 
 
@@ -43,6 +56,7 @@ class _Worker:
     shape: Shape
     setup: WorkerSetup
     reports: GangReports
+    asked_s: float = field(default_factory=time.monotonic)
     group: PlacementGroup | None = None
     actors: list[Any] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
@@ -79,6 +93,7 @@ class RayPool:
         self._waits: dict[Any, tuple[_Worker, str, int]] = {}
         self._events: list[PoolEvent] = []
         self._lost = ""
+        self._excused_s = time.monotonic()
         if address is not None:
             self._cluster = ray_cluster.join(address)
         else:
@@ -87,9 +102,8 @@ class RayPool:
 
     def capacity(self) -> Capacity:
         """What the live nodes hold, as of about a second ago."""
-        resources = self._cluster.resources
-        slots = self._num_workers or int(resources.get("CPU", 0))
-        return Capacity(slots=slots, gpus=float(resources.get("GPU", 0.0)))
+        slots = self._num_workers or int(self._cluster.total("CPU"))
+        return Capacity(slots=slots, gpus=self._cluster.total("GPU"))
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
         """Create the actors; a gang's wait for its placement group."""
@@ -99,9 +113,7 @@ class RayPool:
             self._create(worker)
             self._begin(worker, "")
             return
-        bundle = {"CPU": shape.cpus, "GPU": shape.gpus, "memory": _memory_bytes(shape)}
-        bundle = {resource: amount for resource, amount in bundle.items() if amount}
-        worker.group = placement_group([bundle] * shape.world_size, strategy="PACK")
+        worker.group = placement_group([ray_cluster.demand(shape)] * shape.world_size, strategy="PACK")
         self._waits[worker.group.ready()] = (worker, "placed", 0)
 
     def _create(self, worker: _Worker) -> None:
@@ -109,7 +121,7 @@ class RayPool:
         options: dict[str, Any] = {
             "num_cpus": shape.cpus,
             "num_gpus": shape.gpus,
-            "memory": _memory_bytes(shape) or None,
+            "memory": ray_cluster.demand(shape).get("memory"),
             "max_concurrency": ACTOR_THREADS,
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -176,6 +188,7 @@ class RayPool:
         elif not self._events:
             time.sleep(timeout_s)
         self._check_workers()
+        self._excuse_waiting()
         if (silence := self._cluster.silence()) and not self._lost:
             self._give_up(silence)
         events, self._events = self._events, []
@@ -233,6 +246,17 @@ class RayPool:
             elif worker.stop_by_s is not None and now_s > worker.stop_by_s:
                 self._bury(worker, "did not stop")
 
+    def _excuse_waiting(self) -> None:
+        """Beat for workers that wait for room, on a cluster that is shared or grows: they are not stuck."""
+        now_s = time.monotonic()
+        if now_s - self._excused_s < EXCUSE_S or not self._cluster.is_near:
+            return
+        self._excused_s = now_s
+        overdue = (w for w in self._workers.values() if not w.places and now_s - w.asked_s > EXCUSE_S)
+        for worker in islice(overdue, MAX_EXCUSED):
+            if self._cluster.could_hold(ray_cluster.demand(worker.shape)) and not _is_placed(worker):
+                self._events.append(Beat(worker=worker.name, token=0, progress=0))
+
     def _give_up(self, reason: str) -> None:
         """The head has gone: no worker can be reached or started any more."""
         self._lost = reason
@@ -271,5 +295,8 @@ class RayPool:
         self._cluster.close()
 
 
-def _memory_bytes(shape: Shape) -> int:
-    return int(shape.memory_gib * 2**30)
+def _is_placed(worker: _Worker) -> bool:
+    """Whether Ray has found room for every rank."""
+    if worker.group is not None:
+        return placement_group_table(worker.group)["state"] != "PENDING"
+    return state.actors(worker.actors[0]._actor_id.hex())["Address"]["Port"] != 0

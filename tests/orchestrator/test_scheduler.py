@@ -456,3 +456,15 @@ def test_starting_a_worker_names_a_run_it_will_serve():
     w = world(4, slots=1, num_groups=2)
     (start,) = of(StartWorker, w.act())
     assert start.runs_like == 0
+
+
+def test_a_worker_that_waits_for_room_is_not_killed_for_being_late():
+    w = world(start_s=10.0)
+    w.act()
+    waiting, forgotten = w.starting
+    while w.now_s < 30.0:
+        w.now_s += 1.0
+        w.tell(Beat(worker=waiting, token=0, progress=0))
+        w.act()
+    assert waiting in w.starting
+    assert forgotten not in w.starting

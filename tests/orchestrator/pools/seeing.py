@@ -1,0 +1,26 @@
+"""A trainer that writes down what its process sees."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from trainers.noop import Noop
+
+
+class Seeing(Noop):
+    """Leaves a file per run and rank in ``params.folder``, and one when it is closed."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self._rank, self._folder = context.rank, None
+
+    def run(self, spec, context):
+        self._folder = Path(spec.trainer.params["folder"])
+        seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid()}
+        (self._folder / f"{spec.seed}-{self._rank}").write_text(json.dumps(seen))
+        return super().run(spec, context)
+
+    def close(self):
+        (self._folder / f"closed-{self._rank}").touch()
