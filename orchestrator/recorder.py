@@ -144,6 +144,8 @@ class Recorder:
         while self._uncompacted:
             self._compact(self._uncompacted[-1])
             self._uncompacted.pop()
+        if self._parts.is_due(time.monotonic()):
+            self._parts.write_part()
         return found
 
     def finish(self, reason: str) -> None:

@@ -8,6 +8,7 @@ from analysis.sweep import Sweep
 from orchestrator.failures import failure_groups
 from orchestrator.store.book import read_book
 from orchestrator.store.layout import Layout
+from orchestrator.store.lookup import indexed_book
 from orchestrator.store.status import read_status
 from sweeps.manifest import Manifest
 
@@ -15,8 +16,8 @@ from sweeps.manifest import Manifest
 def failures(sweep: Sweep) -> list[dict[str, Any]]:
     """Groups of failed runs, the largest first; see :func:`orchestrator.failures.failure_groups`.
 
-    A driver keeps them in its status. Where it has none to tell, and runs are without a result, the journals
-    are read.
+    A driver keeps them in its status. Where it has none to tell, and runs are without a result, they are read
+    from the index that the last driver left, or from the journals.
     """
     layout = Layout(sweep.directories[0])
     told = read_status(layout) or {}
@@ -26,4 +27,5 @@ def failures(sweep: Sweep) -> list[dict[str, Any]]:
     if not any(counts.get(outcome) for outcome in ("failed", "quarantined", "pending")):
         return []
     manifest = Manifest.read(layout.manifest)
-    return failure_groups(manifest, read_book(layout, manifest.run_ids, live=True).book)
+    book = indexed_book(layout, manifest) or read_book(layout, manifest.run_ids, live=True).book
+    return failure_groups(manifest, book)

@@ -28,6 +28,14 @@ memory.
 PART_ITEM_ROWS = 2_500
 """Evaluations in a part, for the same reason, when runs are evaluated often."""
 
+PART_S = 10.0
+"""Seconds after which what has gathered is written anyway, for readers of a sweep whose runs are slow."""
+
+PART_SHARE = 1 / 8
+"""… if it is at least this share of what was written before: some eighty parts at most come before the first
+full one, however slow the runs.
+"""
+
 COMPRESSION = {"compression": "zstd", "compression_level": 1}
 """Of every table: level 1 is as fast as the disk and halves the size."""
 
@@ -40,6 +48,8 @@ class PartWriter:
     def __init__(self, layout: Layout, first_part: int = 0) -> None:
         self._layout = layout
         self._next = first_part
+        self._num_written = 0
+        self._waiting_since_s: float | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -78,6 +88,14 @@ class PartWriter:
         """Whether enough has gathered for a part."""
         return len(self._runs) >= PART_RUNS or len(self._items) >= PART_ITEM_ROWS
 
+    def is_due(self, now_s: float) -> bool:
+        """Whether readers have waited long enough for what has gathered; ``now_s`` is a monotonic time."""
+        if len(self._runs) < max(1.0, PART_SHARE * self._num_written):
+            return False
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        return now_s - self._waiting_since_s >= PART_S
+
     def write_part(self) -> None:
         """Write what has gathered as one part; ``runs`` last, which makes the part count."""
         if not self._runs:
@@ -93,6 +111,8 @@ class PartWriter:
             if table.num_rows:
                 _write(table.sort_by("index"), self._layout.part(name, self._next))
         self._next += 1
+        self._num_written += len(self._runs)
+        self._waiting_since_s = None
         self._clear()
 
 
