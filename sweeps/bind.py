@@ -19,13 +19,10 @@ import numpy as np
 
 from sweeps.columns import ABSENT, Column, Table, combine
 from sweeps.filters import Filter
-from sweeps.spec import GROUPS, SpecError, nearest
+from sweeps.spec import GROUPS, SCALARS, SpecError, nearest
 
 REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 """``${optim.lr}``: the value of another key of the same run."""
-
-SCALARS = ("steps", "seed")
-"""Top-level keys of a run that are not groups."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +108,7 @@ class _Run:
         if name in self._raw:
             return self._raw[name]
         if name in SCALARS:
-            value = self._layers.base[name]
+            value = self._layers.base.get(name)
             for source in (*self._rules, self._chosen):
                 value = source.get(name, value)
             return value

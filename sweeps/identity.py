@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.errors import SpecError
@@ -24,6 +24,9 @@ def plain(value: Any) -> Any:
     """Tuples as lists, to any depth; the rest as it is."""
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
+
+LATER_GROUPS = ("init",)
+"""Groups that came after version 1."""
 
 _NEVER = object()
 
@@ -82,8 +85,17 @@ def join_run_id(fragments: Mapping[str, str], steps: int, seed: int) -> str:
 
 
 def joined_groups(fragments: Mapping[str, str]) -> str:
-    """Canonical text of a run up to its scalars; many runs share it, so its hash can be begun once."""
-    return "{" + ",".join(f'"{g}":{fragments[g]}' for g in sorted(fragments))
+    """Canonical text of a run up to its scalars; many runs share it, so its hash can be begun once.
+
+    A group that came in a later version is left out while nothing in it is set.
+    """
+    told = sorted(g for g in fragments if g not in LATER_GROUPS or fragments[g] != "{}")
+    return "{" + ",".join(f'"{g}":{fragments[g]}' for g in told)
+
+
+def lineage_canonical(parents: Sequence[str]) -> str:
+    """Canonical JSON of what a run starts from: the ids of earlier runs; ``{}`` for the base model."""
+    return canonical_json({"parents": list(parents)} if parents else {})
 
 
 def joined_scalars(steps: int, seed: int) -> str:

@@ -24,20 +24,21 @@ from sweeps.columns import ABSENT, SEED_KEY, Column, Table, combine
 from sweeps.expand import expand
 from sweeps.fit import check_fit
 from sweeps.groups import TrainerSpec
-from sweeps.locate import mistakes_in
+from sweeps.identity import LATER_GROUPS
+from sweeps.lineage import trace
+from sweeps.locate import at, mistakes_in
 from sweeps.prompts import check_formats, check_lengths
 from sweeps.resolve import Need, resolve_group
+from sweeps.run_ids import Unidentified, identify
 from sweeps.spec import (
     GROUPS,
-    RUN_ID_LENGTH,
     RunSpec,
     canonical_json,
     coerce_key,
     group_canonical,
     group_from_dict,
     group_to_dict,
-    joined_groups,
-    joined_scalars,
+    group_type,
 )
 
 if TYPE_CHECKING:
@@ -124,12 +125,15 @@ class Manifest:
         """
         digest = hashlib.sha256("\n".join(self.run_ids).encode())
         axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
-        digest.update(
-            json.dumps([axes, {g: list(v) for g, v in self.groups.items()}], sort_keys=True).encode()
-        )
-        for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in GROUPS)):
+        told = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
+        digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in told}], sort_keys=True).encode())
+        for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in told)):
             digest.update(codes.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def _is_set(self, group: str) -> bool:
+        """Whether anything in a group differs from its defaults in any run."""
+        return self.groups[group] != (canonical_json(group_to_dict(group_type(group)())),)
 
     def axis_values(self, i: int) -> dict[str, Any]:
         """Return run ``i``'s value of each axis; ``None`` where the axis does not exist for it."""
@@ -215,6 +219,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
     with mistakes_in(composed.source):
         table = expand(composed.grid, defaults)
         bound = bind(composed.layers, table)
+        lineage = trace(table, bound["init_from"])
     groups: dict[str, tuple[str, ...]] = {}
     codes: dict[str, np.ndarray] = {}
     fragments: dict[str, list[str]] = {}
@@ -233,7 +238,20 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
     _check_together(parts, codes)
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
-    run_ids = _run_ids(fragments, codes, steps, seeds)
+    with mistakes_in(composed.source), at("axes", "init_from"):
+        found = identify(
+            Unidentified(
+                texts=groups,
+                canonical=fragments,
+                codes=codes,
+                models=parts["model"],
+                steps=steps,
+                seeds=seeds,
+            ),
+            lineage,
+        )
+    run_ids = found.run_ids
+    groups["init"], codes["init"] = found.inits, found.init_codes
     keep, num_duplicates = _first_of_each(run_ids, _locality(codes, steps, seeds))
     return Manifest(
         sweep=composed.name,
@@ -286,27 +304,6 @@ def _scalars(key: str, bound: Bound) -> np.ndarray:
     return np.array(values, dtype=np.int64)[bound.codes]
 
 
-def _run_ids(
-    fragments: Mapping[str, Sequence[str]],
-    codes: Mapping[str, np.ndarray],
-    steps: np.ndarray,
-    seeds: np.ndarray,
-) -> list[str]:
-    """Hash every run; runs that agree in all groups go together, from the hash of their common beginning."""
-    combos = combine([codes[g] for g in GROUPS], len(steps))
-    order = np.argsort(combos, kind="stable")
-    ids = [""] * len(steps)
-    last, begun = -1, hashlib.sha256()
-    for row, combo in zip(order.tolist(), combos[order].tolist(), strict=True):
-        if combo != last:
-            last = combo
-            begun = hashlib.sha256(joined_groups({g: fragments[g][codes[g][row]] for g in GROUPS}).encode())
-        digest = begun.copy()
-        digest.update(joined_scalars(int(steps[row]), int(seeds[row])).encode())
-        ids[row] = digest.hexdigest()[:RUN_ID_LENGTH]
-    return ids
-
-
 def _locality(codes: Mapping[str, np.ndarray], steps: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Return the order of runs in which neighbours share most."""
     keys = [seeds if name == SEED_KEY else codes[name] for name in LOCALITY]
@@ -325,12 +322,14 @@ def _first_of_each(run_ids: Sequence[str], order: np.ndarray) -> tuple[np.ndarra
 
 
 def _used(column: Column) -> Column:
-    """Drop values that no run has, after exclusions and subsets."""
+    """Drop values that no run has, after exclusions and subsets; ``null`` is that an axis does not exist."""
     used = np.zeros(len(column.values) + 1, dtype=bool)
     used[column.codes] = True
+    used[:-1] &= [value is not None for value in column.values]
     if used[:-1].all():
         return column
-    recode = np.append(np.cumsum(used[:-1]) - 1, ABSENT).astype(np.int32)
+    recode = np.where(used, np.cumsum(used) - 1, ABSENT).astype(np.int32)
+    recode[-1] = ABSENT
     values = tuple(v for v, u in zip(column.values, used[:-1], strict=True) if u)
     return dataclasses.replace(column, values=values, codes=recode[column.codes])
 

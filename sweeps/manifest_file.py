@@ -23,7 +23,7 @@ from sweeps import arrow
 from sweeps.columns import ABSENT, Column
 from sweeps.filters import as_text
 from sweeps.manifest import Manifest
-from sweeps.spec import GROUPS, SpecError
+from sweeps.spec import GROUPS, SpecError, canonical_json, group_to_dict, group_type
 
 FORMAT_VERSION = 2
 """Version of the file; a newer one is refused. Version 1 had no ranges."""
@@ -139,11 +139,13 @@ def read_manifest(path: Path) -> Manifest:
         SpecError: if the file is missing, is not a manifest, or was written by a newer version.
     """
     header = _header(path)
-    with pq.ParquetFile(path, read_dictionary=[f"spec.{g}" for g in GROUPS]) as file:
+    names = pq.read_schema(path).names
+    written = [g for g in GROUPS if f"spec.{g}" in names]
+    with pq.ParquetFile(path, read_dictionary=[f"spec.{g}" for g in written]) as file:
         num = file.metadata.num_rows
         run_ids: list[str] = []
         numbers = {name: np.empty(num, dtype=np.int64) for name in ("cell", "spec.steps", "spec.seed")}
-        groups = {g: _Codes(num) for g in GROUPS}
+        groups = {g: _Codes(num) for g in written}
         axes = [_AxisReader(entry, num) for entry in header["axes"]]
         for chunk in range(file.num_row_groups):
             table = file.read_row_group(chunk, use_threads=False)
@@ -155,6 +157,8 @@ def read_manifest(path: Path) -> Manifest:
                 codes.add(rows, _one_chunk(table[f"spec.{group}"]))
             for axis in axes:
                 axis.add(rows, table[axis.key])
+    for group in (g for g in GROUPS if g not in groups):  # it came after the file was written
+        groups[group] = _Codes.of_defaults(group, num)
     return Manifest(
         sweep=header["sweep"],
         run_ids=run_ids,
@@ -194,6 +198,13 @@ class _Codes:
     def __init__(self, num: int) -> None:
         self.values: dict[str, int] = {}
         self.codes = np.empty(num, dtype=np.int32)
+
+    @classmethod
+    def of_defaults(cls, group: str, num: int) -> _Codes:
+        found = cls(num)
+        found.values[canonical_json(group_to_dict(group_type(group)()))] = 0
+        found.codes[:] = 0
+        return found
 
     def add(self, rows: slice, chunk: pa.DictionaryArray) -> None:
         recode = [self.values.setdefault(text, len(self.values)) for text in chunk.dictionary.to_pylist()]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeps.locate import at
-from sweeps.spec import GROUPS, SpecError
+from sweeps.spec import GROUPS, SCALARS, SpecError
 
 MISSING = "???"
 """Hydra's mark of a value that must be given."""
@@ -60,4 +60,4 @@ def _absolute(dots: str, key: str, path: tuple[str, ...]) -> str:
 
 def names_run_key(key: str) -> bool:
     """Say whether a dotted key points into a run."""
-    return key.split(".")[0] in (*GROUPS, "steps", "seed")
+    return key.split(".")[0] in (*GROUPS, *SCALARS)

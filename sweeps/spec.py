@@ -24,6 +24,7 @@ from sweeps.groups import (
     EngineSpec,
     EvalSpec,
     ExampleSpec,
+    InitSpec,
     ModelSpec,
     OptimSpec,
     ResourcesSpec,
@@ -40,6 +41,7 @@ from sweeps.identity import (
     join_run_id,
     joined_groups,
     joined_scalars,
+    lineage_canonical,
 )
 from sweeps.objective import COMPAT_DEFECTS, OBJECTIVES, ObjectiveSpec
 
@@ -48,10 +50,12 @@ __all__ = [
     "GROUPS",
     "OBJECTIVES",
     "RUN_ID_LENGTH",
+    "SCALARS",
     "SCHEDULES",
     "EngineSpec",
     "EvalSpec",
     "ExampleSpec",
+    "InitSpec",
     "ModelSpec",
     "ObjectiveSpec",
     "OptimSpec",
@@ -72,7 +76,9 @@ __all__ = [
     "joined_groups",
     "joined_scalars",
     "known_keys",
+    "lineage_canonical",
     "nearest",
+    "phases_of",
     "run_id_of",
     "spec_from_dict",
     "spec_to_dict",
@@ -93,6 +99,7 @@ class RunSpec:
     engine: EngineSpec = field(default_factory=EngineSpec)
     eval: EvalSpec = field(default_factory=EvalSpec)
     resources: ResourcesSpec = field(default_factory=ResourcesSpec)
+    init: InitSpec = field(default_factory=InitSpec)
     steps: int = 10
     """Optimizer steps. A step is one update of the weights, whatever the micro batch or world size."""
     seed: int = 0
@@ -109,6 +116,14 @@ class RunSpec:
         return run_id_of(self)
 
     @property
+    def parent(self) -> RunSpec | None:
+        """The run of the same sweep that this one starts from; ``None`` if it is no run of the sweep."""
+        if not self.init.changes:
+            return None
+        own = spec_to_dict(self)
+        return spec_from_dict(own | {"init": {}} | dict(self.init.changes))
+
+    @property
     def eval_steps(self) -> tuple[int, ...]:
         """Steps at which the run is evaluated, ascending; empty when there is no benchmark."""
         if self.eval.path is None:
@@ -120,6 +135,14 @@ GROUPS: tuple[str, ...] = tuple(
     f.name for f in dataclasses.fields(RunSpec) if f.name not in ("steps", "seed")
 )
 """Names of the spec's groups, in the order of :class:`RunSpec`."""
+
+SCALARS = ("steps", "seed", "init_from")
+"""Top-level keys of a run's configuration that are not groups. ``init_from`` names an earlier run and becomes
+the group ``init``.
+"""
+
+_FILLED_IN = ("init",)
+"""Groups that nobody sets by hand."""
 
 
 @cache
@@ -134,8 +157,9 @@ def group_type(name: str) -> type:
 
 def known_keys() -> list[str]:
     """Every dotted key of a spec, such as ``optim.lr``."""
-    keys = [f"{g}.{f.name}" for g in GROUPS for f in dataclasses.fields(group_type(g))]
-    return [*keys, "steps", "seed"]
+    groups = [g for g in GROUPS if g not in _FILLED_IN]
+    keys = [f"{g}.{f.name}" for g in groups for f in dataclasses.fields(group_type(g))]
+    return [*keys, *SCALARS]
 
 
 def spec_from_dict(data: Mapping[str, Any]) -> RunSpec:
@@ -169,8 +193,8 @@ def coerce_key(key: str, value: Any) -> Any:
 
     Free parameters below ``trainer.params`` are returned as they are.
     """
-    if key in ("steps", "seed"):
-        return _coerce(key, value, int)
+    if key in SCALARS:
+        return _coerce(key, value, str | None if key == "init_from" else int)
     group, _, name = key.partition(".")
     hints = _hints(group_type(group)) if group in GROUPS else {}
     if name in hints:
@@ -219,4 +243,15 @@ def spec_to_dict(spec: RunSpec) -> dict[str, Any]:
 
 def run_id_of(spec: RunSpec) -> str:
     """The run's identity; see :attr:`RunSpec.run_id`."""
-    return join_run_id({g: group_canonical(g, getattr(spec, g)) for g in GROUPS}, spec.steps, spec.seed)
+    parent = spec.parent
+    parents = (run_id_of(parent),) if parent else spec.init.runs
+    fragments = {g: group_canonical(g, getattr(spec, g)) for g in GROUPS}
+    return join_run_id(fragments | {"init": lineage_canonical(parents)}, spec.steps, spec.seed)
+
+
+def phases_of(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """The runs that a run goes through, the earliest first and itself last."""
+    phases = [spec]
+    while (parent := phases[0].parent) is not None:
+        phases.insert(0, parent)
+    return tuple(phases)

@@ -7,8 +7,10 @@ different horizons agree everywhere, cosine schedules of different horizons nowh
 warmups as far as they go. Evaluation is not in the trunk: judging a model does not change it.
 
 The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Stage` is a stretch of it without
-a fork or an end. Runs of several trunks still share what the untrained model does, in this order of
-agreement:
+a fork or an end. A run that starts from another's result has several *phases*
+(:func:`sweeps.spec.phases_of`): its tree goes on where the earlier run ends, with a fresh optimizer, and all
+runs that have the earlier one in common share its steps. Runs of several trunks still share what the
+untrained model does, in this order of agreement:
 
     kin                the same model, trainer, engine, example, sampling and seed draw the same rollouts at
                        step 0 (:func:`rollout_key`)
@@ -35,6 +37,8 @@ first::
             state = capture()                           # weights, masters, moments, scaler, counters, drafts
         for i, child in enumerate(stage.children):
             if i: restore(state)
+            if child.phase > stage.phase:
+                carry the weights alone over to a fresh optimizer
             walk(child)
 
 with a hot reset to the base weights before each root, step-0 rollouts and gradients remembered under their
@@ -51,9 +55,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.schedules import multipliers
-from sweeps.spec import EvalSpec, RunSpec, canonical_json, group_to_dict
+from sweeps.spec import EvalSpec, RunSpec, canonical_json, group_to_dict, phases_of
 
-KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "sampling")
+KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "sampling", "init")
 """Groups that must agree, with the seed, for step-0 rollouts to be the same bits; layout is among them."""
 
 
@@ -66,7 +70,9 @@ class Stage:
     lrs: tuple[float, ...]
     """Learning rate of each of its steps."""
     runs: tuple[int, ...]
-    """Runs that pass it, as positions in the sequence of specs; the first one's spec stands for all."""
+    """Runs that pass it, as positions in the sequence of specs; the first one's phase stands for all."""
+    phase: int = 0
+    """Which of their phases it belongs to, the earliest being 0."""
     ends: tuple[int, ...] = ()
     """Runs whose last step is the stage's last."""
     evaluations: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
@@ -140,46 +146,62 @@ class _Node:
     ending: list[int] = field(default_factory=list)
     evaluated: dict[str, list[int]] = field(default_factory=dict)
     next: dict[float, _Node] = field(default_factory=dict)
+    phases: _Roots = field(default_factory=dict)
+
+
+_Roots = dict[str, dict[str, dict[str, _Node]]]
+"""First states of phases, by rollout, gradient and trunk key, so that equal keys are neighbours."""
 
 
 def plan_stages(specs: Sequence[RunSpec]) -> tuple[Stage, ...]:
     """Return the trees of stages of ``specs``, ordered so that equal rollout and gradient keys are
     neighbours.
     """
-    trunks: dict[str, dict[str, dict[str, _Node]]] = {}
+    trunks: _Roots = {}
     for i, spec in enumerate(specs):
-        rollout, gradient, trunk = _shared_keys(spec)
-        same_gradient = trunks.setdefault(rollout, {}).setdefault(gradient, {})
-        _insert(same_gradient.setdefault(trunk, _Node()), i, spec)
-    roots = [
-        root for kin in trunks.values() for same_gradient in kin.values() for root in same_gradient.values()
-    ]
-    return tuple(_stage(child, lr, 1, root) for root in roots for lr, child in root.next.items())
+        roots, paths = trunks, []
+        for phase in phases_of(spec):
+            paths.append(_path(roots, phase))
+            roots = paths[-1][-1].phases
+        for node in (node for path in paths for node in path):
+            node.passing.append(i)
+        due, judged = frozenset(spec.eval_steps), evaluation_key(spec.eval)
+        states = [paths[0][0], *paths[-1][1:]]
+        for number, node in enumerate(states):  # step 0 is the untrained model
+            if number in due:
+                node.evaluated.setdefault(judged, []).append(i)
+        paths[-1][-1].ending.append(i)
+    return tuple(_stages(trunks, 0))
 
 
-def _insert(root: _Node, i: int, spec: RunSpec) -> None:
-    due, judged = frozenset(spec.eval_steps), evaluation_key(spec.eval)
-    node = root
-    for number, lr in enumerate((None, *learning_rates(spec))):
-        if lr is not None:
-            node = node.next.setdefault(lr, _Node())
-        node.passing.append(i)
-        if number in due:
-            node.evaluated.setdefault(judged, []).append(i)
-    node.ending.append(i)
+def _path(roots: _Roots, spec: RunSpec) -> list[_Node]:
+    """The states that one phase goes through, from before its first step."""
+    rollout, gradient, trunk = _shared_keys(spec)
+    path = [roots.setdefault(rollout, {}).setdefault(gradient, {}).setdefault(trunk, _Node())]
+    for lr in learning_rates(spec):
+        path.append(path[-1].next.setdefault(lr, _Node()))
+    return path
 
 
-def _stage(node: _Node, lr: float, number: int, root: _Node) -> Stage:
+def _stages(roots: _Roots, phase: int) -> Iterator[Stage]:
+    for kin in roots.values():
+        for same_gradient in kin.values():
+            for root in same_gradient.values():
+                for lr, child in root.next.items():
+                    yield _stage(child, lr, 1, root, phase)
+
+
+def _stage(node: _Node, lr: float, number: int, root: _Node, phase: int) -> Stage:
     runs, lrs, evaluations = tuple(node.passing), [lr], {}
     first = number
-    if number == 1:
+    if number == 1 and phase == 0:
         through = set(node.passing)  # the untrained model is judged once for all roots of a trunk
         base = [tuple(r for r in group if r in through) for group in root.evaluated.values()]
         evaluations[0] = tuple(group for group in base if group)
     while True:
         if node.evaluated:
             evaluations[number] = tuple(tuple(group) for group in node.evaluated.values())
-        if node.ending or len(node.next) != 1:
+        if node.ending or node.phases or len(node.next) != 1:
             break
         [(lr, node)] = node.next.items()
         lrs.append(lr)
@@ -188,7 +210,11 @@ def _stage(node: _Node, lr: float, number: int, root: _Node) -> Stage:
         first_step=first,
         lrs=tuple(lrs),
         runs=runs,
+        phase=phase,
         ends=tuple(node.ending),
         evaluations={k: v for k, v in evaluations.items() if v},
-        children=tuple(_stage(child, lr, number + 1, root) for lr, child in node.next.items()),
+        children=(
+            *(_stage(child, lr, number + 1, root, phase) for lr, child in node.next.items()),
+            *_stages(node.phases, phase + 1),
+        ),
     )

@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +17,17 @@ import numpy as np
 from sweeps.columns import combine
 from sweeps.manifest import Manifest
 from sweeps.schedules import multipliers
-from sweeps.spec import EvalSpec, canonical_json
-from sweeps.stages import KIN_GROUPS, evaluation_key
+from sweeps.spec import EvalSpec, RunSpec, canonical_json, phases_of
+from sweeps.stages import (
+    KIN_GROUPS,
+    Stage,
+    base_evaluation_key,
+    evaluation_key,
+    gradient_key,
+    plan_stages,
+    rollout_key,
+    trunk_key,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +60,9 @@ class SweepWork:
 
 def count_work(manifest: Manifest) -> SweepWork:
     """Count a sweep's work in time linear in its runs."""
+    specs = [manifest.spec(i) for i in range(len(manifest))] if has_phases(manifest) else []
+    if specs:
+        return _count_phases(specs)
     if not len(manifest):
         nothing = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
         return SweepWork(naive=nothing, shared=nothing)
@@ -138,7 +150,9 @@ class _Columns:
         codes = manifest.group_codes
         num = len(manifest)
         _, seed = np.unique(manifest.seeds, return_inverse=True)
-        self.kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
+        kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
+        self._first_phases = _first_phases(manifest) if has_phases(manifest) else {}
+        self.kin = self._as_first_phase(kin, rollout_key)
         self.num_kin = len(np.unique(self.kin))
 
     @cached_property
@@ -154,7 +168,21 @@ class _Columns:
     def trunk(self) -> np.ndarray:
         """Runs that differ in rates, horizon and evaluation alone, numbered."""
         optim = self._optim_without_rate[self._manifest.group_codes["optim"]]
-        return combine([self.gradient, optim], len(self._manifest))
+        trunk = combine([self.gradient, optim], len(self._manifest))
+        return self._as_first_phase(trunk, trunk_key)
+
+    def _as_first_phase(self, numbers: np.ndarray, key: Callable[[RunSpec], str]) -> np.ndarray:
+        """Give runs that start from another's result the number of that one's, or one that they share."""
+        if not self._first_phases:
+            return numbers
+        found, missing = numbers.copy(), int(numbers.max()) + 1
+        shared: dict[str, int] = {}
+        for row, (earlier, spec) in self._first_phases.items():
+            if earlier >= 0:
+                found[row] = numbers[earlier]
+            else:
+                found[row] = shared.setdefault(key(spec), missing + len(shared))
+        return np.unique(found, return_inverse=True)[1]
 
     @cached_property
     def _pair(self) -> np.ndarray:
@@ -246,6 +274,66 @@ class _Columns:
         _, firsts = np.unique(combine([places, m.seeds[rows]], len(rows)), return_index=True)
         sampled = sum(_sampled_passes(specs[int(which[rows[i]])]) for i in firsts.tolist())
         return greedy + sampled
+
+
+def has_phases(manifest: Manifest) -> bool:
+    """Whether any run starts from another's result."""
+    codes = np.unique(manifest.group_codes["init"], return_index=True)[1]
+    return any(manifest.group("init", int(row)).changes for row in codes.tolist())
+
+
+def _first_phases(manifest: Manifest) -> dict[int, tuple[int, RunSpec]]:
+    """The earliest phase of each run that has several: its row if it is one of the runs, and what it is."""
+    found = {}
+    for row in range(len(manifest)):
+        if manifest.group("init", row).changes:
+            first = phases_of(manifest.spec(row))[0]
+            found[row] = (manifest.index_of.get(first.run_id, -1), first)
+    return found
+
+
+def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
+    """Count the work of runs some of which start from others', by walking their stages."""
+    phases = [phases_of(spec) for spec in specs]
+    steps = sum(phase.steps for each in phases for phase in each)
+    due = [(spec, sum(step > 0 for step in spec.eval_steps)) for spec in specs]
+    naive = Work(
+        steps=steps,
+        rollout_batches=steps,
+        gradients=steps,
+        eval_passes=sum(num * passes(spec.eval) for spec, num in due),
+        base_eval_passes=sum(passes(spec.eval) for spec in specs if 0 in spec.eval_steps),
+    )
+    stages = list(_walk(plan_stages(specs)))
+    firsts = [phases[s.runs[0]][s.phase] for s in stages if s.first_step == 1]
+    shared_steps = sum(len(s.lrs) for s in stages)
+    later = shared_steps - len(firsts)
+    shared = Work(
+        steps=shared_steps,
+        rollout_batches=later + len({rollout_key(spec) for spec in firsts}),
+        gradients=later + len({gradient_key(spec) for spec in firsts}),
+        eval_passes=sum(
+            passes(specs[group[0]].eval)
+            for s in stages
+            for n, some in s.evaluations.items()
+            if n
+            for group in some
+        ),
+        base_eval_passes=_base_passes([spec for spec in specs if 0 in spec.eval_steps]),
+    )
+    return SweepWork(naive=naive, shared=shared)
+
+
+def _walk(stages: Sequence[Stage]) -> Iterator[Stage]:
+    for stage in stages:
+        yield stage
+        yield from _walk(stage.children)
+
+
+def _base_passes(specs: Sequence[RunSpec]) -> int:
+    greedy = {base_evaluation_key(s, sampled=False): int(s.eval.greedy) for s in specs}
+    sampled = {base_evaluation_key(s, sampled=True): _sampled_passes(s.eval) for s in specs}
+    return sum(greedy.values()) + sum(sampled.values())
 
 
 def passes(spec: EvalSpec) -> int:

@@ -93,6 +93,18 @@ def check_weights(folder: Path) -> dict[str, str]:
     return metadata
 
 
+def load_weights_of(run_id: str, folder: Path) -> dict[str, Tensor]:
+    """Load what :func:`save_weights` wrote for a run.
+
+    Raises:
+        ValueError: if the folder holds another run's weights, or damaged ones.
+    """
+    found = check_weights(folder)["run_id"]
+    if found != run_id:
+        raise ValueError(f"{folder}: holds the weights of run {found}, not {run_id}; compute that run again")
+    return load_file(folder / WEIGHTS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """Where a run stands between two steps, on one rank."""

@@ -4,8 +4,8 @@
 
 The page to read is :meth:`_Group._stage`. A worker calls :meth:`EntropyMinimization.run_group` many times;
 models, engines, benchmarks and the base model's evaluations stay warm in between. Within a group, runs
-share every optimizer step on which they agree (:mod:`sweeps.stages`). None of that changes a bit of a
-result.
+share every optimizer step on which they agree (:mod:`sweeps.stages`), those of an earlier run that they start
+from included. None of that changes a bit of a result.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
-from sweeps.spec import RunSpec
+from sweeps.spec import RunSpec, phases_of
 from sweeps.stages import Stage, gradient_key, plan_stages, rollout_key
-from trainers.checkpoint import TrainingState, drop_states, kept_steps, load_state, save_state, save_weights
+from trainers.checkpoint import (
+    TrainingState,
+    drop_states,
+    kept_steps,
+    load_state,
+    load_weights_of,
+    save_state,
+    save_weights,
+)
 from trainers.decoding.vllm import require_vllm
 from trainers.engine import EnginePool
 from trainers.examples import encode, limit_length, render
@@ -90,6 +99,8 @@ class _Group:
     ) -> None:
         self._trainer, self._gang, self._judge = trainer, trainer.gang, trainer.judge
         self._specs, self._contexts = specs, contexts
+        self._phases = [phases_of(spec) for spec in specs]
+        self._resumed: TrainingState | None = None
         self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()
@@ -100,21 +111,20 @@ class _Group:
     def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
         """Yield every run's position and outcome, trees of stages one after the other."""
         for root in plan_stages(self._specs):
-            spec = self._specs[root.runs[0]]
+            spec = self._phase_of(root)
             if spec.engine.decoder == "vllm":
                 require_vllm()
-            self._base = self._trainer.load_base(spec.model)
-            self._prompts = encode_prompts(spec, self._base)
-            self._engine = self._trainer.engines.acquire(spec)
+            self._begin(spec)
             self._took("setup_s", root.runs)
             try:
                 done = self._resume(root)
                 if not done:
                     self._evaluate(root, 0)
+                    self._start_from_kept(spec)
                 yield from self._stage(root, done)
             except BaseException:
                 # Half a step may hang in the engine's buckets and hooks.
-                self._trainer.engines.discard(spec)
+                self._trainer.engines.discard(self._at)
                 raise
 
     def _stage(
@@ -124,7 +134,7 @@ class _Group:
 
         Args:
             stage: Where to begin; the engine stands at its first step, or ``done`` steps further.
-            done: Optimizer steps that a killed attempt had taken.
+            done: Optimizer steps that a killed attempt had taken in its last phase.
             experience: What the step before trained on, for objectives that use it more than once.
         """
         for step, lr in stage.steps():
@@ -132,31 +142,69 @@ class _Group:
             live = self._live(stage)
             if not live:
                 return
-            if step <= done:
+            own = [run for run in live if self._is_last_phase(stage, run)]
+            if done and (step <= done or not own):
                 continue
-            spec = self._specs[live[0]]
+            spec = self._phase_of(stage)
             if update_due(spec, step):
                 if experience is None or starts_afresh(spec, step):
-                    experience = self._gather(spec, step - 1, self._records[live[0]].rollouts)
-                self._took("rollout_s", live)
+                    drafts = experience.rollouts if experience else self._records[live[0]].rollouts
+                    experience = self._gather(spec, step - 1, drafts)
+                self._took("rollout_s", live, stage)
                 update = self._update(spec, step, experience, lr)
-                self._took("train_s", live)
-                for run in live:
+                self._took("train_s", live, stage)
+                for run in own:
                     self._records[run].stepped(step, experience, update, lr)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return
             self._evaluate(stage, step)
-            self._save(live, step)
+            self._save(own, step)
             for run in live:
-                self._contexts[run].heartbeat(f"step {step} of {self._specs[run].steps}")
+                self._contexts[run].heartbeat(f"step {step} of {spec.steps}")
 
         yield from self._finish([run for run in stage.ends if run not in self._gone], "done")
         state = self._engine.capture() if len(stage.children) > 1 else None
         for number, child in enumerate(stage.children):
             if number and state is not None:
+                if self._at != self._phase_of(stage):
+                    self._begin(self._phase_of(stage))
                 self._engine.restore(state)
-            yield from self._stage(child, done, experience)
+            if child.phase > stage.phase:
+                self._carry_over(child, done)
+                yield from self._stage(child, done)
+            else:
+                yield from self._stage(child, done, experience)
+
+    def _begin(self, spec: RunSpec) -> None:
+        """Put the engine into the base state of a phase."""
+        self._at = spec
+        self._base = self._trainer.load_base(spec.model)
+        self._prompts = encode_prompts(spec, self._base)
+        self._engine = self._trainer.engines.acquire(spec)
+
+    def _carry_over(self, stage: Stage, done: int) -> None:
+        """Enter a later phase: the weights alone go on, to a fresh optimizer."""
+        weights = None if done else self._engine.full_weights()
+        self._begin(self._phase_of(stage))
+        if weights is not None:
+            self._engine.load(weights)
+        elif self._resumed is not None:
+            self._engine.restore(self._resumed.engine)
+        self._took("setup_s", self._live(stage))
+
+    def _start_from_kept(self, spec: RunSpec) -> None:
+        """Take the weights of a run of another sweep, if training starts from one."""
+        for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
+            self._engine.load(load_weights_of(run_id, Path(folder)))
+
+    def _phase_of(self, stage: Stage) -> RunSpec:
+        """What a stage trains."""
+        return self._phases[stage.runs[0]][stage.phase]
+
+    def _is_last_phase(self, stage: Stage, run: int) -> bool:
+        """Whether a stage is the run's own, and not that of a run it starts from."""
+        return stage.phase == len(self._phases[run]) - 1
 
     def _gather(self, spec: RunSpec, step: int, drafts: Rollouts | None) -> Experience:
         """Rollouts at the current weights and what they are worth; those of the base model once for all that
@@ -251,7 +299,10 @@ class _Group:
         state = load_state(self._contexts[run].checkpoint_dir, self._specs[run].run_id, self._gang)
         if state is None:
             return 0
-        self._engine.restore(state.engine)
+        if self._is_last_phase(root, run):
+            self._engine.restore(state.engine)
+        else:
+            self._resumed = state
         self._records[run].restore(state.progress)
         return state.step
 
@@ -277,10 +328,12 @@ class _Group:
     def _live(self, stage: Stage) -> list[int]:
         return [run for run in stage.runs if run not in self._gone]
 
-    def _took(self, part: str, runs: Sequence[int]) -> None:
+    def _took(self, part: str, runs: Sequence[int], stage: Stage | None = None) -> None:
+        """Add the time since the last call to a part of runs; ``init_s`` where their own phase is later."""
         seconds = self._watch.lap()
         for run in runs:
-            self._records[run].took(part, seconds)
+            own = stage is None or self._is_last_phase(stage, run)
+            self._records[run].took(part if own else "init_s", seconds)
 
 
 def starts_afresh(spec: RunSpec, step: int) -> bool:

@@ -115,6 +115,23 @@ class Engine:
         with GatheredParameters(list(named.values())):
             return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
 
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Put whole weights, named as by :meth:`full_weights`, in the place of the model's, and of the fp32
+        masters; every rank must call it. The optimizer's moments stay.
+        """
+        named = {name: p for name, p in self.module.named_parameters() if name in weights}
+        if self._zero_stage != 3:
+            _copy(weights, named)
+        else:
+            from deepspeed.runtime.zero import GatheredParameters
+
+            with GatheredParameters(list(named.values()), modifier_rank=0):
+                _copy(weights, named)
+        if self._zero_stage:
+            self._ds.optimizer.refresh_fp32_params()
+        if self._zero_stage == 3:
+            self._gather_persistent()
+
     def capture(self) -> EngineState:
         """Copy everything that training changes to host memory."""
         moments = [
@@ -269,6 +286,12 @@ class EnginePool:
         """Free every engine."""
         while self._engines:
             self._engines.popitem()[1].close()
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
+    for name, parameter in named.items():
+        parameter.copy_(weights[name])
 
 
 def _on_host(tensor: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from trainers.gang import Gang
 from trainers.grading import Grader
 from trainers.model import load_base
 from trainers.protocol import WorkerContext
+from trainers.reference import References
 from trainers.rewards import Rewards, majority
 from trainers.rollout import Rollouts, draw_rollouts
 from trainers.scoring import score
@@ -108,6 +109,7 @@ class Prober:
         self._format = "chat" if getattr(self._base.tokenizer, "chat_template", None) else "plain"
         self._gang = Gang(WorkerContext())
         self._engines, self._rewards = EnginePool(self._gang), Rewards(self._gang)
+        self._references = References(self._gang)
         self._grader = Grader(pattern=probing.pattern, timeout_s=GRADING_S)
 
     @property
@@ -238,6 +240,7 @@ class Prober:
             prompts=encode_prompts(spec, self._base),
             engine=engine,
             rewards=self._rewards,
+            references=self._references,
             gang=self._gang,
         )
         experience = gather(setting, partial(self._draw, spec, engine, step))

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import declare
-from sweeps.bind import SCALARS, Layers
+from sweeps.bind import Layers
 from sweeps.columns import SEED_KEY
 from sweeps.compose.composer import Composer
 from sweeps.compose.flags import completions, show
 from sweeps.compose.session import CONFIG_MODULE, CONFIG_NAME, VERSION_BASE, opened
 from sweeps.grid import Axis, Grid
 from sweeps.locate import mistakes_in
-from sweeps.spec import GROUPS, SpecError
+from sweeps.spec import GROUPS, SCALARS, SpecError
 
 __all__ = [
     "CONFIG_MODULE",

@@ -80,6 +80,9 @@ def other_value(key, value):
         "eval.steps": [1],
         "eval.temperatures": [0.5],
         "trainer.params": {"a": 1},
+        "init.changes": {"init": {}, "seed": 1},
+        "init.runs": ["0" * 32],
+        "init.folders": ["weights"],
     }
     if key in special:
         return special[key]
