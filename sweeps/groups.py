@@ -286,6 +286,16 @@ class EvalSpec:
     """Longest completion, in tokens."""
     logit_stats: bool = False
     """Also record moments and a histogram of raw logits, of the base and the tuned model."""
+    em_inf_steps: int = field(default=0, metadata={"omit_at": 0})
+    """Gradient steps that lower the entropy of each next-token distribution before a token is drawn (EM-INF,
+    :mod:`trainers.sharpening`), training nothing; 0 takes none, the published scripts 3.
+    """
+    em_inf_threshold: float = field(default=0.3, metadata={"omit_at": 0.3})
+    """Entropy in nats below which a distribution is left alone."""
+    em_inf_kl: float = field(default=0.05, metadata={"omit_at": 0.05})
+    """Weight of the divergence from the model's own distribution."""
+    em_inf_lr: float = field(default=0.1, metadata={"omit_at": 0.1})
+    """Learning rate of those steps."""
     timeout_s: float = compute(5.0)
     """Seconds the grader may take for one answer; past that the answer counts as wrong."""
     batch_items: int = compute(512)
@@ -303,6 +313,10 @@ class EvalSpec:
         )
         for key in ("num_samples", "max_new_tokens", "batch_items"):
             require(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "must be at least 1")
+        for key in ("em_inf_steps", "em_inf_threshold", "em_inf_kl", "em_inf_lr"):
+            require(
+                0 <= getattr(self, key) < math.inf, f"eval.{key}", getattr(self, key), "must be at least 0"
+            )
         require(self.limit >= 0, "eval.limit", self.limit, "must be at least 0 (0 uses all)")
         require(0 < self.top_p <= 1, "eval.top_p", self.top_p, "must lie in (0, 1]")
 

@@ -25,6 +25,7 @@ from trainers.model import BaseModel, vocabulary_size
 from trainers.noise import Stream, uniforms
 from trainers.protocol import Evaluation
 from trainers.sampler import Sampler
+from trainers.sharpening import Sharpening
 
 VERDICTS_REMEMBERED = 100_000
 """Judged completions kept per benchmark: repeats are most of them, and 10⁵ take about 30 MB."""
@@ -172,7 +173,11 @@ class Benchmark:
             prompts=[self._prompts[i] for i in items],
             prompt_of_row=np.repeat(np.arange(len(items)), len(ways)),
             samplers=[
-                Sampler(temperature=s.temperature, top_p=1.0 if s.temperature == 0 else self.spec.top_p)
+                Sampler(
+                    temperature=s.temperature,
+                    top_p=1.0 if s.temperature == 0 else self.spec.top_p,
+                    sharpening=_sharpening(self.spec),
+                )
                 for s in settings
             ],
             sampler_of_row=np.tile([k for k, _ in ways], len(items)),
@@ -191,6 +196,17 @@ class Benchmark:
     def _judge_text(self, item: int, completion: Completion) -> Verdict:
         text = self._base.tokenizer.decode(completion, skip_special_tokens=True)
         return self._grader.judge(self.items[item].gold, text)
+
+
+def _sharpening(spec: EvalSpec) -> Sharpening | None:
+    if not spec.em_inf_steps:
+        return None
+    return Sharpening(
+        steps=spec.em_inf_steps,
+        threshold_nats=spec.em_inf_threshold,
+        kl_coef=spec.em_inf_kl,
+        lr=spec.em_inf_lr,
+    )
 
 
 def _evaluation(

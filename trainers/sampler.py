@@ -2,7 +2,8 @@
 distribution.
 
 Shapes: N nodes (distinct prefixes), V vocabulary, R rows (rollouts).
-The order of operations is that of transformers' ``generate``: repetition penalty, temperature, top-k, top-p.
+The order of operations is that of transformers' ``generate``: repetition penalty, temperature, top-k, top-p;
+sharpening comes before them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from trainers.sharpening import Sharpening, lower_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class Sampler:
     """Most likely tokens kept; 0 keeps all."""
     repetition_penalty: float = 1.0
     """Divides positive and multiplies negative logits of tokens already seen (arXiv 1909.05858)."""
+    sharpening: Sharpening | None = None
+    """Lowers the entropy of the model's own distribution before anything else."""
 
     @property
     def greedy(self) -> bool:
@@ -40,6 +45,8 @@ class Sampler:
                 repetition penalty.
         """
         z_NV = logits_NV.float()
+        if self.sharpening is not None:
+            z_NV = lower_entropy(z_NV, self.sharpening)
         if self.repetition_penalty != 1.0:
             assert seen_NV is not None, "a repetition penalty needs the tokens seen so far"
             penalised = torch.where(z_NV < 0, z_NV * self.repetition_penalty, z_NV / self.repetition_penalty)
