@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis import figures
-from analysis.axes import label
-from analysis.compare import compare_levels
+from analysis.axes import Axis, label
+from analysis.compare import compare, compare_levels
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds
 from analysis.gather import gather
@@ -12,6 +14,7 @@ from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import percent
 from analysis.tables import cell_table, is_share
+from sweeps.filters import parse_filter
 
 QUESTION = "Does it matter what comes first, and what does merging keep?"
 
@@ -33,11 +36,14 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
                 f"{', '.join(ORDER_WORDS[:-1])} or {ORDER_WORDS[-1]} with several values"
             ),
         )
-    table = cell_table(sweep, by=[axis.key], metric=metric)
-    tested = compare_levels(sweep, axis.key, metric=metric)
-    gathered = gather(sweep, [axis.key], metric)
+    then = _later_axes(sweep, axis)
+    table = cell_table(sweep, by=[*then, axis.key], metric=metric)
+    gathered = gather(sweep, [*then, axis.key], metric)
     interval = mean_interval(gathered.values)
-    frame = gathered.groups[[axis.key]].assign(accuracy=interval.value, low=interval.low, high=interval.high)
+    frame = gathered.groups.assign(accuracy=interval.value, low=interval.low, high=interval.high)
+    if then:  # what comes later differs too, so that a recipe is both together
+        later = frame[then].astype(str).agg(" ".join, axis=1)
+        frame[axis.key] = frame[axis.key].astype(str) + ", then " + later
     numeric = axis.kind in ("int", "float")
     if numeric:
         chart = figures.curves(
@@ -57,8 +63,28 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
         question=QUESTION,
         sentences=(
             f"Best: {axis.key}={label(top[axis.key])} with {percent(top['accuracy'])}.",
-            *tested.sentences,
+            *_tested(sweep, axis, then, metric),
         ),
         table=table,
         figure=Figure(chart=chart, caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}."),
     )
+
+
+def _later_axes(sweep: Sweep, axis: Axis) -> list[str]:
+    """Axes that ``axis`` names when its values are cells that runs start from: those of the later stage."""
+    named = [
+        term.key
+        for value in axis.values
+        if axis.key == "init_from" and "=" in str(value)
+        for term in parse_filter(str(value)).terms
+    ]
+    several = [a.key for a in sweep.axes if len(a.values) > 1]
+    return [key for key in dict.fromkeys(named) if key in several]
+
+
+def _tested(sweep: Sweep, axis: Axis, then: Sequence[str], metric: str) -> list[str]:
+    """Every value against the first, apart for each later stage."""
+    if not then:
+        return list(compare_levels(sweep, axis.key, metric=metric).sentences)
+    first, *others = (f'{axis.key}="{value}"' for value in axis.values)
+    return [s for other in others for s in compare(sweep, first, other, by=then, metric=metric).sentences]
