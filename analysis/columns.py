@@ -6,7 +6,7 @@ kept for as long as the sweep is open, and grouping them is a look-up where SQL 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.axes import Axis
+from analysis.axes import SEED, Axis
 from analysis.frames import to_frame
 from analysis.views import finite_sql, quoted
 from orchestrator.errors import UserError
@@ -22,6 +22,9 @@ from orchestrator.store.layout import OUTCOMES
 
 SPARSE = 4
 """Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""
+
+BATCH_STEPS = 500_000
+"""Rows of ``steps`` summed at once (12 MB)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +42,41 @@ class Groups:
         return np.bincount(number, minlength=len(self.frame))
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepMeans:
+    """A step metric summed over the runs of each cell."""
+
+    steps: np.ndarray
+    """The steps that have a value, ascending, shape (T,)."""
+    sums: np.ndarray
+    """Sum over the cell's runs, shape (C, T)."""
+    counts: np.ndarray
+    """Number of runs in it, shape (C, T)."""
+
+
 class Columns:
     """One snapshot of a sweep's runs, in the order of the manifest; metrics are read when first asked for."""
 
     def __init__(
-        self, arrow: Callable[[str], pa.Table], axes: Sequence[Axis], sources: Sequence[str]
+        self,
+        arrow: Callable[[str], pa.Table],
+        batches: Callable[[str, int], Iterator[pa.Table]],
+        axes: Sequence[Axis],
+        sources: Sequence[str],
     ) -> None:
         """Read identities and axes.
 
         Args:
             arrow: runs SQL over the views of :mod:`analysis.views`.
+            batches: the same in tables of at most so many rows.
             axes: the sweep's axes.
             sources: values of the column ``sweep``.
         """
-        self._arrow, self._axes, self._sources = arrow, tuple(axes), tuple(sources)
+        self._arrow, self._batches = arrow, batches
+        self._axes, self._sources = tuple(axes), tuple(sources)
         self._size: int | None = None
         self._metrics: dict[str, np.ndarray] = {}
+        self._step_means: dict[str, StepMeans] = {}
         table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
         self._codes: dict[str, np.ndarray] = {}
         self._levels: dict[str, pa.Array] = {}
@@ -94,6 +116,34 @@ class Columns:
         """A metric of each run, NaN where it is missing or not finite; shape (R,)."""
         self.load([name])
         return self._metrics[name]
+
+    def step_means(self, metric: str) -> StepMeans:
+        """A metric of ``steps`` over the runs that have it at their end, summed per cell and step.
+
+        Runs that stopped early are left out of every step, so that a curve does not bend because its members
+        change.
+        """
+        if metric not in self._step_means:
+            cell = self.group([axis.key for axis in self._axes if axis.key != SEED]).number
+            size = int(cell.max(initial=-1)) + 1
+            counted = ~np.isnan(self.metric(metric))
+            parts: dict[int, np.ndarray] = {}
+            sql = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
+            for batch in self._batches(f"SELECT * FROM ({sql}) WHERE value IS NOT NULL", BATCH_STEPS):
+                row, value = self.locate(batch), batch["value"].to_numpy()
+                kept = (row >= 0) & counted[row]
+                place, value, step = cell[row[kept]], value[kept], batch["step"].to_numpy()[kept]
+                for number in np.unique(step):
+                    here = step == number
+                    part = parts.setdefault(int(number), np.zeros((2, size)))
+                    part[0] += np.bincount(place[here], weights=value[here], minlength=size)
+                    part[1] += np.bincount(place[here], minlength=size)
+            steps = sorted(parts)
+            both = np.stack([parts[step] for step in steps], axis=-1) if steps else np.zeros((2, size, 0))
+            self._step_means[metric] = StepMeans(
+                steps=np.array(steps, dtype=int), sums=both[0], counts=both[1]
+            )
+        return self._step_means[metric]
 
     def group(self, keys: Sequence[str]) -> Groups:
         """Sort runs into groups by the values of some axes; one group of all without any."""

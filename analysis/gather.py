@@ -16,7 +16,6 @@ import pandas as pd
 from analysis.axes import SEED
 from analysis.columns import Columns
 from analysis.sweep import Sweep
-from analysis.views import finite_sql, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +83,22 @@ def curves(sweep: Sweep, by: Sequence[str], metric: str) -> pd.DataFrame:
     change.
     """
     by = [key for key in by if key != SEED]
-    keys = quoted(by)
-    finished = f"SELECT sweep, index FROM runs WHERE {finite_sql(metric)} IS NOT NULL"
-    frame = sweep.query(
-        f"""
-        SELECT {keys + "," if keys else ""} step, avg(value) AS value, count(*) AS n
-        FROM (SELECT *, {finite_sql(metric)} AS value FROM steps) SEMI JOIN ({finished}) USING (sweep, index)
-        WHERE value IS NOT NULL GROUP BY ALL
-        """
+    columns = sweep.columns([metric])
+    found = columns.step_means(metric)
+    groups, cells = columns.group(by), columns.group(sweep.cell_keys)
+    size, num_steps = len(groups.frame), len(found.steps)
+    group_of_cell = np.zeros(len(cells.frame), dtype=int)
+    group_of_cell[cells.number] = groups.number
+    place = (group_of_cell[:, None] * num_steps + np.arange(num_steps)).ravel()
+    total, count = (
+        np.bincount(place, weights=part.ravel(), minlength=size * num_steps)
+        for part in (found.sums, found.counts)
     )
-    return frame.sort_values([*by, "step"], ignore_index=True)
+    known = np.flatnonzero(count)
+    frame = groups.frame.iloc[known // num_steps].reset_index(drop=True)
+    return frame.assign(
+        step=found.steps[known % num_steps], value=total[known] / count[known], n=count[known].astype(int)
+    )
 
 
 def seed_means(rows: pd.DataFrame, cells: Sequence[str]) -> np.ndarray:

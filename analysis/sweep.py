@@ -203,8 +203,9 @@ class Sweep:
         if self.live:
             self._refresh()
         if self._columns is None:
-            connection = self._connection  # of this snapshot, whatever is looked at later
-            self._columns = Columns(lambda sql: _read(connection, sql), self.axes, views.labels(self.sources))
+            # What is read later must come from the same snapshot.
+            still = Sweep(self.directories, filters=self.filters, origin=self) if self.live else self
+            self._columns = Columns(still.arrow, still.batches, self.axes, views.labels(self.sources))
         self._columns.load(metrics)
         return self._columns
 

@@ -11,9 +11,9 @@ from analysis.axes import SEED
 from analysis.dashboard.drawing import Drawing, draw
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
-from analysis.gather import finite_sql
 from analysis.sweep import Sweep
 from analysis.table import Table
+from analysis.views import finite_sql
 
 LINES = ("loss", "entropy_nats")
 """Step columns drawn beside the metric."""

@@ -15,6 +15,9 @@ import numpy as np
 MAX_SPLITS = 400
 """Splits of the seeds; with up to 11 seeds these are all there are."""
 
+_CHUNK_VALUES = 1_000_000
+"""Means held at once: 8 MB stay in the processor's cache."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutBest:
@@ -43,38 +46,36 @@ def held_out_best(values_CS: np.ndarray, num_choose: int | None = None) -> HeldO
     """Choose the cell with the highest mean on ``num_choose`` seeds (default: half) and judge it on the rest.
 
     Args:
-        values_CS: shape (cells, seeds); cells that lack a seed of a split do not take part in it.
+        values_CS: shape (cells, seeds); a cell that lacks a seed takes no part, since splits need them all.
         num_choose: seeds that choose.
 
     Returns:
-        ``None`` with fewer than two seeds, or when no cell has them.
+        ``None`` with fewer than two seeds, or when no cell has them all.
     """
     values_CS = np.asarray(values_CS, dtype=float)
     cells, seeds = values_CS.shape
-    if seeds < 2 or not cells or np.isnan(values_CS).any(axis=1).all():
+    whole = np.flatnonzero(~np.isnan(values_CS).any(axis=1))
+    if seeds < 2 or not len(whole):
         return None
     num_choose = num_choose or seeds // 2
     pick_PS = _splits(seeds, num_choose)
-    holes = np.isnan(values_CS)
-    filled = np.where(holes, 0.0, values_CS)
-    # A hole makes a mean unknown on its side of the split; such a cell can neither win nor be judged.
-    inside = np.where(holes @ pick_PS.T, -np.inf, filled @ pick_PS.T / num_choose)
-    outside = np.where(holes @ ~pick_PS.T, np.nan, filled @ ~pick_PS.T / (seeds - num_choose))
-    inside = np.where(np.isnan(outside), -np.inf, inside)
-    best_P = inside.argmax(axis=0)
     splits = np.arange(len(pick_PS))
-    apparent_P, held_P = inside[best_P, splits], outside[best_P, splits]
-    usable = np.isfinite(apparent_P)
-    if not usable.any():
-        return None
-    means = np.where(holes.any(axis=1), -np.inf, filled.mean(axis=1))
+    apparent_P, best_P = np.full(len(pick_PS), -np.inf), np.zeros(len(pick_PS), dtype=int)
+    step = max(1, _CHUNK_VALUES // len(pick_PS))
+    for start in range(0, len(whole), step):
+        mean_CP = values_CS[whole[start : start + step]] @ pick_PS.T / num_choose
+        top_P = mean_CP.argmax(axis=0)
+        better = mean_CP[top_P, splits] > apparent_P
+        apparent_P[better] = mean_CP[top_P, splits][better]
+        best_P[better] = whole[start + top_P[better]]
+    held_P = (values_CS[best_P] * ~pick_PS).sum(axis=1) / (seeds - num_choose)
     return HeldOutBest(
-        apparent=float(apparent_P[usable].mean()),
-        held_out=float(held_P[usable].mean()),
-        spread=float(held_P[usable].std()),
-        winner=int(means.argmax()),
-        chosen=np.bincount(best_P[usable], minlength=cells) / usable.sum(),
-        num_splits=int(usable.sum()),
+        apparent=float(apparent_P.mean()),
+        held_out=float(held_P.mean()),
+        spread=float(held_P.std()),
+        winner=int(whole[values_CS[whole].mean(axis=1).argmax()]),
+        chosen=np.bincount(best_P, minlength=cells) / len(pick_PS),
+        num_splits=len(pick_PS),
     )
 
 
