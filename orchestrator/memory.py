@@ -11,6 +11,9 @@ import gc
 
 import pyarrow as pa
 
+_M_ARENA_MAX = -8
+"""Number of the option in glibc's ``malloc.h``."""
+
 MAPPED_BYTES = 128 * 2**10
 """Blocks from this size on lie outside the heap, so that they go back once freed, whatever lies behind them.
 The C library's own limit grows to 32 MiB with use.
@@ -25,6 +28,16 @@ def use_system_allocator() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def use_few_arenas(number: int = 2) -> None:
+    """Let the threads of a server share the C library's heaps, where it can be told to.
+
+    By default each thread gets its own, and what one has freed serves no other.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, number)
 
 
 def give_back() -> None:

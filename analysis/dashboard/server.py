@@ -13,7 +13,7 @@ from analysis.dashboard.app import build_app
 from analysis.dashboard.security import is_loopback, new_token
 from analysis.dashboard.snapshot import Store
 from orchestrator.errors import UserError
-from orchestrator.memory import use_system_allocator
+from orchestrator.memory import use_few_arenas, use_system_allocator
 
 MAX_PORTS = 50
 """Ports tried one after the other with ``next_port``."""
@@ -32,6 +32,7 @@ class Server:
             UserError: when the directory is no sweep, or the port cannot be had.
         """
         use_system_allocator()
+        use_few_arenas()
         self.store = Store(directory)
         self.token = None if is_loopback(host) else new_token()
         self._socket = bind(host, port, next_port=next_port)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from analysis.axes import label, resolve, short_names
 from analysis.dashboard.links import one_of
-from analysis.sweep import Sweep
 from analysis.table import Table, percent
 from analysis.tables import is_share
 
@@ -56,9 +55,8 @@ class ShownColumn:
         return f"{value:,}" if isinstance(value, int) and self.kind == "number" else str(value)
 
 
-def shown_columns(sweep: Sweep, keys: Sequence[str]) -> list[ShownColumn]:
+def shown_columns(keys: Sequence[str], axes: Collection[str], metrics: Collection[str]) -> list[ShownColumn]:
     """How columns are headed and set."""
-    axes, metrics = set(sweep.axis_keys), set(sweep.metrics)
     headers = short_names(keys)
     found = []
     for key in keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def crossed_components(values_RC: np.ndarray, level: float = 0.95) -> Components
     ratio = between_rows / rest if rest else np.inf
     tail = (1 - level) / 2
     low, high = (
-        _correlation(ratio / stats.f.ppf(quantile, rows - 1, freedom), columns)
+        _correlation(ratio / special.fdtri(rows - 1, freedom, quantile), columns)
         for quantile in (1 - tail, tail)
     )
     return Components(

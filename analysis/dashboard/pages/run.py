@@ -43,7 +43,7 @@ def run(context: Context) -> Response:
         steps = _rows(sweep, "steps", row, "step")
         rollouts = _rows(sweep, "rollouts", row, "step, count DESC, text")
         keys = [key for key in row if key not in ("sweep", "index", "run_id", "name")]
-        columns = shown_columns(sweep, keys)
+        columns = shown_columns(keys, sweep.axis_keys, context.snapshot.metrics)
         cell = {key: row[key] for key in sweep.cell_keys}
     layout = context.store.layout
     return context.page(

@@ -44,7 +44,7 @@ def runs(context: Context) -> Response:
         message=message,
         choice=choice,
         page=page,
-        columns=shown_columns(sweep, choice.columns),
+        columns=shown_columns(choice.columns, sweep.axis_keys, context.snapshot.metrics),
         known=known,
         axes=sweep.cell_keys,
         metrics=context.snapshot.metrics,
