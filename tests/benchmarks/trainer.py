@@ -41,10 +41,12 @@ SCRIPT_ENTROPY = """
 import resource, sys, psutil, torch
 torch.set_num_threads(1)
 from trainers.objectives.entropy import token_entropy
-naive = sys.argv[1] == "naive"
+from trainers.objectives.likelihood import token_terms
 def entropy(z):
-    if not naive:
+    if sys.argv[1] == "ours":
         return token_entropy(z, 0.5)
+    if sys.argv[1] == "policy":
+        return sum(token_terms(z, torch.zeros(z.shape[:-1], dtype=torch.long), 0.5, with_entropy=True))
     p = torch.softmax(z / 0.5, -1)
     return -(p * torch.log(p)).sum(-1)
 warm = torch.randn(1, 4, 1000, requires_grad=True)
@@ -151,17 +153,17 @@ def entropy_memory() -> dict[str, float]:
     size.
 
     ``entropy_peak_ratio`` counts from before the logits exist, so the logits themselves are 1 of it;
-    ``entropy_extra_ratio`` counts what the entropy adds on top of them.
+    ``entropy_extra_ratio`` counts what the entropy adds on top of them. ``policy`` takes log-probabilities
+    with the entropy beside them.
     """
     size_mib = ENTROPY_ROWS * ENTROPY_VOCABULARY * 4 / 2**20
     script = SCRIPT_ENTROPY.format(rows=ENTROPY_ROWS, vocabulary=ENTROPY_VOCABULARY)
     found = {}
-    for way in ("ours", "naive"):
+    for way, prefix in (("ours", "entropy"), ("policy", "policy"), ("naive", "entropy_naive")):
         out = subprocess.run(
             [sys.executable, "-c", script, way], capture_output=True, text=True, check=True
         ).stdout
         before, with_logits, peak = map(float, out.split())
-        prefix = "entropy" if way == "ours" else "entropy_naive"
         found[f"{prefix}_peak_ratio"] = (peak - before) / size_mib
         found[f"{prefix}_extra_ratio"] = (peak - with_logits) / size_mib
     return found | {"entropy_logits_mib": size_mib, "entropy_chunk_mib": CHUNK_ELEMENTS["cpu"] * 4 / 2**20}

@@ -3,7 +3,9 @@ import pytest
 from sweeps.compose import compose_sweep
 from sweeps.manifest import build_manifest
 from sweeps.objective import OBJECTIVES, ObjectiveSpec
-from sweeps.spec import SpecError, group_canonical, group_from_dict, spec_from_dict
+from sweeps.spec import SCHEDULES, SpecError, group_canonical, group_from_dict, spec_from_dict
+from sweeps.work import count_work
+from tests.sweeps.shipped import shipped
 
 TINY = ["example=tiny", "example.ids=[carry-1]"]
 
@@ -86,3 +88,18 @@ def test_an_answer_missing_for_one_of_several_prompts_is_a_missing_label():
     }
     with pytest.raises(SpecError, match="needs a label"):
         spec_from_dict(data)
+
+
+def test_the_shipped_sweep_has_every_objective_and_draws_first_rollouts_once_for_all_of_them():
+    found = build_manifest(shipped("objectives"))
+    names = {found.group("objective", i).name for i in range(len(found))}
+    assert names == set(OBJECTIVES)
+    work = count_work(found)
+    kin = len({(found.axis_values(i)["model"], found.axis_values(i)["seed"]) for i in range(len(found))})
+    assert work.naive.rollout_batches - work.shared.rollout_batches == len(found) - kin
+    assert work.shared.steps == work.naive.steps  # from there on no two objectives agree
+
+
+def test_the_shipped_sweep_of_schedules_has_every_schedule():
+    found = build_manifest(shipped("schedules"))
+    assert {found.group("schedule", i).name for i in range(len(found))} == set(SCHEDULES)
