@@ -26,27 +26,42 @@ def register(app: typer.Typer) -> None:
 
 def mirror(
     directory: Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.")],
-    project: Annotated[str | None, typer.Option(help="W&B project; the directory's name by default.")] = None,
+    to: Annotated[str, typer.Option(help="wandb, mlflow or tensorboard.")] = "wandb",
+    project: Annotated[
+        str | None, typer.Option(help="Project or experiment; the directory's name by default.")
+    ] = None,
     entity: Annotated[str | None, typer.Option(help="W&B team or user.")] = None,
-    online: Annotated[bool, typer.Option(help="Upload at once; otherwise `wandb sync` does later.")] = False,
+    online: Annotated[
+        bool | None,
+        typer.Option(
+            "--online/--offline",
+            help="Upload to W&B at once, or leave it to `wandb sync`; by whether a key is at hand.",
+            show_default=False,
+        ),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="MLflow's tracking server or store.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy finished runs to Weights & Biases, offline by default; a second call copies only what is new."""
+    """Copy finished runs to W&B, MLflow or TensorBoard; a second call copies only what is new."""
     from orchestrator.mirror import mirror_sweep
 
     report = mirror_sweep(
         directory,
+        to=to,
         project=project or directory.resolve().name,
         entity=entity,
         online=online,
+        url=url,
         progress=_Progress(),
     )
     if as_json:
         print_json(dataclasses.asdict(report))
         return
     typer.echo(f"{report.new:,} runs copied, {report.already:,} were there already")
-    if not online and report.new:
+    if any((directory / "wandb").glob("offline-run-*")) and to == "wandb" and report.new:
         typer.echo(f"Upload them with: wandb sync {directory}/wandb/offline-run-*")
+    if to == "tensorboard":
+        typer.echo(f"See them with: tensorboard --logdir {directory}/tensorboard")
 
 
 class _Progress:

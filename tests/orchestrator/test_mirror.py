@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.mirror import mirror_sweep
+from orchestrator.mirror.reading import finished, read_runs
+from orchestrator.store.layout import Layout
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.benchmarks.wandb_file import read_wandb_file
 
 wandb = pytest.importorskip("wandb")
+
+
+@pytest.fixture(autouse=True)
+def without_a_key(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
 @pytest.fixture
@@ -57,19 +66,54 @@ def test_a_copy_holds_group_tags_configuration_history_and_summary(directory):
     assert len(history) == 11
 
 
-def test_no_key_is_written(directory, monkeypatch):
-    secret = "0123456789abcdef0123456789abcdef01234567"
-    monkeypatch.setenv("WANDB_API_KEY", secret)
-    mirror_sweep(directory, project="p")
-    for path in (directory / "wandb").rglob("*"):
-        if path.is_file():
-            assert secret.encode() not in path.read_bytes(), path
-
-
 def test_progress_is_reported_run_by_run(directory):
     seen = []
     total = mirror_sweep(directory, project="p", progress=lambda done, of: seen.append((done, of))).new
     assert seen == [(k, total) for k in range(1, total + 1)]
+
+
+def test_tensorboard_reads_back_what_was_copied(directory):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    first = mirror_sweep(directory, to="tensorboard", project="p")
+    assert mirror_sweep(directory, to="tensorboard", project="p").already == first.new > 0
+    folders = sorted((directory / "tensorboard").glob("cell-*/*"))
+    assert len(folders) == first.new
+    run = next(r for r in read_runs(Layout(directory), finished(Layout(directory))) if r.cell == 0)
+    events = accumulator.EventAccumulator(str(directory / "tensorboard" / "cell-0" / run.run_id))
+    events.Reload()
+    losses = [(e.step, e.value) for e in events.Scalars("loss")]
+    expected = [(row["step"], row["loss"]) for row in run.steps if "loss" in row]
+    assert losses == [(step, pytest.approx(loss)) for step, loss in expected]
+    assert events.Scalars("run/accuracy_sampled")[0].value == pytest.approx(run.summary["accuracy_sampled"])
+
+
+def test_mlflow_reads_back_what_was_copied(directory, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="MLflow's client is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first = mirror_sweep(directory, to="mlflow", project="p")
+    assert mirror_sweep(directory, to="mlflow", project="p").already == first.new > 0
+    client = mlflow.tracking.MlflowClient(tracking_uri=f"sqlite:///{directory}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("p").experiment_id
+    copies = {c.data.tags["emsweep.run_id"]: c for c in client.search_runs([experiment])}
+    assert len(copies) == first.new
+    for run in read_runs(Layout(directory), finished(Layout(directory))):
+        copy = copies[run.run_id]
+        assert copy.data.params["optim.lr"] == str(run.axes["optim.lr"])
+        assert copy.data.metrics["run.accuracy_sampled"] == run.summary["accuracy_sampled"]
+        history = client.get_metric_history(copy.info.run_id, "loss")
+        losses = {row["step"]: row["loss"] for row in run.steps if "loss" in row}
+        assert {m.step: m.value for m in history} == losses
+
+
+def test_without_its_client_mlflow_is_refused_with_what_to_install(directory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match="pip install mlflow-skinny"):
+        mirror_sweep(directory, to="mlflow", project="p")
+
+
+def test_an_unknown_target_is_refused(directory):
+    with pytest.raises(UserError, match='did you mean "tensorboard"'):
+        mirror_sweep(directory, to="tensorbord", project="p")
 
 
 def test_a_directory_that_is_no_sweep_is_refused(tmp_path):

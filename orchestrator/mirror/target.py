@@ -1,0 +1,81 @@
+"""What a target of the mirror is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeps.filters import as_text
+
+TARGETS = ("wandb", "mlflow", "tensorboard")
+"""Names of the targets, each a module of this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run as it is copied."""
+
+    run_id: str
+    """Its identity, under which it is known everywhere."""
+    name: str
+    """Short name."""
+    cell: int
+    """Number of its cell, by which copies are grouped."""
+    axes: Mapping[str, Any]
+    """Axis values, by which copies are tagged."""
+    config: Mapping[str, Any]
+    """The whole specification, nested."""
+    summary: Mapping[str, Any]
+    """Metrics, outcome and attempt."""
+    steps: Sequence[Mapping[str, Any]]
+    """Recorded steps in order, each with ``step`` and what is a finite number."""
+    finished_at: float
+    """Unix seconds."""
+
+    @property
+    def group(self) -> str:
+        """What its copies are grouped by."""
+        return f"cell {self.cell}"
+
+    @property
+    def tags(self) -> list[str]:
+        """``axis=value`` of each axis."""
+        return [f"{key}={as_text(value)}" for key, value in self.axes.items()]
+
+
+class Target(Protocol):
+    """Somewhere to copy to."""
+
+    def clean(self, run_ids: Collection[str]) -> None:
+        """Remove what an earlier call left of these runs, whose copies were never closed."""
+        ...
+
+    def copy(self, run: FinishedRun) -> None:
+        """Copy one run; when this returns, the copy is complete.
+
+        Raises:
+            ConnectionError: when the other side does not take it for now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where to, as the user says it."""
+
+    folder: Path
+    """The target's folder inside the sweep directory."""
+    project: str
+    """Project or experiment."""
+    entity: str | None = None
+    """W&B team or user."""
+    online: bool | None = None
+    """Upload at once; ``None`` does so when a key is at hand."""
+    url: str | None = None
+    """MLflow's tracking server or store."""
