@@ -7,8 +7,10 @@ import pytest
 from tests.chaos.harness import Sweep, Tally
 
 RUNS = 200
-PACE_S = 0.01
-"""Runs of the sweep that is disturbed, and seconds each takes: about a second of work on two processes."""
+PACE_S = 0.03
+"""Runs of the sweep that is disturbed, and seconds each takes: three seconds of work on two processes, long
+enough to be disturbed on a busy machine.
+"""
 
 WORDS = (
     "sweep=noop",

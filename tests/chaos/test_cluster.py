@@ -60,6 +60,7 @@ def test_a_killed_raylet_costs_its_workers_and_the_sweep_completes_by_itself(clu
     sweep.prove(reference)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_stopped_actor_on_another_node_is_replaced(cluster, reference):
     nodes, sweep = cluster(1, 1, pace_s=0.02)
@@ -71,6 +72,7 @@ def test_a_stopped_actor_on_another_node_is_replaced(cluster, reference):
     sweep.fault()
     psutil.wait_procs([stopped], timeout=30)
     assert not stopped.is_running()
+    sweep.pace(0)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     nodes.close()
@@ -94,7 +96,6 @@ def test_a_killed_head_ends_the_driver_with_one_message_and_resume_completes_the
     _, err = sweep.launch().communicate(timeout=60)
     assert f"--address {nodes.address}: no Ray cluster answers there" in err
     sweep.where = ["--pool", "local"]
-    sweep.pace(0)
     sweep.prove(reference)
 
 
@@ -110,5 +111,4 @@ def test_the_head_of_a_ray_of_our_own_killed_is_told_and_resume_completes_the_sw
     out, err = process.communicate(timeout=90)
     assert process.returncode == 130, err
     assert json.loads(out)["reason"] == "the Ray of this machine has not answered for 20 s"
-    ray_sweep.pace(0)
     ray_sweep.prove(reference)

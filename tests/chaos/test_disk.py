@@ -79,13 +79,15 @@ def stopped(sweep, num):
 
 
 def fill_for_a_while(sweep, disk, num_before):
+    sweep.pace(0.1)  # so that there is more to do than the disk is full for
     process = sweep.launch()
-    sweep.wait_for(num_before + 20, process)
+    sweep.wait_for(num_before + 10, process)
     filler = fill(disk)
     sweep.fault()
     time.sleep(1.5)
     assert process.poll() is None, process.communicate()[1]
     filler.unlink()
+    sweep.pace(0)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
 

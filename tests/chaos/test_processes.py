@@ -46,7 +46,6 @@ def test_a_driver_killed_at_200_random_moments(tmp_path, new_sweep, reference):
     for seed in itertools.count():
         sweep = new_sweep(tmp_path / f"sweep{seed}", pace_s=0.05)
         num_kills += kill_driver_repeatedly(sweep, min(10, 200 - num_kills), seed=seed, up_to_s=2.5)
-        sweep.pace(0.0)
         sweep.prove(reference)
         if num_kills == 200:
             return
@@ -79,6 +78,7 @@ def test_workers_killed_at_random_are_replaced_without_a_resume(sweep, reference
         if workers := sweep.workers():
             moments.choice(workers).kill()
             sweep.fault()
+    sweep.pace(0)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["committed"] == RUNS
@@ -124,7 +124,6 @@ def test_sigint_twice_stops_at_once_even_in_long_runs(sweep, reference):
     assert process.returncode == 130
     assert time.monotonic() - started_s < 8
     sweep.assert_nothing_left()
-    sweep.pace(0)
     sweep.prove(reference)
 
 
@@ -136,7 +135,6 @@ def test_the_workers_of_a_killed_driver_end_by_themselves(sweep, reference):
     kill(process)
     sweep.fault()
     sweep.assert_nothing_left()
-    sweep.pace(0)
     sweep.prove(reference)
 
 
@@ -170,6 +168,7 @@ def test_an_actor_killed_on_ray_is_replaced_without_a_resume(ray_sweep, referenc
     ray_sweep.wait_for(30, process)
     ray_sweep.workers()[0].kill()
     ray_sweep.fault()
+    ray_sweep.pace(0)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     ray_sweep.prove(reference)
