@@ -7,6 +7,9 @@ Every objective is the same sum over the tokens of the step's rollouts, put toge
 A method is a choice of parts: one-shot entropy minimization is H alone, GRPO a verified reward with a
 group-relative advantage A and a clipped ratio, RENT the same with the negative entropy as reward. The options
 of ``conf/objective`` name those choices; any part of any of them can be an axis of its own.
+
+π is the whole next-token distribution at temperature τ. The shipped policy gradients take τ from the sampling
+temperature; a nucleus or a repetition penalty draws rollouts from another distribution than the one trained.
 """
 
 from __future__ import annotations
