@@ -141,11 +141,17 @@ def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0
         max_gpus: the cap on GPUs in use, 0 for none.
 
     Raises:
-        UserError: when a run asks for more GPUs or processes than there are.
+        UserError: when a run asks for more GPUs or processes than there are, or for parts of GPUs that
+            cannot be given.
     """
     for index in _first_of_each_resource(manifest):
         shape = shape_of(manifest.group("resources", index))
         gpus = shape.world_size * shape.gpus
+        if shape.gpus % 1 and (shape.gpus > 1 or shape.world_size > 1):
+            raise UserError(
+                f"resources.gpus_per_worker={shape.gpus:g} with world_size={shape.world_size}: must be a whole "
+                "number above 1, and in a gang, whose ranks cannot share a GPU"
+            )
         if 0 < max_gpus < gpus - 1e-9:
             raise UserError(
                 f"cluster.max_gpus={max_gpus:g}: a run takes {gpus:g} GPUs and could never start; raise it"

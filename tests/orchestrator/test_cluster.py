@@ -28,7 +28,7 @@ def test_what_is_asked_reaches_the_scheduler():
 
 
 def test_the_command_line_wins():
-    cluster = cluster_of(noop_manifest(2, "cluster=ray").options, pool="local", address="auto")
+    cluster = cluster_of(noop_manifest(2, "cluster=ray_address").options, pool="local", address="auto")
     assert (cluster.pool, cluster.address) == ("local", "auto")
 
 
@@ -60,6 +60,13 @@ def test_a_run_that_could_never_start_is_refused():
         require_capacity(gang, Capacity(slots=3, gpus=4))
     with pytest.raises(UserError, match="max_gpus=2: a run takes 4 GPUs and could never start"):
         require_capacity(gang, Capacity(slots=4, gpus=4), max_gpus=2)
+
+
+@pytest.mark.parametrize(("gpus", "world_size"), [(0.5, 2), (1.5, 1)])
+def test_parts_of_gpus_are_refused_where_none_can_be_given(gpus, world_size):
+    words = (f"resources.world_size={world_size}", f"resources.gpus_per_worker={gpus}")
+    with pytest.raises(UserError, match="must be a whole number"):
+        require_capacity(noop_manifest(2, *words), Capacity(slots=4, gpus=4))
 
 
 def test_gpus_that_are_not_here_are_refused_before_a_pool_starts(monkeypatch):
