@@ -6,39 +6,35 @@ counts from the moment its ``accept`` record is synced; the scheduler never wait
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import signal
-import socket
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from orchestrator import events as ev
 from orchestrator.backlog import Workload
-from orchestrator.failures import failure_groups
 from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
 from orchestrator.processes import own_import_path
-from orchestrator.progress import Progress, num_over
-from orchestrator.rate import Rate
+from orchestrator.progress import Progress
 from orchestrator.recorder import Recorder
 from orchestrator.scheduler import Scheduler
 from orchestrator.settings import Settings
+from orchestrator.signals import StopSignals
 from orchestrator.store.book import PENDING, Book, Reading
-from orchestrator.store.control import take_requests
+from orchestrator.store.control import requests_left
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
 from orchestrator.store.space import SHORTAGES, Space
-from orchestrator.store.status import write_status
+from orchestrator.summary import Summary
+from orchestrator.telling import Teller
 from orchestrator.workload import workload_of
 from sweeps.filters import parse_filter
 from sweeps.manifest import Manifest
+from sweeps.spec import SpecError
 
 TURN_S = 0.1
 """Longest wait for events: how soon a signal or a retry that has come due is noticed."""
@@ -62,49 +58,6 @@ class DriverOptions:
     """Time that running work gets to finish after SIGINT or SIGTERM."""
     until: float | None = None
     """Unix time by which the sweep must have stopped cleanly."""
-    handle_signals: bool = True
-    """Take SIGINT and SIGTERM as requests to stop; only in a main thread."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """How a driver's life ended."""
-
-    expected: int
-    """Runs of the manifest."""
-    committed: int
-    """Runs with a result, diverged ones included."""
-    diverged: int
-    """Runs whose loss or gradient stopped being finite."""
-    failed: int
-    """Runs that ended without a result, quarantined ones included."""
-    cancelled: int
-    """Runs that nobody wants any more."""
-    new: int = 0
-    """Results committed in this life."""
-    busy_s: float = 0.0
-    """Seconds from the first dispatch to the last durable commit."""
-    interrupted: bool = False
-    """Whether it was asked to stop before the end."""
-    reason: str = ""
-    """Why it stopped early, for people; empty otherwise."""
-
-    @classmethod
-    def of(cls, counts: dict[str, int], **more: Any) -> Summary:
-        """Summarise the outcomes of a manifest's runs."""
-        return cls(
-            expected=sum(counts.values()),
-            committed=counts["done"] + counts["diverged"],
-            diverged=counts["diverged"],
-            failed=counts["failed"] + counts["quarantined"],
-            cancelled=counts["cancelled"],
-            **more,
-        )
-
-    @property
-    def runs_per_s(self) -> float:
-        """Durable results per second between the first dispatch and the last commit."""
-        return self.new / self.busy_s if self.busy_s > 0 else 0.0
 
 
 class Driver:
@@ -141,12 +94,8 @@ class Driver:
         self._layout, self._manifest, self._pool = layout, manifest, pool
         self._options = options or DriverOptions()
         self._progress = progress or Progress(total=len(manifest), quiet=True)
-        self._rate = Rate()
-        self._epoch = epoch
-        self._signals = 0
         self._interrupted = False
         self._space = Space(layout.root)
-        self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
         self._first_s = self._last_commit_s = math.nan
         self._recorder = Recorder(
             layout=layout,
@@ -171,6 +120,14 @@ class Driver:
             deadline_s=math.inf if until is None else now_s + until - time.time(),
             now_s=now_s,
         )
+        self._teller = Teller(
+            layout=layout,
+            manifest=manifest,
+            book=book,
+            scheduler=self._scheduler,
+            epoch=epoch,
+            progress=self._progress,
+        )
 
     def _workload(self, book: Book) -> Workload:
         if not self._options.sharing:
@@ -184,28 +141,27 @@ class Driver:
         Raises:
             OSError: when the directory can no longer be written; nothing committed is lost.
         """
-        handlers = self._install_signals()
-        flushed_s = looked_s = time.monotonic()
-        try:
+        with StopSignals() as signals:
             with self._progress:
-                while True:
-                    now_s = time.monotonic()
-                    self._act(self._scheduler.decide(now_s))
-                    if self._scheduler.finished:
-                        break
-                    self._take(self._pool.events(TURN_S))
-                    if self._signals:
-                        self._drain_for_signal()
-                    if now_s - flushed_s >= FLUSH_S:
-                        self._flush_or_pause()
-                        flushed_s = now_s
-                    if now_s - looked_s >= LOOK_S:
-                        self._look_around()
-                        looked_s = now_s
+                self._loop(signals)
             return self._finish()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+
+    def _loop(self, signals: StopSignals) -> None:
+        flushed_s = looked_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            self._act(self._scheduler.decide(now_s))
+            if self._scheduler.finished:
+                return
+            self._take(self._pool.events(TURN_S))
+            if signals.count:
+                self._drain_for_signal(again=signals.count > 1)
+            if now_s - flushed_s >= FLUSH_S:
+                self._flush_or_pause()
+                flushed_s = now_s
+            if now_s - looked_s >= LOOK_S:
+                self._look_around()
+                looked_s = now_s
 
     # --- acting ---------------------------------------------------------------------------------------
 
@@ -273,8 +229,7 @@ class Driver:
             self._scheduler.tell(event, now_s)
 
     def _look_around(self) -> None:
-        for request in take_requests(self._layout):
-            self._obey(request)
+        self._obey_requests()
         self._scheduler.tell(ev.CapacityChanged(capacity=self._pool.capacity()), time.monotonic())
         until = self._options.until
         if (
@@ -283,9 +238,22 @@ class Driver:
             and time.time() >= until - self._options.grace_s
         ):
             self._drain("the time limit of --until has come", self._options.grace_s)
-        self._show()
-        with contextlib.suppress(OSError):  # a full disk is dealt with where results are written
-            write_status(self._layout, self._status("paused" if self._scheduler.paused else "running"))
+        self._teller.show()
+        self._teller.write("paused" if self._scheduler.paused else "running")
+
+    def _obey_requests(self) -> None:
+        """Do what other processes ask for, and let them know once it is durable."""
+        requests = requests_left(self._layout)
+        for _, request in requests:
+            try:
+                self._obey(request)
+            except (SpecError, KeyError, TypeError, ValueError) as error:
+                self._progress.say(f"a request was not understood and is passed over ({error!r}): {request}")
+        if requests:
+            self._act(self._scheduler.decide(time.monotonic()))
+            self._flush_or_pause()
+        for path, _ in requests:
+            path.unlink(missing_ok=True)
 
     def _obey(self, request: dict[str, Any]) -> None:
         match request["verb"]:
@@ -295,21 +263,14 @@ class Driver:
                 wanted = tuple(i for i in runs if chosen.matches(self._manifest.axis_values(i)))
                 self._scheduler.tell(ev.CancelRequested(runs=wanted), time.monotonic())
             case "cap":
-                self._scheduler.cap(max_slots=request["max_slots"], max_gpus=request["max_gpus"])
+                self._scheduler.cap(max_slots=int(request["max_slots"]), max_gpus=float(request["max_gpus"]))
             case "stop":
                 self._drain("asked to stop", self._options.grace_s)
+            case verb:
+                raise ValueError(f"unknown verb {verb!r}")
 
-    def _install_signals(self) -> dict[int, Any]:
-        if not self._options.handle_signals:
-            return {}
-
-        def note(_number: int, _frame: FrameType | None) -> None:
-            self._signals += 1
-
-        return {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def _drain_for_signal(self) -> None:
-        if self._signals > 1:
+    def _drain_for_signal(self, *, again: bool) -> None:
+        if again:
             self._drain("interrupted", 0.0)
         elif not self._scheduler.draining:
             grace_s = self._options.grace_s
@@ -320,12 +281,12 @@ class Driver:
         self._interrupted = True
         self._scheduler.tell(ev.DrainRequested(reason=reason, grace_s=grace_s), time.monotonic())
 
-    # --- telling --------------------------------------------------------------------------------------
+    # --- making durable -------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         if self._recorder.flush():
             self._last_commit_s = time.monotonic()
-        self._show()
+        self._teller.show()
 
     def _flush_or_pause(self) -> None:
         """Make durable what was decided; while the disk takes nothing, hand out nothing and try again."""
@@ -342,40 +303,6 @@ class Driver:
             self._progress.say("there is room again: going on")
         self._scheduler.paused = bool(reason)
 
-    def _show(self) -> None:
-        counts = self._counts()
-        self._rate.update(time.monotonic(), num_over(counts))
-        self._progress.show(counts, self._rate, len(self._scheduler.fleet))
-
-    def _counts(self) -> dict[str, int]:
-        counts = self._recorder.book.counts()
-        running = self._scheduler.num_leased
-        return {**counts, "pending": counts["pending"] - running, "running": running}
-
-    def _status(self, state: str) -> dict[str, Any]:
-        counts = self._counts()
-        eta = self._rate.eta_s(counts["pending"] + counts["running"]) or (None, None, None)
-        return {
-            "state": state,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "epoch": self._epoch,
-            "total": len(self._manifest),
-            "counts": counts,
-            "runs_per_s": self._rate.runs_per_s,
-            "eta_s": eta[0],
-            "eta_low_s": eta[1],
-            "eta_high_s": eta[2],
-            "workers": len(self._scheduler.fleet),
-            "failures": self._failures(counts["failed"] + counts["quarantined"]),
-        }
-
-    def _failures(self, num_failed: int) -> list[dict[str, Any]]:
-        """The failed runs in groups, put together anew only when there are more."""
-        if num_failed != self._grouped[0]:
-            self._grouped = num_failed, failure_groups(self._manifest, self._recorder.book)
-        return self._grouped[1]
-
     def _finish(self) -> Summary:
         if self._options.until is not None and self._scheduler.num_open and not self._interrupted:
             self._drain("no further run would end before the time limit of --until", 0.0)
@@ -384,11 +311,11 @@ class Driver:
         try:
             self._flush()
             self._recorder.finish(self._scheduler.stop_reason)
-            write_status(self._layout, self._status("interrupted" if self._interrupted else "finished"))
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
             self._drain(f"the tables could not be written: {error}", 0.0)
+        self._teller.write("interrupted" if self._interrupted else "finished")
         busy_s = self._last_commit_s - self._first_s
         return Summary.of(
             self._recorder.book.counts(),

@@ -12,8 +12,9 @@ import numpy as np
 
 from orchestrator.cluster import cluster_of
 from orchestrator.estimates import measured_rates, parts_of
+from orchestrator.imagined import ClusterModel, Outcome
 from orchestrator.pools.devices import visible_gpus
-from orchestrator.simulate import ClusterModel, Outcome, simulate
+from orchestrator.simulate import simulate
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
 from orchestrator.workload import workload_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from orchestrator.cluster import Cluster, pool_factory, require_capacity
-from orchestrator.driver import Driver, DriverOptions, Summary
+from orchestrator.driver import Driver, DriverOptions
 from orchestrator.errors import StoreError, UserError
 from orchestrator.leftovers import remove_leftovers
 from orchestrator.memory import give_back, use_system_allocator
@@ -24,6 +24,7 @@ from orchestrator.store.book import PENDING, Reading, next_epoch, read_book
 from orchestrator.store.journal import Journal
 from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
 from orchestrator.store.lock import DriverLock
+from orchestrator.summary import Summary
 from sweeps.manifest import Manifest
 
 

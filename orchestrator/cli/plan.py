@@ -94,7 +94,7 @@ def plan(
 
     imagined = None
     if simulate is not None:
-        from orchestrator.simulate import parse_cluster
+        from orchestrator.imagined import parse_cluster
 
         imagined = parse_cluster(simulate)
     made = make_plan(words, directory, like, imagined)

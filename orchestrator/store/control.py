@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 from orchestrator.store.layout import Layout, write_atomically
@@ -21,20 +22,24 @@ def send_request(layout: Layout, verb: str, **arguments: Any) -> str:
     return name
 
 
-def take_requests(layout: Layout) -> list[dict[str, Any]]:
-    """Remove and return the requests left so far, oldest first; files that are no request are removed too."""
-    requests = []
+def requests_left(layout: Layout) -> list[tuple[Path, dict[str, Any]]]:
+    """The requests left so far, oldest first; what is no request is removed.
+
+    A request counts as taken once its file is gone: whoever obeys it removes it when its effect is durable.
+    """
+    found = []
     for path in sorted(layout.control.glob("*.json"), key=lambda p: p.name.split("-")[1:]):
         try:
             request = json.loads(path.read_bytes())
         except ValueError:
             request = None
-        path.unlink(missing_ok=True)
         if isinstance(request, dict) and "verb" in request:
-            requests.append(request)
-    return requests
+            found.append((path, request))
+        else:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def is_taken(layout: Layout, name: str) -> bool:
-    """Whether the driver has consumed a request."""
+    """Whether the driver has obeyed a request."""
     return not (layout.control / name).exists()

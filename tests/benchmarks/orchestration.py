@@ -236,7 +236,8 @@ def simulated() -> dict[str, Any]:
 
     from orchestrator.backlog import Group, Workload
     from orchestrator.events import Shape
-    from orchestrator.simulate import parse_cluster, simulate
+    from orchestrator.imagined import parse_cluster
+    from orchestrator.simulate import simulate
 
     num = 1_000_000
     groups = [Group(shape=Shape(gpus=1.0), affinity=f"model-{i}") for i in range(4)]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import Cluster
-from orchestrator.driver import Summary
 from orchestrator.session import Session
 from orchestrator.settings import Settings
 from orchestrator.store.layout import Layout
+from orchestrator.summary import Summary
 from sweeps.compose import compose_sweep
 from sweeps.manifest import Manifest, build_manifest
 

@@ -5,8 +5,8 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.estimates import num_items, observations, parameters_of
+from orchestrator.imagined import parse_cluster
 from orchestrator.planning import axes_tree, make_plan, require_budget
-from orchestrator.simulate import parse_cluster
 from sweeps.compose import compose_sweep
 from sweeps.manifest import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError

@@ -7,7 +7,8 @@ import pytest
 from orchestrator.backlog import Group, Workload
 from orchestrator.errors import UserError
 from orchestrator.events import Shape
-from orchestrator.simulate import ClusterModel, parse_cluster, simulate
+from orchestrator.imagined import ClusterModel, parse_cluster
+from orchestrator.simulate import simulate
 
 
 def workload(num, gpus=1.0, world_size=1):

@@ -215,3 +215,38 @@ def overlap(spans: list[tuple[float, float]]) -> int:
         level += step
         most = max(most, level)
     return most
+
+
+def test_stop_drains_a_live_sweep_from_outside(tmp_path):
+    manifest = noop_manifest(60, duration_s=0.2)
+    with Person(lambda: num_done(tmp_path) >= 2, lambda: emsweep("stop", tmp_path)):
+        summary = run(tmp_path, manifest, pool="local", num_workers=2)
+    assert (summary.interrupted, summary.reason) == (True, "asked to stop")
+    assert 2 <= summary.committed < 60
+    assert {row["attempt"] for row in rows(tmp_path)} <= {0, None}
+
+
+@pytest.mark.parametrize(
+    "request_of_a_stranger",
+    [b"no json", b"[1]", b'{"verb": "cap"}', b'{"verb": "cancel", "filters": ["="]}', b'{"verb": "dance"}'],
+)
+def test_a_request_that_makes_no_sense_is_passed_over(tmp_path, request_of_a_stranger):
+    manifest = noop_manifest(30, duration_s=0.1)
+    left = tmp_path / "control" / "cap-1-x.json"
+    ask = lambda: left.write_bytes(request_of_a_stranger)  # noqa: E731
+    with Person(lambda: num_done(tmp_path) >= 1, ask):
+        assert run(tmp_path, manifest).committed == 30
+    assert not left.exists()
+
+
+def test_what_cancel_reports_is_already_so(tmp_path, capsys):
+    manifest = noop_manifest(300, duration_s=0.02)
+    told: list[dict] = []
+
+    def ask() -> None:
+        emsweep("cancel", tmp_path, "seed>=200")
+        told.append(json.loads(capsys.readouterr().out))
+
+    with Person(lambda: num_done(tmp_path) >= 1, ask):
+        run(tmp_path, manifest)
+    assert told[0]["cancelled"] == 100

@@ -1,0 +1,123 @@
+"""Verbs that change a sweep from outside, live or not: cancel, cap, stop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.arguments import AsJson, Directory, Filters, matching
+from orchestrator.cli.output import print_json, say
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.store.book import Book
+    from orchestrator.store.layout import Layout
+    from sweeps.manifest import Manifest
+
+CONTROL_WAIT_S = 10.0
+"""Time a live driver gets to take a request; it looks once a second."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's verbs to ``app``."""
+    for verb in (cancel, cap, stop):
+        app.command()(verb)
+
+
+def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = False) -> None:
+    """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
+    from orchestrator.errors import DirectoryBusyError
+    from orchestrator.session import Session, open_manifest
+    from orchestrator.store.book import PENDING, read_book
+    from orchestrator.store.control import send_request
+
+    layout, manifest = open_manifest(directory)
+    chosen = matching(manifest, filters or [])
+    try:
+        with Session(layout) as session:
+            book = session.read(manifest).book
+            pending = [i for i in chosen if book.outcome[i] == PENDING]
+            if pending:
+                session.settle(manifest, pending, "cancelled")
+    except DirectoryBusyError:
+        request = send_request(layout, "cancel", filters=list(filters or []))
+        _wait_until_taken(layout, request)
+    book = read_book(layout, manifest.run_ids, live=True).book
+    _report_counts(directory, manifest, book, as_json)
+
+
+def cap(
+    directory: Directory,
+    workers: Annotated[int, typer.Option(help="Most worker processes at once; 0 lifts the cap.")] = 0,
+    gpus: Annotated[float, typer.Option(help="Most GPUs at once; 0 lifts the cap.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Change how much a live sweep may use; workers in excess end after what they hold."""
+    from orchestrator.store.control import send_request
+
+    if workers < 0 or gpus < 0:
+        raise UserError(f"cap --workers {workers} --gpus {gpus:g}: must be at least 0 (0 lifts the cap)")
+    layout = _live(directory, "cap")
+    _wait_until_taken(layout, send_request(layout, "cap", max_slots=workers, max_gpus=gpus))
+    if as_json:
+        print_json({"dir": str(directory), "max_workers": workers or None, "max_gpus": gpus or None})
+    else:
+        say(f"cap: {workers or 'any number of'} workers, {gpus or 'any number of'} GPUs")
+
+
+def stop(directory: Directory, as_json: AsJson = False) -> None:
+    """End a live sweep as Ctrl-C would, from anywhere: what runs may finish, the rest waits for resume."""
+    from orchestrator.store.control import send_request
+
+    layout = _live(directory, "stop")
+    _wait_until_taken(layout, send_request(layout, "stop"))
+    if as_json:
+        print_json({"dir": str(directory), "stopping": True})
+    else:
+        say(f"stopping; finish it with: emsweep resume {directory}")
+
+
+def _live(directory: Path, verb: str) -> Layout:
+    """The layout of a sweep that has a driver."""
+    from orchestrator.session import open_manifest
+    from orchestrator.store.lock import holder_of
+
+    layout, _ = open_manifest(directory)
+    if holder_of(layout.lock) is None:
+        raise UserError(f"directory {str(directory)!r}: no driver is at work there; nothing to {verb}")
+    return layout
+
+
+def _wait_until_taken(layout: Layout, request: str) -> None:
+    from orchestrator.store.control import is_taken
+
+    until_s = time.monotonic() + CONTROL_WAIT_S
+    while not is_taken(layout, request):
+        if time.monotonic() > until_s:
+            raise UserError(
+                f"directory {str(layout.root)!r}: its driver has not answered for {CONTROL_WAIT_S:g} s; "
+                "the request stays and is obeyed once it does"
+            )
+        time.sleep(0.05)
+
+
+def _report_counts(directory: Path, manifest: Manifest, book: Book, as_json: bool) -> None:
+    counts = book.counts()
+    committed, failed = counts["done"] + counts["diverged"], counts["failed"] + counts["quarantined"]
+    if as_json:
+        print_json(
+            {
+                "dir": str(directory),
+                "expected": len(manifest),
+                "committed": committed,
+                "failed": failed,
+                "cancelled": counts["cancelled"],
+                "wall_s": 0.0,
+                "runs_per_s": 0.0,
+            }
+        )
+    else:
+        say(f"{counts['cancelled']} runs are cancelled; {committed} of {len(manifest)} have a result")
