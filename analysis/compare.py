@@ -47,6 +47,8 @@ class Comparison:
     """One row per difference."""
     sentences: tuple[str, ...]
     """The same in words."""
+    by_seed: pd.DataFrame
+    """What the tests rest on: the axes ``by``, ``seed``, ``difference``; empty where seeds are unmatched."""
 
 
 def compare(
@@ -81,7 +83,7 @@ def compare(
     sides = [
         _values(sweep.where(text), [*keys, *([] if SEED in keys else [SEED])], metric) for text in (a, b)
     ]
-    pairs, rows = _differences(sides, keys, by)
+    pairs, rows, by_seed = _differences(sides, keys, by)
     if not rows:
         raise UserError(
             f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {len(sides[0])} and {len(sides[1])} "
@@ -101,7 +103,7 @@ def compare(
     sentences = tuple(
         _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
     )
-    return Comparison(table=table, sentences=sentences)
+    return Comparison(table=table, sentences=sentences, by_seed=by_seed)
 
 
 def compare_levels(
@@ -123,11 +125,12 @@ def compare_levels(
         raise UserError(f"{found.key}={reference}: no run has this value; it takes {listed}")
     keys = _free(sweep, {found.key})
     column = quoted([found.key])
-    rows, unmatched = [], 0
+    rows, unmatched, by_seed = [], 0, []
     first = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(base)}")
     for value in (v for v in found.values if v != base):
         second = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(value)}")
-        pairs, tested = _differences([first, second], keys, [])
+        pairs, tested, seeds = _differences([first, second], keys, [])
+        by_seed.append(seeds.assign(**{found.key: value}))
         unmatched += len(first) + len(second) - 2 * pairs
         rows += [({found.key: value}, test) for _, test in tested]
     if not rows:
@@ -145,7 +148,7 @@ def compare_levels(
         _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
         for row in _rows(frame)
     )
-    return Comparison(table=table, sentences=sentences)
+    return Comparison(table=table, sentences=sentences, by_seed=pd.concat(by_seed, ignore_index=True))
 
 
 def _free(sweep: Sweep, named: set[str]) -> list[str]:
@@ -163,21 +166,26 @@ def _values(side: Sweep, keys: Sequence[str], metric: str, condition: str = "tru
 
 def _differences(
     sides: Sequence[pd.DataFrame], keys: Sequence[str], by: Sequence[str]
-) -> tuple[int, list[tuple[dict[str, object], Difference]]]:
-    """Number of matched pairs, and the tested difference of each group."""
+) -> tuple[int, list[tuple[dict[str, object], Difference]], pd.DataFrame]:
+    """Number of matched pairs, the tested difference of each group, and the differences by seed."""
     a, b = (side.astype({k: object for k in keys if k in side}) for side in sides)
     rows: list[tuple[dict[str, object], Difference]] = []
     if SEED not in keys:
         cells = [key for key in keys if key not in by]
         for named, a_part, b_part in _both(a, b, by):
-            rows.append((named, unpaired_difference(seed_means(a_part, cells), seed_means(b_part, cells))))
-        return min(len(a), len(b)), rows
+            means = [seed_means(part, cells).to_numpy() for part in (a_part, b_part)]
+            rows.append((named, unpaired_difference(*means)))
+        return min(len(a), len(b)), rows, pd.DataFrame(columns=[*by, SEED, "difference"])
     pairs = a.merge(b, on=list(keys), suffixes=("_a", "_b"))
     pairs["value"] = pairs["value_b"] - pairs["value_a"]
     cells = [key for key in keys if key != SEED and key not in by]
+    by_seed = []
     for named, part, _ in _both(pairs, pairs, by):
-        rows.append((named, paired_difference(seed_means(part, cells))))
-    return len(pairs), rows
+        mean = seed_means(part, cells)
+        rows.append((named, paired_difference(mean.to_numpy())))
+        by_seed.append(pd.DataFrame({**named, SEED: mean.index, "difference": mean.to_numpy()}))
+    columns = [*by, SEED, "difference"]
+    return len(pairs), rows, pd.concat(by_seed)[columns] if by_seed else pd.DataFrame(columns=columns)
 
 
 def _both(

@@ -46,7 +46,11 @@ class Figure:
         """The chart as SVG text."""
         import vl_convert
 
-        return vl_convert.vegalite_to_svg(self.chart.to_json())
+        return vl_convert.vegalite_to_svg(self.spec())
+
+    def spec(self) -> str:
+        """The chart as Vega-Lite JSON, not checked against the schema: that takes longer than drawing."""
+        return self.chart.to_json(validate=False)
 
     def save(self, path: Path) -> None:
         """Write as SVG, PNG (at 200 dots per inch) or PDF, by the file's ending; by rename.
@@ -61,7 +65,7 @@ class Figure:
             raise UserError(
                 f"{path}: unknown figure format{nearest(ending, ENDINGS)}; use {', '.join(ENDINGS)}"
             )
-        spec = self.chart.to_json()
+        spec = self.spec()
         if ending == "svg":
             content = vl_convert.vegalite_to_svg(spec).encode()
         elif ending == "png":

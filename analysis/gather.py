@@ -43,36 +43,70 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     groups, cells = columns.group(by), columns.group(sweep.cell_keys)
     value, seed = columns.metric(metric), columns.codes(SEED)
     valued, diverged = ~np.isnan(value), columns.is_outcome("diverged")
-    shape = (len(groups.frame), len(columns.levels(SEED)))
-    place = groups.number * shape[1] + seed
-    group_of_cell = np.zeros(len(cells.frame), dtype=int)
-    group_of_cell[cells.number] = groups.number
-    frame = groups.frame.assign(
+    num_seeds = len(columns.levels(SEED))
+    place = groups.number * num_seeds + seed
+    present_GS = np.bincount(place, minlength=groups.size * num_seeds).reshape(groups.size, num_seeds) > 0
+    group_of_cell = groups.number[cells.members()]
+    frame = columns.frame(groups).assign(
         expected=groups.count(),
         valued=groups.count(valued),
         diverged=groups.count(diverged),
         failed=groups.count(columns.is_outcome("failed", "quarantined")),
         missing=groups.count(~valued & ~diverged),
-        num_cells=np.bincount(group_of_cell, minlength=shape[0]),
-        num_seeds=(np.bincount(place, minlength=shape[0] * shape[1]) > 0).reshape(shape).sum(axis=1),
+        num_cells=np.bincount(group_of_cell, minlength=groups.size),
+        num_seeds=present_GS.sum(axis=1),
     )
-    if (frame["valued"] == frame["num_cells"] * frame["num_seeds"]).all() or set(by) >= set(sweep.cell_keys):
-        values_GS = _means(value, place, shape[0] * shape[1]).reshape(shape)
-    else:
-        cell_mean = _means(value, cells.number, len(cells.frame))
-        group_mean = _means(cell_mean, group_of_cell, shape[0])
-        values_GS = _means(value - cell_mean[cells.number], place, shape[0] * shape[1]).reshape(shape)
-        values_GS += group_mean[:, None]
+    values_GS = seed_means(value, seed, cells.number, group_of_cell, (groups.size, num_seeds))
     known = ~np.isnan(values_GS).all(axis=0)
     seeds = columns.levels(SEED).to_numpy(zero_copy_only=False)
     return SeedValues(groups=frame, values=values_GS[:, known], seeds=seeds[known], columns=columns)
 
 
-def _means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+def seed_means(
+    value: np.ndarray,
+    seed: np.ndarray,
+    cell: np.ndarray,
+    group_of_cell: np.ndarray,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Mean per group and seed over the group's cells, centred on the cells' own means where seeds lack cells.
+
+    Args:
+        value: of each run, shape (R,); NaN where it has none.
+        seed: number of each run's seed, shape (R,).
+        cell: number of each run's cell, shape (R,).
+        group_of_cell: number of each cell's group, shape (C,).
+        shape: number of groups and of seeds.
+
+    Returns:
+        Shape ``shape``; NaN where a seed has no value.
+    """
+    place, size = group_of_cell[cell] * shape[1] + seed, shape[0] * shape[1]
+    if len(group_of_cell) == shape[0] or _is_complete(~np.isnan(value), seed, cell, group_of_cell, shape[1]):
+        return means(value, place, size).reshape(shape)
+    cell_mean = means(value, cell, len(group_of_cell))
+    group_mean = means(cell_mean, group_of_cell, shape[0])
+    return means(value - cell_mean[cell], place, size).reshape(shape) + group_mean[:, None]
+
+
+def _is_complete(
+    known: np.ndarray, seed: np.ndarray, cell: np.ndarray, group_of_cell: np.ndarray, num_seeds: int
+) -> bool:
+    """Whether every cell has equally many values of every seed, so that there is nothing to centre."""
+    size = len(group_of_cell) * num_seeds
+    if not size or np.count_nonzero(known) % size or not known.any():
+        return False
+    counts = np.bincount((cell * num_seeds + seed)[known], minlength=size)
+    return bool((counts == counts[0]).all())
+
+
+def means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
     """Mean of the values at each place, NaN left out; NaN where there are none."""
     known = ~np.isnan(values)
-    count = np.bincount(place[known], minlength=size)
-    total = np.bincount(place[known], weights=values[known], minlength=size)
+    if not known.all():
+        values, place = values[known], place[known]
+    count = np.bincount(place, minlength=size)
+    total = np.bincount(place, weights=values, minlength=size)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
@@ -86,30 +120,15 @@ def curves(sweep: Sweep, by: Sequence[str], metric: str) -> pd.DataFrame:
     columns = sweep.columns([metric])
     found = columns.step_means(metric)
     groups, cells = columns.group(by), columns.group(sweep.cell_keys)
-    size, num_steps = len(groups.frame), len(found.steps)
-    group_of_cell = np.zeros(len(cells.frame), dtype=int)
-    group_of_cell[cells.number] = groups.number
+    size, num_steps = groups.size, len(found.steps)
+    group_of_cell = groups.number[cells.members()]
     place = (group_of_cell[:, None] * num_steps + np.arange(num_steps)).ravel()
     total, count = (
         np.bincount(place, weights=part.ravel(), minlength=size * num_steps)
         for part in (found.sums, found.counts)
     )
     known = np.flatnonzero(count)
-    frame = groups.frame.iloc[known // num_steps].reset_index(drop=True)
+    frame = columns.frame(groups).iloc[known // num_steps].reset_index(drop=True)
     return frame.assign(
         step=found.steps[known % num_steps], value=total[known] / count[known], n=count[known].astype(int)
     )
-
-
-def seed_means(rows: pd.DataFrame, cells: Sequence[str]) -> np.ndarray:
-    """Mean ``value`` per seed, centred on the cells' own means where seeds lack cells; shape (seeds,).
-
-    Args:
-        rows: one row per (cell, seed) with a ``value``.
-        cells: columns that tell cells apart.
-    """
-    if not cells or not len(rows):
-        return rows.groupby(SEED)["value"].mean().to_numpy()
-    cell_mean = rows.groupby(list(cells), dropna=False, observed=True)["value"].transform("mean")
-    grand = rows.groupby(list(cells), dropna=False, observed=True)["value"].mean().mean()
-    return ((rows["value"] - cell_mean).groupby(rows[SEED]).mean() + grand).to_numpy()

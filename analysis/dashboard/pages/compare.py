@@ -145,8 +145,7 @@ def answer_of(sweep: Sweep, choice: Choice) -> Answer:
         {"row": names, "difference": frame["difference"], "low": frame["low"], "high": frame["high"]}
     )
     if not choice.by and frame["paired"].all():
-        seeds = test(sweep, choice.a, choice.b, by=[SEED], match_on=choice.match_on, metric=choice.metric)
-        each = seeds.table.frame.sort_values(SEED).head(MAX_SEEDS)
+        each = found.by_seed.sort_values(SEED).head(MAX_SEEDS)
         singles = pd.DataFrame(
             {"row": [f"seed {label(s)}" for s in each[SEED]], "difference": each["difference"]}
         )
