@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from sweeps.errors import SpecError
-from sweeps.groups import ExampleSpec, SamplingSpec
+from sweeps.groups import EngineSpec, ExampleSpec, ModelSpec, OptimSpec, SamplingSpec
 from sweeps.objective import ObjectiveSpec
+
+
+def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> None:
+    """Refuse to train parts of the weights where they must be whole.
+
+    Raises:
+        SpecError: for a decoder that keeps weights of its own, or half of weights that are flattened.
+    """
+    if model.adapter != "none" and engine.decoder == "vllm":
+        raise SpecError(
+            f"model.adapter={model.adapter!r}: engine.decoder=vllm reads whole weights only; set "
+            "engine.decoder=cached"
+        )
+    if optim.half_every_steps and model.adapter != "none":
+        raise SpecError(
+            f"optim.half_every_steps={optim.half_every_steps}: halves whole weights, which "
+            f"model.adapter={model.adapter} freezes; use one of them"
+        )
+    if optim.half_every_steps and engine.zero_stage:
+        raise SpecError(
+            f"optim.half_every_steps={optim.half_every_steps}: needs weights in one piece; set "
+            "engine.zero_stage=0"
+        )
 
 
 def rollouts_per_prompt(sampling: SamplingSpec, example: ExampleSpec) -> int:

@@ -43,10 +43,25 @@ class ModelSpec:
     trust_remote_code: bool = False
     """Run Python code that the model folder ships. Off unless named for the model."""
     adapter: str = "none"
-    """``none`` trains every weight."""
+    """``none`` trains every weight; ``lora`` low-rank additions to frozen ones (arXiv 2106.09685)."""
+    adapter_rank: int = field(default=8, metadata={"omit_at": 8})
+    """Rank r of ``lora``."""
+    adapter_alpha: float = field(default=16.0, metadata={"omit_at": 16.0})
+    """Scale of ``lora``: additions count alpha / r times."""
+    adapter_targets: tuple[str, ...] = field(default=(), metadata={"omit_at": ()})
+    """Last parts of the names of the linear layers that ``lora`` adds to, such as ``q_proj``; empty for all
+    but the head.
+    """
 
     def __post_init__(self) -> None:
-        choice("model.adapter", self.adapter, ("none",))
+        choice("model.adapter", self.adapter, ("none", "lora"))
+        require(self.adapter_rank >= 1, "model.adapter_rank", self.adapter_rank, "must be at least 1")
+        require(
+            0 < self.adapter_alpha < math.inf,
+            "model.adapter_alpha",
+            self.adapter_alpha,
+            "must be a number above 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +118,10 @@ class OptimSpec:
     """Decoupled weight decay."""
     grad_clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    half_every_steps: int = field(default=0, metadata={"omit_at": 0})
+    """Half fine-tuning (arXiv 2404.18466): a random half of the matrices and norms trains, another one after
+    so many optimizer steps; 0 trains all.
+    """
 
     def __post_init__(self) -> None:
         choice("optim.name", self.name, ("adamw",))
@@ -116,6 +135,12 @@ class OptimSpec:
             "optim.grad_clip",
             self.grad_clip,
             "must be at least 0 (0 turns clipping off)",
+        )
+        require(
+            self.half_every_steps >= 0,
+            "optim.half_every_steps",
+            self.half_every_steps,
+            "must be at least 0 (0 trains all weights)",
         )
 
 

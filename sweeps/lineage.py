@@ -194,6 +194,11 @@ def init_of_run(text: str, model: ModelSpec) -> InitSpec:
         )
     run_id, place, earlier = kept_weights(Path(folder), beginning, KEY)
     check_same_architecture(earlier, model, f"{KEY}={text!r}")
+    if model.adapter != "none":
+        raise SpecError(
+            f"{KEY}={text!r}: kept weights hold no adapter to go on with, it is merged into them; start from "
+            f"a run of this sweep, or set model.adapter=none"
+        )
     return InitSpec(runs=(run_id,), folders=(str(place),))
 
 
@@ -284,7 +289,7 @@ def _config(model: ModelSpec) -> dict[str, Any] | None:
     if model.hub_id or not file.is_file():
         return None
     written = json.loads(file.read_text())
-    return {k: v for k, v in written.items() if k not in ARCHITECTURE_FREE} | {"adapter": model.adapter}
+    return {k: v for k, v in written.items() if k not in ARCHITECTURE_FREE}
 
 
 def find_by_id(ids: Sequence[str], beginning: str) -> int:

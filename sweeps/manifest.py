@@ -22,7 +22,7 @@ from sweeps import names
 from sweeps.bind import Bound, bind
 from sweeps.columns import ABSENT, SEED_KEY, Column, Table, combine
 from sweeps.expand import expand
-from sweeps.fit import check_fit
+from sweeps.fit import check_fit, check_trainable
 from sweeps.groups import TrainerSpec
 from sweeps.identity import LATER_GROUPS
 from sweeps.lineage import trace
@@ -288,6 +288,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
     ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
     for check, rows, *together in (
         (check_fit, everywhere, "objective", "sampling", "example"),
+        (check_trainable, everywhere, "model", "optim", "engine"),
         (check_formats, ours, "model", "example", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
     ):

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 from sweeps.errors import SpecError, nearest, require
-from sweeps.fit import check_fit
+from sweeps.fit import check_fit, check_trainable
 from sweeps.groups import (
     SCHEDULES,
     EngineSpec,
@@ -109,6 +109,7 @@ class RunSpec:
         require(self.steps >= 1, "steps", self.steps, "must be at least 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         check_fit(self.objective, self.sampling, self.example)
+        check_trainable(self.model, self.optim, self.engine)
 
     @property
     def run_id(self) -> str:

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
+from trainers.adapter import merged
 from trainers.engine import Engine, EngineState
 from trainers.gang import Gang
 from trainers.model import BaseModel
@@ -47,8 +48,9 @@ def kept_steps(spec: RunSpec) -> tuple[int, ...]:
 
 def save_weights(folder: Path, engine: Engine, spec: RunSpec, base: BaseModel, step: int, gang: Gang) -> None:
     """Write the model as ``folder/step-<step>``; every rank must call it, rank 0 writes."""
-    tensors = engine.full_weights()
+    whole = engine.full_weights()
     if gang.rank == 0:
+        tensors = merged(whole, spec.model)
         metadata = {
             "format": "pt",
             "run_id": spec.run_id,

@@ -34,6 +34,7 @@ from trainers.engine import EnginePool
 from trainers.examples import encode, limit_length, render
 from trainers.experience import Experience, Setting, gather
 from trainers.gang import Gang
+from trainers.half import frozen_half
 from trainers.judge import Judge
 from trainers.layout import layout_of
 from trainers.logit_stats import measure_logits
@@ -251,6 +252,9 @@ class _Group:
 
     def _update(self, spec: RunSpec, step: int, experience: Experience, lr: float) -> Update:
         """One optimizer step; the base model's gradient is computed once for all that agree on it."""
+        if every := spec.optim.half_every_steps:
+            names = (name for name, _ in self._engine.module.named_parameters())
+            self._engine.freeze(frozen_half(names, spec.seed, (step - 1) // every))
         common = (spec.objective, self._engine, experience)
         if step > 1 or len(self._specs) == 1 or not self._engine.gradients_can_be_kept:
             return update_policy(*common, lr, self._gang)

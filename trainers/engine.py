@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sweeps.spec import EngineSpec, OptimSpec, RunSpec
+from trainers.adapter import adapter_shapes, fresh_adapter
 from trainers.gang import Gang
 from trainers.model import load_weights
 
@@ -37,6 +38,8 @@ class Engine:
         self._zero_stage = engine.zero_stage
         self._grad_norm = float("nan")
         self._grad_clip = optim.grad_clip
+        self._frozen: frozenset[str] = frozenset()
+        self._adapter = adapter_shapes(model)
         # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
         self._clips_itself = engine.zero_stage == 0
         self._optimizer = _optimizer(model, optim, engine, gang)
@@ -72,6 +75,13 @@ class Engine:
         """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
         # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
         self._ds.backward(loss * self._gang.world_size)
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Leave these parameters and their moments as they are, from the next step on until a reset; without
+        ZeRO only.
+        """
+        assert not names or self._zero_stage == 0, "ZeRO flattens parameters"
+        self._frozen = names
 
     def step(self, lr: float) -> float:
         """Take one optimizer step and return the global gradient norm before clipping."""
@@ -118,7 +128,14 @@ class Engine:
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Put whole weights, named as by :meth:`full_weights`, in the place of the model's, and of the fp32
         masters; every rank must call it. The optimizer's moments stay.
+
+        Raises:
+            ValueError: for a name that the model has not.
         """
+        if unknown := weights.keys() - dict(self.module.named_parameters()).keys():
+            raise ValueError(
+                f"{min(unknown)}: the model has no such weights; they belong to another architecture"
+            )
         named = {name: p for name, p in self.module.named_parameters() if name in weights}
         if self._zero_stage != 3:
             _copy(weights, named)
@@ -165,6 +182,7 @@ class Engine:
             self._gather_persistent()
         if scaler := self._scaler():
             vars(scaler).update(state.scaler)
+        self._frozen = frozenset()
         self._ds.zero_grad()
         self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
         self._grad_norm = float("nan")
@@ -184,7 +202,7 @@ class Engine:
 
     def _exchange(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Put weights, or shards of them, in the place of the module's; return what was there."""
-        parameters = list(self.module.parameters())
+        parameters = self._trained()
         if self._zero_stage == 3:
             shards = [p.ds_tensor for p in parameters]  # type: ignore[attr-defined]
             held = [shard.clone() for shard in shards]
@@ -204,9 +222,11 @@ class Engine:
             persistent[0].partition(persistent)
             persistent[0].all_gather(persistent)
 
-    def reset(self) -> None:
-        """Return to the state of a fresh build, in place."""
+    def reset(self, seed: int) -> None:
+        """Return to the state of a fresh build, in place; an adapter's beginning is drawn from the seed."""
         self.restore(self._built)
+        if self._adapter:
+            self.load(fresh_adapter(self._adapter, seed))
 
     def close(self) -> None:
         """Free the engine's hooks, weights and buffers, now rather than when cycles are next collected."""
@@ -223,10 +243,14 @@ class Engine:
     def _weights(self) -> list[Tensor]:
         """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
         if self._zero_stage == 3:
-            shards = [p.ds_tensor for p in self._ds.module.parameters()]
+            shards = [p.ds_tensor for p in self._trained()]  # type: ignore[attr-defined]
             return [*shards, *(p.data for p in self._ds.optimizer.fp32_partitioned_groups_flat)]
         masters = self._ds.optimizer.single_partition_of_fp32_groups if self._zero_stage else []
-        return [*(p.data for p in self._ds.module.parameters()), *(p.data for p in masters)]
+        return [*(p.data for p in self._trained()), *(p.data for p in masters)]
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """Parameters that training changes: all, or those of an adapter."""
+        return [p for p in self._ds.module.parameters() if p.requires_grad]
 
     def _moment_keys(self) -> list[Tensor]:
         """The tensors that the optimizer keeps moments of."""
@@ -238,6 +262,9 @@ class Engine:
         return getattr(self._ds.optimizer, "loss_scaler", None)
 
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for name, parameter in self.module.named_parameters() if self._frozen else ():
+            if name in self._frozen:
+                parameter.grad = None  # the optimizer passes it over, decay and moments included
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         limit = self._grad_clip or float("inf")
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
@@ -271,10 +298,14 @@ class EnginePool:
                 self._engines.popitem(last=False)[1].close()
             model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
             engine = Engine(model.to(self._gang.device), spec.optim, spec.engine, self._gang)
-        else:
-            engine.reset()
+        engine.reset(spec.seed)
         self._engines[key] = engine
         return engine
+
+    @property
+    def latest(self) -> Engine:
+        """The engine acquired last."""
+        return self._engines[next(reversed(self._engines))]
 
     def discard(self, spec: RunSpec) -> None:
         """Forget the run's engine: after an exception its buckets and hooks may hold half a step."""
@@ -305,7 +336,8 @@ def _state(stored: Tensor, parameter: Tensor) -> Tensor | int:
 
 def _engine_key(spec: RunSpec) -> tuple:
     model = spec.model
-    identity = (model.path, model.hub_id, model.revision, model.digest, model.adapter)
+    adapter = (model.adapter, model.adapter_rank, model.adapter_alpha, model.adapter_targets)
+    identity = (model.path, model.hub_id, model.revision, model.digest, *adapter)
     optim = spec.optim
     fixed = (optim.name, optim.beta1, optim.beta2, optim.eps, optim.weight_decay, optim.grad_clip)
     e = spec.engine

@@ -131,7 +131,7 @@ def measure_logits(
     rows = []
     for model, text, rollouts in found:
         if model == "base":
-            engine.reset()
+            engine.reset(spec.seed)
         stats = _of_rollouts(engine, spec, base, prompts, rollouts, gang)
         rows.append({"model": model, "text": text, **stats.to_json()})
     engine.restore(tuned)

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from sweeps.files import local_path
 from sweeps.spec import ModelSpec, SpecError
+from trainers.adapter import add_adapter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Torch types of ``engine.precision``."""
@@ -87,4 +88,6 @@ def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn
         use_safetensors=True,
         **_options(spec),
     )
+    if spec.adapter != "none":
+        add_adapter(model, spec)
     return model.eval()

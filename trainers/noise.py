@@ -20,6 +20,8 @@ class Stream(IntEnum):
 
     ROLLOUT = 1
     EVALUATION = 2
+    HALF = 3
+    ADAPTER = 4
 
 
 def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int) -> np.ndarray:

@@ -118,7 +118,7 @@ def speed(rounds: int) -> dict[str, float]:
     warm = build()
 
     def cached() -> None:
-        warm.reset()
+        warm.reset(seed=0)
         plain_run(spec, base, warm, use_cache=True)
 
     def ours() -> None:

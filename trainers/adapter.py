@@ -1,0 +1,82 @@
+"""Low-rank additions to frozen weights (LoRA, arXiv 2106.09685), put into the model by peft.
+
+The base model's layers stay where they are; each gets two small matrices, W + (α/r)·B·A. B starts at zero, so
+that the policy starts as the base model, and A is drawn from the run's seed as peft draws it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import ModelSpec, SpecError
+from trainers.noise import Stream, uniforms
+
+_DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
+_BASE = ".base_layer."
+
+
+def add_adapter(model: torch.nn.Module, spec: ModelSpec) -> None:
+    """Put the adapter into a model and freeze everything else.
+
+    Raises:
+        SpecError: for targets that the model has not, or where peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise SpecError(
+            f"model.adapter={spec.adapter!r}: needs peft; install it with pip install 'emsweep[lora]'"
+        ) from None
+
+    linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    unknown = [target for target in spec.adapter_targets if target not in linear]
+    if unknown:
+        raise SpecError(
+            f"model.adapter_targets={unknown[0]!r}: no linear layer of {spec.name} is called so; "
+            f"choose among {', '.join(sorted(linear))}"
+        )
+    config = LoraConfig(
+        r=spec.adapter_rank,
+        lora_alpha=spec.adapter_alpha,  # type: ignore[arg-type]  # any number scales
+        target_modules=list(spec.adapter_targets) or "all-linear",
+        lora_dropout=0.0,
+        bias="none",
+    )
+    inject_adapter_in_model(config, model)
+
+
+def adapter_shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    """Names and shapes of the adapter's matrices, before an engine shards them."""
+    return {n: p.shape for n, p in model.named_parameters() if n.endswith((_DOWN, _UP))}
+
+
+def fresh_adapter(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
+    """What the adapter starts from: A uniform in ±1/√inputs by the seed, B zero; float32, by name."""
+    found = {}
+    for number, (name, shape) in enumerate(shapes.items()):
+        if name.endswith(_UP):
+            found[name] = torch.zeros(shape)
+            continue
+        unit = torch.from_numpy(uniforms(seed, Stream.ADAPTER, 0, number, math.prod(shape)))
+        found[name] = ((2 * unit - 1) / math.sqrt(shape[1])).float().reshape(shape)
+    return found
+
+
+def merged(weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
+    """Weights under the base model's names, the adapter added to them in float32."""
+    if spec.adapter == "none":
+        return dict(weights)
+    scale, found = spec.adapter_alpha / spec.adapter_rank, {}
+    for name, weight in weights.items():
+        if name.endswith((_DOWN, _UP)):
+            continue
+        layer = name.removesuffix(f"{_BASE}weight")
+        if layer != name and layer + _DOWN in weights:
+            low_rank = weights[layer + _UP].float() @ weights[layer + _DOWN].float()
+            weight = (weight.float() + scale * low_rank).to(weight.dtype)
+        found[name.replace(_BASE, ".")] = weight.contiguous()
+    return found
