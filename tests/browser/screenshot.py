@@ -2,7 +2,7 @@
 
     python -m tests.browser.screenshot outputs/quickstart
 
-Writes ``analysis/dashboard/screenshot.png``: the overview in a real Chromium, in few colours, below 200 kB.
+Writes ``tests/browser/overview.png``: the overview in a real Chromium, in few colours, below 200 kB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.conftest import CHROMIUM, ROOT, served
 
-TARGET = ROOT / "analysis" / "dashboard" / "screenshot.png"
+TARGET = Path(__file__).with_name("overview.png")
 
 WIDTH, HEIGHT = 1280, 1130
 """Down to the end of the best cells."""
