@@ -141,16 +141,15 @@ def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0
         max_gpus: the cap on GPUs in use, 0 for none.
 
     Raises:
-        UserError: when a run asks for more GPUs or processes than there are, or for parts of GPUs that
-            cannot be given.
+        UserError: when a run asks for more GPUs or processes than there are, or its ranks for parts of GPUs.
     """
     for index in _first_of_each_resource(manifest):
         shape = shape_of(manifest.group("resources", index))
         gpus = shape.world_size * shape.gpus
-        if shape.gpus % 1 and (shape.gpus > 1 or shape.world_size > 1):
+        if shape.gpus % 1 and shape.world_size > 1:
             raise UserError(
-                f"resources.gpus_per_worker={shape.gpus:g} with world_size={shape.world_size}: must be a whole "
-                "number above 1, and in a gang, whose ranks cannot share a GPU"
+                f"resources.gpus_per_worker={shape.gpus:g}: the {shape.world_size} ranks of a gang cannot share "
+                "a GPU; give each a whole one"
             )
         if 0 < max_gpus < gpus - 1e-9:
             raise UserError(

@@ -62,11 +62,10 @@ def test_a_run_that_could_never_start_is_refused():
         require_capacity(gang, Capacity(slots=4, gpus=4), max_gpus=2)
 
 
-@pytest.mark.parametrize(("gpus", "world_size"), [(0.5, 2), (1.5, 1)])
-def test_parts_of_gpus_are_refused_where_none_can_be_given(gpus, world_size):
-    words = (f"resources.world_size={world_size}", f"resources.gpus_per_worker={gpus}")
-    with pytest.raises(UserError, match="must be a whole number"):
-        require_capacity(noop_manifest(2, *words), Capacity(slots=4, gpus=4))
+def test_ranks_of_a_gang_do_not_share_a_gpu():
+    gang = noop_manifest(2, "resources.world_size=2", "resources.gpus_per_worker=0.5")
+    with pytest.raises(UserError, match="2 ranks of a gang cannot share a GPU"):
+        require_capacity(gang, Capacity(slots=4, gpus=4))
 
 
 def test_gpus_that_are_not_here_are_refused_before_a_pool_starts(monkeypatch):
