@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[figures,dashboard,mirror,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[figures,dashboard,mirror,dev,peers]'
 	@touch $(READY)
 
 clean:
