@@ -1,0 +1,11 @@
+"""Hand a sweep to a cluster's own queue: Slurm, or Kubernetes with the KubeRay operator.
+
+What is submitted is one text, rendered from a template of this package and printed by ``launch --dry-run``.
+The job it describes brings Ray up on what it is given and calls ``emsweep launch`` there with the same words;
+as a launch runs only what is missing, the same job again goes on where it stopped.
+"""
+
+from orchestrator.submit.request import Request, request_of
+from orchestrator.submit.submitting import render, submit
+
+__all__ = ["Request", "render", "request_of", "submit"]

@@ -1,0 +1,98 @@
+"""From a request to the text that a queue takes, and into the queue."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.submit.request import Request
+
+TEMPLATES = Path(__file__).with_name("templates")
+"""The texts: ``slurm.sh`` and ``kuberay.yaml``."""
+
+PLACE = re.compile(r"@\{(\w+)\}")
+"""What is filled in; ``$`` belongs to the shell."""
+
+SUBMIT = {"slurm": ("sbatch",), "kuberay": ("kubectl", "apply", "--filename", "-")}
+"""Commands that take a job on standard input."""
+
+SPOT = "\n".join(
+    f"              - {{key: {key}, operator: Exists, effect: NoSchedule}}"
+    for key in ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "spot")
+)
+"""What lets a pod be placed on spot nodes, which clouds mark in their own ways."""
+
+SUBMIT_S = 60.0
+"""Longest a queue may take to answer."""
+
+
+def render(request: Request) -> str:
+    """The text that is submitted."""
+    values = _slurm_values(request) if request.system == "slurm" else _kuberay_values(request)
+    (template,) = TEMPLATES.glob(f"{request.system}.*")
+    text = PLACE.sub(lambda found: str(values[found[1]]), template.read_text())
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def submit(request: Request) -> str:
+    """Submit it and return what the queue says.
+
+    Raises:
+        UserError: when the queue's command is not here or refuses.
+    """
+    command = SUBMIT[request.system]
+    if shutil.which(command[0]) is None:
+        raise UserError(
+            f"cluster={request.system}: there is no {command[0]} here; call this where there is one, or use "
+            "--dry-run and take the text there"
+        )
+    try:
+        done = subprocess.run(
+            command, input=render(request), capture_output=True, text=True, timeout=SUBMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]}: has not answered for {SUBMIT_S:g} s; try again") from None
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(f"{command[0]}: {reason[-1] if reason else f'status {done.returncode}'}")
+    return done.stdout.strip()
+
+
+def _slurm_values(request: Request) -> Mapping[str, Any]:
+    job = request.job
+    site = [f"#SBATCH --{key}={job[key]}" for key in ("partition", "account") if job.get(key)]
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
+    return {
+        **job,
+        "name": request.name,
+        "site": "".join(f"{line}\n" for line in site),
+        "exports": "\n".join(exports),
+        "notice_s": request.notice_s,
+        "scratch": shlex.quote(job["scratch"]),
+        "command": shlex.join(request.command),
+    }
+
+
+def _kuberay_values(request: Request) -> Mapping[str, Any]:
+    job = request.job
+    pad = " " * 16
+    lines = [f"{pad}- {{name: {name}, value: {_quoted(v)}}}" for name, v in request.environment.items()]
+    command = shlex.join([*request.command, "--address", "auto"])
+    return {
+        **job,
+        "name": re.sub(r"[^a-z0-9-]+", "-", request.name.lower()).strip("-")[:40],
+        "environment": "\n".join(lines),
+        "entrypoint": _quoted(command),
+        "spot": SPOT if job["spot"] else "",
+    }
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar in double quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=emsweep-@{name}
+#SBATCH --nodes=@{nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=@{gpus_per_node}
+#SBATCH --cpus-per-task=@{cpus_per_node}
+#SBATCH --mem=@{memory_gib}G
+#SBATCH --time=@{time}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@@{notice_s}
+#SBATCH --output=%x-%j.log
+@{site}
+# Brings Ray up on the allocation, launches the sweep there, and queues itself again when the machines are
+# taken away: a launch runs only what is missing.
+# shellcheck disable=SC1091
+set -euo pipefail
+: "${SLURM_JOB_ID:?submit this with sbatch}" "${SLURM_JOB_NODELIST:?submit this with sbatch}"
+@{setup}
+@{exports}
+
+# Models are downloaded once a node, to its own disk; the hub client's file locks let one process do it.
+export HF_HOME=@{scratch}/emsweep-$USER/huggingface
+export RAY_TMPDIR=@{scratch}
+# Whoever lacks this job's secret cannot speak to its Ray. It travels in the environment, never as an argument.
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_TOKEN
+
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes[0]}
+ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
+address=$ip:$((20000 + SLURM_JOB_ID % 20000))
+
+on_nodes() { srun --export=ALL --ntasks-per-node=1 --kill-on-bad-exit=0 "$@" & }
+on_nodes --nodes=1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" \
+  --port="${address##*:}" --include-dashboard=false --disable-usage-stats
+for _ in $(seq 60); do
+  ray health-check --address "$address" >/dev/null 2>&1 && break
+  sleep 2
+done
+if ((${#nodes[@]} > 1)); then
+  on_nodes --nodes=$((${#nodes[@]} - 1)) --exclude="$head" \
+    ray start --block --address="$address" --disable-usage-stats
+fi
+
+@{command} --address "$address" &
+driver=$!
+# Notice of a preemption or of the time limit: what runs may finish, the rest waits for the next allocation.
+trap 'kill -TERM "$driver" 2>/dev/null || true' USR1 TERM
+status=0
+wait "$driver" || status=$?
+while kill -0 "$driver" 2>/dev/null; do # a trap ends `wait` early
+  status=0
+  wait "$driver" || status=$?
+done
+if ((status == 130)); then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
