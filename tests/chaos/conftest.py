@@ -25,9 +25,11 @@ WORDS = (
 def reference(tmp_path_factory):
     """The numbers of the same sweep, undisturbed."""
     sweep = Sweep(tmp_path_factory.mktemp("undisturbed") / "sweep", *WORDS, pool="inline")
-    sweep.finish()
-    yield sweep.numbers()
-    sweep.close()
+    try:
+        sweep.finish()
+        yield sweep.numbers()
+    finally:
+        sweep.close()
 
 
 @pytest.fixture

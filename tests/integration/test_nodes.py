@@ -69,9 +69,11 @@ def workers_on(nodes, number):
 def reference(tmp_path_factory):
     """The numbers of the paced sweep, undisturbed on one machine."""
     sweep = Sweep(tmp_path_factory.mktemp("alone") / "sweep", *WORDS, pool="inline")
-    sweep.finish()
-    yield sweep.numbers()
-    sweep.close()
+    try:
+        sweep.finish()
+        yield sweep.numbers()
+    finally:
+        sweep.close()
 
 
 def test_a_gang_across_two_nodes_gives_the_bits_of_one_machine(make):
