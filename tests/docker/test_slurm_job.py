@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,13 +47,15 @@ class Slurm:
         self.folder = folder
         self.log = folder / "log"
         self.tools = folder / "bin"
+        self.scratch = folder
+        self.patience_s = 0.0
         for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
             tool(self.tools, name, text)
 
     def start(self, *words: str, nodes: str = "a b c", **environment: str) -> subprocess.Popen[str]:
         """Render a job as `launch --dry-run` does and start it."""
         command = [BIN / "emsweep", "launch", *words, "cluster=slurm", "--dry-run"]
-        command += ["cluster.job.setup=':'", f"cluster.job.scratch={self.folder}"]
+        command += ["cluster.job.setup=':'", f"cluster.job.scratch={self.scratch}"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         (self.folder / "job").write_text(text)
         given = {"LOG": str(self.log), "NODES": nodes, "SLURM_JOB_ID": "4321", "SLURM_JOB_NODELIST": "a,b,c"}
@@ -73,6 +76,8 @@ class Slurm:
             return process.wait(timeout_s)
         finally:
             with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+                time.sleep(self.patience_s)
                 os.killpg(process.pid, signal.SIGKILL)
 
     def lines(self, first: str) -> list[str]:
@@ -139,8 +144,10 @@ def test_a_job_that_fails_is_not_queued_again(pretended):
 
 @pytest.mark.slow
 def test_a_real_sweep_runs_on_the_ray_that_the_job_brings_up(slurm):
-    process = slurm.start("sweep=noop", "sweep.n=20", nodes="a")
-    assert slurm.end(process, 200) == 0, process.stdout.read()
+    with tempfile.TemporaryDirectory(prefix="job") as scratch:  # Ray's sockets need short names
+        slurm.scratch, slurm.patience_s = Path(scratch), 8.0
+        process = slurm.start("sweep=noop", "sweep.n=20", nodes="a")
+        assert slurm.end(process, 200) == 0
     shown = subprocess.run(
         [BIN / "emsweep", "verify", slurm.folder / "outputs/noop", "--json"], capture_output=True, check=True
     )

@@ -35,8 +35,12 @@ address=$ip:$((20000 + SLURM_JOB_ID % 20000))
 on_nodes() { srun --export=ALL --ntasks-per-node=1 --kill-on-bad-exit=0 "$@" & }
 on_nodes --nodes=1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" \
   --port="${address##*:}" --include-dashboard=false --disable-usage-stats
-for _ in $(seq 60); do
-  ray health-check --address "$address" >/dev/null 2>&1 && break
+ray_head=$!
+until ray health-check --address "$address" >/dev/null 2>&1; do
+  if ! kill -0 "$ray_head" 2>/dev/null; then
+    echo "error: Ray's head did not start on $head; its words are above" >&2
+    exit 1
+  fi
   sleep 2
 done
 if ((${#nodes[@]} > 1)); then
