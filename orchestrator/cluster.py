@@ -148,8 +148,8 @@ def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0
         gpus = shape.world_size * shape.gpus
         if shape.gpus % 1 and shape.world_size > 1:
             raise UserError(
-                f"resources.gpus_per_worker={shape.gpus:g} with world_size={shape.world_size}: must be whole, "
-                "since the ranks of a gang cannot share a GPU"
+                f"resources.gpus_per_worker={shape.gpus:g} with world_size={shape.world_size}: must be "
+                "whole, since the ranks of a gang cannot share a GPU"
             )
         if 0 < max_gpus < gpus - 1e-9:
             raise UserError(

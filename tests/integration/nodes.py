@@ -4,6 +4,7 @@ a disk of its own, and cannot see the folder that the sweeps are in.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -106,19 +107,24 @@ class Nodes(Marked):
         """Kill everything on a node, and unplug it so that nobody is told."""
         self.cut_off(number)
         for process in self.processes_of(number):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def processes_of(self, number: int) -> list[psutil.Process]:
         """Everything alive on a node."""
         pids = subprocess.run(
             ["ip", "netns", "pids", f"{self._name}{number}"], capture_output=True, text=True, check=True
         )
-        return [psutil.Process(int(pid)) for pid in pids.stdout.split()]
+        found = []
+        for pid in map(int, pids.stdout.split()):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+                found.append(psutil.Process(pid))
+        return found
 
     def raylets(self) -> list[psutil.Process]:
         """The raylet of each node that has one."""
         found = (p for number in range(len(self._processes)) for p in self.processes_of(number))
-        return [process for process in found if process.name() == "raylet"]
+        return [process for process in found if name_of(process) == "raylet"]
 
     def close(self) -> None:
         """End every node and its network."""
@@ -127,6 +133,14 @@ class Nodes(Marked):
             process.wait()
         for space in (self._hub, *(f"{self._name}{n}" for n in range(len(self._processes)))):
             subprocess.run(["ip", "netns", "del", space], check=False)
+
+
+def name_of(process: psutil.Process) -> str:
+    """A process's name, empty once it has ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _ip(*words: str) -> None:

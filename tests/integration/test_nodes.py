@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.conftest import WORDS
 from tests.chaos.harness import Sweep, wait_until
-from tests.integration.nodes import Nodes
+from tests.integration.nodes import Nodes, name_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,7 +62,7 @@ def hosts(sweep):
 
 
 def workers_on(nodes, number):
-    return [p for p in nodes.processes_of(number) if p.name().startswith("ray::RayWorker")]
+    return [p for p in nodes.processes_of(number) if name_of(p).startswith("ray::RayWorker")]
 
 
 @pytest.fixture(scope="module")
