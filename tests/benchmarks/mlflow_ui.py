@@ -121,6 +121,8 @@ def _fill(directory: Path, store: Path) -> None:
             "VALUES (?,?,?,?,?,?,?,?,?,NULLIF(?,0),?,?,?)",
             runs,
         )
+        tags = [("mlflow.runName", run[1], run[0]) for run in runs]  # its page fails on a run without tags
+        db.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?,?,?)", tags)
         db.executemany("INSERT INTO params (key, value, run_uuid) VALUES (?,?,?)", params)
         for table in ("metrics", "latest_metrics"):
             db.executemany(
