@@ -28,7 +28,8 @@ from typing import Any
 TUNE_REUSE_TRIALS, TUNE_DEFAULT_TRIALS = 300, 12
 """Trials given to Ray Tune with and without reused actors: about ten seconds each."""
 
-HYDRA_JOBS, OPTUNA_TRIALS, RAY_TASKS = 100, 1_000, 3_000
+HYDRA_JOBS, OPTUNA_TRIALS, RAY_TASKS = 50, 100, 3_000
+"""Enough of each for a rate: Optuna's does not grow with the number, Hydra's start-up counts as in use."""
 
 OVERHEAD_RUNS = 96
 """Real tiny runs timed against a bare loop: the quickstart."""
