@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import SEED, cell_label, label, resolve, short_names
-from analysis.gather import seed_means
 from analysis.stats.testing import (
     Difference,
     benjamini_hochberg,
@@ -173,7 +172,7 @@ def _differences(
     if SEED not in keys:
         cells = [key for key in keys if key not in by]
         for named, a_part, b_part in _both(a, b, by):
-            means = [seed_means(part, cells).to_numpy() for part in (a_part, b_part)]
+            means = [_by_seed(part, cells).to_numpy() for part in (a_part, b_part)]
             rows.append((named, unpaired_difference(*means)))
         return min(len(a), len(b)), rows, pd.DataFrame(columns=[*by, SEED, "difference"])
     pairs = a.merge(b, on=list(keys), suffixes=("_a", "_b"))
@@ -181,11 +180,25 @@ def _differences(
     cells = [key for key in keys if key != SEED and key not in by]
     by_seed = []
     for named, part, _ in _both(pairs, pairs, by):
-        mean = seed_means(part, cells)
+        mean = _by_seed(part, cells)
         rows.append((named, paired_difference(mean.to_numpy())))
         by_seed.append(pd.DataFrame({**named, SEED: mean.index, "difference": mean.to_numpy()}))
     columns = [*by, SEED, "difference"]
     return len(pairs), rows, pd.concat(by_seed)[columns] if by_seed else pd.DataFrame(columns=columns)
+
+
+def _by_seed(rows: pd.DataFrame, cells: Sequence[str]) -> pd.Series:
+    """Mean ``value`` by seed, centred on the cells' own means where seeds lack cells.
+
+    Args:
+        rows: one row per (cell, seed) with a ``value``.
+        cells: columns that tell cells apart.
+    """
+    if not cells or not len(rows):
+        return rows.groupby(SEED)["value"].mean()
+    by_cell = rows.groupby(list(cells), dropna=False, observed=True)["value"]
+    centred = rows["value"] - by_cell.transform("mean")
+    return centred.groupby(rows[SEED]).mean() + by_cell.mean().mean()
 
 
 def _both(
