@@ -90,10 +90,8 @@ class Plan:
             "busy_s": self.price.busy_s,
             "gpu_hours": self.price.gpu_hours,
             "usd": self.price.usd,
-            "eta_s": self.simulated.makespan_s if self.simulated else self.price.eta_s,
+            **self._eta(),
             "simulation": self.simulated.to_json() if self.simulated else None,
-            "eta_low_s": self.price.eta_low_s,
-            "eta_high_s": self.price.eta_high_s,
             "num_workers": self.num_workers,
             "measured_runs": dict(self.price.measured),
             "disk_bytes": self.price.disk_bytes,
@@ -105,6 +103,11 @@ class Plan:
             "needs": [{"what": n.what, "missing": list(n.missing), "fix": n.fix} for n in m.needs],
             "digest": m.digest,
         }
+
+    def _eta(self) -> dict[str, float]:
+        """Time left with its interval; on an imaginary cluster run times are as uncertain as here."""
+        scale = self.simulated.makespan_s / self.price.eta_s if self.simulated and self.price.eta_s else 1.0
+        return {k: scale * getattr(self.price, k) for k in ("eta_s", "eta_low_s", "eta_high_s")}
 
     def to_text(self) -> str:
         """Return the plan for people."""

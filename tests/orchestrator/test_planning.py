@@ -157,5 +157,7 @@ def test_an_imaginary_cluster_runs_the_plan_with_the_real_scheduler(tmp_path):
     assert few.simulated.runs == many.simulated.runs == len(few.manifest)
     assert many.simulated.makespan_s < few.simulated.makespan_s
     assert few.simulated.makespan_s >= few.simulated.lower_bound_s
-    assert few.to_json()["eta_s"] == few.simulated.makespan_s
+    told = few.to_json()
+    assert told["eta_s"] == pytest.approx(few.simulated.makespan_s)
+    assert told["eta_low_s"] < told["eta_s"] < told["eta_high_s"]
     assert "lower bound" in few.to_text()
