@@ -213,8 +213,19 @@ def kept_weights(sweep: Path, beginning: str, key: str) -> tuple[str, Path, Mode
     sweep = sweep.expanduser().absolute()
     manifest = Manifest.read(sweep / "manifest.parquet")
     row = row_of_run(manifest, beginning, f"{key}: {sweep}")
+    return kept_weights_of(sweep, manifest, outcomes_of(sweep), row, key)
+
+
+def kept_weights_of(
+    sweep: Path, manifest: Manifest, outcomes: Mapping[str, str], row: int, key: str
+) -> tuple[str, Path, ModelSpec]:
+    """The same for a row of a manifest that is read already.
+
+    Raises:
+        SpecError: for a run that has no result, or left no weights.
+    """
     run_id = manifest.run_ids[row]
-    outcome = _outcomes(sweep).get(run_id, "")
+    outcome = outcomes.get(run_id, "")
     if outcome and outcome != "done":
         raise SpecError(
             f"{key}: run {run_id} of {sweep} {_SAID.get(outcome, 'has no result yet')}; name one that is done"
@@ -253,7 +264,7 @@ def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
     return found[0]
 
 
-def _outcomes(sweep: Path) -> dict[str, str]:
+def outcomes_of(sweep: Path) -> dict[str, str]:
     """Outcome by run id, as far as they are tabled."""
     import pyarrow.parquet as pq
 

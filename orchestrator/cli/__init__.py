@@ -17,12 +17,12 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import analyse, control, inspect, launch, plan, select, tools
+from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
 from orchestrator.cli.output import print_json, say
 from orchestrator.errors import StoreError, UserError
 from sweeps.spec import SpecError
 
-FAMILIES = (plan, launch, control, inspect, analyse, select, tools)
+FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 EXIT_BAD_INPUT = 2

@@ -43,7 +43,6 @@ def changed(key, value):
 def other_value(key, value):
     """A valid value of ``key`` that differs from ``value``."""
     special = {
-        "model.adapter": None,
         "objective.name": None,
         "optim.name": None,
         "objective.compat": "upstream",
@@ -81,6 +80,8 @@ def other_value(key, value):
         "eval.temperatures": [0.5],
         "trainer.params": {"a": 1},
         "init.changes": {"init": {}, "seed": 1},
+        "model.adapter": "lora",
+        "model.adapter_targets": ["q_proj"],
         "init.runs": ["0" * 32],
         "init.folders": ["weights"],
     }

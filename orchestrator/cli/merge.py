@@ -1,0 +1,73 @@
+"""The verb that merges kept weights: merge."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.arguments import AsJson, Directory, Filters, PoolName
+from orchestrator.cli.outcome import conclude
+from orchestrator.cli.output import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's verbs to ``app``."""
+    app.command()(merge)
+
+
+def merge(
+    directory: Directory,
+    filters: Filters = None,
+    method: Annotated[str, typer.Option(help="Some of soup, greedy, wise, lines.")] = "soup,wise",
+    by: Annotated[
+        str | None,
+        typer.Option(help="Axes that tell soups apart; all but the seed unless given.", show_default=False),
+    ] = None,
+    alphas: Annotated[
+        str, typer.Option(help="wise, lines: weights of the tuned model.")
+    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            "--held-out", help="greedy: items to choose by, none of the benchmark's.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--dir", help="Directory of the merges; D-merged unless given.")
+    ] = None,
+    pool: PoolName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
+    from orchestrator.cluster import cluster_of
+    from orchestrator.errors import UserError
+    from orchestrator.merging import Wish, merges_of
+    from orchestrator.session import Session, open_manifest
+    from orchestrator.store.layout import Layout
+
+    started_s = time.monotonic()
+    open_manifest(directory)
+    try:
+        weights = [float(word) for word in alphas.split(",")]
+    except ValueError:
+        raise UserError(f"--alphas {alphas}: must be numbers, such as 0,0.5,1") from None
+    wish = Wish(
+        sweep=directory,
+        methods=method.split(","),
+        filters=filters or [],
+        by=None if by is None else [word for word in by.split(",") if word],
+        alphas=weights,
+        held_out=held_out,
+    )
+    manifest = merges_of(wish)
+    target = out or directory.with_name(f"{directory.resolve().name}-merged")
+    cluster = cluster_of(manifest.options, pool=pool)
+    with Session(Layout(target)) as session:
+        session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=f"merges of {directory}")
+        if not as_json:
+            say(f"{len(manifest)} merges → {target}")
+        summary = session.run(manifest, cluster, session.read(manifest), quiet=as_json)
+    conclude(target, summary, started_s, as_json)

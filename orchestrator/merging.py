@@ -1,0 +1,219 @@
+"""From a sweep whose weights were kept to the runs that merge them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import UserError
+from sweeps.columns import ABSENT, SEED_KEY, Column, Table, column
+from sweeps.errors import choice
+from sweeps.files import dig, file_digest, local_path, read_rows, stable_path
+from sweeps.filters import as_text, parse_filter
+from sweeps.lineage import check_same_architecture, kept_weights_of, outcomes_of
+from sweeps.manifest import Manifest
+from sweeps.spec import (
+    GROUPS,
+    EvalSpec,
+    InitSpec,
+    ModelSpec,
+    RunSpec,
+    TrainerSpec,
+    canonical_json,
+    group_to_dict,
+)
+
+METHODS = ("soup", "greedy", "wise", "lines")
+"""Ways of merging: two that put several runs together, two that put a run and its base model together."""
+
+TARGET = "trainers.merging.Merge"
+METHOD_KEY, ALPHA_KEY = "merge.method", "merge.alpha"
+"""Axes that a merge adds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What to merge, and how."""
+
+    sweep: Path
+    """Directory of a sweep whose weights were kept."""
+    methods: Sequence[str]
+    """Some of :data:`METHODS`."""
+    filters: Sequence[str] = ()
+    """Which runs."""
+    by: Sequence[str] | None = None
+    """Axes that tell soups apart; every axis but the seed unless given."""
+    alphas: Sequence[float] = ()
+    """Weights of the tuned model for ``wise`` and ``lines``."""
+    held_out: str | None = None
+    """Benchmark file on which ``greedy`` chooses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Merge:
+    spec: RunSpec
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def merges_of(wish: Wish) -> Manifest:
+    """The runs that the wish asks for.
+
+    Raises:
+        SpecError, UserError: for an unknown method or axis, runs without kept weights, or of several
+            architectures, or a held-out set that the benchmark knows.
+    """
+    for method in wish.methods:
+        choice("--method", method, METHODS)
+    if bad := [a for a in wish.alphas if not 0 <= a <= 1]:
+        raise UserError(f"--alphas {bad[0]:g}: must lie in [0, 1]")
+    source = Manifest.read(wish.sweep / "manifest.parquet")
+    rows = _chosen(source, wish.filters)
+    sweep, outcomes = wish.sweep.absolute(), outcomes_of(wish.sweep)
+    kept = {row: kept_weights_of(sweep, source, outcomes, row, "merge") for row in rows}
+    merges: list[_Merge] = []
+    for method in wish.methods:
+        if method in ("wise", "lines"):
+            merges += _curves(source, method, wish.alphas, kept)
+        else:
+            merges += _soups(source, method, wish, kept)
+    return _manifest(source, f"{source.sweep}-merged", merges)
+
+
+def _chosen(source: Manifest, filters: Sequence[str]) -> list[int]:
+    chosen = parse_filter(list(filters))
+    chosen.check({axis.key: axis.kind for axis in source.axes})
+    rows = [i for i in range(len(source)) if not filters or chosen.matches(source.axis_values(i))]
+    if not rows:
+        raise UserError(f"merge: no run matches {' '.join(filters)}")
+    return rows
+
+
+_Kept = Mapping[int, tuple[str, Path, ModelSpec]]
+
+
+def _curves(source: Manifest, method: str, alphas: Sequence[float], kept: _Kept) -> list[_Merge]:
+    """A run and its base model, once for each weight."""
+    return [
+        _Merge(
+            spec=_spec(source, row, {"method": method, "alpha": alpha}, [kept[row]]),
+            axes=source.axis_values(row) | {METHOD_KEY: method, ALPHA_KEY: alpha},
+        )
+        for row in kept
+        for alpha in alphas
+    ]
+
+
+def _soups(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merge]:
+    """Runs that agree on some axes, one soup each."""
+    axes = {axis.key for axis in source.axes}
+    if wish.by is None:
+        by = [key for key in axes if key != SEED_KEY]
+    else:
+        by = [_axis(word, axes) for word in wish.by]
+    groups: dict[str, list[int]] = {}
+    for row in kept:
+        values = source.axis_values(row)
+        groups.setdefault(canonical_json({k: values[k] for k in by}), []).append(row)
+    params: dict[str, Any] = {"method": method}
+    merges = []
+    for rows in groups.values():
+        values = source.axis_values(rows[0])
+        if method == "greedy":
+            params |= _held_out(wish.held_out, source.group("eval", rows[0]))
+        for row in rows[1:]:
+            named = " ".join(f"{k}={as_text(values[k])}" for k in by) or "all runs"
+            check_same_architecture(kept[row][2], kept[rows[0]][2], f"merge --by: the soup of {named}")
+        members = sorted((kept[row] for row in rows), key=lambda place: place[0])
+        axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
+        merges.append(_Merge(spec=_spec(source, rows[0], params, members), axes=axes_of))
+    return merges
+
+
+def _axis(word: str, axes: set[str]) -> str:
+    found = [key for key in axes if key == word or key.rsplit(".", 1)[-1] == word]
+    if len(found) != 1:
+        raise UserError(f"--by {word}: choose among {', '.join(sorted(axes))}")
+    return found[0]
+
+
+def _held_out(path: str | None, judged: EvalSpec) -> dict[str, Any]:
+    """Parameters of a greedy soup, whose held-out items must be new to the benchmark."""
+    if path is None:
+        raise UserError(
+            "--held-out: a greedy soup chooses its members on a set of its own; give a file that shares no "
+            "item with the benchmark"
+        )
+    assert judged.path is not None
+    known = {str(dig(row, judged.question_field)) for row in read_rows(judged.path, "eval.path")}
+    rows = read_rows(path, "--held-out")
+    missing = [f for f in (judged.question_field, judged.answer_field) if f not in rows[0]]
+    if missing:
+        raise UserError(f"--held-out {path}: has no field {missing[0]!r}, which the benchmark's items have")
+    shared = sum(str(dig(row, judged.question_field)) in known for row in rows)
+    if shared:
+        raise UserError(
+            f"--held-out {path}: {shared} of its {len(rows)} items are in benchmark {judged.name}; what "
+            "chooses must not be what judges"
+        )
+    return {"held_out": stable_path(path), "held_out_digest": file_digest(local_path(path))}
+
+
+def _spec(
+    source: Manifest, row: int, params: Mapping[str, Any], members: Sequence[tuple[str, Path, ModelSpec]]
+) -> RunSpec:
+    judged = source.group("eval", row)
+    if judged.path is None:
+        raise UserError(f"merge: run {source.run_ids[row]} was judged on nothing (eval=none)")
+    return RunSpec(
+        trainer=TrainerSpec(target=TARGET, params=dict(params)),
+        model=source.group("model", row),
+        engine=source.group("engine", row),
+        eval=replace(judged, steps=(0, 1)),
+        resources=replace(source.group("resources", row), keep_checkpoints="none", save_every_steps=0),
+        init=InitSpec(runs=tuple(m[0] for m in members), folders=tuple(str(m[1]) for m in members)),
+        steps=1,
+        seed=int(source.seeds[row]),
+    )
+
+
+def _manifest(source: Manifest, name: str, merges: Sequence[_Merge]) -> Manifest:
+    distinct = list({merge.spec.run_id: merge for merge in merges}.items())
+    run_ids, kept = [i for i, _ in distinct], [merge for _, merge in distinct]
+    columns = _columns(source, kept)
+    texts: dict[str, dict[str, int]] = {g: {} for g in GROUPS}
+    codes = {g: np.empty(len(kept), dtype=np.int32) for g in GROUPS}
+    for i, merge in enumerate(kept):
+        for group in GROUPS:
+            text = canonical_json(group_to_dict(getattr(merge.spec, group)))
+            codes[group][i] = texts[group].setdefault(text, len(texts[group]))
+    return Manifest(
+        sweep=name,
+        run_ids=run_ids,
+        columns=columns,
+        groups={g: tuple(t) for g, t in texts.items()},
+        group_codes=codes,
+        steps=np.array([m.spec.steps for m in kept], dtype=np.int64),
+        seeds=np.array([m.spec.seed for m in kept], dtype=np.int64),
+        cells=np.unique(Table(num_runs=len(kept), columns=columns).cells(), return_inverse=True)[1],
+        options={**source.options, "sharing": False, "budget": {}},
+        num_duplicates=len(merges) - len(kept),
+    )
+
+
+def _columns(source: Manifest, merges: Sequence[_Merge]) -> tuple[Column, ...]:
+    """The source's axes and the merge's own; the seed stays last."""
+    keys = [a.key for a in source.axes if a.key != SEED_KEY]
+    columns = []
+    for key in (*keys, METHOD_KEY, ALPHA_KEY, SEED_KEY):
+        given = [merge.axes.get(key) for merge in merges]
+        if all(value is None for value in given):
+            continue
+        present = [value for value in given if value is not None]
+        places = iter(range(len(present)))
+        codes = np.array([ABSENT if value is None else next(places) for value in given], dtype=np.int32)
+        columns.append(column(key, present, codes))
+    return tuple(columns)
