@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,3 +46,14 @@ def test_folders_of_others_are_left_alone(temporary):
     (temporary / "other").mkdir()
     assert remove_leftovers() == 0
     assert len(list(temporary.iterdir())) == 2
+
+
+def test_processes_that_carry_a_folders_mark_end_with_it(temporary):
+    folder = TemporaryFolder("test")
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, **folder.mark})
+    other = subprocess.Popen(["sleep", "300"])
+    folder.remove()
+    assert process.wait(5) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()
