@@ -23,7 +23,7 @@ from orchestrator.cli.arguments import (
 from orchestrator.cli.outcome import conclude
 from orchestrator.cli.output import say
 from orchestrator.cli.submission import DryRun, goes_to_queue, hand_over
-from orchestrator.cli.words import AllowTarget, ConfigDir, with_config_dir
+from orchestrator.cli.words import AllowTarget, ConfigDir, MetricsPort, with_config_dir
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,11 +55,13 @@ def launch(
     config_dir: ConfigDir = None,
     allow_target: AllowTarget = None,
     dry_run: DryRun = False,
+    metrics_port: MetricsPort = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep; in a directory that holds it already, run only what is missing."""
     from orchestrator.cluster import cluster_of, pool_factory
+    from orchestrator.metrics import serving_metrics
     from orchestrator.planning import OUTPUTS, require_budget
     from orchestrator.session import Session
     from orchestrator.store.layout import Layout
@@ -86,7 +88,7 @@ def launch(
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
-    with Session(layout) as session:
+    with Session(layout) as session, serving_metrics(layout, metrics_port):
         found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=about)
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
@@ -100,16 +102,18 @@ def resume(
     pool: PoolName = None,
     address: Address = None,
     until: Until = None,
+    metrics_port: MetricsPort = None,
     as_json: AsJson = False,
 ) -> None:
     """Finish a sweep that was interrupted; runs that failed stay as they are (see rerun)."""
+    from orchestrator.metrics import serving_metrics
     from orchestrator.session import Session, open_manifest
 
     started_s = time.monotonic()
     layout, manifest = open_manifest(directory)
     cluster = _stored_cluster(directory, manifest, pool, address)
     deadline = deadline_of(until)
-    with Session(layout) as session:
+    with Session(layout) as session, serving_metrics(layout, metrics_port):
         reading = session.read(manifest)
         summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     conclude(directory, summary, started_s, as_json)

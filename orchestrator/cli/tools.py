@@ -1,4 +1,4 @@
-"""Verbs around a sweep: doctor, mirror."""
+"""Verbs around a sweep: mirror, log, doctor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
+from orchestrator.errors import UserError
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between progress lines when standard error is not a terminal."""
@@ -21,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(app: typer.Typer) -> None:
     """Add this family's verbs to ``app``."""
     app.command()(mirror)
+    app.command()(log)
     app.command()(doctor)
 
 
@@ -86,17 +88,48 @@ class _Progress:
             say(line)
 
 
+def log(
+    directory: Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.")],
+    run: Annotated[str | None, typer.Option("--run", help="Only this run, by its id's first digits.")] = None,
+) -> None:
+    """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""
+    import json
+
+    from orchestrator.log import records
+    from orchestrator.store.layout import Layout
+
+    layout = Layout(directory)
+    layout.require_sweep()
+    for record in records(layout, run):
+        typer.echo(json.dumps(record, ensure_ascii=False))
+
+
 def doctor(
-    directory: Annotated[Path, typer.Option("--dir", help="Where sweeps will be written.")] = Path("outputs"),
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where sweeps will be written, or the sweep of a bundle.")
+    ] = Path("outputs"),
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Also write a ZIP file to ask for help with, free of secrets."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check Python, the packages, disk, memory, GPUs, compiler and network, and say the fix."""
     from orchestrator.doctor import run_checks
 
+    if bundle is not None and not bundle.absolute().parent.is_dir():
+        raise UserError(f"--bundle {bundle}: there is no folder {bundle.parent}; make it or give another")
     checks = run_checks(directory)
     ok = all(check.ok for check in checks)
+    written: dict[str, object] = {}
+    if bundle is not None:
+        from orchestrator.bundle import write_bundle
+
+        names = write_bundle(bundle, directory, checks)
+        written = {"bundle": str(bundle), "files": names}
+        say(f"wrote {bundle}: {len(names)} files; look through it before you pass it on")
     if as_json:
-        print_json({"ok": ok, "checks": [dataclasses.asdict(check) for check in checks]})
+        print_json({"ok": ok, "checks": [dataclasses.asdict(check) for check in checks], **written})
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:

@@ -23,6 +23,12 @@ AllowTarget = Annotated[
         show_default=False,
     ),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port", help="Answer Prometheus on this port of 127.0.0.1 meanwhile.", show_default=False
+    ),
+]
 
 
 def with_config_dir(overrides: Sequence[str] | None, folder: Path | None) -> list[str]:

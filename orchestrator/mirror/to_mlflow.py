@@ -90,7 +90,8 @@ def open_target(where: Destination) -> MlflowTarget:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise UserError(
-            "mirror --to mlflow needs MLflow's client: pip install mlflow-skinny sqlalchemy alembic"
+            "mirror --to mlflow needs MLflow's client: pip install 'emsweep[mlflow]', or "
+            "mlflow-skinny sqlalchemy alembic"
         ) from error
     url = where.url or os.environ.get("MLFLOW_TRACKING_URI")
     if url is None:

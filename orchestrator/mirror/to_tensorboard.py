@@ -57,5 +57,7 @@ def open_target(where: Destination) -> TensorBoardTarget:
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
-        raise UserError("mirror --to tensorboard needs tensorboard: pip install tensorboard") from error
+        raise UserError(
+            "mirror --to tensorboard needs tensorboard: pip install 'emsweep[mirror]'"
+        ) from error
     return TensorBoardTarget(where)

@@ -73,7 +73,7 @@ def test_a_script_is_valid_bash_and_stops_at_the_first_error(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
 def test_every_pip_line_resolves(path):
-    values = {"$CONSTRAINTS": "constraints.txt", "[$EXTRAS]": "[figures,mirror]", '"': ""}
+    values = {"$CONSTRAINTS": "constraints.txt", "[$EXTRAS]": "[dashboard,mirror]", '"': ""}
     for _, text in [step for step in instructions(path) if step[0] == "RUN"]:
         for line in re.findall(r"pip install ([^&]*)", text):
             if "pip==" in line or "--no-deps" in line:

@@ -107,7 +107,7 @@ def test_mlflow_reads_back_what_was_copied(directory, monkeypatch):
 
 def test_without_its_client_mlflow_is_refused_with_what_to_install(directory, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UserError, match="pip install mlflow-skinny"):
+    with pytest.raises(UserError, match="mlflow-skinny sqlalchemy alembic"):
         mirror_sweep(directory, to="mlflow", project="p")
 
 

@@ -1,0 +1,66 @@
+"""What happened in a sweep, as structured records, with run_id and attempt where one is about a run. Read
+from the spools, which hold it anyway.
+
+Fields: ``at`` (Unix seconds or ``None``), ``event``, then ``run_id, attempt, worker, host, outcome, class,
+message`` as far as they apply. Events: ``driver`` began, ``worker`` began, ``result``, ``failure``,
+``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.store.layout import Layout
+from orchestrator.store.spool import SpoolHealth, read_spool
+
+FIELDS = (
+    "run_id",
+    "attempt",
+    "worker",
+    "host",
+    "pid",
+    "outcome",
+    "class",
+    "fingerprint",
+    "message",
+    "reason",
+)
+"""Fields that are taken over as they are."""
+
+EVENTS = {"epoch": "driver"}
+"""Kinds of record that people call otherwise."""
+
+QUIET = ("lease", "accept")
+"""Kinds of record that say nothing new: a result or a failure follows."""
+
+
+def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
+    """What happened, in order of time; records without a time stay behind the one before them.
+
+    Args:
+        layout: the sweep directory.
+        run_id: only what is about this run, given by its first digits.
+    """
+    found: list[tuple[float, int, dict[str, Any]]] = []
+    for path in sorted(layout.spools.glob("*.jsonl")):
+        last_s = 0.0
+        for line in read_spool(path, SpoolHealth(), live=True):
+            for record in _records(line.header):
+                last_s = path.stat().st_mtime if record["event"] == "close" else record["at"] or last_s
+                if run_id is None or str(record.get("run_id", "")).startswith(run_id):
+                    found.append((last_s, len(found), record))
+    return [record for *_, record in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _records(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    kind = header["kind"]
+    if kind in QUIET:
+        return
+    at = next((header[key] for key in ("at", "finished_at", "started_at") if key in header), None)
+    record = {"at": at, "event": EVENTS.get(kind, kind), **{k: header[k] for k in FIELDS if k in header}}
+    if kind in ("settle", "reopen", "void"):
+        for run_id in header["runs"]:
+            yield {**record, "run_id": run_id}
+    else:
+        yield record
