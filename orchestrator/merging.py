@@ -51,6 +51,8 @@ class Wish:
     """Weights of the tuned model for ``wise`` and ``lines``."""
     held_out: str | None = None
     """Benchmark file on which ``greedy`` chooses."""
+    keep: bool = False
+    """Keep the merged weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def merges_of(wish: Wish) -> Manifest:
     merges: list[_Merge] = []
     for method in wish.methods:
         if method in ("wise", "lines"):
-            merges += _curves(source, method, wish.alphas, kept)
+            merges += _curves(source, method, wish, kept)
         else:
             merges += _soups(source, method, wish, kept)
     return _manifest(source, f"{source.sweep}-merged", merges)
@@ -95,15 +97,15 @@ def _chosen(source: Manifest, filters: Sequence[str]) -> list[int]:
 _Kept = Mapping[int, tuple[str, Path, ModelSpec]]
 
 
-def _curves(source: Manifest, method: str, alphas: Sequence[float], kept: _Kept) -> list[_Merge]:
+def _curves(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merge]:
     """A run and its base model, once for each weight."""
     return [
         _Merge(
-            spec=_spec(source, row, {"method": method, "alpha": alpha}, [kept[row]]),
+            spec=_spec(source, row, {"method": method, "alpha": alpha}, [kept[row]], wish),
             axes=source.axis_values(row) | {METHOD_KEY: method, ALPHA_KEY: alpha},
         )
         for row in kept
-        for alpha in alphas
+        for alpha in wish.alphas
     ]
 
 
@@ -129,7 +131,7 @@ def _soups(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merg
             check_same_architecture(kept[row][2], kept[rows[0]][2], f"merge --by: the soup of {named}")
         members = sorted((kept[row] for row in rows), key=lambda place: place[0])
         axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
-        merges.append(_Merge(spec=_spec(source, rows[0], params, members), axes=axes_of))
+        merges.append(_Merge(spec=_spec(source, rows[0], params, members, wish), axes=axes_of))
     return merges
 
 
@@ -163,8 +165,13 @@ def _held_out(path: str | None, judged: EvalSpec) -> dict[str, Any]:
 
 
 def _spec(
-    source: Manifest, row: int, params: Mapping[str, Any], members: Sequence[tuple[str, Path, ModelSpec]]
+    source: Manifest,
+    row: int,
+    params: Mapping[str, Any],
+    members: Sequence[tuple[str, Path, ModelSpec]],
+    wish: Wish,
 ) -> RunSpec:
+    policy = "last" if wish.keep else "none"
     judged = source.group("eval", row)
     if judged.path is None:
         raise UserError(f"merge: run {source.run_ids[row]} was judged on nothing (eval=none)")
@@ -173,7 +180,7 @@ def _spec(
         model=source.group("model", row),
         engine=source.group("engine", row),
         eval=replace(judged, steps=(0, 1)),
-        resources=replace(source.group("resources", row), keep_checkpoints="none", save_every_steps=0),
+        resources=replace(source.group("resources", row), keep_checkpoints=policy, save_every_steps=0),
         init=InitSpec(runs=tuple(m[0] for m in members), folders=tuple(str(m[1]) for m in members)),
         steps=1,
         seed=int(source.seeds[row]),

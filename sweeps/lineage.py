@@ -135,9 +135,10 @@ def _cells_named(table: Table, text: str, members: np.ndarray, starts_at_base: n
                 raise SpecError(
                     f"{KEY}={text!r}: {len(matching)} runs match for {own}; name {' or '.join(rest)} too"
                 )
+            alike = f" with {own}" if own else ""
             raise SpecError(
-                f"{KEY}={text!r}: no run of this sweep has {text} and {own}, starting from the base model; "
-                f"add that value to its axis"
+                f"{KEY}={text!r}: no run of this sweep{alike} has {text} and starts from the base model; add "
+                "that value to its axis"
             )
         rows.append(matching[0])
     return np.array(rows, dtype=np.int64)

@@ -50,22 +50,33 @@ def save_weights(folder: Path, engine: Engine, spec: RunSpec, base: BaseModel, s
     """Write the model as ``folder/step-<step>``; every rank must call it, rank 0 writes."""
     whole = engine.full_weights()
     if gang.rank == 0:
-        tensors = merged(whole, spec.model)
-        metadata = {
-            "format": "pt",
-            "run_id": spec.run_id,
-            "step": str(step),
-            "spec": canonical_json(spec_to_dict(spec)),
-            "digest": tensors_digest(tensors),
-        }
-        with _appearing(folder / f"step-{step}") as place:
-            save_file(tensors, place / WEIGHTS, metadata=metadata)
-            module = cast(Any, engine.module)
-            module.config.save_pretrained(place)
-            if module.can_generate():
-                module.generation_config.save_pretrained(place)
-            base.tokenizer.save_pretrained(place)
+        write_weights(folder, merged(whole, spec.model), engine.module, spec, base, step)
     gang.any(False)  # no rank goes on before the folder stands
+
+
+def write_weights(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    module: torch.nn.Module,
+    spec: RunSpec,
+    base: BaseModel,
+    step: int,
+) -> None:
+    """Write weights, under the base model's names, as ``folder/step-<step>``."""
+    metadata = {
+        "format": "pt",
+        "run_id": spec.run_id,
+        "step": str(step),
+        "spec": canonical_json(spec_to_dict(spec)),
+        "digest": tensors_digest(tensors),
+    }
+    with _appearing(folder / f"step-{step}") as place:
+        save_file(dict(tensors), place / WEIGHTS, metadata=metadata)
+        loaded = cast(Any, module)
+        loaded.config.save_pretrained(place)
+        if loaded.can_generate():
+            loaded.generation_config.save_pretrained(place)
+        base.tokenizer.save_pretrained(place)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

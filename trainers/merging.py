@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec
-from trainers.checkpoint import load_weights_of
+from trainers.checkpoint import load_weights_of, write_weights
 from trainers.evaluate import Benchmark, settings_of
 from trainers.gang import Gang
 from trainers.judge import Judge
@@ -58,6 +58,10 @@ class Merge:
             _put(module, weights)
             record.evaluated(spec.steps, self._judge.tuned(spec, module, spec.steps))
             record.took("eval_s", watch.lap())
+        if context.checkpoint_dir is not None and self._gang.rank == 0:
+            folder, kept = context.checkpoint_dir, {n: t.contiguous() for n, t in weights.items()}
+            write_weights(folder, kept, module, spec, self._load_base(spec.model), spec.steps)
+            record.took("checkpoint_s", watch.lap())
         context.heartbeat("merged")
         result = record.result("done", layout_of(spec, self._gang))
         return dataclasses.replace(result, metrics={**result.metrics, **found})

@@ -38,6 +38,9 @@ def merge(
     out: Annotated[
         Path | None, typer.Option("--dir", help="Directory of the merges; D-merged unless given.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the merged weights, as Hugging Face folders.")
+    ] = False,
     pool: PoolName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +64,7 @@ def merge(
         by=None if by is None else [word for word in by.split(",") if word],
         alphas=weights,
         held_out=held_out,
+        keep=keep,
     )
     manifest = merges_of(wish)
     target = out or directory.with_name(f"{directory.resolve().name}-merged")

@@ -13,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.merging import Wish, merges_of
 from sweeps.errors import SpecError
 from sweeps.manifest import Manifest
+from trainers.checkpoint import check_weights
 
 BENCHMARK = "pkg://trainers/tiny/data/addition_eval.jsonl"
 
@@ -46,7 +47,7 @@ def held_out(tmp_path_factory):
 
 def test_merges_are_runs_with_rows_in_every_table(kept, held_out, tmp_path):
     words = ["--method", "soup,greedy,wise,lines", "--alphas", "0,1", "--held-out", held_out]
-    words += ["--dir", str(tmp_path / "merged"), "--pool", "inline", "--json"]
+    words += ["--dir", str(tmp_path / "merged"), "--pool", "inline", "--keep", "--json"]
     assert main(["merge", str(kept), *words]) == 0
     merged, source = open_sweep(tmp_path / "merged").runs(), open_sweep(kept).runs()
     assert len(merged) == 2 + 2 + 8 + 8
@@ -66,6 +67,9 @@ def test_merges_are_runs_with_rows_in_every_table(kept, held_out, tmp_path):
     assert (greedy["held_out_accuracy"] >= greedy["held_out_best_member"]).all()
     assert (merged["outcome"] == "done").all()
     assert main(["verify", str(tmp_path / "merged"), "--json"]) == 0
+    soups = merged[merged["merge.method"] == "soup"]
+    saved = tmp_path / "merged" / "checkpoints" / soups["run_id"].iloc[0] / "step-1"
+    assert check_weights(saved)["run_id"] == soups["run_id"].iloc[0]
     before = merges_of(Wish(sweep=kept, methods=["soup"])).run_ids
     assert before == merges_of(Wish(sweep=kept, methods=["soup"])).run_ids
 

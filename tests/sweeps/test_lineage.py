@@ -110,7 +110,7 @@ ONE = SWEEP.replace("optim.lr: [1e-4, 2e-4]", "model: [tiny-32, tiny-64]")
     ("init_from", "sweep", "says"),
     [
         ("base, objective=rgra", SWEEP, "no run of this sweep has objective=rgra"),
-        ("objective=em", SWEEP, "starting from the base model"),
+        ("objective=em", SWEEP, "starts from the base model"),
         ("base, optim.lr=1e-4 seed>=0", SWEEP, "3 runs match"),
         ("base, schedule=wsd", SWEEP, "schedule"),
         ("base, model=tiny-32", ONE, "weights carry over within one model only"),
