@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UserError
+from sweeps.filters import as_text
 from sweeps.spec import nearest
 
 SEED = "seed"
@@ -30,10 +31,13 @@ def merge_axes(sweeps: Iterable[Iterable[Axis]]) -> tuple[Axis, ...]:
     merged: dict[str, Axis] = {}
     for axes in sweeps:
         for axis in axes:
-            old = merged.get(axis.key)
-            values = dict.fromkeys((*(old.values if old else ()), *axis.values))
-            kind = axis.kind if old is None or old.kind == axis.kind else "str"
-            merged[axis.key] = Axis(key=axis.key, values=tuple(values), kind=kind)
+            old = merged.get(axis.key, axis)
+            kinds = {old.kind, axis.kind}
+            kind = axis.kind if len(kinds) == 1 else "float" if kinds == {"int", "float"} else "str"
+            values = (*old.values, *axis.values)
+            if kind == "str":
+                values = tuple(value if value is None else as_text(value) for value in values)
+            merged[axis.key] = Axis(key=axis.key, values=tuple(dict.fromkeys(values)), kind=kind)
     return tuple(sorted(merged.values(), key=lambda axis: axis.key == SEED))
 
 

@@ -6,8 +6,9 @@ kept for as long as the sweep is open, and grouping them is a look-up where SQL 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,10 @@ from analysis.frames import to_frame
 from analysis.views import finite_sql, quoted
 from orchestrator.errors import UserError
 from orchestrator.store.layout import OUTCOMES
+from sweeps.filters import Term
+
+ALL = slice(None)
+"""Every run."""
 
 SPARSE = 4
 """Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""
@@ -33,13 +38,20 @@ class Groups:
 
     number: np.ndarray
     """Group of each run, shape (R,)."""
-    frame: pd.DataFrame
-    """One row per group: the values of its axes, typed."""
+    levels: dict[str, np.ndarray]
+    """Per axis the number of each group's level, shape (G,)."""
+    size: int
+    """Number of groups, G."""
 
     def count(self, mask: np.ndarray | None = None) -> np.ndarray:
         """Number of runs per group, of all or of those that ``mask`` picks."""
-        number = self.number if mask is None else self.number[mask]
-        return np.bincount(number, minlength=len(self.frame))
+        return np.bincount(self.number if mask is None else self.number[mask], minlength=self.size)
+
+    def members(self) -> np.ndarray:
+        """Place of one run of each group among those that were sorted, shape (G,)."""
+        found = np.empty(self.size, dtype=np.int64)
+        found[self.number] = np.arange(len(self.number))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +96,12 @@ class Columns:
             self._levels[axis.key], self._codes[axis.key] = _encode(table[axis.key], axis)
         outcome = Axis(key="outcome", values=OUTCOMES, kind="str")
         self._levels["outcome"], self._codes["outcome"] = _encode(table["outcome"], outcome)
-        self._row_of = self._rows_by_index(table)
+        self._levels["sweep"] = pa.array(sources)
+        several = len(sources) > 1
+        self._codes["sweep"] = (
+            _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int32)
+        )
+        self._row_of = self._rows_by_index(table["index"].to_numpy())
 
     @property
     def identity(self) -> str:
@@ -92,7 +109,7 @@ class Columns:
         return "sweep, index" if len(self._sources) > 1 else "index"
 
     def codes(self, key: str) -> np.ndarray:
-        """Number of each run's level of an axis, or of ``outcome``; shape (R,)."""
+        """Number of each run's level of an axis, of ``outcome`` or of ``sweep``; shape (R,)."""
         return self._codes[key]
 
     def levels(self, key: str) -> pa.Array:
@@ -101,8 +118,7 @@ class Columns:
 
     def is_outcome(self, *names: str) -> np.ndarray:
         """Whether each run came out as one of these; shape (R,)."""
-        wanted = np.array([name in names for name in self._levels["outcome"].to_pylist()] or [False])
-        return wanted[self._codes["outcome"]]
+        return self.selected([Term(key="outcome", op="=", values=names)])
 
     def load(self, metrics: Sequence[str]) -> None:
         """Read these metrics in one go, where they are not here yet."""
@@ -124,8 +140,8 @@ class Columns:
         change.
         """
         if metric not in self._step_means:
-            cell = self.group([axis.key for axis in self._axes if axis.key != SEED]).number
-            size = int(cell.max(initial=-1)) + 1
+            cells = self.group([axis.key for axis in self._axes if axis.key != SEED])
+            cell, size = cells.number, cells.size
             counted = ~np.isnan(self.metric(metric))
             parts: dict[int, np.ndarray] = {}
             sql = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
@@ -145,22 +161,40 @@ class Columns:
             )
         return self._step_means[metric]
 
-    def group(self, keys: Sequence[str]) -> Groups:
-        """Sort runs into groups by the values of some axes; one group of all without any."""
+    def group(self, keys: Sequence[str], rows: np.ndarray | slice = ALL) -> Groups:
+        """Sort all runs, or these, into groups by the values of some axes; into one without any."""
+        codes = [self._codes[key][rows] for key in keys]
         sizes = [len(self._levels[key]) for key in keys]
-        number = np.zeros(len(self._codes["outcome"]), dtype=np.int64)
-        for key, size in zip(keys, sizes, strict=True):
-            number = number * size + self._codes[key]
+        number = np.zeros(len(self._codes["outcome"][rows]), dtype=np.int64)
+        for code, size in zip(codes, sizes, strict=True):
+            number *= size
+            number += code
         if np.prod(sizes, dtype=float) <= SPARSE * max(1000, len(number)):
             used = np.bincount(number, minlength=1) > 0
             found, number = np.flatnonzero(used), (np.cumsum(used) - 1)[number]
         else:
             found, number = np.unique(number, return_inverse=True)
-        columns = {}
-        for key, code in zip(keys, np.unravel_index(found, sizes) if keys else (), strict=True):
-            columns[key] = self._levels[key].take(pa.array(code))
-        frame = to_frame(pa.table(columns), self._axes) if keys else pd.DataFrame(index=range(len(found)))
-        return Groups(number=number, frame=frame)
+        levels = dict(zip(keys, np.unravel_index(found, sizes) if keys else (), strict=True))
+        return Groups(number=number, levels=levels, size=len(found))
+
+    def frame(self, groups: Groups) -> pd.DataFrame:
+        """One row per group: the values of its axes, typed."""
+        if not groups.levels:
+            return pd.DataFrame(index=range(groups.size))
+        taken = {key: self._levels[key].take(pa.array(code)) for key, code in groups.levels.items()}
+        return to_frame(pa.table(taken), self._axes)
+
+    def has_level(self, key: str, value: Any) -> np.ndarray:
+        """Whether each run has this value of an axis; shape (R,)."""
+        return np.array([v == value for v in self._levels[key].to_pylist()] or [False])[self._codes[key]]
+
+    def selected(self, terms: Iterable[Term]) -> np.ndarray:
+        """Whether each run satisfies every term of a filter over axes, outcome and sweep; shape (R,)."""
+        mask = np.ones(len(self._codes["outcome"]), dtype=bool)
+        for term in terms:
+            matching = [term.matches(value) for value in self._levels[term.key].to_pylist()]
+            mask &= np.array(matching or [False])[self._codes[term.key]]
+        return mask
 
     def locate(self, table: pa.Table) -> np.ndarray:
         """Row of each run named by the columns :attr:`identity`; −1 for one that is not among these."""
@@ -184,14 +218,11 @@ class Columns:
             return table.take(pa.array(np.lexsort([index, _source_numbers(table["sweep"], self._sources)])))
         return table if (index[1:] > index[:-1]).all() else table.take(pa.array(np.argsort(index)))
 
-    def _rows_by_index(self, table: pa.Table) -> list[np.ndarray]:
+    def _rows_by_index(self, index: np.ndarray) -> list[np.ndarray]:
         """Per source the row of each index of its manifest, and a last −1 for any index beyond."""
-        index = table["index"].to_numpy()
-        several = len(self._sources) > 1
-        source = _source_numbers(table["sweep"], self._sources) if several else np.zeros(len(index), int)
         found = []
         for number in range(len(self._sources)):
-            mine = np.flatnonzero(source == number)
+            mine = np.flatnonzero(self._codes["sweep"] == number)
             rows = np.full(int(index[mine].max(initial=-1)) + 2, -1)
             rows[index[mine]] = mine
             found.append(rows)

@@ -15,24 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import SEED, cell_label, label, resolve, short_names
-from analysis.stats.testing import (
-    Difference,
-    benjamini_hochberg,
-    holm,
-    paired_difference,
-    unpaired_difference,
-)
+from analysis.axes import cell_label, label, resolve, short_names
+from analysis.matching import Matched, match
+from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.sweep import Sweep
 from analysis.table import Column, Table
 from analysis.tables import is_share
-from analysis.views import finite_sql, literal, quoted
 from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
 
 SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""
-
 
 NOTABLE_P = 0.01
 """A p above this that is the smallest possible one says so: more seeds could say more."""
@@ -79,30 +72,25 @@ def compare(
     by = [sweep.axis(word).key for word in by]
     keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
     keys = list(dict.fromkeys([*keys, *by]))
-    sides = [
-        _values(sweep.where(text), [*keys, *([] if SEED in keys else [SEED])], metric) for text in (a, b)
-    ]
-    pairs, rows, by_seed = _differences(sides, keys, by)
-    if not rows:
+    found = _between(sweep, a, b, keys, by, metric)
+    if not found.tests:
         raise UserError(
-            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {len(sides[0])} and {len(sides[1])} "
-            "candidates have a result; match on fewer axes with --match-on"
+            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {found.candidates[0]} and "
+            f"{found.candidates[1]} candidates have a result; match on fewer axes with --match-on"
         )
-    tests = [test for _, test in rows]
-    labels = [cell_label(values) or "all" for values, _ in rows]
-    frame = _frame([values for values, _ in rows], tests, by)
+    frame = _frame(found.groups, found.tests)
+    labels = [cell_label(values) or "all" for values in _rows(frame[by])]
     question = f"{b} minus {a}"
-    unmatched = sum(len(side) for side in sides) - 2 * pairs
     table = Table(
         title=f"{metric}: {question}",
         frame=frame,
         layout=_layout(by, metric),
-        notes=(*_notes(tests, keys, metric, unmatched), *sweep.warnings),
+        notes=(*_notes(found.tests, keys, metric, found.alone), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
     )
-    return Comparison(table=table, sentences=sentences, by_seed=by_seed)
+    return Comparison(table=table, sentences=sentences, by_seed=found.by_seed)
 
 
 def compare_levels(
@@ -123,121 +111,62 @@ def compare_levels(
         listed = ", ".join(label(value) for value in found.values[:30])
         raise UserError(f"{found.key}={reference}: no run has this value; it takes {listed}")
     keys = _free(sweep, {found.key})
-    column = quoted([found.key])
-    rows, unmatched, by_seed = [], 0, []
-    first = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(base)}")
-    for value in (v for v in found.values if v != base):
-        second = _values(sweep, keys, metric, f"{column} IS NOT DISTINCT FROM {literal(value)}")
-        pairs, tested, seeds = _differences([first, second], keys, [])
-        by_seed.append(seeds.assign(**{found.key: value}))
-        unmatched += len(first) + len(second) - 2 * pairs
-        rows += [({found.key: value}, test) for _, test in tested]
-    if not rows:
+    columns = sweep.columns([metric])
+    sides = {value: columns.has_level(found.key, value) for value in found.values}
+    matched = {
+        value: match(columns, metric, sides[base], side, keys, [])
+        for value, side in sides.items()
+        if value != base
+    }
+    tests = {value: test for value, one in matched.items() for test in one.tests}
+    if not tests:
         raise UserError(f"no two values of {found.key} have matched results")
-    tests = [test for _, test in rows]
-    frame = _frame([values for values, _ in rows], tests, [found.key])
+    frame = _frame(pd.DataFrame({found.key: list(tests)}), list(tests.values()))
     question = f"minus {found.key}={label(base)}"
+    alone = sum(one.alone for one in matched.values())
+    by_seed = pd.concat([one.by_seed.assign(**{found.key: v}) for v, one in matched.items()])
     table = Table(
         title=f"{metric}: each {found.key} {question}",
         frame=frame,
         layout=_layout([found.key], metric),
-        notes=(*_notes(tests, keys, metric, unmatched), *sweep.warnings),
+        notes=(*_notes(list(tests.values()), keys, metric, alone), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
         for row in _rows(frame)
     )
-    return Comparison(table=table, sentences=sentences, by_seed=pd.concat(by_seed, ignore_index=True))
+    return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
 
 
 def _free(sweep: Sweep, named: set[str]) -> list[str]:
     return [key for key in sweep.axis_keys if key not in named]
 
 
-def _values(side: Sweep, keys: Sequence[str], metric: str, condition: str = "true") -> pd.DataFrame:
-    """Mean of the metric for each combination of the keys and the seed."""
-    return side.query(
-        f"SELECT {quoted(dict.fromkeys([*keys, SEED]))}, avg(value) AS value "
-        f"FROM (SELECT *, {finite_sql(metric)} AS value FROM runs WHERE {condition}) "
-        f"WHERE value IS NOT NULL GROUP BY ALL"
-    )
+def _between(sweep: Sweep, a: str, b: str, keys: Sequence[str], by: Sequence[str], metric: str) -> Matched:
+    columns = sweep.columns([metric])
+    side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
+    return match(columns, metric, side_a, side_b, keys, by)
 
 
-def _differences(
-    sides: Sequence[pd.DataFrame], keys: Sequence[str], by: Sequence[str]
-) -> tuple[int, list[tuple[dict[str, object], Difference]], pd.DataFrame]:
-    """Number of matched pairs, the tested difference of each group, and the differences by seed."""
-    a, b = (side.astype({k: object for k in keys if k in side}) for side in sides)
-    rows: list[tuple[dict[str, object], Difference]] = []
-    if SEED not in keys:
-        cells = [key for key in keys if key not in by]
-        for named, a_part, b_part in _both(a, b, by):
-            means = [_by_seed(part, cells).to_numpy() for part in (a_part, b_part)]
-            rows.append((named, unpaired_difference(*means)))
-        return min(len(a), len(b)), rows, pd.DataFrame(columns=[*by, SEED, "difference"])
-    pairs = a.merge(b, on=list(keys), suffixes=("_a", "_b"))
-    pairs["value"] = pairs["value_b"] - pairs["value_a"]
-    cells = [key for key in keys if key != SEED and key not in by]
-    by_seed = []
-    for named, part, _ in _both(pairs, pairs, by):
-        mean = _by_seed(part, cells)
-        rows.append((named, paired_difference(mean.to_numpy())))
-        by_seed.append(pd.DataFrame({**named, SEED: mean.index, "difference": mean.to_numpy()}))
-    columns = [*by, SEED, "difference"]
-    return len(pairs), rows, pd.concat(by_seed)[columns] if by_seed else pd.DataFrame(columns=columns)
-
-
-def _by_seed(rows: pd.DataFrame, cells: Sequence[str]) -> pd.Series:
-    """Mean ``value`` by seed, centred on the cells' own means where seeds lack cells.
-
-    Args:
-        rows: one row per (cell, seed) with a ``value``.
-        cells: columns that tell cells apart.
-    """
-    if not cells or not len(rows):
-        return rows.groupby(SEED)["value"].mean()
-    by_cell = rows.groupby(list(cells), dropna=False, observed=True)["value"]
-    centred = rows["value"] - by_cell.transform("mean")
-    return centred.groupby(rows[SEED]).mean() + by_cell.mean().mean()
-
-
-def _both(
-    a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str]
-) -> list[tuple[dict[str, object], pd.DataFrame, pd.DataFrame]]:
-    if not by:
-        return [({}, a, b)] if len(a) and len(b) else []
-    b_parts = dict(list(b.groupby(list(by), sort=False, dropna=False)))
-    return [
-        (dict(zip(by, values, strict=True)), part, b_parts[values])
-        for values, part in a.groupby(list(by), sort=False, dropna=False)
-        if values in b_parts
-    ]
-
-
-def _frame(
-    groups: Sequence[dict[str, object]], tests: Sequence[Difference], by: Sequence[str]
-) -> pd.DataFrame:
+def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:
     p = np.array([test.p for test in tests])
     known = ~np.isnan(p)
     adjusted_holm, adjusted_bh = p.copy(), p.copy()
     adjusted_holm[known], adjusted_bh[known] = holm(p[known]), benjamini_hochberg(p[known])
-    return pd.DataFrame(
-        {key: [group[key] for group in groups] for key in by}
-        | {
-            "difference": [t.mean for t in tests],
-            "low": [t.low for t in tests],
-            "high": [t.high for t in tests],
-            "p": p,
-            "p_holm": adjusted_holm,
-            "p_bh": adjusted_bh,
-            "family": int(known.sum()),
-            "effect_size": [t.effect_size for t in tests],
-            "superiority": [t.superiority for t in tests],
-            "seeds": [t.n for t in tests],
-            "paired": [t.paired for t in tests],
-            "power_1_point": [t.power(SMALLEST_OF_INTEREST) for t in tests],
-            "seeds_for_1_point": [t.pairs_needed(SMALLEST_OF_INTEREST) for t in tests],
-        }
+    return groups.assign(
+        difference=[t.mean for t in tests],
+        low=[t.low for t in tests],
+        high=[t.high for t in tests],
+        p=p,
+        p_holm=adjusted_holm,
+        p_bh=adjusted_bh,
+        family=int(known.sum()),
+        effect_size=[t.effect_size for t in tests],
+        superiority=[t.superiority for t in tests],
+        seeds=[t.n for t in tests],
+        paired=[t.paired for t in tests],
+        power_1_point=[t.power(SMALLEST_OF_INTEREST) for t in tests],
+        seeds_for_1_point=[t.pairs_needed(SMALLEST_OF_INTEREST) for t in tests],
     )
 
 

@@ -9,7 +9,6 @@ written.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,26 +20,23 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis import views
-from analysis.axes import SEED, Axis, label, merge_axes, resolve
+from analysis.axes import SEED, Axis, merge_axes, resolve
 from analysis.columns import Columns
 from analysis.frames import to_frame
+from analysis.selection import parse_terms, selectable, to_sql
 from analysis.source import Source, find_source
 from orchestrator.errors import UserError
-from orchestrator.store.layout import OUTCOMES
-from sweeps.filters import Filter, parse_filter
+from sweeps.filters import Term
 from trainers.protocol import TIMING_SUFFIX
 
 if TYPE_CHECKING:
-    from analysis.tables import Table
+    from analysis.table import Table
 
 _DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
 """How DuckDB words it."""
 
 MEMORY_LIMIT = "2GB"
-"""DuckDB's own working memory; beyond it, it spills to its temporary folder. The frames handed out come on
-top.
-"""
-
+"""DuckDB's own working memory, beyond which it spills to its temporary folder; frames come on top."""
 
 HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
 """What a sweep is about unless its runs measure neither."""
@@ -50,10 +46,9 @@ def open_sweep(*directories: str | Path, live: bool = False) -> Sweep:
     """Open one sweep directory, or several that are then read as one.
 
     Args:
-        *directories: Sweep directories. Of several, a run found in more than one counts once, and an axis
-            that one of
-            them does not sweep takes its value from that sweep's configuration.
-        live: Look at the directory anew at every call, for a sweep that is still running.
+        *directories: sweep directories. Of several, a run found in more than one counts once, and an axis
+            that one of them does not sweep takes its value from that sweep's configuration.
+        live: look at the directory anew at every call, for a sweep that is still running.
 
     Raises:
         UserError: for a directory that is missing, is no sweep, or was written by a newer version.
@@ -169,8 +164,11 @@ class Sweep:
 
     def condition(self, *filters: str) -> str:
         """SQL over the columns of ``runs`` that holds where every filter does; errors as :meth:`where`."""
-        labels = views.labels(self.sources) if len(self.sources) > 1 else []
-        return _predicate(filters, self.axes, labels)
+        return to_sql(self.terms(*filters), selectable(self.axes, views.labels(self.sources)))
+
+    def terms(self, *filters: str) -> tuple[Term, ...]:
+        """Filters as terms that name axes by their whole keys; errors as :meth:`where`."""
+        return parse_terms(filters, selectable(self.axes, views.labels(self.sources)))
 
     def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per run of the manifest: identity, outcome, axes, metrics, cost, attempts."""
@@ -276,26 +274,3 @@ def _damage_named() -> Iterator[None]:
             f"{found['file']}: damaged ({found['why'].strip()}); delete {folder / 'runs.parquet'} and "
             f"`emsweep resume {folder}`, which writes all tables anew"
         ) from error
-
-
-def _predicate(filters: Sequence[str], axes: Sequence[Axis], labels: Sequence[str]) -> str:
-    """SQL for filters in the command line's grammar (:mod:`sweeps.filters`), over axes and the outcome.
-
-    Of several directories, ``sweep=NAME`` means the one of that name.
-    """
-    choices = {axis.key: axis for axis in axes}
-    if labels:
-        choices["sweep"] = Axis(key="sweep", values=tuple(labels), kind="str")
-    choices["outcome"] = Axis(key="outcome", values=OUTCOMES, kind="str")
-    terms = []
-    for term in parse_filter(list(filters)).terms:
-        axis = choices[resolve(term.key, choices, "axis")]
-        Filter(terms=(dataclasses.replace(term, key=axis.key),)).check({axis.key: axis.kind})
-        matching = [value for value in axis.values if term.matches(value)]
-        if not matching and not term.matches(None):
-            listed = ", ".join(label(value) for value in axis.values[:30])
-            raise UserError(f"filter {str(term)!r}: no run has such a value; {axis.key} takes {listed}")
-        column = views.quoted([axis.key])
-        allowed = [f"{column} IN ({', '.join(map(views.literal, matching))})"] if matching else []
-        terms.append(" OR ".join([*allowed, *([f"{column} IS NULL"] if term.matches(None) else [])]))
-    return " AND ".join(f"({term})" for term in terms) or "true"

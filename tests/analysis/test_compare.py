@@ -79,6 +79,44 @@ def test_runs_without_a_partner_are_counted(ragged):
     assert any(f"{alone} runs have no partner" in note for note in found.table.notes)
 
 
+@pytest.mark.parametrize("by", [[], ["model"], ["model", "example"], ["seed"]])
+def test_differences_of_a_ragged_grid_are_those_of_pandas(ragged, by):
+    sweep = open_sweep(ragged)
+    found = compare(sweep, "lr=1e-4", "lr=2e-4", by=by)
+    runs = sweep.runs().astype({"model": str, "example": str})
+    values = runs.pivot_table(
+        index=["model", "example", "seed"], columns="optim.lr", values="accuracy_sampled"
+    )
+    pairs = (values[2e-4] - values[1e-4]).dropna().rename("difference").reset_index()
+    cells = ["model", "example"] if by != ["seed"] else ["model", "example", "seed"]
+    for row in found.table.frame.to_dict("records"):
+        mine = pairs[np.logical_and.reduce([pairs[key] == row[key] for key in by] or [pairs["seed"] >= 0])]
+        centred = mine["difference"] - mine.groupby(cells)["difference"].transform("mean")
+        expected = centred.groupby(mine["seed"]).mean() + mine.groupby(cells)["difference"].mean().mean()
+        shown = found.by_seed
+        shown = shown[np.logical_and.reduce([shown[key] == row[key] for key in by] or [shown["seed"] >= 0])]
+        assert shown["difference"].tolist() == pytest.approx(expected.tolist())
+        assert shown["seed"].tolist() == expected.index.tolist()
+        assert row["difference"] == pytest.approx(expected.mean())
+        assert row["seeds"] == len(expected)
+    assert len(found.table.frame) == len(pairs.groupby(by) if by else [pairs])
+    left_out = values[[1e-4, 2e-4]].notna().to_numpy().sum() - 2 * len(pairs)
+    assert any(f"{left_out} runs have no partner" in note for note in found.table.notes)
+
+
+def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
+    directory = write_sweep(tmp_path / "lacking", quickstart_world(num_items=4))
+    runs = pd.read_parquet(directory / "runs.parquet")
+    lacking = (runs["model"] == "tiny-32") & (runs["optim.lr"] == 2e-4)
+    runs.loc[lacking, "accuracy_sampled"] = np.nan
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    sweep = open_sweep(directory)
+    whole = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
+    part = compare(sweep.where("model=tiny-64"), "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
+    pd.testing.assert_frame_equal(whole.table.frame, part.table.frame)
+    assert any("12 runs have no partner" in note for note in whole.table.notes)
+
+
 def test_few_seeds_bound_the_p_and_the_table_says_so(quickstart):
     found = compare(open_sweep(quickstart), "lr=1e-4", "lr=1e-3")
     assert found.table.frame["p"].iloc[0] == 0.125
