@@ -199,11 +199,18 @@ def peak_mib(pid: int) -> float:
 
 
 def live_cost(scratch: Path) -> dict[str, Any]:
-    """What an open overview takes from the rate of a real sweep on two workers, turn by turn."""
+    """What an open overview takes from the rate of a real sweep on two workers, turn by turn.
+
+    ``server_share_of_machine`` is the processor time of the server while it is followed, over that of all
+    cores: it holds on a machine that others use too, where rates say little.
+    """
+    import psutil
+
     folder = scratch / "live"
     words = ["launch", "sweep=grid13440", "model=tiny-32", "--yes", "--pool", "local", "--dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
+    server_s: list[float] = []
     with subprocess.Popen(
         [sys.executable, "-m", "orchestrator.cli", *words],
         cwd=ROOT,
@@ -212,7 +219,7 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     ) as sweep:
         try:
             _wait(lambda: _results(folder)[1] > 50)
-            with chromium() as browser, served(folder) as (url, _):
+            with chromium() as browser, served(folder) as (url, pid):
                 page = browser.new_page()
                 page.goto(url)
                 time.sleep(TURN_S)
@@ -220,7 +227,10 @@ def live_cost(scratch: Path) -> dict[str, Any]:
                     kind = "open" if turn % 2 else "shut"
                     page.goto(url if kind == "open" else "about:blank")
                     time.sleep(3.0)  # opening a page is a visit, not following
+                    before_s = sum(psutil.Process(pid).cpu_times()[:2])
                     rates[kind].append(_rate(folder, TURN_S))
+                    if kind == "open":
+                        server_s.append(sum(psutil.Process(pid).cpu_times()[:2]) - before_s)
         finally:
             sweep.terminate()
     shares = [1 - b / a for a, b in zip(rates["shut"], rates["open"], strict=True)]
@@ -230,6 +240,7 @@ def live_cost(scratch: Path) -> dict[str, Any]:
         "live_cost_standard_error": spread,
         "runs_per_s_shut": statistics.mean(rates["shut"]),
         "runs_per_s_open": statistics.mean(rates["open"]),
+        "server_share_of_machine": sum(server_s) / (TURN_S * len(server_s) * (os.cpu_count() or 1)),
         "turns": len(shares),
     }
 
