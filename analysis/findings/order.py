@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 
 from analysis import figures
-from analysis.axes import Axis, label
+from analysis.axes import Axis, cell_label
 from analysis.compare import compare, compare_levels
 from analysis.figures import Figure
 from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds
@@ -36,42 +40,55 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
                 f"{', '.join(ORDER_WORDS[:-1])} or {ORDER_WORDS[-1]} with several values"
             ),
         )
-    then = _later_axes(sweep, axis)
-    table = cell_table(sweep, by=[*then, axis.key], metric=metric)
-    gathered = gather(sweep, [*then, axis.key], metric)
+    apart = _beside(sweep, axis)
+    keys = [*apart, axis.key]
+    gathered = gather(sweep, keys, metric)
     interval = mean_interval(gathered.values)
-    frame = gathered.groups.assign(accuracy=interval.value, low=interval.low, high=interval.high)
-    if then:  # what comes later differs too, so that a recipe is both together
-        later = frame[then].astype(str).agg(" ".join, axis=1)
-        frame[axis.key] = frame[axis.key].astype(str) + ", then " + later
-    numeric = axis.kind in ("int", "float")
-    if numeric:
-        chart = figures.curves(
-            frame.rename(columns={axis.key: "weight"}),
-            x="weight",
-            y="accuracy",
-            color=None,
-            x_title=axis.key,
-            y_title=metric,
-            share=is_share(metric),
-        )
-    else:
-        chart = figures.dots(frame, y=axis.key, x="accuracy", x_title=metric, share=is_share(metric))
+    frame = gathered.groups[keys].assign(accuracy=interval.value, low=interval.low, high=interval.high)
     top = frame.loc[frame["accuracy"].idxmax()]
+    best = cell_label({key: top[key] for key in keys if pd.notna(top[key])})
     return Finding(
         key="order",
         question=QUESTION,
         sentences=(
-            f"Best: {axis.key}={label(top[axis.key])} with {percent(top['accuracy'])}.",
-            *_tested(sweep, axis, then, metric),
+            f"Best: {best} with {percent(top['accuracy'])}.",
+            *_tested(sweep, axis, apart, metric),
         ),
-        table=table,
-        figure=Figure(chart=chart, caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}."),
+        table=cell_table(sweep, by=keys, metric=metric),
+        figure=Figure(
+            chart=_chart(frame, axis, apart, metric),
+            caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}.",
+        ),
     )
 
 
-def _later_axes(sweep: Sweep, axis: Axis) -> list[str]:
-    """Axes that ``axis`` names when its values are cells that runs start from: those of the later stage."""
+def _chart(frame: pd.DataFrame, axis: Axis, apart: Sequence[str], metric: str) -> Any:
+    """Curves over a weight, a row per recipe otherwise."""
+    share = is_share(metric)
+    if axis.kind in ("int", "float"):
+        return figures.curves(
+            frame.dropna(subset=[axis.key]).rename(
+                columns={axis.key: "weight", **dict.fromkeys(apart, "way")}
+            ),
+            x="weight",
+            y="accuracy",
+            color="way" if apart else None,
+            x_title=axis.key,
+            y_title=metric,
+            share=share,
+        )
+    if apart:  # what comes later differs too: a recipe is both together
+        later = frame[list(apart)].astype(str).agg(" ".join, axis=1)
+        frame = frame.assign(**{axis.key: frame[axis.key].astype(str) + ", then " + later})
+    return figures.dots(frame, y=axis.key, x="accuracy", x_title=metric, share=share)
+
+
+def _beside(sweep: Sweep, axis: Axis) -> list[str]:
+    """Axes without which ``axis`` says only half: what follows the cells that runs start from, or the way of
+    merging that a weight belongs to.
+    """
+    if axis.key == "merge.alpha":
+        return [a.key for a in sweep.axes if a.key == "merge.method"]
     named = [
         term.key
         for value in axis.values
@@ -82,9 +99,9 @@ def _later_axes(sweep: Sweep, axis: Axis) -> list[str]:
     return [key for key in dict.fromkeys(named) if key in several]
 
 
-def _tested(sweep: Sweep, axis: Axis, then: Sequence[str], metric: str) -> list[str]:
-    """Every value against the first, apart for each later stage."""
-    if not then:
+def _tested(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
+    """Every value against the first, apart for each of what stands beside it."""
+    if not apart:
         return list(compare_levels(sweep, axis.key, metric=metric).sentences)
-    first, *others = (f'{axis.key}="{value}"' for value in axis.values)
-    return [s for other in others for s in compare(sweep, first, other, by=then, metric=metric).sentences]
+    first, *others = (f"{axis.key}={json.dumps(value)}" for value in axis.values if value is not None)
+    return [s for other in others for s in compare(sweep, first, other, by=apart, metric=metric).sentences]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import open_sweep
+from analysis.findings import find
 from orchestrator.cli import main
 from orchestrator.errors import UserError
 from orchestrator.merging import Wish, merges_of
@@ -70,6 +71,9 @@ def test_merges_are_runs_with_rows_in_every_table(kept, held_out, tmp_path):
     soups = merged[merged["merge.method"] == "soup"]
     saved = tmp_path / "merged" / "checkpoints" / soups["run_id"].iloc[0] / "step-1"
     assert check_weights(saved)["run_id"] == soups["run_id"].iloc[0]
+    finding = find(open_sweep(tmp_path / "merged"), "order")
+    assert any("merge.alpha=1.0 minus merge.alpha=0.0, merge.method=wise" in s for s in finding.sentences)
+    assert finding.figure.svg().startswith("<svg")
     before = merges_of(Wish(sweep=kept, methods=["soup"])).run_ids
     assert before == merges_of(Wish(sweep=kept, methods=["soup"])).run_ids
 
