@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import percent
 from analysis.tables import cell_table, is_share
+from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
 
 QUESTION = "Does it matter what comes first, and what does merging keep?"
@@ -52,6 +54,7 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
         question=QUESTION,
         sentences=(
             f"Best: {best} with {percent(top['accuracy'])}.",
+            *_swapped(sweep, axis, apart, metric),
             *_tested(sweep, axis, apart, metric),
         ),
         table=cell_table(sweep, by=keys, metric=metric),
@@ -99,9 +102,30 @@ def _beside(sweep: Sweep, axis: Axis) -> list[str]:
     return [key for key in dict.fromkeys(named) if key in several]
 
 
+def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
+    """Each two stages in one order against the other."""
+    if axis.key != "init_from" or len(apart) != 1:
+        return []
+    key = apart[0]
+    stages = [value for value in sweep.axis(key).values if f"{key}={value}" in axis.values]
+    sentences = []
+    for one, other in itertools.combinations(stages, 2):
+        orders = [f'{axis.key}="{key}={a}" {key}={b}' for a, b in ((one, other), (other, one))]
+        sentences += _compared(sweep, orders[0], orders[1], (), metric)
+    return sentences
+
+
 def _tested(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
     """Every value against the first, apart for each of what stands beside it."""
     if not apart:
         return list(compare_levels(sweep, axis.key, metric=metric).sentences)
     first, *others = (f"{axis.key}={json.dumps(value)}" for value in axis.values if value is not None)
-    return [s for other in others for s in compare(sweep, first, other, by=apart, metric=metric).sentences]
+    return [s for other in others for s in _compared(sweep, first, other, apart, metric)]
+
+
+def _compared(sweep: Sweep, a: str, b: str, by: Sequence[str], metric: str) -> tuple[str, ...]:
+    """What the comparison says; nothing while a sweep that is under way has no two runs that match."""
+    try:
+        return compare(sweep, a, b, by=by, metric=metric).sentences
+    except UserError:
+        return ()

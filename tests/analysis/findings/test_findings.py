@@ -306,6 +306,32 @@ def test_order_compares_every_recipe_with_the_first(tmp_path):
     assert finding.figure.svg().startswith("<svg")
 
 
+def test_order_sets_each_two_stages_against_their_reverse(tmp_path):
+    axes = {
+        "init_from": ("base", "objective=em", "objective=em_ft"),
+        "objective": ("em", "em_ft"),
+        "seed": (0, 1, 2, 3),
+    }
+    sweep = open_sweep(write_sweep(tmp_path / "orders", quickstart_world(axes=axes, num_items=20)))
+    finding = find(sweep, "order")
+    runs = sweep.runs().astype({"init_from": str, "objective": str})
+    mean = runs.groupby(["init_from", "objective"])["accuracy_sampled"].mean()
+    difference = 100 * (mean["objective=em_ft", "em"] - mean["objective=em", "em_ft"])
+    swapped = [s for s in finding.sentences if 'minus init_from="objective=em" objective=em_ft' in s]
+    assert len(swapped) == 1
+    assert f": {difference:+.1f} points" in swapped[0]
+    assert len(finding.sentences) == 1 + 1 + 4
+
+
+def test_order_says_what_it_can_of_a_sweep_under_way(tmp_path):
+    axes = {"init_from": ("base", "objective=em"), "objective": ("em", "em_ft"), "seed": (0, 1)}
+    directory = write_sweep(tmp_path / "begun", quickstart_world(axes=axes, num_items=8))
+    runs = pd.read_parquet(directory / "runs.parquet")
+    runs.loc[runs["init_from"] != "base", "accuracy_sampled"] = np.nan
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    assert len(find(open_sweep(directory), "order").sentences) == 1
+
+
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_figures_are_written_without_a_browser(rich, tmp_path, ending):
     path = tmp_path / f"figure.{ending}"
