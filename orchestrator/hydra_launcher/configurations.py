@@ -37,6 +37,7 @@ class Word(NamedTuple):
 
 class _Composed(NamedTuple):
     config: DictConfig
+    ours: DictConfig
     content: dict[str, Any]
 
 
@@ -116,7 +117,7 @@ class Configurations:
             ours = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
             if len(self._composed) >= MAX_KEPT:
                 del self._composed[next(iter(self._composed))]
-            found = self._composed[chosen] = _Composed(config, plain(OmegaConf.to_container(ours)))
+            found = self._composed[chosen] = _Composed(config, ours, plain(OmegaConf.to_container(ours)))
         return found
 
     def _setting(self, chosen: tuple[str, ...], text: str) -> tuple[list[str], Any]:
@@ -124,14 +125,14 @@ class Configurations:
         found = self._settings.get((chosen, text))
         if found is None:
             word, path = self._word(text), self._word(text).key.split(".")
-            config = copy.deepcopy(self._compose(chosen).config)
+            config = copy.deepcopy(self._compose(chosen).ours)
             node: Any = config
             for part in path:
                 node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
             if node is None:
                 self._loader.load_sweep_config(self._master, [*chosen, text])  # Hydra says what is wrong
             OmegaConf.update(config, word.key, word.value, merge=True)
-            node = OmegaConf.to_container(OmegaConf.masked_copy(config, [path[0]]))
+            node = OmegaConf.to_container(config)
             for part in path:
                 node = node[part]
             found = self._settings[chosen, text] = (path, plain(node))

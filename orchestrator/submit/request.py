@@ -70,6 +70,8 @@ def request_of(
             raise UserError(f"cluster.environment: {name!r} is no name of a variable")
     _require_room(manifest, job)
     kept = [word for word in words if not _is_outside(word)]
+    if options.get("grace_s") is not None and not any(w.startswith("cluster.grace_s=") for w in kept):
+        kept.append(f"cluster.grace_s={options['grace_s']}")
     flags = [flag for package in allowed for flag in ("--allow-target", package)]
     command = ["emsweep", "launch", *kept, "cluster=ray_address", "--dir", directory, "--yes", *flags]
     return Request(

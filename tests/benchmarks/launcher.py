@@ -5,8 +5,9 @@
 
 The application computes nothing, so that only launching counts: composing, output folders, logging, results.
 ``jobs_per_s`` is over the whole process, start-up included; ``steady_per_s`` leaves start-up out by taking
-the time of two jobs off. ``again_s`` is the same command once more, which only emsweep has a use for. A
-launcher that is not installed gives ``null``.
+the time of two jobs off. Hydra's sweeper composes every job itself before any launcher sees it, one after
+the other, so that no launcher is faster than that. ``again_s`` is the same command once more, which only
+emsweep has a use for. A launcher that is not installed gives ``null``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 BIN = Path(sys.executable).parent
-IMAGES = sorted(DOCKER.glob("Dockerfile*[!e]"))
+IMAGES = [DOCKER / "Dockerfile", DOCKER / "Dockerfile.cpu"]
 SCRIPTS = [*sorted(DOCKER.glob("*.sh")), DOCKER / "slurm" / "emsweep.sbatch"]
 DRY_RUN = ("launch", "sweep=paper", "--dry-run")
 

@@ -108,7 +108,7 @@ def test_a_job_starts_a_head_and_a_node_on_each_other_machine_and_launches_there
     assert "--include-dashboard=false" in starts[0]
     assert "--nodes=2 --exclude=a" in starts[1]
     [driver] = pretended.lines("driver")
-    assert driver.startswith("driver launch sweep=noop cluster=ray_address --dir outputs/noop --yes")
+    assert driver.startswith("driver launch sweep=noop cluster.grace_s=120 cluster=ray_address --dir")
     assert driver.endswith("--address 127.0.0.1:24321")
     assert not any("requeue" in line for line in pretended.lines("scontrol"))
 
