@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,11 @@ from analysis.table import Column, Table, percent
 from analysis.verdicts import Setting, setting_of, settings
 from analysis.views import quoted
 
-QUESTION = "How much of the gain is left against the base model under its best protocol?"
+_finding = partial(
+    Finding,
+    key="baseline",
+    question="How much of the gain is left against the base model under its best protocol?",
+)
 
 _GRADERS = {"correct": "math-verify", "strict": "exact text"}
 
@@ -25,9 +31,7 @@ def baseline(sweep: Sweep) -> Finding:
     found = settings(sweep)
     has_base = found and sweep.arrow("SELECT count(*) AS n FROM items WHERE step = 0")["n"][0].as_py()
     if not has_base:
-        return Finding(
-            key="baseline", question=QUESTION, missing="evaluations of the base model; add 0 to eval.steps"
-        )
+        return _finding(missing="evaluations of the base model; add 0 to eval.steps")
     by: list[str] = [
         key for key in ("model", "eval") if key in sweep.axis_keys and len(sweep.axis(key).values) > 1
     ]
@@ -53,9 +57,7 @@ def baseline(sweep: Sweep) -> Finding:
     notes = ["Intervals: 95 %, over items (these seeds, other items). Each base model counts once per seed."]
     if len(frame) == 2 * max(1, len(frame) // 2) and len(found) < 3:
         notes.append("Prompt templates are one more protocol: sweep eval.template or several eval options.")
-    return Finding(
-        key="baseline",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(sentences),
         table=Table(
             title="Base model under every recorded protocol",

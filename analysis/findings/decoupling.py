@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,9 @@ from analysis.table import Column, Table, percent
 from analysis.tables import headline_axis, is_share
 from analysis.views import finite_sql
 
-QUESTION = "Does accuracy rise and then fall while the loss keeps falling?"
+_finding = partial(
+    Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"
+)
 
 
 def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
@@ -26,9 +30,7 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     """
     columns = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
     if not {metric, "loss"} <= columns:
-        return Finding(
-            key="decoupling", question=QUESTION, missing=f"steps with loss and {metric}; none are recorded"
-        )
+        return _finding(missing=f"steps with loss and {metric}; none are recorded")
     by = headline_axis(sweep)
     finished = f"SELECT sweep, index FROM runs WHERE {finite_sql(metric)} IS NOT NULL"
     source = f"(SELECT * FROM steps SEMI JOIN ({finished}) USING (sweep, index))"
@@ -36,9 +38,7 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     rows = long_values(sweep, by, select, source, extra=["step"])
     judged = rows[rows["accuracy"].notna()]
     if judged["step"].nunique() < 3:
-        return Finding(
-            key="decoupling",
-            question=QUESTION,
+        return _finding(
             missing="evaluations at three steps or more; set eval.steps, for example eval.steps=[0,1,2,5,10]",
         )
     groups = [({}, judged)] if not by else [({by[0]: v}, g) for v, g in judged.groupby(by[0], observed=True)]
@@ -47,9 +47,7 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
         for values, group in groups
     ]
     frame = pd.DataFrame(lines)
-    return Finding(
-        key="decoupling",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(_sentence(line, by) for line in lines),
         table=Table(
             title=f"Peak and collapse of {metric}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from analysis import figures
 from analysis.axes import SEED
 from analysis.figures import Figure
@@ -12,7 +14,9 @@ from analysis.table import Column, Table
 from analysis.tables import headline_axis, is_share
 from analysis.views import finite_sql, quoted
 
-QUESTION = "Do models and prompts that start with more entropy gain more?"
+_finding = partial(
+    Finding, key="entropy", question="Do models and prompts that start with more entropy gain more?"
+)
 
 CLAIMED_THRESHOLD_NATS = 0.5
 """Initial entropy above which one-shot entropy minimization is claimed to work."""
@@ -24,9 +28,7 @@ MIN_FAMILIES = 3
 def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     """Initial entropy against gain, one point per model and example."""
     if not (has_metric(sweep, "first_entropy_nats") and has_metric(sweep, gain)):
-        return Finding(
-            key="entropy",
-            question=QUESTION,
+        return _finding(
             missing=f"runs with first_entropy_nats and {gain}; evaluate at step 0",
         )
     keys: list[str] = [key for key in ("model", "example") if key in sweep.axis_keys]
@@ -52,9 +54,7 @@ def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     ]
     if models < MIN_FAMILIES:
         sentences.append(f"{models} model{'s' if models > 1 else ''}: too few to speak of families.")
-    return Finding(
-        key="entropy",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(sentences),
         table=Table(
             title="Initial entropy and gain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from analysis.table import Column, Table, percent
 from analysis.tables import is_share
 from analysis.views import finite_sql, literal, quoted
 
-QUESTION = "Which example is best, and could one have known?"
+_finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
 
 STATISTICS = {
     "entropy": "initial entropy, nats",
@@ -33,7 +34,7 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     axis = example_axis(sweep)
     if axis is None or not has_metric(sweep, gain):
         what = f"runs with {gain}" if axis else "an axis of several examples"
-        return Finding(key="examples", question=QUESTION, missing=what)
+        return _finding(missing=what)
     best, where = best_setting(sweep, [axis], gain)
     rows = best.query(
         f"SELECT {quoted([axis])} AS example, {SEED}, avg({finite_sql(gain)}) AS gain FROM runs "
@@ -60,9 +61,7 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     ]
     absent = [title for name, title in STATISTICS.items() if name not in told]
     note = f" Not recorded: {', '.join(absent)}." if absent else ""
-    return Finding(
-        key="examples",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(sentences),
         table=Table(
             title=f"Gain per example{where}",

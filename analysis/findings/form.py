@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from analysis.tables import headline_axis
 from analysis.verdicts import main_setting
 from analysis.views import quoted
 
-QUESTION = "Is the gain in the form of the answers or in the answers?"
+_finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
 
 _PARTS = {"gain": "gain [95 % CI]", "form": "by form", "content": "by content"}
 """Parts of the change that have an interval, and their headings."""
@@ -31,14 +32,12 @@ def form(sweep: Sweep) -> Finding:
     """
     sampled = main_setting(sweep)
     if sampled is None:
-        return Finding(key="form", question=QUESTION, missing="verdicts per item; set an eval with items")
+        return _finding(missing="verdicts per item; set an eval with items")
     by = headline_axis(sweep)
     rates = _rates(sweep, by, sampled.sql)
     wide = rates.pivot_table(index=[*by, SEED], columns="moment", observed=True).dropna()
     if "base" not in rates["moment"].to_numpy() or not len(wide):
-        return Finding(
-            key="form", question=QUESTION, missing="evaluations before and after; add 0 to eval.steps"
-        )
+        return _finding(missing="evaluations before and after; add 0 to eval.steps")
     found, right = wide["found"], wide["accuracy"] / wide["found"].where(wide["found"] > 0)
     right = right.fillna(0.0)
     parts = pd.DataFrame(
@@ -55,9 +54,7 @@ def form(sweep: Sweep) -> Finding:
     for name in ("form", "content", "found", "truncated", "strict"):
         part = over_seeds(parts, by, name)
         frame[[name, f"{name}_low", f"{name}_high"]] = part[[name, "low", "high"]].to_numpy()
-    return Finding(
-        key="form",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(_sentence(row, by) for row in frame.to_dict("records")),
         table=Table(
             title="Gain split into form and content",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -14,7 +15,11 @@ from analysis.sweep import Sweep
 from analysis.table import Column, Table
 from analysis.tables import headline_axis
 
-QUESTION = "Are the logits skewed to the right after training, on their own text and on shared text?"
+_finding = partial(
+    Finding,
+    key="logits",
+    question="Are the logits skewed to the right after training, on their own text and on shared text?",
+)
 
 FIRST_EDGE, BIN_WIDTH = -40.0, 0.5
 """Bins as :mod:`trainers.logit_stats` records them: bin k ends at FIRST_EDGE + k × BIN_WIDTH."""
@@ -29,9 +34,7 @@ _NAMES = {
 def logits(sweep: Sweep) -> Finding:
     """Skewness of raw logits, base and tuned, per value of the headline axis."""
     if not sweep.has("logits"):
-        return Finding(
-            key="logits",
-            question=QUESTION,
+        return _finding(
             missing="moments and histograms of raw logits; launch with eval.logit_stats=true",
         )
     by = headline_axis(sweep)
@@ -40,9 +43,7 @@ def logits(sweep: Sweep) -> Finding:
     shown["which"] = [
         _NAMES.get((m, t), f"{m}, {t}") for m, t in zip(shown["state"], shown["text"], strict=True)
     ]
-    return Finding(
-        key="logits",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(_sentences(rows, by)),
         table=Table(
             title="Skewness of raw logits",

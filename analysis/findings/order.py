@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,9 @@ from analysis.tables import cell_table, is_share
 from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
 
-QUESTION = "Does it matter what comes first, and what does merging keep?"
+_finding = partial(
+    Finding, key="order", question="Does it matter what comes first, and what does merging keep?"
+)
 
 ORDER_WORDS = ("order", "init_from", "stages", "merge", "alpha", "soup", "recipe")
 """Last parts of the keys of axes that say where weights come from."""
@@ -34,9 +37,7 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
         (a for a in sweep.axes if a.key.rsplit(".", 1)[-1] in ORDER_WORDS and len(a.values) > 1), None
     )
     if axis is None or not has_metric(sweep, metric):
-        return Finding(
-            key="order",
-            question=QUESTION,
+        return _finding(
             missing=(
                 "runs that start from, or merge, other runs' weights: an axis named "
                 f"{', '.join(ORDER_WORDS[:-1])} or {ORDER_WORDS[-1]} with several values"
@@ -49,9 +50,7 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     frame = gathered.groups[keys].assign(accuracy=interval.value, low=interval.low, high=interval.high)
     top = frame.loc[frame["accuracy"].idxmax()]
     best = cell_label({key: top[key] for key in keys if pd.notna(top[key])})
-    return Finding(
-        key="order",
-        question=QUESTION,
+    return _finding(
         sentences=(
             f"Best: {best} with {percent(top['accuracy'])}.",
             *_swapped(sweep, axis, apart, metric),
@@ -108,7 +107,7 @@ def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> lis
         return []
     key = apart[0]
     stages = [value for value in sweep.axis(key).values if f"{key}={value}" in axis.values]
-    sentences = []
+    sentences: list[str] = []
     for one, other in itertools.combinations(stages, 2):
         orders = [f'{axis.key}="{key}={a}" {key}={b}' for a, b in ((one, other), (other, one))]
         sentences += _compared(sweep, orders[0], orders[1], (), metric)

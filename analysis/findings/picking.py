@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
 
-QUESTION = "How biased is picking one example?"
+_finding = partial(Finding, key="picking", question="How biased is picking one example?")
 
 MIN_EXAMPLES = 8
 """Candidates below which a rank among all picks says little."""
@@ -49,19 +50,17 @@ def picking(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     axis = example_axis(sweep)
     if axis is None or len(sweep.axis(axis).values) < MIN_EXAMPLES or not has_metric(sweep, gain):
         needed = f"an axis of {MIN_EXAMPLES} examples or more, with {gain} over several seeds"
-        return Finding(key="picking", question=QUESTION, missing=needed)
+        return _finding(missing=needed)
     best, where = best_setting(sweep, [axis], gain)
     gathered = gather(best, [axis], gain)
     whole = ~np.isnan(gathered.values).any(axis=1)
     values_ES = gathered.values[whole]
     if len(values_ES) < MIN_EXAMPLES or values_ES.shape[1] < 2:
-        return Finding(key="picking", question=QUESTION, missing=f"{MIN_EXAMPLES} examples with all seeds")
+        return _finding(missing=f"{MIN_EXAMPLES} examples with all seeds")
     names = [label(v) for v in gathered.groups.loc[whole, axis]]
     frame, held_out = _judged(values_ES, _rules(names, known_before(best, axis)))
     left_out = "" if whole.all() else f" {int((~whole).sum())} examples lack a seed and are left out."
-    return Finding(
-        key="picking",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(_sentences(values_ES, frame, held_out, where)),
         table=Table(
             title=f"Where each rule's pick lands among {len(values_ES)} examples{where}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy import special
@@ -15,19 +17,21 @@ from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
 from analysis.tables import headline_axis, is_share
 
-QUESTION = "How much of a result is the seed, and how far above the mean is the best of several seeds?"
+_finding = partial(
+    Finding,
+    key="seeds",
+    question="How much of a result is the seed, and how far above the mean is the best of several seeds?",
+)
 
 
 def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     """Spread between the seeds of a cell, and the expected best of k, per value of the headline axis."""
     if not has_metric(sweep, metric):
-        return Finding(key="seeds", question=QUESTION, missing=f"runs with {metric}")
+        return _finding(missing=f"runs with {metric}")
     gathered = gather(sweep, sweep.cell_keys, metric)
     counts = (~np.isnan(gathered.values)).sum(axis=1)
     if counts.max(initial=0) < 2:
-        return Finding(
-            key="seeds", question=QUESTION, missing="cells with two seeds or more; set seed=range(4)"
-        )
+        return _finding(missing="cells with two seeds or more; set seed=range(4)")
     by = headline_axis(sweep)
     values_CS = gathered.values[counts >= 2]
     groups = gathered.groups[counts >= 2]
@@ -40,9 +44,7 @@ def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
         centred = part_CS - np.nanmean(part_CS, axis=1, keepdims=True)
         deviations.append(pd.DataFrame({"group": [name] * centred.size, "deviation": centred.ravel()}))
     frame = pd.DataFrame(lines)
-    return Finding(
-        key="seeds",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(
             f"{f'{by[0]}={label(line.group)}' if by else 'All cells'}: seeds of a cell differ by "
             f"{percent(line.deviation)} points (standard deviation), {percent(line.spread)} between best "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from analysis.tables import headline_axis
 from analysis.verdicts import Setting, main_setting
 from analysis.views import quoted
 
-QUESTION = "Does pass@1 rise while pass@k falls?"
+_finding = partial(Finding, key="sharpening", question="Does pass@1 rise while pass@k falls?")
 
 
 def pass_at_k(correct: np.ndarray, n: int, k: int) -> np.ndarray:
@@ -39,25 +40,19 @@ def sharpening(sweep: Sweep) -> Finding:
     sampled = main_setting(sweep)
     samples = _num_samples(sweep, sampled) if sampled else 0
     if sampled is None or samples < 2:
-        return Finding(
-            key="sharpening",
-            question=QUESTION,
+        return _finding(
             missing="several samples per item; launch with eval.num_samples=16 or more",
         )
     by = headline_axis(sweep)
     rows = _pass_rates(sweep, by, sampled.sql, samples)
     wide = rows.pivot_table(index=[*by, "k", SEED], columns="moment", values="rate", observed=True).dropna()
     if not len(wide):
-        return Finding(
-            key="sharpening", question=QUESTION, missing="evaluations before and after; add 0 to eval.steps"
-        )
+        return _finding(missing="evaluations before and after; add 0 to eval.steps")
     wide["change"] = wide["after"] - wide["base"]
     change = over_seeds(wide.reset_index(), [*by, "k"], "change")
     for moment in ("base", "after"):
         change[moment] = over_seeds(wide.reset_index(), [*by, "k"], moment)[moment]
-    return Finding(
-        key="sharpening",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(_sentences(change, by)),
         table=Table(
             title="pass@k before and after training",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from analysis import figures
@@ -14,7 +16,9 @@ from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
 from analysis.verdicts import Setting, setting_of, settings
 
-QUESTION = "Which training temperature suits which evaluation temperature?"
+_finding = partial(
+    Finding, key="temperature", question="Which training temperature suits which evaluation temperature?"
+)
 
 TRAINING_AXIS = "objective.temperature"
 """Axis of the training temperature τ."""
@@ -26,9 +30,7 @@ def temperature(sweep: Sweep) -> Finding:
     varied = TRAINING_AXIS in sweep.axis_keys and len(sweep.axis(TRAINING_AXIS).values) > 1
     if not varied or not by_setting:
         what = f"an axis {TRAINING_AXIS} with several values" if not varied else "evaluations per item"
-        return Finding(
-            key="temperature",
-            question=QUESTION,
+        return _finding(
             missing=f"{what}; sweep {TRAINING_AXIS}=0.25,0.5,1.0 and set eval.temperatures=[0.6,1.0]",
         )
     first = next(iter(by_setting.values())).replace("accuracy", "gain", 1)
@@ -58,9 +60,7 @@ def temperature(sweep: Sweep) -> Finding:
         if len(by_setting) > 2
         else " One sampling temperature only: set eval.temperatures to see the rest."
     )
-    return Finding(
-        key="temperature",
-        question=QUESTION,
+    return _finding(
         sentences=tuple(
             f"Evaluated {row.evaluation}: best trained at τ={label(row.train)} "
             f"({percent(row.gain, signed=True)} points)."
