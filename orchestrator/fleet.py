@@ -91,9 +91,10 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
         """By name."""
         self.num_start_failures = 0
-        """Workers in a row that died before they were up."""
+        """Times in a row that workers died before they were up."""
         self.start_after_s = float("-inf")
         """No worker is started before this time."""
+        self._start_failed_s = float("-inf")
         self._prefix = prefix
         self._next = 1
         self._num_of: dict[Shape, int] = defaultdict(int)
@@ -112,10 +113,15 @@ class Fleet:
         self._num_of[shape] += 1
         return worker
 
-    def note_start_failure(self, now_s: float) -> int:
-        """A worker died before it was up; wait longer each time, and return how many in a row it were."""
-        self.num_start_failures += 1
-        self.start_after_s = now_s + 2.0 ** min(self.num_start_failures, 5)
+    def note_start_failure(self, worker: Worker, now_s: float) -> int:
+        """A worker died before it was up; wait longer each time, and return how many times in a row.
+
+        Workers that were started before the last such time count with it: they may have shared a node.
+        """
+        if worker.started_s > self._start_failed_s:
+            self.num_start_failures += 1
+            self.start_after_s = now_s + 2.0 ** min(self.num_start_failures, 5)
+            self._start_failed_s = now_s
         return self.num_start_failures
 
     def touch_all(self, now_s: float) -> None:

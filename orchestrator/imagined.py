@@ -82,13 +82,15 @@ class Outcome:
     """Nodes lost, preemptions included."""
     lost_gpu_h: float
     """GPU-hours spent on attempts that gave no result."""
+    stopped: str = ""
+    """Why the sweep gave up before every run was over; empty when it did not."""
 
     @property
     def overhead(self) -> float:
         """Makespan over the lower bound; 1 is perfect."""
         return self.makespan_s / self.lower_bound_s if self.lower_bound_s else 1.0
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float | str]:
         """The outcome as plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"overhead": self.overhead}
 

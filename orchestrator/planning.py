@@ -142,6 +142,7 @@ class Plan:
                     f"simulated {_duration(s.makespan_s)}, {s.overhead:.3f}× the lower bound · "
                     f"{s.utilisation:.1%} of the GPUs in use · {s.node_failures:,} nodes lost, "
                     f"{s.retries:,} attempts repeated"
+                    + (f" · gave up with {len(m) - s.runs:,} runs left: {s.stopped}" if s.stopped else "")
                 )
             lines.append(f"disk      {_bytes(found.disk_bytes)}")
         lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]

@@ -218,9 +218,11 @@ class Scheduler:
         if worker is None:
             return
         if not worker.ready:
-            num = self.fleet.note_start_failure(self._now_s)
+            num = self.fleet.note_start_failure(worker, self._now_s)
             if num >= self.settings.start_failures:
-                reason = f"{num} workers in a row died while starting, the last because it {event.reason}"
+                reason = (
+                    f"workers died while starting {num} times in a row, the last: {event.reason}"
+                )
                 self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
         self._remove(worker, lost(event.reason))
 
@@ -275,7 +277,7 @@ class Scheduler:
 
     def _kill(self, worker: Worker, sickness: Sickness) -> None:
         if not worker.ready and sickness.failure is None and not self.draining:
-            self.fleet.note_start_failure(self._now_s)
+            self.fleet.note_start_failure(worker, self._now_s)
         self._actions.append(
             KillWorker(worker=worker.name, reason=sickness.reason, record_stack=sickness.record_stack)
         )

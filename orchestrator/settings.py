@@ -30,7 +30,7 @@ class Settings:
     breaker_runs: int = 4
     """Distinct first runs of a group that fail alike before the group is held back."""
     start_failures: int = 5
-    """Workers in a row that die before they are up until the sweep gives up."""
+    """Times in a row that workers die before they are up until the sweep gives up."""
     memory_watermark_gib: float = 0.0
     """Resident memory above which a worker is replaced once it is idle; 0 sets no limit."""
     max_slots: int = 0

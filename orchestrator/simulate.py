@@ -122,6 +122,7 @@ class _Simulation:
             retries=self._retries,
             node_failures=self._failures,
             lost_gpu_h=self._lost_s / 3600,
+            stopped=scheduler.stop_reason,
         )
 
     def _draw_seconds(self, num: int, seconds_of: Callable[[int], float]) -> Sequence[float]:

@@ -59,6 +59,10 @@ LOCALITY = (
 """Groups by which runs are sorted, the most expensive to change first; evaluation and horizon come last."""
 
 
+CHUNK_RUNS = 10_000
+"""Runs that are hashed or named at a time: a million would take 100 MiB at once."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
     """One axis of a manifest."""
@@ -123,7 +127,10 @@ class Manifest:
         """SHA-256 over identities, axis values and configurations, in order: two equal manifests ask for the
         same.
         """
-        digest = hashlib.sha256("\n".join(self.run_ids).encode())
+        digest = hashlib.sha256()
+        for start in range(0, len(self), CHUNK_RUNS):
+            chunk = "\n".join(self.run_ids[start : start + CHUNK_RUNS])
+            digest.update(("\n" if start else "").encode() + chunk.encode())
         axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
         told = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
         digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in told}], sort_keys=True).encode())
@@ -155,9 +162,14 @@ class Manifest:
 
     def names(self) -> Iterator[str]:
         """Yield every run's name in order."""
-        parts = [([*(names.part(p, v) for v in c.values), ""], c.codes) for p, c in self._prefixes]
-        for i in range(len(self)):
-            yield names.joined(texts[codes[i]] for texts, codes in parts)  # code -1 picks the empty text
+        for start in range(0, len(self), CHUNK_RUNS):
+            columns = []
+            for prefix, column in self._prefixes:
+                codes = column.codes[start : start + CHUNK_RUNS].tolist()
+                there = set(codes) - {ABSENT}
+                texts = {ABSENT: ""} | {code: names.part(prefix, column.values[code]) for code in there}
+                columns.append([texts[code] for code in codes])
+            yield from map(names.joined, zip(*columns, strict=True))
 
     @functools.cached_property
     def _parsed(self) -> dict[tuple[str, int], Any]:

@@ -416,7 +416,18 @@ def test_workers_that_die_while_starting_end_the_sweep_with_the_reason():
             w.lose(name)
         w.now_s += 1
     assert w.scheduler.finished
-    assert "3 workers in a row died while starting" in w.scheduler.stop_reason
+    assert "workers died while starting 3 times in a row" in w.scheduler.stop_reason
+
+
+def test_a_node_that_dies_while_its_workers_start_does_not_end_the_sweep():
+    w = world(20, slots=8, start_failures=3)
+    w.act()
+    assert len(w.starting) == 8
+    for name in list(w.starting):
+        w.lose(name)
+    w.work_to_the_end()
+    assert len(w.accepted) == 20
+    assert not w.scheduler.stop_reason
 
 
 def test_lost_workers_are_retried_with_growing_pauses_until_the_budget_ends():

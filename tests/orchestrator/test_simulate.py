@@ -40,6 +40,19 @@ def test_failing_nodes_cost_retries_but_no_run():
     assert outcome.lost_gpu_h > 0
 
 
+def test_nodes_that_are_lost_while_their_workers_start_do_not_end_the_sweep():
+    cluster = ClusterModel(gpus=64, gpus_per_node=16, preempt_h=1, repair_min=1, start_s=120)
+    outcome = simulate(workload(3_000), lambda _: 300.0, cluster)
+    assert (outcome.runs, outcome.stopped) == (3_000, "")
+
+
+def test_a_sweep_that_gives_up_says_why():
+    cluster = ClusterModel(gpus=8, mtbf_h=0.001, start_s=600)
+    outcome = simulate(workload(100), lambda _: 900.0, cluster)
+    assert outcome.runs < 100
+    assert "while starting" in outcome.stopped
+
+
 def test_gangs_take_all_their_gpus_or_none():
     outcome = simulate(workload(100, world_size=2), lambda _: 100.0, ClusterModel(gpus=9, gpus_per_node=3))
     assert outcome.runs == 100
