@@ -209,6 +209,7 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     folder = scratch / "live"
     words = ["launch", "sweep=grid13440", "model=tiny-32", "--yes", "--pool", "local", "--dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
     server_s: list[float] = []
     with subprocess.Popen(
