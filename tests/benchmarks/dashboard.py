@@ -212,12 +212,8 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
     server_s: list[float] = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", *words],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    ) as sweep:
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as sweep:
         try:
             _wait(lambda: _results(folder)[1] > 50)
             with chromium() as browser, served(folder) as (url, pid):
