@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.axes import SEED, cell_label
+from analysis.compare import Comparison
 from analysis.figures import Figure
 from analysis.stats.intervals import Interval, mean_interval
 from analysis.sweep import Sweep
 from analysis.table import Table
 from analysis.tables import headline_axis
 from analysis.views import finite_sql, quoted
+from orchestrator.errors import UserError
 
 OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
 """Meaning of the intervals of most figures."""
@@ -96,3 +98,11 @@ def runs_and_seeds(sweep: Sweep) -> str:
         "WHERE outcome IN ('done', 'diverged')"
     ).to_pylist()[0]
     return f"{row['runs']:,} runs, {row['seeds']} seeds"
+
+
+def said_by(comparing: Callable[[], Comparison]) -> tuple[str, ...]:
+    """What a comparison says; nothing while a sweep that is under way has no two runs that match."""
+    try:
+        return comparing().sentences
+    except UserError:
+        return ()

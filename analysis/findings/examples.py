@@ -10,8 +10,17 @@ import pandas as pd
 
 from analysis import figures
 from analysis.axes import SEED, label
+from analysis.compare import compare_levels
 from analysis.figures import Figure
-from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
+from analysis.findings.base import (
+    OVER_SEEDS,
+    Finding,
+    best_setting,
+    has_metric,
+    over_seeds,
+    runs_and_seeds,
+    said_by,
+)
 from analysis.findings.ranks import rank_correlation
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
@@ -19,6 +28,9 @@ from analysis.tables import is_share
 from analysis.views import finite_sql, literal, quoted
 
 _finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
+
+RULE_AXIS = "example.rule"
+"""Axis of a study that compares rules by which examples are picked."""
 
 STATISTICS = {
     "entropy": "initial entropy, nats",
@@ -30,8 +42,12 @@ STATISTICS = {
 
 
 def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
-    """Gain per example beside what is known about it before training: entropy, disagreement, length."""
-    axis = example_axis(sweep)
+    """Gain per example beside what is known about it before training: entropy, disagreement, length.
+
+    Where the sweep varies the rule that picked the examples, gain per rule, each tested against the first.
+    """
+    axis = RULE_AXIS if _is_varied(sweep, RULE_AXIS) else example_axis(sweep)
+    noun = "rule" if axis == RULE_AXIS else "example"
     if axis is None or not has_metric(sweep, gain):
         what = f"runs with {gain}" if axis else "an axis of several examples"
         return _finding(missing=what)
@@ -50,12 +66,14 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     top, bottom = order.iloc[0], order.iloc[-1]
     names = [label(value) for value in order["example"]]
     sentences = [
-        f"Best example{where}: {names[0]} ({percent(top['gain'], signed=True)} points); worst: "
+        f"Best {noun}{where}: {names[0]} ({percent(top['gain'], signed=True)} points); worst: "
         f"{names[-1]} ({percent(bottom['gain'], signed=True)})."
     ]
+    if axis == RULE_AXIS:
+        sentences += said_by(partial(compare_levels, best, axis, metric=gain))
     sentences += [
         f"Rank correlation of gain with {STATISTICS[name]}: {rho:+.2f} "
-        f"(permutation p={p:.2g}, {len(frame)} examples)."
+        f"(permutation p={p:.2g}, {len(frame)} {noun}s)."
         for name, (rho, p) in told.items()
         if rho == rho
     ]
@@ -64,10 +82,10 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     return _finding(
         sentences=tuple(sentences),
         table=Table(
-            title=f"Gain per example{where}",
+            title=f"Gain per {noun}{where}",
             frame=order,
             layout=(
-                Column(header="example", source="example"),
+                Column(header=noun, source="example"),
                 Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
                 *(Column(header=title, source=name, kind="number") for name, title in STATISTICS.items()),
                 Column(header="seeds", source="n", kind="count"),
@@ -81,15 +99,18 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
             chart=figures.dots(
                 order, y="example", x="gain", x_title="gain over base", zero=True, share=is_share(gain)
             ),
-            caption=f"Gain per example{where}; {runs_and_seeds(best)}. {OVER_SEEDS}.",
+            caption=f"Gain per {noun}{where}; {runs_and_seeds(best)}. {OVER_SEEDS}.",
         ),
     )
 
 
 def example_axis(sweep: Sweep) -> str | None:
     """The axis along which runs train on different examples: ``example``, or its rows or ids."""
-    varied = [axis.key for axis in sweep.axes if len(axis.values) > 1]
-    return next((key for key in ("example", "example.rows", "example.ids") if key in varied), None)
+    return next((key for key in ("example", "example.rows", "example.ids") if _is_varied(sweep, key)), None)
+
+
+def _is_varied(sweep: Sweep, key: str) -> bool:
+    return any(axis.key == key and len(axis.values) > 1 for axis in sweep.axes)
 
 
 def known_before(sweep: Sweep, axis: str) -> dict[str, dict[str, float]]:
@@ -122,7 +143,8 @@ def _by_example(means: pd.DataFrame) -> dict[str, float]:
 
 
 def _prompt_lengths(sweep: Sweep, axis: str) -> dict[str, float]:
-    lengths: dict[str, float] = {}
+    """Mean over the prompts of all examples that share the axis value, characters."""
+    lengths: dict[str, list[float]] = {}
     for source in sweep.sources:
         if axis not in source.columns:
             continue
@@ -131,5 +153,6 @@ def _prompt_lengths(sweep: Sweep, axis: str) -> dict[str, float]:
         for row in sweep.arrow(sql).to_pylist():
             prompts = json.loads(row["spec"]).get("prompts") or ()
             if prompts:
-                lengths[label(row["example"])] = float(np.mean([len(p) for p in prompts]))
-    return lengths
+                mean = float(np.mean([len(p) for p in prompts]))
+                lengths.setdefault(label(row["example"]), []).append(mean)
+    return {example: float(np.mean(means)) for example, means in lengths.items()}

@@ -14,13 +14,12 @@ from analysis import figures
 from analysis.axes import Axis, cell_label
 from analysis.compare import compare, compare_levels
 from analysis.figures import Figure
-from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds
+from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds, said_by
 from analysis.gather import gather
 from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import percent
 from analysis.tables import cell_table, is_share
-from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
 
 _finding = partial(
@@ -110,21 +109,17 @@ def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> lis
     sentences: list[str] = []
     for one, other in itertools.combinations(stages, 2):
         orders = [f'{axis.key}="{key}={a}" {key}={b}' for a, b in ((one, other), (other, one))]
-        sentences += _compared(sweep, orders[0], orders[1], (), metric)
+        sentences += said_by(partial(compare, sweep, *orders, metric=metric))
     return sentences
 
 
 def _tested(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
     """Every value against the first, apart for each of what stands beside it."""
     if not apart:
-        return list(compare_levels(sweep, axis.key, metric=metric).sentences)
+        return list(said_by(partial(compare_levels, sweep, axis.key, metric=metric)))
     first, *others = (f"{axis.key}={json.dumps(value)}" for value in axis.values if value is not None)
-    return [s for other in others for s in _compared(sweep, first, other, apart, metric)]
-
-
-def _compared(sweep: Sweep, a: str, b: str, by: Sequence[str], metric: str) -> tuple[str, ...]:
-    """What the comparison says; nothing while a sweep that is under way has no two runs that match."""
-    try:
-        return compare(sweep, a, b, by=by, metric=metric).sentences
-    except UserError:
-        return ()
+    return [
+        sentence
+        for other in others
+        for sentence in said_by(partial(compare, sweep, first, other, by=apart, metric=metric))
+    ]

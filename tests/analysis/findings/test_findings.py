@@ -278,6 +278,26 @@ def test_examples_are_ranked_and_their_statistics_looked_up(rich):
     assert frame["disagreement"].notna().all()
 
 
+def test_rules_that_pick_examples_are_tested_against_the_first(tmp_path):
+    axes = {
+        "example.rule": ("random", "length", "entropy"),
+        "optim.lr": (1e-4, 2e-4),
+        "seed": (0, 1, 2, 3),
+    }
+    sweep = open_sweep(write_sweep(tmp_path / "rules", quickstart_world(axes=axes, num_items=20)))
+    finding = find(sweep, "examples")
+    best = sweep.runs().astype({"example.rule": str})
+    best = best[best["optim.lr"] == best.groupby("optim.lr")["gain_sampled"].mean().idxmax()]
+    gain = best.groupby("example.rule")["gain_sampled"].mean()
+    assert finding.table.frame.set_index("example")["gain"].to_dict() == pytest.approx(gain.to_dict())
+    assert finding.sentences[0].startswith("Best rule")
+    difference = 100 * (gain["length"] - gain["random"])
+    assert any(
+        s.startswith(f"example.rule=length minus example.rule=random: {difference:+.1f} points")
+        for s in finding.sentences
+    )
+
+
 def test_the_baseline_audit_counts_each_base_model_once_per_seed(rich):
     frame = find(rich, "baseline").table.frame
     assert set(frame["n"]) == {4}
