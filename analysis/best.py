@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.axes import cell_label, short_names
+from analysis.axes import cell_label
 from analysis.gather import gather
 from analysis.stats.heldout import HeldOutBest, held_out_best
 from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
+from analysis.table import Column, Table, axis_columns, percent
 from analysis.tables import is_share
 
 
@@ -52,7 +52,7 @@ def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> Bes
     frame = frame.sort_values("mean", ascending=False, na_position="last").head(top).reset_index(drop=True)
     kind = "points" if is_share(metric) else "number"
     layout = (
-        *(Column(header=short, source=key) for key, short in short_names(keys).items()),
+        *axis_columns(keys),
         Column(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
         Column(header="chosen by half the seeds, %", source="chosen", kind="points"),
         Column(header="seeds", source="n", kind="count"),

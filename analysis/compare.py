@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import cell_label, label, resolve, short_names
+from analysis.axes import cell_label, label, resolve
 from analysis.matching import Matched, match
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.sweep import Sweep
-from analysis.table import Column, Table
+from analysis.table import Column, Table, axis_columns
 from analysis.tables import is_share
 from orchestrator.errors import UserError
 from sweeps.filters import parse_filter
@@ -176,8 +176,8 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
 
 def _layout(by: Sequence[str], metric: str) -> tuple[Column, ...]:
     kind = "gain" if is_share(metric) else "number"
-    columns = [Column(header=short, source=key) for key, short in short_names(by).items()]
-    columns += [
+    columns = [
+        *axis_columns(by),
         Column(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
         Column(header="p", source="p", kind="p"),
         Column(header="p Holm", source="p_holm", kind="p"),

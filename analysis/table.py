@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.axes import label
+from analysis.axes import label, short_names
 from orchestrator.errors import UserError
 from sweeps.spec import nearest
 
@@ -40,6 +40,11 @@ class Column:
     """
     interval: tuple[str, str] | None = None
     """Columns that hold the ends of the interval."""
+
+
+def axis_columns(keys: Iterable[str]) -> list[Column]:
+    """One column per axis under its short name."""
+    return [Column(header=short, source=key) for key, short in short_names(keys).items()]
 
 
 @dataclass(frozen=True, kw_only=True)

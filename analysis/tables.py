@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.axes import SEED, cell_label, short_names
+from analysis.axes import SEED, cell_label
 from analysis.gather import curves, gather
 from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_interval, median_weights
 from analysis.sweep import Sweep, open_sweep
-from analysis.table import Column, Table, percent
+from analysis.table import Column, Table, axis_columns, percent
 from analysis.verdicts import item_means
 from orchestrator.errors import UserError
 from sweeps.spec import nearest
@@ -86,7 +86,7 @@ def cell_table(
         frame = _with_peak(frame, curves(sweep, by, metric), by)
     kind = "points" if is_share(metric) else "number"
     layout = [
-        *(Column(header=short, source=key) for key, short in short_names(by).items()),
+        *axis_columns(by),
         Column(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
     ]
     if gain:
