@@ -5,9 +5,10 @@
 
 The application computes nothing, so that only launching counts: composing, output folders, logging, results.
 ``jobs_per_s`` is over the whole process, start-up included; ``steady_per_s`` leaves start-up out by taking
-the time of two jobs off. Hydra's sweeper composes every job itself before any launcher sees it, one after
-the other, so that no launcher is faster than that. ``again_s`` is the same command once more, which only
-emsweep has a use for. A launcher that is not installed gives ``null``.
+the time of two jobs off; ``cpu_ms_per_job`` tells most on a busy machine. Hydra's sweeper composes every
+job itself before any launcher sees it, one after the other, so that no launcher is faster than that.
+``again_s`` is the same command once more, which only emsweep has a use for. A launcher that is not installed
+gives ``null``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,13 +41,14 @@ FEW = 2
 """Jobs whose time counts as start-up."""
 
 
-def timed(folder: Path, launcher: str, num_jobs: int) -> float:
-    """Seconds that a multirun of ``num_jobs`` jobs takes as a whole.
+def timed(folder: Path, launcher: str, num_jobs: int) -> tuple[float, float]:
+    """Seconds of wall and of processor time that a multirun of ``num_jobs`` jobs takes as a whole.
 
     Raises:
         RuntimeError: when it fails.
     """
     words = ["-m", f"hydra/launcher={launcher}", f"seed=range({num_jobs})"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started_s = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "app.py", *words],
@@ -57,7 +60,9 @@ def timed(folder: Path, launcher: str, num_jobs: int) -> float:
     )
     if done.returncode:
         raise RuntimeError(f"{launcher}: {done.stderr[-2000:]}")
-    return time.perf_counter() - started_s
+    wall_s = time.perf_counter() - started_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(launcher: str, num_jobs: int) -> dict[str, Any] | None:
@@ -69,15 +74,16 @@ def measure(launcher: str, num_jobs: int) -> dict[str, Any] | None:
         (folder / "conf").mkdir()
         (folder / "app.py").write_text(APP)
         (folder / "conf" / "config.yaml").write_text("lr: 0.1\nseed: 0\nname: benchmark\n")
-        few_s = timed(folder, launcher, FEW)
-        whole_s = timed(folder, launcher, num_jobs)
+        few_s, few_cpu_s = timed(folder, launcher, FEW)
+        whole_s, whole_cpu_s = timed(folder, launcher, num_jobs)
         found = {
             "jobs_per_s": num_jobs / whole_s,
             "steady_per_s": (num_jobs - FEW) / max(1e-9, whole_s - few_s),
             "start_s": few_s,
+            "cpu_ms_per_job": 1e3 * (whole_cpu_s - few_cpu_s) / (num_jobs - FEW),
         }
         if launcher == "emsweep":
-            found["again_s"] = timed(folder, launcher, num_jobs)
+            found["again_s"], _ = timed(folder, launcher, num_jobs)
         return found
 
 
