@@ -220,9 +220,7 @@ class Scheduler:
         if not worker.ready:
             num = self.fleet.note_start_failure(worker, self._now_s)
             if num >= self.settings.start_failures:
-                reason = (
-                    f"workers died while starting {num} times in a row, the last: {event.reason}"
-                )
+                reason = f"workers died while starting {num} times in a row, the last: {event.reason}"
                 self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
         self._remove(worker, lost(event.reason))
 

@@ -57,7 +57,5 @@ def open_target(where: Destination) -> TensorBoardTarget:
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            "mirror --to tensorboard needs tensorboard: pip install 'emsweep[mirror]'"
-        ) from error
+        raise UserError("mirror --to tensorboard needs tensorboard: pip install 'emsweep[mirror]'") from error
     return TensorBoardTarget(where)
