@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
+from trainers.decoding.kv import growing_cache
 from trainers.sampler import draw, seen_tokens
 
 
@@ -45,6 +46,7 @@ def decode_cached(
     positions_NS = (mask_NS.cumsum(-1) - 1).clamp(min=0)
     out = module(
         input_ids=ids_NS,
+        past_key_values=growing_cache(module),
         use_cache=True,
         logits_to_keep=1,
         **({"attention_mask": mask_NS, "position_ids": positions_NS} if padded else {}),

@@ -1,0 +1,55 @@
+"""The growing cache holds what the library's holds, and appends without copying."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from tests.trainers.worlds import package_file
+from trainers.decoding.kv import ROOM, growing_cache
+
+
+@pytest.fixture(scope="module", params=["tiny-32", "tiny-64-gpt-neox", "tiny-64-gemma"])
+def model(request):
+    return AutoModelForCausalLM.from_pretrained(package_file(f"trainers/tiny/models/{request.param}")).eval()
+
+
+@torch.inference_mode()
+def logits(model, cache, ids_BT, tokens_TB, rows_at):
+    """Logits of a prefill and of every token after it; rows are selected or repeated on the way."""
+    found = [model(input_ids=ids_BT, past_key_values=cache, use_cache=True).logits[:, -1]]
+    for step, token_B in enumerate(tokens_TB):
+        num_rows = len(found[-1])
+        if step in rows_at:
+            cache.batch_select_indices(rows_at[step])
+            num_rows = len(rows_at[step])
+        out = model(input_ids=token_B[:num_rows, None], past_key_values=cache, use_cache=True)
+        found.append(out.logits[:, -1])
+    return found
+
+
+def test_logits_are_those_of_the_librarys_cache_whatever_rows_are_kept(model):
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(3, 17, (4, 9), generator=generator)
+    tokens_TB = torch.randint(3, 17, (ROOM + 20, 6), generator=generator)
+    rows_at = {
+        3: torch.tensor([0, 0, 2, 3, 3, 1]),
+        ROOM - 5: torch.tensor([5, 1]),
+        ROOM + 9: torch.tensor([1]),
+    }
+    ours = logits(model, growing_cache(model), ids_BT, tokens_TB, rows_at)
+    theirs = logits(model, DynamicCache(config=model.config), ids_BT, tokens_TB, rows_at)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=2e-5)
+
+
+def test_tokens_are_appended_in_place_while_there_is_room(model):
+    cache = growing_cache(model)
+    places = set()
+    with torch.inference_mode():
+        for _ in range(ROOM):
+            model(input_ids=torch.tensor([[5]]), past_key_values=cache, use_cache=True)
+            places.add(cache.layers[0].keys.data_ptr())
+    assert len(places) == 1
+    assert cache.get_seq_length() == ROOM

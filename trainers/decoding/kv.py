@@ -1,0 +1,59 @@
+"""A KV cache with room to grow: a token is appended in place.
+
+The library's own cache is copied once per token. Over a thousand tokens these copies take two fifths of the
+decoding time, and their slowly growing sizes leave holes in the heap: 2.8 GB resident after three decodings
+of 20 rows by 1,200 tokens, against 0.5 GB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 256
+"""Tokens by which a full cache grows."""
+
+
+def growing_cache(module: nn.Module) -> DynamicCache:
+    """Return an empty cache for a model of transformers; layers that attend to a window of tokens keep the
+    library's form.
+    """
+    cache = DynamicCache(config=cast(Any, module).config)
+    cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values as views of larger tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rooms: dict[str, Tensor] = {}
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append tokens; return all keys and values so far, shape (rows, heads, tokens, width)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys = self._appended("keys", self.keys, key_states)
+        self.values = self._appended("values", self.values, value_states)
+        return self.keys, self.values
+
+    def _appended(self, name: str, held: Tensor | None, new: Tensor) -> Tensor:
+        length = held.shape[-2] if held is not None and held.numel() else 0
+        total = length + new.shape[-2]
+        room = self._rooms.get(name)
+        # Rows that were selected or repeated since lie in a tensor of their own.
+        is_view = room is not None and held is not None and room.data_ptr() == held.data_ptr()
+        if room is None or not is_view or total > room.shape[-2]:
+            rows, heads, _, width = new.shape
+            room = new.new_empty(rows, heads, -(-total // ROOM) * ROOM, width)
+            if held is not None and length:
+                room[..., :length, :] = held
+            self._rooms[name] = room
+        room[..., length:total, :] = new
+        return room[..., :total, :]
