@@ -5,7 +5,7 @@ start from them. Costs one hash a run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ from sweeps.spec import (
     joined_scalars,
     lineage_canonical,
 )
+
+CHUNK_ROWS = 10_000
+"""Runs whose order is turned into Python integers at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +95,12 @@ def identify(runs: Unidentified, lineage: Lineage) -> Identified:
     return Identified(run_ids=ids, inits=tuple(inits), init_codes=init_codes)
 
 
+def _integers(array: np.ndarray) -> Iterator[int]:
+    """Yield an array's integers; so few exist at a time that a million take no memory."""
+    for start in range(0, len(array), CHUNK_ROWS):
+        yield from array[start : start + CHUNK_ROWS].tolist()
+
+
 def _levels(lineage: Lineage) -> list[list[int]]:
     """Rows in an order in which what a run starts from comes before it."""
     first, *rest = lineage.by_depth()
@@ -105,7 +114,7 @@ def _hash(runs: Unidentified, rows: Sequence[int], parents: Sequence[str], ids: 
     groups = [g for g in GROUPS if g != "init"]
     combos = combine([runs.codes[g][chosen] for g in groups], len(chosen))
     last, begun = (-1, ""), hashlib.sha256()
-    for place in np.argsort(combos, kind="stable").tolist():
+    for place in _integers(np.argsort(combos, kind="stable")):
         row = int(chosen[place])
         key = (int(combos[place]), parents[row])
         if key != last:
