@@ -129,7 +129,7 @@ def speed(rounds: int) -> dict[str, float]:
     times = [(timed(plain), timed(cached), timed(ours)) for _ in range(rounds)]
     trainer.run(judged, RunContext())
     runs = [trainer.run(judged, RunContext()).metrics for _ in range(3 * rounds)]
-    resets = [timed(warm.reset) for _ in range(50)]
+    resets = [timed(warm.reset, 0) for _ in range(50)]
 
     def share(name: str) -> float:
         return statistics.median(float(r[name]) / float(r["wall_s"]) for r in runs)  # type: ignore[arg-type]
