@@ -31,6 +31,9 @@ FIELDS = (
 EVENTS = {"epoch": "driver"}
 """Kinds of record that people call otherwise."""
 
+FILE_TIME_S = 0.01
+"""How far a file's time may lag behind the clock: a tick of the kernel."""
+
 QUIET = ("lease", "accept")
 """Kinds of record that say nothing new: a result or a failure follows."""
 
@@ -47,7 +50,8 @@ def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
         last_s = 0.0
         for line in read_spool(path, SpoolHealth(), live=True):
             for record in _records(line.header):
-                last_s = path.stat().st_mtime if record["event"] == "close" else record["at"] or last_s
+                closed_s = path.stat().st_mtime + FILE_TIME_S
+                last_s = closed_s if record["event"] == "close" else record["at"] or last_s
                 if run_id is None or str(record.get("run_id", "")).startswith(run_id):
                     found.append((last_s, len(found), record))
     return [record for *_, record in sorted(found, key=lambda entry: entry[:2])]

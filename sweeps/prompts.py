@@ -66,10 +66,11 @@ def _folder(model: ModelSpec) -> Path | None:
 
 @lru_cache(maxsize=256)
 def _has_chat_template(folder: Path) -> bool:
+    """Whether there is a chat template, or the file that would hold it is not here."""
     if any((folder / name).exists() for name in TEMPLATE_FILES):
         return True
     config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(json.loads(config.read_text()).get("chat_template"))
+    return not config.is_file() or bool(json.loads(config.read_text()).get("chat_template"))
 
 
 def _count(folder: Path, text: str) -> int:
@@ -85,4 +86,7 @@ def _tokenizer(folder: Path) -> Any:
         return None
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(file))
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception:  # all that the library raises for a file it does not understand; transformers may
+        return None

@@ -37,5 +37,5 @@ def test_orders_are_launched_verified_replayed_and_told_apart(tmp_path, capsys):
     assert main(["replay", folder, later["run_id"].iloc[0], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["equal"]
     finding = find(open_sweep(folder), "order")
-    assert sum("objective=grpo:" in sentence for sentence in finding.sentences) == 2
+    assert sum("objective=grpo:" in sentence for sentence in finding.sentences) == 3, finding.sentences
     assert finding.figure.svg().startswith("<svg")

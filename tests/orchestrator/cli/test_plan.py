@@ -20,7 +20,7 @@ def completed(line, capsys):
     [
         ("emsweep pl", ["plan"]),
         ("emsweep plan sweep=quick", ["sweep=quickstart"]),
-        ("emsweep launch model=tiny-64-", ["model=tiny-64-careful", "model=tiny-64-hasty"]),
+        ("emsweep launch model=tiny-64-g", ["model=tiny-64-gemma", "model=tiny-64-gpt-neox"]),
         ("emsweep plan model=tiny-32,tiny-64-h", ["model=tiny-32,tiny-64-hasty"]),
         ("emsweep plan sweep=quickstart optim.l", ["optim.lr="]),
         ("emsweep plan cluster.num", ["cluster.num_workers="]),
