@@ -116,6 +116,7 @@ def directory(tmp_path):
     return write_sweep(tmp_path / "small", quickstart_world(axes=axes, num_items=8, rng_seed=3))
 
 
+@pytest.mark.slow
 def test_with_a_key_runs_are_uploaded_once_whatever_the_server_answers_first(server, directory, tmp_path):
     server.faults.extend([429, 500, "drop"])
     report = mirror_sweep(directory, project="p")
@@ -137,6 +138,7 @@ def test_with_a_key_runs_are_uploaded_once_whatever_the_server_answers_first(ser
         assert not (path.is_file() and KEY.encode() in path.read_bytes()), path
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_silent_ends_in_one_line_and_the_next_call_goes_on(
     server, directory, monkeypatch
 ):
