@@ -123,9 +123,13 @@ def interactions(page: Any, url: str, axes: dict[str, list[str]]) -> dict[str, l
     for number in range(10):
         page.goto(f"{url}/runs?" + urlencode({"filter": f"seed!={number}"}))
         act("group", "#group", ("model", "example", "optim.lr", "objective.temperature")[number % 4])
-    for number in range(10):
-        page.goto(f"{url}/cells?" + urlencode({"filter": f"seed!={number}", "x": "example", "y": "model"}))
-        act("heatmap", "#x", ("optim.lr", "objective.temperature")[number % 2])
+    for kind, rests in (("heatmap", True), ("heatmap while the page still loads", False)):
+        for number in range(10):
+            asked = {"filter": f"seed!={number} seed<{15 + rests}", "x": "example", "y": "model"}
+            page.goto(f"{url}/cells?{urlencode(asked)}")
+            if rests:  # as people do: they look before they choose
+                page.wait_for_load_state("networkidle")
+            act(kind, "#x", ("optim.lr", "objective.temperature")[number % 2])
     pairs = list(itertools.permutations(axes["optim.lr"], 2))[:10]
     page.goto(f"{url}/compare")
     for number, (a, b) in enumerate(pairs):
