@@ -1,12 +1,13 @@
 """The runs of a sweep as plain arrays: axes as level numbers, metrics as floats.
 
-What tables group and average. A run costs four bytes per axis and eight per metric, so a million runs are
-kept for as long as the sweep is open, and grouping them is a look-up where SQL would hash text anew.
+What tables group and average. A run costs one to four bytes per axis and eight per metric, so a million runs
+are kept for as long as the sweep is open, and grouping them is a look-up where SQL would hash text anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,7 @@ class Columns:
         self._arrow, self._batches = arrow, batches
         self._axes, self._sources = tuple(axes), tuple(sources)
         self._size: int | None = None
+        self._wider: tuple[Columns, np.ndarray] | None = None
         self._metrics: dict[str, np.ndarray] = {}
         self._step_means: dict[str, StepMeans] = {}
         table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
@@ -99,9 +101,25 @@ class Columns:
         self._levels["sweep"] = pa.array(sources)
         several = len(sources) > 1
         self._codes["sweep"] = (
-            _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int32)
+            _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int8)
         )
         self._row_of = self._rows_by_index(table["index"].to_numpy())
+
+    def where(self, terms: Iterable[Term]) -> Columns:
+        """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
+        rows = np.flatnonzero(self.selected(terms))
+        found = copy(self)
+        found._size, found._wider = len(rows), (self, rows)
+        found._metrics, found._step_means = {}, {}
+        found._codes, found._levels = dict(self._codes), dict(self._levels)
+        for key, codes in self._codes.items():
+            found._codes[key] = codes[rows]
+            if key != "sweep":
+                found._levels[key], found._codes[key] = _without_unused(self._levels[key], codes[rows])
+        row = np.full(len(self._codes["outcome"]) + 1, -1)
+        row[rows] = np.arange(len(rows))
+        found._row_of = [row[row_of] for row_of in self._row_of]
+        return found
 
     @property
     def identity(self) -> str:
@@ -123,7 +141,11 @@ class Columns:
     def load(self, metrics: Sequence[str]) -> None:
         """Read these metrics in one go, where they are not here yet."""
         new = [name for name in dict.fromkeys(metrics) if name not in self._metrics]
-        if new:
+        if self._wider is not None:
+            wider, rows = self._wider
+            wider.load(new)
+            self._metrics |= {name: wider.metric(name)[rows] for name in new}
+        elif new:
             table = self._read([f"{finite_sql(name)} AS {quoted([name])}" for name in new])
             for name in new:
                 self._metrics[name] = table[name].to_numpy()
@@ -240,9 +262,19 @@ def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
         order = sorted(range(len(found)), key=lambda i: (found[i] is None, place.get(found[i], len(place))))
     else:
         order = sorted(range(len(found)), key=lambda i: (found[i] is None, found[i]))
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
+    kind = np.min_scalar_type(-max(1, len(order)))
+    rank = np.empty(len(order), dtype=kind)
+    rank[order] = np.arange(len(order), dtype=kind)
     return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
+
+
+def _without_unused(levels: pa.Array, codes: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    """Only the levels that runs have, renumbered."""
+    used = np.zeros(len(levels), dtype=bool)
+    used[codes] = True
+    if used.all():
+        return levels, codes
+    return levels.filter(pa.array(used)), (np.cumsum(used, dtype=codes.dtype) - 1)[codes]
 
 
 def _source_numbers(column: pa.ChunkedArray, sources: Sequence[str]) -> np.ndarray:

@@ -96,7 +96,12 @@ def _is_complete(
     size = len(group_of_cell) * num_seeds
     if not size or np.count_nonzero(known) % size or not known.any():
         return False
-    counts = np.bincount((cell * num_seeds + seed)[known], minlength=size)
+    place = (cell * num_seeds + seed)[known]
+    if len(place) == size:  # as usual: then one of each means that none is missing
+        seen = np.zeros(size, dtype=bool)
+        seen[place] = True
+        return bool(seen.all())
+    counts = np.bincount(place, minlength=size)
     return bool((counts == counts[0]).all())
 
 
