@@ -105,6 +105,10 @@ class Fleet:
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self.workers.values()))
 
+    def leased_runs(self) -> Iterator[int]:
+        """Indexes of the runs that workers hold, in no order; one that two of them hold comes twice."""
+        return (grant.run for worker in self.workers.values() for grant in worker.leases.values())
+
     def enlist(self, shape: Shape, now_s: float) -> Worker:
         """Name a new worker and count it in."""
         worker = Worker(name=f"{self._prefix}w{self._next}", shape=shape, started_s=now_s)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from itertools import islice
 from typing import Any
 
 from orchestrator.failures import failure_groups
@@ -16,6 +17,9 @@ from orchestrator.store.book import Book
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import write_status
 from sweeps.manifest import Manifest
+
+MAX_RUNNING = 2_000
+"""Runs in progress that ``status.json`` names: it is written every second, and stays below 20 KB so."""
 
 
 class Teller:
@@ -67,6 +71,7 @@ class Teller:
             "eta_low_s": eta[1],
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
+            "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
             "failures": self._failures(counts["failed"] + counts["quarantined"]),
         }
 

@@ -132,6 +132,18 @@ def coverage(sweep: Sweep) -> Coverage:
     return Coverage(down=down, across=across, left_out=tuple(left_out), tiles=tiles)
 
 
+def at_work(sweep: Sweep, shown: Coverage, runs: Sequence[int]) -> frozenset[str]:
+    """Filters of the tiles that some of these runs, given by their index, belong to."""
+    keys = [*shown.down.axes, *shown.across.axes]
+    if not runs:
+        return frozenset()
+    if not keys:
+        return frozenset(tile.filter for tile in shown.tiles)
+    listed = ", ".join(str(int(index)) for index in runs)
+    rows = sweep.arrow(f"SELECT DISTINCT {quoted(keys)} FROM runs WHERE index IN ({listed})").to_pylist()
+    return frozenset(filter_text({key: plain(row[key]) for key in keys}) for row in rows)
+
+
 def _side(names: Sequence[str], found: Set[tuple[int, ...]], axes: Mapping[str, Sequence[Any]]) -> Side:
     """Lay out the lines of one side, with a gap wherever an axis other than the innermost changes."""
     places: dict[tuple[int, ...], float] = {}

@@ -45,6 +45,7 @@ def test_a_live_sweep_is_followed_without_a_reload(open_page, tmp_path):
                 page = open_page()
                 page.goto(found["url"])
                 page.wait_for_selector(".strip[data-state=running]")
+                page.wait_for_selector(".coverage rect.running")
                 page.screenshot(path=SCREENSHOTS / "live.png")
                 page.evaluate("window.stayed = true")
                 first = results(page)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from analysis.axes import SEED
 from analysis.best import best_cells
 from analysis.dashboard.context import Context, csv, templates
-from analysis.dashboard.coverage import coverage
+from analysis.dashboard.coverage import Coverage, at_work, coverage
 from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.failures import failures
 from analysis.dashboard.stepwise import draw_metric
@@ -42,6 +42,8 @@ class Panel:
     """Its table, for those who want to save it."""
     python: tuple[str, str] | None = None
     """The import and the line that make it in a notebook."""
+    now: Callable[[Context, Any], Any] | None = None
+    """What changes between snapshots, from the answer; the template is given it as ``now``."""
     width: str = "wide"
     """How much of the page it takes: ``wide`` all, ``broad`` more than half, ``narrow`` less."""
 
@@ -89,6 +91,12 @@ def _headline(sweep: Sweep) -> Headline:
     )
 
 
+def _at_work(context: Context, shown: Coverage) -> frozenset[str]:
+    told = context.store.status() or {}
+    with context.snapshot.reading() as sweep:
+        return at_work(sweep, shown, told.get("running_runs", ()))
+
+
 PANELS = {
     panel.name: panel
     for panel in (
@@ -131,6 +139,7 @@ PANELS = {
             template="panel_coverage.html",
             compute=coverage,
             lane="quick",
+            now=_at_work,
             width="broad",
         ),
     )
@@ -147,7 +156,8 @@ def show(context: Context, panel: Panel) -> Markup:
     by = headline_axis(context.snapshot.sweep)
     code = context.python(panel.python[1].format(by=by), panel.python[0]) if panel.python else ""
     inside = templates().get_template(panel.template)
-    return Markup(inside.render(c=context, link=context.link, panel=panel, answer=answer, code=code))
+    now = panel.now(context, answer) if panel.now else None
+    return Markup(inside.render(c=context, link=context.link, panel=panel, answer=answer, now=now, code=code))
 
 
 def panel(context: Context) -> Response:

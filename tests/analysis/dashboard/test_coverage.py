@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from analysis import open_sweep
-from analysis.dashboard.coverage import MAX_COLUMNS, MAX_ROWS, coverage, split_axes
+from analysis.dashboard.coverage import MAX_COLUMNS, MAX_ROWS, at_work, coverage, split_axes
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,17 @@ def test_tiles_count_every_run_once_and_lead_to_theirs(ragged):
     done = sum(tile.shares[0] * 4 for tile in found.tiles)
     counts = sweep.counts()
     assert done == pytest.approx(counts["done"] + counts["diverged"])
+
+
+def test_tiles_are_at_work_when_one_of_their_runs_is(ragged):
+    sweep = open_sweep(ragged)
+    found = coverage(sweep)
+    runs = sweep.runs(["index"]).iloc[[0, 1, 17, 95]]["index"].tolist()
+    working = at_work(sweep, found, runs)
+    tiles = [tile for tile in found.tiles if tile.filter in working]
+    assert len(tiles) == len(working)  # each is one of the map's
+    held = {i for tile in tiles for i in sweep.where(tile.filter).runs(["index"])["index"]}
+    assert set(runs) <= held
+    others = set(range(96)) - held
+    assert not at_work(sweep, found, sorted(others)) & working
+    assert at_work(sweep, found, []) == frozenset()
