@@ -46,7 +46,7 @@ def decode_cached(
     positions_NS = (mask_NS.cumsum(-1) - 1).clamp(min=0)
     out = module(
         input_ids=ids_NS,
-        past_key_values=growing_cache(module),
+        past_key_values=growing_cache(module, ids_NS.shape[1] + request.max_new_tokens),
         use_cache=True,
         logits_to_keep=1,
         **({"attention_mask": mask_NS, "position_ids": positions_NS} if padded else {}),

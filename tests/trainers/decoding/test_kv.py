@@ -29,7 +29,8 @@ def logits(model, cache, ids_BT, tokens_TB, rows_at):
     return found
 
 
-def test_logits_are_those_of_the_librarys_cache_whatever_rows_are_kept(model):
+@pytest.mark.parametrize("max_tokens", [8, 2 * ROOM], ids=["more tokens than expected", "fewer"])
+def test_logits_are_those_of_the_librarys_cache_whatever_rows_are_kept(model, max_tokens):
     generator = torch.Generator().manual_seed(0)
     ids_BT = torch.randint(3, 17, (4, 9), generator=generator)
     tokens_TB = torch.randint(3, 17, (ROOM + 20, 6), generator=generator)
@@ -38,18 +39,29 @@ def test_logits_are_those_of_the_librarys_cache_whatever_rows_are_kept(model):
         ROOM - 5: torch.tensor([5, 1]),
         ROOM + 9: torch.tensor([1]),
     }
-    ours = logits(model, growing_cache(model), ids_BT, tokens_TB, rows_at)
+    ours = logits(model, growing_cache(model, max_tokens), ids_BT, tokens_TB, rows_at)
     theirs = logits(model, DynamicCache(config=model.config), ids_BT, tokens_TB, rows_at)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=2e-5)
 
 
-def test_tokens_are_appended_in_place_while_there_is_room(model):
-    cache = growing_cache(model)
+def test_tokens_are_appended_in_place_while_there_is_room_also_after_rows_were_selected(model):
+    cache = growing_cache(model, 2 * ROOM)
     places = set()
     with torch.inference_mode():
-        for _ in range(ROOM):
-            model(input_ids=torch.tensor([[5]]), past_key_values=cache, use_cache=True)
+        for step in range(ROOM):
+            if step == 10:
+                cache.batch_select_indices(torch.tensor([0, 0]))
+            ids_BT = torch.full((1 if step < 10 else 2, 1), 5)
+            model(input_ids=ids_BT, past_key_values=cache, use_cache=True)
             places.add(cache.layers[0].keys.data_ptr())
-    assert len(places) == 1
+    assert len(places) == 2
     assert cache.get_seq_length() == ROOM
+
+
+def test_a_cache_takes_no_more_room_than_the_tokens_expected(model):
+    cache = growing_cache(model, 20)
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([[5] * 9]), past_key_values=cache, use_cache=True)
+    keys = cache.layers[0].keys
+    assert keys.untyped_storage().nbytes() == keys.nbytes * 20 // 9
