@@ -2,24 +2,32 @@
 
 Composing takes Hydra tens of milliseconds, most of a small job. Words that choose options of a group, add or
 remove keys or touch Hydra's own part are left to it, once per distinct set of them; words that only set a
-value are applied to a copy of what it composed, as Hydra itself does at the end of a composition.
+value are applied to a copy of what it composed, as Hydra itself does at the end of a composition. A copy is
+unpickled, a sixth of the time of a deep copy.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import cloudpickle
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 MAX_KEPT = 256
-"""Composed configurations kept, about 1 MiB each with their text."""
+"""Composed configurations kept, about 100 KiB each."""
+
+INTEGER = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)=([+-]?(?:0|[1-9][0-9]*))", re.ASCII)
+"""Words that give a key a whole number, such as seeds: the many words of a grid. Hydra's parser, which takes
+milliseconds for each, reads them the same way.
+"""
 
 
 class Word(NamedTuple):
@@ -36,9 +44,12 @@ class Word(NamedTuple):
 
 
 class _Composed(NamedTuple):
-    config: DictConfig
-    ours: DictConfig
+    config: bytes
+    """The whole configuration, pickled."""
+    ours: bytes
+    """The application's part of it, pickled."""
     content: dict[str, Any]
+    """What that part says, as JSON values."""
 
 
 class Configurations:
@@ -48,6 +59,7 @@ class Configurations:
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create()
         self._words: dict[str, Word] = {}
+        self._is_group: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], _Composed] = {}
         self._settings: dict[tuple[tuple[str, ...], str], tuple[list[str], Any]] = {}
 
@@ -75,8 +87,9 @@ class Configurations:
             HydraException: for an override that Hydra refuses.
         """
         chosen, settings = self._split(overrides)
-        config = copy.deepcopy(self._compose(chosen).config)
+        config: DictConfig = pickle.loads(self._compose(chosen).config)
         for text in settings:
+            self._setting(chosen, text)  # refuses what Hydra refuses, in its words
             word = self._word(text)
             OmegaConf.update(config, word.key, word.value, merge=True)
         ours = [text for text in overrides if self._word(text).ours]
@@ -98,9 +111,13 @@ class Configurations:
     def _word(self, text: str) -> Word:
         word = self._words.get(text)
         if word is None:
-            parsed = self._parser.parse_override(text)
-            ours = not parsed.is_hydra_override()
-            word = Word(parsed.key_or_group, parsed.value(), ours and self._sets_value(parsed), ours)
+            number = INTEGER.fullmatch(text)
+            if number and not number[1].startswith("hydra."):
+                word = Word(number[1], int(number[2]), not self._names_group(number[1]), True)
+            else:
+                parsed = self._parser.parse_override(text)
+                ours = not parsed.is_hydra_override()
+                word = Word(parsed.key_or_group, parsed.value(), ours and self._sets_value(parsed), ours)
             self._words[text] = word
         return word
 
@@ -108,7 +125,12 @@ class Configurations:
         key = word.key_or_group
         if word.is_delete() or word.is_add() or word.is_force_add() or word.package is not None:
             return False
-        return "[" not in key and not self._loader.get_group_options(key)
+        return "[" not in key and not self._names_group(key)
+
+    def _names_group(self, key: str) -> bool:
+        if key not in self._is_group:
+            self._is_group[key] = bool(self._loader.get_group_options(key))
+        return self._is_group[key]
 
     def _compose(self, chosen: tuple[str, ...]) -> _Composed:
         found = self._composed.get(chosen)
@@ -117,7 +139,9 @@ class Configurations:
             ours = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
             if len(self._composed) >= MAX_KEPT:
                 del self._composed[next(iter(self._composed))]
-            found = self._composed[chosen] = _Composed(config, ours, plain(OmegaConf.to_container(ours)))
+            content = plain(OmegaConf.to_container(ours))
+            found = _Composed(cloudpickle.dumps(config), cloudpickle.dumps(ours), content)
+            self._composed[chosen] = found
         return found
 
     def _setting(self, chosen: tuple[str, ...], text: str) -> tuple[list[str], Any]:
@@ -125,18 +149,22 @@ class Configurations:
         found = self._settings.get((chosen, text))
         if found is None:
             word, path = self._word(text), self._word(text).key.split(".")
-            config = copy.deepcopy(self._compose(chosen).ours)
-            node: Any = config
-            for part in path:
-                node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
-            if node is None:
+            config: DictConfig = pickle.loads(self._compose(chosen).ours)
+            if _node(config, path) is None:
                 self._loader.load_sweep_config(self._master, [*chosen, text])  # Hydra says what is wrong
             OmegaConf.update(config, word.key, word.value, merge=True)
-            node = OmegaConf.to_container(config)
-            for part in path:
-                node = node[part]
-            found = self._settings[chosen, text] = (path, plain(node))
+            node = _node(config, path)
+            value = OmegaConf.to_container(node) if isinstance(node, Container) else node._value()
+            found = self._settings[chosen, text] = (path, plain(value))
         return found
+
+
+def _node(config: DictConfig, path: Sequence[str]) -> Any:
+    """The node at a path, references unresolved; ``None`` without one."""
+    node: Any = config
+    for part in path:
+        node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
+    return node
 
 
 def plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.hydra_launcher.application import Application
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
+from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.returns import job_return
 from orchestrator.session import Session
 from orchestrator.store.layout import OUTCOMES, Layout
@@ -43,13 +44,17 @@ class Multirun:
 
         Args:
             options: those of ``EmsweepLauncherConf``.
-            context: Hydra's loader and callbacks.
+            context: Hydra's loader and callbacks; whoever composes jobs with them, such as a sweeper, gets
+                them without composing each.
             task: the function below ``@hydra.main``.
             config: the multirun's configuration.
         """
         self._options = options
-        self._context, self._task, self._config = context, task, config
-        self._configurations = Configurations(context.config_loader, config)
+        self._task, self._config = task, config
+        loader = context.config_loader
+        self._context = HydraContext(config_loader=loader, callbacks=context.callbacks)
+        self._configurations = Configurations(loader, config)
+        context.config_loader = RememberingLoader(loader, config, self._configurations)
         self._jobs: list[Job] = []
         retries = {} if options["retries"] is None else {"error": options["retries"]}
         names = ("pool", "address", "num_workers", "threads_per_worker")

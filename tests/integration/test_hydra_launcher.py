@@ -13,7 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
+from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
@@ -21,6 +24,7 @@ from analysis import open_sweep
 from orchestrator.errors import UserError
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import Job, manifest_of
+from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.multirun import Multirun
 from orchestrator.hydra_launcher.returns import JobFailedError
 from sweeps.spec import ResourcesSpec
@@ -124,7 +128,8 @@ def opened(app, monkeypatch):
     monkeypatch.chdir(app)
     with initialize_config_dir(str(app / "conf"), version_base="1.3", job_name="app"):
         loader = GlobalHydra.instance().config_loader()
-        places = [f"hydra.sweep.dir={app}/multirun", "hydra/hydra_logging=disabled"]
+        places = [f"hydra.sweep.dir={app}/multirun", "hydra/hydra_logging=disabled", "hydra/launcher=emsweep"]
+        places += ["hydra.launcher.pool=inline", "hydra.launcher.directory=sweep"]
         master = compose(
             "config", overrides=[*places, "hydra/job_logging=disabled"], return_hydra_config=True
         )
@@ -154,16 +159,83 @@ OPTIONS = {
         ["+new=1", "labels=[c]", "hydra.job.num=3"],
         ["~bad", "seed=4"],
         ["model.nested={depth: 3}", "lr=null"],
+        ["doubled=${seed}", "seed=-7", "model.width=${lr}"],
     ],
 )
 def test_a_configuration_is_what_hydra_composes(opened, words):
     context, master = opened
     theirs = context.config_loader.load_sweep_config(master, words)
     ours = Configurations(context.config_loader, master)
-    assert ours.config(words) == theirs
+    for _ in range(2):  # composed, then remembered
+        config = ours.config(words)
+        assert config == theirs
+        assert OmegaConf.to_yaml(config) == OmegaConf.to_yaml(theirs)
+        config.lr = "changed by the task"
     plain = OmegaConf.to_container(theirs)
     del plain["hydra"]
     assert ours.content(words) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed=0",
+        "seed=-12",
+        "a.b_1.c=+3",
+        "seed=007",
+        "n=1_000",
+        "n=1.0",
+        "n=1e3",
+        "model=3",
+        "hydra.job.num=3",
+    ],
+)
+def test_a_word_says_what_hydras_parser_reads(opened, text):
+    context, master = opened
+    parsed = OverridesParser.create().parse_override(text)
+    [word] = Configurations(context.config_loader, master).words([text])
+    assert (word.key, word.value) == (parsed.key_or_group, parsed.value())
+    assert type(word.value) is type(parsed.value())
+    assert word.ours is not parsed.is_hydra_override()
+    assert word.sets_value is (word.ours and word.key != "model")
+
+
+class Counting(RememberingLoader):
+    """Hydra's loader; counts how often a job is composed."""
+
+    def __init__(self, loader):
+        super().__init__(loader, None, None)
+        self.composed = []
+
+    def load_sweep_config(self, master_config, sweep_overrides):
+        self.composed.append(sweep_overrides)
+        return super().load_sweep_config(master_config, sweep_overrides)
+
+
+def swept(opened, *words):
+    """Let Hydra's own sweeper go through these words; return what was composed and what came back."""
+    context, master = opened
+    context.config_loader = loader = Counting(context.config_loader)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        hydra_context=context, task_function=lambda config: config.lr * config.model.width, config=master
+    )
+    try:
+        return loader.composed, sweeper.sweep(list(words))
+    except ConfigCompositionException as error:
+        return loader.composed, error
+
+
+def test_a_sweeper_composes_each_choice_of_options_once_whatever_the_number_of_jobs(opened):
+    composed, [jobs] = swept(opened, "lr=1,2,3", "model=small,large", "seed=range(3)")
+    expected = [lr * width for lr in (1, 2, 3) for width in (4, 8) for _ in range(3)]
+    assert [job.return_value for job in jobs] == expected
+    assert composed == [["model=small"], ["model=large"]]
+
+
+def test_a_word_that_hydra_refuses_is_refused_in_its_words_before_anything_starts(opened, app):
+    _, refused = swept(opened, "lr=1,2", "widht=3")
+    assert "Could not override 'widht'" in str(refused)
+    assert not (app / "sweep").exists()
 
 
 def test_jobs_come_back_in_order_with_what_they_returned(opened, app):
