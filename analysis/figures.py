@@ -44,9 +44,7 @@ class Figure:
 
     def svg(self) -> str:
         """The chart as SVG text."""
-        import vl_convert
-
-        return vl_convert.vegalite_to_svg(self.spec())
+        return _converter().vegalite_to_svg(self.spec())
 
     def spec(self) -> str:
         """The chart as Vega-Lite JSON, not checked against the schema: that takes longer than drawing."""
@@ -58,8 +56,7 @@ class Figure:
         Raises:
             UserError: for another ending.
         """
-        import vl_convert
-
+        vl_convert = _converter()
         ending = path.suffix.removeprefix(".")
         if ending not in ENDINGS:
             raise UserError(
@@ -77,6 +74,19 @@ class Figure:
         draft.replace(path)
 
 
+def _converter() -> Any:
+    """What draws without a browser: a JavaScript engine, loaded when something is drawn.
+
+    Raises:
+        UserError: when the extra ``figures`` is not installed.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UserError(f"figures need {error.name}: pip install 'emsweep[figures]'") from error
+    return vl_convert
+
+
 def altair() -> Any:
     """The Altair module.
 
@@ -85,7 +95,6 @@ def altair() -> Any:
     """
     try:
         import altair
-        import vl_convert  # noqa: F401
     except ImportError as error:
         raise UserError(f"figures need {error.name}: pip install 'emsweep[figures]'") from error
     # Frames are small (groups, not runs), and are put into the chart as they are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from starlette.applications import Starlette
@@ -61,7 +62,7 @@ def build_app(store: Store, *, token: str | None = None) -> ASGIApp:
         token: asked of everyone, unless ``None``.
     """
     routes: list[BaseRoute] = [Route(path, _page(store, page)) for path, page in PAGES.items()]
-    routes.append(Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")))
+    routes.append(Mount("/static", _Static(directory=Path(__file__).parent / "static")))
     inner = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _broken})
     guard = Guard(GZipMiddleware(inner, minimum_size=2_000, compresslevel=3), token=token)
 
@@ -102,6 +103,15 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
         return error_page(request, f"the sweep's files cannot be read: {reason}", 503, store)
 
     return respond
+
+
+class _Static(StaticFiles):
+    """Files that the browser keeps, and asks about before it uses them again."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def _not_found(request: Request, _: Exception) -> Response:

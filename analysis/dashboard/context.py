@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from analysis.axes import label, resolve, short_names
-from analysis.dashboard.drawing import Drawing, inline_svg
+from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.table import Table, percent
@@ -128,7 +128,7 @@ def csv(table: Table, name: str) -> Response:
 
 def svg(figure: Drawing, name: str) -> Response:
     """The figure as a file, as the report draws it."""
-    return download(figure.file, name, "image/svg+xml")
+    return download(figure.file(), name, "image/svg+xml")
 
 
 def download(content: str, name: str, kind: str) -> Response:
@@ -153,7 +153,7 @@ def templates() -> jinja2.Environment:
         "percent": percent,
         "duration": duration,
         "thousands": lambda value: f"{value:,}",
-        "drawn": lambda figure, prefix: Markup(inline_svg(figure, prefix)),
+        "inline": lambda figure: Markup(figure.inline),
         "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
     }
     environment.filters.update(filters)

@@ -1,66 +1,49 @@
-"""Figures as inline SVG: the report's own drawings, made to fit a page of any width and colour."""
+"""Figures as the page gets them: the report's Vega-Lite specification, drawn by the browser (``figures.js``).
+
+A server that draws holds a JavaScript engine of its own, 130 MiB, and draws for one reader at a time. What is
+saved as a file is drawn by a process that ends with it.
+"""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
-from html import escape
 
 from analysis.figures import Figure
 
-_ROOT = re.compile(r"<svg [^>]*?(viewBox=\"[\d. -]+\")[^>]*><rect [^>]*fill=\"white\"/>")
-_NAMES = re.compile(r'(\bid="|url\(#|href="#)([^")]+)')
-_MARK = re.compile(r'<(path|text|line|image)( aria-label="([^"]*)"[^>]*?)(?:/>|>([^<]*)</\1>)')
-
 HERE = "http://dashboard.invalid"
-"""Stands for this server in the links of a chart, which must be whole addresses; never leaves this module."""
+"""Stands for this server in the links of a chart, which must be whole addresses; see ``figures.js``."""
 
-_LINK = re.compile(rf'<a xlink:href="{HERE}([^"]*)"[^>]*>')
 _ANY_LINK = re.compile(r"<a xlink:href=[^>]*>|</a>")
+
+
+_DRAW = "import sys, vl_convert; sys.stdout.write(vl_convert.vegalite_to_svg(sys.stdin.read()))"
+"""What :meth:`~analysis.figures.Figure.svg` does, without importing the analysis, which takes a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure that has been drawn; kept instead of the chart, which is larger and slow to draw."""
+    """A figure as words; kept instead of the chart, which is larger."""
 
-    svg: str
-    """The picture as it was drawn, its links leading :data:`HERE`."""
+    spec: str
+    """Vega-Lite JSON, its links leading :data:`HERE`."""
     caption: str
     """The words under it."""
 
     @property
+    def inline(self) -> str:
+        """The specification as it may stand inside an HTML ``script``: nothing in it can end the element."""
+        return self.spec.replace("<", "\\u003c")
+
     def file(self) -> str:
         """The picture for saving, as the report has it; links, which lead to this server, are left out."""
-        return _ANY_LINK.sub("", self.svg)
+        command = [sys.executable, "-I", "-c", _DRAW]
+        drawn = subprocess.run(command, input=self.spec, stdout=subprocess.PIPE, text=True, check=True)
+        return _ANY_LINK.sub("", drawn.stdout)
 
 
 def draw(figure: Figure) -> Drawing:
-    """Draw a figure: 50 to 200 ms, so once per snapshot."""
-    return Drawing(svg=figure.svg(), caption=figure.caption)
-
-
-def inline_svg(figure: Drawing, prefix: str) -> str:
-    """The figure for a page.
-
-    The white ground goes, so that the page's own shows in the dark; names are told apart from those of other
-    drawings by ``prefix``; marks say their values when pointed at, and links stay in the tab.
-    """
-    drawn = figure.svg
-    box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
-    size = f' width="{box[1]}"' if box else ""
-    text = _ROOT.sub(
-        lambda m: (
-            f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" {m[1]}{size} role="img" '
-            f'aria-label="{escape(figure.caption)}">'
-        ),
-        drawn,
-        count=1,
-    )
-    text = _NAMES.sub(lambda m: f"{m[1]}{prefix}-{m[2]}", text)
-    text = _LINK.sub(lambda m: f'<a href="{m[1]}">', text)
-    return _MARK.sub(_titled, text)
-
-
-def _titled(mark: re.Match[str]) -> str:
-    tag, opening, words, content = mark[1], mark[2], mark[3], mark[4] or ""
-    return f"<{tag}{opening}><title>{words}</title>{content}</{tag}>"
+    """Put a figure into words: 10 to 30 ms, so once per snapshot."""
+    return Drawing(spec=figure.spec(), caption=figure.caption)

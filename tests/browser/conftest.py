@@ -153,7 +153,7 @@ def open_page(chromium):
 def settled(page, url):
     """Go to a page and wait until every part of it is there."""
     page.goto(url)
-    until(page, "!document.querySelector('.waiting')", timeout_s=60.0)
+    until(page, "!document.querySelector('.waiting, figure.undrawn, figure.drawing')", timeout_s=60.0)
     page.wait_for_load_state("networkidle")
 
 

@@ -31,7 +31,7 @@ def take(directory: Path, target: Path) -> int:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(found["url"])
-        while page.evaluate("!!document.querySelector('.waiting')"):
+        while page.evaluate("!!document.querySelector('.waiting, figure.undrawn, figure.drawing')"):
             time.sleep(0.1)
         page.wait_for_load_state("networkidle")
         picture = Image.open(io.BytesIO(page.screenshot()))
