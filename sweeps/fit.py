@@ -11,7 +11,7 @@ def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> N
     """Refuse to train parts of the weights where they must be whole.
 
     Raises:
-        SpecError: for a decoder that keeps weights of its own, or half of weights that are flattened.
+        SpecError: for a decoder that keeps weights of its own, or half of weights that are frozen.
     """
     if model.adapter != "none" and engine.decoder == "vllm":
         raise SpecError(
@@ -22,11 +22,6 @@ def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> N
         raise SpecError(
             f"optim.half_every_steps={optim.half_every_steps}: halves whole weights, which "
             f"model.adapter={model.adapter} freezes; use one of them"
-        )
-    if optim.half_every_steps and engine.zero_stage:
-        raise SpecError(
-            f"optim.half_every_steps={optim.half_every_steps}: needs weights in one piece; set "
-            "engine.zero_stage=0"
         )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sweeps.spec import EngineSpec, OptimSpec, RunSpec
 from trainers.adapter import adapter_shapes, fresh_adapter
+from trainers.freezing import Freezing, groups_of
 from trainers.gang import Gang
 from trainers.model import load_weights
 
@@ -38,11 +39,11 @@ class Engine:
         self._zero_stage = engine.zero_stage
         self._grad_norm = float("nan")
         self._grad_clip = optim.grad_clip
-        self._frozen: frozenset[str] = frozenset()
         self._adapter = adapter_shapes(model)
         # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
         self._clips_itself = engine.zero_stage == 0
         self._optimizer = _optimizer(model, optim, engine, gang)
+        self._freezing = Freezing(model, self._optimizer)
         if self._clips_itself:
             self._optimizer.register_step_pre_hook(self._clip)
         self._checkpoints_activations = engine.gradient_checkpointing
@@ -53,6 +54,8 @@ class Engine:
             optimizer=self._optimizer,
             config=_config(optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"),
         )
+        if _parts_groups(optim, engine):
+            self._freezing.follow(self.module, self._partitions())
         self._built = self.capture()
 
     @property
@@ -77,11 +80,8 @@ class Engine:
         self._ds.backward(loss * self._gang.world_size)
 
     def freeze(self, names: frozenset[str]) -> None:
-        """Leave these parameters and their moments as they are, from the next step on until a reset; without
-        ZeRO only.
-        """
-        assert not names or self._zero_stage == 0, "ZeRO flattens parameters"
-        self._frozen = names
+        """Leave these parameters and their moments as they are, from the next backward on until a reset."""
+        self._freezing.frozen = names
 
     def step(self, lr: float) -> float:
         """Take one optimizer step and return the global gradient norm before clipping."""
@@ -182,7 +182,7 @@ class Engine:
             self._gather_persistent()
         if scaler := self._scaler():
             vars(scaler).update(state.scaler)
-        self._frozen = frozenset()
+        self._freezing.frozen = frozenset()
         self._ds.zero_grad()
         self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
         self._grad_norm = float("nan")
@@ -258,13 +258,17 @@ class Engine:
             return list(self._ds.optimizer.fp32_partitioned_groups_flat)
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
+    def _partitions(self) -> list[tuple[list[torch.nn.Parameter], Tensor]]:
+        """The parameters of each of ZeRO's groups, and this rank's flat fp32 part of them."""
+        zero = self._ds.optimizer
+        if self._zero_stage == 3:
+            return list(zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True))
+        return list(zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True))
+
     def _scaler(self) -> Any:
         return getattr(self._ds.optimizer, "loss_scaler", None)
 
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for name, parameter in self.module.named_parameters() if self._frozen else ():
-            if name in self._frozen:
-                parameter.grad = None  # the optimizer passes it over, decay and moments included
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         limit = self._grad_clip or float("inf")
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
@@ -349,7 +353,12 @@ def _engine_key(spec: RunSpec) -> tuple:
         e.attention,
         spec.resources.world_size,
     )
-    return identity + fixed + layout
+    return (*identity, *fixed, *layout, _parts_groups(optim, e))
+
+
+def _parts_groups(optim: OptimSpec, engine: EngineSpec) -> bool:
+    """Whether every parameter must be a group of its own: to freeze some of them under ZeRO."""
+    return bool(optim.half_every_steps and engine.zero_stage)
 
 
 def _optimizer(
@@ -361,7 +370,8 @@ def _optimizer(
         "eps": optim.eps,
         "weight_decay": optim.weight_decay,
     }
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = groups_of(trained, apart=_parts_groups(optim, engine))
     if engine.offload and gang.device.type == "cuda":
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 

@@ -1,4 +1,5 @@
 """Half fine-tuning (HFT, arXiv 2404.18466): each round trains a fresh random half of the weights.
+:mod:`trainers.freezing` keeps the other half still.
 
 In every layer half of the attention matrices, half of the feed-forward matrices and half of the norms train;
 of an odd number, one more or one less, by chance. A bias goes with its matrix. Embeddings, the head and
