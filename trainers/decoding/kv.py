@@ -52,7 +52,7 @@ class _GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the rows ``indices``, some of them repeatedly, and their room with them."""
-        if self.get_seq_length() > 0:
+        if self.keys is not None and self.values is not None and self.get_seq_length() > 0:
             self.keys = self._selected("keys", self.keys, indices)
             self.values = self._selected("values", self.values, indices)
 

@@ -6,7 +6,7 @@ every row walks down the tree with its own noise. Rows that step off it wait at 
 next forward makes known. The result is the same as token-by-token sampling: drafts save forwards, never
 change a draw.
 
-Shapes: R rows, V vocabulary, N nodes (distinct prefixes), W rows of one forward.
+Shapes: R rows, M of them walking, V vocabulary, N nodes (distinct prefixes), W rows of one forward.
 """
 
 from __future__ import annotations
@@ -44,6 +44,13 @@ class _Tree:
         self.paths.append((*self.paths[node], token))
         self.prompt_of.append(self.prompt_of[node])
         return new
+
+    def children(self, node_M: np.ndarray, token_M: np.ndarray) -> np.ndarray:
+        """The node one token further for many rows at once, made in row order where it does not exist yet."""
+        found_M = self.child_NV[node_M, token_M]
+        for place in np.flatnonzero(found_M == _UNKNOWN).tolist():
+            found_M[place] = self.child(int(node_M[place]), int(token_M[place]))
+        return found_M
 
     def _grow(self) -> None:
         self.known_N = np.concatenate([self.known_N, np.zeros_like(self.known_N)])
@@ -84,6 +91,7 @@ def decode_tree(
     depth_R = np.zeros(len(rows_R), dtype=np.int64)
     open_R = np.ones(len(rows_R), dtype=bool)
     uniforms_DR = np.empty((0, len(rows_R)))
+    ends_V = np.isin(np.arange(request.vocab_size), request.eos_ids)
 
     # A draft's last token ends it, so its whole path needs no distribution; its proper prefixes do.
     wanted = [(prompt, path[:-1]) for prompt, path in drafts] or [
@@ -98,12 +106,9 @@ def decode_tree(
             cumulative = tree.cumulative_NV[node_R[walking]]
             threshold = uniforms_DR[depth_R[walking], walking] * cumulative[:, -1]
             token = np.minimum((cumulative <= threshold[:, None]).sum(-1), request.vocab_size - 1)
-            for row, parent, drawn in zip(
-                walking.tolist(), node_R[walking].tolist(), token.tolist(), strict=True
-            ):
-                node_R[row] = tree.child(parent, drawn)
+            node_R[walking] = tree.children(node_R[walking], token)
             depth_R[walking] += 1
-            ended = np.isin(token, request.eos_ids) | (depth_R[walking] >= request.max_new_tokens)
+            ended = ends_V[token] | (depth_R[walking] >= request.max_new_tokens)
             open_R[walking[ended]] = False
             walking = walking[~ended]
         wanted = [(tree.prompt_of[n], tree.paths[n]) for n in dict.fromkeys(node_R[open_R].tolist())]
