@@ -1,6 +1,7 @@
 """Base models: a folder or a hub id in, tokenizer and weights out.
 
-Owns no files. The same ``from_pretrained`` calls load a shipped tiny model, a user's folder and a hub model.
+Owns no files. The same ``from_pretrained`` calls load a shipped tiny model, a user's folder and a hub model,
+which is on this node's disk by then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from sweeps.files import local_path
 from sweeps.spec import ModelSpec, SpecError
 from trainers.adapter import add_adapter
+from trainers.download import local_folder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Torch types of ``engine.precision``."""
@@ -26,7 +28,7 @@ class BaseModel:
     """What of a model is shared by all runs that start from it."""
 
     location: str
-    """Local folder or hub id."""
+    """Local folder."""
     tokenizer: Any
     """The model's own tokenizer."""
     eos_ids: tuple[int, ...]
@@ -42,9 +44,8 @@ def load_base(spec: ModelSpec) -> BaseModel:
         SpecError: if the model has no end-of-sequence token to stop a rollout at.
     """
     location = _location(spec)
-    options = _options(spec)
-    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code, **options)
-    eos_ids = _generation_eos(location, options) or (
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code)
+    eos_ids = _generation_eos(location) or (
         (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
     )
     if not eos_ids:
@@ -60,18 +61,17 @@ def vocabulary_size(module: torch.nn.Module) -> int:
     return int(cast(Any, module).config.get_text_config().vocab_size)
 
 
-def _options(spec: ModelSpec) -> dict[str, Any]:
-    return {"revision": spec.commit or spec.revision} if spec.hub_id else {}
-
-
 def _location(spec: ModelSpec) -> str:
-    return spec.hub_id or str(local_path(spec.path))
+    if spec.hub_id is None:
+        return str(local_path(spec.path))
+    revision = spec.commit or spec.revision or "main"
+    return str(local_folder(spec.hub_id, revision, remote_code=spec.trust_remote_code))
 
 
-def _generation_eos(location: str, options: dict[str, Any]) -> tuple[int, ...]:
-    if Path(location).is_dir() and not (Path(location) / "generation_config.json").is_file():
+def _generation_eos(location: str) -> tuple[int, ...]:
+    if not (Path(location) / "generation_config.json").is_file():
         return ()
-    eos = GenerationConfig.from_pretrained(location, **options).eos_token_id
+    eos = GenerationConfig.from_pretrained(location).eos_token_id
     return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
 
@@ -86,7 +86,6 @@ def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn
         attn_implementation=attention,
         trust_remote_code=spec.trust_remote_code,
         use_safetensors=True,
-        **_options(spec),
     )
     if spec.adapter != "none":
         add_adapter(model, spec)

@@ -54,7 +54,7 @@ def decode_vllm(
         module: The policy; under ZeRO-3 its parameters are gathered one by one.
         request: What to draw.
         spec: The run: model, precision and limits.
-        location: Folder or hub id of the base model, for its architecture.
+        location: Folder of the base model, for its architecture.
 
     Raises:
         SpecError: if vLLM is not installed.
@@ -68,7 +68,6 @@ def decode_vllm(
     with torch.inference_mode(False), torch.no_grad():
         engine = _engine(
             model=location,
-            revision=spec.model.revision if spec.model.hub_id else None,
             trust_remote_code=spec.model.trust_remote_code,
             dtype=str(DTYPES[spec.engine.precision]).removeprefix("torch."),
             max_model_len=min(longest, positions),

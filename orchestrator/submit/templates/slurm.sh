@@ -19,7 +19,7 @@ set -euo pipefail
 @{setup}
 @{exports}
 
-# Models are downloaded once a node, to its own disk; the hub client's file locks let one process do it.
+# Models are downloaded once a node, to its own disk.
 export HF_HOME=@{scratch}/emsweep-$USER/huggingface
 export RAY_TMPDIR=@{scratch}
 # Whoever lacks this job's secret cannot speak to its Ray. It travels in the environment, never as an argument.

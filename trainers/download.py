@@ -1,0 +1,80 @@
+"""Hub models on this node's own disk: downloaded once a node, then loaded from there.
+
+The first process that needs a model downloads it, the others of the node wait and then ask the hub nothing.
+Owns ``.emsweep/`` inside the hub client's cache: a file a model and revision, locked by whoever downloads and
+holding :data:`DONE` once everything is there. The kernel frees the lock of a process that is killed, and what
+that process left half made is completed by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from sweeps.hub import cache_folder, missing_files, snapshot
+
+DONE = "done\n"
+"""What the file says after a whole download."""
+
+WANTED = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+"""Configuration, tokenizer and weights; pickled weights are left alone."""
+
+CODE = ("*.py",)
+"""What a model with code of its own needs besides."""
+
+UNWANTED = ("consolidated*", "original/*", "onnx/*")
+"""The same weights once more in other forms."""
+
+
+def local_folder(hub_id: str, revision: str, *, remote_code: bool = False) -> Path:
+    """The folder of a hub model on this node, downloaded if need be.
+
+    Args:
+        hub_id: such as ``Qwen/Qwen2.5-Math-7B``.
+        revision: branch, tag or commit.
+        remote_code: fetch the model's own code too.
+
+    Raises:
+        OSError: when the hub cannot be reached, or closes the model or lacks the revision.
+    """
+    note = cache_folder() / ".emsweep" / f"{hub_id.replace('/', '--')}@{revision.replace('/', '--')}"
+    folder = _ready(hub_id, revision, note)
+    if folder is not None:
+        return folder
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with _held(note):
+        folder = _ready(hub_id, revision, note)
+        if folder is None:
+            folder = _download(hub_id, revision, [*WANTED, *(CODE if remote_code else ())])
+            note.write_text(DONE)
+        return folder
+
+
+def _ready(hub_id: str, revision: str, note: Path) -> Path | None:
+    """The folder, if a download has ended here or somebody filled the cache without one of ours."""
+    try:
+        whole = note.read_text() == DONE
+    except FileNotFoundError:
+        whole = not missing_files(hub_id, revision)
+    return snapshot(hub_id, revision) if whole else None
+
+
+@contextlib.contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """Hold the lock of a file; without locks on this file system the hub client's own have to do."""
+    with file.open("a") as opened:
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def _download(hub_id: str, revision: str, wanted: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()  # a worker has no terminal
+    return Path(
+        snapshot_download(hub_id, revision=revision, allow_patterns=wanted, ignore_patterns=list(UNWANTED))
+    )
