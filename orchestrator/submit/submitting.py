@@ -28,6 +28,9 @@ SPOT = "\n".join(
 )
 """What lets a pod be placed on spot nodes, which clouds mark in their own ways."""
 
+MAX_NAME = 39
+"""Longest sweep name in a job's: with ``emsweep-`` before it 47 characters, the most that KubeRay takes."""
+
 SUBMIT_S = 60.0
 """Longest a queue may take to answer."""
 
@@ -86,7 +89,7 @@ def _kuberay_values(request: Request) -> Mapping[str, Any]:
     command = shlex.join([*request.command, "--address", "auto"])
     return {
         **job,
-        "name": re.sub(r"[^a-z0-9-]+", "-", request.name.lower()).strip("-")[:40],
+        "name": re.sub(r"[^a-z0-9-]+", "-", request.name.lower())[:MAX_NAME].strip("-"),
         "environment": "\n".join(lines),
         "entrypoint": _quoted(command),
         "spot": SPOT if job["spot"] else "",
