@@ -227,3 +227,15 @@ def test_light_and_dark_are_chosen_and_kept(open_page, quickstart_url):
     assert after != before
     page.reload()
     assert page.evaluate(ground) == after
+
+
+def test_figures_are_drawn_here_and_not_asked_of_the_server(open_page, study_url):
+    page = open_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    settled(page, study_url + "/cells")
+    page.select_option("#x", "objective.temperature")
+    until(page, "document.querySelectorAll('svg.figure').length === 2")
+    page.click("nav >> text=Findings")
+    until(page, "document.querySelectorAll('svg.figure').length > 3")
+    assert not [url for url in asked if url.split("?")[0].endswith(".svg") and "/static/" not in url]
