@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
 """How DuckDB words it."""
 
-DATABASE = {
+DATABASE: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "2GB",
     "preserve_insertion_order": False,
     "allocator_flush_threshold": "1MB",
