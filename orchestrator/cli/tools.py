@@ -46,7 +46,9 @@ def mirror(
 ) -> None:
     """Copy finished runs to W&B, MLflow or TensorBoard; a second call copies only what is new."""
     from orchestrator.mirror import mirror_sweep
+    from orchestrator.processes import give_way
 
+    give_way()
     report = mirror_sweep(
         directory,
         to=to,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from orchestrator.errors import UserError
 from orchestrator.mirror.reading import finished, read_runs
@@ -54,8 +57,8 @@ def mirror_sweep(
         sleep: waits between tries.
 
     Raises:
-        UserError: when the directory is no sweep, the target's package is not installed, or the other side
-            stays out of reach.
+        UserError: when the directory is no sweep, the target's package is not installed, another call is at
+            work on the same target, or the other side stays out of reach.
     """
     if to not in TARGETS:
         raise UserError(f"--to {to!r}: choose one of {', '.join(TARGETS)}{nearest(to, TARGETS)}")
@@ -64,39 +67,67 @@ def mirror_sweep(
     module = importlib.import_module(f"orchestrator.mirror.to_{to}")
     folder = directory / to
     where = Destination(folder=folder, project=project, entity=entity, online=online, url=url)
-    target: Target = module.open_target(replace(where, folder=folder.absolute()))
+    with _one_line(directory):
+        target: Target = module.open_target(replace(where, folder=folder.absolute()))
     folder.mkdir(exist_ok=True)
-    ledger = folder / "mirrored.txt"
-    mirrored = set(ledger.read_text().split()) if ledger.exists() else set()
-    rows = finished(layout)
-    todo = [row for row in rows if row["run_id"] not in mirrored]
-    if todo:
-        target.clean({row["run_id"] for row in todo})
-    with ledger.open("a") as written:
+    with (folder / "mirrored.txt").open("a+") as ledger:
+        _hold(ledger, directory)
+        ledger.seek(0)
+        mirrored = set(ledger.read().split())
+        rows = finished(layout)
+        todo = [row for row in rows if row["run_id"] not in mirrored]
+        if todo:
+            with _one_line(directory):
+                target.clean({row["run_id"] for row in todo})
         for done, run in enumerate(read_runs(layout, todo), start=1):
             _copy(target, run, done - 1, directory, sleep)
-            written.write(run.run_id + "\n")
-            written.flush()
-            os.fsync(written.fileno())
+            ledger.write(run.run_id + "\n")
+            ledger.flush()
+            os.fsync(ledger.fileno())
             progress(done, len(todo))
     target.close()
     return MirrorReport(new=len(todo), already=len(rows) - len(todo))
+
+
+def _hold(ledger: IO[str], directory: Path) -> None:
+    """Keep other calls out until the ledger is closed: two at once would copy runs twice."""
+    try:
+        fcntl.flock(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"mirror: another call is copying the runs of {str(directory)!r}; wait for it"
+        ) from None
+
+
+@contextlib.contextmanager
+def _one_line(directory: Path, done: int = 0) -> Iterator[None]:
+    """Say in one line that the other side does not take runs, after ``done`` of them."""
+    try:
+        yield
+    except ConnectionError as error:
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(
+            f"mirror: the server does not take runs ({reason}); {done} were copied, and "
+            f"`emsweep mirror {directory}` goes on from there"
+        ) from error
 
 
 def _copy(
     target: Target, run: FinishedRun, done: int, directory: Path, sleep: Callable[[float], None]
 ) -> None:
     """Copy a run, trying again after ever longer waits."""
-    for wait_s in (*WAITS_S, None):
+    for number, wait_s in enumerate(WAITS_S):
         try:
-            target.copy(run)
-            return
-        except ConnectionError as error:
-            if wait_s is None:
-                reason = str(error).split("\n")[0][:200]
-                raise UserError(
-                    f"mirror: the server does not take runs ({reason}); {done} were copied, and "
-                    f"`emsweep mirror {directory}` goes on from there"
-                ) from error
+            _try(target, run, again=number > 0)
+        except ConnectionError:
             sleep(wait_s)
-            target.clean({run.run_id})
+        else:
+            return
+    with _one_line(directory, done):
+        _try(target, run, again=True)
+
+
+def _try(target: Target, run: FinishedRun, *, again: bool) -> None:
+    if again:
+        target.clean({run.run_id})
+    target.copy(run)

@@ -6,6 +6,7 @@ The full package wants an older pandas than this project may have; the client al
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -21,6 +22,9 @@ TAG = "emsweep.run_id"
 BATCH = 1000
 """Metrics that MLflow takes at once."""
 
+PAGE = 1000
+"""Runs that it lists at once."""
+
 MAX_PARAM = 6000
 """Longest parameter that MLflow stores."""
 
@@ -29,16 +33,47 @@ class MlflowTarget:
     """One experiment."""
 
     def __init__(self, client: Any, entities: Any, errors: Any, experiment: str) -> None:
+        """Open the experiment, or make it.
+
+        Raises:
+            ConnectionError: when the server cannot be reached or answers with errors.
+        """
         self._client, self._entities, self._errors = client, entities, errors
-        found = client.get_experiment_by_name(experiment)
-        self._experiment = found.experiment_id if found else client.create_experiment(experiment)
+        with self._reaching():
+            found = client.get_experiment_by_name(experiment)
+            self._experiment = found.experiment_id if found else client.create_experiment(experiment)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors.MlflowException as error:
+            raise ConnectionError(str(error)) from error
 
     def clean(self, run_ids: Collection[str]) -> None:
-        """Delete copies of these runs that are still open."""
-        query = "attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([self._experiment], filter_string=query, max_results=1000):
-            if run.data.tags.get(TAG) in run_ids:
-                self._client.delete_run(run.info.run_id)
+        """Delete copies of these runs that are still open.
+
+        Raises:
+            ConnectionError: when the server cannot be reached or answers with errors.
+        """
+        with self._reaching():
+            for run in self._open_runs():
+                if run.data.tags.get(TAG) in run_ids:
+                    self._client.delete_run(run.info.run_id)
+
+    def _open_runs(self) -> list[Any]:
+        found: list[Any] = []
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs(
+                [self._experiment],
+                "attributes.status = 'RUNNING'",
+                max_results=PAGE,
+                page_token=token or None,
+            )
+            found += page
+            token = page.token or None
+        return found
 
     def copy(self, run: FinishedRun) -> None:
         """Log one run.
@@ -61,15 +96,13 @@ class MlflowTarget:
             made.Param(k, as_text(v)[:MAX_PARAM]) for k, v in _flat({**run.config, "axes": dict(run.axes)})
         ]
         tags = {TAG: run.run_id, "emsweep.cell": str(run.cell), "emsweep.outcome": run.summary["outcome"]}
-        try:
+        with self._reaching():
             copy = self._client.create_run(self._experiment, start_time=at_ms, tags=tags, run_name=run.name)
             for start in range(0, max(len(metrics), len(params)), BATCH):
                 self._client.log_batch(copy.info.run_id, metrics=metrics[start : start + BATCH])
             for start in range(0, len(params), 100):
                 self._client.log_batch(copy.info.run_id, params=params[start : start + 100])
             self._client.set_terminated(copy.info.run_id, end_time=at_ms)
-        except self._errors.MlflowException as error:
-            raise ConnectionError(str(error)) from error
 
     def close(self) -> None:
         """Nothing is open between runs."""
@@ -84,7 +117,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def open_target(where: Destination) -> MlflowTarget:
-    """Open the experiment; raises UserError when the client is not installed."""
+    """Open the experiment.
+
+    Raises:
+        UserError: when the client is not installed.
+        ConnectionError: when the server cannot be reached.
+    """
     try:
         from mlflow import entities, exceptions
         from mlflow.tracking import MlflowClient

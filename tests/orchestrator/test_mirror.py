@@ -9,6 +9,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.mirror import mirror_sweep
 from orchestrator.mirror.reading import finished, read_runs
+from orchestrator.mirror.target import Destination
 from orchestrator.store.layout import Layout
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.benchmarks.wandb_file import read_wandb_file
@@ -53,6 +54,19 @@ def test_a_call_that_died_is_resumed_without_doubling(directory):
     assert len(_offline(directory)) == total
 
 
+def test_two_calls_at_once_make_no_double(directory):
+    within = []
+
+    def second_call(done, total):
+        with pytest.raises(UserError, match="another call is copying"):
+            mirror_sweep(directory, to="tensorboard", project="p")
+        within.append(done)
+
+    total = mirror_sweep(directory, to="tensorboard", project="p", progress=second_call).new
+    assert within == list(range(1, total + 1))
+    assert len(list((directory / "tensorboard").glob("cell-*/*"))) == total
+
+
 def test_a_copy_holds_group_tags_configuration_history_and_summary(directory):
     mirror_sweep(directory, project="p")
     records = list(read_wandb_file(_offline(directory)[0]))
@@ -87,9 +101,15 @@ def test_tensorboard_reads_back_what_was_copied(directory):
     assert events.Scalars("run/accuracy_sampled")[0].value == pytest.approx(run.summary["accuracy_sampled"])
 
 
-def test_mlflow_reads_back_what_was_copied(directory, monkeypatch):
+def test_mlflow_reads_back_what_was_copied_and_nothing_of_a_call_that_died(directory, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow's client is not installed")
+    from orchestrator.mirror import to_mlflow
+
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(to_mlflow, "PAGE", 2)  # fewer than there are open copies
+    died = to_mlflow.open_target(Destination(folder=directory / "mlflow", project="p"))
+    for row in finished(Layout(directory)):
+        died._client.create_run(died._experiment, tags={to_mlflow.TAG: row["run_id"]})
     first = mirror_sweep(directory, to="mlflow", project="p")
     assert mirror_sweep(directory, to="mlflow", project="p").already == first.new > 0
     client = mlflow.tracking.MlflowClient(tracking_uri=f"sqlite:///{directory}/mlflow/mlflow.db")
@@ -103,6 +123,14 @@ def test_mlflow_reads_back_what_was_copied(directory, monkeypatch):
         history = client.get_metric_history(copy.info.run_id, "loss")
         losses = {row["step"]: row["loss"] for row in run.steps if "loss" in row}
         assert {m.step: m.value for m in history} == losses
+
+
+def test_a_server_of_mlflow_that_is_not_there_is_one_line(directory, monkeypatch):
+    pytest.importorskip("mlflow", reason="MLflow's client is not installed")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"does not take runs \(.*\); 0 were copied") as refused:
+        mirror_sweep(directory, to="mlflow", project="p", url="http://127.0.0.1:9")
+    assert "\n" not in str(refused.value)
 
 
 def test_without_its_client_mlflow_is_refused_with_what_to_install(directory, monkeypatch):
