@@ -31,6 +31,11 @@ EXIT_INTERRUPTED = 130
 WITHOUT_RESULT = ("failed", "quarantined", "cancelled")
 """Outcomes that asking again gives another chance, with fresh budgets."""
 
+HOLD_S = 5.0
+"""Longest the first job holds the others back: an application that cannot even start fails sooner, and the
+jobs of a multirun are often few and long.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +63,8 @@ class Multirun:
         self._jobs: list[Job] = []
         retries = {} if options["retries"] is None else {"error": options["retries"]}
         names = ("pool", "address", "num_workers", "threads_per_worker")
-        self._cluster_options = {name: options[name] for name in names} | {"retries": retries}
+        self._cluster_options = {name: options[name] for name in names}
+        self._cluster_options |= {"retries": retries, "canary_hold_s": HOLD_S}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         """Run jobs; those of earlier calls of this multirun stay part of its directory.
