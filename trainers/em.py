@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from sweeps.spec import RunSpec, phases_of
-from sweeps.stages import Stage, gradient_key, plan_stages, rollout_key
+from sweeps.stages import Stage, plan_stages
 from trainers.checkpoint import (
     TrainingState,
     drop_states,
@@ -30,21 +29,21 @@ from trainers.checkpoint import (
     save_weights,
 )
 from trainers.decoding.vllm import require_vllm
-from trainers.engine import EnginePool
-from trainers.examples import encode, limit_length, render
-from trainers.experience import Experience, Setting, gather
+from trainers.engine_pool import EnginePool
+from trainers.examples import encode_prompts
+from trainers.experience import Experience, Setting
+from trainers.forward import without_gradients
 from trainers.gang import Gang
-from trainers.half import frozen_half
 from trainers.judge import Judge
 from trainers.layout import layout_of
 from trainers.logit_stats import measure_logits
-from trainers.model import BaseModel, load_base
+from trainers.model import load_base
 from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
 from trainers.record import Recorder, Stopwatch
 from trainers.reference import References
 from trainers.rewards import Rewards
-from trainers.rollout import Rollouts, draw_rollouts
-from trainers.update import Gradient, Update, gradient_of, update_by, update_due, update_policy
+from trainers.stepping import Steps
+from trainers.update import update_due
 
 
 class EntropyMinimization:
@@ -105,9 +104,7 @@ class _Group:
         self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()
-        self._first_rollouts: tuple[str, Rollouts] | None = None
-        self._first_experience: tuple[str, Experience] | None = None
-        self._first_gradient: tuple[str, Gradient] | None = None
+        self._steps = Steps(several=len(specs) > 1)
 
     def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
         """Yield every run's position and outcome, trees of stages one after the other."""
@@ -138,6 +135,8 @@ class _Group:
             done: Optimizer steps that a killed attempt had taken in its last phase.
             experience: What the step before trained on, for objectives that use it more than once.
         """
+        spec = self._phase_of(stage)
+        setting = self._setting(spec)
         for step, lr in stage.steps():
             yield from self._call_off(stage)
             live = self._live(stage)
@@ -146,13 +145,12 @@ class _Group:
             own = [run for run in live if self._is_last_phase(stage, run)]
             if done and (step <= done or not own):
                 continue
-            spec = self._phase_of(stage)
             if update_due(spec, step):
                 if experience is None or starts_afresh(spec, step):
                     drafts = experience.rollouts if experience else self._records[live[0]].rollouts
-                    experience = self._gather(spec, step - 1, drafts)
+                    experience = self._steps.gather(setting, step - 1, drafts)
                 self._took("rollout_s", live, stage)
-                update = self._update(spec, step, experience, lr)
+                update = self._steps.update(setting, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in own:
                     self._records[run].stepped(step, experience, update, lr)
@@ -184,6 +182,18 @@ class _Group:
         self._prompts = encode_prompts(spec, self._base)
         self._engine = self._trainer.engines.acquire(spec)
 
+    def _setting(self, spec: RunSpec) -> Setting:
+        """What steps are taken with, once the engine stands at a phase."""
+        return Setting(
+            spec=spec,
+            base=self._base,
+            prompts=self._prompts,
+            engine=self._engine,
+            rewards=self._trainer.rewards,
+            references=self._trainer.references,
+            gang=self._gang,
+        )
+
     def _carry_over(self, stage: Stage, done: int) -> None:
         """Enter a later phase: the weights alone go on, to a fresh optimizer."""
         weights = None if done else self._engine.full_weights()
@@ -207,62 +217,6 @@ class _Group:
         """Whether a stage is the run's own, and not that of a run it starts from."""
         return stage.phase == len(self._phases[run]) - 1
 
-    def _gather(self, spec: RunSpec, step: int, drafts: Rollouts | None) -> Experience:
-        """Rollouts at the current weights and what they are worth; those of the base model once for all that
-        agree on them.
-        """
-        key = gradient_key(spec) if step == 0 else ""
-        if key and self._first_experience and self._first_experience[0] == key:
-            return self._first_experience[1]
-        setting = Setting(
-            spec=spec,
-            base=self._base,
-            prompts=self._prompts,
-            engine=self._engine,
-            rewards=self._trainer.rewards,
-            references=self._trainer.references,
-            gang=self._gang,
-        )
-        experience = gather(setting, lambda redraw: self._draw(spec, step, drafts, redraw))
-        if key:
-            self._first_experience = key, experience
-        return experience
-
-    def _draw(self, spec: RunSpec, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
-        """Rollouts at the current weights; the base model's first are drawn once for all that agree on
-        them.
-        """
-        key = rollout_key(spec) if step == 0 and redraw == 0 else ""
-        if key and self._first_rollouts and self._first_rollouts[0] == key:
-            return self._first_rollouts[1]
-        with _no_grad(spec):
-            rollouts = draw_rollouts(
-                self._engine.module,
-                spec,
-                self._base,
-                self._prompts,
-                step=step,
-                gang=self._gang,
-                drafts=drafts,
-                redraw=redraw,
-            )
-        if key:
-            self._first_rollouts = key, rollouts
-        return rollouts
-
-    def _update(self, spec: RunSpec, step: int, experience: Experience, lr: float) -> Update:
-        """One optimizer step; the base model's gradient is computed once for all that agree on it."""
-        if every := spec.optim.half_every_steps:
-            names = (name for name, _ in self._engine.module.named_parameters())
-            self._engine.freeze(frozen_half(names, spec.seed, (step - 1) // every))
-        common = (spec.objective, self._engine, experience)
-        if step > 1 or len(self._specs) == 1 or not self._engine.gradients_can_be_kept:
-            return update_policy(*common, lr, self._gang)
-        key = gradient_key(spec)
-        if self._first_gradient is None or self._first_gradient[0] != key:
-            self._first_gradient = key, gradient_of(*common, self._gang)
-        return update_by(self._first_gradient[1], self._engine, lr)
-
     def _evaluate(self, stage: Stage, step: int) -> None:
         """Judge the model once for each set of runs that asks for the same evaluation now."""
         for asking in stage.evaluations.get(step, ()):
@@ -270,7 +224,7 @@ class _Group:
             if not live:
                 continue
             spec = self._specs[live[0]]
-            with _no_grad(spec):
+            with without_gradients(spec):
                 found = (
                     self._judge.tuned(spec, self._engine.module, step)
                     if step
@@ -314,7 +268,7 @@ class _Group:
         for run in runs:
             spec, record = self._specs[run], self._records[run]
             if outcome == "done" and spec.eval.logit_stats:
-                with _no_grad(spec):
+                with without_gradients(spec):
                     record.logit_stats = measure_logits(
                         self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang
                     )
@@ -345,40 +299,7 @@ def starts_afresh(spec: RunSpec, step: int) -> bool:
     return (step - 1) % spec.objective.iterations == 0
 
 
-def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
-    """Token ids of the run's prompts.
-
-    Raises:
-        SpecError: for a prompt that is too long or empty.
-    """
-    example = spec.example
-    rendered = [
-        render(
-            text,
-            template=example.template,
-            system=example.system,
-            format=example.format,
-            tokenizer=base.tokenizer,
-            key="example",
-        )
-        for text in example.prompts
-    ]
-    return [
-        limit_length(
-            encode(text, base.tokenizer, format=example.format),
-            limit=spec.sampling.max_prompt_tokens,
-            overlong=spec.sampling.overlong,
-        )
-        for text in rendered
-    ]
-
-
 def _repeat_bits_on_cuda() -> None:
     """Have CUDA add up in one order, where it can: some backward kernels use atomics otherwise."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _no_grad(spec: RunSpec) -> AbstractContextManager:
-    # ZeRO-3 gathers parameters inside the forward; inference tensors among them could not be trained later.
-    return torch.no_grad() if spec.engine.zero_stage == 3 else torch.inference_mode()

@@ -1,32 +1,27 @@
-"""DeepSpeed engines: built once per model and layout, reset in place between runs.
+"""A DeepSpeed engine that can be reset in place.
 
-Building an engine costs a second or more, a tiny run a tenth of one. So a worker keeps a few engines
-(:class:`EnginePool`, least recently used goes) and, before each run, puts every piece of state back to what
-a fresh build has: weights, fp32 master partitions, moments, step counts, loss scale and engine counters.
+Building an engine costs a second or more, a tiny run a tenth of one. So :meth:`Engine.reset` puts every piece
+of state back to what a fresh build has: weights, fp32 master partitions, moments, step counts, loss scale and
+engine counters. :mod:`trainers.engine_pool` keeps engines, :mod:`trainers.engine_setup` says what DeepSpeed
+is given.
 """
 
 from __future__ import annotations
 
 import gc
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sweeps.spec import EngineSpec, OptimSpec, RunSpec
+from sweeps.spec import EngineSpec, OptimSpec
 from trainers.adapter import adapter_shapes, fresh_adapter
-from trainers.freezing import Freezing, groups_of
+from trainers.engine_setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
+from trainers.freezing import Freezing
 from trainers.gang import Gang
-from trainers.model import load_weights
-
-_UNUSED_BATCH = 1
-"""DeepSpeed insists on a batch size; with unmanaged accumulation the number of micro batches is ours to
-vary per step.
-"""
 
 
 class Engine:
@@ -42,19 +37,21 @@ class Engine:
         self._adapter = adapter_shapes(model)
         # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
         self._clips_itself = engine.zero_stage == 0
-        self._optimizer = _optimizer(model, optim, engine, gang)
+        self._optimizer = optimizer_of(model, optim, engine, gang)
         self._freezing = Freezing(model, self._optimizer)
         if self._clips_itself:
             self._optimizer.register_step_pre_hook(self._clip)
         self._checkpoints_activations = engine.gradient_checkpointing
         if engine.gradient_checkpointing:
-            _checkpoint_activations(model)
+            checkpoint_activations(model)
         self._ds, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
-            config=_config(optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"),
+            config=deepspeed_config(
+                optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"
+            ),
         )
-        if _parts_groups(optim, engine):
+        if parts_groups(optim, engine):
             self._freezing.follow(self.module, self._partitions())
         self._built = self.capture()
 
@@ -286,43 +283,6 @@ class EngineState:
     """Loss scaler of fp16; empty without."""
 
 
-class EnginePool:
-    """A worker's hot engines."""
-
-    def __init__(self, gang: Gang) -> None:
-        self._gang = gang
-        self._engines: OrderedDict[tuple, Engine] = OrderedDict()
-
-    def acquire(self, spec: RunSpec) -> Engine:
-        """Return an engine in base state for the run, building it if none is hot."""
-        key = _engine_key(spec)
-        engine = self._engines.pop(key, None)
-        if engine is None:
-            while len(self._engines) >= spec.engine.max_hot_engines:
-                self._engines.popitem(last=False)[1].close()
-            model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
-            engine = Engine(model.to(self._gang.device), spec.optim, spec.engine, self._gang)
-        engine.reset(spec.seed)
-        self._engines[key] = engine
-        return engine
-
-    @property
-    def latest(self) -> Engine:
-        """The engine acquired last."""
-        return self._engines[next(reversed(self._engines))]
-
-    def discard(self, spec: RunSpec) -> None:
-        """Forget the run's engine: after an exception its buckets and hooks may hold half a step."""
-        engine = self._engines.pop(_engine_key(spec), None)
-        if engine is not None:
-            engine.close()
-
-    def close(self) -> None:
-        """Free every engine."""
-        while self._engines:
-            self._engines.popitem()[1].close()
-
-
 @torch.no_grad()
 def _copy(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
     for name, parameter in named.items():
@@ -336,71 +296,3 @@ def _on_host(tensor: Tensor) -> Tensor:
 
 def _state(stored: Tensor, parameter: Tensor) -> Tensor | int:
     return int(stored) if stored.dtype == torch.int64 else stored.to(parameter.device, copy=True)
-
-
-def _engine_key(spec: RunSpec) -> tuple:
-    model = spec.model
-    adapter = (model.adapter, model.adapter_rank, model.adapter_alpha, model.adapter_targets)
-    identity = (model.path, model.hub_id, model.revision, model.digest, *adapter)
-    optim = spec.optim
-    fixed = (optim.name, optim.beta1, optim.beta2, optim.eps, optim.weight_decay, optim.grad_clip)
-    e = spec.engine
-    layout = (
-        e.precision,
-        e.zero_stage,
-        e.offload,
-        e.gradient_checkpointing,
-        e.attention,
-        spec.resources.world_size,
-    )
-    return (*identity, *fixed, *layout, _parts_groups(optim, e))
-
-
-def _parts_groups(optim: OptimSpec, engine: EngineSpec) -> bool:
-    """Whether every parameter must be a group of its own: to freeze some of them under ZeRO."""
-    return bool(optim.half_every_steps and engine.zero_stage)
-
-
-def _optimizer(
-    model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang
-) -> torch.optim.Optimizer:
-    settings: dict[str, Any] = {
-        "lr": optim.lr,
-        "betas": (optim.beta1, optim.beta2),
-        "eps": optim.eps,
-        "weight_decay": optim.weight_decay,
-    }
-    trained = [p for p in model.parameters() if p.requires_grad]
-    parameters = groups_of(trained, apart=_parts_groups(optim, engine))
-    if engine.offload and gang.device.type == "cuda":
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
-    return torch.optim.AdamW(parameters, fused=True, **settings)
-
-
-def _checkpoint_activations(model: torch.nn.Module) -> None:
-    cast(Any, model).activation_checkpointing_enable()
-    for part in model.modules():  # training mode must not bring dropout along
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-        if hasattr(part, "attention_dropout"):
-            part.attention_dropout = 0.0  # type: ignore[assignment]
-
-
-def _config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu: bool) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": engine.zero_stage}
-    if engine.offload and on_gpu:  # without a GPU the optimizer is in host memory anyway
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-    config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": _UNUSED_BATCH,
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": optim.grad_clip if clip else 0.0,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": None,
-    }
-    if engine.precision != "fp32":
-        config[engine.precision] = {"enabled": True}
-    return config

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeps.spec import SpecError
+from sweeps.spec import RunSpec, SpecError
+from trainers.model import BaseModel
 
 
 def render(text: str, *, template: str, system: str | None, format: str, tokenizer: Any, key: str) -> str:
@@ -52,3 +53,31 @@ def limit_length(ids: list[int], *, limit: int, overlong: str) -> list[int]:
         f"the prompt has {len(ids)} tokens, above sampling.max_prompt_tokens={limit}: raise it, or set "
         "sampling.overlong=truncate to drop the prompt's beginning"
     )
+
+
+def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
+    """Token ids of the run's prompts.
+
+    Raises:
+        SpecError: for a prompt that is too long or empty.
+    """
+    example = spec.example
+    rendered = [
+        render(
+            text,
+            template=example.template,
+            system=example.system,
+            format=example.format,
+            tokenizer=base.tokenizer,
+            key="example",
+        )
+        for text in example.prompts
+    ]
+    return [
+        limit_length(
+            encode(text, base.tokenizer, format=example.format),
+            limit=spec.sampling.max_prompt_tokens,
+            overlong=spec.sampling.overlong,
+        )
+        for text in rendered
+    ]

@@ -7,8 +7,10 @@ Shapes: B rows, T tokens, P prompt tokens, C = T − P completion tokens, K = C 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sweeps.spec import RunSpec
@@ -44,3 +46,9 @@ def policy_logits(forward: Callable[..., Any], batch: MicroBatch) -> Tensor:
     return forward(
         input_ids=batch.ids_BT[:, prompt - 1 :], past_key_values=out.past_key_values, use_cache=True
     ).logits
+
+
+def without_gradients(spec: RunSpec) -> AbstractContextManager:
+    """The context of forwards whose result is only read."""
+    # ZeRO-3 gathers parameters inside the forward; inference tensors among them could not be trained later.
+    return torch.no_grad() if spec.engine.zero_stage == 3 else torch.inference_mode()

@@ -30,8 +30,9 @@ from sweeps.spec import (
     group_from_dict,
 )
 from trainers.batch import step_batch
-from trainers.em import encode_prompts
-from trainers.engine import Engine, EnginePool
+from trainers.engine import Engine
+from trainers.engine_pool import EnginePool
+from trainers.examples import encode_prompts
 from trainers.experience import Setting, gather
 from trainers.gang import Gang
 from trainers.grading import Grader

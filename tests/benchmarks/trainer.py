@@ -27,8 +27,9 @@ import torch
 
 from sweeps.spec import RunSpec
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization, encode_prompts
+from trainers.em import EntropyMinimization
 from trainers.engine import Engine
+from trainers.examples import encode_prompts
 from trainers.gang import Gang
 from trainers.model import BaseModel, load_base, load_weights
 from trainers.objectives.chunks import CHUNK_ELEMENTS

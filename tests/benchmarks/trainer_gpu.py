@@ -36,7 +36,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from sweeps.spec import RunSpec, spec_from_dict
-from trainers.engine import Engine, EnginePool
+from trainers.engine import Engine
+from trainers.engine_pool import EnginePool
 from trainers.gang import Gang
 from trainers.model import BaseModel, load_base
 from trainers.protocol import WorkerContext

@@ -63,8 +63,8 @@ def forced_steps(spec: RunSpec, recorded: Sequence[dict[str, Any]]) -> list[dict
 def _steps(
     spec: RunSpec, rollouts_at: Callable[..., Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    from trainers.em import encode_prompts
-    from trainers.engine import EnginePool
+    from trainers.engine_pool import EnginePool
+    from trainers.examples import encode_prompts
     from trainers.experience import Setting, gather
     from trainers.gang import Gang
     from trainers.model import load_base

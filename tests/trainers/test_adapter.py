@@ -11,7 +11,7 @@ from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.adapter import adapter_shapes, fresh_adapter, merged
 from trainers.em import EntropyMinimization
-from trainers.engine import EnginePool
+from trainers.engine_pool import EnginePool
 from trainers.gang import Gang
 from trainers.model import load_weights
 from trainers.protocol import RunContext, WorkerContext

@@ -13,7 +13,8 @@ from tests.trainers.comparing import column, numbers
 from tests.trainers.gangs import run_in_gang
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization, encode_prompts
+from trainers.em import EntropyMinimization
+from trainers.examples import encode_prompts
 from trainers.experience import Setting, gather
 from trainers.objectives.advantage import uniform_groups
 from trainers.protocol import RunContext, WorkerContext

@@ -12,8 +12,8 @@ import torch
 from sweeps.spec import RunSpec
 from tests.trainers.worlds import tiny_spec
 from trainers.decoding import Completion
-from trainers.em import encode_prompts
-from trainers.engine import EnginePool
+from trainers.engine_pool import EnginePool
+from trainers.examples import encode_prompts
 from trainers.experience import Setting, gather
 from trainers.gang import Gang
 from trainers.model import load_base
