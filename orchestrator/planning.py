@@ -18,11 +18,12 @@ from orchestrator.simulate import simulate
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
 from orchestrator.workload import workload_of
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.drift import Difference, differences
 from sweeps.filters import as_text
-from sweeps.manifest import Manifest, build_manifest
+from sweeps.manifest import Manifest
 from sweeps.spec import SpecError
 from sweeps.work import SweepWork, count_work
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from orchestrator.backlog import Group, Workload
 from orchestrator.events import Shape
+from sweeps.batches import batches
 from sweeps.manifest import Manifest
 from sweeps.spec import ResourcesSpec
-from sweeps.work import batches
 
 
 def shape_of(resources: ResourcesSpec) -> Shape:

@@ -15,7 +15,7 @@ Stage     a stretch of training that several runs share because their configurat
 Kin       runs that draw the same rollouts at step 0 and so belong together on one worker.
 
 From words or Python to runs: :func:`sweeps.compose.compose_sweep` (Hydra), :mod:`sweeps.grid` (Python),
-:func:`sweeps.manifest.build_manifest`, :func:`sweeps.work.count_work`, :func:`sweeps.stages.plan_stages`.
+:func:`sweeps.build.build_manifest`, :func:`sweeps.work.count_work`, :func:`sweeps.stages.plan_stages`.
 
 The package needs no torch, no Ray and, outside :mod:`sweeps.compose`, no Hydra.
 """

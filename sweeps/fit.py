@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sweeps.errors import SpecError
-from sweeps.groups import EngineSpec, ExampleSpec, ModelSpec, OptimSpec, SamplingSpec
+from sweeps.groups import ExampleSpec, ModelSpec
 from sweeps.objective import ObjectiveSpec
+from sweeps.training import EngineSpec, OptimSpec, SamplingSpec
 
 
 def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.files import local_path
-from sweeps.groups import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec
+from sweeps.groups import EvalSpec, ExampleSpec, ModelSpec
 from sweeps.hub import snapshot
 from sweeps.spec import SpecError
+from sweeps.training import SamplingSpec
 
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Files of a model folder that hold chat templates beside ``tokenizer_config.json``."""

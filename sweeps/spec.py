@@ -1,9 +1,9 @@
 """A run's configuration, frozen: :class:`RunSpec` and its plain forms. The face of this package for
 everyone else.
 
-The groups it is made of lie in :mod:`sweeps.groups`, its identity in :mod:`sweeps.identity`, the errors it
-raises in :mod:`sweeps.errors`. Standard library only: the planner and the notebook import this module
-without Hydra or torch.
+The groups it is made of lie in :mod:`sweeps.groups` and :mod:`sweeps.training`, its identity in
+:mod:`sweeps.identity`, the errors it raises in :mod:`sweeps.errors`. Standard library only: the planner and
+the notebook import this module without Hydra or torch.
 """
 
 from __future__ import annotations
@@ -19,19 +19,7 @@ from typing import Any
 
 from sweeps.errors import SpecError, nearest, require
 from sweeps.fit import check_fit, check_trainable
-from sweeps.groups import (
-    SCHEDULES,
-    EngineSpec,
-    EvalSpec,
-    ExampleSpec,
-    InitSpec,
-    ModelSpec,
-    OptimSpec,
-    ResourcesSpec,
-    SamplingSpec,
-    ScheduleSpec,
-    TrainerSpec,
-)
+from sweeps.groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.identity import (
     RUN_ID_LENGTH,
     canonical_json,
@@ -44,6 +32,7 @@ from sweeps.identity import (
     lineage_canonical,
 )
 from sweeps.objective import COMPAT_DEFECTS, OBJECTIVES, ObjectiveSpec
+from sweeps.training import SCHEDULES, EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
 
 __all__ = [
     "COMPAT_DEFECTS",

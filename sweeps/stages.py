@@ -20,8 +20,8 @@ untrained model does, in this order of agreement:
                        (:func:`base_evaluation_key`)
 
 **What a trainer must provide.** ``run_group(specs, contexts)`` takes the specs of one batch, kin as far as
-possible (:func:`sweeps.work.batches`), and yields (position, result) in any order, each result equal bit for
-bit to what ``run`` would return, timings apart. It calls :func:`plan_stages` and walks each tree depth
+possible (:func:`sweeps.batches.batches`), and yields (position, result) in any order, each result equal bit
+for bit to what ``run`` would return, timings apart. It calls :func:`plan_stages` and walks each tree depth
 first::
 
     def walk(stage):

@@ -1,4 +1,4 @@
-"""How much a sweep computes, with and without sharing, and which runs should travel together. Pure.
+"""How much a sweep computes, with and without sharing. Pure.
 
 Counts agree with :func:`sweeps.stages.plan_stages` on every sweep (tested), but are taken from the manifest's
 columns: runs with the same set of rates and evaluations below one trunk make the same tree, which is built
@@ -7,26 +7,24 @@ once.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from sweeps.columns import combine
+from sweeps.kinship import Kinship, has_phases
 from sweeps.manifest import Manifest
 from sweeps.schedules import multipliers
-from sweeps.spec import EvalSpec, RunSpec, canonical_json, phases_of
+from sweeps.spec import EvalSpec, RunSpec, phases_of
 from sweeps.stages import (
-    KIN_GROUPS,
     Stage,
     base_evaluation_key,
     evaluation_key,
     gradient_key,
     plan_stages,
     rollout_key,
-    trunk_key,
 )
 
 
@@ -66,7 +64,8 @@ def count_work(manifest: Manifest) -> SweepWork:
     if not len(manifest):
         nothing = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
         return SweepWork(naive=nothing, shared=nothing)
-    columns = _Columns(manifest)
+    kinship = Kinship(manifest)
+    columns = _Columns(manifest, kinship)
     steps = int(manifest.steps.sum())
     eval_passes, base_passes = columns.naive_eval_passes()
     naive = Work(
@@ -81,55 +80,12 @@ def count_work(manifest: Manifest) -> SweepWork:
     shared_steps = sum(t.num_steps for t in trees)
     shared = Work(
         steps=shared_steps,
-        rollout_batches=shared_steps - first_steps + columns.num_kin,
-        gradients=shared_steps - first_steps + columns.num_gradients,
+        rollout_batches=shared_steps - first_steps + kinship.num_kin,
+        gradients=shared_steps - first_steps + kinship.num_gradients,
         eval_passes=sum(t.eval_passes for t in trees),
         base_eval_passes=columns.base_eval_passes(),
     )
     return SweepWork(naive=naive, shared=shared)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batches:
-    """Runs in groups that one worker should run together."""
-
-    order: np.ndarray
-    """The runs batch by batch, in their old order within each, int64, shape (rows,)."""
-    number: np.ndarray
-    """Batch of each entry of ``order``, from 0 without gaps, never falling, int64, shape (rows,)."""
-
-    def __len__(self) -> int:
-        return int(self.number[-1]) + 1 if len(self.number) else 0
-
-    def __iter__(self) -> Iterator[list[int]]:
-        ends = np.flatnonzero(np.diff(self.number)) + 1
-        return (part.tolist() for part in np.split(self.order, ends)) if len(self.order) else iter(())
-
-
-def batches(manifest: Manifest, rows: Sequence[int] | np.ndarray, max_runs: int) -> Batches:
-    """Return ``rows`` in groups that one worker should run together.
-
-    Kin (see :mod:`sweeps.stages`) stay together up to ``max_runs``; above that they part between trunks, so
-    that no optimizer step is computed twice unless a single trunk holds more runs than that.
-    """
-    columns, chosen = _Columns(manifest), np.asarray(rows, dtype=np.int64)
-    if columns.num_kin == len(manifest):
-        return Batches(order=chosen, number=np.arange(len(chosen)))
-    _, first_of_kin, kin = np.unique(columns.kin[chosen], return_index=True, return_inverse=True)
-    _, first, trunk = np.unique(columns.trunk[chosen], return_index=True, return_inverse=True)
-    kin_of_trunk = kin[first]  # a trunk lies within one kin
-    by_appearance = np.lexsort((first, first_of_kin[kin_of_trunk]))
-    sizes, kins = np.bincount(trunk)[by_appearance].tolist(), kin_of_trunk[by_appearance].tolist()
-    batch_of_trunk = np.empty(len(first), dtype=np.int64)
-    batch, filled, last = -1, 0, -1
-    for place, (size, own) in enumerate(zip(sizes, kins, strict=True)):
-        if own != last or filled + size > max_runs:
-            batch, filled, last = batch + 1, 0, own
-        filled += size
-        batch_of_trunk[by_appearance[place]] = batch
-    number = batch_of_trunk[trunk]
-    places = np.lexsort((chosen, number))
-    return Batches(order=chosen[places], number=number[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,47 +98,12 @@ class _Tree:
 
 
 class _Columns:
-    """The manifest by what decides sharing."""
+    """The manifest by rates, horizons and evaluations."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, kinship: Kinship) -> None:
         self._manifest = manifest
+        self._trunk = kinship.trunk
         self._trees: dict[tuple[int, ...], _Tree] = {}
-        codes = manifest.group_codes
-        num = len(manifest)
-        _, seed = np.unique(manifest.seeds, return_inverse=True)
-        kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
-        self._first_phases = _first_phases(manifest) if has_phases(manifest) else {}
-        self.kin = self._as_first_phase(kin, rollout_key)
-        self.num_kin = len(np.unique(self.kin))
-
-    @cached_property
-    def gradient(self) -> np.ndarray:
-        """Runs that share a step-0 gradient, numbered."""
-        return combine([self.kin, self._manifest.group_codes["objective"]], len(self._manifest))
-
-    @cached_property
-    def num_gradients(self) -> int:
-        return len(np.unique(self.gradient))
-
-    @cached_property
-    def trunk(self) -> np.ndarray:
-        """Runs that differ in rates, horizon and evaluation alone, numbered."""
-        optim = self._optim_without_rate[self._manifest.group_codes["optim"]]
-        trunk = combine([self.gradient, optim], len(self._manifest))
-        return self._as_first_phase(trunk, trunk_key)
-
-    def _as_first_phase(self, numbers: np.ndarray, key: Callable[[RunSpec], str]) -> np.ndarray:
-        """Give runs that start from another's result the number of that one's, or one that they share."""
-        if not self._first_phases:
-            return numbers
-        found, missing = numbers.copy(), int(numbers.max()) + 1
-        shared: dict[str, int] = {}
-        for row, (earlier, spec) in self._first_phases.items():
-            if earlier >= 0:
-                found[row] = numbers[earlier]
-            else:
-                found[row] = shared.setdefault(key(spec), missing + len(shared))
-        return np.unique(found, return_inverse=True)[1]
 
     @cached_property
     def _pair(self) -> np.ndarray:
@@ -193,15 +114,6 @@ class _Columns:
     @cached_property
     def _first_of_pair(self) -> np.ndarray:
         return np.unique(self._pair, return_index=True)[1]
-
-    @cached_property
-    def _optim_without_rate(self) -> np.ndarray:
-        seen: dict[str, int] = {}
-        codes = []
-        for text in self._manifest.groups["optim"]:
-            rest = {k: v for k, v in json.loads(text).items() if k != "lr"}
-            codes.append(seen.setdefault(canonical_json(rest), len(seen)))
-        return np.array(codes)
 
     @cached_property
     def _rates_of_pair(self) -> list[tuple[float, ...]]:
@@ -224,7 +136,7 @@ class _Columns:
     def trunks(self) -> Iterator[tuple[int, ...]]:
         """Yield the distinct pairs below each trunk."""
         width = len(self._first_of_pair)
-        joint = np.unique(self.trunk * width + self._pair)
+        joint = np.unique(self._trunk * width + self._pair)
         starts = np.flatnonzero(np.diff(joint // width, prepend=-1))
         pairs = (joint % width).tolist()
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(pairs)], strict=True):
@@ -274,22 +186,6 @@ class _Columns:
         _, firsts = np.unique(combine([places, m.seeds[rows]], len(rows)), return_index=True)
         sampled = sum(_sampled_passes(specs[int(which[rows[i]])]) for i in firsts.tolist())
         return greedy + sampled
-
-
-def has_phases(manifest: Manifest) -> bool:
-    """Whether any run starts from another's result."""
-    codes = np.unique(manifest.group_codes["init"], return_index=True)[1]
-    return any(manifest.group("init", int(row)).changes for row in codes.tolist())
-
-
-def _first_phases(manifest: Manifest) -> dict[int, tuple[int, RunSpec]]:
-    """The earliest phase of each run that has several: its row if it is one of the runs, and what it is."""
-    found = {}
-    for row in range(len(manifest)):
-        if manifest.group("init", row).changes:
-            first = phases_of(manifest.spec(row))[0]
-            found[row] = (manifest.index_of.get(first.run_id, -1), first)
-    return found
 
 
 def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:

@@ -153,8 +153,8 @@ def rerun(
 
 def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
     """The runs that the words ask for, and the question they answer; what it took to compose them goes."""
+    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
-    from sweeps.manifest import build_manifest
 
     composed = compose_sweep(overrides)
     return build_manifest(composed), composed.about

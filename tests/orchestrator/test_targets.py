@@ -4,8 +4,8 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.targets import check_targets
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import build_manifest
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
-from sweeps.manifest import build_manifest
 from sweeps.spec import SpecError, known_keys
 from tests.sweeps.shipped import shipped
 

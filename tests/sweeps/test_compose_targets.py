@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import build_manifest
 from sweeps.spec import SpecError
 
 

@@ -4,18 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.cost import (
+from sweeps.cost import START_S, Part, check_budget, price
+from sweeps.rates import (
     GUESS_FACTOR,
     LABEL_KEYS,
     LINEAR_KEYS,
-    START_S,
     Observation,
-    Part,
     Rates,
     calibrate,
-    check_budget,
     guess,
-    price,
     speed_key,
 )
 from sweeps.spec import RunSpec, SpecError

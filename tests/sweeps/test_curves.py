@@ -1,6 +1,6 @@
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.curves import MAX_WIDTH, curves_of, curves_text, sparkline
-from sweeps.manifest import build_manifest
 
 
 def curves(*words):

@@ -1,10 +1,10 @@
 import dataclasses
 import functools
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.drift import differences
 from sweeps.grid import axis, product
-from sweeps.manifest import build_manifest
 
 
 @functools.cache

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
+from sweeps.batches import batches
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.errors import SpecError
-from sweeps.manifest import Manifest, build_manifest
+from sweeps.manifest import Manifest
 from sweeps.spec import phases_of
 from sweeps.stages import plan_stages
-from sweeps.work import batches, count_work
+from sweeps.work import count_work
 
 SWEEP = """
 # @package _global_

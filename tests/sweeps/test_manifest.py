@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
-from sweeps.manifest import Manifest, build_manifest
+from sweeps.manifest import Manifest
 from sweeps.spec import SpecError
 
 PLAIN = ["example=text", "eval=none"]

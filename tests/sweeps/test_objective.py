@@ -1,7 +1,7 @@
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import build_manifest
 from sweeps.objective import OBJECTIVES, ObjectiveSpec
 from sweeps.spec import SCHEDULES, SpecError, group_canonical, group_from_dict, spec_from_dict
 from sweeps.work import count_work

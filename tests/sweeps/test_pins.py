@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
 from sweeps.hub import resolve_commit
-from sweeps.manifest import Manifest, build_manifest
+from sweeps.manifest import Manifest
 from sweeps.pins import pin_commits
 from sweeps.spec import SpecError
 

@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import Manifest, build_manifest
+from sweeps.manifest import Manifest
 from sweeps.spec import SpecError
 from tests.trainers.worlds import package_file
 

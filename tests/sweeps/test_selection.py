@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.errors import SpecError
-from sweeps.manifest import build_manifest
 from sweeps.selection import (
     Curation,
     WeakSignal,

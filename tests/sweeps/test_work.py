@@ -4,10 +4,11 @@ import functools
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeps.batches import batches
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.grid import axis, product
-from sweeps.manifest import build_manifest
-from sweeps.work import batches, count_work
+from sweeps.work import count_work
 from tests.sweeps.shipped import shipped
 from tests.sweeps.toy import Toy
 

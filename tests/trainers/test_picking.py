@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
 from sweeps.errors import SpecError
-from sweeps.manifest import build_manifest
 from trainers.picking import Wish, pick
 
 TINY = {"model": "pkg://trainers/tiny/models/tiny-32", "samples": 8, "pattern": r"[;?](\d+)$"}

@@ -7,8 +7,8 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.submit import render, request_of, submit
+from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import build_manifest
 
 
 def request(*words, **more):
