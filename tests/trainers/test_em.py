@@ -8,7 +8,6 @@ import math
 import psutil
 import pytest
 import torch
-from deepspeed.accelerator import get_accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sweeps.spec import SpecError
@@ -130,6 +129,8 @@ def test_both_decoders_give_the_same_run(trainer, reference):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("zero_stage", [1, 2, 3])
 def test_half_precision_trains_and_resets(trainer, precision, zero_stage):
+    from deepspeed.accelerator import get_accelerator
+
     if precision == "fp16" and not get_accelerator().is_fp16_supported():
         pytest.skip("DeepSpeed finds no fp16 arithmetic on this processor")
     spec = tiny_spec(engine={"precision": precision, "zero_stage": zero_stage})
