@@ -31,9 +31,12 @@ CHECK_S = 0.5
 """Shortest time between two looks at the directory; a page of twenty requests then looks once."""
 
 FOLLOW_SHARE = 0.01
-"""Share of the machine that following a live sweep may take: whatever a snapshot cost to show, the next one
-is not shown before a hundred times as long has passed, counted over all cores.
+"""Share of the machine that following a live sweep may take: whatever processor time this process has used
+since it showed a snapshot, the next one has to wait a hundred times as long, over all cores.
 """
+
+LONGEST_WAIT_S = 300.0
+"""A page is never further behind than this, however much was looked at meanwhile."""
 
 LIVE_S = 20.0
 """Age of ``status.json`` up to which its driver counts as alive; it is written every second."""
@@ -62,8 +65,6 @@ class Snapshot:
         """The metric that pages are about unless another is asked for; empty where no run has a result."""
         self.taken_at = time.time()
         """Unix time."""
-        self.spent_s = 0.0
-        """Seconds of work that answers took."""
         self._lanes = {"quick": _Lane(sweep), "slow": _Lane(sweep)}
         self._answers: OrderedDict[Any, Any] = OrderedDict()
         self._guard = threading.Lock()
@@ -93,10 +94,8 @@ class Snapshot:
             found = self._known((key, filters))  # another request may have computed it while we waited
             if found is not None:
                 return found[0]
-            start_s = time.thread_time()
             answer = compute(sweep)
             with self._guard:
-                self.spent_s += time.thread_time() - start_s
                 self._answers[key, filters] = (answer,)
                 while len(self._answers) > MAX_ANSWERS:
                     self._answers.popitem(last=False)
@@ -149,7 +148,7 @@ class Store:
         self._looked_s = -CHECK_S
         self._marks: Any = None
         self._snapshot: Snapshot | None = None
-        self._shown_s = time.monotonic()
+        self._shown_s = self._shown_cpu_s = 0.0
         self.current()
 
     def current(self, *, afresh: bool = False) -> Snapshot:
@@ -163,21 +162,22 @@ class Store:
             if self._snapshot is None or afresh or now_s - self._looked_s >= CHECK_S:
                 marks = _marks(self.layout)
                 if marks != self._marks or self._snapshot is None or afresh:
+                    self._shown_s, self._shown_cpu_s = time.monotonic(), time.process_time()
                     self._snapshot = _open(self.directory)
-                    self._shown_s = time.monotonic()
                 self._marks, self._looked_s = marks, time.monotonic()
             return self._snapshot
 
     def follow(self) -> Snapshot:
-        """The state for a page that follows a live sweep: a new one only when its cost is affordable.
+        """The state for a page that follows: of a sweep at work a new one only when that is affordable.
 
         Raises:
             UserError: when the directory is gone.
         """
-        shown = self._snapshot
-        cores = os.cpu_count() or 1
-        if shown is not None and time.monotonic() - self._shown_s < shown.spent_s / (FOLLOW_SHARE * cores):
-            return shown
+        spent_s = time.process_time() - self._shown_cpu_s
+        wait_s = min(LONGEST_WAIT_S, spent_s / (FOLLOW_SHARE * (os.cpu_count() or 1)))
+        is_early = time.monotonic() - self._shown_s < wait_s
+        if self._snapshot is not None and is_early and self.status() is not None:
+            return self._snapshot
         return self.current()
 
     def status(self) -> dict[str, Any] | None:

@@ -79,20 +79,51 @@ def test_answers_are_told_apart_by_their_filter(folder):
 
 def test_following_waits_in_proportion_to_what_the_last_state_cost(folder, monkeypatch):
     monkeypatch.setattr(snapshot, "CHECK_S", 0.0)
+    monkeypatch.setattr(snapshot, "FOLLOW_SHARE", 0.5 / (os.cpu_count() or 1))
+    store = Store(folder)
+    at_work(folder)
+    shown = store.current()
+    began_s = time.process_time()
+    while time.process_time() - began_s < 0.5:  # work of half a second, twice of which must pass
+        shown.sweep.counts()
+    os.utime(folder / "runs.parquet")
+    assert store.follow() is shown
+    time.sleep(1.5)
+    assert store.follow() is not shown
+
+
+def test_following_is_never_far_behind(folder, monkeypatch):
+    monkeypatch.setattr(snapshot, "CHECK_S", 0.0)
+    monkeypatch.setattr(snapshot, "FOLLOW_SHARE", 1e-9)
+    monkeypatch.setattr(snapshot, "LONGEST_WAIT_S", 0.2)
+    store = Store(folder)
+    at_work(folder)
+    shown = store.current()
+    os.utime(folder / "runs.parquet")
+    assert store.follow() is shown
+    time.sleep(0.2)
+    assert store.follow() is not shown
+
+
+def test_what_has_ended_is_shown_at_once(folder, monkeypatch):
+    monkeypatch.setattr(snapshot, "CHECK_S", 0.0)
+    monkeypatch.setattr(snapshot, "FOLLOW_SHARE", 1e-9)
     store = Store(folder)
     shown = store.current()
-    shown.spent_s = 10.0
     os.utime(folder / "runs.parquet")
-    assert store.follow() is shown  # ten seconds of work are not spent again at once
-    shown.spent_s = 0.0
     assert store.follow() is not shown
+
+
+def at_work(folder):
+    told = {"state": "running", "total": 96, "counts": {}, "updated_at": time.time()}
+    (folder / "status.json").write_text(json.dumps(told))
 
 
 def test_a_driver_is_at_work_while_its_status_is_fresh(folder):
     store = Store(folder)
-    told = {"state": "running", "total": 96, "counts": {}, "updated_at": time.time()}
-    (folder / "status.json").write_text(json.dumps(told))
-    assert store.status()["state"] == "running"
+    at_work(folder)
+    told = store.status()
+    assert told["state"] == "running"
     (folder / "status.json").write_text(json.dumps({**told, "updated_at": time.time() - 3600}))
     assert store.status() is None
     (folder / "status.json").write_text(json.dumps({**told, "state": "finished"}))
