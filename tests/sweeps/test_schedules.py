@@ -56,6 +56,7 @@ def closed_form(name, s, num, warmup):
         "cosine": 0.5 * (1 + math.cos(math.pi * u)),
         "inverse_sqrt": math.sqrt((warmup or 10_000) / (s if warmup else s + 10_000)),
         "wsd": 1.0 if j < 0 else 1 - (j + 1) / (num_decay + 1),
+        "wsd sqrt": 1.0 if j < 0 else 1 - math.sqrt((j + 1) / (num_decay + 1)),
         "rex": (1 - u) / (1 - u / 2),
         "power": 1.0 if s == 0 else min(1.0, math.exp(-0.51 * math.log(s))),
         "infinite": 0.5 if j < 0 else 0.5 * 0.2 ** ((j + 1) / num_decay),
@@ -64,9 +65,10 @@ def closed_form(name, s, num, warmup):
 
 @pytest.mark.parametrize("warmup", [0, 1, 3, 100])
 @pytest.mark.parametrize("num", [1, 2, 10, 1000])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", [*SCHEDULES, "wsd sqrt"])
 def test_every_step_is_that_of_the_closed_form(name, num, warmup):
-    found = multipliers(schedule(name, warmup_steps=warmup), num)
+    kind, _, shape = name.partition(" ")
+    found = multipliers(schedule(kind, warmup_steps=warmup, decay_shape=shape or "linear"), num)
     assert found == pytest.approx([closed_form(name, s, num, warmup) for s in range(num)], abs=1e-12)
 
 
