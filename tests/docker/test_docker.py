@@ -56,21 +56,6 @@ def test_a_script_is_valid_bash_and_stops_at_the_first_error(path):
     assert "set -euo pipefail" in path.read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
-def test_every_pip_line_resolves(path):
-    values = {"$CONSTRAINTS": "constraints.txt", "[$EXTRAS]": "[dashboard,mirror]", '"': ""}
-    for _, text in [step for step in instructions(path) if step[0] == "RUN"]:
-        for line in re.findall(r"pip install ([^&]*)", text):
-            if "pip==" in line or "--no-deps" in line:
-                continue
-            for name, value in values.items():
-                line = line.replace(name, value)
-            command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", *line.split()]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=250)
-            assert done.returncode == 0, done.stderr
-
-
 def entrypoint(*words: str, tools: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     path = f"{tools}:{BIN}:{os.environ['PATH']}"
     return subprocess.run(
