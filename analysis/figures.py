@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Figure:
 
     def svg(self) -> str:
         """The chart as SVG text."""
-        return _converter().vegalite_to_svg(self.spec())
+        return _extra("vl_convert").vegalite_to_svg(self.spec())
 
     def spec(self) -> str:
         """The chart as Vega-Lite JSON, not checked against the schema: that takes longer than drawing."""
@@ -56,7 +57,7 @@ class Figure:
         Raises:
             UserError: for another ending.
         """
-        vl_convert = _converter()
+        vl_convert = _extra("vl_convert")
         ending = path.suffix.removeprefix(".")
         if ending not in ENDINGS:
             raise UserError(
@@ -74,32 +75,24 @@ class Figure:
         draft.replace(path)
 
 
-def _converter() -> Any:
-    """What draws without a browser: a JavaScript engine, loaded when something is drawn.
+def _extra(module: str) -> Any:
+    """A module that comes with the extra ``figures``, loaded when something is drawn.
 
     Raises:
-        UserError: when the extra ``figures`` is not installed.
+        UserError: when it is not installed.
     """
     try:
-        import vl_convert
+        return import_module(module)
     except ImportError as error:
         raise UserError(f"figures need {error.name}: pip install 'emsweep[figures]'") from error
-    return vl_convert
 
 
 def altair() -> Any:
-    """The Altair module.
-
-    Raises:
-        UserError: when the extra ``figures`` is not installed.
-    """
-    try:
-        import altair
-    except ImportError as error:
-        raise UserError(f"figures need {error.name}: pip install 'emsweep[figures]'") from error
+    """The Altair module; errors as :func:`_extra`."""
+    module = _extra("altair")
     # Frames are small (groups, not runs), and are put into the chart as they are.
-    altair.data_transformers.disable_max_rows()
-    return altair
+    module.data_transformers.disable_max_rows()
+    return module
 
 
 def curves(
