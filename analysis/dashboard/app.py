@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from analysis.dashboard.context import Context, error_page, templates
+from analysis.dashboard.context import Context, error_page, is_part, templates
 from analysis.dashboard.links import MAX_QUERY, Link
 from analysis.dashboard.pages import cells, compare, findings, landing, panels, run, runs
 from analysis.dashboard.security import Guard, pause_after_wrong_token
@@ -89,7 +89,8 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
         link = Link(path=request.url.path, params=params)
         for afresh in (False, True):
             try:
-                snapshot = store.current(afresh=afresh)
+                follows = is_part(request) and not afresh
+                snapshot = store.follow() if follows else store.current(afresh=afresh)
             except UserError as error:
                 return error_page(request, str(error), 503, store)
             context = Context(request=request, store=store, snapshot=snapshot, link=link)

@@ -78,9 +78,7 @@ class Context:
 
     def page(self, template: str, /, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Answer with a page; the address that htmx shows names the snapshot."""
-        asked = self.request.headers
-        boosted = "hx-boosted" in asked
-        fragment = "hx-request" in asked and not boosted and "hx-history-restore-request" not in asked
+        boosted, fragment = "hx-boosted" in self.request.headers, is_part(self.request)
         headers = {"hx-push-url": self.link.cited(self.snapshot.id)} if boosted else {}
         text = templates().get_template(template).render(c=self, link=self.link, fragment=fragment, **values)
         return HTMLResponse(text, status_code=status, headers=headers)
@@ -108,6 +106,12 @@ class Context:
         """A command line about this sweep."""
         verb, *rest = words
         return " ".join(["emsweep", verb, shlex.quote(str(self.store.directory)), *rest])
+
+
+def is_part(request: Request) -> bool:
+    """Whether a page that is shown asks for a part of itself, rather than somebody for a page."""
+    asked = request.headers
+    return "hx-request" in asked and "hx-boosted" not in asked and "hx-history-restore-request" not in asked
 
 
 def error_page(request: Request, message: str, status: int, store: Store | None = None) -> HTMLResponse:

@@ -168,7 +168,8 @@ class Store:
             return self._snapshot
 
     def follow(self) -> Snapshot:
-        """The state for a page that follows: of a sweep at work a new one only when that is affordable.
+        """The state for a page that is open and for its parts: of a sweep at work a new one only when that is
+        affordable.
 
         Raises:
             UserError: when the directory is gone.

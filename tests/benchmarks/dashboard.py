@@ -42,8 +42,11 @@ FINDINGS_UP_TO = 200_000
 OPENINGS = 9
 """Times the overview is opened by a browser that has never seen it."""
 
-TURN_S, TURNS = 15.0, 8
-"""Length and number of turns of ``--live``, half of them with the overview open."""
+TURN_S = 40.0
+"""Length of a turn of ``--live``."""
+
+TURNS = ("shut", "open", "open", "shut") * 2
+"""Whether the overview is open in each; in this order a drift of the rate falls on both alike."""
 
 INCOMPLETE = "!!document.querySelector('.waiting, figure.undrawn, figure.drawing')"
 """Whether a part of the page is still to come."""
@@ -220,7 +223,8 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     import psutil
 
     folder = scratch / "live"
-    words = ["launch", "sweep=grid13440", "model=tiny-32", "--yes", "--pool", "local", "--dir", str(folder)]
+    words = ["launch", "sweep=grid13440", "model=tiny-32", "seed=range(64)", "--yes"]
+    words += ["--pool", "local", "--dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
@@ -232,11 +236,12 @@ def live_cost(scratch: Path) -> dict[str, Any]:
             with chromium() as browser, served(folder) as (url, pid):
                 page = browser.new_page()
                 page.goto(url)
-                time.sleep(TURN_S)
-                for turn in range(TURNS):
-                    kind = "open" if turn % 2 else "shut"
+                time.sleep(TURN_S / 2)
+                for kind in TURNS:
                     page.goto(url if kind == "open" else "about:blank")
-                    time.sleep(3.0)  # opening a page is a visit, not following
+                    while page.evaluate(INCOMPLETE):  # opening a page is a visit, not following
+                        time.sleep(0.1)
+                    time.sleep(1.0)
                     before_s = sum(psutil.Process(pid).cpu_times()[:2])
                     rates[kind].append(_rate(folder, TURN_S))
                     if kind == "open":

@@ -19,14 +19,8 @@ def overview(context: Context) -> Response:
 
 def live(context: Context) -> Response:
     """The part of the first page that changes all the time; tells the page when there are new results."""
-    followed = Context(
-        request=context.request,
-        store=context.store,
-        snapshot=context.store.follow(),
-        link=context.link,
-    )
-    answer = followed.page("live.html", **_strip(followed))
-    if followed.params.get("seen", "") != followed.snapshot.id:
+    answer = context.page("live.html", **_strip(context))
+    if context.params.get("seen", "") != context.snapshot.id:
         answer.headers["hx-trigger"] = "newer"
     return answer
 

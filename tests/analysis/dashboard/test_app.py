@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
+import time
 from urllib.parse import urlencode
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from analysis import open_sweep
 from analysis.compare import compare
+from analysis.dashboard import snapshot
 from analysis.dashboard.drawing import HERE
 from analysis.importance import importance
 from analysis.tables import cell_table
@@ -191,3 +194,19 @@ def test_tiles_lead_to_their_runs_on_the_page_and_nowhere_in_a_file(client):
     assert "<svg" in saved
     assert "<a " not in saved
     assert HERE not in saved
+
+
+def test_the_parts_of_an_open_page_do_not_run_ahead_of_it(tmp_path, ragged, monkeypatch):
+    monkeypatch.setattr(snapshot, "CHECK_S", 0.0)
+    monkeypatch.setattr(snapshot, "FOLLOW_SHARE", 1e-9)
+    shutil.copytree(ragged, tmp_path / "s")
+    told = {"state": "running", "total": 96, "counts": {}, "updated_at": time.time()}
+    (tmp_path / "s" / "status.json").write_text(json.dumps(told))
+    client = client_of(tmp_path / "s")
+    seen = re.search(r"snapshot=([0-9a-f]{10})", client.get("/").text)[1]
+    rows = pd.read_parquet(tmp_path / "s" / "runs.parquet")
+    rows.to_parquet(tmp_path / "s" / "runs.parquet", compression="gzip")
+    part = {"hx-request": "true"}
+    assert "hx-trigger" not in client.get(f"/live?seen={seen}", headers=part).headers
+    assert client.get("/live?seen=another", headers=part).headers["hx-trigger"] == "newer"
+    assert f"snapshot={seen}" not in client.get("/").text  # who opens a page sees how things are
