@@ -1,7 +1,8 @@
 """``emsweep dashboard DIR``: review a sweep in the browser, finished or running, read-only.
 
 A server renders plain pages: every view is a GET URL that works without JavaScript; htmx only swaps what
-changed. Numbers come from :mod:`analysis`, charts are its figures as inline SVG; nothing is computed here.
+changed. Numbers come from :mod:`analysis`, charts are its figures, drawn by the browser; nothing is computed
+here.
 
 Glossary
 --------
