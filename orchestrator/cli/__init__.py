@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
+from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
 from orchestrator.errors import StoreError, UserError
 from sweeps.spec import SpecError
@@ -49,6 +50,10 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for family in FAMILIES:
         family.register(app)
+    for command in app.registered_commands:
+        if not command.hidden:
+            assert command.callback is not None
+            command.epilog = epilog(command.name or command.callback.__name__)
     return app
 
 

@@ -1,0 +1,39 @@
+"""An example for every verb, shown at the end of its ``--help``."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "plan": ("sweep=quickstart optim.lr=1e-4,2e-4 'seed=range(16)'", "sweep=paper cluster=kuberay --json"),
+    "completion": ("bash",),
+    "launch": (
+        "sweep=quickstart --yes",
+        "sweep=mine.yaml optim.lr=1e-4,2e-4 --pool local",
+    ),
+    "resume": ("outputs/quickstart",),
+    "rerun": (
+        "outputs/quickstart --failed",
+        "outputs/quickstart --incomplete 'optim.lr>=1e-3'",
+    ),
+    "cancel": ("outputs/quickstart optim.lr=1e-3",),
+    "cap": ("outputs/quickstart --workers 4",),
+    "stop": ("outputs/quickstart",),
+    "status": ("outputs/quickstart --watch", "outputs/quickstart --run 3f7a"),
+    "verify": ("outputs/quickstart --json",),
+    "replay": ("outputs/quickstart 3f7a --save best-model",),
+    "table": ("outputs/quickstart --by model,optim.lr", "outputs/quickstart 'seed<8' --format latex"),
+    "compare": ("outputs/quickstart optim.lr=1e-4 optim.lr=2e-4 --by model", "outputs/quickstart optim.lr"),
+    "report": ("outputs/quickstart --output quickstart.html",),
+    "dashboard": ("outputs/quickstart --port 8050", "outputs/quickstart --host 0.0.0.0 --next-port"),
+    "select": ("problems.jsonl --by length --top 5", "problems.jsonl --by majority_p1p --model tiny-64"),
+    "merge": ("outputs/quickstart --method soup,wise --by model,example",),
+    "mirror": ("outputs/quickstart --offline", "outputs/quickstart --to mlflow --url http://127.0.0.1:5000"),
+    "log": ("outputs/quickstart --run 3f7a",),
+    "doctor": ("--dir outputs --bundle help.zip",),
+}
+"""What follows ``emsweep VERB``, by verb."""
+
+
+def epilog(verb: str) -> str:
+    """The examples of a verb as the last paragraphs of its help."""
+    lines = [f"emsweep {verb} {words}" for words in EXAMPLES[verb]]
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
