@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from sweeps.spec import RunSpec
@@ -12,27 +14,57 @@ from sweeps.spec import RunSpec
 JOIN_S = 240
 
 
-def run_in_gang(specs: Sequence[RunSpec], world_size: int) -> list[dict[str, Any]]:
-    """Run specs one after another in a fresh gang and return rank 0's results as JSON."""
-    context = multiprocessing.get_context("spawn")
-    reports, addresses = context.Queue(), context.Queue()
-    ranks = [
-        context.Process(target=_rank, args=(rank, world_size, specs, addresses, reports))
-        for rank in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    try:
-        results = reports.get(timeout=JOIN_S)
-    finally:
-        for process in ranks:
+class Ranks:
+    """The processes of one gang; they stay, warm, until they are closed."""
+
+    def __init__(self, world_size: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._reports, self._addresses = context.Queue(), context.Queue()
+        self._work = [context.Queue() for _ in range(world_size)]
+        self._processes = [
+            context.Process(
+                target=_rank, args=(rank, world_size, work, self._addresses, self._reports), daemon=True
+            )
+            for rank, work in enumerate(self._work)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def run(self, specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
+        """Run specs one after another and return rank 0's results as JSON."""
+        for work in self._work:
+            work.put(list(specs))
+        deadline_s = monotonic() + JOIN_S
+        while True:
+            try:
+                results = self._reports.get(timeout=1)
+            except queue.Empty:
+                assert all(p.is_alive() for p in self._processes), "a rank died without a word"
+                assert monotonic() < deadline_s, f"no result within {JOIN_S} s"
+            else:
+                assert isinstance(results, list), results
+                return results
+
+    def close(self) -> None:
+        """End the processes."""
+        for work in self._work:
+            work.put(None)
+        for process in self._processes:
             process.join(30)
             process.kill()
-    assert isinstance(results, list), results
-    return results
 
 
-def _rank(rank: int, world_size: int, specs: Sequence[RunSpec], addresses: Any, reports: Any) -> None:
+def run_in_fresh_process(spec: RunSpec) -> dict[str, Any]:
+    """A run's result as JSON, from a process that has run nothing before."""
+    alone = Ranks(1)
+    try:
+        [result] = alone.run([spec])
+    finally:
+        alone.close()
+    return result
+
+
+def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     from trainers.em import EntropyMinimization
     from trainers.gang import host_rendezvous
@@ -48,10 +80,11 @@ def _rank(rank: int, world_size: int, specs: Sequence[RunSpec], addresses: Any, 
             address = addresses.get(timeout=JOIN_S)
     try:
         trainer = EntropyMinimization(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
-        results = [trainer.run(spec, RunContext()).to_json() for spec in specs]
+        for specs in iter(work.get, None):
+            results = [trainer.run(spec, RunContext()).to_json() for spec in specs]
+            if rank == 0:
+                reports.put(results)
         trainer.close()
     except BaseException as error:
         reports.put(repr(error))
         raise
-    if rank == 0:
-        reports.put(results)

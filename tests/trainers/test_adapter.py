@@ -25,13 +25,6 @@ def lora_spec(seed: int = 0, **groups):
     return tiny_spec(seed=seed, model=changed, **{"steps": 3, "eval": {"limit": 12}, **groups})
 
 
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
-
-
 def load(spec):
     return load_weights(spec.model, precision="fp32", attention="sdpa")
 

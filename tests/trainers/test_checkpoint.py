@@ -11,15 +11,7 @@ from sweeps.spec import spec_from_dict
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import package_file, tiny_spec
 from trainers.checkpoint import check_weights
-from trainers.em import EntropyMinimization
-from trainers.protocol import Cancelled, RunContext, WorkerContext
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
+from trainers.protocol import Cancelled, RunContext
 
 
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])

@@ -12,24 +12,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sweeps.spec import SpecError
 from tests.trainers.comparing import column, numbers
-from tests.trainers.gangs import run_in_gang
+from tests.trainers.gangs import run_in_fresh_process
 from tests.trainers.worlds import package_file, tiny_spec
-from trainers.em import EntropyMinimization
 from trainers.examples import encode_prompts
 from trainers.model import load_base
 from trainers.noise import Stream, uniforms
-from trainers.protocol import Cancelled, RunContext, WorkerContext
+from trainers.protocol import Cancelled, RunContext
 from trainers.update import update_due
 
 LOSS_TOLERANCE = 2e-6
 """Across layouts sums are added up in another order: 1.2e-7 was measured over ten steps."""
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +91,8 @@ def test_hot_equals_cold_bit_for_bit_and_layouts_agree_within_tolerance(
     spec = tiny_spec(engine={"zero_stage": zero_stage, "micro_batch": micro_batch})
     trainer.engines.discard(spec)
     cold = trainer.run(spec, RunContext()).to_json()
-    trainer.run(tiny_spec(seed=9, optim={"lr": 5e-3}, engine={"zero_stage": zero_stage}), RunContext())
+    other = tiny_spec(seed=9, steps=3, optim={"lr": 5e-3}, engine={"zero_stage": zero_stage})
+    trainer.run(other, RunContext())
     hot = trainer.run(spec, RunContext()).to_json()
     assert numbers(hot) == numbers(cold)
     assert column(cold, "loss") == pytest.approx(column(reference, "loss"), abs=LOSS_TOLERANCE)
@@ -107,9 +100,9 @@ def test_hot_equals_cold_bit_for_bit_and_layouts_agree_within_tolerance(
 
 
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
-def test_two_ranks_agree_with_one(reference, zero_stage):
+def test_two_ranks_agree_with_one(reference, two_ranks, zero_stage):
     spec = tiny_spec(engine={"zero_stage": zero_stage}, resources={"world_size": 2})
-    first, again = run_in_gang([spec, spec], world_size=2)
+    first, again = two_ranks.run([spec, spec])
     assert numbers(first) == numbers(again)
     assert column(first, "loss") == pytest.approx(column(reference, "loss"), abs=LOSS_TOLERANCE)
     assert first["rollouts"] == reference["rollouts"]
@@ -117,8 +110,7 @@ def test_two_ranks_agree_with_one(reference, zero_stage):
 
 
 def test_a_fresh_process_gives_the_same_bits(reference):
-    [cold] = run_in_gang([tiny_spec()], world_size=1)
-    assert numbers(cold) == numbers(reference)
+    assert numbers(run_in_fresh_process(tiny_spec())) == numbers(reference)
 
 
 def test_both_decoders_give_the_same_run(trainer, reference):

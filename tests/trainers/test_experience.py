@@ -10,14 +10,13 @@ import torch
 
 from sweeps.spec import OBJECTIVES, RunSpec
 from tests.trainers.comparing import column, numbers
-from tests.trainers.gangs import run_in_gang
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.examples import encode_prompts
 from trainers.experience import Setting, gather
 from trainers.objectives.advantage import uniform_groups
-from trainers.protocol import RunContext, WorkerContext
+from trainers.protocol import RunContext
 from trainers.rollout import Rollouts, draw_rollouts, merge
 from trainers.scoring import log_probs
 
@@ -31,13 +30,6 @@ def spec_of(name: str, steps: int = 3, **groups) -> RunSpec:
     objective = preset_dict(name) | {"temperature": 1.0} | groups.pop("objective", {})
     settings = {"example": LABELLED, "eval": {"path": None}, "steps": steps, "objective": objective}
     return tiny_spec(**settings | groups)
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +60,13 @@ def test_micro_batches_and_zero_stages_change_nothing_beyond_rounding(trainer, r
     assert found["rollouts"] == runs[name]["rollouts"]
 
 
-def test_two_ranks_agree_with_one_on_every_objective(runs):
+def test_two_ranks_agree_with_one_on_every_objective(runs, two_ranks):
     sharded = {"rloo": 3, "self_certainty": 3, "rent": 2}
     specs = [
         spec_of(name, resources={"world_size": 2}, engine={"zero_stage": sharded.get(name, 0)})
         for name in OBJECTIVES
     ]
-    for name, found in zip(OBJECTIVES, run_in_gang(specs, world_size=2), strict=True):
+    for name, found in zip(OBJECTIVES, two_ranks.run(specs), strict=True):
         for key in ("loss", "reward", "kl_nats"):
             assert column(found, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
         assert found["rollouts"] == runs[name]["rollouts"]

@@ -4,18 +4,10 @@ import pytest
 
 from tests.trainers.comparing import column
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
 from trainers.forward import SHARED_PROMPT_MIN_TOKENS, sharing_pays
-from trainers.protocol import RunContext, WorkerContext
+from trainers.protocol import RunContext
 
 LONG = "11+22=;03;033 " * 6 + "47+38="
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])

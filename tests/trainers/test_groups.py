@@ -12,14 +12,7 @@ from sweeps.stages import plan_stages
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
-from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
+from trainers.protocol import Cancelled, RunContext, RunResult
 
 
 def together(trainer: EntropyMinimization, specs: list[RunSpec]) -> list[dict]:

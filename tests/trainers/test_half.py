@@ -7,21 +7,12 @@ import torch
 
 from sweeps.errors import SpecError
 from tests.trainers.comparing import column, numbers
-from tests.trainers.gangs import run_in_gang
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
 from trainers.half import frozen_half
 from trainers.model import load_weights
-from trainers.protocol import RunContext, WorkerContext
+from trainers.protocol import RunContext
 
 NAMES = [n for n, _ in load_weights(tiny_spec().model, precision="fp32", attention="sdpa").named_parameters()]
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 def of(names, *words):
@@ -96,11 +87,11 @@ def test_zero_stages_agree_and_a_hot_engine_gives_the_bits_of_a_cold_one(trainer
         assert column(cold, name) == pytest.approx(column(plain, name), abs=5e-6)
 
 
-def test_two_ranks_agree_with_one(trainer):
+def test_two_ranks_agree_with_one(trainer, two_ranks):
     half = {"steps": 4, "optim": {"half_every_steps": 2}, "eval": {"path": None}}
     alone = trainer.run(tiny_spec(**half), RunContext()).to_json()
     stages = [tiny_spec(**half, engine=e, resources={"world_size": 2}) for e in ENGINES]
-    for found in run_in_gang(stages, world_size=2):
+    for found in two_ranks.run(stages):
         assert column(found, "loss") == pytest.approx(column(alone, "loss"), abs=2e-6)
         assert found["rollouts"] == alone["rollouts"]
 

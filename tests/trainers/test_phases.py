@@ -15,13 +15,6 @@ from trainers.em import EntropyMinimization
 from trainers.protocol import RunContext, WorkerContext
 
 
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
-
-
 def after(earlier: RunSpec, spec: RunSpec) -> RunSpec:
     """The run of ``spec`` from the result of ``earlier``."""
     groups = ("objective", "example", "optim", "init")
