@@ -164,10 +164,9 @@ def test_two_hundred_runs_on_one_worker_end_as_they_began_and_memory_does_not_gr
     spec = tiny_spec(steps=2, eval={"steps": [2], "limit": 8})
     first = numbers(trainer.run(spec, RunContext()).to_json())
     process, resident = psutil.Process(), []
-    for k in range(199):
-        result = trainer.run(
-            spec if k == 198 else tiny_spec(steps=2, seed=k, eval={"limit": 8}), RunContext()
-        )
+    others = (tiny_spec(steps=2, seed=k, eval={"steps": [2], "limit": 8}) for k in range(198))
+    for each in (*others, spec):
+        result = trainer.run(each, RunContext())
         resident.append(process.memory_info().rss / 2**20)
     assert numbers(result.to_json()) == first
     half = resident[100:]
