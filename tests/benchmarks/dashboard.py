@@ -42,10 +42,10 @@ FINDINGS_UP_TO = 200_000
 OPENINGS = 9
 """Times the overview is opened by a browser that has never seen it."""
 
-TURN_S = 40.0
-"""Length of a turn of ``--live``."""
+SAMPLES, SAMPLE_S = 9, 10.0
+"""Rates taken in a turn of ``--live``, and the seconds of each: long enough for new results to be shown."""
 
-TURNS = ("shut", "open", "open", "shut") * 2
+TURNS = ("shut", "open", "open", "shut")
 """Whether the overview is open in each; in this order a drift of the rate falls on both alike."""
 
 INCOMPLETE = "!!document.querySelector('.waiting, figure.undrawn, figure.drawing')"
@@ -215,7 +215,7 @@ def peak_mib(pid: int) -> float:
 
 
 def live_cost(scratch: Path) -> dict[str, Any]:
-    """What an open overview takes from the rate of a real sweep on two workers, turn by turn.
+    """What an open overview takes from the rate of a real sweep on two workers, whose runs are all alike.
 
     ``server_share_of_machine`` is the processor time of the server while it is followed, over that of all
     cores: it holds on a machine that others use too, where rates say little.
@@ -223,8 +223,8 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     import psutil
 
     folder = scratch / "live"
-    words = ["launch", "sweep=grid13440", "model=tiny-32", "seed=range(64)", "--yes"]
-    words += ["--pool", "local", "--dir", str(folder)]
+    words = ["launch", "sweep=quickstart", "model=tiny-32", "example=carry-1", "optim.lr=1e-4"]
+    words += ["seed=range(20000)", "--yes", "--pool", "local", "--dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
@@ -232,31 +232,31 @@ def live_cost(scratch: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "orchestrator.cli", *words]
     with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as sweep:
         try:
-            _wait(lambda: _results(folder)[1] > 50)
+            _wait(lambda: _results(folder)[1] > 200)
             with chromium() as browser, served(folder) as (url, pid):
                 page = browser.new_page()
                 page.goto(url)
-                time.sleep(TURN_S / 2)
                 for kind in TURNS:
                     page.goto(url if kind == "open" else "about:blank")
                     while page.evaluate(INCOMPLETE):  # opening a page is a visit, not following
                         time.sleep(0.1)
                     time.sleep(1.0)
                     before_s = sum(psutil.Process(pid).cpu_times()[:2])
-                    rates[kind].append(_rate(folder, TURN_S))
+                    rates[kind] += [_rate(folder, SAMPLE_S) for _ in range(SAMPLES)]
                     if kind == "open":
                         server_s.append(sum(psutil.Process(pid).cpu_times()[:2]) - before_s)
         finally:
             sweep.terminate()
-    shares = [1 - b / a for a, b in zip(rates["shut"], rates["open"], strict=True)]
-    spread = statistics.stdev(shares) / len(shares) ** 0.5
+    shut, is_open = (statistics.mean(rates[kind]) for kind in ("shut", "open"))
+    variance = sum(statistics.variance(found) / len(found) for found in rates.values())
+    open_s = SAMPLES * SAMPLE_S * len(server_s)
     return {
-        "live_cost": statistics.mean(shares),
-        "live_cost_standard_error": spread,
-        "runs_per_s_shut": statistics.mean(rates["shut"]),
-        "runs_per_s_open": statistics.mean(rates["open"]),
-        "server_share_of_machine": sum(server_s) / (TURN_S * len(server_s) * (os.cpu_count() or 1)),
-        "turns": len(shares),
+        "live_cost": 1 - is_open / shut,
+        "live_cost_standard_error": variance**0.5 / shut,
+        "runs_per_s_shut": shut,
+        "runs_per_s_open": is_open,
+        "server_share_of_machine": sum(server_s) / (open_s * (os.cpu_count() or 1)),
+        "samples": len(rates["shut"]) + len(rates["open"]),
     }
 
 
