@@ -23,11 +23,11 @@ from orchestrator.errors import UserError
 from orchestrator.store.layout import OUTCOMES
 from sweeps.filters import Term
 
-ALL = slice(None)
-"""Every run."""
-
 SPARSE = 4
 """Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""
+
+MAX_GROUPINGS = 8
+"""Ways of grouping all runs that are remembered: 8 MB each for a million runs."""
 
 BATCH_STEPS = 500_000
 """Rows of ``steps`` summed at once (12 MB)."""
@@ -43,6 +43,16 @@ class Groups:
     """Per axis the number of each group's level, shape (G,)."""
     size: int
     """Number of groups, G."""
+
+    def of(self, rows: np.ndarray) -> Groups:
+        """The groups of some of the runs, given by their places; groups that have none of them are gone."""
+        number = self.number[rows]
+        used = np.zeros(self.size, dtype=bool)
+        used[number] = True
+        if not used.all():
+            number = (np.cumsum(used) - 1)[number]
+        levels = {key: level[used] for key, level in self.levels.items()}
+        return Groups(number=number, levels=levels, size=int(np.count_nonzero(used)))
 
     def count(self, mask: np.ndarray | None = None) -> np.ndarray:
         """Number of runs per group, of all or of those that ``mask`` picks."""
@@ -89,10 +99,8 @@ class Columns:
         self._axes, self._sources = tuple(axes), tuple(sources)
         self._size: int | None = None
         self._wider: tuple[Columns, np.ndarray] | None = None
-        self._metrics: dict[str, np.ndarray] = {}
-        self._step_means: dict[str, StepMeans] = {}
+        self._forget()
         table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
-        self._codes: dict[str, np.ndarray] = {}
         self._levels: dict[str, pa.Array] = {}
         for axis in axes:
             self._levels[axis.key], self._codes[axis.key] = _encode(table[axis.key], axis)
@@ -110,29 +118,43 @@ class Columns:
         rows = np.flatnonzero(self.selected(terms))
         found = copy(self)
         found._size, found._wider = len(rows), (self, rows)
-        found._metrics, found._step_means = {}, {}
-        found._codes, found._levels = dict(self._codes), dict(self._levels)
-        for key, codes in self._codes.items():
-            found._codes[key] = codes[rows]
-            if key != "sweep":
-                found._levels[key], found._codes[key] = _without_unused(self._levels[key], codes[rows])
-        row = np.full(len(self._codes["outcome"]) + 1, -1)
+        found._forget()
+        row = np.full(len(self) + 1, -1)
         row[rows] = np.arange(len(rows))
         found._row_of = [row[row_of] for row_of in self._row_of]
         return found
+
+    def _forget(self) -> None:
+        self._codes: dict[str, np.ndarray] = {}
+        self._groups: dict[tuple[str, ...], Groups] = {}
+        self._metrics: dict[str, np.ndarray] = {}
+        self._step_means: dict[str, StepMeans] = {}
+
+    def __len__(self) -> int:
+        assert self._size is not None
+        return self._size
 
     @property
     def identity(self) -> str:
         """SQL columns that :meth:`locate` needs of any view."""
         return "sweep, index" if len(self._sources) > 1 else "index"
 
-    def codes(self, key: str) -> np.ndarray:
-        """Number of each run's level of an axis, of ``outcome`` or of ``sweep``; shape (R,)."""
-        return self._codes[key]
+    def levels(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values of an axis that runs have, numbers ascending; and the place of each run's value among them.
 
-    def levels(self, key: str) -> pa.Array:
-        """Values of an axis that runs have: text in YAML order, numbers ascending, the absent one last."""
-        return self._levels[key]
+        Shapes (L,) and (R,).
+        """
+        codes, levels = self._code(key), self._levels[key].to_numpy(zero_copy_only=False)
+        used = np.zeros(len(levels), dtype=bool)
+        used[codes] = True
+        return levels[used], codes if used.all() else (np.cumsum(used, dtype=codes.dtype) - 1)[codes]
+
+    def _code(self, key: str) -> np.ndarray:
+        """Number of each run's level of an axis, of ``outcome`` or of ``sweep``; shape (R,)."""
+        if key not in self._codes and self._wider is not None:
+            wider, rows = self._wider
+            self._codes[key] = wider._code(key)[rows]
+        return self._codes[key]
 
     def is_outcome(self, *names: str) -> np.ndarray:
         """Whether each run came out as one of these; shape (R,)."""
@@ -183,11 +205,21 @@ class Columns:
             )
         return self._step_means[metric]
 
-    def group(self, keys: Sequence[str], rows: np.ndarray | slice = ALL) -> Groups:
+    def group(self, keys: Sequence[str], rows: np.ndarray | None = None) -> Groups:
         """Sort all runs, or these, into groups by the values of some axes; into one without any."""
-        codes = [self._codes[key][rows] for key in keys]
+        place = tuple(keys)
+        if place not in self._groups:
+            wider = self._wider
+            self._groups[place] = wider[0].group(keys, wider[1]) if wider else self._sort(keys)
+            if len(self._groups) > MAX_GROUPINGS:
+                del self._groups[next(iter(self._groups))]
+        whole = self._groups[place]
+        return whole if rows is None else whole.of(rows)
+
+    def _sort(self, keys: Sequence[str]) -> Groups:
+        codes = [self._codes[key] for key in keys]
         sizes = [len(self._levels[key]) for key in keys]
-        number = np.zeros(len(self._codes["outcome"][rows]), dtype=np.int64)
+        number = np.zeros(len(self), dtype=np.int64)
         for code, size in zip(codes, sizes, strict=True):
             number *= size
             number += code
@@ -208,14 +240,14 @@ class Columns:
 
     def has_level(self, key: str, value: Any) -> np.ndarray:
         """Whether each run has this value of an axis; shape (R,)."""
-        return np.array([v == value for v in self._levels[key].to_pylist()] or [False])[self._codes[key]]
+        return np.array([v == value for v in self._levels[key].to_pylist()] or [False])[self._code(key)]
 
     def selected(self, terms: Iterable[Term]) -> np.ndarray:
         """Whether each run satisfies every term of a filter over axes, outcome and sweep; shape (R,)."""
-        mask = np.ones(len(self._codes["outcome"]), dtype=bool)
+        mask = np.ones(len(self), dtype=bool)
         for term in terms:
             matching = [term.matches(value) for value in self._levels[term.key].to_pylist()]
-            mask &= np.array(matching or [False])[self._codes[term.key]]
+            mask &= np.array(matching or [False])[self._code(term.key)]
         return mask
 
     def locate(self, table: pa.Table) -> np.ndarray:
@@ -266,15 +298,6 @@ def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
     rank = np.empty(len(order), dtype=kind)
     rank[order] = np.arange(len(order), dtype=kind)
     return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
-
-
-def _without_unused(levels: pa.Array, codes: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-    """Only the levels that runs have, renumbered."""
-    used = np.zeros(len(levels), dtype=bool)
-    used[codes] = True
-    if used.all():
-        return levels, codes
-    return levels.filter(pa.array(used)), (np.cumsum(used, dtype=codes.dtype) - 1)[codes]
 
 
 def _source_numbers(column: pa.ChunkedArray, sources: Sequence[str]) -> np.ndarray:

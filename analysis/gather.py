@@ -41,9 +41,9 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     columns = sweep.columns([metric])
     by = [key for key in by if key != SEED]
     groups, cells = columns.group(by), columns.group(sweep.cell_keys)
-    value, seed = columns.metric(metric), columns.codes(SEED)
+    value, (seeds, seed) = columns.metric(metric), columns.levels(SEED)
     valued, diverged = ~np.isnan(value), columns.is_outcome("diverged")
-    num_seeds = len(columns.levels(SEED))
+    num_seeds = len(seeds)
     place = groups.number * num_seeds + seed
     present_GS = np.bincount(place, minlength=groups.size * num_seeds).reshape(groups.size, num_seeds) > 0
     group_of_cell = groups.number[cells.members()]
@@ -58,7 +58,6 @@ def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
     )
     values_GS = seed_means(value, seed, cells.number, group_of_cell, (groups.size, num_seeds))
     known = ~np.isnan(values_GS).all(axis=0)
-    seeds = columns.levels(SEED).to_numpy(zero_copy_only=False)
     return SeedValues(groups=frame, values=values_GS[:, known], seeds=seeds[known], columns=columns)
 
 

@@ -63,13 +63,12 @@ def match(
 
     groups = columns.group(by, run_P)
     cells = columns.group(list(dict.fromkeys([*(k for k in keys if k != SEED), *by])), run_P)
-    seeds = columns.levels(SEED).to_numpy(zero_copy_only=False)
+    seeds, seed_R = columns.levels(SEED)
     frame = columns.frame(groups)
 
     def per_seed(value_P: np.ndarray) -> np.ndarray:
         group_of_cell = groups.number[cells.members()]
-        seed_P = columns.codes(SEED)[run_P]
-        return seed_means(value_P, seed_P, cells.number, group_of_cell, (groups.size, len(seeds)))
+        return seed_means(value_P, seed_R[run_P], cells.number, group_of_cell, (groups.size, len(seeds)))
 
     if SEED in keys:
         difference_GS = per_seed(values_2P[1] - values_2P[0])

@@ -200,9 +200,9 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
     memory.
     """
     columns = gathered.columns
-    levels = columns.levels(SEED).to_numpy(zero_copy_only=False)
+    levels, level = columns.levels(SEED)
     seed_of_level = np.where(np.isin(levels, gathered.seeds), np.searchsorted(gathered.seeds, levels), -1)
-    seed = seed_of_level[columns.codes(SEED)]
+    seed = seed_of_level[level]
     place = columns.group(by).number * len(gathered.seeds) + seed
     counts = (seed >= 0) & ~np.isnan(columns.metric(counted_by))
     return np.where(counts, place, -1), len(gathered.groups) * len(gathered.seeds)
@@ -212,7 +212,7 @@ def _evaluations(sweep: Sweep, columns: Columns, setting: Setting) -> tuple[np.n
     """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
     rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")
     run, step = columns.locate(rows), rows["step"].to_numpy()
-    last_R = np.full(len(columns.codes(SEED)), -1)
+    last_R = np.full(len(columns), -1)
     np.maximum.at(last_R, run[run >= 0], step[run >= 0])
     return last_R, np.unique(rows["num_samples"].to_numpy()).tolist()
 

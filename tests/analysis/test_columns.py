@@ -18,8 +18,12 @@ def test_columns_of_a_filtered_sweep_are_those_that_a_query_with_the_filter_give
     assert np.array_equal(taken.metric("gain_sampled"), read.metric("gain_sampled"), equal_nan=True)
     assert np.array_equal(taken.metric("wall_s"), read.metric("wall_s"), equal_nan=True)
     for key in (*open_sweep(ragged).axis_keys, "outcome", "sweep"):
-        assert taken.levels(key) == read.levels(key)
-        assert np.array_equal(taken.codes(key), read.codes(key))
+        for one, other in zip(taken.levels(key), read.levels(key), strict=True):
+            assert np.array_equal(one, other)
+    for by in ([], ["model"], ["optim.lr", "example"], ["seed"]):
+        one, other = taken.group(by), read.group(by)
+        assert np.array_equal(one.number, other.number)
+        assert taken.frame(one).equals(read.frame(other))
 
 
 def test_filters_narrow_step_by_step_as_at_once(ragged):
