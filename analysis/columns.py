@@ -111,7 +111,7 @@ class Columns:
         self._codes["sweep"] = (
             _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int8)
         )
-        self._row_of = self._rows_by_index(table["index"].to_numpy())
+        self._rows = self._rows_by_index(table["index"].to_numpy())
 
     def where(self, terms: Iterable[Term]) -> Columns:
         """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
@@ -119,9 +119,6 @@ class Columns:
         found = copy(self)
         found._size, found._wider = len(rows), (self, rows)
         found._forget()
-        row = np.full(len(self) + 1, -1)
-        row[rows] = np.arange(len(rows))
-        found._row_of = [row[row_of] for row_of in self._row_of]
         return found
 
     def _forget(self) -> None:
@@ -129,6 +126,7 @@ class Columns:
         self._groups: dict[tuple[str, ...], Groups] = {}
         self._metrics: dict[str, np.ndarray] = {}
         self._step_means: dict[str, StepMeans] = {}
+        self._rows: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         assert self._size is not None
@@ -252,12 +250,12 @@ class Columns:
 
     def locate(self, table: pa.Table) -> np.ndarray:
         """Row of each run named by the columns :attr:`identity`; −1 for one that is not among these."""
-        index = table["index"].to_numpy()
+        index, found = table["index"].to_numpy(), self._rows_of_sources()
         if len(self._sources) == 1:
-            return self._row_of[0].take(index, mode="clip")
+            return found[0].take(index, mode="clip")
         rows = np.full(len(index), -1)
         source = _source_numbers(table["sweep"], self._sources)
-        for number, row_of in enumerate(self._row_of):
+        for number, row_of in enumerate(found):
             rows[source == number] = row_of.take(index[source == number], mode="clip")
         return rows
 
@@ -271,6 +269,16 @@ class Columns:
         if len(self._sources) > 1:
             return table.take(pa.array(np.lexsort([index, _source_numbers(table["sweep"], self._sources)])))
         return table if (index[1:] > index[:-1]).all() else table.take(pa.array(np.argsort(index)))
+
+    def _rows_of_sources(self) -> list[np.ndarray]:
+        """What :meth:`_rows_by_index` found, of these runs."""
+        if self._rows is None:
+            assert self._wider is not None
+            wider, rows = self._wider
+            row = np.full(len(wider) + 1, -1)  # the last place is that of an index which no run has
+            row[rows] = np.arange(len(rows))
+            self._rows = [row[row_of] for row_of in wider._rows_of_sources()]
+        return self._rows
 
     def _rows_by_index(self, index: np.ndarray) -> list[np.ndarray]:
         """Per source the row of each index of its manifest, and a last −1 for any index beyond."""

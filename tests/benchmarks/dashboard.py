@@ -217,18 +217,16 @@ def peak_mib(pid: int) -> float:
 def live_cost(scratch: Path) -> dict[str, Any]:
     """What an open overview takes from the rate of a real sweep on two workers, whose runs are all alike.
 
-    ``server_share_of_machine`` is the processor time of the server while it is followed, over that of all
-    cores: it holds on a machine that others use too, where rates say little.
+    ``server_share`` and ``browser_share`` are the processor time that the two take, over that of all cores:
+    they hold on a machine that others use too, where rates say little.
     """
-    import psutil
-
     folder = scratch / "live"
     words = ["launch", "sweep=quickstart", "model=tiny-32", "example=carry-1", "optim.lr=1e-4"]
     words += ["seed=range(20000)", "--yes", "--pool", "local", "--dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     rates: dict[str, list[float]] = {"open": [], "shut": []}
-    server_s: list[float] = []
+    spent_s: list[tuple[float, float]] = []
     command = [sys.executable, "-m", "orchestrator.cli", *words]
     with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as sweep:
         try:
@@ -241,23 +239,33 @@ def live_cost(scratch: Path) -> dict[str, Any]:
                     while page.evaluate(INCOMPLETE):  # opening a page is a visit, not following
                         time.sleep(0.1)
                     time.sleep(1.0)
-                    before_s = sum(psutil.Process(pid).cpu_times()[:2])
+                    before_s = _spent_s(pid)
                     rates[kind] += [_rate(folder, SAMPLE_S) for _ in range(SAMPLES)]
                     if kind == "open":
-                        server_s.append(sum(psutil.Process(pid).cpu_times()[:2]) - before_s)
+                        spent_s.append(_spent_s(pid, since=before_s))
         finally:
             sweep.terminate()
     shut, is_open = (statistics.mean(rates[kind]) for kind in ("shut", "open"))
     variance = sum(statistics.variance(found) / len(found) for found in rates.values())
-    open_s = SAMPLES * SAMPLE_S * len(server_s)
+    open_s = SAMPLES * SAMPLE_S * len(spent_s) * (os.cpu_count() or 1)
     return {
         "live_cost": 1 - is_open / shut,
         "live_cost_standard_error": variance**0.5 / shut,
         "runs_per_s_shut": shut,
         "runs_per_s_open": is_open,
-        "server_share_of_machine": sum(server_s) / (open_s * (os.cpu_count() or 1)),
+        "server_share": sum(server for server, _ in spent_s) / open_s,
+        "browser_share": sum(browser for _, browser in spent_s) / open_s,
         "samples": len(rates["shut"]) + len(rates["open"]),
     }
+
+
+def _spent_s(server: int, since: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
+    """Processor time of the server and of this process' browser, in seconds."""
+    import psutil
+
+    ours = psutil.Process().children(recursive=True)
+    browser = sum(sum(p.cpu_times()[:2]) for p in ours if p.name().startswith("chrom"))
+    return sum(psutil.Process(server).cpu_times()[:2]) - since[0], browser - since[1]
 
 
 def _results(folder: Path) -> tuple[float, int]:
