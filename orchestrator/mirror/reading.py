@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from sweeps.spec import spec_to_dict
 BATCH_RUNS = 1000
 """Runs whose steps are read at once: about 100,000 rows at 100 steps."""
 
+TRIES = 4
+"""Times that files may vanish under a reader: a sweep merges its parts once, at its end."""
+
 RESULTS = ("done", "diverged")
 """Outcomes that are mirrored."""
 
@@ -28,8 +32,7 @@ _BOOKKEEPING = ("index", "run_id", "name", "cell", "outcome", "error", "fingerpr
 def finished(layout: Layout) -> list[dict[str, Any]]:
     """Rows of ``runs`` that hold a result, one per run, in manifest order."""
     rows: dict[str, dict[str, Any]] = {}
-    for path in _table_files(layout, "runs"):
-        table = pq.read_table(path)
+    for table in _read(layout, "runs"):
         results = table.filter(pc.is_in(table["outcome"], pa.array(RESULTS)))
         rows |= {row["run_id"]: row for row in results.to_pylist()}
     return sorted(rows.values(), key=lambda row: row["index"])
@@ -56,6 +59,14 @@ def read_runs(layout: Layout, rows: Sequence[Mapping[str, Any]]) -> Iterator[Fin
             )
 
 
+def _read(layout: Layout, name: str, filters: Any = None) -> list[pa.Table]:
+    """The files of a table; looked up again when the sweep has merged them between looking and reading."""
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return [pq.read_table(path, filters=filters) for path in _table_files(layout, name)]
+    return [pq.read_table(path, filters=filters) for path in _table_files(layout, name)]
+
+
 def _table_files(layout: Layout, table: str) -> list[Path]:
     parts = [
         part
@@ -69,8 +80,8 @@ def _histories(layout: Layout, indexes: Sequence[int]) -> dict[int, list[dict[st
     """Recorded steps of some runs, each in order, without what is absent or not a number."""
     histories: dict[int, dict[int, dict[str, Any]]] = {}
     chosen = [("index", "in", set(indexes))]
-    for path in _table_files(layout, "steps"):
-        for row in pq.read_table(path, filters=chosen).to_pylist():
+    for table in _read(layout, "steps", chosen):
+        for row in table.to_pylist():
             values = {k: v for k, v in row.items() if k not in ("index", "run_id") and is_number(v)}
             histories.setdefault(row["index"], {})[row["step"]] = values
     return {index: [rows[step] for step in sorted(rows)] for index, rows in histories.items()}

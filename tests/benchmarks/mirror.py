@@ -45,18 +45,29 @@ class Mirroring(threading.Thread):
         super().__init__(daemon=True)
         self._folder, self._to = folder, to
         self._stopped = threading.Event()
+        self._error: RuntimeError | None = None
 
     def run(self) -> None:
         """Mirror what there is, again and again."""
         while not self._stopped.is_set():
             if (self._folder / "manifest.parquet").exists():
-                mirror(self._folder, self._to)
+                try:
+                    mirror(self._folder, self._to)
+                except RuntimeError as error:
+                    self._error = error
+                    return
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Let the present call end."""
+        """Let the present call end.
+
+        Raises:
+            RuntimeError: when a call failed.
+        """
         self._stopped.set()
         self.join()
+        if self._error:
+            raise self._error
 
 
 def environment() -> dict[str, str]:

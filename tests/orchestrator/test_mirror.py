@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.mirror import mirror_sweep
+from orchestrator.mirror import mirror_sweep, reading
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import Destination
 from orchestrator.store.layout import Layout
@@ -65,6 +65,26 @@ def test_two_calls_at_once_make_no_double(directory):
     total = mirror_sweep(directory, to="tensorboard", project="p", progress=second_call).new
     assert within == list(range(1, total + 1))
     assert len(list((directory / "tensorboard").glob("cell-*/*"))) == total
+
+
+def test_a_sweep_that_merges_its_tables_under_a_mirror_loses_nothing(directory, monkeypatch):
+    expected = [row["run_id"] for row in finished(Layout(directory))]
+    parts = {name: directory / "parts" / f"{name}-00000.parquet" for name in ("runs", "steps")}
+    for name, part in parts.items():
+        part.parent.mkdir(exist_ok=True)
+        (directory / f"{name}.parquet").rename(part)
+    read_table = reading.pq.read_table
+
+    def merged_before(path, **options):
+        for name, part in parts.items():
+            if part.exists():  # the first read comes after looking
+                part.rename(directory / f"{name}.parquet")
+        return read_table(path, **options)
+
+    monkeypatch.setattr(reading.pq, "read_table", merged_before)
+    rows = finished(Layout(directory))
+    assert [row["run_id"] for row in rows] == expected
+    assert all(len(run.steps) == 11 for run in read_runs(Layout(directory), rows))
 
 
 def test_a_copy_holds_group_tags_configuration_history_and_summary(directory):
