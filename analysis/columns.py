@@ -111,7 +111,7 @@ class Columns:
         self._codes["sweep"] = (
             _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int8)
         )
-        self._rows = self._rows_by_index(table["index"].to_numpy())
+        self._rows: list[np.ndarray] | None = self._rows_by_index(table["index"].to_numpy())
 
     def where(self, terms: Iterable[Term]) -> Columns:
         """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
@@ -126,7 +126,7 @@ class Columns:
         self._groups: dict[tuple[str, ...], Groups] = {}
         self._metrics: dict[str, np.ndarray] = {}
         self._step_means: dict[str, StepMeans] = {}
-        self._rows: list[np.ndarray] | None = None
+        self._rows = None
 
     def __len__(self) -> int:
         assert self._size is not None
