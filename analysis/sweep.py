@@ -83,6 +83,7 @@ class Sweep:
         self.sources: tuple[Source, ...]
         self.axes: tuple[Axis, ...]
         self._database: duckdb.DuckDBPyConnection
+        self._cursor: duckdb.DuckDBPyConnection | None
         self._wider = origin if origin is not None and len(origin.filters) < len(self.filters) else None
         if origin is None:
             self._refresh()
@@ -94,25 +95,29 @@ class Sweep:
         self.sources = tuple(find_source(d) for d in self.directories)
         self.axes = merge_axes(source.axes for source in self.sources)
         self._database = duckdb.connect(config=DATABASE)
-        self._database.execute("SET enable_progress_bar = false")
         self._forget()
-        assert self._connection  # files that cannot be read are named now, not at the first question
+        self._cursor = self._with_views()  # now, so that files that cannot be read are named at once
 
     def _forget(self) -> None:
         self._predicate = self.condition(*self.filters)
-        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._cursor = None
         self._columns: Columns | None = None
         self._metrics: list[str] | None = None
 
     @property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Has the views, its own, so that several sweeps share one database; made when first asked."""
+        """Has the views; made when first asked."""
         if self._cursor is None:
-            cursor = self._database.cursor()
-            for statement in views.definitions(cursor, self.sources, self.axes, self._predicate):
-                cursor.execute(statement)
-            self._cursor = cursor
+            self._cursor = self._with_views()
         return self._cursor
+
+    def _with_views(self) -> duckdb.DuckDBPyConnection:
+        """A connection with views of its own, so that several sweeps share one database."""
+        cursor = self._database.cursor()
+        cursor.execute("SET enable_progress_bar = false")
+        for statement in views.definitions(cursor, self.sources, self.axes, self._predicate):
+            cursor.execute(statement)
+        return cursor
 
     def __repr__(self) -> str:
         where = f" where {' '.join(self.filters)}" if self.filters else ""
