@@ -95,6 +95,7 @@ class Sweep:
         self.sources = tuple(find_source(d) for d in self.directories)
         self.axes = merge_axes(source.axes for source in self.sources)
         self._database = duckdb.connect(config=DATABASE)
+        self._database.execute("SET GLOBAL parquet_metadata_cache = true")  # 25 ms a query at a million runs
         self._forget()
         self._cursor = self._with_views()  # now, so that files that cannot be read are named at once
 

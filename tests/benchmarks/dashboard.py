@@ -12,8 +12,8 @@ cache opens, counts included; ``first_paint_cold_s`` the very first one after th
 ``server_mib`` is the server's peak, after every page was shown, the findings included (left out above 200,000
 runs). Saving a figure as a file starts a process of 100 MiB for half a second; none is saved here.
 
-``--live`` asks what following a live sweep costs it: while one real sweep runs, the overview is open and shut
-in turns, and the rates are compared turn by turn.
+``--live`` asks what following a live sweep costs it: beside one real sweep, an open overview and its server
+are stopped and go on in turns (see :mod:`tests.benchmarks.turns`). Eight pairs of turns take half an hour.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from tests.benchmarks.turns import cost, sweep_at_work, take_turns
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,11 +44,11 @@ FINDINGS_UP_TO = 200_000
 OPENINGS = 9
 """Times the overview is opened by a browser that has never seen it."""
 
-SAMPLES, SAMPLE_S = 9, 10.0
-"""Rates taken in a turn of ``--live``, and the seconds of each: long enough for new results to be shown."""
+TURN_S, PAIRS = 100.0, 8
+"""Seconds of a turn of ``--live``, in which new results are shown several times; and pairs of turns."""
 
-TURNS = ("shut", "open", "open", "shut")
-"""Whether the overview is open in each; in this order a drift of the rate falls on both alike."""
+AFTER_VISIT_S = 60.0
+"""How long a page has been open before its turns begin: the first new state waits for what the visit took."""
 
 INCOMPLETE = "!!document.querySelector('.waiting, figure.undrawn, figure.drawing')"
 """Whether a part of the page is still to come."""
@@ -214,82 +216,26 @@ def peak_mib(pid: int) -> float:
     return sum(peaks_kib) / 1024
 
 
-def live_cost(scratch: Path) -> dict[str, Any]:
-    """What an open overview takes from the rate of a real sweep on two workers, whose runs are all alike.
-
-    ``server_share`` and ``browser_share`` are the processor time that the two take, over that of all cores:
-    they hold on a machine that others use too, where rates say little.
-    """
-    folder = scratch / "live"
-    words = ["launch", "sweep=quickstart", "model=tiny-32", "example=carry-1", "optim.lr=1e-4"]
-    words += ["seed=range(20000)", "--yes", "--pool", "local", "--dir", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    rates: dict[str, list[float]] = {"open": [], "shut": []}
-    spent_s: list[tuple[float, float]] = []
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as sweep:
-        try:
-            _wait(lambda: _results(folder)[1] > 200)
-            with chromium() as browser, served(folder) as (url, pid):
-                page = browser.new_page()
-                page.goto(url)
-                for kind in TURNS:
-                    page.goto(url if kind == "open" else "about:blank")
-                    while page.evaluate(INCOMPLETE):  # opening a page is a visit, not following
-                        time.sleep(0.1)
-                    time.sleep(1.0)
-                    before_s = _spent_s(pid)
-                    rates[kind] += [_rate(folder, SAMPLE_S) for _ in range(SAMPLES)]
-                    if kind == "open":
-                        spent_s.append(_spent_s(pid, since=before_s))
-        finally:
-            sweep.terminate()
-    shut, is_open = (statistics.mean(rates[kind]) for kind in ("shut", "open"))
-    variance = sum(statistics.variance(found) / len(found) for found in rates.values())
-    open_s = SAMPLES * SAMPLE_S * len(spent_s) * (os.cpu_count() or 1)
-    return {
-        "live_cost": 1 - is_open / shut,
-        "live_cost_standard_error": variance**0.5 / shut,
-        "runs_per_s_shut": shut,
-        "runs_per_s_open": is_open,
-        "server_share": sum(server for server, _ in spent_s) / open_s,
-        "browser_share": sum(browser for _, browser in spent_s) / open_s,
-        "samples": len(rates["shut"]) + len(rates["open"]),
-    }
-
-
-def _spent_s(server: int, since: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
-    """Processor time of the server and of this process' browser, in seconds."""
+def live_cost(scratch: Path, num_pairs: int) -> dict[str, Any]:
+    """What an open overview takes from the rate of a real sweep on every core."""
     import psutil
 
-    ours = psutil.Process().children(recursive=True)
-    browser = sum(sum(p.cpu_times()[:2]) for p in ours if p.name().startswith("chrom"))
-    return sum(psutil.Process(server).cpu_times()[:2]) - since[0], browser - since[1]
+    folder = scratch / "live"
+    with sweep_at_work(folder), chromium() as browser, served(folder) as (url, pid):
+        page = browser.new_page()
+        page.goto(url)
+        while page.evaluate(INCOMPLETE):  # opening a page is a visit, not following
+            time.sleep(0.1)
+        time.sleep(AFTER_VISIT_S)
+        server = [psutil.Process(pid)]
 
+        def windows() -> list[psutil.Process]:
+            ours = psutil.Process().children(recursive=True)
+            return [process for process in ours if process.name().startswith("chrom")]
 
-def _results(folder: Path) -> tuple[float, int]:
-    """When the driver last spoke, and how many runs were over by then."""
-    try:
-        told = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
-        return 0.0, 0
-    return told["updated_at"], told["counts"]["done"] + told["counts"]["diverged"]
-
-
-def _rate(folder: Path, length_s: float) -> float:
-    first_s, first = _results(folder)
-    time.sleep(length_s)
-    last_s, last = _results(folder)
-    return (last - first) / (last_s - first_s)
-
-
-def _wait(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline_s:
-            raise TimeoutError("the sweep did not start")
-        time.sleep(0.2)
+        turns = take_turns(num_pairs, TURN_S, {"server": lambda: server, "browser": windows})
+    found = cost(folder, turns)
+    return {"live_cost": found.share, "live_cost_standard_error": found.standard_error, **asdict(found)}
 
 
 def main() -> None:
@@ -300,12 +246,13 @@ def main() -> None:
         "--directory", type=Path, help="a sweep that is there already, instead of a synthetic one"
     )
     parser.add_argument("--live", action="store_true", help="what following a live sweep costs it, instead")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of turns of --live")
     parser.add_argument("--mlflow-python", type=Path, help="an interpreter that has mlflow")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if args.live:
-            result = live_cost(Path(scratch))
+            result = live_cost(Path(scratch), args.pairs)
         else:
             directory = args.directory or Path(scratch) / "sweep"
             if args.directory is None:
