@@ -19,7 +19,7 @@ from analysis.dashboard.context import Context, error_page, is_part, templates
 from analysis.dashboard.links import MAX_QUERY, Link
 from analysis.dashboard.pages import cells, compare, findings, landing, panels, run, runs
 from analysis.dashboard.security import Guard, pause_after_wrong_token
-from analysis.dashboard.snapshot import Store
+from analysis.dashboard.snapshot import Store, Unwanted
 from orchestrator.errors import UserError
 from sweeps.spec import SpecError
 
@@ -96,6 +96,8 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
             context = Context(request=request, store=store, snapshot=snapshot, link=link)
             try:
                 return page(context)
+            except Unwanted:
+                return Response(status_code=204)  # to nobody
             except (UserError, SpecError) as error:
                 return context.page("wrong.html", status=400, message=str(error))
             except (duckdb.Error, OSError) as error:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio.from_thread
 import jinja2
 from markupsafe import Markup
 from starlette.requests import Request
@@ -17,9 +18,12 @@ from analysis.axes import label, resolve, short_names
 from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
+from analysis.sweep import Sweep
 from analysis.table import Table, percent
 from orchestrator.errors import UserError
 from orchestrator.progress import duration
+
+T = TypeVar("T")
 
 PAGES = (
     ("/", "Overview"),
@@ -82,6 +86,15 @@ class Context:
         headers = {"hx-push-url": self.link.cited(self.snapshot.id)} if boosted else {}
         text = templates().get_template(template).render(c=self, link=self.link, fragment=fragment, **values)
         return HTMLResponse(text, status_code=status, headers=headers)
+
+    def answer(self, key: Any, compute: Callable[[Sweep], T], *, filters: str = "", lane: str = "slow") -> T:
+        """:meth:`Snapshot.answer <analysis.dashboard.snapshot.Snapshot.answer>`, as long as the browser waits
+        for it.
+        """
+        return self.snapshot.answer(key, compute, filters=filters, lane=lane, wanted=self._is_waited_for)
+
+    def _is_waited_for(self) -> bool:
+        return not anyio.from_thread.run(self.request.is_disconnected)
 
     def cell_links(self, table: Table) -> Callable[[int], str]:
         """From a row of a table with all cell axes to the runs of that cell."""

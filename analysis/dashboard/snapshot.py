@@ -48,6 +48,10 @@ MAX_NARROWED = 16
 """Filtered views of the sweep kept open."""
 
 
+class Unwanted(Exception):
+    """Whoever asked has gone before the computation began."""
+
+
 class Snapshot:
     """The files of a sweep at one moment, and what was computed from them."""
 
@@ -79,13 +83,24 @@ class Snapshot:
         with self._lanes[lane].narrowed(filters) as sweep:
             yield sweep
 
-    def answer(self, key: Any, compute: Callable[[Sweep], T], *, filters: str = "", lane: str = "slow") -> T:
+    def answer(
+        self,
+        key: Any,
+        compute: Callable[[Sweep], T],
+        *,
+        filters: str = "",
+        lane: str = "slow",
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> T:
         """What ``compute`` returns for the narrowed sweep, computed once per snapshot.
 
-        ``quick`` answers wait for other quick ones only; an analysis of seconds takes the ``slow`` lane.
+        ``quick`` answers wait for other quick ones only; an analysis of seconds takes the ``slow`` lane. When
+        its turn has come, ``wanted`` says whether anybody still waits: a reader who turns pages leaves
+        questions behind.
 
         Raises:
             UserError, SpecError: what ``compute`` raises, and for a filter that means nothing here.
+            Unwanted: when nobody does.
         """
         found = self._known((key, filters))
         if found is not None:
@@ -94,6 +109,8 @@ class Snapshot:
             found = self._known((key, filters))  # another request may have computed it while we waited
             if found is not None:
                 return found[0]
+            if not wanted():
+                raise Unwanted
             answer = compute(sweep)
             with self._guard:
                 self._answers[key, filters] = (answer,)

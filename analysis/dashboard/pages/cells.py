@@ -119,7 +119,7 @@ def cells_csv(context: Context) -> Response:
 
 
 def _heatmap(context: Context, choice: Choice) -> Heatmap:
-    return context.snapshot.answer(
+    return context.answer(
         ("heatmap", choice.x, choice.y, choice.metric),
         lambda sweep: heatmap(sweep, choice),
         filters=choice.filter,
@@ -241,7 +241,7 @@ def _curve_choice(context: Context) -> tuple[str, str]:
 
 
 def _curves(context: Context, by: str, metric: str) -> tuple[Drawing | None, Table]:
-    return context.snapshot.answer(
+    return context.answer(
         ("curves", by, metric),
         lambda sweep: draw_curves(sweep, by, metric),
         filters=context.params.get("filter", ""),

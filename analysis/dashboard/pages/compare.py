@@ -120,7 +120,7 @@ def compare_csv(context: Context) -> Response:
 
 
 def _answer(context: Context, choice: Choice) -> Answer:
-    return context.snapshot.answer(("compare", choice), lambda sweep: answer_of(sweep, choice), lane="quick")
+    return context.answer(("compare", choice), lambda sweep: answer_of(sweep, choice), lane="quick")
 
 
 def answer_of(sweep: Sweep, choice: Choice) -> Answer:

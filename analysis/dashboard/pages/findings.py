@@ -83,7 +83,7 @@ def answer(context: Context, key: str) -> Answer:
         figure = draw(found.figure) if found.figure else None
         return Answer(finding=replace(found, figure=None), figure=figure)
 
-    return context.snapshot.answer(("finding", key), compute)
+    return context.answer(("finding", key), compute)
 
 
 def _key(context: Context) -> str:

@@ -26,6 +26,6 @@ def live(context: Context) -> Response:
 
 
 def _strip(context: Context) -> dict:
-    counts = context.snapshot.answer("counts", lambda sweep: sweep.counts(), lane="quick")
-    spent = context.snapshot.answer("spending", spending, lane="quick")
+    counts = context.answer("counts", lambda sweep: sweep.counts(), lane="quick")
+    spent = context.answer("spending", spending, lane="quick")
     return {"progress": progress_of(counts, context.store.status()), "spent": spent}

@@ -64,7 +64,7 @@ class Panel:
             except UserError as error:
                 return error
 
-        found = context.snapshot.answer(("panel", self.name), compute, lane=self.lane)
+        found = context.answer(("panel", self.name), compute, lane=self.lane)
         if isinstance(found, UserError):
             raise found
         return found

@@ -93,7 +93,7 @@ def steps_csv(context: Context) -> Response:
 
 def _figure(context: Context) -> Drawing | None:
     run_id = context.request.path_params["run_id"]
-    return context.snapshot.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
+    return context.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
 
 
 def _draw(sweep: Sweep, run_id: str) -> Drawing | None:

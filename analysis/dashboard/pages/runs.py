@@ -23,8 +23,8 @@ CSV_ROWS = 20_000
 def runs(context: Context) -> Response:
     """One page of runs, or of groups of them."""
     with context.snapshot.reading() as sweep:
-        known = context.snapshot.answer("columns", grid.all_columns, lane="quick")
-        defaults = context.snapshot.answer("defaults", grid.default_columns, lane="quick")
+        known = context.answer("columns", grid.all_columns, lane="quick")
+        defaults = context.answer("defaults", grid.default_columns, lane="quick")
         message, status = "", 200
         try:
             by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
@@ -77,7 +77,7 @@ def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
     size = whole_number(context.params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES))
     choice = grid.Choice(columns=(), filter=context.params.get("filter", "").strip(), size=size)
     metric = context.metric()
-    table = context.snapshot.answer(
+    table = context.answer(
         ("grouped", tuple(by), metric),
         lambda sweep: grid.grouped(sweep, by, metric),
         filters=choice.filter,
@@ -103,7 +103,7 @@ def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
 def runs_csv(context: Context) -> Response:
     """All runs that the filter means, in all chosen columns; groups when there are some."""
     with context.snapshot.reading() as sweep:
-        known = context.snapshot.answer("columns", grid.all_columns, lane="quick")
+        known = context.answer("columns", grid.all_columns, lane="quick")
         choice = choice_of(context, known, tuple(known))
         by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
         if by:

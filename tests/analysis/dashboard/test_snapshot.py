@@ -9,7 +9,7 @@ import time
 import pytest
 
 from analysis.dashboard import snapshot
-from analysis.dashboard.snapshot import Store
+from analysis.dashboard.snapshot import Store, Unwanted
 from orchestrator.errors import UserError
 
 
@@ -69,6 +69,14 @@ def test_a_slow_answer_does_not_hold_up_a_quick_one(folder):
     assert thread.is_alive()
     release.set()
     thread.join()
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(folder):
+    seen, calls = Store(folder).current(), []
+    with pytest.raises(Unwanted):
+        seen.answer("key", calls.append, wanted=lambda: False)
+    assert not calls
+    assert seen.answer("key", lambda sweep: "answer") == "answer"
 
 
 def test_answers_are_told_apart_by_their_filter(folder):
