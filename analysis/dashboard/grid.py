@@ -51,7 +51,7 @@ class Choice:
     filter: str = ""
     """Filter in the command line's grammar, over axes, the outcome, and any other column."""
     sort: str = "index"
-    """Column to sort by."""
+    """Column to sort by, by its whole name."""
     descending: bool = False
     """Largest first; what is missing always comes last."""
     columns: tuple[str, ...]
@@ -94,16 +94,15 @@ def page_of(sweep: Sweep, choice: Choice) -> Page:
     """The rows of one page.
 
     Raises:
-        UserError, SpecError: for a filter, or a column to sort by, that means nothing here.
+        UserError, SpecError: for a filter that means nothing here.
     """
     where = condition(sweep, choice.filter)
     total = sweep.arrow(f"SELECT count(*) AS n FROM runs WHERE {where}")["n"][0].as_py()
     pages = max(1, -(-total // choice.size))
     number = min(choice.page, pages)
-    sort = resolve(choice.sort, all_columns(sweep), "column")
     way = "DESC" if choice.descending else "ASC"
     found = sweep.arrow(
-        f"SELECT index FROM runs WHERE {where} ORDER BY {quoted([sort])} {way} NULLS LAST, index {way} "
+        f"SELECT index FROM runs WHERE {where} ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way} "
         f"LIMIT {choice.size} OFFSET {(number - 1) * choice.size}"
     )["index"].to_pylist()
     columns = dict.fromkeys(["index", "run_id", "name", "outcome", *choice.columns])
@@ -121,11 +120,10 @@ def condition(sweep: Sweep, text: str) -> str:
         UserError, SpecError: for an unknown column or value; names the nearest.
     """
     axes = [*sweep.axis_keys, "outcome"]
-    known = all_columns(sweep)
-    types = {f.name: f.type for f in sweep.arrow("SELECT * FROM runs LIMIT 0").schema}
-    parts = []
-    for term in parse_filter(text).terms:
-        key = resolve(term.key, known, "column")
+    terms, parts = parse_filter(text).terms, []
+    types = {f.name: f.type for f in sweep.arrow("SELECT * FROM runs LIMIT 0").schema} if terms else {}
+    for term in terms:
+        key = resolve(term.key, list(types), "column")
         if key in axes:
             parts.append(sweep.condition(str(term)))
         else:
