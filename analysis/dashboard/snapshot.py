@@ -30,9 +30,9 @@ T = TypeVar("T")
 CHECK_S = 0.5
 """Shortest time between two looks at the directory; a page of twenty requests then looks once."""
 
-FOLLOW_SHARE = 0.01
+FOLLOW_SHARE = 0.005
 """Share of the machine that following a live sweep may take: whatever processor time this process has used
-since it showed a snapshot, the next one has to wait a hundred times as long, over all cores.
+since it showed a snapshot, the next one has to wait two hundred times as long, over all cores.
 """
 
 LONGEST_WAIT_S = 300.0

@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.turns import cost, sweep_at_work, take_turns
+from tests.benchmarks.turns import cost, family, sweep_at_work, take_turns
 
 EMSWEEP = Path(sys.executable).with_name("emsweep")
 
@@ -74,11 +74,6 @@ def mirroring(folder: Path, to: str) -> Iterator[psutil.Process]:
                     process.kill()
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and all that it has started, itself first: a stopped parent starts nothing more."""
-    return [process, *process.children(recursive=True)]
-
-
 def copies(folder: Path, to: str) -> int:
     """Runs that are copied by now."""
     ledger = folder / to / "mirrored.txt"
@@ -92,16 +87,16 @@ def measure(num_pairs: int, to: str) -> dict[str, Any]:
         with sweep_at_work(folder, "eval.limit=50", "eval.steps=[0,10]"), mirroring(folder, to) as calls:
             turns = take_turns(num_pairs, TURN_S, {"mirror": lambda: family(calls)})
             meanwhile = copies(folder, to)
-        found = cost(folder, turns)
+        found = asdict(cost(folder, turns))
         started_s = time.perf_counter()
         rest = mirror(folder, to)
         alone_s = time.perf_counter() - started_s
         again = mirror(folder, to)
     return {
         "to": to,
-        "cost": found.share,
-        "cost_se": found.standard_error,
-        **asdict(found),
+        "cost": found.pop("share"),
+        "cost_se": found.pop("standard_error"),
+        **found,
         "copied_meanwhile": meanwhile,
         "alone_ms_per_run": 1e3 * alone_s / max(1, rest["new"]),
         "afterwards": {"first": rest, "again": again},

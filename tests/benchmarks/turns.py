@@ -81,6 +81,11 @@ def sweep_at_work(folder: Path, *words: str) -> Iterator[None]:
             driver.send_signal(signal.SIGINT)  # so that it writes its tables
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all that it has started, itself first: a stopped parent starts nothing more."""
+    return [process, *process.children(recursive=True)]
+
+
 def take_turns(num_pairs: int, turn_s: float, groups: Mapping[str, Processes]) -> list[Turn]:
     """Stop all these processes, let them go on, go on, stop, stop, go on and so on.
 
