@@ -102,7 +102,8 @@ def page_of(sweep: Sweep, choice: Choice) -> Page:
     number = min(choice.page, pages)
     way = "DESC" if choice.descending else "ASC"
     found = sweep.arrow(
-        f"SELECT index FROM runs WHERE {where} ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way} "
+        f"SELECT index FROM runs WHERE {where} "
+        f"ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way} "
         f"LIMIT {choice.size} OFFSET {(number - 1) * choice.size}"
     )["index"].to_pylist()
     columns = dict.fromkeys(["index", "run_id", "name", "outcome", *choice.columns])
