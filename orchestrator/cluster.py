@@ -132,6 +132,20 @@ def local_capacity(manifest: Manifest, cluster: Cluster) -> Capacity:
     return Capacity(slots=max(slots, *(s.world_size for s in shapes)), gpus=float(len(gpus)))
 
 
+def expected_capacity(asked: Mapping[str, Any]) -> Capacity:
+    """What a plan reckons with: the nodes of the job that a launch would submit, else this machine.
+
+    Args:
+        asked: the ``cluster`` options. Where ``num_workers`` or ``max_gpus`` are set, they hold instead.
+    """
+    job = asked.get("job") if asked.get("submit") else None
+    if job:
+        slots, gpus = (job["nodes"] * job[f"{what}_per_node"] for what in ("cpus", "gpus"))
+    else:
+        slots, gpus = len(os.sched_getaffinity(0)), len(visible_gpus())
+    return Capacity(slots=asked.get("num_workers") or slots, gpus=float(asked.get("max_gpus") or gpus))
+
+
 def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0.0) -> None:
     """Refuse a manifest with a run that could never start.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.cluster import cluster_of
+from orchestrator.cluster import cluster_of, expected_capacity
 from orchestrator.estimates import measured_rates, parts_of
 from orchestrator.imagined import ClusterModel, Outcome
-from orchestrator.pools.devices import visible_gpus
 from orchestrator.simulate import simulate
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
@@ -55,7 +53,9 @@ class Plan:
     tokens: int
     """Most completion tokens of their rollouts."""
     num_workers: int
-    """Processes assumed for the duration."""
+    """Processes assumed to be at work at once."""
+    num_gpus: float
+    """GPUs assumed for the runs that take any."""
     over_budget: str | None = field(default=None)
     """Why a launch would be refused, or ``None``."""
     simulated: Outcome | None = field(default=None)
@@ -94,6 +94,7 @@ class Plan:
             **self._eta(),
             "simulation": self.simulated.to_json() if self.simulated else None,
             "num_workers": self.num_workers,
+            "num_gpus": self.num_gpus,
             "measured_runs": dict(self.price.measured),
             "disk_bytes": self.price.disk_bytes,
             "over_budget": self.over_budget,
@@ -130,12 +131,13 @@ class Plan:
             )
             eval_naive, eval_shared = (w.eval_passes + w.base_eval_passes for w in (naive, shared))
             lines.append(f"judging   {eval_naive:,} passes over the benchmark alone · {eval_shared:,} shared")
+            on_gpus = found.gpu_hours > 0 and self.num_gpus > 0
+            where = f"{self.num_gpus:g} GPUs" if on_gpus else f"{self.num_workers:,} workers"
             gpus = f" · {found.gpu_hours:,.3g} GPU-hours" if found.gpu_hours else ""
             money = "" if found.usd is None else f" · {found.usd:,.2f} USD"
             span = f"{_duration(found.eta_low_s)} to {_duration(found.eta_high_s)}"
             lines.append(
-                f"time      {_duration(found.eta_s)} ({span}) on {self.num_workers} workers"
-                f"{gpus}{money} · {_basis(found)}"
+                f"time      {_duration(found.eta_s)} ({span}) on {where}{gpus}{money} · {_basis(found)}"
             )
             if self.simulated:
                 s = self.simulated
@@ -215,9 +217,9 @@ def plan_manifest(
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
     remaining = manifest if len(pending) == len(manifest) else manifest.take(pending)
     cluster, limits = (manifest.options.get(key) or {} for key in ("cluster", "budget"))
-    num_workers = cluster.get("num_workers") or len(os.sched_getaffinity(0))
-    num_gpus = cluster.get("max_gpus") or len(visible_gpus())
-    parts = parts_of(remaining, measured_rates(directory, like), num_workers=num_workers, num_gpus=num_gpus)
+    there = expected_capacity(cluster)
+    rates = measured_rates(directory, like)
+    parts = parts_of(remaining, rates, num_workers=there.slots, num_gpus=there.gpus)
     sharing, usd = bool(manifest.options.get("sharing")), cluster.get("usd_per_gpu_hour")
     found = price(parts, sharing=sharing, usd_per_gpu_hour=usd)
     return Plan(
@@ -229,7 +231,8 @@ def plan_manifest(
         work=count_work(remaining),
         price=found,
         tokens=_tokens(remaining),
-        num_workers=num_workers,
+        num_workers=max((part.num_slots * part.world_size for part in parts), default=there.slots),
+        num_gpus=there.gpus,
         over_budget=_refusal(found, limits),
         simulated=_simulated(remaining, parts, imagined) if imagined and len(remaining) else None,
     )

@@ -33,6 +33,19 @@ def test_a_fresh_directory_has_everything_to_do(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_machines_are_those_of_the_job_that_a_launch_would_submit(tmp_path):
+    words = ["sweep=paper", "model=qwen2.5-math-1.5b", "seed=0"]
+    small, large = (
+        make_plan([*words, "cluster=slurm", f"cluster.job.nodes={nodes}"], tmp_path / "x") for nodes in (2, 8)
+    )
+    assert (small.num_gpus, large.num_gpus) == (16, 64)
+    assert small.price.gpu_hours == large.price.gpu_hours
+    assert small.price.eta_s == pytest.approx(4 * large.price.eta_s, rel=0.05)
+    assert "on 64 GPUs" in large.to_text()
+    capped = make_plan([*words, "cluster=slurm", "cluster.max_gpus=16"], tmp_path / "x")
+    assert capped.price.eta_s == small.price.eta_s
+
+
 def test_what_is_done_is_not_planned_again(finished):
     again = make_plan([*SMALL, "seed=0,1", "eval.limit=20"], finished)
     assert (again.new, again.done, again.left, list(again.drift)) == (0, 4, 0, [])
