@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweeps.hub import cache_folder, missing_files, snapshot
@@ -23,6 +24,9 @@ WANTED = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
 CODE = ("*.py",)
 """What a model with code of its own needs besides."""
+
+LOOK_S = 30.0
+"""Seconds between two looks at how much of a model has come."""
 
 UNWANTED = ("consolidated*", "original/*", "onnx/*")
 """The same weights once more in other forms."""
@@ -50,6 +54,40 @@ def local_folder(hub_id: str, revision: str, *, remote_code: bool = False) -> Pa
             folder = _download(hub_id, revision, [*WANTED, *(CODE if remote_code else ())])
             note.write_text(DONE)
         return folder
+
+
+@contextlib.contextmanager
+def told_to(heartbeat: Callable[[str], None]) -> Iterator[None]:
+    """Call ``heartbeat`` as long as models grow on this node, whichever process downloads them.
+
+    15 GB may take longer than a watchdog waits. A download that stands still does not count as progress.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        before = _bytes_here()
+        while not over.wait(LOOK_S):
+            now = _bytes_here()
+            if now > before:
+                heartbeat(f"{now / 2**30:.2f} GiB of models are on this node")
+            before = now
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _bytes_here() -> int:
+    """Bytes of hub models on this node's disk, of files half loaded too."""
+    found = 0
+    for file in cache_folder().glob("models--*/blobs/*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += 512 * file.stat().st_blocks
+    return found
 
 
 def _ready(hub_id: str, revision: str, note: Path) -> Path | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from trainers.checkpoint import (
     save_weights,
 )
 from trainers.decoding.vllm import require_vllm
+from trainers.download import told_to
 from trainers.engine_pool import EnginePool
 from trainers.examples import encode_prompts
 from trainers.experience import Experience, Setting
@@ -101,7 +103,9 @@ class _Group:
         self._specs, self._contexts = specs, contexts
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
-        self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
+        hub = any(spec.model.hub_id for spec in specs)
+        with told_to(contexts[0].heartbeat) if hub else nullcontext():
+            self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()
         self._steps = Steps(several=len(specs) > 1)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.trainers.worlds import package_file
+from trainers import download
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 DOWNLOAD = "from trainers.download import local_folder; print(local_folder('org/tiny', 'main'))"
@@ -28,6 +29,22 @@ from trainers.model import load_base, load_weights
 for spec in ModelSpec(path=sys.argv[1]), ModelSpec(path="org/tiny", hub_id="org/tiny", revision="main"):
     base, model = load_base(spec), load_weights(spec, precision="fp32", attention="eager")
     print(base.eos_ids, sum(p.abs().sum().item() for p in model.parameters()), base.location, sep="|")
+"""
+TRAIN = """
+from dataclasses import replace
+from sweeps.spec import ModelSpec
+from tests.trainers.worlds import tiny_spec
+from trainers import download
+from trainers.em import EntropyMinimization
+from trainers.protocol import RunContext, WorkerContext
+
+download.LOOK_S = 0.05
+beats = []
+spec = replace(tiny_spec("tiny-32"), model=ModelSpec(path="org/tiny", hub_id="org/tiny", revision="main"))
+trainer = EntropyMinimization(WorkerContext())
+print(trainer.run(spec, RunContext(heartbeat=beats.append)).outcome)
+print(sum("GiB of models" in beat for beat in beats))
+trainer.close()
 """
 WEIGHTS = "model.safetensors"
 
@@ -198,3 +215,31 @@ def test_a_trainer_loads_a_hub_model_from_the_nodes_own_disk(hub, start, tmp_pat
     assert found == expected
     assert Path(place).is_relative_to(tmp_path)
     assert hub.asked[WEIGHTS] == 1
+
+
+def test_a_download_is_progress_for_as_long_as_it_gets_on(hub, start, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LOOK_S", 0.05)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    beats = []
+    hub.gate.clear()
+    process = start()
+    assert hub.half_way.wait(60)
+    time.sleep(0.5)
+    with download.told_to(beats.append):
+        time.sleep(0.5)
+        assert not beats, "it stands still"
+        hub.gate.set()
+        folder_of(process)
+        time.sleep(0.5)
+    assert beats
+    beats.clear()
+    time.sleep(0.2)
+    assert not beats
+
+
+def test_a_run_that_waits_for_its_model_shows_progress(start):
+    out, err = start(TRAIN).communicate(timeout=120)
+    outcome, beats = out.split()[-2:] or pytest.fail(err)
+    assert outcome == "done", err
+    assert int(beats) >= 1
