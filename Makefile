@@ -9,7 +9,7 @@ sweep: $(READY)
 	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
 
 test: $(READY) lint
-	$(VENV)/bin/pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadgroup
+	$(VENV)/bin/pytest -q -m "not slow" -n logical --maxprocesses 4
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Which tests share a process when several processes run them (``pytest -n 2 --dist loadgroup``)."""
+"""Which tests share a process when several processes run them (``pytest -n 2``)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ import pytest
 TOGETHER = ("browser", "gpu")
 """Folders whose tests share what is dear to start, or a device; elsewhere a module's tests stay together."""
 
-FIRST = ("chaos", "browser", "integration", "docker", "gpu", "trainers", "orchestrator")
+FIRST = ("browser", "gpu", "chaos", "integration", "docker", "trainers", "orchestrator")
 """Folders with long modules: begun last, one of them would run alone at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if not hasattr(config, "workerinput"):
-        return
-    tests = Path(__file__).parent
-    places = {item: item.path.relative_to(tests) for item in items}
-    for item, place in places.items():
-        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
-    rank = {folder: number for number, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(places[item].parts[0], len(FIRST)))
+    if hasattr(config, "workerinput"):
+        rank = {folder: number for number, folder in enumerate(FIRST)}
+        items.sort(key=lambda item: rank.get(_folder(item.nodeid), len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            folder = _folder(nodeid)
+            return folder if folder in TOGETHER else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # the order above, not the longest list of tests first
+    return ByModule(config, log)
+
+
+def _folder(nodeid):
+    """Folder below ``tests`` that a test is in."""
+    return Path(nodeid.partition("::")[0]).parts[1]

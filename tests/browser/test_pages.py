@@ -229,6 +229,22 @@ def test_light_and_dark_are_chosen_and_kept(open_page, quickstart_url):
     assert page.evaluate(ground) == after
 
 
+def test_of_two_pages_asked_for_the_later_is_shown(open_page, study_url):
+    page = open_page()
+    settled(page, study_url + "/cells")
+    held = []
+    page.route("**/cells?*temperature*", lambda route: held.append(route))  # answered below, after the other
+    page.select_option("#x", "objective.temperature")
+    page.click("nav >> text=Compare")
+    until(page, "location.pathname === '/compare' && !!document.querySelector('svg.figure')")
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(1_000)
+    assert held
+    assert page.evaluate("location.pathname") == "/compare"
+    assert page.evaluate("!!document.querySelector('#a')")
+
+
 def test_figures_are_drawn_here_and_not_asked_of_the_server(open_page, study_url):
     page = open_page()
     asked = []

@@ -76,7 +76,7 @@ def test_every_pool_gives_the_same_numbers(swept, tmp_path):
 
 def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     place = tmp_path / "cut"
-    words = ["model=tiny-32", "example=carry-1", "seed=range(16)", "eval.limit=20", "eval.steps=[0]"]
+    words = ["model=tiny-32", "example=carry-1", "seed=range(40)", "eval.limit=20", "eval.steps=[0]"]
     command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(place), "--pool", "local"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

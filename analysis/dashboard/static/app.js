@@ -49,3 +49,15 @@ document.addEventListener("change", (event) => {
   const form = event.target.closest("form.choose");
   if (form && event.target.matches("select, input[type=checkbox]")) form.requestSubmit();
 });
+
+/* Whoever clicks again while a page is on its way wants the later one, whichever answer comes first. htmx is not told
+   of the end of the earlier request, which it would call an error; the element that asked is replaced anyway. */
+let onItsWay;
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (!event.detail.boosted) return;
+  if (onItsWay) {
+    onItsWay.onabort = null;
+    onItsWay.abort();
+  }
+  onItsWay = event.detail.xhr;
+});
