@@ -78,7 +78,14 @@ def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     place = tmp_path / "cut"
     words = ["model=tiny-32", "example=carry-1", "seed=range(40)", "eval.limit=20", "eval.steps=[0]"]
     command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(place), "--pool", "local"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a terminal: a shell's background jobs, tests among them, start with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not any(p.stat().st_size for p in place.glob("spool/*.jsonl") if "journal" not in p.name):
         assert time.monotonic() < deadline, "no result was spooled"
