@@ -57,7 +57,7 @@ def local_folder(hub_id: str, revision: str, *, remote_code: bool = False) -> Pa
 
 
 @contextlib.contextmanager
-def told_to(heartbeat: Callable[[str], None]) -> Iterator[None]:
+def beating_while_models_grow(heartbeat: Callable[[str], None]) -> Iterator[None]:
     """Call ``heartbeat`` as long as models grow on this node, whichever process downloads them.
 
     15 GB may take longer than a watchdog waits. A download that stands still does not count as progress.

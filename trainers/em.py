@@ -30,7 +30,7 @@ from trainers.checkpoint import (
     save_weights,
 )
 from trainers.decoding.vllm import require_vllm
-from trainers.download import told_to
+from trainers.download import beating_while_models_grow
 from trainers.engine_pool import EnginePool
 from trainers.examples import encode_prompts
 from trainers.experience import Experience, Setting
@@ -104,7 +104,7 @@ class _Group:
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
         hub = any(spec.model.hub_id for spec in specs)
-        with told_to(contexts[0].heartbeat) if hub else nullcontext():
+        with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
             self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()

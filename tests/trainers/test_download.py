@@ -226,7 +226,7 @@ def test_a_download_is_progress_for_as_long_as_it_gets_on(hub, start, tmp_path, 
     process = start()
     assert hub.half_way.wait(60)
     time.sleep(0.5)
-    with download.told_to(beats.append):
+    with download.beating_while_models_grow(beats.append):
         time.sleep(0.5)
         assert not beats, "it stands still"
         hub.gate.set()
