@@ -1,0 +1,98 @@
+"""Sweep directories written by format version 1 stay readable, resumable and repeatable.
+
+``version1/`` was written by emsweep 0.1.0 before its modules moved: ``tiny`` real training (8 of 12 runs done,
+its second driver killed), ``flaky`` first attempts that fail (2 of 12 pending, 2 cancelled), ``faulty`` two
+quarantined runs; ``answers.json`` what that version said of them and computed for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis import open_sweep
+from orchestrator.cli import main
+from tests.analysis.dashboard.conftest import client_of
+
+VERSION1 = Path(__file__).with_name("version1")
+ANSWERS = json.loads((VERSION1 / "answers.json").read_text())
+
+LOSS_TOLERANCE = 1e-4
+"""Another processor adds floats up in another order; on the one that wrote the answers they are equal."""
+
+
+@pytest.fixture
+def directory(tmp_path, request):
+    """A copy of one of the directories, named by the test's parameter."""
+    return Path(shutil.copytree(VERSION1 / request.param, tmp_path / request.param))
+
+
+@pytest.fixture
+def emsweep(capsys):
+    """Runs a verb and returns what it printed."""
+
+    def call(*words: object) -> str:
+        main([str(word) for word in words])
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def answer(emsweep):
+    """Runs a verb and returns its JSON object."""
+    return lambda *words: json.loads(emsweep(*words, "--json"))
+
+
+@pytest.mark.parametrize("directory", ["tiny", "flaky", "faulty"], indirect=True)
+def test_status_says_what_it_said(directory, answer):
+    before, now = ANSWERS[f"status_{directory.name}"], answer("status", directory)
+    assert {key: now[key] for key in before} == before
+
+
+@pytest.mark.parametrize("directory", ["tiny"], indirect=True)
+def test_table_prints_the_same_numbers(directory, emsweep):
+    assert emsweep("table", directory, "--format", "csv") == ANSWERS["table_csv"]
+
+
+@pytest.mark.parametrize("directory", ["tiny"], indirect=True)
+def test_resume_computes_the_missing_runs_as_they_would_have_been(directory, answer):
+    ended = answer("resume", directory)
+    assert (ended["expected"], ended["committed"], ended["new"]) == (12, 12, 4)
+    assert answer("verify", directory)["ok"]
+    runs, steps = open_sweep(directory).runs(), open_sweep(directory).steps()
+    accuracy = dict(zip(runs["run_id"], runs["accuracy_sampled"], strict=True))
+    expected = {run_id: run["accuracy_sampled"] for run_id, run in ANSWERS["resumed"].items()}
+    assert accuracy == pytest.approx(expected)
+    losses = steps[steps["loss"].notna()]
+    found: dict[str, dict[str, float]] = {}
+    for run_id, step, loss in zip(losses["run_id"], losses["step"], losses["loss"], strict=True):
+        found.setdefault(run_id, {})[str(step)] = loss
+    assert found.keys() == ANSWERS["losses"].keys()
+    for run_id, by_step in found.items():
+        assert by_step == pytest.approx(ANSWERS["losses"][run_id], rel=LOSS_TOLERANCE)
+
+
+@pytest.mark.parametrize("directory", ["tiny"], indirect=True)
+def test_replay_repeats_a_run_of_it(directory, answer):
+    run_id = next(iter(ANSWERS["resumed"]))
+    replayed = answer("replay", directory, run_id)
+    assert replayed["run_id"] == run_id
+    assert replayed["max_abs_diff"] <= LOSS_TOLERANCE
+
+
+@pytest.mark.parametrize("directory", ["flaky"], indirect=True)
+def test_resume_of_an_own_trainer_keeps_cancelled_runs_cancelled(directory, answer):
+    ended = answer("resume", directory)
+    assert (ended["committed"], ended["cancelled"], ended["new"]) == (10, 2, 2)
+    assert answer("verify", directory)["ok"]
+
+
+@pytest.mark.parametrize("directory", ["tiny", "flaky", "faulty"], indirect=True)
+def test_dashboard_opens_it(directory):
+    with client_of(directory) as client:
+        for page in ("/", "/runs"):
+            assert client.get(page).status_code == 200
