@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.filters import as_text
 from sweeps.spec import nearest
 

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from analysis.axes import SEED, Axis
 from analysis.frames import to_frame
 from analysis.views import finite_sql, quoted
-from orchestrator.errors import UserError
 from orchestrator.store.layout import OUTCOMES
+from sweeps.errors import UserError
 from sweeps.filters import Term
 
 SPARSE = 4

@@ -21,7 +21,7 @@ from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, axis_columns
 from analysis.tables import is_share
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.filters import parse_filter
 
 SMALLEST_OF_INTEREST = 0.01

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import label
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from analysis.axes import Axis, label, resolve
 from analysis.views import literal, quoted
-from orchestrator.errors import UserError
 from orchestrator.store.layout import OUTCOMES
+from sweeps.errors import UserError
 from sweeps.filters import Filter, Term, parse_filter
 
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from analysis.axes import SEED, Axis
-from orchestrator.errors import UserError
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
+from sweeps.errors import UserError
 from sweeps.filters import as_text
 from sweeps.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
 from sweeps.manifest_file import METADATA_KEY, axis_values

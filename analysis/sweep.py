@@ -25,7 +25,7 @@ from analysis.columns import Columns
 from analysis.frames import to_frame
 from analysis.selection import parse_terms, selectable, to_sql
 from analysis.source import Source, find_source
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.filters import Term
 from trainers.protocol import TIMING_SUFFIX
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import label, short_names
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 FORMATS = ("text", "md", "csv", "latex", "parquet")

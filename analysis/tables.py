@@ -15,7 +15,7 @@ from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_int
 from analysis.sweep import Sweep, open_sweep
 from analysis.table import Column, Table, axis_columns, percent
 from analysis.verdicts import item_means
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 CLOSING_ROWS = 32

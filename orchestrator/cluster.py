@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.events import Capacity
 from orchestrator.pools.base import Pool
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.retry import RetryPolicy
 from orchestrator.settings import Settings
 from orchestrator.workload import shape_of
+from sweeps.errors import UserError
 from sweeps.manifest import Manifest
 from sweeps.spec import nearest
 

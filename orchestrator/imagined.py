@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import UserError
 from sweeps.columns import ABSENT, SEED_KEY, Column, Table, column
-from sweeps.errors import choice
+from sweeps.errors import UserError, choice
 from sweeps.files import dig, file_digest, local_path, read_rows, stable_path
 from sweeps.filters import as_text, parse_filter
 from sweeps.lineage import check_same_architecture, kept_weights_of, outcomes_of

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UserError
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.events import Grant, Reported, Shape, WorkerLost
 from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.local import LocalPool
@@ -24,6 +23,7 @@ from orchestrator.store.book import read_book
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import LineReader
 from orchestrator.workload import shape_of
+from sweeps.errors import UserError
 from sweeps.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec
 from trainers.protocol import TIMING_SUFFIX, RunResult

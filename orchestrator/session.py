@@ -14,7 +14,6 @@ import yaml
 
 from orchestrator.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.driver import Driver, DriverOptions
-from orchestrator.errors import StoreError, UserError
 from orchestrator.leftovers import remove_leftovers
 from orchestrator.memory import give_back, use_system_allocator
 from orchestrator.progress import Progress
@@ -25,6 +24,7 @@ from orchestrator.store.journal import Journal
 from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
 from orchestrator.store.lock import DriverLock
 from orchestrator.summary import Summary
+from sweeps.errors import StoreError, UserError
 from sweeps.manifest import Manifest
 
 

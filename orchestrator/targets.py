@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import UserError
 from orchestrator.processes import own_import_path
+from sweeps.errors import UserError
 from sweeps.manifest import Manifest
 from sweeps.spec import nearest
 

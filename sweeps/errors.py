@@ -1,4 +1,7 @@
-"""The one kind of error that a user's configuration can cause, and the words it is told in."""
+"""Errors that a user can cause and fix, and the words they are told in.
+
+The command line prints them as one line and exits with status 2, or 130 where a sweep was cut short.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,20 @@ import json
 from collections.abc import Iterable
 
 
-class SpecError(ValueError):
-    """A configuration that cannot be run; the message says the value, the rule and the fix."""
+class UserError(ValueError):
+    """Bad input. The message says the value, the rule and the fix; nothing was started."""
+
+
+class SpecError(UserError):
+    """A configuration that cannot be run."""
+
+
+class DirectoryBusyError(UserError):
+    """Another driver holds the sweep directory."""
+
+
+class StoreError(UserError):
+    """The sweep directory can no longer be written; what was committed is safe and can be resumed from."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

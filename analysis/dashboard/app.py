@@ -20,8 +20,7 @@ from analysis.dashboard.links import MAX_QUERY, Link
 from analysis.dashboard.pages import cells, compare, findings, landing, panels, run, runs
 from analysis.dashboard.security import Guard, pause_after_wrong_token
 from analysis.dashboard.snapshot import Store, Unwanted
-from orchestrator.errors import UserError
-from sweeps.spec import SpecError
+from sweeps.errors import UserError
 
 Page = Callable[[Context], Response]
 """What shows something."""
@@ -98,7 +97,7 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
                 return page(context)
             except Unwanted:
                 return Response(status_code=204)  # to nobody
-            except (UserError, SpecError) as error:
+            except UserError as error:
                 return context.page("wrong.html", status=400, message=str(error))
             except (duckdb.Error, OSError) as error:
                 # The files changed under us, as when a driver merges its parts: look again, once.

@@ -20,8 +20,8 @@ from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.sweep import Sweep
 from analysis.table import Table, percent
-from orchestrator.errors import UserError
 from orchestrator.progress import duration
+from sweeps.errors import UserError
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from analysis.axes import resolve
 from analysis.sweep import Sweep
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.filters import Filter, Term
 from sweeps.spec import nearest
 

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import duckdb
 
 from analysis.sweep import Sweep, open_sweep
-from orchestrator.errors import UserError
 from orchestrator.memory import give_back
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
+from sweeps.errors import UserError
 
 T = TypeVar("T")
 

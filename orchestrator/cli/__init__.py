@@ -20,8 +20,7 @@ import typer
 from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
-from orchestrator.errors import StoreError, UserError
-from sweeps.spec import SpecError
+from sweeps.errors import StoreError, UserError
 
 FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         _refuse(str(error), args)
         return EXIT_INTERRUPTED
-    except (UserError, SpecError) as error:
+    except UserError as error:
         return _refuse(str(error), args)
     except (typer.Abort, KeyboardInterrupt):
         say("interrupted")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.manifest import Manifest

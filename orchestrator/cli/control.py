@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Directory, Filters, matching
 from orchestrator.cli.output import print_json, say
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.store.book import Book
@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 
 def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = False) -> None:
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
-    from orchestrator.errors import DirectoryBusyError
     from orchestrator.session import Session, open_manifest
     from orchestrator.store.book import PENDING, read_book
     from orchestrator.store.control import send_request
+    from sweeps.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
     chosen = matching(manifest, filters or [])

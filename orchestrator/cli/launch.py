@@ -24,7 +24,7 @@ from orchestrator.cli.outcome import conclude
 from orchestrator.cli.output import say
 from orchestrator.cli.submission import DryRun, goes_to_queue, hand_over
 from orchestrator.cli.words import AllowTarget, ConfigDir, MetricsPort, with_config_dir
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.cluster import Cluster

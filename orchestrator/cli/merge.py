@@ -46,10 +46,10 @@ def merge(
 ) -> None:
     """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
     from orchestrator.cluster import cluster_of
-    from orchestrator.errors import UserError
     from orchestrator.merging import Wish, merges_of
     from orchestrator.session import Session, open_manifest
     from orchestrator.store.layout import Layout
+    from sweeps.errors import UserError
 
     started_s = time.monotonic()
     open_manifest(directory)

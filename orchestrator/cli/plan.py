@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.output import print_json
 from orchestrator.cli.words import ConfigDir, with_config_dir
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.curves import Curve

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 ConfigDir = Annotated[
     Path | None,

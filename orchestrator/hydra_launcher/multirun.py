@@ -13,7 +13,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from orchestrator.cluster import cluster_of
-from orchestrator.errors import UserError
 from orchestrator.hydra_launcher.application import Application
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
@@ -22,6 +21,7 @@ from orchestrator.hydra_launcher.returns import job_return
 from orchestrator.session import Session
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
+from sweeps.errors import UserError
 from sweeps.manifest import Manifest
 from sweeps.spec import ResourcesSpec
 

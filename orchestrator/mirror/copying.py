@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from orchestrator.errors import UserError
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import TARGETS, Destination, FinishedRun, Target
 from orchestrator.store.layout import Layout
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)

@@ -11,9 +11,9 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.mirror.reading import is_number
 from orchestrator.mirror.target import Destination, FinishedRun
+from sweeps.errors import UserError
 from sweeps.filters import as_text
 
 TAG = "emsweep.run_id"

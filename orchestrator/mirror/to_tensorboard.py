@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Collection
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.mirror.reading import is_number
 from orchestrator.mirror.target import Destination, FinishedRun
+from sweeps.errors import UserError
 
 
 class TensorBoardTarget:

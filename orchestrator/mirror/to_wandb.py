@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.errors import UserError
 from orchestrator.mirror.target import Destination, FinishedRun
+from sweeps.errors import UserError
 
 MAX_TAG = 64
 """W&B refuses longer tags."""

@@ -41,7 +41,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 
 FORMAT_VERSION = 1
 """Version of everything this docstring describes, stored as ``format`` in ``sweep.yaml``."""

@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import DirectoryBusyError
+from sweeps.errors import DirectoryBusyError
 
 
 class DriverLock:

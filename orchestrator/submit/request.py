@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.workload import shape_of
+from sweeps.errors import UserError
 from sweeps.manifest import Manifest
 from sweeps.spec import nearest
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import UserError
 from orchestrator.submit.request import Request
+from sweeps.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
 """The texts: ``slurm.sh`` and ``kuberay.yaml``."""

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_sweep
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import SpecError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 

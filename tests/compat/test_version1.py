@@ -1,8 +1,8 @@
 """Sweep directories written by format version 1 stay readable, resumable and repeatable.
 
-``version1/`` was written by emsweep 0.1.0 before its modules moved: ``tiny`` real training (8 of 12 runs done,
-its second driver killed), ``flaky`` first attempts that fail (2 of 12 pending, 2 cancelled), ``faulty`` two
-quarantined runs; ``answers.json`` what that version said of them and computed for the rest.
+``version1/`` was written by emsweep 0.1.0 before its modules moved: ``tiny`` real training (8 of 12 runs
+done, its second driver killed), ``flaky`` first attempts that fail (2 of 12 pending, 2 cancelled), ``faulty``
+two quarantined runs; ``answers.json`` what that version said and what it computed for the rest.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from analysis import open_sweep
-from orchestrator.errors import UserError
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.multirun import Multirun
 from orchestrator.hydra_launcher.returns import JobFailedError
+from sweeps.errors import UserError
 from sweeps.spec import ResourcesSpec
 from tests.orchestrator.sweeping import noop_manifest, run
 

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from orchestrator.errors import UserError
 from orchestrator.mirror import mirror_sweep
+from sweeps.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 wandb = pytest.importorskip("wandb")

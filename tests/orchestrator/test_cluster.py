@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.cluster import cluster_of, pool_factory, require_capacity
-from orchestrator.errors import UserError
 from orchestrator.events import Capacity
+from sweeps.errors import UserError
 from sweeps.spec import SpecError
 from tests.orchestrator.sweeping import noop_manifest
 

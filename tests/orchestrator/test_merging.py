@@ -10,9 +10,8 @@ import pytest
 from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
-from orchestrator.errors import UserError
 from orchestrator.merging import Wish, merges_of
-from sweeps.errors import SpecError
+from sweeps.errors import SpecError, UserError
 from sweeps.manifest import Manifest
 from trainers.checkpoint import check_weights
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cluster import Cluster
-from orchestrator.errors import UserError
 from orchestrator.session import Session, open_manifest
 from orchestrator.store.layout import Layout
 from orchestrator.verify import verify
+from sweeps.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 

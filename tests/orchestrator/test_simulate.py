@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.backlog import Group, Workload
-from orchestrator.errors import UserError
 from orchestrator.events import Shape
 from orchestrator.imagined import ClusterModel, parse_cluster
 from orchestrator.simulate import simulate
+from sweeps.errors import UserError
 
 
 def workload(num, gpus=1.0, world_size=1):

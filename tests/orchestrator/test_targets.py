@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.errors import UserError
 from orchestrator.targets import check_targets
 from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
+from sweeps.errors import UserError
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from analysis.dashboard.links import filter_text
 from analysis.figures import Figure
 from analysis.sweep import Sweep
 from analysis.tables import headline_axis, is_share
-from orchestrator.errors import UserError
-from sweeps.spec import SpecError
+from sweeps.errors import UserError
 
 MAX_SEEDS = 40
 """Seeds drawn one by one."""
@@ -83,7 +82,7 @@ def compare(context: Context) -> Response:
         choice = choice_of(context)
         if choice.a and choice.b:
             answer = _answer(context, choice)
-    except (UserError, SpecError) as error:
+    except UserError as error:
         message, status = str(error), 400
     sweep = context.snapshot.sweep
     words = "".join(

@@ -11,7 +11,7 @@ from analysis.dashboard.drawing import Drawing, draw
 from analysis.findings import FINDINGS, Finding, find
 from analysis.sweep import Sweep
 from analysis.table import Table
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 TITLES = {

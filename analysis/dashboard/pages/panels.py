@@ -20,7 +20,7 @@ from analysis.importance import importance
 from analysis.sweep import Sweep
 from analysis.table import Table
 from analysis.tables import cell_table, headline, headline_axis
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import nearest
 
 

@@ -20,7 +20,7 @@ from analysis.dashboard.show import shown_columns
 from analysis.figures import Figure
 from analysis.sweep import Sweep
 from analysis.views import literal
-from orchestrator.errors import UserError
+from sweeps.errors import UserError
 from sweeps.spec import RUN_ID_LENGTH
 
 MAX_ROLLOUTS = 400

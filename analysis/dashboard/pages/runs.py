@@ -13,8 +13,7 @@ from analysis.dashboard.links import one_of, whole_number
 from analysis.dashboard.show import Shown, shown_columns
 from analysis.sweep import Sweep
 from analysis.views import quoted
-from orchestrator.errors import UserError
-from sweeps.spec import SpecError
+from sweeps.errors import UserError
 
 CSV_ROWS = 20_000
 """Rows written at once."""
@@ -34,7 +33,7 @@ def runs(context: Context) -> Response:
             page = grid.page_of(sweep, choice)
             if choice.columns == defaults:
                 context = context.without("column")
-        except (UserError, SpecError) as error:
+        except UserError as error:
             message, status = str(error), 400
             choice = grid.Choice(columns=defaults, filter=context.params.get("filter", ""))
             page = grid.Page(rows=[], total=0, number=1, pages=1)

@@ -5,10 +5,10 @@ import shlex
 import pytest
 import yaml
 
-from orchestrator.errors import UserError
 from orchestrator.submit import render, request_of, submit
 from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
+from sweeps.errors import UserError
 
 
 def request(*words, **more):
