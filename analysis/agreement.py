@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.sweep import open_sweep
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 ROUNDING = 1e-6
 """Difference between losses, in nats, that the layouts' order of summation explains."""

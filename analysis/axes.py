@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.errors import UserError
-from sweeps.filters import as_text
+from sweeps.grid.filters import as_text
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 SEED = "seed"
 """The axis that tells repeats of a cell apart."""

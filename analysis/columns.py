@@ -20,8 +20,8 @@ from analysis.axes import SEED, Axis
 from analysis.frames import to_frame
 from analysis.views import finite_sql, quoted
 from orchestrator.store.layout import OUTCOMES
-from sweeps.errors import UserError
-from sweeps.filters import Term
+from sweeps.grid.filters import Term
+from sweeps.spec.errors import UserError
 
 SPARSE = 4
 """Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""

@@ -21,8 +21,8 @@ from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, axis_columns
 from analysis.tables import is_share
-from sweeps.errors import UserError
-from sweeps.filters import parse_filter
+from sweeps.grid.filters import parse_filter
+from sweeps.spec.errors import UserError
 
 SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import label
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette without its yellow, which is too light for lines on paper."""

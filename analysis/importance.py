@@ -10,7 +10,7 @@ from analysis.gather import gather
 from analysis.stats.anova import Decomposition, decompose
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions", "noise within cells"
 """Names of the lines that are no axis."""

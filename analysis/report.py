@@ -17,7 +17,7 @@ from analysis.html import Page
 from analysis.importance import importance, in_words
 from analysis.sweep import Sweep
 from analysis.tables import cell_table, headline, headline_axis
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 REPORT_NAME = "report.html"
 """File inside the sweep directory that a report is written to by default."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.figures import PALETTE, Figure, altair
-from sweeps.curves import Curve
+from sweeps.cost.schedule_curves import Curve
 
 COLUMNS = 3
 """Panels side by side."""

@@ -1,4 +1,4 @@
-"""Filters in the command line's grammar (:mod:`sweeps.filters`) over the columns of ``runs``."""
+"""Filters in the command line's grammar (:mod:`sweeps.grid.filters`) over the columns of ``runs``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from analysis.axes import Axis, label, resolve
 from analysis.views import literal, quoted
 from orchestrator.store.layout import OUTCOMES
-from sweeps.errors import UserError
-from sweeps.filters import Filter, Term, parse_filter
+from sweeps.grid.filters import Filter, Term, parse_filter
+from sweeps.spec.errors import UserError
 
 
 def selectable(axes: Sequence[Axis], sources: Sequence[str]) -> dict[str, Axis]:

@@ -17,10 +17,10 @@ import yaml
 
 from analysis.axes import SEED, Axis
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
-from sweeps.errors import UserError
-from sweeps.filters import as_text
-from sweeps.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
-from sweeps.manifest_file import METADATA_KEY, axis_values
+from sweeps.grid.filters import as_text
+from sweeps.manifest.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
+from sweeps.manifest.manifest_file import METADATA_KEY, axis_values
+from sweeps.spec.errors import UserError
 
 DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
 """Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""

@@ -25,8 +25,8 @@ from analysis.columns import Columns
 from analysis.frames import to_frame
 from analysis.selection import parse_terms, selectable, to_sql
 from analysis.source import Source, find_source
-from sweeps.errors import UserError
-from sweeps.filters import Term
+from sweeps.grid.filters import Term
+from sweeps.spec.errors import UserError
 from trainers.protocol import TIMING_SUFFIX
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Sweep:
     def where(self, *filters: str) -> Sweep:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
 
-        The grammar is that of :mod:`sweeps.filters`; the keys are the axes, ``outcome``, and
+        The grammar is that of :mod:`sweeps.grid.filters`; the keys are the axes, ``outcome``, and
         ``sweep`` where several directories are open.
 
         Raises:

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import label, short_names
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 FORMATS = ("text", "md", "csv", "latex", "parquet")
 """Forms of :meth:`Table.render`; ``parquet`` needs a file to go to."""

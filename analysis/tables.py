@@ -15,8 +15,8 @@ from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_int
 from analysis.sweep import Sweep, open_sweep
 from analysis.table import Column, Table, axis_columns, percent
 from analysis.verdicts import item_means
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 CLOSING_ROWS = 32
 """Cells listed at the end of a launch; a larger sweep shows its headline and its best cells."""

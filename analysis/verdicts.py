@@ -19,7 +19,7 @@ from analysis.columns import Columns
 from analysis.gather import SeedValues
 from analysis.sweep import Sweep
 from analysis.views import literal
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 BATCH_ROWS = 20_000
 """Evaluations summed at once: 40 MB per column at 500 items."""

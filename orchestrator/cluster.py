@@ -14,9 +14,9 @@ from orchestrator.pools.devices import visible_gpus
 from orchestrator.retry import RetryPolicy
 from orchestrator.settings import Settings
 from orchestrator.workload import shape_of
-from sweeps.errors import UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 POOLS = ("ray", "local", "inline")
 """Names of the pools."""

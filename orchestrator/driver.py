@@ -32,8 +32,8 @@ from orchestrator.store.space import SHORTAGES, Space
 from orchestrator.summary import Summary
 from orchestrator.telling import Teller
 from orchestrator.workload import workload_of
-from sweeps.filters import parse_filter
-from sweeps.manifest import Manifest
+from sweeps.grid.filters import parse_filter
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError
 
 TURN_S = 0.1

@@ -14,20 +14,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.layout import Layout
-from sweeps.columns import combine
-from sweeps.cost import TEXT_BYTES, Part
-from sweeps.files import local_path
-from sweeps.hub import snapshot
-from sweeps.manifest import Manifest
-from sweeps.rates import TINY_PARAMETERS, Observation, Rates, calibrate, guess, speed_key
+from sweeps.cost.cost import TEXT_BYTES, Part
+from sweeps.cost.throughput import TINY_PARAMETERS, Observation, Rates, calibrate, guess, speed_key
+from sweeps.cost.work_count import count_work, passes
+from sweeps.grid.columns import combine
+from sweeps.manifest.data_files import local_path
+from sweeps.manifest.hf_cache import snapshot
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError
-from sweeps.work import count_work, passes
 
 MAX_NEIGHBOURS = 4
 """Newest sweep directories beside a plan's own that are searched for measured runs; each takes some 30 ms."""
 
 MAX_OBSERVATIONS = 2_000
-"""Runs read per :func:`~sweeps.rates.speed_key`: their median is steady long before."""
+"""Runs read per :func:`~sweeps.cost.throughput.speed_key`: their median is steady long before."""
 
 DEFAULT_ITEMS, DEFAULT_PARAMETERS = 500, 1_000_000_000
 """Assumed of a benchmark that is not here, and of a model whose size neither folder nor name tells."""
@@ -41,7 +41,7 @@ PART_GROUPS = ("model", "trainer", "engine", "resources", "sampling")
 
 
 def measured_rates(place: Path, like: Path | None) -> dict[str, Rates]:
-    """Return measured rates by :func:`~sweeps.rates.speed_key`.
+    """Return measured rates by :func:`~sweeps.cost.throughput.speed_key`.
 
     Args:
         place: the sweep's own directory, whose runs count most.
@@ -69,8 +69,8 @@ def _neighbours(place: Path) -> list[Path]:
 
 
 def observations(folder: Path) -> dict[str, list[Observation]]:
-    """Return the timings of a directory's finished runs, by :func:`~sweeps.rates.speed_key`; empty where
-    there are none.
+    """Return the timings of a directory's finished runs, by :func:`~sweeps.cost.throughput.speed_key`; empty
+    where there are none.
     """
     layout = Layout(folder)
     try:

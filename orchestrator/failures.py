@@ -15,9 +15,9 @@ import numpy as np
 
 from orchestrator.store.book import Book
 from orchestrator.store.layout import OUTCOMES
-from sweeps.columns import ABSENT
-from sweeps.filters import as_text
-from sweeps.manifest import Manifest
+from sweeps.grid.columns import ABSENT
+from sweeps.grid.filters import as_text
+from sweeps.manifest.manifest import Manifest
 
 SIGNIFICANT = 0.01
 """Largest chance probability of a value that is named: a table of ten axes then names a wrong one rarely."""

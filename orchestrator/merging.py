@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.columns import ABSENT, SEED_KEY, Column, Table, column
-from sweeps.errors import UserError, choice
-from sweeps.files import dig, file_digest, local_path, read_rows, stable_path
-from sweeps.filters import as_text, parse_filter
-from sweeps.lineage import check_same_architecture, kept_weights_of, outcomes_of
-from sweeps.manifest import Manifest
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, column
+from sweeps.grid.filters import as_text, parse_filter
+from sweeps.manifest.data_files import dig, file_digest, local_path, read_rows, stable_path
+from sweeps.manifest.lineage import check_same_architecture, kept_weights_of, outcomes_of
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import (
     GROUPS,
     EvalSpec,
@@ -25,6 +24,7 @@ from sweeps.spec import (
     canonical_json,
     group_to_dict,
 )
+from sweeps.spec.errors import UserError, choice
 
 METHODS = ("soup", "greedy", "wise", "lines")
 """Ways of merging: two that put several runs together, two that put a run and its base model together."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -16,14 +16,14 @@ from orchestrator.simulate import simulate
 from orchestrator.store.book import DIVERGED, DONE, read_book
 from orchestrator.store.layout import Layout
 from orchestrator.workload import workload_of
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.cost import Part, Price, check_budget, mean_run_seconds, price
-from sweeps.drift import Difference, differences
-from sweeps.filters import as_text
-from sweeps.manifest import Manifest
+from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
+from sweeps.cost.work_count import SweepWork, count_work
+from sweeps.grid.filters import as_text
+from sweeps.manifest.build import build_manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.spec import SpecError
-from sweeps.work import SweepWork, count_work
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""

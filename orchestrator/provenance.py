@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.store.layout import FORMAT_VERSION
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "pyarrow")
 """Packages whose version is written down with a sweep."""

@@ -25,7 +25,7 @@ from orchestrator.store.parts import PartWriter, drop_parts
 from orchestrator.store.place import state_path
 from orchestrator.store.spool import LineReader, SpoolWriter
 from orchestrator.store.state import StateWriter
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 
 class Recorder:

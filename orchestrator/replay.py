@@ -23,9 +23,9 @@ from orchestrator.store.book import read_book
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import LineReader
 from orchestrator.workload import shape_of
-from sweeps.errors import UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec
+from sweeps.spec.errors import UserError
 from trainers.protocol import TIMING_SUFFIX, RunResult
 
 MAX_FIELDS_SHOWN = 20

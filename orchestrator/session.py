@@ -24,8 +24,8 @@ from orchestrator.store.journal import Journal
 from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
 from orchestrator.store.lock import DriverLock
 from orchestrator.summary import Summary
-from sweeps.errors import StoreError, UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import StoreError, UserError
 
 
 @dataclass(frozen=True, kw_only=True)

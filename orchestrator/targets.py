@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.processes import own_import_path
-from sweeps.errors import UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 OWN_PACKAGES = ("trainers",)
 """Packages whose trainers any configuration may name."""

@@ -16,7 +16,7 @@ from orchestrator.scheduler import Scheduler
 from orchestrator.store.book import Book
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import write_status
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 MAX_RUNNING = 2_000
 """Runs in progress that ``status.json`` names: it is written every second, and stays below 20 KB so."""

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.store.book import CODE, read_book
 from orchestrator.store.compact import is_current
 from orchestrator.store.layout import Layout
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

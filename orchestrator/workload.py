@@ -9,8 +9,8 @@ import numpy as np
 
 from orchestrator.backlog import Group, Workload
 from orchestrator.events import Shape
-from sweeps.batches import batches
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.sharing.batches import batches
 from sweeps.spec import ResourcesSpec
 
 

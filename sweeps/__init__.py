@@ -8,14 +8,15 @@ Cell      one choice of every axis but the seed.
 Run       one cell with one seed: the unit of result.
 RunSpec   a run's full, resolved, frozen configuration (:mod:`sweeps.spec`).
 run_id    hash of the part of the spec that changes the science.
-Manifest  the frozen, ordered list of a sweep's runs (:mod:`sweeps.manifest`).
+Manifest  the frozen, ordered list of a sweep's runs (:mod:`sweeps.manifest.manifest`).
 Rule      settings that hold where a condition does: not an axis, so not a column.
-Filter    the one grammar for conditions, exclusions and choosing runs (:mod:`sweeps.filters`).
+Filter    the one grammar for conditions, exclusions and choosing runs (:mod:`sweeps.grid.filters`).
 Stage     a stretch of training that several runs share because their configurations agree so far.
 Kin       runs that draw the same rollouts at step 0 and so belong together on one worker.
 
-From words or Python to runs: :func:`sweeps.compose.compose_sweep` (Hydra), :mod:`sweeps.grid` (Python),
-:func:`sweeps.build.build_manifest`, :func:`sweeps.work.count_work`, :func:`sweeps.stages.plan_stages`.
+From words or Python to runs: :func:`sweeps.compose.compose_sweep` (Hydra), :mod:`sweeps.grid.grid` (Python),
+:func:`sweeps.manifest.build.build_manifest`, :func:`sweeps.cost.work_count.count_work`,
+:func:`sweeps.sharing.stages.plan_stages`.
 
 The package needs no torch, no Ray and, outside :mod:`sweeps.compose`, no Hydra.
 """

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweeps.hub import cache_folder, missing_files, snapshot
+from sweeps.manifest.hf_cache import cache_folder, missing_files, snapshot
 
 DONE = "done\n"
 """What the file says after a whole download."""

@@ -4,8 +4,8 @@
 
 The page to read is :meth:`_Group._stage`. A worker calls :meth:`EntropyMinimization.run_group` many times;
 models, engines, benchmarks and the base model's evaluations stay warm in between. Within a group, runs
-share every optimizer step on which they agree (:mod:`sweeps.stages`), those of an earlier run that they start
-from included. None of that changes a bit of a result.
+share every optimizer step on which they agree (:mod:`sweeps.sharing.stages`), those of an earlier run that
+they start from included. None of that changes a bit of a result.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from sweeps.sharing.stages import Stage, plan_stages
 from sweeps.spec import RunSpec, phases_of
-from sweeps.stages import Stage, plan_stages
 from trainers.checkpoint import (
     TrainingState,
     drop_states,
@@ -73,7 +73,7 @@ class EntropyMinimization:
     def run_group(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> Iterator[tuple[int, RunResult | Cancelled]]:
-        """Train and judge several runs, sharing what they have in common; see :mod:`sweeps.stages`.
+        """Train and judge several runs, sharing what they have in common; see :mod:`sweeps.sharing.stages`.
 
         Yields:
             The position of a run and its result as soon as it ends, or :class:`Cancelled` if it was called

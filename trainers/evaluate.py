@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.files import dig, read_rows
+from sweeps.manifest.data_files import dig, read_rows
 from sweeps.spec import EvalSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.cached import decode_cached

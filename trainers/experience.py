@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeps.fit import group_size
 from sweeps.spec import RunSpec
+from sweeps.spec.cross_checks import group_size
 from trainers.batch import MicroBatch, StepBatch, step_batch
 from trainers.compat import defects_of
 from trainers.engine import Engine

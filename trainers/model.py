@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from sweeps.files import local_path
+from sweeps.manifest.data_files import local_path
 from sweeps.spec import ModelSpec, SpecError
 from trainers.adapter import add_adapter
 from trainers.download import local_folder

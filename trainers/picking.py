@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.errors import SpecError, choice, nearest, require
-from sweeps.files import dig, read_rows, row_name
-from sweeps.selection import (
+from sweeps.manifest.data_files import dig, read_rows, row_name
+from sweeps.spec.errors import SpecError, choice, nearest, require
+from sweeps.spec.selection_rules import (
     RULES,
     Curation,
     accuracy_std,
@@ -36,7 +36,7 @@ class Wish:
     pool: str
     """JSON-lines or Parquet file of problems."""
     rule: str
-    """One of :data:`sweeps.selection.RULES`."""
+    """One of :data:`sweeps.spec.selection_rules.RULES`."""
     num: int = 5
     """Problems wanted."""
     lowest: bool = False

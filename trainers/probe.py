@@ -1,4 +1,4 @@
-"""What a base model does on each problem of a pool, for the rules of :mod:`sweeps.selection`.
+"""What a base model does on each problem of a pool, for the rules of :mod:`sweeps.spec.selection_rules`.
 
     emsweep select pool.jsonl --by entropy --top 5
 
@@ -18,8 +18,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from sweeps.resolve import resolve_model
-from sweeps.selection import Curated, Curation, curate
+from sweeps.manifest.resolve import resolve_model
 from sweeps.spec import (
     ExampleSpec,
     ObjectiveSpec,
@@ -29,6 +28,7 @@ from sweeps.spec import (
     SpecError,
     group_from_dict,
 )
+from sweeps.spec.selection_rules import Curated, Curation, curate
 from trainers.batch import step_batch
 from trainers.engine import Engine
 from trainers.engine_pool import EnginePool

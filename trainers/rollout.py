@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.fit import rollouts_per_prompt
 from sweeps.spec import RunSpec
+from sweeps.spec.cross_checks import rollouts_per_prompt
 from trainers.compat import defects_of, noise_row
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached

@@ -1,13 +1,13 @@
 """A training step, of which step 0 is computed once for all runs that agree on it.
 
-At step 0 every run of a base model has the same weights. So runs with equal keys (:mod:`sweeps.stages`) share
-its rollouts, what those are worth, and the gradient. The latest one of each is remembered, which is enough:
-stages come ordered by key.
+At step 0 every run of a base model has the same weights. So runs with equal keys
+(:mod:`sweeps.sharing.stages`) share its rollouts, what those are worth, and the gradient. The latest one of
+each is remembered, which is enough: stages come ordered by key.
 """
 
 from __future__ import annotations
 
-from sweeps.stages import gradient_key, rollout_key
+from sweeps.sharing.stages import gradient_key, rollout_key
 from trainers.experience import Experience, Setting, gather
 from trainers.forward import without_gradients
 from trainers.half import frozen_half

@@ -20,7 +20,7 @@ from analysis.dashboard.links import MAX_QUERY, Link
 from analysis.dashboard.pages import cells, compare, findings, landing, panels, run, runs
 from analysis.dashboard.security import Guard, pause_after_wrong_token
 from analysis.dashboard.snapshot import Store, Unwanted
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 Page = Callable[[Context], Response]
 """What shows something."""

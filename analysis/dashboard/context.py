@@ -21,7 +21,7 @@ from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.sweep import Sweep
 from analysis.table import Table, percent
 from orchestrator.progress import duration
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from orchestrator.store.book import read_book
 from orchestrator.store.layout import Layout
 from orchestrator.store.lookup import indexed_book
 from orchestrator.store.status import read_status
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 
 def failures(sweep: Sweep) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from analysis.sweep import Sweep
 from analysis.table import Column, Table
 from analysis.tables import is_share
 from analysis.views import literal, quoted
-from sweeps.filters import Term, parse_filter
+from sweeps.grid.filters import Term, parse_filter
 
 SIZES = (25, 50, 100, 250)
 """Rows of a page to choose from."""

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from analysis.axes import resolve
 from analysis.sweep import Sweep
-from sweeps.errors import UserError
-from sweeps.filters import Filter, Term
+from sweeps.grid.filters import Filter, Term
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 SNAPSHOT = "snapshot"
 """Parameter that names the state of the sweep a link was made at."""

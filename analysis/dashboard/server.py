@@ -13,7 +13,7 @@ from analysis.dashboard.app import build_app
 from analysis.dashboard.security import is_loopback, new_token
 from analysis.dashboard.snapshot import Store
 from orchestrator.memory import use_few_arenas, use_system_allocator
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 MAX_PORTS = 50
 """Ports tried one after the other with ``next_port``."""

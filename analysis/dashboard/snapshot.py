@@ -23,7 +23,7 @@ from analysis.sweep import Sweep, open_sweep
 from orchestrator.memory import give_back
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 T = TypeVar("T")
 

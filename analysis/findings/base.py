@@ -16,7 +16,7 @@ from analysis.sweep import Sweep
 from analysis.table import Table
 from analysis.tables import headline_axis
 from analysis.views import finite_sql, quoted
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
 """Meaning of the intervals of most figures."""

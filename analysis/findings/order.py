@@ -20,7 +20,7 @@ from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import percent
 from analysis.tables import cell_table, is_share
-from sweeps.filters import parse_filter
+from sweeps.grid.filters import parse_filter
 
 _finding = partial(
     Finding, key="order", question="Does it matter what comes first, and what does merging keep?"

@@ -20,7 +20,7 @@ import typer
 from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
-from sweeps.errors import StoreError, UserError
+from sweeps.spec.errors import StoreError, UserError
 
 FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory, finished or still running.")]
 Filters = Annotated[

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
 
 Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.", show_default=False)]
 PoolName = Annotated[str | None, typer.Option("--pool", help="ray, local or inline.", show_default=False)]
@@ -65,7 +65,7 @@ def matching(manifest: Manifest, filters: Sequence[str]) -> list[int]:
     Raises:
         SpecError: for a filter that is none, or on an axis that does not exist.
     """
-    from sweeps.filters import parse_filter
+    from sweeps.grid.filters import parse_filter
 
     chosen = parse_filter(list(filters))
     chosen.check({axis.key: axis.kind for axis in manifest.axes})

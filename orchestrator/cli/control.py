@@ -10,12 +10,12 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Directory, Filters, matching
 from orchestrator.cli.output import print_json, say
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.store.book import Book
     from orchestrator.store.layout import Layout
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
 
 CONTROL_WAIT_S = 10.0
 """Time a live driver gets to take a request; it looks once a second."""
@@ -32,7 +32,7 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     from orchestrator.session import Session, open_manifest
     from orchestrator.store.book import PENDING, read_book
     from orchestrator.store.control import send_request
-    from sweeps.errors import DirectoryBusyError
+    from sweeps.spec.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
     chosen = matching(manifest, filters or [])

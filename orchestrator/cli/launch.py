@@ -24,12 +24,12 @@ from orchestrator.cli.outcome import conclude
 from orchestrator.cli.output import say
 from orchestrator.cli.submission import DryRun, goes_to_queue, hand_over
 from orchestrator.cli.words import AllowTarget, ConfigDir, MetricsPort, with_config_dir
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.cluster import Cluster
     from orchestrator.store.book import Book
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
 
 CONFIRM_RUNS = 1_000
 """A launch of more runs asks first, on a terminal."""
@@ -66,10 +66,10 @@ def launch(
     from orchestrator.session import Session
     from orchestrator.store.layout import Layout
     from orchestrator.targets import check_targets
-    from sweeps.hub import has_network
-    from sweeps.manifest import Manifest
-    from sweeps.pins import pin_commits
-    from sweeps.resolve import check_needs
+    from sweeps.manifest.hf_cache import has_network
+    from sweeps.manifest.hub_commits import pin_commits
+    from sweeps.manifest.manifest import Manifest
+    from sweeps.manifest.resolve import check_needs
 
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
@@ -153,8 +153,8 @@ def rerun(
 
 def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
     """The runs that the words ask for, and the question they answer; what it took to compose them goes."""
-    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
+    from sweeps.manifest.build import build_manifest
 
     composed = compose_sweep(overrides)
     return build_manifest(composed), composed.about

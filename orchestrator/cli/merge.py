@@ -49,7 +49,7 @@ def merge(
     from orchestrator.merging import Wish, merges_of
     from orchestrator.session import Session, open_manifest
     from orchestrator.store.layout import Layout
-    from sweeps.errors import UserError
+    from sweeps.spec.errors import UserError
 
     started_s = time.monotonic()
     open_manifest(directory)

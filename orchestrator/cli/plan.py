@@ -12,10 +12,10 @@ import typer
 
 from orchestrator.cli.output import print_json
 from orchestrator.cli.words import ConfigDir, with_config_dir
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.curves import Curve
+    from sweeps.cost.schedule_curves import Curve
 
 Words = Annotated[
     list[str] | None,
@@ -100,7 +100,7 @@ def plan(
     made = make_plan(words, directory, like, imagined)
     curves = []
     if show_schedules:
-        from sweeps.curves import curves_of
+        from sweeps.cost.schedule_curves import curves_of
 
         curves = curves_of(made.manifest)
     if as_json:
@@ -114,7 +114,7 @@ def plan(
 
 def _draw(curves: Sequence[Curve], directory: Path) -> None:
     """Print sparklines and write the figure beside the sweep directory, which planning leaves untouched."""
-    from sweeps.curves import curves_text
+    from sweeps.cost.schedule_curves import curves_text
 
     typer.echo(f"\n{curves_text(curves)}")
     try:

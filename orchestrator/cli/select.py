@@ -76,7 +76,7 @@ def select(
     as_json: AsJson = False,
 ) -> None:
     """Pick the problems of a pool that a rule prefers, and write them as an example that a sweep can use."""
-    from sweeps.selection import Curation, WeakSignal
+    from sweeps.spec.selection_rules import Curation, WeakSignal
     from trainers.picking import Wish, pick
 
     path, shipped = _model_path(model)
@@ -135,7 +135,7 @@ def select(
 
 def _model_path(model: str) -> tuple[str, bool]:
     """The model's folder or hub id, and whether it is a shipped one."""
-    from sweeps.files import local_path
+    from sweeps.manifest.data_files import local_path
 
     shipped = f"pkg://trainers/tiny/models/{model}"
     return (shipped, True) if "/" not in model and local_path(shipped).is_dir() else (model, False)

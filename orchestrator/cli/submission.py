@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what cluster=slurm or cluster=kuberay would submit.")

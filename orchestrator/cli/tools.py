@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between progress lines when standard error is not a terminal."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 ConfigDir = Annotated[
     Path | None,

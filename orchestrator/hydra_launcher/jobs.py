@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.hydra_launcher.configurations import Word, plain
-from sweeps.columns import ABSENT, SEED_KEY, Column, Table
-from sweeps.identity import group_to_dict
-from sweeps.manifest import Manifest
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import (
     GROUPS,
     ResourcesSpec,
@@ -21,6 +20,7 @@ from sweeps.spec import (
     group_canonical,
     join_run_id,
 )
+from sweeps.spec.identity import group_to_dict
 
 TARGET = "orchestrator.hydra_launcher.trainer.HydraJob"
 """What runs a job."""

@@ -21,9 +21,9 @@ from orchestrator.hydra_launcher.returns import job_return
 from orchestrator.session import Session
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
-from sweeps.errors import UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import ResourcesSpec
+from sweeps.spec.errors import UserError
 
 EXIT_INTERRUPTED = 130
 """Status after Ctrl-C or SIGTERM; the same command again goes on."""

@@ -15,8 +15,8 @@ from typing import IO
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import TARGETS, Destination, FinishedRun, Target
 from orchestrator.store.layout import Layout
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Waits after failures in a row; two minutes outlast a rate limit, which counts by the minute."""

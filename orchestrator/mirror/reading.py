@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.mirror.target import FinishedRun
 from orchestrator.store.layout import Layout
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import spec_to_dict
 
 BATCH_RUNS = 1000

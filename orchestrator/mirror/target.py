@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeps.filters import as_text
+from sweeps.grid.filters import as_text
 
 TARGETS = ("wandb", "mlflow", "tensorboard")
 """Names of the targets, each a module of this package."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from orchestrator.mirror.reading import is_number
 from orchestrator.mirror.target import Destination, FinishedRun
-from sweeps.errors import UserError
-from sweeps.filters import as_text
+from sweeps.grid.filters import as_text
+from sweeps.spec.errors import UserError
 
 TAG = "emsweep.run_id"
 """Tag that holds a copy's identity."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.mirror.reading import is_number
 from orchestrator.mirror.target import Destination, FinishedRun
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 
 class TensorBoardTarget:

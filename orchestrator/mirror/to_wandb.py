@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.mirror.target import Destination, FinishedRun
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 MAX_TAG = 64
 """W&B refuses longer tags."""

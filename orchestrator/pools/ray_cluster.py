@@ -21,7 +21,7 @@ from ray._private.services import canonicalize_bootstrap_address_or_die
 from orchestrator.events import Shape
 from orchestrator.leftovers import TemporaryFolder
 from orchestrator.processes import own_import_path
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 OBJECT_STORE_MIB = 80
 """Smallest object store that Ray takes: results travel through spools, only messages through Ray."""

@@ -21,8 +21,8 @@ from orchestrator.store.book import Book
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
 from orchestrator.store.spool import LineReader
-from sweeps import arrow
-from sweeps.manifest import Manifest
+from sweeps.manifest import arrow
+from sweeps.manifest.manifest import Manifest
 
 METADATA_KEY = b"emsweep"
 """Key of the schema metadata of ``runs.parquet``: JSON with the format's version and the manifest's digest.

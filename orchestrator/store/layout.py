@@ -3,7 +3,7 @@
 ::
 
     sweep.yaml                      what was asked: format version, overrides, options, package versions, host
-    manifest.parquet                one row a run, in order (:mod:`sweeps.manifest_file`)
+    manifest.parquet                one row a run, in order (:mod:`sweeps.manifest.manifest_file`)
     spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.journal`)
     spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
     state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`);
@@ -41,7 +41,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 FORMAT_VERSION = 1
 """Version of everything this docstring describes, stored as ``format`` in ``sweep.yaml``."""

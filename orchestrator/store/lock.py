@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import DirectoryBusyError
+from sweeps.spec.errors import DirectoryBusyError
 
 
 class DriverLock:

@@ -13,7 +13,7 @@ from orchestrator.store.book import CODE, Book, FailureNote, journal_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.place import state_path
 from orchestrator.store.state import VERSION
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.layout import Layout, write_atomically
 from orchestrator.store.spool import Line
-from sweeps import arrow
+from sweeps.manifest import arrow
 from trainers.protocol import RunResult
 
 PART_RUNS = 2_000

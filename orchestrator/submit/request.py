@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.workload import shape_of
-from sweeps.errors import UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 SYSTEMS = ("slurm", "kuberay")
 """Queues that there are templates for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.submit.request import Request
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
 """The texts: ``slurm.sh`` and ``kuberay.yaml``."""

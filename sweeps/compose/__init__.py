@@ -7,8 +7,8 @@ Also a Hydra application for those who know Hydra's flags::
 
 A sweep is a file ``sweep/NAME.yaml`` on Hydra's search path (``sweeps/conf`` is on it;
 ``hydra.searchpath=[file:///dir]`` adds a folder), or any ``.yaml`` file named by its path. Its ``sweep:``
-node declares axes and rules (:mod:`sweeps.declare`); the rest is configuration like any other. Words on the
-command line win over the file: one value for an axis replaces it, several replace or append it.
+node declares axes and rules (:mod:`sweeps.grid.sweep_file`); the rest is configuration like any other. Words
+on the command line win over the file: one value for an axis replaces it, several replace or append it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps import declare
-from sweeps.bind import Layers
-from sweeps.columns import SEED_KEY
 from sweeps.compose.composer import Composer
 from sweeps.compose.flags import completions, show
 from sweeps.compose.session import CONFIG_MODULE, CONFIG_NAME, VERSION_BASE, opened
-from sweeps.grid import Axis, Grid
-from sweeps.locate import mistakes_in
+from sweeps.grid import sweep_file
+from sweeps.grid.columns import SEED_KEY
+from sweeps.grid.error_location import mistakes_in
+from sweeps.grid.grid import Axis, Grid
+from sweeps.grid.resolve_configs import Layers
 from sweeps.spec import GROUPS, SCALARS, SpecError
 
 __all__ = [
@@ -79,7 +79,7 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
 
     Args:
         overrides: words such as ``sweep=quickstart``, ``optim.lr=1e-4,2e-4``, ``seed=range(16)``.
-        grid: axes built in Python (:mod:`sweeps.grid`), instead of a sweep file's.
+        grid: axes built in Python (:mod:`sweeps.grid.grid`), instead of a sweep file's.
 
     Raises:
         SpecError: for any mistake in the words or in the sweep file, with value, rule and fix.
@@ -89,10 +89,10 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
         config = composer.base
         with mistakes_in(composer.source):
             node = config["sweep"]
-            declared = declare.read_sweep(node, composer.written_values)
+            declared = sweep_file.read_sweep(node, composer.written_values)
             if grid is not None:
-                declared = declare.Declared(grid=_typed(grid, composer), rules=declared.rules)
-            declared = declare.override(declared, composer.given(), composer.swept_keys)
+                declared = sweep_file.Declared(grid=_typed(grid, composer), rules=declared.rules)
+            declared = sweep_file.override(declared, composer.given(), composer.swept_keys)
             layers = composer.layers(declared)
         full = _with_seed(declared.grid, layers.base)
         options = {k: config[k] for k in config.raw if k not in (*GROUPS, *SCALARS, "sweep")}

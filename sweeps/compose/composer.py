@@ -9,12 +9,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from sweeps import conf
-from sweeps.bind import Layers
 from sweeps.compose.config import FREE_KEYS, composed
 from sweeps.compose.session import parse
 from sweeps.compose.values import coerced, values_of
-from sweeps.declare import Declared
-from sweeps.grid import Grid
+from sweeps.grid.grid import Grid
+from sweeps.grid.resolve_configs import Layers
+from sweeps.grid.sweep_file import Declared
 from sweeps.spec import GROUPS, SCALARS, SpecError, known_keys, nearest
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from sweeps.compose.session import CONFIG_NAME, HYDRA_NAME, TARGET
-from sweeps.references import settle
+from sweeps.grid.interpolation import settle
 from sweeps.spec import SpecError, TrainerSpec, nearest
 
 FREE_KEYS = "trainer.params."

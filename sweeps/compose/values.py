@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 
-from sweeps.grid import MAX_RUNS, too_large
+from sweeps.grid.grid import MAX_RUNS, too_large
 from sweeps.spec import SpecError, coerce_key
 
 

@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweeps.columns import Column, kind_of
-from sweeps.manifest import Manifest
+from sweeps.grid.columns import Column, kind_of
+from sweeps.manifest.manifest import Manifest
 from sweeps.spec import GROUPS, RUN_ID_LENGTH, group_to_dict, group_type
 
 CHUNK_RUNS = 8192

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.agreement import agreement
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

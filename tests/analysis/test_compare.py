@@ -8,7 +8,7 @@ from scipy import stats
 from analysis import open_sweep
 from analysis.compare import compare, compare_levels
 from analysis.stats.testing import holm
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

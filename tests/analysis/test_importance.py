@@ -7,7 +7,7 @@ import pytest
 from analysis import open_sweep
 from analysis.best import best_cells
 from analysis.importance import NOISE_ROW, SEED_ROW, importance
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

@@ -9,7 +9,7 @@ import pytest
 from analysis import open_sweep
 from analysis.costs import cost_table
 from analysis.report import build_report, write_report
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sweeps.curves import Curve
+from sweeps.cost.schedule_curves import Curve
 
 
 def test_every_curve_has_a_panel_of_its_own():

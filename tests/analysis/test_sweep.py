@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_sweep
-from sweeps.errors import UserError
 from sweeps.spec import SpecError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

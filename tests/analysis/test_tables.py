@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis import open_sweep
 from analysis.tables import cell_table, closing_table, headline
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 

@@ -97,7 +97,7 @@ def work(arguments):
     folder, first, step = arguments
     from pathlib import Path
     from orchestrator.worker import import_target
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
     from trainers.protocol import RunContext, WorkerContext
     manifest = Manifest.read(Path(folder) / "manifest.parquet")
     trainer = import_target(manifest.spec(0).trainer.target)(WorkerContext())
@@ -202,7 +202,7 @@ def recovery() -> dict[str, Any]:
     """Seconds to find that nothing is left of 13,440 runs, and records a second of a rebuild from spools."""
     from orchestrator.store.book import read_book
     from orchestrator.store.layout import Layout
-    from sweeps.manifest import Manifest
+    from sweeps.manifest.manifest import Manifest
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "noop"

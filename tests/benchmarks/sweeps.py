@@ -49,8 +49,8 @@ GRID = ("tiny-32", "tiny-64", "tiny-64-hasty", "tiny-96")
 
 def expand(path: Path) -> float:
     """Return the seconds from a sweep's name to its manifest on disk."""
-    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
+    from sweeps.manifest.build import build_manifest
 
     started = time.perf_counter()
     manifest = build_manifest(compose_sweep(["sweep=grid13440"]))
@@ -61,9 +61,9 @@ def expand(path: Path) -> float:
 
 def expand_million(path: Path) -> dict[str, float]:
     """Expand a grid of four groups and four keys to 1,000,000 runs in this process."""
-    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
-    from sweeps.grid import axis, product
+    from sweeps.grid.grid import axis, product
+    from sweeps.manifest.build import build_manifest
 
     started = time.perf_counter()
     grid = product(
@@ -101,8 +101,8 @@ def hydra_seconds_per_run() -> float:
 
 def refuse() -> float:
     """Return the seconds of refusing 10⁹ runs."""
-    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
+    from sweeps.manifest.build import build_manifest
     from sweeps.spec import SpecError
 
     started = time.perf_counter()
@@ -178,9 +178,9 @@ def numbers(path: Path) -> list[str]:
 
 def measure() -> dict[str, float]:
     """Return every figure."""
-    from sweeps.build import build_manifest
     from sweeps.compose import compose_sweep
-    from sweeps.work import count_work
+    from sweeps.cost.work_count import count_work
+    from sweeps.manifest.build import build_manifest
 
     with tempfile.TemporaryDirectory() as folder:
         expand_s = min(expand(Path(folder) / "a.parquet") for _ in range(3))

@@ -26,8 +26,8 @@ from orchestrator.hydra_launcher.jobs import Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.multirun import Multirun
 from orchestrator.hydra_launcher.returns import JobFailedError
-from sweeps.errors import UserError
 from sweeps.spec import ResourcesSpec
+from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 
 APP = """

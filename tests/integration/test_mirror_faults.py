@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from orchestrator.mirror import mirror_sweep
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 wandb = pytest.importorskip("wandb")

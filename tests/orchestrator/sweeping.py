@@ -10,9 +10,9 @@ from orchestrator.session import Session
 from orchestrator.settings import Settings
 from orchestrator.store.layout import Layout
 from orchestrator.summary import Summary
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.manifest import Manifest
+from sweeps.manifest.build import build_manifest
+from sweeps.manifest.manifest import Manifest
 
 
 def noop_manifest(num_runs: int, *words: str, target: str = "", **params: Any) -> Manifest:

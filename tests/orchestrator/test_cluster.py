@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator.cluster import cluster_of, pool_factory, require_capacity
 from orchestrator.events import Capacity
-from sweeps.errors import UserError
 from sweeps.spec import SpecError
+from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest
 
 

@@ -8,8 +8,8 @@ from scipy.stats import hypergeom
 from orchestrator.failures import failure_groups, tail
 from orchestrator.retry import Failure
 from orchestrator.store.book import CODE, Book, FailureNote
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
 
 
 @pytest.fixture(scope="module")

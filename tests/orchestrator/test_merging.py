@@ -11,8 +11,8 @@ from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
 from orchestrator.merging import Wish, merges_of
-from sweeps.errors import SpecError, UserError
-from sweeps.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import SpecError, UserError
 from trainers.checkpoint import check_weights
 
 BENCHMARK = "pkg://trainers/tiny/data/addition_eval.jsonl"

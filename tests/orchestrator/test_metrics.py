@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestrator.metrics import serving_metrics
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import write_status
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 

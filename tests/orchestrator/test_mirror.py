@@ -10,7 +10,7 @@ from orchestrator.mirror import mirror_sweep, reading
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import Destination
 from orchestrator.store.layout import Layout
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.benchmarks.wandb_file import read_wandb_file
 

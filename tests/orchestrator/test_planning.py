@@ -7,8 +7,8 @@ from orchestrator.cli import main
 from orchestrator.estimates import num_items, observations, parameters_of
 from orchestrator.imagined import parse_cluster
 from orchestrator.planning import axes_tree, make_plan, require_budget
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
 
 SMALL = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4", "steps=2"]

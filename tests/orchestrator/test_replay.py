@@ -9,7 +9,7 @@ import pytest
 from orchestrator.replay import differences, find_run, recorded_spec, replay
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, encode_line, read_spool
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 from trainers.protocol import RunResult

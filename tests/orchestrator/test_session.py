@@ -15,7 +15,7 @@ from orchestrator.cluster import Cluster
 from orchestrator.session import Session, open_manifest
 from orchestrator.store.layout import Layout
 from orchestrator.verify import verify
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 

@@ -8,7 +8,7 @@ from orchestrator.backlog import Group, Workload
 from orchestrator.events import Shape
 from orchestrator.imagined import ClusterModel, parse_cluster
 from orchestrator.simulate import simulate
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 
 def workload(num, gpus=1.0, world_size=1):

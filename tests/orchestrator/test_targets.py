@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.targets import check_targets
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.errors import UserError
+from sweeps.manifest.build import build_manifest
+from sweeps.spec.errors import UserError
 
 
 @pytest.fixture

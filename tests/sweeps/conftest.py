@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from sweeps.files import local_path
+from sweeps.manifest.data_files import local_path
 
 TINY = "pkg://trainers/tiny/models/tiny-64"
 

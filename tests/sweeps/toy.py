@@ -3,9 +3,9 @@
 import hashlib
 from collections import Counter
 
-from sweeps.schedules import multiplier
+from sweeps.sharing.schedules import multiplier
+from sweeps.sharing.stages import base_evaluation_key, gradient_key, plan_stages, rollout_key
 from sweeps.spec import canonical_json, group_to_dict
-from sweeps.stages import base_evaluation_key, gradient_key, plan_stages, rollout_key
 
 
 def digest(*parts):

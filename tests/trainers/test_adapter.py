@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sweeps.errors import SpecError
+from sweeps.spec.errors import SpecError
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.adapter import adapter_shapes, fresh_adapter, merged

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from sweeps.sharing.stages import plan_stages
 from sweeps.spec import RunSpec
-from sweeps.stages import plan_stages
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sweeps.errors import SpecError
+from sweeps.spec.errors import SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.half import frozen_half

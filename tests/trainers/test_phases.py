@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.sharing.stages import plan_stages
 from sweeps.spec import InitSpec, RunSpec, group_to_dict, phases_of
-from sweeps.stages import plan_stages
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization

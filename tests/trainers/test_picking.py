@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.errors import SpecError
+from sweeps.manifest.build import build_manifest
+from sweeps.spec.errors import SpecError
 from trainers.picking import Wish, pick
 
 TINY = {"model": "pkg://trainers/tiny/models/tiny-32", "samples": 8, "pattern": r"[;?](\d+)$"}

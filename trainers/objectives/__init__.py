@@ -4,5 +4,5 @@
 :mod:`~trainers.objectives.likelihood` log π of the tokens drawn, with H beside it where both are wanted,
 :mod:`~trainers.objectives.advantage` the way from rewards to one credit per distinct rollout,
 :mod:`~trainers.objectives.policy` the policy-gradient terms and divergences, and
-:mod:`~trainers.objectives.loss` puts the parts together as :class:`sweeps.objective.ObjectiveSpec` says.
+:mod:`~trainers.objectives.loss` puts the parts together as :class:`sweeps.spec.objective.ObjectiveSpec` says.
 """

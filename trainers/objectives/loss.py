@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeps.objective import ObjectiveSpec
+from sweeps.spec.objective import ObjectiveSpec
 from trainers.objectives.entropy import token_entropy
 from trainers.objectives.likelihood import token_terms
 from trainers.objectives.policy import divergence_k3, reinforce, surrogate

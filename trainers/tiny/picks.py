@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sweeps.selection import RULES
+from sweeps.spec.selection_rules import RULES
 from trainers.picking import Wish, pick
 
 MODELS = ("tiny-64", "tiny-96")

@@ -20,7 +20,7 @@ from analysis.stats.intervals import mean_interval
 from analysis.sweep import Sweep
 from analysis.table import Column, Table, percent
 from analysis.tables import headline_axis, is_share
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 MAX_TILES = 1_500
 """Tiles of a heatmap that can still be read, and drawn in time."""

@@ -17,7 +17,7 @@ from analysis.dashboard.links import filter_text
 from analysis.figures import Figure
 from analysis.sweep import Sweep
 from analysis.tables import headline_axis, is_share
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 MAX_SEEDS = 40
 """Seeds drawn one by one."""

@@ -11,8 +11,8 @@ from analysis.dashboard.drawing import Drawing, draw
 from analysis.findings import FINDINGS, Finding, find
 from analysis.sweep import Sweep
 from analysis.table import Table
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 TITLES = {
     "decoupling": "Loss and accuracy part",

@@ -20,8 +20,8 @@ from analysis.importance import importance
 from analysis.sweep import Sweep
 from analysis.table import Table
 from analysis.tables import cell_table, headline, headline_axis
-from sweeps.errors import UserError
 from sweeps.spec import nearest
+from sweeps.spec.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from analysis.dashboard.show import shown_columns
 from analysis.figures import Figure
 from analysis.sweep import Sweep
 from analysis.views import literal
-from sweeps.errors import UserError
 from sweeps.spec import RUN_ID_LENGTH
+from sweeps.spec.errors import UserError
 
 MAX_ROLLOUTS = 400
 """Distinct rollouts shown."""

@@ -13,7 +13,7 @@ from analysis.dashboard.links import one_of, whole_number
 from analysis.dashboard.show import Shown, shown_columns
 from analysis.sweep import Sweep
 from analysis.views import quoted
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 CSV_ROWS = 20_000
 """Rows written at once."""

@@ -6,7 +6,7 @@ import pytest
 from analysis import open_sweep
 from analysis.dashboard.grid import Choice, condition, default_columns, grouped, page_of
 from analysis.tables import cell_table
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 
 @pytest.fixture(scope="module")

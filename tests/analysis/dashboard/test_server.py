@@ -12,7 +12,7 @@ import uvicorn
 from analysis.dashboard.app import build_app
 from analysis.dashboard.server import Server, bind
 from analysis.dashboard.snapshot import Store
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 
 @pytest.fixture

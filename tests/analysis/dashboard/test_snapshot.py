@@ -10,7 +10,7 @@ import pytest
 
 from analysis.dashboard import snapshot
 from analysis.dashboard.snapshot import Store, Unwanted
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 
 
 @pytest.fixture

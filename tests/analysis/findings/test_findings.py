@@ -14,7 +14,7 @@ from analysis.figures import Figure
 from analysis.findings import FINDINGS, find, find_all
 from analysis.findings.ranks import rank_correlation
 from analysis.findings.sharpening import pass_at_k
-from sweeps.errors import UserError
+from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 RICH_AXES = {

@@ -13,7 +13,7 @@ from orchestrator.store.compact import is_current, merge
 from orchestrator.store.layout import Layout
 from orchestrator.store.parts import PartWriter
 from orchestrator.store.spool import Line, encode_line
-from sweeps import manifest_file
+from sweeps.manifest.manifest import manifest_file
 from tests.orchestrator.sweeping import noop_manifest
 from trainers.protocol import Evaluation, RunResult
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from orchestrator.submit import render, request_of, submit
-from sweeps.build import build_manifest
 from sweeps.compose import compose_sweep
-from sweeps.errors import UserError
+from sweeps.manifest.build import build_manifest
+from sweeps.spec.errors import UserError
 
 
 def request(*words, **more):

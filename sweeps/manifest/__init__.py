@@ -1,0 +1,8 @@
+"""The frozen, ordered list of a sweep's runs, and what has to be read to freeze it.
+
+build          from a composed sweep to its manifest: expand, resolve, check, identify
+manifest       the list itself; manifest_file its Parquet form; arrow the arrays in between
+run_ids        identities; run_names short names for people; manifest_diff why two manifests differ
+lineage        what runs start from
+resolve        models, prompts and benchmarks, read and hashed (data_files, hf_cache, hub_commits, prompts)
+"""

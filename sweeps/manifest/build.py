@@ -1,0 +1,187 @@
+"""From a composed sweep to its manifest: expand, resolve, check, identify.
+
+Runs are ordered for locality: by model, then by what lets neighbours share work (example, sampling, seed,
+objective, optimizer).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, combine
+from sweeps.grid.error_location import at, mistakes_in
+from sweeps.grid.expand import expand
+from sweeps.grid.resolve_configs import Bound, bind
+from sweeps.manifest.lineage import trace
+from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.prompts import check_formats, check_lengths
+from sweeps.manifest.resolve import Need, resolve_group
+from sweeps.manifest.run_ids import Unidentified, identify
+from sweeps.spec import (
+    GROUPS,
+    RunSpec,
+    canonical_json,
+    coerce_key,
+    group_canonical,
+    group_from_dict,
+    group_to_dict,
+)
+from sweeps.spec.cross_checks import check_fit, check_trainable
+from sweeps.spec.data_groups import TrainerSpec
+
+if TYPE_CHECKING:
+    from sweeps.compose import ComposedSweep
+
+LOCALITY = (
+    "model",
+    "trainer",
+    "engine",
+    "resources",
+    "example",
+    "sampling",
+    "seed",
+    "objective",
+    "optim",
+    "schedule",
+)
+"""Groups by which runs are sorted, the most expensive to change first; evaluation and horizon come last."""
+
+
+def build_manifest(composed: ComposedSweep) -> Manifest:
+    """Expand, resolve and identify every run of a composed sweep, in time linear in their number.
+
+    Each distinct configuration of a group is resolved, checked and serialised once; a run costs one hash.
+
+    Raises:
+        SpecError: for what :func:`~sweeps.grid.expand.expand`, :func:`~sweeps.grid.resolve_configs.bind`,
+            :func:`~sweeps.manifest.resolve.resolve_group`, a group's own rules or those between groups
+            refuse.
+    """
+    defaults = _defaults(composed)
+    with mistakes_in(composed.source):
+        table = expand(composed.grid, defaults)
+        bound = bind(composed.layers, table)
+        lineage = trace(table, bound["init_from"])
+    groups: dict[str, tuple[str, ...]] = {}
+    codes: dict[str, np.ndarray] = {}
+    fragments: dict[str, list[str]] = {}
+    parts: dict[str, list[Any]] = {group: [] for group in GROUPS}
+    needs: dict[Need, None] = {}
+    for group in GROUPS:
+        texts, canonical = [], []
+        for config in bound[group].variants:
+            resolved, need = resolve_group(group, config)
+            part = group_from_dict(group, resolved)
+            texts.append(canonical_json(group_to_dict(part), group))
+            canonical.append(group_canonical(group, part))
+            if need is not None:
+                needs[need] = None
+            parts[group].append(part)
+        groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
+    _check_together(parts, codes)
+    steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
+    with mistakes_in(composed.source), at("axes", "init_from"):
+        found = identify(
+            Unidentified(
+                texts=groups,
+                canonical=fragments,
+                codes=codes,
+                models=parts["model"],
+                steps=steps,
+                seeds=seeds,
+            ),
+            lineage,
+        )
+    run_ids = found.run_ids
+    groups["init"], codes["init"] = found.inits, found.init_codes
+    keep, num_duplicates = _first_of_each(run_ids, _locality(codes, steps, seeds))
+    return Manifest(
+        sweep=composed.name,
+        run_ids=[run_ids[i] for i in keep.tolist()],
+        columns=tuple(_used(c) for c in table.take(keep).columns),
+        groups=groups,
+        group_codes={g: c[keep].astype(np.int32) for g, c in codes.items()},
+        steps=steps[keep],
+        seeds=seeds[keep],
+        cells=_cells(table, keep),
+        options=dict(composed.options),
+        overrides=composed.overrides,
+        num_duplicates=num_duplicates,
+        needs=tuple(needs),
+    )
+
+
+def _defaults(composed: ComposedSweep) -> dict[str, Any]:
+    """What an axis holds in a sub-grid that does not set it: the base option or value."""
+    values: dict[str, Any] = dict(composed.choices)
+    for key in composed.grid.key_names():
+        group, _, rest = key.partition(".")
+        if key not in values:
+            value: Any = composed.base.get(group)
+            for name in rest.split(".") if rest else ():
+                value = value.get(name) if isinstance(value, Mapping) else None
+            values[key] = value
+    return values
+
+
+def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.ndarray]) -> None:
+    """Hold each distinct choice of several groups against the rules between them."""
+    everywhere = np.ones(len(codes["model"]), dtype=bool)
+    ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
+    for check, rows, *together in (
+        (check_fit, everywhere, "objective", "sampling", "example"),
+        (check_trainable, everywhere, "model", "optim", "engine"),
+        (check_formats, ours, "model", "example", "eval"),
+        (check_lengths, ours, "model", "example", "sampling"),
+    ):
+        columns = [codes[group][rows] for group in together]
+        _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)
+        for row in firsts.tolist():
+            check(*(parts[g][column[row]] for g, column in zip(together, columns, strict=True)))
+
+
+def _scalars(key: str, bound: Bound) -> np.ndarray:
+    values = [coerce_key(key, v) for v in bound.variants]
+    for extreme in (min(values), max(values)):
+        RunSpec(**{key: extreme})  # its range is an interval, so the ends decide
+    return np.array(values, dtype=np.int64)[bound.codes]
+
+
+def _locality(codes: Mapping[str, np.ndarray], steps: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Return the order of runs in which neighbours share most."""
+    keys = [seeds if name == SEED_KEY else codes[name] for name in LOCALITY]
+    return np.lexsort([codes["eval"], steps, *reversed(keys)])
+
+
+def _first_of_each(run_ids: Sequence[str], order: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the rows to keep, in ``order``, without a second run of the same identity."""
+    seen: set[str] = set()
+    keep = []
+    for row in order.tolist():
+        if run_ids[row] not in seen:
+            seen.add(run_ids[row])
+            keep.append(row)
+    return np.array(keep, dtype=np.int64), len(run_ids) - len(keep)
+
+
+def _used(column: Column) -> Column:
+    """Drop values that no run has, after exclusions and subsets; ``null`` is that an axis does not exist."""
+    used = np.zeros(len(column.values) + 1, dtype=bool)
+    used[column.codes] = True
+    used[:-1] &= [value is not None for value in column.values]
+    if used[:-1].all():
+        return column
+    recode = np.where(used, np.cumsum(used) - 1, ABSENT).astype(np.int32)
+    recode[-1] = ABSENT
+    values = tuple(v for v, u in zip(column.values, used[:-1], strict=True) if u)
+    return dataclasses.replace(column, values=values, codes=recode[column.codes])
+
+
+def _cells(table: Table, keep: np.ndarray) -> np.ndarray:
+    """Number the cells of the runs that are kept, from 0 without gaps."""
+    _, cells = np.unique(table.cells()[keep], return_inverse=True)
+    return cells

@@ -1,0 +1,318 @@
+"""What runs start from: ``init_from`` as written, resolved to earlier runs.
+
+Four forms, told apart by their look::
+
+    base                           the base model, as does null
+    objective=em example=carry-2   a cell of this sweep, in the filter grammar: the run that agrees with this
+                                   one on every axis not named, the seed above all, and starts from the base
+                                   model unless init_from is named too
+    3f2a9c01d4…                    a run of this sweep by its id, or the beginning of it
+    outputs/em/3f2a9c01d4…         a run of another sweep, whose weights were kept
+
+A run of this sweep is trained again as the first phase of those that start from it, in common with every run
+that has that phase (:mod:`sweeps.sharing.stages`), so it needs no weights on disk. The optimizer starts anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeps.grid.columns import ABSENT, Table
+from sweeps.grid.error_location import at
+from sweeps.grid.filters import as_text, parse_filter
+from sweeps.grid.resolve_configs import Bound
+from sweeps.manifest.data_files import local_path
+from sweeps.spec import RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, nearest
+
+if TYPE_CHECKING:
+    from sweeps.manifest.manifest import Manifest
+
+KEY = "init_from"
+
+BASE = "base"
+"""The base model, in words."""
+
+RUN_ID = re.compile(rf"[0-9a-f]{{8,{RUN_ID_LENGTH}}}")
+"""A run's id or enough of its beginning."""
+
+KEPT = ("model", "trainer", "engine", "resources")
+"""Groups in which a run of this sweep must agree with the one it starts from."""
+
+ARCHITECTURE_FREE = frozenset(
+    ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "auto_map")
+)
+"""Keys of a model's ``config.json`` that say nothing about the shapes of its weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lineage:
+    """Where each run's training starts."""
+
+    texts: tuple[str | None, ...]
+    """``init_from`` of each run; ``None`` for the base model."""
+    rows: np.ndarray
+    """Row of the cell that it names, int64, shape (runs,); −1 otherwise."""
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether every run starts from the base model."""
+        return not any(self.texts)
+
+    def by_depth(self) -> list[list[int]]:
+        """Rows that name no cell, then rows whose cell is among those before, and so on.
+
+        Raises:
+            SpecError: for runs that would start from one another.
+        """
+        depth = np.where(self.rows < 0, 0, -1)
+        levels = [np.flatnonzero(depth == 0).tolist()]
+        while (left := np.flatnonzero(depth < 0)).size:
+            ready = left[depth[self.rows[left]] >= 0]
+            if not ready.size:
+                raise SpecError(
+                    f"{KEY}={self.texts[left[0]]!r}: runs would start from one another; let one of them "
+                    f"start from the base model ({KEY}={BASE})"
+                )
+            depth[ready] = len(levels)
+            levels.append(ready.tolist())
+        return levels
+
+
+def trace(table: Table, written: Bound) -> Lineage:
+    """Find the cell that each run starts from.
+
+    Raises:
+        SpecError: for a reference to no run of the sweep, or to several.
+    """
+    variants = [None if text == BASE else text for text in written.variants]
+    texts = tuple(variants[code] for code in written.codes.tolist())
+    rows = np.full(table.num_runs, -1, dtype=np.int64)
+    starts_at_base = np.array([not text for text in variants])[written.codes]
+    for code, text in enumerate(variants):
+        if text and "=" in text:
+            with at("axes", KEY):
+                members = np.flatnonzero(written.codes == code)
+                rows[members] = _cells_named(table, text, members, starts_at_base)
+    return Lineage(texts=texts, rows=rows)
+
+
+def _cells_named(table: Table, text: str, members: np.ndarray, starts_at_base: np.ndarray) -> np.ndarray:
+    """Row that each of ``members`` starts from."""
+    named = parse_filter(text, KEY)
+    named.check({c.key: c.kind for c in table.columns}, KEY)
+    keys = named.key_names()
+    candidates = table.select(named)
+    if KEY not in keys:
+        candidates &= starts_at_base
+    found = np.flatnonzero(candidates)
+    # An axis that exists under a condition may exist for one side only: it then tells nothing apart.
+    shared = [
+        c
+        for c in table.columns
+        if c.key not in (*keys, KEY)
+        and (c.codes[found] != ABSENT).any()
+        and (c.codes[members] != ABSENT).any()
+    ]
+    by_place: dict[tuple[int, ...], list[int]] = {}
+    for row in found.tolist():
+        by_place.setdefault(tuple(int(c.codes[row]) for c in shared), []).append(row)
+    rows = []
+    for member in members.tolist():
+        matching = by_place.get(tuple(int(c.codes[member]) for c in shared), [])
+        if len(matching) != 1:
+            own = " ".join(f"{c.key}={as_text(c.values[c.codes[member]])}" for c in shared)
+            if matching:
+                rest = [
+                    c.key for c in table.columns if c.key not in keys and c not in shared and c.key != KEY
+                ]
+                raise SpecError(
+                    f"{KEY}={text!r}: {len(matching)} runs match for {own}; name {' or '.join(rest)} too"
+                )
+            alike = f" with {own}" if own else ""
+            raise SpecError(
+                f"{KEY}={text!r}: no run of this sweep{alike} has {text} and starts from the base model; add "
+                "that value to its axis"
+            )
+        rows.append(matching[0])
+    return np.array(rows, dtype=np.int64)
+
+
+def init_of_cell(
+    row: int, parent: int, part_of: Callable[[str, int], tuple[int, str]], scalars: Mapping[str, np.ndarray]
+) -> InitSpec:
+    """What a run that starts from another row of the sweep holds.
+
+    Args:
+        row: the run.
+        parent: the run it starts from.
+        part_of: returns a group's code and JSON for a row; of ``init`` the JSON alone counts.
+        scalars: ``steps`` and ``seed`` of every row.
+
+    Raises:
+        SpecError: if they train different models, or in different ways.
+    """
+    from sweeps.spec import GROUPS
+
+    changes: dict[str, Any] = {}
+    for group in GROUPS:
+        (own, _), (code, text) = part_of(group, row), part_of(group, parent)
+        if group == "init" or own != code:
+            changes[group] = json.loads(text)
+    changes |= {k: int(v[parent]) for k, v in scalars.items() if v[row] != v[parent]}
+    for group in KEPT:
+        if group in changes:
+            raise SpecError(
+                f"{KEY}: would start {group}={_name(part_of(group, row)[1])} from a run with "
+                f"{group}={_name(part_of(group, parent)[1])}; weights carry over within one {group} only: "
+                f"leave {group} out of {KEY}"
+            )
+    return InitSpec(changes=changes)
+
+
+def _name(text: str) -> str:
+    part = json.loads(text)
+    return str(part.get("name") or part.get("target") or text)
+
+
+def init_of_run(text: str, model: ModelSpec) -> InitSpec:
+    """What a run holds that starts from ``SWEEP_DIR/RUN_ID``.
+
+    Raises:
+        SpecError: for a run that does not exist, failed, left no weights, or has another architecture.
+    """
+    folder, _, beginning = text.rpartition("/")
+    if not folder or not RUN_ID.fullmatch(beginning):
+        raise SpecError(
+            f"{KEY}={text!r}: is neither axis values of this sweep (objective=em), nor a run's id, nor "
+            "SWEEP_DIR/RUN_ID"
+        )
+    run_id, place, earlier = kept_weights(Path(folder), beginning, KEY)
+    check_same_architecture(earlier, model, f"{KEY}={text!r}")
+    if model.adapter != "none":
+        raise SpecError(
+            f"{KEY}={text!r}: kept weights hold no adapter to go on with, it is merged into them; start from "
+            f"a run of this sweep, or set model.adapter=none"
+        )
+    return InitSpec(runs=(run_id,), folders=(str(place),))
+
+
+def kept_weights(sweep: Path, beginning: str, key: str) -> tuple[str, Path, ModelSpec]:
+    """Return the id, the folder of the final weights and the base model of a run of another sweep.
+
+    Raises:
+        SpecError: for a run that does not exist, has no result, or left no weights.
+    """
+    from sweeps.manifest.manifest import Manifest
+
+    sweep = sweep.expanduser().absolute()
+    manifest = Manifest.read(sweep / "manifest.parquet")
+    row = row_of_run(manifest, beginning, f"{key}: {sweep}")
+    return kept_weights_of(sweep, manifest, outcomes_of(sweep), row, key)
+
+
+def kept_weights_of(
+    sweep: Path, manifest: Manifest, outcomes: Mapping[str, str], row: int, key: str
+) -> tuple[str, Path, ModelSpec]:
+    """The same for a row of a manifest that is read already.
+
+    Raises:
+        SpecError: for a run that has no result, or left no weights.
+    """
+    run_id = manifest.run_ids[row]
+    outcome = outcomes.get(run_id, "")
+    if outcome and outcome != "done":
+        raise SpecError(
+            f"{key}: run {run_id} of {sweep} {_SAID.get(outcome, 'has no result yet')}; name one that is done"
+        )
+    place = sweep / "checkpoints" / run_id / f"step-{int(manifest.steps[row])}"
+    if not place.is_dir():
+        policy = manifest.group("resources", row).keep_checkpoints
+        raise SpecError(
+            f"{key}: run {run_id} of {sweep} left no weights (resources.keep_checkpoints={policy}); launch "
+            "that sweep again in another directory with resources.keep_checkpoints=last, or make the run "
+            "part of this sweep"
+        )
+    return run_id, place, manifest.group("model", row)
+
+
+_SAID = {
+    "failed": "failed",
+    "quarantined": "failed",
+    "cancelled": "was cancelled",
+    "diverged": "diverged, and its weights are not numbers",
+}
+
+
+def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
+    """Index of the one run whose id begins so.
+
+    Raises:
+        SpecError: when none or several match.
+    """
+    found = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(beginning)]
+    if len(found) != 1:
+        many = f"{len(found)} runs begin with {beginning!r}; give more digits"
+        raise SpecError(
+            f"{what}: {many if found else f'has no run {beginning!r}{nearest(beginning, manifest.run_ids)}'}"
+        )
+    return found[0]
+
+
+def outcomes_of(sweep: Path) -> dict[str, str]:
+    """Outcome by run id, as far as they are tabled."""
+    import pyarrow.parquet as pq
+
+    table = sweep / "runs.parquet"
+    if not table.is_file():
+        return {}
+    rows = pq.read_table(table, columns=["run_id", "outcome"]).to_pydict()
+    return dict(zip(rows["run_id"], rows["outcome"], strict=True))
+
+
+def check_same_architecture(earlier: ModelSpec, model: ModelSpec, what: str) -> None:
+    """Refuse weights that do not fit a model; a model that is not on this machine cannot be checked here.
+
+    Raises:
+        SpecError: naming the first keys in which the configurations differ.
+    """
+    configs = [_config(earlier), _config(model)]
+    if None in configs or configs[0] == configs[1]:
+        return
+    first, second = configs
+    assert first is not None
+    assert second is not None
+    keys = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
+    told = ", ".join(f"{k} {first.get(k)!r} and {second.get(k)!r}" for k in keys[:3])
+    raise SpecError(
+        f"{what}: {earlier.name} and {model.name} have different architectures ({told}); "
+        "weights fit the model they were trained in only"
+    )
+
+
+def _config(model: ModelSpec) -> dict[str, Any] | None:
+    file = local_path(model.path) / "config.json"
+    if model.hub_id or not file.is_file():
+        return None
+    written = json.loads(file.read_text())
+    return {k: v for k, v in written.items() if k not in ARCHITECTURE_FREE}
+
+
+def find_by_id(ids: Sequence[str], beginning: str) -> int:
+    """Row of a run of this sweep by its id.
+
+    Raises:
+        SpecError: when none or several match.
+    """
+    found = [i for i, run_id in enumerate(ids) if run_id and run_id.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    many = f"{len(found)} runs begin so; give more digits"
+    none = "this sweep has no such run that starts from the base model; for another's write SWEEP_DIR/RUN_ID"
+    raise SpecError(f"{KEY}={beginning!r}: {many if found else none}")

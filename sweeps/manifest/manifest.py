@@ -1,0 +1,190 @@
+"""The frozen, ordered list of a sweep's runs. :mod:`sweeps.manifest.manifest_file` reads and writes its
+Parquet form.
+
+Held by columns: a run is a few integer codes into lists of distinct values, and its specification is put
+together on demand. :mod:`sweeps.manifest.build` makes one of a composed sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column
+from sweeps.manifest import run_names
+from sweeps.manifest.resolve import Need
+from sweeps.spec import (
+    GROUPS,
+    RunSpec,
+    canonical_json,
+    group_from_dict,
+    group_to_dict,
+    group_type,
+)
+from sweeps.spec.identity import LATER_GROUPS
+
+CHUNK_RUNS = 10_000
+"""Runs that are hashed or named at a time: a million would take 100 MiB at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """One axis of a manifest."""
+
+    key: str
+    """Hydra key, the name of its column in every table."""
+    values: tuple[Any, ...]
+    """Distinct values in YAML order."""
+    kind: str
+    """``int``, ``float``, ``bool`` or ``str`` (lists and mappings are shown as JSON text)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A sweep's runs. Index ``i`` runs from 0 to ``len(manifest) - 1``."""
+
+    sweep: str
+    """Name of the sweep."""
+    run_ids: list[str]
+    """Identity of each run, all different."""
+    columns: tuple[Column, ...]
+    """Axis values of each run, in YAML order."""
+    groups: Mapping[str, tuple[str, ...]]
+    """Group to the JSON of its distinct configurations."""
+    group_codes: Mapping[str, np.ndarray]
+    """Group to the configuration of each run, shape (runs,)."""
+    steps: np.ndarray
+    """Optimizer steps of each run, int64, shape (runs,)."""
+    seeds: np.ndarray
+    """Seed of each run, int64, shape (runs,)."""
+    cells: np.ndarray
+    """Cell of each run (every axis but the seed), numbered in column order, int64, shape (runs,)."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What is not part of any run: ``sharing``, ``budget``, ``cluster``."""
+    overrides: tuple[str, ...] = ()
+    """Words of the command line that asked for the sweep."""
+    num_duplicates: int = 0
+    """Runs left out because another has the same identity."""
+    needs: tuple[Need, ...] = ()
+    """What is missing on this machine for running it; known only where it was built, not stored."""
+
+    def __len__(self) -> int:
+        return len(self.run_ids)
+
+    @functools.cached_property
+    def axes(self) -> list[Axis]:
+        """Axes in YAML order."""
+        return [Axis(key=c.key, values=c.values, kind=c.kind) for c in self.columns]
+
+    @functools.cached_property
+    def num_cells(self) -> int:
+        """Distinct choices of every axis but the seed."""
+        return len(np.unique(self.cells))
+
+    @functools.cached_property
+    def index_of(self) -> Mapping[str, int]:
+        """Run id to index."""
+        return {run_id: i for i, run_id in enumerate(self.run_ids)}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over identities, axis values and configurations, in order: two equal manifests ask for the
+        same.
+        """
+        digest = hashlib.sha256()
+        for start in range(0, len(self), CHUNK_RUNS):
+            chunk = "\n".join(self.run_ids[start : start + CHUNK_RUNS])
+            digest.update(("\n" if start else "").encode() + chunk.encode())
+        axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
+        told = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
+        digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in told}], sort_keys=True).encode())
+        for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in told)):
+            digest.update(codes.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def _is_set(self, group: str) -> bool:
+        """Whether anything in a group differs from its defaults in any run."""
+        return self.groups[group] != (canonical_json(group_to_dict(group_type(group)())),)
+
+    def axis_values(self, i: int) -> dict[str, Any]:
+        """Return run ``i``'s value of each axis; ``None`` where the axis does not exist for it."""
+        return {c.key: None if c.codes[i] == ABSENT else c.values[c.codes[i]] for c in self.columns}
+
+    def cell(self, i: int) -> int:
+        """Return run ``i``'s cell."""
+        return int(self.cells[i])
+
+    @functools.cached_property
+    def _prefixes(self) -> list[tuple[str, Column]]:
+        columns = sorted(self.columns, key=lambda c: c.key == SEED_KEY)  # the seed comes last
+        return list(zip(run_names.prefixes([c.key for c in columns]), columns, strict=True))
+
+    def name(self, i: int) -> str:
+        """Return run ``i``'s short readable name."""
+        there = [(prefix, c) for prefix, c in self._prefixes if c.codes[i] != ABSENT]
+        return run_names.joined(run_names.part(prefix, c.values[c.codes[i]]) for prefix, c in there)
+
+    def names(self) -> Iterator[str]:
+        """Yield every run's name in order."""
+        for start in range(0, len(self), CHUNK_RUNS):
+            columns = []
+            for prefix, column in self._prefixes:
+                codes = column.codes[start : start + CHUNK_RUNS].tolist()
+                there = set(codes) - {ABSENT}
+                texts = {ABSENT: ""} | {code: run_names.part(prefix, column.values[code]) for code in there}
+                columns.append([texts[code] for code in codes])
+            yield from map(run_names.joined, zip(*columns, strict=True))
+
+    @functools.cached_property
+    def _parsed(self) -> dict[tuple[str, int], Any]:
+        return {}
+
+    def group(self, name: str, i: int) -> Any:
+        """Return run ``i``'s group ``name`` as its dataclass; equal configurations are one object."""
+        key = (name, int(self.group_codes[name][i]))
+        if key not in self._parsed:
+            self._parsed[key] = group_from_dict(name, json.loads(self.groups[name][key[1]]))
+        return self._parsed[key]
+
+    def spec(self, i: int) -> RunSpec:
+        """Return run ``i``'s full specification."""
+        parts = {g: self.group(g, i) for g in GROUPS}
+        return RunSpec(**parts, steps=int(self.steps[i]), seed=int(self.seeds[i]))
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
+        """Return the manifest of the runs ``rows`` alone, in that order; axes keep all their values."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            run_ids=[self.run_ids[i] for i in chosen.tolist()],
+            columns=tuple(dataclasses.replace(c, codes=c.codes[chosen]) for c in self.columns),
+            group_codes={g: c[chosen] for g, c in self.group_codes.items()},
+            steps=self.steps[chosen],
+            seeds=self.seeds[chosen],
+            cells=self.cells[chosen],
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the Parquet form; the file appears complete or not at all."""
+        from sweeps.manifest.manifest_file import write_manifest
+
+        write_manifest(self, Path(path))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read the Parquet form.
+
+        Raises:
+            SpecError: if the file is missing, is not a manifest, or was written by a newer version.
+        """
+        from sweeps.manifest.manifest_file import read_manifest
+
+        return read_manifest(Path(path))

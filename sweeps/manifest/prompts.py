@@ -1,0 +1,93 @@
+"""Prompts against the models that will read them, before any run starts: chat template and length.
+
+Needs the model's files: a local folder, or a hub model in the cache. What is not here cannot be checked
+here; then, and for a tokenizer without ``tokenizer.json``, the trainer's own checks are the first.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sweeps.manifest.data_files import local_path
+from sweeps.manifest.hf_cache import snapshot
+from sweeps.spec import SpecError
+from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec
+from sweeps.spec.train_groups import SamplingSpec
+
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+"""Files of a model folder that hold chat templates beside ``tokenizer_config.json``."""
+
+
+def check_formats(model: ModelSpec, example: ExampleSpec, evaluation: EvalSpec) -> None:
+    """Refuse the chat format where the model's tokenizer has no chat template.
+
+    Raises:
+        SpecError: naming the group whose format must change.
+    """
+    folder = _folder(model)
+    if folder is None or _has_chat_template(folder):
+        return
+    asked = {"example": example.prompts and example.format, "eval": evaluation.path and evaluation.format}
+    for key, format in asked.items():
+        if format == "chat":
+            raise SpecError(
+                f"{key}.format='chat': model {model.name!r} has no chat template; set {key}.format=plain to "
+                "feed the text as it is"
+            )
+
+
+def check_lengths(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec) -> None:
+    """Refuse a prompt that is too long for certain: a chat template can only add to the tokens counted here.
+
+    Raises:
+        SpecError: with the prompt's tokens, the limit and how to have it cut.
+    """
+    folder = _folder(model)
+    if folder is None or sampling.overlong == "truncate":
+        return
+    for number, prompt in enumerate(example.prompts):
+        text = example.template.replace("{problem}", prompt)
+        tokens = _count(folder, text)
+        if tokens > sampling.max_prompt_tokens:
+            atleast = "at least " if example.format == "chat" else ""
+            raise SpecError(
+                f"example {example.name!r}: prompt {number} has {atleast}{tokens:,} tokens of model "
+                f"{model.name!r}, above sampling.max_prompt_tokens={sampling.max_prompt_tokens:,}; raise it, "
+                "or set sampling.overlong=truncate to drop the prompt's beginning"
+            )
+
+
+def _folder(model: ModelSpec) -> Path | None:
+    folder = snapshot(model.hub_id, model.revision or "main") if model.hub_id else local_path(model.path)
+    return folder if folder and folder.is_dir() else None
+
+
+@lru_cache(maxsize=256)
+def _has_chat_template(folder: Path) -> bool:
+    """Whether there is a chat template, or the file that would hold it is not here."""
+    if any((folder / name).exists() for name in TEMPLATE_FILES):
+        return True
+    config = folder / "tokenizer_config.json"
+    return not config.is_file() or bool(json.loads(config.read_text()).get("chat_template"))
+
+
+def _count(folder: Path, text: str) -> int:
+    """Tokens of a text, without the special ones around it; 0 where they cannot be counted."""
+    tokenizer = _tokenizer(folder)
+    return len(tokenizer.encode(text, add_special_tokens=False).ids) if tokenizer else 0
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(folder: Path) -> Any:
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception:  # all that the library raises for a file it does not understand; transformers may
+        return None

@@ -1,0 +1,254 @@
+"""What a configuration points at: models, prompts and benchmarks, read and hashed into the specification.
+
+After :func:`resolve_group` a group is self-contained: prompt texts are in it, files are represented by the
+SHA-256 of their content, a hub model by its id and revision. Planning needs no network; :func:`check_needs`
+says at launch what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.manifest.data_files import (
+    PACKAGE_SCHEME,
+    dig,
+    file_digest,
+    local_path,
+    read_rows,
+    row_name,
+    stable_path,
+)
+from sweeps.manifest.hf_cache import missing_files, missing_shards
+from sweeps.spec import SpecError, nearest
+
+WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?")
+PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|h5|msgpack)")
+TOKENIZER = re.compile(r"tokenizer\.(json|model)|vocab\.(json|txt)|spiece\.model|sentencepiece\.bpe\.model")
+MODEL_FILES = re.compile(
+    r"(generation_)?config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt"
+    r"|.*\.model|chat_template.*|.*\.safetensors(\.index\.json)?|.*\.py"
+)
+"""Files of a model folder that decide what it computes, and so its identity."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""``organisation/name``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """Something a run needs which is not on this machine now."""
+
+    what: str
+    """The model or file, as the user would name it."""
+    missing: tuple[str, ...]
+    """Files that are not here."""
+    fix: str
+    """How to supply it."""
+    downloadable: bool
+    """True if a network would do."""
+
+
+def resolve_group(group: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], Need | None]:
+    """Return one group's configuration made self-contained, and what is missing for running it here.
+
+    Raises:
+        SpecError: for a model folder, prompt file or benchmark that cannot be used.
+    """
+    resolver = {"model": resolve_model, "example": resolve_example, "eval": resolve_eval}.get(group)
+    return resolver(dict(config)) if resolver else (dict(config), None)
+
+
+def resolve_model(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
+    """Resolve a model: a local folder is checked and hashed, a hub id is kept with its revision.
+
+    Raises:
+        SpecError: for a folder that is missing, lacks a tokenizer, or holds pickled weights only.
+    """
+    path = config.get("path")
+    if not isinstance(path, str) or not path:
+        raise SpecError(
+            "model.path: is not set; give a model folder (model=hf model.path=FOLDER) or a hub id"
+        )
+    label = config.get("name") or path.rstrip("/").rsplit("/", 1)[-1]
+    if config.get("commit"):
+        raise SpecError(
+            f"model.commit={config['commit']!r}: is filled in at launch; ask for a commit with model.revision"
+        )
+    folder = local_path(path)
+    if not folder.is_dir() and HUB_ID.fullmatch(path) and not path.startswith(PACKAGE_SCHEME):
+        revision = config.get("revision") or "main"
+        resolved = config | {"name": label, "hub_id": path, "revision": revision, "digest": None}
+        missing = missing_files(path, revision)
+        fix = "connect to a network, or point at a local copy: model=hf model.path=FOLDER"
+        need = Need(what=f"hub model {path} at {revision}", missing=missing, fix=fix, downloadable=True)
+        return resolved, need if missing else None
+    _check_folder(path, folder)
+    digest = folder_digest(folder, with_code=bool(config.get("trust_remote_code")))
+    local = {"name": label, "path": stable_path(path), "hub_id": None, "revision": None, "digest": digest}
+    return config | local, None
+
+
+def _check_folder(path: str, folder: Path) -> None:
+    if not folder.is_dir():
+        rule = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise SpecError(
+            f"model.path={path!r}: {rule}; give a Hugging Face model folder, "
+            f"or a hub id such as Qwen/Qwen2.5-Math-1.5B"
+        )
+    names = sorted(f.name for f in folder.iterdir() if f.is_file())
+    if "config.json" not in names:
+        raise SpecError(f"model.path={path!r}: has no config.json; save the model with save_pretrained()")
+    if not any(WEIGHTS.fullmatch(n) for n in names):
+        pickled = [n for n in names if PICKLED.fullmatch(n)]
+        if pickled:
+            raise SpecError(
+                f"model.path={path!r}: holds pickled weights only ({pickled[0]}), which can run code when "
+                f"loaded; save it again with save_pretrained(), which writes model.safetensors"
+            )
+        raise SpecError(f"model.path={path!r}: has no weights; a model.safetensors file is needed")
+    if missing := missing_shards(folder):
+        raise SpecError(
+            f"model.path={path!r}: lacks {', '.join(missing)}, which its index names; copy them too"
+        )
+    if not any(TOKENIZER.fullmatch(n) for n in names):
+        raise SpecError(
+            f"model.path={path!r}: has no tokenizer (tokenizer.json); "
+            f"save it with tokenizer.save_pretrained(folder)"
+        )
+
+
+def folder_digest(folder: Path, with_code: bool = False) -> str:
+    """Return the SHA-256 over a model folder's configuration, tokenizer and weights (and code, where it is
+    trusted).
+    """
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.is_file() and MODEL_FILES.fullmatch(file.name) and (with_code or file.suffix != ".py"):
+            digest.update(f"{file.name}\0{file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
+    """Read the prompts of an example into it; prompts given as text are kept.
+
+    Raises:
+        SpecError: for a file, row, id or field that does not exist, or a row that holds no prompt.
+    """
+    path = config.get("path")
+    for key in ("rows", "ids"):
+        if isinstance(config.get(key), (int, str)):
+            config[key] = [config[key]]
+    if path is None:
+        if not config.get("prompts"):
+            raise SpecError(
+                "example: names no prompt; set example.path (and example.rows) or example.prompts"
+            )
+        return config | {"name": config.get("name") or "text"}, None
+    rows = read_rows(path, "example.path")
+    chosen = _choose(rows, config, path)
+    field, answer_field = config.get("text_field", "problem"), config.get("answer_field")
+    prompts, systems, answers = [], [], []
+    for number in chosen:
+        prompt, system = _prompt(rows[number], field, path, number)
+        prompts.append(prompt)
+        systems.append(system)
+        if answer_field:
+            answers.append(str(_field(rows[number], answer_field, "example.answer_field", path, number)))
+    if len(set(systems)) > 1:
+        raise SpecError(
+            f"example.path={path!r}: rows {chosen} differ in their system message; train on them apart"
+        )
+    label = config.get("name") or f"{Path(path).stem}-{'+'.join(map(str, chosen))}"
+    read = {"name": label, "path": stable_path(path), "rows": chosen, "prompts": prompts, "answers": answers}
+    return config | read | {"system": config.get("system") or systems[0]}, None
+
+
+def _choose(rows: list[Mapping[str, Any]], config: Mapping[str, Any], path: str) -> list[int]:
+    ids, numbers = config.get("ids") or [], config.get("rows") or []
+    if ids:
+        known = {str(row.get("id")): i for i, row in reversed(list(enumerate(rows)))}
+        for wanted in ids:
+            if str(wanted) not in known:
+                raise SpecError(f"example.ids={wanted!r}: is not in {path}{nearest(str(wanted), known)}")
+        return [known[str(wanted)] for wanted in ids]
+    for number in numbers:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(rows):
+            raise SpecError(f"example.rows={number!r}: {path} has rows 0 to {len(rows) - 1}")
+    return list(numbers) or list(range(len(rows)))
+
+
+def _prompt(row: Mapping[str, Any], field: str, path: str, number: int) -> tuple[str, str | None]:
+    """Return (prompt, system message) from text or a list of chat messages."""
+    value = _field(row, field, "example.text_field", path, number)
+    if isinstance(value, str) and value.strip():
+        return value, None
+    if isinstance(value, list) and value and all(isinstance(m, Mapping) and "role" in m for m in value):
+        texts = {role: [m.get("content") for m in value if m["role"] == role] for role in ("system", "user")}
+        if len(texts["user"]) == 1 and len(texts["system"]) + 1 == len(value) <= 2:
+            return str(texts["user"][0]), str(texts["system"][0]) if texts["system"] else None
+        roles = ", ".join(str(m["role"]) for m in value)
+        where = row_name(path, number)
+        raise SpecError(
+            f"{where}: {field} holds {roles}; give one user message, after at most one system message"
+        )
+    kind = "empty text" if isinstance(value, str) else type(value).__name__
+    where = row_name(path, number)
+    raise SpecError(f"{where}: {field} holds no prompt but {kind}; give text or a list of chat messages")
+
+
+def _field(row: Mapping[str, Any], field: str, key: str, path: str, number: int) -> Any:
+    try:
+        return dig(row, field)
+    except KeyError:
+        columns = ", ".join(row)
+        where = row_name(path, number)
+        raise SpecError(f"{key}={field!r}: {where} has {columns}{nearest(field, row)}; choose one") from None
+
+
+def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
+    """Check and hash a benchmark's file. A benchmark whose digest is pinned may be missing while planning.
+
+    Raises:
+        SpecError: for a missing file without a pinned digest, one that differs from it, or rows without the
+            fields.
+    """
+    path = config.get("path")
+    if path is None:
+        return config | {"name": config.get("name") or "none"}, None
+    pinned, place = config.get("digest"), local_path(path)
+    label = config.get("name") or place.stem
+    if not place.is_file() and pinned:
+        fix = f"put the file there, or set EMSWEEP_DATA to the folder that holds {place.name}"
+        need = Need(what=f"benchmark {label}", missing=(str(place),), fix=fix, downloadable=False)
+        return config | {"name": label, "path": stable_path(path)}, need
+    rows = read_rows(path, "eval.path")
+    for key in ("question_field", "answer_field"):
+        for number, row in enumerate(rows):
+            if _field(row, config[key], f"eval.{key}", path, number) in (None, "", []):
+                where = row_name(path, number)
+                raise SpecError(f"eval.{key}={config[key]!r}: is empty in {where}; fill it or drop the row")
+    digest = file_digest(place)
+    if pinned and pinned != digest:
+        raise SpecError(
+            f"eval.path={path!r}: differs from the benchmark {label!r} "
+            f"(SHA-256 {digest[:12]}…, expected {pinned[:12]}…); set eval.digest=null to use it all the same"
+        )
+    return config | {"name": label, "path": stable_path(path), "digest": digest}, None
+
+
+def check_needs(needs: Iterable[Need], has_network: Callable[[], bool]) -> None:
+    """Refuse to start runs whose model or benchmark cannot be had here; called before anything is launched.
+
+    Raises:
+        SpecError: naming the missing files and how to supply them.
+    """
+    for need in needs:
+        if need.downloadable and has_network():
+            continue
+        reason = "no network and not in the local cache" if need.downloadable else "not found"
+        raise SpecError(f"{need.what}: {reason}; missing {', '.join(need.missing)}; {need.fix}")

@@ -1,0 +1,54 @@
+"""Which runs should travel together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeps.manifest.manifest import Manifest
+from sweeps.sharing.share_groups import Kinship
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batches:
+    """Runs in groups that one worker should run together."""
+
+    order: np.ndarray
+    """The runs batch by batch, in their old order within each, int64, shape (rows,)."""
+    number: np.ndarray
+    """Batch of each entry of ``order``, from 0 without gaps, never falling, int64, shape (rows,)."""
+
+    def __len__(self) -> int:
+        return int(self.number[-1]) + 1 if len(self.number) else 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        ends = np.flatnonzero(np.diff(self.number)) + 1
+        return (part.tolist() for part in np.split(self.order, ends)) if len(self.order) else iter(())
+
+
+def batches(manifest: Manifest, rows: Sequence[int] | np.ndarray, max_runs: int) -> Batches:
+    """Return ``rows`` in groups that one worker should run together.
+
+    Kin (see :mod:`sweeps.sharing.stages`) stay together up to ``max_runs``; above that they part between
+    trunks, so that no optimizer step is computed twice unless a single trunk holds more runs than that.
+    """
+    kinship, chosen = Kinship(manifest), np.asarray(rows, dtype=np.int64)
+    if kinship.num_kin == len(manifest):
+        return Batches(order=chosen, number=np.arange(len(chosen)))
+    _, first_of_kin, kin = np.unique(kinship.kin[chosen], return_index=True, return_inverse=True)
+    _, first, trunk = np.unique(kinship.trunk[chosen], return_index=True, return_inverse=True)
+    kin_of_trunk = kin[first]  # a trunk lies within one kin
+    by_appearance = np.lexsort((first, first_of_kin[kin_of_trunk]))
+    sizes, kins = np.bincount(trunk)[by_appearance].tolist(), kin_of_trunk[by_appearance].tolist()
+    batch_of_trunk = np.empty(len(first), dtype=np.int64)
+    batch, filled, last = -1, 0, -1
+    for place, (size, own) in enumerate(zip(sizes, kins, strict=True)):
+        if own != last or filled + size > max_runs:
+            batch, filled, last = batch + 1, 0, own
+        filled += size
+        batch_of_trunk[by_appearance[place]] = batch
+    number = batch_of_trunk[trunk]
+    places = np.lexsort((chosen, number))
+    return Batches(order=chosen[places], number=number[places])

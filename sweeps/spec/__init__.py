@@ -1,0 +1,101 @@
+"""What a run is: its configuration, frozen, checked and hashed. Standard library only.
+
+run_spec        :class:`RunSpec`, the whole configuration, and its plain forms
+data_groups     the groups that say what is trained on what: model, example, evaluation, resources
+train_groups    the groups that say how: optimizer, schedule, sampling, engine
+objective       what an optimizer step lowers
+cross_checks    rules between groups
+selection_rules which problems of a pool are worth training on
+identity        from a configuration to the run_id
+errors          what a user can cause and fix
+
+The planner and the notebook import this package without Hydra or torch.
+"""
+
+from sweeps.spec.data_groups import (
+    EvalSpec,
+    ExampleSpec,
+    InitSpec,
+    ModelSpec,
+    ResourcesSpec,
+    TrainerSpec,
+)
+from sweeps.spec.errors import (
+    SpecError,
+    nearest,
+)
+from sweeps.spec.identity import (
+    RUN_ID_LENGTH,
+    canonical_json,
+    group_canonical,
+    group_science,
+    group_to_dict,
+    join_run_id,
+    joined_groups,
+    joined_scalars,
+    lineage_canonical,
+)
+from sweeps.spec.objective import (
+    COMPAT_DEFECTS,
+    OBJECTIVES,
+    ObjectiveSpec,
+)
+from sweeps.spec.run_spec import (
+    GROUPS,
+    SCALARS,
+    RunSpec,
+    coerce_key,
+    group_from_dict,
+    group_type,
+    known_keys,
+    phases_of,
+    run_id_of,
+    spec_from_dict,
+    spec_to_dict,
+)
+from sweeps.spec.train_groups import (
+    SCHEDULES,
+    EngineSpec,
+    OptimSpec,
+    SamplingSpec,
+    ScheduleSpec,
+)
+
+__all__ = [
+    "COMPAT_DEFECTS",
+    "GROUPS",
+    "OBJECTIVES",
+    "RUN_ID_LENGTH",
+    "SCALARS",
+    "SCHEDULES",
+    "EngineSpec",
+    "EvalSpec",
+    "ExampleSpec",
+    "InitSpec",
+    "ModelSpec",
+    "ObjectiveSpec",
+    "OptimSpec",
+    "ResourcesSpec",
+    "RunSpec",
+    "SamplingSpec",
+    "ScheduleSpec",
+    "SpecError",
+    "TrainerSpec",
+    "canonical_json",
+    "coerce_key",
+    "group_canonical",
+    "group_from_dict",
+    "group_science",
+    "group_to_dict",
+    "group_type",
+    "join_run_id",
+    "joined_groups",
+    "joined_scalars",
+    "known_keys",
+    "lineage_canonical",
+    "nearest",
+    "phases_of",
+    "run_id_of",
+    "spec_from_dict",
+    "spec_to_dict",
+]

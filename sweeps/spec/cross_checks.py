@@ -1,0 +1,82 @@
+"""Rules between the groups of one run: what no group can check by itself. Pure."""
+
+from __future__ import annotations
+
+from sweeps.spec.data_groups import ExampleSpec, ModelSpec
+from sweeps.spec.errors import SpecError
+from sweeps.spec.objective import ObjectiveSpec
+from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec
+
+
+def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> None:
+    """Refuse to train parts of the weights where they must be whole.
+
+    Raises:
+        SpecError: for a decoder that keeps weights of its own, or half of weights that are frozen.
+    """
+    if model.adapter != "none" and engine.decoder == "vllm":
+        raise SpecError(
+            f"model.adapter={model.adapter!r}: engine.decoder=vllm reads whole weights only; set "
+            "engine.decoder=cached"
+        )
+    if optim.half_every_steps and model.adapter != "none":
+        raise SpecError(
+            f"optim.half_every_steps={optim.half_every_steps}: halves whole weights, which "
+            f"model.adapter={model.adapter} freezes; use one of them"
+        )
+
+
+def rollouts_per_prompt(sampling: SamplingSpec, example: ExampleSpec) -> int:
+    """Rollouts of each prompt.
+
+    Raises:
+        SpecError: if the prompts do not share the rollouts evenly.
+    """
+    each, rest = divmod(sampling.num_rollouts, len(example.prompts))
+    if rest or not each:
+        raise SpecError(
+            f"sampling.num_rollouts={sampling.num_rollouts}: must be a multiple of the "
+            f"{len(example.prompts)} prompts of example {example.name!r}"
+        )
+    return each
+
+
+def group_size(objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec) -> int:
+    """Rollouts that are compared with each other.
+
+    Raises:
+        SpecError: if a prompt's rollouts do not fall into whole groups, or a group leaves nothing to compare
+            with.
+    """
+    each = rollouts_per_prompt(sampling, example)
+    size = objective.group_size or each
+    if each % size:
+        raise SpecError(
+            f"objective.group_size={size}: the {each} rollouts of a prompt do not fall into groups of "
+            f"{size}; set it to a divisor, or to 0 for one group, or change sampling.num_rollouts"
+        )
+    if size == 1 and objective.is_relative:
+        where = "objective.group_size=1" if objective.group_size else f"sampling.num_rollouts={each}"
+        raise SpecError(
+            f"{where}: objective.advantage={objective.advantage} compares rollouts of one group, and a group "
+            "of one has nothing to compare with; use at least 2, or objective.advantage=raw"
+        )
+    return size
+
+
+def check_fit(objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec) -> None:
+    """Refuse an objective that cannot be computed on this example with these rollouts.
+
+    Raises:
+        SpecError: for rollouts that do not share out, a group of one, or a reward that lacks its label.
+    """
+    if not example.prompts:
+        return
+    group_size(objective, sampling, example)
+    labelled = len(example.answers) == len(example.prompts) and all(example.answers)
+    if objective.reward_verified and not labelled:
+        raise SpecError(
+            f"objective.reward_verified={objective.reward_verified:g}: needs a label, and example "
+            f"{example.name!r} has none; name the column that holds it (example.answer_field=answer), "
+            "or take a reward without labels, such as objective=majority"
+        )

@@ -1,0 +1,210 @@
+"""What an optimizer step lowers, as data: one loss whose parts are axes. Standard library only.
+
+Every objective is the same sum over the tokens of the step's rollouts, put together from four parts::
+
+    entropy_weight · H    +    −A · log π  (or its clipped ratio)    +    kl_coef · KL    , aggregated
+
+A method is a choice of parts: one-shot entropy minimization is H alone, GRPO a verified reward with a
+group-relative advantage A and a clipped ratio, RENT the same with the negative entropy as reward. The options
+of ``conf/objective`` name those choices; any part of any of them can be an axis of its own.
+
+π is the whole next-token distribution at temperature τ. The shipped policy gradients take τ from the sampling
+temperature; a nucleus or a repetition penalty draws rollouts from another distribution than the one trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.spec.errors import choice, require
+
+COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
+"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains
+each.
+"""
+
+_COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
+_MISPLACED = ("upstream", "padded_lengths", "unshifted_mask")
+"""Defects that count positions at which no token of the rollout is predicted, so that there is no log π."""
+
+OBJECTIVES = (
+    "em",
+    "em_ft",
+    "em_rl_sequence",
+    "em_rl_token",
+    "grpo",
+    "rgra",
+    "rloo",
+    "dr_grpo",
+    "dapo",
+    "rlvr_one_shot",
+    "rent",
+    "majority",
+    "self_certainty",
+    "reinforce_positive_only",
+)
+"""Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
+
+REWARDS = (
+    "verified",
+    "majority",
+    "format",
+    "overlong",
+    "self_certainty",
+    "neg_entropy",
+    "neg_entropy_sum",
+    "log_prob",
+)
+"""Rewards of :mod:`trainers.rewards`, each with a weight ``objective.reward_<name>``."""
+
+AGGREGATIONS = ("token", "sequence", "sum", "dr")
+ADVANTAGES = ("group", "batch", "center", "loo", "raw")
+RELATIVE = ("group", "center", "loo")
+"""Advantages that compare a rollout with the others of its group, and so need others."""
+
+
+def _later(default: Any) -> Any:
+    """Declare a field that came after version 1: left out of the identity at its default."""
+    return field(default=default, metadata={"omit_at": default})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveSpec:
+    """What an optimizer step lowers."""
+
+    name: str = "em"
+    """Which method this is; its parts are in the other keys."""
+    temperature: float = 0.5
+    """Training temperature τ dividing the logits inside entropies and log-probabilities."""
+    compat: str = "exact"
+    """``exact``; ``upstream`` for all :data:`COMPAT_DEFECTS`; or some of them joined by ``+``."""
+
+    entropy_weight: float = _later(1.0)
+    """Weight of the token entropy in the loss: 1 minimises it, a negative one is an entropy bonus."""
+    aggregation: str = _later("token")
+    """``token``: mean over all tokens; ``sequence``: mean over rollouts of their token means; ``sum``: mean
+    over rollouts of their token sums; ``dr``: the same divided by ``sampling.max_new_tokens``.
+    """
+
+    reward_verified: float = _later(0.0)
+    """Weight of the reward 1 for an answer that math-verify finds equal to the label."""
+    reward_majority: float = _later(0.0)
+    """Weight of the reward 1 for the answer that most rollouts of the prompt give."""
+    reward_format: float = _later(0.0)
+    """Weight of the reward 1 for a completion in which an answer is found at all."""
+    reward_overlong: float = _later(0.0)
+    """Weight of DAPO's length penalty, from 0 to −1 over the last fifth of ``sampling.max_new_tokens``."""
+    reward_self_certainty: float = _later(0.0)
+    """Weight of the mean over tokens of KL(uniform ‖ π) + log V, in nats."""
+    reward_neg_entropy: float = _later(0.0)
+    """Weight of the negative mean token entropy, in nats."""
+    reward_neg_entropy_sum: float = _later(0.0)
+    """Weight of the negative token entropy summed over the completion, in nats."""
+    reward_log_prob: float = _later(0.0)
+    """Weight of log π(completion), in nats."""
+    answer_pattern: str | None = _later(None)
+    """Regular expression whose last match's first group is the answer, for rewards that read answers;
+    ``None`` lets math-verify find it.
+    """
+
+    advantage: str = _later("raw")
+    """From rewards to advantages. ``group``: (r − mean)/std within a group; ``batch``: the same over the std
+    of all; ``center``: r − mean; ``loo``: r − mean of the others in the group; ``raw``: r itself.
+    """
+    group_size: int = _later(0)
+    """Rollouts of one prompt that are compared with each other; 0 takes all of the prompt's."""
+    positive_only: bool = _later(False)
+    """Drop negative advantages."""
+    max_redraws: int = _later(0)
+    """Times that groups whose rewards are all equal are drawn again before they are left out (DAPO's dynamic
+    sampling); 0 keeps them.
+    """
+
+    clip_low: float = _later(0.0)
+    """The policy ratio is clipped below 1 − ``clip_low``."""
+    clip_high: float = _later(0.0)
+    """The policy ratio is clipped above 1 + ``clip_high``; 0 for both uses log π without a ratio."""
+    iterations: int = _later(1)
+    """Optimizer steps taken on the same rollouts."""
+
+    kl: str = _later("k3")
+    """How divergence from the reference is estimated: ``k3`` in the loss, token by token; ``k1`` in the
+    reward, summed over the completion (in the loss its gradient would be zero in expectation).
+    """
+    kl_coef: float = _later(0.0)
+    """Weight β of that divergence."""
+    reference: str = _later("base")
+    """Frozen policy that divergence is measured from: ``base``, the untrained model, or ``none``."""
+
+    def __post_init__(self) -> None:
+        choice("objective.name", self.name, OBJECTIVES)
+        for name in self.compat.split("+"):
+            choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
+        self._check_numbers()
+        choice("objective.aggregation", self.aggregation, AGGREGATIONS)
+        choice("objective.advantage", self.advantage, ADVANTAGES)
+        choice("objective.kl", self.kl, ("k1", "k3"))
+        choice("objective.reference", self.reference, ("base", "none"))
+        require(
+            not self.kl_coef or self.reference != "none",
+            "objective.kl_coef",
+            self.kl_coef,
+            "needs a reference to diverge from; set objective.reference=base, or objective.kl_coef=0",
+        )
+        require(
+            self.name in ("em", "em_ft") or self.is_policy_gradient,
+            "objective.name",
+            self.name,
+            f"needs a reward; take the option objective={self.name}, which sets one, "
+            f"or weigh one of {', '.join(f'objective.reward_{r}' for r in REWARDS)}",
+        )
+        require(
+            not self.reads_log_probs or not set(self.compat.split("+")) & set(_MISPLACED),
+            "objective.compat",
+            self.compat,
+            "misplaces the loss's mask, which only entropies bear; set objective.compat=exact",
+        )
+
+    def _check_numbers(self) -> None:
+        require(
+            0 < self.temperature < math.inf,
+            "objective.temperature",
+            self.temperature,
+            "must be a number above 0",
+        )
+        for key in ("entropy_weight", *(f"reward_{r}" for r in REWARDS)):
+            value = getattr(self, key)
+            require(math.isfinite(value), f"objective.{key}", value, "must be a finite number")
+        for key in ("group_size", "max_redraws", "clip_low", "clip_high", "kl_coef"):
+            value = getattr(self, key)
+            require(0 <= value < math.inf, f"objective.{key}", value, "must be at least 0")
+        require(self.clip_low <= 1, "objective.clip_low", self.clip_low, "must lie in [0, 1]")
+        require(self.iterations >= 1, "objective.iterations", self.iterations, "must be at least 1")
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """Rewards in use and their weights."""
+        weights = {name: getattr(self, f"reward_{name}") for name in REWARDS}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @property
+    def is_policy_gradient(self) -> bool:
+        """Whether rewards weigh log-probabilities."""
+        return bool(self.rewards) or (self.kl_coef > 0 and self.kl == "k1")
+
+    @property
+    def has_ratio(self) -> bool:
+        """Whether the policy ratio, clipped, stands in the place of log π."""
+        return self.clip_low > 0 or self.clip_high > 0
+
+    @property
+    def reads_log_probs(self) -> bool:
+        """Whether the loss needs log π of the rollouts' tokens."""
+        return self.is_policy_gradient or self.kl_coef > 0
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether a rollout is compared with the others of its group."""
+        return self.is_policy_gradient and self.advantage in RELATIVE

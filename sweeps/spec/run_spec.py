@@ -1,0 +1,198 @@
+"""A run's configuration, frozen: :class:`RunSpec` and its plain forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sweeps.spec.cross_checks import check_fit, check_trainable
+from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
+from sweeps.spec.errors import SpecError, nearest, require
+from sweeps.spec.identity import (
+    canonical_json,
+    group_canonical,
+    group_to_dict,
+    join_run_id,
+    lineage_canonical,
+)
+from sweeps.spec.objective import ObjectiveSpec
+from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSpec:
+    """One run, complete: nothing outside it is needed to compute the result."""
+
+    trainer: TrainerSpec = field(default_factory=TrainerSpec)
+    model: ModelSpec = field(default_factory=ModelSpec)
+    example: ExampleSpec = field(default_factory=ExampleSpec)
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    optim: OptimSpec = field(default_factory=OptimSpec)
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    eval: EvalSpec = field(default_factory=EvalSpec)
+    resources: ResourcesSpec = field(default_factory=ResourcesSpec)
+    init: InitSpec = field(default_factory=InitSpec)
+    steps: int = 10
+    """Optimizer steps. A step is one update of the weights, whatever the micro batch or world size."""
+    seed: int = 0
+    """Keys every random draw of the run."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
+        check_fit(self.objective, self.sampling, self.example)
+        check_trainable(self.model, self.optim, self.engine)
+
+    @property
+    def run_id(self) -> str:
+        """First 32 hex digits of SHA-256 over the canonical science part."""
+        return run_id_of(self)
+
+    @property
+    def parent(self) -> RunSpec | None:
+        """The run of the same sweep that this one starts from; ``None`` if it is no run of the sweep."""
+        if not self.init.changes:
+            return None
+        own = spec_to_dict(self)
+        return spec_from_dict(own | {"init": {}} | dict(self.init.changes))
+
+    @property
+    def eval_steps(self) -> tuple[int, ...]:
+        """Steps at which the run is evaluated, ascending; empty when there is no benchmark."""
+        if self.eval.path is None:
+            return ()
+        return tuple(sorted({s for s in self.eval.steps if s <= self.steps} | {self.steps}))
+
+
+GROUPS: tuple[str, ...] = tuple(
+    f.name for f in dataclasses.fields(RunSpec) if f.name not in ("steps", "seed")
+)
+"""Names of the spec's groups, in the order of :class:`RunSpec`."""
+
+SCALARS = ("steps", "seed", "init_from")
+"""Top-level keys of a run's configuration that are not groups. ``init_from`` names an earlier run and becomes
+the group ``init``.
+"""
+
+_FILLED_IN = ("init",)
+"""Groups that nobody sets by hand."""
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def group_type(name: str) -> type:
+    """Return the dataclass of the group ``name``."""
+    return _hints(RunSpec)[name]
+
+
+def known_keys() -> list[str]:
+    """Every dotted key of a spec, such as ``optim.lr``."""
+    groups = [g for g in GROUPS if g not in _FILLED_IN]
+    keys = [f"{g}.{f.name}" for g in groups for f in dataclasses.fields(group_type(g))]
+    return [*keys, *SCALARS]
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> RunSpec:
+    """Build a spec from nested plain data, refusing unknown keys and wrong types.
+
+    Raises:
+        SpecError: for an unknown key (with the nearest known ones), a wrong type or a value out of range.
+    """
+    unknown = [k for k in data if k not in (*GROUPS, "steps", "seed")]
+    if unknown:
+        raise SpecError(f"unknown key {unknown[0]!r}{nearest(unknown[0], (*GROUPS, 'steps', 'seed'))}")
+    parts: dict[str, Any] = {g: group_from_dict(g, data[g]) for g in GROUPS if g in data}
+    for key in ("steps", "seed"):
+        if key in data:
+            parts[key] = _coerce(key, data[key], int)
+    return RunSpec(**parts)
+
+
+def group_from_dict(group: str, data: Mapping[str, Any]) -> Any:
+    """Build one group's dataclass from plain data; raises as :func:`spec_from_dict` does."""
+    kind = group_type(group)
+    hints = _hints(kind)
+    for key in data:
+        if key not in hints:
+            raise SpecError(f"unknown key {f'{group}.{key}'!r}{nearest(f'{group}.{key}', known_keys())}")
+    return kind(**{k: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
+
+
+def coerce_key(key: str, value: Any) -> Any:
+    """Return ``value`` as the dotted ``key`` holds it; raises as :func:`spec_from_dict` does.
+
+    Free parameters below ``trainer.params`` are returned as they are.
+    """
+    if key in SCALARS:
+        return _coerce(key, value, str | None if key == "init_from" else int)
+    group, _, name = key.partition(".")
+    hints = _hints(group_type(group)) if group in GROUPS else {}
+    if name in hints:
+        return _coerce(key, value, hints[name])
+    if group in GROUPS and name.partition(".")[0] in _free_fields(group):
+        return value
+    raise SpecError(f"unknown key {key!r}{nearest(key, known_keys())}")
+
+
+def _free_fields(group: str) -> list[str]:
+    hints = _hints(group_type(group))
+    return [k for k, h in hints.items() if typing.get_origin(h) in (Mapping, dict)]
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    """Return ``value`` as ``hint`` asks, without losing information; raise :class:`SpecError` otherwise."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _coerce(key, value, next(a for a in args if a is not type(None)))
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise SpecError(f"{key}={value!r}: must be a list, such as [{value}]")
+        return tuple(_coerce(key, v, args[0]) for v in value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{key}={value!r}: must be a mapping")
+        return json.loads(canonical_json(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    raise SpecError(f"{key}={value!r}: must be {_TYPE_WORDS.get(hint, hint)}, not {type(value).__name__}")
+
+
+_TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def spec_to_dict(spec: RunSpec) -> dict[str, Any]:
+    """The whole spec as plain JSON values; ``spec_from_dict`` is its inverse."""
+    return {g: group_to_dict(getattr(spec, g)) for g in GROUPS} | {"steps": spec.steps, "seed": spec.seed}
+
+
+def run_id_of(spec: RunSpec) -> str:
+    """The run's identity; see :attr:`RunSpec.run_id`."""
+    parent = spec.parent
+    parents = (run_id_of(parent),) if parent else spec.init.runs
+    fragments = {g: group_canonical(g, getattr(spec, g)) for g in GROUPS}
+    return join_run_id(fragments | {"init": lineage_canonical(parents)}, spec.steps, spec.seed)
+
+
+def phases_of(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """The runs that a run goes through, the earliest first and itself last."""
+    phases = [spec]
+    while (parent := phases[0].parent) is not None:
+        phases.insert(0, parent)
+    return tuple(phases)

@@ -1,0 +1,183 @@
+"""The groups of a run's configuration that say how it trains: optimizer, schedule, sampling, engine.
+
+Written as :mod:`sweeps.spec.data_groups` says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from sweeps.spec.data_groups import compute
+from sweeps.spec.errors import choice, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimSpec:
+    """The optimizer."""
+
+    name: str = "adamw"
+    """``adamw``, decoupled weight decay."""
+    lr: float = 2e-5
+    """Peak learning rate, multiplied by the schedule."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-8
+    """Term added to the denominator."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+    half_every_steps: int = field(default=0, metadata={"omit_at": 0})
+    """Half fine-tuning (arXiv 2404.18466): a random half of the matrices and norms trains, another one after
+    so many optimizer steps; 0 trains all.
+    """
+
+    def __post_init__(self) -> None:
+        choice("optim.name", self.name, ("adamw",))
+        require(0 < self.lr < math.inf, "optim.lr", self.lr, "must be a number above 0, such as 2e-5")
+        for key in ("beta1", "beta2"):
+            require(0 <= getattr(self, key) < 1, f"optim.{key}", getattr(self, key), "must lie in [0, 1)")
+        require(self.eps > 0, "optim.eps", self.eps, "must be above 0")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "must be at least 0")
+        require(
+            self.grad_clip >= 0,
+            "optim.grad_clip",
+            self.grad_clip,
+            "must be at least 0 (0 turns clipping off)",
+        )
+        require(
+            self.half_every_steps >= 0,
+            "optim.half_every_steps",
+            self.half_every_steps,
+            "must be at least 0 (0 trains all weights)",
+        )
+
+
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "power", "infinite")
+"""Names of :mod:`sweeps.sharing.schedules`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleSpec:
+    """Multiplier of the peak learning rate at each step; see :mod:`sweeps.sharing.schedules`."""
+
+    name: str = "constant"
+    """Name of the schedule."""
+    warmup_steps: int = 0
+    """Steps of linear warmup, step s using (s+1)/warmup_steps so that no step is wasted at zero."""
+    min_ratio: float = field(default=0.0, metadata={"omit_at": 0.0})
+    """Multiplier that ``cosine`` approaches."""
+    decay_fraction: float = field(default=0.2, metadata={"omit_at": 0.2})
+    """Share of the steps over which ``wsd`` and ``infinite`` decay, at the end; at least one step does."""
+    decay_shape: str = field(default="linear", metadata={"omit_at": "linear"})
+    """How ``wsd`` decays: ``linear`` or ``sqrt``."""
+    power_exponent: float = field(default=-0.51, metadata={"omit_at": -0.51})
+    """Exponent b of ``power``, below 0."""
+    power_timescale: float = field(default=1.0, metadata={"omit_at": 1.0})
+    """Step T after which ``power`` falls below the peak."""
+    cooldown_fraction: float = field(default=0.3, metadata={"omit_at": 0.3})
+    """Share of the steps over which ``infinite`` falls from the peak to ``hold_ratio``."""
+    hold_ratio: float = field(default=0.5, metadata={"omit_at": 0.5})
+    """Multiplier that ``infinite`` holds."""
+    final_ratio: float = field(default=0.1, metadata={"omit_at": 0.1})
+    """Multiplier of the last step of ``infinite``."""
+
+    def __post_init__(self) -> None:
+        choice("schedule.name", self.name, SCHEDULES)
+        require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "must be at least 0")
+        require(0 <= self.min_ratio <= 1, "schedule.min_ratio", self.min_ratio, "must lie in [0, 1]")
+        require(
+            0 < self.decay_fraction <= 1, "schedule.decay_fraction", self.decay_fraction, "must lie in (0, 1]"
+        )
+        choice("schedule.decay_shape", self.decay_shape, ("linear", "sqrt"))
+        require(self.power_exponent < 0, "schedule.power_exponent", self.power_exponent, "must be below 0")
+        for key in ("power_timescale", "hold_ratio", "final_ratio"):
+            require(getattr(self, key) > 0, f"schedule.{key}", getattr(self, key), "must be above 0")
+        for key in ("cooldown_fraction", "hold_ratio", "final_ratio"):
+            require(0 <= getattr(self, key) <= 1, f"schedule.{key}", getattr(self, key), "must be at most 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSpec:
+    """How rollouts are drawn."""
+
+    num_rollouts: int = 64
+    """Rollouts per optimizer step, over all prompts, micro batches and ranks together."""
+    temperature: float = 0.5
+    """Sampling temperature."""
+    top_p: float = 0.95
+    """Nucleus mass kept; 1 keeps all."""
+    top_k: int = 0
+    """Most likely tokens kept; 0 keeps all."""
+    repetition_penalty: float = 1.15
+    """Penalty of tokens already seen (arXiv 1909.05858); 1 is none."""
+    max_new_tokens: int = 512
+    """Longest completion, in tokens."""
+    max_prompt_tokens: int = 2048
+    """Longest prompt, in tokens."""
+    overlong: str = "refuse"
+    """What to do with a longer prompt: ``refuse``, or ``truncate`` its beginning."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_rollouts", "max_new_tokens", "max_prompt_tokens"):
+            require(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "must be at least 1")
+        require(0 < self.temperature < math.inf, "sampling.temperature", self.temperature, "must be above 0")
+        require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]")
+        require(self.top_k >= 0, "sampling.top_k", self.top_k, "must be at least 0 (0 keeps all)")
+        require(
+            self.repetition_penalty > 0,
+            "sampling.repetition_penalty",
+            self.repetition_penalty,
+            "must be above 0",
+        )
+        choice("sampling.overlong", self.overlong, ("refuse", "truncate"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSpec:
+    """The DeepSpeed engine. Only ``precision`` changes the science; the rest is layout."""
+
+    precision: str = "fp32"
+    """``fp32``, ``bf16`` or ``fp16`` (the last with dynamic loss scaling)."""
+    zero_stage: int = compute(0)
+    """ZeRO stage, 0 to 3."""
+    micro_batch: int = compute(0)
+    """Distinct rollouts per forward and rank; 0 takes all of them at once."""
+    offload: bool = compute(False)
+    """Keep optimizer state in host memory (ZeRO-2 and 3)."""
+    gradient_checkpointing: bool = compute(False)
+    """Recompute activations in the backward pass to save memory."""
+    decoder: str = compute("auto", science_at="vllm")
+    """``tree`` (short completions), ``cached`` (KV cache), ``vllm``, or ``auto``. Only ``vllm`` draws other
+    rollouts and is therefore part of the identity.
+    """
+    attention: str = compute("sdpa")
+    """Attention implementation given to transformers."""
+    max_hot_engines: int = compute(4)
+    """Engines a worker keeps; the least recently used goes first."""
+
+    def __post_init__(self) -> None:
+        choice("engine.precision", self.precision, ("fp32", "bf16", "fp16"))
+        require(self.zero_stage in (0, 1, 2, 3), "engine.zero_stage", self.zero_stage, "must be 0, 1, 2 or 3")
+        require(
+            self.micro_batch >= 0, "engine.micro_batch", self.micro_batch, "must be at least 0 (0 takes all)"
+        )
+        require(
+            self.precision == "fp32" or self.zero_stage >= 1,
+            "engine.precision",
+            self.precision,
+            "needs engine.zero_stage 1, 2 or 3, which keep fp32 master weights",
+        )
+        require(
+            not self.offload or self.zero_stage >= 2,
+            "engine.offload",
+            self.offload,
+            "needs engine.zero_stage 2 or 3",
+        )
+        choice("engine.decoder", self.decoder, ("auto", "tree", "cached", "vllm"))
+        require(
+            self.max_hot_engines >= 1, "engine.max_hot_engines", self.max_hot_engines, "must be at least 1"
+        )

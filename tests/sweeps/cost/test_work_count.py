@@ -1,0 +1,77 @@
+import dataclasses
+import functools
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweeps.compose import compose_sweep
+from sweeps.cost.work_count import count_work
+from sweeps.grid.grid import axis, product
+from sweeps.manifest.build import build_manifest
+from sweeps.sharing.batches import batches
+from tests.sweeps.shipped import shipped
+from tests.sweeps.toy import Toy
+
+KEYS = {
+    "steps": st.integers(1, 5),
+    "seed": st.integers(0, 3),
+    "optim.lr": st.sampled_from([1e-4, 2e-4]),
+    "optim.weight_decay": st.sampled_from([0.0, 0.1]),
+    "schedule": st.sampled_from(["constant", "linear", "cosine"]),
+    "schedule.warmup_steps": st.integers(0, 2),
+    "objective.temperature": st.sampled_from([0.5, 1.0]),
+    "sampling.temperature": st.sampled_from([0.5, 1.0]),
+    "eval.steps": st.lists(st.integers(0, 5), max_size=2),
+    "eval.num_samples": st.integers(1, 2),
+}
+
+
+@functools.cache
+def composed():
+    """One composition that knows every option the tests use."""
+    return compose_sweep(["example=text"], grid=product(axis("schedule", ["constant", "linear", "cosine"])))
+
+
+def build(grid):
+    return build_manifest(dataclasses.replace(composed(), grid=grid))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_counts_are_what_a_trainer_that_counts_finds(data):
+    keys = data.draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=4, unique=True))
+    manifest = build(product(*(axis(k, data.draw(st.lists(KEYS[k], min_size=1, max_size=3))) for k in keys)))
+    specs = [manifest.spec(i) for i in range(len(manifest))]
+    work = count_work(manifest)
+    alone, shared = Toy(), Toy()
+    for spec in specs:
+        alone.run(spec)
+    shared.run_group(specs)
+    for name in ("steps", "rollout_batches", "gradients", "eval_passes", "base_eval_passes"):
+        assert getattr(work.naive, name) == alone.counts[name], name
+        assert getattr(work.shared, name) == shared.counts[name], name
+
+
+def test_horizons_save_what_the_study_of_stage_trees_saved():
+    work = count_work(build_manifest(shipped("horizons")))
+    assert work.naive.steps / work.shared.steps >= 4.8
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(num=st.integers(1, 30), steps=st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_batches_hold_each_run_once_and_part_only_between_trunks_of_kin(num, steps):
+    axes = (axis("optim.weight_decay", [0.0, 0.1]), axis("steps", steps), axis("seed", range(4)))
+    manifest = build(product(*axes))
+    found = batches(manifest, range(len(manifest)), num)
+    assert sorted(row for batch in found for row in batch) == list(range(len(manifest)))
+    for batch in found:
+        assert len({manifest.seeds[row] for row in batch}) == 1
+        decays = {manifest.spec(row).optim.weight_decay for row in batch}
+        assert len(batch) <= num or len(decays) == 1
+    assert sum(_steps(manifest, batch) for batch in found) == count_work(manifest).shared.steps
+
+
+def _steps(manifest, batch):
+    counted = Toy()
+    counted.run_group([manifest.spec(row) for row in batch])
+    return counted.counts["steps"]
