@@ -171,7 +171,7 @@ class RunResult:
     rollouts: Sequence[RolloutText] = ()
     """Distinct rollouts of the first and last step."""
     logit_stats: Sequence[Mapping[str, Any]] = ()
-    """Statistics of raw logits, one mapping per (model, text); see :mod:`trainers.logit_stats`."""
+    """Statistics of raw logits, one mapping per (model, text); see :mod:`trainers.step.logit_stats`."""
     layout: Mapping[str, Any] = field(default_factory=dict)
     """How it was computed: world size, ZeRO stage, micro batch, threads, versions, host."""
 

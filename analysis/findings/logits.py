@@ -22,7 +22,7 @@ _finding = partial(
 )
 
 FIRST_EDGE, BIN_WIDTH = -40.0, 0.5
-"""Bins as :mod:`trainers.logit_stats` records them: bin k ends at FIRST_EDGE + k × BIN_WIDTH."""
+"""Bins as :mod:`trainers.step.logit_stats` records them: bin k ends at FIRST_EDGE + k × BIN_WIDTH."""
 
 _NAMES = {
     ("base", "own"): "base, own text",

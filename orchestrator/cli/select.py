@@ -77,7 +77,7 @@ def select(
 ) -> None:
     """Pick the problems of a pool that a rule prefers, and write them as an example that a sweep can use."""
     from sweeps.spec.selection_rules import Curation, WeakSignal
-    from trainers.picking import Wish, pick
+    from trainers.selection.select import Wish, pick
 
     path, shipped = _model_path(model)
     picks = pick(

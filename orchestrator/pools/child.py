@@ -46,7 +46,7 @@ def main() -> None:
 def _meet(channel: WorkerChannel, setup: WorkerSetup) -> str:
     """Rank 0 opens the gang's meeting point and tells the driver, who tells the others."""
     if setup.context.rank == 0:
-        from trainers.gang import host_rendezvous
+        from trainers.engine.gang import host_rendezvous
 
         address = host_rendezvous("127.0.0.1")
         channel.send(("rendezvous", address))

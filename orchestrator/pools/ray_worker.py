@@ -59,7 +59,7 @@ class RayWorker:
 
     def host_rendezvous(self) -> str:
         """Open the gang's meeting point; rank 0 only."""
-        from trainers.gang import host_rendezvous
+        from trainers.engine.gang import host_rendezvous
 
         return host_rendezvous(ray.util.get_node_ip_address())
 

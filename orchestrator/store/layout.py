@@ -31,8 +31,8 @@ every metric, ``error, fingerprint``. ``steps``: ``index, run_id, step`` and the
 one row per run and evaluation: ``index, run_id, benchmark, step, mode, temperature, num_samples, correct,
 strict, boxed, truncated, tokens``, the last five ``list<int32>`` over the items. ``rollouts``: ``index,
 run_id, step, prompt, text, count``. ``logits``: ``index, run_id`` and the keys of
-:meth:`trainers.logit_stats.LogitStats.to_json`. Rows of all but ``runs`` come in order of completion. A table
-without rows is not written.
+:meth:`trainers.step.logit_stats.LogitStats.to_json`. Rows of all but ``runs`` come in order of completion. A
+table without rows is not written.
 """
 
 from __future__ import annotations

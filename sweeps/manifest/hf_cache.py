@@ -1,5 +1,5 @@
 """The model hub: what of a model is already in the local cache, and which commit a revision stands for.
-Nothing is downloaded: :mod:`trainers.download` does that.
+Nothing is downloaded: :mod:`trainers.model.download` does that.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class EvalSpec:
     """Also record moments and a histogram of raw logits, of the base and the tuned model."""
     em_inf_steps: int = field(default=0, metadata={"omit_at": 0})
     """Gradient steps that lower the entropy of each next-token distribution before a token is drawn (EM-INF,
-    :mod:`trainers.sharpening`), training nothing; 0 takes none, the published scripts 3.
+    :mod:`trainers.decoding.em_inf`), training nothing; 0 takes none, the published scripts 3.
     """
     em_inf_threshold: float = field(default=0.3, metadata={"omit_at": 0.3})
     """Entropy in nats below which a distribution is left alone."""

@@ -21,8 +21,8 @@ from typing import Any
 from sweeps.spec.errors import choice, require
 
 COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
-"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.compat` explains
-each.
+"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.step.compat`
+explains each.
 """
 
 _COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
@@ -57,7 +57,7 @@ REWARDS = (
     "neg_entropy_sum",
     "log_prob",
 )
-"""Rewards of :mod:`trainers.rewards`, each with a weight ``objective.reward_<name>``."""
+"""Rewards of :mod:`trainers.step.rewards`, each with a weight ``objective.reward_<name>``."""
 
 AGGREGATIONS = ("token", "sequence", "sum", "dr")
 ADVANTAGES = ("group", "batch", "center", "loo", "raw")

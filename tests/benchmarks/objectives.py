@@ -24,7 +24,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from sweeps.spec import OBJECTIVES, RunSpec
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
+from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
 
 LIMIT = 1.3
@@ -41,7 +41,7 @@ def spec_of(name: str, lr: float) -> RunSpec:
     )
 
 
-def seconds(trainer: EntropyMinimization, spec: RunSpec) -> float:
+def seconds(trainer: PolicyTrainer, spec: RunSpec) -> float:
     """Seconds of processor time of one whole run on the warm worker."""
     start = process_time()
     trainer.run(spec, RunContext())
@@ -50,7 +50,7 @@ def seconds(trainer: EntropyMinimization, spec: RunSpec) -> float:
 
 def ratios(rounds: int, lr: float) -> dict[str, float]:
     """Seconds of an ``em`` run, and every objective's cost over it."""
-    trainer = EntropyMinimization(WorkerContext())
+    trainer = PolicyTrainer(WorkerContext())
     specs = {name: spec_of(name, lr) for name in OBJECTIVES}
     for spec in specs.values():
         trainer.run(spec, RunContext())

@@ -27,12 +27,12 @@ import torch
 
 from sweeps.spec import RunSpec
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
-from trainers.engine import Engine
-from trainers.examples import encode_prompts
-from trainers.gang import Gang
-from trainers.model import BaseModel, load_base, load_weights
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.model.base_model import BaseModel, load_base, load_weights
+from trainers.model.prompt_encoding import encode_prompts
 from trainers.objectives.chunks import CHUNK_ELEMENTS
+from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
 
 ENTROPY_ROWS, ENTROPY_VOCABULARY = 1024, 151_936
@@ -100,7 +100,7 @@ def timed(work: object, *args: object, **kwargs: object) -> float:
 
 def speed(rounds: int) -> dict[str, float]:
     """Median ratios of training time, and the shares of a whole evaluated run."""
-    trainer = EntropyMinimization(WorkerContext())
+    trainer = PolicyTrainer(WorkerContext())
     gang = Gang(WorkerContext())
     spec = tiny_spec(eval={"path": None})
     judged = tiny_spec(eval={"limit": 200, "steps": [0, 10]})

@@ -36,13 +36,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from sweeps.spec import RunSpec, spec_from_dict
-from trainers.engine import Engine
-from trainers.engine_pool import EnginePool
-from trainers.gang import Gang
-from trainers.model import BaseModel, load_base
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.engine.pool import EnginePool
+from trainers.model.base_model import BaseModel, load_base
 from trainers.protocol import WorkerContext
-from trainers.rollout import draw_rollouts
-from trainers.update import update_policy
+from trainers.step.rollout import draw_rollouts
+from trainers.step.update import update_policy
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "1.5b": {  # that of Qwen2.5-Math-1.5B
@@ -133,7 +133,7 @@ class Stopwatch:
 def our_step(
     spec: RunSpec, base: BaseModel, engine: Engine, prompt: list[int], step: int, gang: Gang
 ) -> dict[str, float]:
-    """One step the way :mod:`trainers.em` takes it."""
+    """One step the way :mod:`trainers.policy_trainer` takes it."""
     watch = Stopwatch(gang.device)
     with torch.inference_mode():
         rollouts = draw_rollouts(engine.module, spec, base, [prompt], step=step, gang=gang, drafts=None)

@@ -13,7 +13,7 @@ def facts() -> dict[str, Any]:
     """Where a gang of one finds itself."""
     import torch.distributed as dist
 
-    from trainers.gang import Gang
+    from trainers.engine.gang import Gang
     from trainers.protocol import WorkerContext
 
     gang = Gang(WorkerContext())
@@ -31,10 +31,10 @@ def _sum(gang: Any) -> float:
 
 def run_all(specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
     """Run specs one after another on one worker; return their results as JSON."""
-    from trainers.em import EntropyMinimization
+    from trainers.policy_trainer import PolicyTrainer
     from trainers.protocol import RunContext, WorkerContext
 
-    trainer = EntropyMinimization(WorkerContext())
+    trainer = PolicyTrainer(WorkerContext())
     results = [trainer.run(spec, RunContext()).to_json() for spec in specs]
     trainer.close()
     return results
@@ -44,7 +44,7 @@ def free_steps(spec: RunSpec) -> tuple[list[dict[str, Any]], list[dict[str, floa
     """Take the run's steps; return the rollouts of each and what it saw."""
     import torch
 
-    from trainers.rollout import draw_rollouts
+    from trainers.step.rollout import draw_rollouts
 
     def draw(step: int, engine: Any, base: Any, prompts: Any, gang: Any) -> Any:
         with torch.inference_mode():
@@ -55,7 +55,7 @@ def free_steps(spec: RunSpec) -> tuple[list[dict[str, Any]], list[dict[str, floa
 
 def forced_steps(spec: RunSpec, recorded: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Take the run's steps on recorded rollouts; return what each saw."""
-    from trainers.rollout import rollouts_from_json
+    from trainers.step.rollout import rollouts_from_json
 
     return _steps(spec, lambda step, *_: rollouts_from_json(recorded[step]))[1]
 
@@ -63,15 +63,15 @@ def forced_steps(spec: RunSpec, recorded: Sequence[dict[str, Any]]) -> list[dict
 def _steps(
     spec: RunSpec, rollouts_at: Callable[..., Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    from trainers.engine_pool import EnginePool
-    from trainers.examples import encode_prompts
-    from trainers.experience import Setting, gather
-    from trainers.gang import Gang
-    from trainers.model import load_base
+    from trainers.engine.gang import Gang
+    from trainers.engine.pool import EnginePool
+    from trainers.model.base_model import load_base
+    from trainers.model.prompt_encoding import encode_prompts
     from trainers.protocol import WorkerContext
-    from trainers.reference import References
-    from trainers.rewards import Rewards
-    from trainers.update import update_policy
+    from trainers.step.experience import Setting, gather
+    from trainers.step.reference import References
+    from trainers.step.rewards import Rewards
+    from trainers.step.update import update_policy
 
     gang = Gang(WorkerContext())
     pool, base = EnginePool(gang), load_base(spec.model)
@@ -105,10 +105,10 @@ def run_out_of_memory(spec: RunSpec) -> dict[str, Any]:
     import torch
 
     from orchestrator.retry import classify
-    from trainers.em import EntropyMinimization
+    from trainers.policy_trainer import PolicyTrainer
     from trainers.protocol import RunContext, WorkerContext
 
-    trainer = EntropyMinimization(WorkerContext())
+    trainer = PolicyTrainer(WorkerContext())
     device = trainer.gang.device
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 1 << 50
     hoard = []

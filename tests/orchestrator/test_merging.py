@@ -13,7 +13,7 @@ from orchestrator.cli import main
 from orchestrator.merging import Wish, merges_of
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError, UserError
-from trainers.checkpoint import check_weights
+from trainers.engine.checkpoint import check_weights
 
 BENCHMARK = "pkg://trainers/tiny/data/addition_eval.jsonl"
 

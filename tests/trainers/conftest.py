@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.trainers.gangs import Ranks
-from trainers.em import EntropyMinimization
+from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import WorkerContext
 
 
 @pytest.fixture(scope="session")
 def trainer():
     """A warm worker."""
-    trainer = EntropyMinimization(WorkerContext())
+    trainer = PolicyTrainer(WorkerContext())
     yield trainer
     trainer.close()
 

@@ -66,8 +66,8 @@ def run_in_fresh_process(spec: RunSpec) -> dict[str, Any]:
 
 def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    from trainers.em import EntropyMinimization
-    from trainers.gang import host_rendezvous
+    from trainers.engine.gang import host_rendezvous
+    from trainers.policy_trainer import PolicyTrainer
     from trainers.protocol import RunContext, WorkerContext
 
     address = ""
@@ -79,7 +79,7 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
         else:
             address = addresses.get(timeout=JOIN_S)
     try:
-        trainer = EntropyMinimization(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
+        trainer = PolicyTrainer(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
         for specs in iter(work.get, None):
             results = [trainer.run(spec, RunContext()).to_json() for spec in specs]
             if rank == 0:

@@ -11,7 +11,7 @@ from sweeps.sharing.stages import plan_stages
 from sweeps.spec import InitSpec, RunSpec, group_to_dict, phases_of
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
+from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
 
 
@@ -64,7 +64,7 @@ def test_phases_give_the_same_bits_shared_and_alone_and_with_one_hot_engine(trai
     specs = chain(eval={"steps": [0, 1, 9], "limit": 12}, engine={"max_hot_engines": 1})
     together = dict(trainer.run_group(specs, [RunContext() for _ in specs]))
     for position, spec in enumerate(specs):
-        fresh = EntropyMinimization(WorkerContext())
+        fresh = PolicyTrainer(WorkerContext())
         assert numbers(together[position].to_json()) == numbers(fresh.run(spec, RunContext()).to_json())
         fresh.close()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.sampler import Sampler
+from trainers.decoding.sampler import Sampler
 
 TREE_MAX_TOKENS = 64
 """Longest prompt and longest completion the tree decoder takes: without a KV cache its cost grows with the

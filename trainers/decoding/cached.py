@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.kv import growing_cache
-from trainers.sampler import draw, seen_tokens
+from trainers.decoding.sampler import draw, seen_tokens
 
 
 def decode_cached(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sweeps.spec import RunSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
-from trainers.model import DTYPES
+from trainers.model.base_model import DTYPES
 
 MEMORY_SHARE = 0.3
 """Part of this worker's share of the device that vLLM takes while awake, weights and KV cache together: on

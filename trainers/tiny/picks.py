@@ -2,8 +2,8 @@
 
     python -m trainers.tiny.picks --out trainers/tiny/data/picks
 
-Owns ``picks/<model>/<rule>.jsonl``, written by :mod:`trainers.picking` as ``emsweep select`` does. No rule
-sees what training on a pick does to the evaluation items.
+Owns ``picks/<model>/<rule>.jsonl``, written by :mod:`trainers.selection.select` as ``emsweep select`` does.
+No rule sees what training on a pick does to the evaluation items.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sweeps.spec.selection_rules import RULES
-from trainers.picking import Wish, pick
+from trainers.selection.select import Wish, pick
 
 MODELS = ("tiny-64", "tiny-96")
 """Base models that the study trains."""

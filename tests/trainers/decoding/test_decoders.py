@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM
 from tests.trainers.worlds import package_file
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.decoding.cached import decode_cached
+from trainers.decoding.sampler import Sampler, draw, seen_tokens
 from trainers.decoding.tree import decode_tree
 from trainers.noise import Stream, uniforms
-from trainers.sampler import Sampler, draw, seen_tokens
 
 EOS = (2,)
 PROMPTS = [[7, 10, 13, 6, 11, 14], [9, 9, 13, 4, 10, 14, 15], [6, 14]]

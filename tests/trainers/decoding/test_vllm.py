@@ -14,12 +14,12 @@ from sweeps.spec import SpecError
 from tests.trainers.worlds import tiny_spec
 from trainers.decoding import DecodeRequest
 from trainers.decoding.cached import decode_cached
+from trainers.decoding.sampler import Sampler
 from trainers.decoding.vllm import completions_of, decode_vllm, sampling_settings
-from trainers.em import EntropyMinimization
-from trainers.gang import Gang
+from trainers.engine.gang import Gang
 from trainers.noise import Stream, uniforms
+from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
-from trainers.sampler import Sampler
 from trainers.tiny.tokenizer import build_tokenizer
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
@@ -42,7 +42,7 @@ def request(rows: int, sampler: Sampler, **changes) -> DecodeRequest:
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_without_vllm_the_run_is_refused_before_its_first_step_with_install_line_and_alternative():
-    trainer, beats = EntropyMinimization(WorkerContext()), []
+    trainer, beats = PolicyTrainer(WorkerContext()), []
     spec = tiny_spec(engine={"decoder": "vllm"}, eval={"path": None})
     with pytest.raises(SpecError) as refused:
         trainer.run(spec, RunContext(heartbeat=beats.append))

@@ -1,0 +1,220 @@
+"""Weights and training states on disk.
+
+``<checkpoint dir>/step-<n>/`` is a Hugging Face folder: config, tokenizer, and a ``model.safetensors`` whose
+metadata holds the run's id, its spec and a digest of the tensors. It loads with ``from_pretrained``.
+
+``<checkpoint dir>/state/step-<n>/`` is what a killed run resumes from: one ``rank-<r>.safetensors`` per
+                                     rank and
+a ``progress.json``, written last. It is removed when the run ends.
+
+A folder appears whole or not at all: it is written under another name, synced, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sweeps.spec import RunSpec, canonical_json, spec_to_dict
+from trainers.engine.engine import Engine, EngineState
+from trainers.engine.gang import Gang
+from trainers.model.adapter import merged
+from trainers.model.base_model import BaseModel
+
+WEIGHTS = "model.safetensors"
+PROGRESS = "progress.json"
+
+
+def kept_steps(spec: RunSpec) -> tuple[int, ...]:
+    """Steps whose weights the retention policy keeps; of ``best``, the sweep prunes all but the best runs
+    later.
+    """
+    policy = spec.resources.keep_checkpoints
+    if policy == "none":
+        return ()
+    return tuple(s for s in spec.eval_steps if s) if policy == "all" else (spec.steps,)
+
+
+def save_weights(folder: Path, engine: Engine, spec: RunSpec, base: BaseModel, step: int, gang: Gang) -> None:
+    """Write the model as ``folder/step-<step>``; every rank must call it, rank 0 writes."""
+    whole = engine.full_weights()
+    if gang.rank == 0:
+        write_weights(folder, merged(whole, spec.model), engine.module, spec, base, step)
+    gang.any(False)  # no rank goes on before the folder stands
+
+
+def write_weights(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    module: torch.nn.Module,
+    spec: RunSpec,
+    base: BaseModel,
+    step: int,
+) -> None:
+    """Write weights, under the base model's names, as ``folder/step-<step>``."""
+    metadata = {
+        "format": "pt",
+        "run_id": spec.run_id,
+        "step": str(step),
+        "spec": canonical_json(spec_to_dict(spec)),
+        "digest": tensors_digest(tensors),
+    }
+    with _appearing(folder / f"step-{step}") as place:
+        save_file(dict(tensors), place / WEIGHTS, metadata=metadata)
+        loaded = cast(Any, module)
+        loaded.config.save_pretrained(place)
+        if loaded.can_generate():
+            loaded.generation_config.save_pretrained(place)
+        base.tokenizer.save_pretrained(place)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def check_weights(folder: Path) -> dict[str, str]:
+    """Return the metadata of a saved model after holding its tensors against the digest.
+
+    Raises:
+        ValueError: if the tensors are not those that were saved.
+    """
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        metadata = dict(file.metadata())
+    found = tensors_digest(load_file(folder / WEIGHTS))
+    if found != metadata["digest"]:
+        raise ValueError(
+            f"{folder / WEIGHTS}: digest {found[:12]}… differs from the recorded {metadata['digest'][:12]}…; "
+            "the file is damaged, compute the run again"
+        )
+    return metadata
+
+
+def load_weights_of(run_id: str, folder: Path) -> dict[str, Tensor]:
+    """Load what :func:`save_weights` wrote for a run.
+
+    Raises:
+        ValueError: if the folder holds another run's weights, or damaged ones.
+    """
+    found = check_weights(folder)["run_id"]
+    if found != run_id:
+        raise ValueError(f"{folder}: holds the weights of run {found}, not {run_id}; compute that run again")
+    return load_file(folder / WEIGHTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """Where a run stands between two steps, on one rank."""
+
+    step: int
+    """Optimizer steps done."""
+    engine: EngineState
+    """Weights, moments, loss scale."""
+    progress: Mapping[str, Any]
+    """Rows recorded so far and the last rollouts, as JSON values."""
+
+
+def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> None:
+    """Write a training state; every rank must call it. Older states are removed once this one is complete."""
+    place = folder / "state" / f"step-{state.step}"
+    place.mkdir(parents=True, exist_ok=True)
+    tensors = {f"w.{k}": t.contiguous() for k, t in enumerate(state.engine.weights)}
+    for k, moments in enumerate(state.engine.moments):
+        tensors |= {f"m.{k}.{name}": t.contiguous() for name, t in moments.items()}
+    scaler = {k: v for k, v in state.engine.scaler.items() if isinstance(v, (bool, int, float, str))}
+    path = place / f"rank-{gang.rank}.safetensors"
+    save_file(tensors, path.with_suffix(".tmp"), metadata={"scaler": json.dumps(scaler)})
+    _sync(path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+    gang.any(False)  # every rank's file stands before the state counts as complete
+    if gang.rank == 0:
+        text = json.dumps({"run_id": run_id, "world_size": gang.world_size, "progress": state.progress})
+        (place / "progress.tmp").write_text(text)
+        _sync(place / "progress.tmp")
+        (place / "progress.tmp").replace(place / PROGRESS)
+        for other in (folder / "state").iterdir():
+            if other != place:
+                shutil.rmtree(other)
+
+
+def load_state(folder: Path | None, run_id: str, gang: Gang) -> TrainingState | None:
+    """The latest complete state of this run for this world size, or ``None``."""
+    for place in sorted((folder / "state").glob("step-*") if folder else (), key=_step_of, reverse=True):
+        if not (place / PROGRESS).is_file():
+            continue
+        stored = json.loads((place / PROGRESS).read_text())
+        if (stored["run_id"], stored["world_size"]) != (run_id, gang.world_size):
+            continue
+        path = place / f"rank-{gang.rank}.safetensors"
+        with safe_open(path, framework="pt") as file:
+            scaler = json.loads(file.metadata()["scaler"])
+        return TrainingState(
+            step=_step_of(place), engine=_engine_state(load_file(path), scaler), progress=stored["progress"]
+        )
+    return None
+
+
+def drop_states(folder: Path | None, gang: Gang) -> None:
+    """Remove the training states of a run that has ended."""
+    if folder and gang.rank == 0:
+        shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def _engine_state(tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> EngineState:
+    weights = [tensors[f"w.{k}"] for k in range(sum(name.startswith("w.") for name in tensors))]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, number, *rest = name.split(".", 2)
+        if kind == "m":
+            moments.setdefault(int(number), {})[rest[0]] = tensor
+    return EngineState(weights=weights, moments=[moments[k] for k in sorted(moments)], scaler=scaler)
+
+
+def _step_of(place: Path) -> int:
+    return int(place.name.removeprefix("step-"))
+
+
+class _appearing:  # noqa: N801 - reads as a statement: `with _appearing(folder) as place`
+    """A folder that is filled under another name and renamed once everything in it is on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._place = folder, folder.with_name(f".{folder.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self._place, ignore_errors=True)
+        self._place.mkdir(parents=True)
+        return self._place
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            for file in self._place.iterdir():
+                _sync(file)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._place.rename(self._folder)
+            _sync(self._folder.parent)
+        else:
+            shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

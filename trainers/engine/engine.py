@@ -1,0 +1,298 @@
+"""A DeepSpeed engine that can be reset in place.
+
+Building an engine costs a second or more, a tiny run a tenth of one. So :meth:`Engine.reset` puts every piece
+of state back to what a fresh build has: weights, fp32 master partitions, moments, step counts, loss scale and
+engine counters. :mod:`trainers.engine.pool` keeps engines, :mod:`trainers.engine.setup` says what DeepSpeed
+is given.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import EngineSpec, OptimSpec
+from trainers.engine.freezing import Freezing
+from trainers.engine.gang import Gang
+from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
+from trainers.model.adapter import adapter_shapes, fresh_adapter
+
+
+class Engine:
+    """One DeepSpeed engine, with a copy of the state it was built in."""
+
+    def __init__(self, model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang) -> None:
+        import deepspeed
+
+        self._gang = gang
+        self._zero_stage = engine.zero_stage
+        self._grad_norm = float("nan")
+        self._grad_clip = optim.grad_clip
+        self._adapter = adapter_shapes(model)
+        # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
+        self._clips_itself = engine.zero_stage == 0
+        self._optimizer = optimizer_of(model, optim, engine, gang)
+        self._freezing = Freezing(model, self._optimizer)
+        if self._clips_itself:
+            self._optimizer.register_step_pre_hook(self._clip)
+        self._checkpoints_activations = engine.gradient_checkpointing
+        if engine.gradient_checkpointing:
+            checkpoint_activations(model)
+        self._ds, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=self._optimizer,
+            config=deepspeed_config(
+                optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"
+            ),
+        )
+        if parts_groups(optim, engine):
+            self._freezing.follow(self.module, self._partitions())
+        self._built = self.capture()
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The model itself, for decoding and evaluation."""
+        return self._ds.module
+
+    def forward(self, **inputs: Any) -> Any:
+        """Forward for training, through DeepSpeed, so that its hooks see the pass."""
+        if not self._checkpoints_activations:
+            return self._ds(**inputs)
+        # Transformers recomputes activations only in training mode, and keeps no KV cache there.
+        self._ds.module.train()
+        try:
+            return self._ds(**inputs)
+        finally:
+            self._ds.module.eval()
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
+        # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
+        self._ds.backward(loss * self._gang.world_size)
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Leave these parameters and their moments as they are, from the next backward on until a reset."""
+        self._freezing.frozen = names
+
+    def step(self, lr: float) -> float:
+        """Take one optimizer step and return the global gradient norm before clipping."""
+        for group in self._ds.optimizer.param_groups:
+            group["lr"] = lr
+        self._ds.step()
+        if not self._clips_itself:
+            norm = float(self._ds.get_global_grad_norm())
+            self._grad_norm = norm if norm >= 0 else float("nan")  # DeepSpeed's -1 stands for NaN and Inf
+        return self._grad_norm
+
+    @property
+    def gradients_can_be_kept(self) -> bool:
+        """Whether gradients lie in the open between backward and step: without ZeRO they do."""
+        return self._zero_stage == 0
+
+    def gradients(self) -> list[Tensor]:
+        """Copies of the accumulated gradients, in the order of the parameters."""
+        return [p.grad.detach().clone() for p in self.module.parameters() if p.grad is not None]
+
+    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Put copies of :meth:`gradients` back, as if they had just been accumulated."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        for p, gradient in zip(trained, gradients, strict=True):
+            p.grad = gradient.clone()
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the last step moved nothing because gradients scaled for fp16 overflowed; the scale is
+        lower now.
+        """
+        return not self._ds.was_step_applied()
+
+    def full_weights(self) -> dict[str, Tensor]:
+        """The whole model's weights on the host, gathered from all ranks' shards; every rank must call it."""
+        named = dict(self.module.named_parameters())
+        if self._zero_stage != 3:
+            return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters(list(named.values())):
+            return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Put whole weights, named as by :meth:`full_weights`, in the place of the model's, and of the fp32
+        masters; every rank must call it. The optimizer's moments stay.
+
+        Raises:
+            ValueError: for a name that the model has not.
+        """
+        if unknown := weights.keys() - dict(self.module.named_parameters()).keys():
+            raise ValueError(
+                f"{min(unknown)}: the model has no such weights; they belong to another architecture"
+            )
+        named = {name: p for name, p in self.module.named_parameters() if name in weights}
+        if self._zero_stage != 3:
+            _copy(weights, named)
+        else:
+            from deepspeed.runtime.zero import GatheredParameters
+
+            with GatheredParameters(list(named.values()), modifier_rank=0):
+                _copy(weights, named)
+        if self._zero_stage:
+            self._ds.optimizer.refresh_fp32_params()
+        if self._zero_stage == 3:
+            self._gather_persistent()
+
+    def capture(self) -> EngineState:
+        """Copy everything that training changes to host memory."""
+        moments = [
+            {name: _on_host(torch.as_tensor(value)) for name, value in state.items()}
+            for state in (self._optimizer.state.get(p, {}) for p in self._moment_keys())
+        ]
+        return EngineState(
+            weights=[_on_host(t) for t in self._weights()],
+            moments=moments,
+            scaler=dict(vars(scaler)) if (scaler := self._scaler()) else {},
+        )
+
+    def restore(self, state: EngineState) -> None:
+        """Put a captured state back, in place; what training adds on top, such as gradients, is cleared."""
+        with torch.no_grad():
+            for mine, stored in zip(self._weights(), state.weights, strict=True):
+                mine.copy_(stored)
+            for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
+                mine_moments = self._optimizer.state.get(key, {})
+                if not mine_moments and stored_moments:
+                    self._optimizer.state[key] = {n: _state(t, key) for n, t in stored_moments.items()}
+                for name, value in mine_moments.items():
+                    # An optimizer that has not stepped has no moments yet: that state is all zeros.
+                    if not torch.is_tensor(value):  # DeepSpeedCPUAdam counts its steps in a plain int
+                        mine_moments[name] = int(stored_moments[name]) if stored_moments else 0
+                    elif stored_moments:
+                        value.copy_(stored_moments[name])
+                    else:
+                        value.zero_()
+        if self._zero_stage == 3:
+            self._gather_persistent()
+        if scaler := self._scaler():
+            vars(scaler).update(state.scaler)
+        self._freezing.frozen = frozenset()
+        self._ds.zero_grad()
+        self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
+        self._grad_norm = float("nan")
+
+    @contextmanager
+    def base_weights(self) -> Iterator[None]:
+        """Lend the module the weights it was built with: a frozen reference without a second engine.
+
+        For forwards without gradients. Where parameters are whole they are exchanged by reference; on a GPU
+        the base model's copy is there for that long, and on the host otherwise.
+        """
+        held = self._exchange(self._built.weights)
+        try:
+            yield
+        finally:
+            self._exchange(held)
+
+    def _exchange(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Put weights, or shards of them, in the place of the module's; return what was there."""
+        parameters = self._trained()
+        if self._zero_stage == 3:
+            shards = [p.ds_tensor for p in parameters]  # type: ignore[attr-defined]
+            held = [shard.clone() for shard in shards]
+            with torch.no_grad():
+                for shard, other in zip(shards, weights, strict=False):
+                    shard.copy_(other)
+            self._gather_persistent()
+            return held
+        held = [p.data for p in parameters]
+        for p, other in zip(parameters, weights, strict=False):  # fp32 masters follow the module's weights
+            p.data = other.to(p.device)
+        return held
+
+    def _gather_persistent(self) -> None:
+        """Small parameters stay gathered between steps; gather them anew from their shards."""
+        if persistent := self._ds.optimizer.persistent_parameters:
+            persistent[0].partition(persistent)
+            persistent[0].all_gather(persistent)
+
+    def reset(self, seed: int) -> None:
+        """Return to the state of a fresh build, in place; an adapter's beginning is drawn from the seed."""
+        self.restore(self._built)
+        if self._adapter:
+            self.load(fresh_adapter(self._adapter, seed))
+
+    def close(self) -> None:
+        """Free the engine's hooks, weights and buffers, now rather than when cycles are next collected."""
+        if self._zero_stage == 3:
+            from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+
+            FWD_MODULE_STACK[:] = [m for m in FWD_MODULE_STACK if m is not self._ds.module]
+        self._ds.destroy()
+        del self._ds, self._optimizer, self._built
+        gc.collect()
+        if self._gang.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _weights(self) -> list[Tensor]:
+        """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
+        if self._zero_stage == 3:
+            shards = [p.ds_tensor for p in self._trained()]  # type: ignore[attr-defined]
+            return [*shards, *(p.data for p in self._ds.optimizer.fp32_partitioned_groups_flat)]
+        masters = self._ds.optimizer.single_partition_of_fp32_groups if self._zero_stage else []
+        return [*(p.data for p in self._trained()), *(p.data for p in masters)]
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """Parameters that training changes: all, or those of an adapter."""
+        return [p for p in self._ds.module.parameters() if p.requires_grad]
+
+    def _moment_keys(self) -> list[Tensor]:
+        """The tensors that the optimizer keeps moments of."""
+        if self._zero_stage == 3:  # DeepSpeed shows them to the optimizer only during its step
+            return list(self._ds.optimizer.fp32_partitioned_groups_flat)
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _partitions(self) -> list[tuple[list[torch.nn.Parameter], Tensor]]:
+        """The parameters of each of ZeRO's groups, and this rank's flat fp32 part of them."""
+        zero = self._ds.optimizer
+        if self._zero_stage == 3:
+            return list(zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True))
+        return list(zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True))
+
+    def _scaler(self) -> Any:
+        return getattr(self._ds.optimizer, "loss_scaler", None)
+
+    def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        limit = self._grad_clip or float("inf")
+        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """A copy of all that training changes in one rank's engine."""
+
+    weights: Sequence[Tensor]
+    """Model weights or shards, then fp32 masters."""
+    moments: Sequence[Mapping[str, Tensor]]
+    """Optimizer state of each of its parameters; empty before the first step."""
+    scaler: Mapping[str, Any]
+    """Loss scaler of fp16; empty without."""
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
+    for name, parameter in named.items():
+        parameter.copy_(weights[name])
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy: kept on a GPU it would hold the weights twice."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _state(stored: Tensor, parameter: Tensor) -> Tensor | int:
+    return int(stored) if stored.dtype == torch.int64 else stored.to(parameter.device, copy=True)

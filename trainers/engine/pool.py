@@ -1,0 +1,66 @@
+"""A worker's hot engines: built once per model and layout, the least recently used goes first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from sweeps.spec import RunSpec
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.engine.setup import parts_groups
+from trainers.model.base_model import load_weights
+
+
+class EnginePool:
+    """A worker's hot engines."""
+
+    def __init__(self, gang: Gang) -> None:
+        self._gang = gang
+        self._engines: OrderedDict[tuple, Engine] = OrderedDict()
+
+    def acquire(self, spec: RunSpec) -> Engine:
+        """Return an engine in base state for the run, building it if none is hot."""
+        key = _engine_key(spec)
+        engine = self._engines.pop(key, None)
+        if engine is None:
+            while len(self._engines) >= spec.engine.max_hot_engines:
+                self._engines.popitem(last=False)[1].close()
+            model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
+            engine = Engine(model.to(self._gang.device), spec.optim, spec.engine, self._gang)
+        engine.reset(spec.seed)
+        self._engines[key] = engine
+        return engine
+
+    @property
+    def latest(self) -> Engine:
+        """The engine acquired last."""
+        return self._engines[next(reversed(self._engines))]
+
+    def discard(self, spec: RunSpec) -> None:
+        """Forget the run's engine: after an exception its buckets and hooks may hold half a step."""
+        engine = self._engines.pop(_engine_key(spec), None)
+        if engine is not None:
+            engine.close()
+
+    def close(self) -> None:
+        """Free every engine."""
+        while self._engines:
+            self._engines.popitem()[1].close()
+
+
+def _engine_key(spec: RunSpec) -> tuple:
+    model = spec.model
+    adapter = (model.adapter, model.adapter_rank, model.adapter_alpha, model.adapter_targets)
+    identity = (model.path, model.hub_id, model.revision, model.digest, *adapter)
+    optim = spec.optim
+    fixed = (optim.name, optim.beta1, optim.beta2, optim.eps, optim.weight_decay, optim.grad_clip)
+    e = spec.engine
+    layout = (
+        e.precision,
+        e.zero_stage,
+        e.offload,
+        e.gradient_checkpointing,
+        e.attention,
+        spec.resources.world_size,
+    )
+    return (*identity, *fixed, *layout, parts_groups(optim, e))

@@ -1,0 +1,49 @@
+"""How a run was computed: the facts under which equal bits can be expected."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from sweeps.spec import RunSpec
+from trainers.engine.gang import Gang
+
+_LIBRARIES = ("torch", "transformers", "deepspeed", "numpy", "tokenizers", "math-verify")
+
+_OPTIONAL = ("vllm",)
+
+
+def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
+    """Facts stored with a result: engine layout, threads, versions and processor."""
+    return {
+        "world_size": gang.world_size,
+        "zero_stage": spec.engine.zero_stage,
+        "micro_batch": spec.engine.micro_batch,
+        "offload": spec.engine.offload,
+        "decoder": spec.engine.decoder,
+        "attention": spec.engine.attention,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if gang.device.type == "cuda" else _processor(),
+        "host": platform.node(),
+        "versions": dict(_versions()),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in _LIBRARIES}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found | {"python": platform.python_version()}
+
+
+@cache
+def _processor() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {capability}"

@@ -1,0 +1,76 @@
+"""What DeepSpeed is given to build an engine: the optimizer, its groups, the configuration."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from sweeps.spec import EngineSpec, OptimSpec
+from trainers.engine.freezing import groups_of
+from trainers.engine.gang import Gang
+
+_UNUSED_BATCH = 1
+"""DeepSpeed insists on a batch size; with unmanaged accumulation the number of micro batches is ours to
+vary per step.
+"""
+
+
+def parts_groups(optim: OptimSpec, engine: EngineSpec) -> bool:
+    """Whether every parameter must be a group of its own: to freeze some of them under ZeRO."""
+    return bool(optim.half_every_steps and engine.zero_stage)
+
+
+def optimizer_of(
+    model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang
+) -> torch.optim.Optimizer:
+    """AdamW over the trained parameters; on the host where the engine offloads from a GPU."""
+    settings: dict[str, Any] = {
+        "lr": optim.lr,
+        "betas": (optim.beta1, optim.beta2),
+        "eps": optim.eps,
+        "weight_decay": optim.weight_decay,
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = groups_of(trained, apart=parts_groups(optim, engine))
+    if engine.offload and gang.device.type == "cuda":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
+    return torch.optim.AdamW(parameters, fused=True, **settings)
+
+
+def checkpoint_activations(model: torch.nn.Module) -> None:
+    """Have the model recompute activations in the backward pass, dropout left off."""
+    cast(Any, model).activation_checkpointing_enable()
+    for part in model.modules():  # training mode must not bring dropout along
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        if hasattr(part, "attention_dropout"):
+            part.attention_dropout = 0.0  # type: ignore[assignment]
+
+
+def deepspeed_config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu: bool) -> dict[str, Any]:
+    """DeepSpeed's configuration.
+
+    Args:
+        optim: the optimizer, of which the gradient clip is DeepSpeed's.
+        engine: stage, precision and offload.
+        clip: whether DeepSpeed clips.
+        on_gpu: whether a GPU's memory can be spared.
+    """
+    zero: dict[str, Any] = {"stage": engine.zero_stage}
+    if engine.offload and on_gpu:  # without a GPU the optimizer is in host memory anyway
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": _UNUSED_BATCH,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": optim.grad_clip if clip else 0.0,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+    if engine.precision != "fp32":
+        config[engine.precision] = {"enabled": True}
+    return config

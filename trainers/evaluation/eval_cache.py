@@ -1,0 +1,60 @@
+"""A worker's memory of benchmarks and of what base models scored on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+
+from sweeps.spec import EvalSpec, ModelSpec, RunSpec
+from trainers.engine.gang import Gang
+from trainers.evaluation.evaluate import Benchmark, settings_of
+from trainers.model.base_model import BaseModel
+from trainers.protocol import Evaluation
+
+BASE_EVALUATIONS_REMEMBERED = 512
+"""Evaluations of untrained models kept: one per (model, benchmark, setting, seed), some kilobytes each."""
+
+
+class Judge:
+    """Judges runs, each base model only once per benchmark, setting and seed."""
+
+    def __init__(self, load_base: Callable[[ModelSpec], BaseModel], gang: Gang) -> None:
+        self._load_base = load_base
+        self._gang = gang
+        self._benchmark = lru_cache(maxsize=8)(self._load_benchmark)
+        self._base_evaluations: dict[tuple, Evaluation] = {}
+
+    def tuned(self, spec: RunSpec, module: torch.nn.Module, step: int) -> list[Evaluation]:
+        """Judge a model under all settings in one pass: greedy and sampled rows share prefixes."""
+        benchmark = self._benchmark(spec.eval, spec.model)
+        return benchmark.evaluate(module, settings_of(spec.eval), step=step, seed=spec.seed, gang=self._gang)
+
+    def base(self, spec: RunSpec, module: torch.nn.Module) -> list[Evaluation]:
+        """Judge the untrained model, if the run asks for step 0.
+
+        Each setting is judged by itself, greedy once for all seeds, so that a remembered verdict equals a
+        fresh one bit for bit.
+        """
+        if 0 not in spec.eval_steps:
+            return []
+        benchmark = self._benchmark(spec.eval, spec.model)
+        found = []
+        for setting in settings_of(spec.eval):
+            seed = spec.seed if setting.temperature else 0
+            key = (spec.model, spec.eval, spec.engine, setting, seed)
+            if key not in self._base_evaluations:
+                [fresh] = benchmark.evaluate(module, [setting], step=0, seed=seed, gang=self._gang)
+                if len(self._base_evaluations) == BASE_EVALUATIONS_REMEMBERED:
+                    self._base_evaluations.pop(next(iter(self._base_evaluations)))
+                self._base_evaluations[key] = fresh
+            found.append(self._base_evaluations[key])
+        return found
+
+    def close(self) -> None:
+        """Forget everything, and with it end the grading processes."""
+        self._benchmark.cache_clear()
+
+    def _load_benchmark(self, spec: EvalSpec, model: ModelSpec) -> Benchmark:
+        return Benchmark(spec, self._load_base(model))

@@ -1,0 +1,226 @@
+"""Judging a model on a benchmark: encode once, decode greedy and sampled, grade, keep counts per item.
+
+Noise is keyed by (seed, item, sample, position) and is the same before and after training, so gains are
+paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from sweeps.manifest.data_files import dig, read_rows
+from sweeps.spec import EvalSpec, SpecError
+from trainers.decoding import Completion, DecodeRequest
+from trainers.decoding.cached import decode_cached
+from trainers.decoding.em_inf import Sharpening
+from trainers.decoding.sampler import Sampler
+from trainers.engine.gang import Gang
+from trainers.evaluation.grading import Grader, Verdict
+from trainers.model.base_model import BaseModel, vocabulary_size
+from trainers.model.prompt_encoding import encode, render
+from trainers.noise import Stream, uniforms
+from trainers.protocol import Evaluation
+
+VERDICTS_REMEMBERED = 100_000
+"""Judged completions kept per benchmark: repeats are most of them, and 10⁵ take about 30 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question of a benchmark."""
+
+    question: str
+    """Text of the question."""
+    gold: str
+    """Text of the right answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One way of decoding a benchmark."""
+
+    temperature: float
+    """Sampling temperature; 0 is greedy."""
+    num_samples: int
+    """Completions per item."""
+
+    @property
+    def mode(self) -> str:
+        """``greedy`` or ``sampled``."""
+        return "greedy" if self.temperature == 0 else "sampled"
+
+
+def settings_of(spec: EvalSpec) -> list[Setting]:
+    """The decoding settings a benchmark asks for, greedy first."""
+    greedy = [Setting(temperature=0.0, num_samples=1)] if spec.greedy else []
+    return greedy + [Setting(temperature=t, num_samples=spec.num_samples) for t in spec.temperatures]
+
+
+def load_items(spec: EvalSpec) -> list[Item]:
+    """Read a benchmark file.
+
+    Raises:
+        SpecError: for a file that is not JSON lines, a missing field or an empty answer, naming the item.
+    """
+    assert spec.path is not None
+    rows = read_rows(spec.path, "eval.path")
+    return [_item(row, spec, number) for number, row in enumerate(rows[: spec.limit or None], start=1)]
+
+
+def _item(row: Mapping[str, Any], spec: EvalSpec, number: int) -> Item:
+    where = f"eval.path={spec.path!r} item {number}"
+    try:
+        question, gold = dig(row, spec.question_field), dig(row, spec.answer_field)
+    except KeyError as missing:
+        raise SpecError(
+            f"{where}: no field {missing} among {', '.join(row)}; set eval.question_field, eval.answer_field"
+        ) from None
+    gold = gold[0] if isinstance(gold, list) and gold else gold
+    if isinstance(gold, float) and gold.is_integer():
+        gold = int(gold)  # files written by pandas hold 27.0 where 27 is meant
+    if gold is None or not str(gold).strip():
+        raise SpecError(f"{where}: the answer in field {spec.answer_field!r} is empty")
+    return Item(question=str(question), gold=str(gold))
+
+
+class Benchmark:
+    """A benchmark encoded for one model's tokenizer, with the verdicts met so far."""
+
+    def __init__(self, spec: EvalSpec, base: BaseModel) -> None:
+        self.spec = spec
+        self._base = base
+        self.items = load_items(spec)
+        self._prompts = [
+            encode(
+                render(
+                    item.question,
+                    template=spec.template,
+                    system=spec.system,
+                    format=spec.format,
+                    tokenizer=base.tokenizer,
+                    key="eval",
+                ),
+                base.tokenizer,
+                format=spec.format,
+            )
+            for item in self.items
+        ]
+        self._grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s)
+        self._verdict = lru_cache(maxsize=VERDICTS_REMEMBERED)(self._judge_text)
+
+    def evaluate(
+        self,
+        module: torch.nn.Module,
+        settings: Sequence[Setting],
+        *,
+        step: int,
+        seed: int,
+        gang: Gang,
+    ) -> list[Evaluation]:
+        """Judge the model under each setting; items are shared out over the ranks and every rank gets the
+        whole result.
+        """
+        mine = list(range(gang.rank, len(self.items), gang.world_size))
+        per_item = sum(s.num_samples for s in settings)
+        chunk = max(1, self.spec.batch_items // per_item)
+        completions: dict[int, list[Completion]] = {}
+        # Ranks make equally many forwards: the longest share sets the number of chunks.
+        longest = -(-len(self.items) // gang.world_size)
+        for start in range(0, longest, chunk):
+            some = mine[start : start + chunk] or [0]
+            completions.update(self._decode(module, some, settings, seed=seed, gang=gang))
+        judged = {i: [self._judge(i, c) for c in completions[i]] for i in mine}
+        everyone = {i: v for part in gang.gather(judged) for i, v in part.items()}
+        evaluations, first = [], 0
+        for setting in settings:
+            columns = [everyone[i][first : first + setting.num_samples] for i in range(len(self.items))]
+            first += setting.num_samples
+            evaluations.append(_evaluation(self.spec.name, step, setting, columns))
+        return evaluations
+
+    def close(self) -> None:
+        """End the grading process."""
+        self._grader.close()
+
+    def _decode(
+        self,
+        module: torch.nn.Module,
+        items: Sequence[int],
+        settings: Sequence[Setting],
+        *,
+        seed: int,
+        gang: Gang,
+    ) -> dict[int, list[Completion]]:
+        """Completions of some items: for each, the settings' samples in order."""
+        ways = [(k, sample) for k, s in enumerate(settings) for sample in range(s.num_samples)]
+        item_of_row = np.repeat(np.asarray(items), len(ways))
+        sample_of_row = np.tile([sample for _, sample in ways], len(items))
+        num_samples = int(sample_of_row.max()) + 1
+
+        def noise(position: int) -> np.ndarray:
+            table = np.stack(
+                [uniforms(seed, Stream.EVALUATION, s, position, len(self.items)) for s in range(num_samples)]
+            )
+            return table[sample_of_row, item_of_row]
+
+        request = DecodeRequest(
+            prompts=[self._prompts[i] for i in items],
+            prompt_of_row=np.repeat(np.arange(len(items)), len(ways)),
+            samplers=[
+                Sampler(
+                    temperature=s.temperature,
+                    top_p=1.0 if s.temperature == 0 else self.spec.top_p,
+                    sharpening=_sharpening(self.spec),
+                )
+                for s in settings
+            ],
+            sampler_of_row=np.tile([k for k, _ in ways], len(items)),
+            uniforms=noise,
+            max_new_tokens=self.spec.max_new_tokens,
+            eos_ids=self._base.eos_ids,
+            vocab_size=vocabulary_size(module),
+        )
+        decoded = decode_cached(module, request, pad_id=self._base.pad_id, any_rank=gang.any)
+        return {item: decoded[k * len(ways) : (k + 1) * len(ways)] for k, item in enumerate(items)}
+
+    def _judge(self, item: int, completion: Completion) -> tuple[Verdict, bool, int]:
+        """Verdict, truncated, tokens."""
+        return self._verdict(item, completion), completion[-1] not in self._base.eos_ids, len(completion)
+
+    def _judge_text(self, item: int, completion: Completion) -> Verdict:
+        text = self._base.tokenizer.decode(completion, skip_special_tokens=True)
+        return self._grader.judge(self.items[item].gold, text)
+
+
+def _sharpening(spec: EvalSpec) -> Sharpening | None:
+    if not spec.em_inf_steps:
+        return None
+    return Sharpening(
+        steps=spec.em_inf_steps,
+        threshold_nats=spec.em_inf_threshold,
+        kl_coef=spec.em_inf_kl,
+        lr=spec.em_inf_lr,
+    )
+
+
+def _evaluation(
+    benchmark: str, step: int, setting: Setting, columns: Sequence[Sequence[tuple[Verdict, bool, int]]]
+) -> Evaluation:
+    return Evaluation(
+        benchmark=benchmark,
+        step=step,
+        mode=setting.mode,
+        temperature=setting.temperature,
+        num_samples=setting.num_samples,
+        correct=[sum(v.correct for v, _, _ in c) for c in columns],
+        strict=[sum(v.strict for v, _, _ in c) for c in columns],
+        boxed=[sum(v.found for v, _, _ in c) for c in columns],
+        truncated=[sum(t for _, t, _ in c) for c in columns],
+        tokens=[sum(n for _, _, n in c) for c in columns],
+    )

@@ -1,0 +1,92 @@
+"""Base models: a folder or a hub id in, tokenizer and weights out.
+
+Owns no files. The same ``from_pretrained`` calls load a shipped tiny model, a user's folder and a hub model,
+which is on this node's disk by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from sweeps.manifest.data_files import local_path
+from sweeps.spec import ModelSpec, SpecError
+from trainers.model.adapter import add_adapter
+from trainers.model.download import local_folder
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Torch types of ``engine.precision``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """What of a model is shared by all runs that start from it."""
+
+    location: str
+    """Local folder."""
+    tokenizer: Any
+    """The model's own tokenizer."""
+    eos_ids: tuple[int, ...]
+    """Tokens that end a completion."""
+    pad_id: int
+    """Token that fills rows; any id serves, since padding is told by position."""
+
+
+def load_base(spec: ModelSpec) -> BaseModel:
+    """Load the tokenizer and the generation settings of a model.
+
+    Raises:
+        SpecError: if the model has no end-of-sequence token to stop a rollout at.
+    """
+    location = _location(spec)
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code)
+    eos_ids = _generation_eos(location) or (
+        (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
+    )
+    if not eos_ids:
+        raise SpecError(
+            f"model.path={spec.path!r}: has no EOS token; set eos_token in its tokenizer_config.json"
+        )
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
+    return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
+
+
+def vocabulary_size(module: torch.nn.Module) -> int:
+    """V of the model's logits."""
+    return int(cast(Any, module).config.get_text_config().vocab_size)
+
+
+def _location(spec: ModelSpec) -> str:
+    if spec.hub_id is None:
+        return str(local_path(spec.path))
+    revision = spec.commit or spec.revision or "main"
+    return str(local_folder(spec.hub_id, revision, remote_code=spec.trust_remote_code))
+
+
+def _generation_eos(location: str) -> tuple[int, ...]:
+    if not (Path(location) / "generation_config.json").is_file():
+        return ()
+    eos = GenerationConfig.from_pretrained(location).eos_token_id
+    return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+
+
+def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn.Module:
+    """Load the model onto the host in the run's precision, in evaluation mode (no dropout: the policy that
+    is trained is the policy that is sampled).
+    """
+    transformers_logging.disable_progress_bar()  # a worker has no terminal
+    model = AutoModelForCausalLM.from_pretrained(
+        _location(spec),
+        dtype=DTYPES[precision],
+        attn_implementation=attention,
+        trust_remote_code=spec.trust_remote_code,
+        use_safetensors=True,
+    )
+    if spec.adapter != "none":
+        add_adapter(model, spec)
+    return model.eval()

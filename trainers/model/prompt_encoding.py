@@ -1,0 +1,83 @@
+"""From prompt text to token ids: template, chat format, length limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeps.spec import RunSpec, SpecError
+from trainers.model.base_model import BaseModel
+
+
+def render(text: str, *, template: str, system: str | None, format: str, tokenizer: Any, key: str) -> str:
+    """Put a question into its template and the tokenizer's chat format.
+
+    Args:
+        text: The question.
+        template: Text around it, holding ``{problem}``.
+        system: System message, for the chat format only.
+        format: ``chat`` or ``plain``.
+        tokenizer: The model's tokenizer.
+        key: Spec group named in errors, such as ``example``.
+
+    Raises:
+        SpecError: if the chat format is asked for and the tokenizer has no chat template.
+    """
+    content = template.replace("{problem}", text)
+    if format == "plain":
+        return content
+    if not getattr(tokenizer, "chat_template", None):
+        raise SpecError(f"{key}.format='chat': the tokenizer has no chat template; set {key}.format=plain")
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": content})
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def encode(text: str, tokenizer: Any, *, format: str) -> list[int]:
+    """Token ids of a rendered prompt; the chat template already wrote its own special tokens."""
+    return tokenizer(text, add_special_tokens=format == "plain")["input_ids"]
+
+
+def limit_length(ids: list[int], *, limit: int, overlong: str) -> list[int]:
+    """Apply the prompt limit.
+
+    Raises:
+        SpecError: for a longer prompt under ``refuse``, saying how many tokens it has; for an empty prompt.
+    """
+    if not ids:
+        raise SpecError("the prompt is empty after tokenisation: give example.prompts some text")
+    if len(ids) <= limit:
+        return ids
+    if overlong == "truncate":
+        return ids[-limit:]
+    raise SpecError(
+        f"the prompt has {len(ids)} tokens, above sampling.max_prompt_tokens={limit}: raise it, or set "
+        "sampling.overlong=truncate to drop the prompt's beginning"
+    )
+
+
+def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
+    """Token ids of the run's prompts.
+
+    Raises:
+        SpecError: for a prompt that is too long or empty.
+    """
+    example = spec.example
+    rendered = [
+        render(
+            text,
+            template=example.template,
+            system=example.system,
+            format=example.format,
+            tokenizer=base.tokenizer,
+            key="example",
+        )
+        for text in example.prompts
+    ]
+    return [
+        limit_length(
+            encode(text, base.tokenizer, format=example.format),
+            limit=spec.sampling.max_prompt_tokens,
+            overlong=spec.sampling.overlong,
+        )
+        for text in rendered
+    ]

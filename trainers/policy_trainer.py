@@ -1,0 +1,309 @@
+"""One run, from its base model to its verdicts: rollouts, objective, optimizer step, evaluation.
+
+    emsweep launch sweep=quickstart --pool inline
+
+The page to read is :meth:`_Group._stage`. A worker calls :meth:`PolicyTrainer.run_group` many times;
+models, engines, benchmarks and the base model's evaluations stay warm in between. Within a group, runs
+share every optimizer step on which they agree (:mod:`sweeps.sharing.stages`), those of an earlier run that
+they start from included. None of that changes a bit of a result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from sweeps.sharing.stages import Stage, plan_stages
+from sweeps.spec import RunSpec, phases_of
+from trainers.decoding.vllm import require_vllm
+from trainers.engine.checkpoint import (
+    TrainingState,
+    drop_states,
+    kept_steps,
+    load_state,
+    load_weights_of,
+    save_state,
+    save_weights,
+)
+from trainers.engine.gang import Gang
+from trainers.engine.pool import EnginePool
+from trainers.engine.run_layout import layout_of
+from trainers.evaluation.eval_cache import Judge
+from trainers.model.base_model import load_base
+from trainers.model.download import beating_while_models_grow
+from trainers.model.prompt_encoding import encode_prompts
+from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
+from trainers.step.experience import Experience, Setting
+from trainers.step.forward import without_gradients
+from trainers.step.logit_stats import measure_logits
+from trainers.step.reference import References
+from trainers.step.rewards import Rewards
+from trainers.step.run_recorder import Recorder, Stopwatch
+from trainers.step.step0_cache import Steps
+from trainers.step.update import update_due
+
+
+class PolicyTrainer:
+    """Trainer of every objective, named after the first (arXiv 2505.20282), on a DeepSpeed engine."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
+        torch.set_num_threads(1)
+        if torch.cuda.is_available():
+            _repeat_bits_on_cuda()
+        self.gang = Gang(context)
+        self.engines = EnginePool(self.gang)
+        self.load_base = lru_cache(maxsize=8)(load_base)
+        self.judge = Judge(self.load_base, self.gang)
+        self.rewards = Rewards(self.gang)
+        self.references = References(self.gang)
+
+    def run(self, spec: RunSpec, context: RunContext) -> RunResult:
+        """Train and judge one run; see :class:`trainers.protocol.Trainer`."""
+        [(_, outcome)] = self.run_group([spec], [context])
+        if isinstance(outcome, Cancelled):
+            raise outcome
+        return outcome
+
+    def run_group(
+        self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+    ) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Train and judge several runs, sharing what they have in common; see :mod:`sweeps.sharing.stages`.
+
+        Yields:
+            The position of a run and its result as soon as it ends, or :class:`Cancelled` if it was called
+            off.
+        """
+        together = [i for i, spec in enumerate(specs) if not spec.resources.save_every_steps]
+        alone = [[i] for i, spec in enumerate(specs) if spec.resources.save_every_steps]
+        for members in filter(None, [together, *alone]):
+            group = _Group(self, [specs[i] for i in members], [contexts[i] for i in members])
+            for position, outcome in group.outcomes():
+                yield members[position], outcome
+
+    def close(self) -> None:
+        """Free engines and grading processes."""
+        self.engines.close()
+        self.judge.close()
+        self.rewards.close()
+
+
+class _Group:
+    """Runs trained together in one walk over their stages."""
+
+    def __init__(
+        self, trainer: PolicyTrainer, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+    ) -> None:
+        self._trainer, self._gang, self._judge = trainer, trainer.gang, trainer.judge
+        self._specs, self._contexts = specs, contexts
+        self._phases = [phases_of(spec) for spec in specs]
+        self._resumed: TrainingState | None = None
+        hub = any(spec.model.hub_id for spec in specs)
+        with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
+            self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
+        self._watch = Stopwatch()
+        self._gone: set[int] = set()
+        self._steps = Steps(several=len(specs) > 1)
+
+    def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Yield every run's position and outcome, trees of stages one after the other."""
+        for root in plan_stages(self._specs):
+            spec = self._phase_of(root)
+            if spec.engine.decoder == "vllm":
+                require_vllm()
+            self._begin(spec)
+            self._took("setup_s", root.runs)
+            try:
+                done = self._resume(root)
+                if not done:
+                    self._evaluate(root, 0)
+                    self._start_from_kept(spec)
+                yield from self._stage(root, done)
+            except BaseException:
+                # Half a step may hang in the engine's buckets and hooks.
+                self._trainer.engines.discard(self._at)
+                raise
+
+    def _stage(
+        self, stage: Stage, done: int, experience: Experience | None = None
+    ) -> Iterator[tuple[int, RunResult | Cancelled]]:
+        """Walk a stage and all that follows it.
+
+        Args:
+            stage: Where to begin; the engine stands at its first step, or ``done`` steps further.
+            done: Optimizer steps that a killed attempt had taken in its last phase.
+            experience: What the step before trained on, for objectives that use it more than once.
+        """
+        spec = self._phase_of(stage)
+        setting = self._setting(spec)
+        for step, lr in stage.steps():
+            yield from self._call_off(stage)
+            live = self._live(stage)
+            if not live:
+                return
+            own = [run for run in live if self._is_last_phase(stage, run)]
+            if done and (step <= done or not own):
+                continue
+            if update_due(spec, step):
+                if experience is None or starts_afresh(spec, step):
+                    drafts = experience.rollouts if experience else self._records[live[0]].rollouts
+                    experience = self._steps.gather(setting, step - 1, drafts)
+                self._took("rollout_s", live, stage)
+                update = self._steps.update(setting, step, experience, lr)
+                self._took("train_s", live, stage)
+                for run in own:
+                    self._records[run].stepped(step, experience, update, lr)
+                if not update.finite:
+                    yield from self._finish(live, "diverged")
+                    return
+            self._evaluate(stage, step)
+            self._save(own, step)
+            for run in live:
+                self._contexts[run].heartbeat(f"step {step} of {spec.steps}")
+
+        yield from self._finish([run for run in stage.ends if run not in self._gone], "done")
+        state = self._engine.capture() if len(stage.children) > 1 else None
+        for number, child in enumerate(stage.children):
+            if number and state is not None:
+                if self._at != self._phase_of(stage):
+                    self._begin(self._phase_of(stage))
+                self._engine.restore(state)
+            if child.phase > stage.phase:
+                self._carry_over(child, done)
+                yield from self._stage(child, done)
+            else:
+                yield from self._stage(child, done, experience)
+
+    def _begin(self, spec: RunSpec) -> None:
+        """Put the engine into the base state of a phase."""
+        self._at = spec
+        self._base = self._trainer.load_base(spec.model)
+        self._prompts = encode_prompts(spec, self._base)
+        self._engine = self._trainer.engines.acquire(spec)
+
+    def _setting(self, spec: RunSpec) -> Setting:
+        """What steps are taken with, once the engine stands at a phase."""
+        return Setting(
+            spec=spec,
+            base=self._base,
+            prompts=self._prompts,
+            engine=self._engine,
+            rewards=self._trainer.rewards,
+            references=self._trainer.references,
+            gang=self._gang,
+        )
+
+    def _carry_over(self, stage: Stage, done: int) -> None:
+        """Enter a later phase: the weights alone go on, to a fresh optimizer."""
+        weights = None if done else self._engine.full_weights()
+        self._begin(self._phase_of(stage))
+        if weights is not None:
+            self._engine.load(weights)
+        elif self._resumed is not None:
+            self._engine.restore(self._resumed.engine)
+        self._took("setup_s", self._live(stage))
+
+    def _start_from_kept(self, spec: RunSpec) -> None:
+        """Take the weights of a run of another sweep, if training starts from one."""
+        for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
+            self._engine.load(load_weights_of(run_id, Path(folder)))
+
+    def _phase_of(self, stage: Stage) -> RunSpec:
+        """What a stage trains."""
+        return self._phases[stage.runs[0]][stage.phase]
+
+    def _is_last_phase(self, stage: Stage, run: int) -> bool:
+        """Whether a stage is the run's own, and not that of a run it starts from."""
+        return stage.phase == len(self._phases[run]) - 1
+
+    def _evaluate(self, stage: Stage, step: int) -> None:
+        """Judge the model once for each set of runs that asks for the same evaluation now."""
+        for asking in stage.evaluations.get(step, ()):
+            live = [run for run in asking if run not in self._gone]
+            if not live:
+                continue
+            spec = self._specs[live[0]]
+            with without_gradients(spec):
+                found = (
+                    self._judge.tuned(spec, self._engine.module, step)
+                    if step
+                    else self._judge.base(spec, self._engine.module)
+                )
+            self._took("eval_s", live)
+            for run in live:
+                self._records[run].evaluated(step, found)
+
+    def _save(self, live: Sequence[int], step: int) -> None:
+        """Write weights that the retention policy keeps, and the state that a killed run resumes from."""
+        for run in live:
+            spec, folder = self._specs[run], self._contexts[run].checkpoint_dir
+            if folder and step in kept_steps(spec):
+                save_weights(folder, self._engine, spec, self._base, step, self._gang)
+                self._took("checkpoint_s", [run])
+            every = spec.resources.save_every_steps
+            due = every and step % every == 0 and starts_afresh(spec, step + 1)
+            if folder and due and step < spec.steps:
+                progress = self._records[run].to_json()
+                state = TrainingState(step=step, engine=self._engine.capture(), progress=progress)
+                save_state(folder, state, spec.run_id, self._gang)
+                self._took("checkpoint_s", [run])
+
+    def _resume(self, root: Stage) -> int:
+        """Put back what a killed attempt had reached, if it saved that; return the optimizer steps done."""
+        [run, *others] = root.runs
+        if others or not self._specs[run].resources.save_every_steps:
+            return 0
+        state = load_state(self._contexts[run].checkpoint_dir, self._specs[run].run_id, self._gang)
+        if state is None:
+            return 0
+        if self._is_last_phase(root, run):
+            self._engine.restore(state.engine)
+        else:
+            self._resumed = state
+        self._records[run].restore(state.progress)
+        return state.step
+
+    def _finish(self, runs: Sequence[int], outcome: str) -> Iterator[tuple[int, RunResult]]:
+        for run in runs:
+            spec, record = self._specs[run], self._records[run]
+            if outcome == "done" and spec.eval.logit_stats:
+                with without_gradients(spec):
+                    record.logit_stats = measure_logits(
+                        self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang
+                    )
+                self._took("logits_s", [run])
+            drop_states(self._contexts[run].checkpoint_dir, self._gang)
+            self._gone.add(run)
+            yield run, record.result(outcome, layout_of(spec, self._gang))
+
+    def _call_off(self, stage: Stage) -> Iterator[tuple[int, Cancelled]]:
+        for run in self._live(stage):
+            if self._contexts[run].cancelled():
+                self._gone.add(run)
+                yield run, Cancelled(self._specs[run].run_id)
+
+    def _live(self, stage: Stage) -> list[int]:
+        return [run for run in stage.runs if run not in self._gone]
+
+    def _took(self, part: str, runs: Sequence[int], stage: Stage | None = None) -> None:
+        """Add the time since the last call to a part of runs; ``init_s`` where their own phase is later."""
+        seconds = self._watch.lap()
+        for run in runs:
+            own = stage is None or self._is_last_phase(stage, run)
+            self._records[run].took(part if own else "init_s", seconds)
+
+
+def starts_afresh(spec: RunSpec, step: int) -> bool:
+    """Whether ``step``, counted from 1, draws rollouts of its own."""
+    return (step - 1) % spec.objective.iterations == 0
+
+
+def _repeat_bits_on_cuda() -> None:
+    """Have CUDA add up in one order, where it can: some backward kernels use atomics otherwise."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)

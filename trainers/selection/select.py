@@ -1,0 +1,189 @@
+"""Ranks a pool of problems by a rule and writes the best as an example file. Owns that file.
+
+One JSON object a line, best first: the pool's own fields, and ``selection``: the rule's label, the rank, the
+score, the row of the pool and every statistic that was measured. Labels of rules that read right answers end
+in ``-labelled``, in the file, its name and every table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeps.manifest.data_files import dig, read_rows, row_name
+from sweeps.spec.errors import SpecError, choice, nearest, require
+from sweeps.spec.selection_rules import (
+    RULES,
+    Curation,
+    accuracy_std,
+    label_of,
+    majority_p1p,
+    pass_variance,
+    random_scores,
+    top,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What to pick, and how."""
+
+    pool: str
+    """JSON-lines or Parquet file of problems."""
+    rule: str
+    """One of :data:`sweeps.spec.selection_rules.RULES`."""
+    num: int = 5
+    """Problems wanted."""
+    lowest: bool = False
+    """Prefer low scores."""
+    text_field: str = "problem"
+    """Column of the prompt."""
+    answer_field: str | None = None
+    """Column of the right answer; rules that need one take ``answer`` unless told."""
+    k: int = 1
+    """Rollouts that count together in ``pass_variance``."""
+    passes: int = 8
+    """Passes of training over the pool for ``accuracy_std``."""
+    seed: int = 0
+    """Keys every draw."""
+    probing: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of :class:`trainers.selection.pool_scorer.Probing` for rules that need a model."""
+    curation: Curation = field(default_factory=Curation)
+    """How the rounds of ``boosting`` go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picks:
+    """The problems picked."""
+
+    label: str
+    """The rule's name; ends in ``-labelled`` where right answers were read."""
+    supervised: bool
+    """Whether right answers were read."""
+    num_problems: int
+    """Problems in the pool."""
+    rows: Sequence[Mapping[str, Any]]
+    """Lines of the example file, best first."""
+
+    def write(self, path: Path) -> None:
+        """Write the example file; it appears complete or not at all.
+
+        Raises:
+            SpecError: if it cannot be written.
+        """
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise SpecError(
+                f"--out {str(path)!r}: cannot be written ({error.strerror}); choose another"
+            ) from None
+
+
+def pick(wish: Wish) -> Picks:
+    """Rank the pool and return the best.
+
+    Raises:
+        SpecError: for an unknown rule, a pool that cannot be read, or a missing column.
+    """
+    choice("--by", wish.rule, RULES)
+    require(wish.num >= 1, "--top", wish.num, "must be at least 1")
+    samples = wish.probing.get("samples", 1)
+    require(samples >= 1, "--samples", samples, "must be at least 1")
+    if wish.rule == "pass_variance":
+        require(
+            1 <= wish.k <= samples, "--k", wish.k, f"must lie in 1 … {samples}, the rollouts of --samples"
+        )
+    if wish.rule == "accuracy_std":
+        require(samples >= 2, "--samples", samples, "must be at least 2, for it trains by comparing them")
+        require(wish.passes >= 2, "--passes", wish.passes, "must be at least 2, or nothing can vary")
+    rule, rows = RULES[wish.rule], read_rows(wish.pool, "POOL")
+    texts = _texts(rows, wish.text_field, wish.pool, "--text-field")
+    answer_field = wish.answer_field or ("answer" if rule.needs_labels else None)
+    if answer_field and not rule.needs_model:
+        raise SpecError(f"--answer-field {answer_field}: {wish.rule} reads no answers; leave it out")
+    labels = _texts(rows, answer_field, wish.pool, "--answer-field") if answer_field else None
+    scores, statistics = _scores(wish, texts, labels)
+    chosen = top(scores, wish.num, lowest=wish.lowest)
+    label = label_of(wish.rule, supervised=labels is not None)
+    return Picks(
+        label=label,
+        supervised=labels is not None,
+        num_problems=len(rows),
+        rows=[
+            {
+                **rows[i],
+                "selection": {
+                    "rule": label,
+                    "rank": rank,
+                    "row": i,
+                    "score": float(scores[i]),
+                    "statistics": {name: _plain(values[i]) for name, values in statistics.items()},
+                },
+            }
+            for rank, i in enumerate(chosen, 1)
+        ],
+    )
+
+
+def _scores(
+    wish: Wish, texts: Sequence[str], labels: Sequence[str] | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Score of each problem, and the statistics it came from."""
+    characters = np.array([len(t) for t in texts], dtype=np.float64)
+    if wish.rule == "length":
+        return characters, {"characters": characters}
+    if wish.rule == "random":
+        return random_scores(texts, wish.seed), {"characters": characters}
+    from trainers.selection.pool_scorer import Prober, Probing
+
+    prober = Prober(Probing(seed=wish.seed, **wish.probing))
+    try:
+        if wish.rule == "accuracy_std":
+            assert labels is not None
+            accuracy = prober.history(texts, labels, wish.passes)
+            return accuracy_std(accuracy), {"first_accuracy": accuracy[0], "last_accuracy": accuracy[-1]}
+        if wish.rule == "boosting":
+            found = prober.boost(texts, labels, wish.curation)
+            return found.scores_P, {"failures": found.failures_P, "rounds": found.rounds_P}
+        probed = prober.probe(texts, labels)
+    finally:
+        prober.close()
+    statistics = {"entropy_nats": probed.entropy_P, "majority": probed.majority_P}
+    if labels is not None:
+        statistics["right"] = probed.correct_P
+    if wish.rule == "entropy":
+        return probed.entropy_P, statistics
+    if wish.rule == "majority_p1p":
+        return majority_p1p(probed.majority_P), statistics
+    return pass_variance(probed.correct_P, prober.samples, wish.k), statistics
+
+
+def _texts(rows: Sequence[Mapping[str, Any]], column: str, path: str, option: str) -> list[str]:
+    texts = []
+    for number, row in enumerate(rows):
+        try:
+            value = dig(row, column)
+        except KeyError:
+            columns = ", ".join(row)
+            raise SpecError(
+                f"{option} {column}: {row_name(path, number)} has {columns}{nearest(column, row)}; choose one"
+            ) from None
+        if value is None or not str(value).strip():
+            raise SpecError(
+                f"{option} {column}: is empty in {row_name(path, number)}; fill it or drop the row"
+            )
+        texts.append(str(value))
+    return texts
+
+
+def _plain(value: Any) -> int | float:
+    return value.item() if isinstance(value, np.generic) else value

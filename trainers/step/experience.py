@@ -1,0 +1,221 @@
+"""From rollouts to what an optimizer step trains on: rewards, advantages, references, micro batches.
+
+Everything that depends on all rollouts of the step is settled here, on the host and the same on every rank:
+groups, advantages, divisors. A micro batch then adds up to the whole whatever its size and wherever it is.
+
+Shapes: R rollouts as drawn, D distinct ones, B rows of a micro batch, K positions with logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeps.spec import RunSpec
+from sweeps.spec.cross_checks import group_size
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.model.base_model import BaseModel
+from trainers.objectives.advantage import Credit, advantages, credit, uniform_groups
+from trainers.objectives.loss import Rows, Totals
+from trainers.step.batch import MicroBatch, StepBatch, step_batch
+from trainers.step.compat import defects_of
+from trainers.step.forward import sharing_pays
+from trainers.step.reference import References
+from trainers.step.rewards import OF_SCORES, Rewards
+from trainers.step.rollout import Rollouts, merge
+from trainers.step.scoring import log_probs, score, sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience:
+    """Rollouts and all that the loss needs beside their logits."""
+
+    rollouts: Rollouts
+    """What is trained on."""
+    batch: StepBatch
+    """This rank's share of it."""
+    rows: Sequence[Rows]
+    """What the loss knows of each of its micro batches."""
+    totals: Totals
+    """What its sums are divided by."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Figures for the step's record: ``reward``, the mean over all rollouts, and ``kl_nats`` per token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a run's experience is made with."""
+
+    spec: RunSpec
+    """The run."""
+    base: BaseModel
+    """Tokenizer facts."""
+    prompts: Sequence[Sequence[int]]
+    """Encoded prompts."""
+    engine: Engine
+    """Holds the policy."""
+    rewards: Rewards
+    """Judges rollouts."""
+    references: References
+    """Knows what the base model thinks of them."""
+    gang: Gang
+    """The ranks."""
+
+
+@torch.no_grad()
+def gather(setting: Setting, draw: Callable[[int], Rollouts]) -> Experience:
+    """Draw a step's rollouts and settle what they are worth; every rank must call it.
+
+    Args:
+        setting: The run.
+        draw: Draws the step's rollouts; told how often it was asked before.
+    """
+    objective = setting.spec.objective
+    rollouts = draw(0)
+    if not objective.is_policy_gradient:
+        return _experience(setting, rollouts, _batch(setting, rollouts), None, {})
+    size = group_size(objective, setting.spec.sampling, setting.spec.example)
+    found = _rewarded(setting, rollouts)
+    for redraw in range(1, objective.max_redraws + 1):
+        if not uniform_groups(found.reward_R, size).any():
+            break
+        found = _refilled(setting, found, _rewarded(setting, draw(redraw)), size)
+    if objective.max_redraws:
+        found = _without_uniform_groups(setting, found, size)
+    advantage_R = advantages(found.reward_R, size, objective.advantage)
+    worth = credit(advantage_R, np.array(found.rollouts.distinct), positive_only=objective.positive_only)
+    measured = {"reward": float(found.reward_R.mean()), **found.measured}
+    return _experience(setting, found.rollouts, found.batch, worth, measured)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rewarded:
+    rollouts: Rollouts
+    batch: StepBatch
+    reward_R: np.ndarray
+    measured: Mapping[str, float]
+
+
+def _rewarded(setting: Setting, rollouts: Rollouts) -> _Rewarded:
+    objective, num_distinct = setting.spec.objective, len(rollouts.count)
+    batch = _batch(setting, rollouts)
+    in_reward = objective.kl_coef > 0 and objective.kl == "k1"
+    scores = None
+    if in_reward or OF_SCORES & set(objective.rewards):
+        scores = score(setting.engine.module, batch, num_distinct, objective.temperature, setting.gang)
+    reward_D = setting.rewards.of(setting.spec, setting.base, rollouts, scores)
+    measured = {}
+    if in_reward:
+        assert scores is not None
+        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
+        divergence_D = scores.log_prob_D - sums(reference, batch, num_distinct, setting.gang)
+        reward_D = reward_D - objective.kl_coef * divergence_D
+        measured["kl_nats"] = float(divergence_D @ np.array(rollouts.count)) / batch.num_tokens
+    return _Rewarded(
+        rollouts=rollouts, batch=batch, reward_R=reward_D[list(rollouts.distinct)], measured=measured
+    )
+
+
+def _refilled(setting: Setting, old: _Rewarded, new: _Rewarded, size: int) -> _Rewarded:
+    """Put groups of the new draw where the old one has uniform ones, unless they are uniform too."""
+    take = uniform_groups(old.reward_R, size) & ~uniform_groups(new.reward_R, size)
+    if not take.any():
+        return old
+    taken_R = np.repeat(take, size)
+    pairs = [n if t else o for t, o, n in zip(taken_R, _pairs(old), _pairs(new), strict=True)]
+    return _of_pairs(setting, pairs, np.where(taken_R, new.reward_R, old.reward_R), old.measured)
+
+
+def _without_uniform_groups(setting: Setting, found: _Rewarded, size: int) -> _Rewarded:
+    """Leave groups out whose rewards are all equal, unless no other is left."""
+    uniform = uniform_groups(found.reward_R, size)
+    if uniform.all() or not uniform.any():
+        return found
+    kept_R = np.repeat(~uniform, size)
+    pairs = [pair for pair, kept in zip(_pairs(found), kept_R, strict=True) if kept]
+    return _of_pairs(setting, pairs, found.reward_R[kept_R], found.measured)
+
+
+def _pairs(found: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
+    drawn = found.rollouts
+    return [(drawn.prompt[d], drawn.completion[d]) for d in drawn.distinct]
+
+
+def _of_pairs(
+    setting: Setting,
+    pairs: Sequence[tuple[int, tuple[int, ...]]],
+    reward_R: np.ndarray,
+    measured: Mapping[str, float],
+) -> _Rewarded:
+    rollouts = merge([p for p, _ in pairs], [c for _, c in pairs])
+    return _Rewarded(rollouts=rollouts, batch=_batch(setting, rollouts), reward_R=reward_R, measured=measured)
+
+
+def _batch(setting: Setting, rollouts: Rollouts) -> StepBatch:
+    spec = setting.spec
+    return step_batch(
+        rollouts,
+        setting.prompts,
+        size=spec.engine.micro_batch,
+        rank=setting.gang.rank,
+        world_size=setting.gang.world_size,
+        base=setting.base,
+        device=setting.gang.device,
+        defects=defects_of(spec.objective),
+        share_prompt=sharing_pays(spec, setting.prompts),
+    )
+
+
+def _experience(
+    setting: Setting,
+    rollouts: Rollouts,
+    batch: StepBatch,
+    worth: Credit | None,
+    measured: Mapping[str, float],
+) -> Experience:
+    objective = setting.spec.objective
+    old: Sequence[Tensor | None] = [None] * len(batch.micro_batches)
+    reference: Sequence[Tensor | None] = old
+    if objective.is_policy_gradient and objective.has_ratio and objective.iterations > 1:
+        old = log_probs(setting.engine.module, batch, objective.temperature)
+    if objective.kl_coef > 0 and objective.kl == "k3":
+        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
+    return Experience(
+        rollouts=rollouts,
+        batch=batch,
+        rows=[
+            _rows(some, worth, *beside)
+            for some, *beside in zip(batch.micro_batches, old, reference, strict=True)
+        ],
+        totals=Totals(
+            num_tokens=batch.num_tokens,
+            num_rollouts=sum(rollouts.count),
+            max_new_tokens=setting.spec.sampling.max_new_tokens,
+        ),
+        measured=measured,
+    )
+
+
+def _rows(some: MicroBatch, worth: Credit | None, old_BK: Tensor | None, reference_BK: Tensor | None) -> Rows:
+    none_B = torch.zeros_like(some.weight_B)
+
+    def of_rows(values_D: np.ndarray | None) -> Tensor:
+        if values_D is None:
+            return none_B
+        values = torch.as_tensor(values_D, dtype=torch.float32, device=none_B.device)
+        return values[some.rollout_B].where(some.weight_B > 0, none_B)
+
+    return Rows(
+        target_BK=some.target_BK,
+        mask_BK=some.mask_BK,
+        count_B=some.weight_B,
+        gain_B=of_rows(worth.gain_D if worth else None),
+        cost_B=of_rows(worth.cost_D if worth else None),
+        old_log_prob_BK=old_BK,
+        reference_BK=reference_BK,
+    )

@@ -1,0 +1,55 @@
+"""The frozen reference: the base model's log-probabilities of the rollouts, without a second engine.
+
+The engine lends its module to the base weights for a forward. The same batch gives the same bits whenever it
+is asked for, so batches are remembered: at low temperature a policy draws the same few rollouts step after
+step, and run after run.
+
+Shapes: B rows of a micro batch, K positions with logits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.step.batch import MicroBatch, StepBatch
+from trainers.step.scoring import log_probs
+
+BATCHES_REMEMBERED = 512
+"""Micro batches kept per engine: 64 rows of 512 tokens are 128 KiB each, short ones a hundredth of that."""
+
+
+class References:
+    """A worker's memory of what its base models think of rollouts."""
+
+    def __init__(self, gang: Gang) -> None:
+        self._gang = gang
+        self._known: WeakKeyDictionary[Engine, OrderedDict[tuple, Tensor]] = WeakKeyDictionary()
+
+    def log_probs(self, engine: Engine, batch: StepBatch, temperature: float) -> list[Tensor]:
+        """Log π_ref of every token of this rank's rows, 0 where not counted: one (B, K) per micro batch.
+
+        Every rank must call it.
+        """
+        known = self._known.setdefault(engine, OrderedDict())
+        keys = [_key(some, temperature) for some in batch.micro_batches]
+        if self._gang.any(any(key not in known for key in keys)):
+            with engine.base_weights():
+                found = log_probs(engine.module, batch, temperature)
+            known.update(zip(keys, found, strict=True))
+        found = [known[key] for key in keys]
+        for key in keys:
+            known.move_to_end(key)
+        while len(known) > BATCHES_REMEMBERED:
+            known.popitem(last=False)
+        return found
+
+
+def _key(some: MicroBatch, temperature: float) -> tuple:
+    ids = some.ids_BT.cpu().numpy()
+    mask = some.mask_BK.cpu().numpy()
+    return temperature, some.shared_prompt, ids.shape, mask.shape, ids.tobytes(), mask.tobytes()

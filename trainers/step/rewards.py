@@ -1,0 +1,137 @@
+"""Rewards of rollouts: what each is worth, as one weighted sum.
+
+``verified``, ``majority`` and ``format`` read the text, through the grader that judges benchmarks: its time
+is bounded, and an answer that overruns counts as wrong. ``self_certainty``, ``neg_entropy``,
+``neg_entropy_sum`` and ``log_prob`` read what the policy thinks of the completion, ``overlong`` its length.
+
+Equal rollouts are worth the same, so everything here is done once per distinct rollout.
+
+Shapes: D distinct rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
+
+import numpy as np
+
+from sweeps.spec import RunSpec
+from trainers.engine.gang import Gang
+from trainers.evaluation.grading import Grader
+from trainers.model.base_model import BaseModel
+from trainers.step.rollout import Rollouts
+from trainers.step.scoring import Scores
+
+OVERLONG_SHARE = 0.2
+"""Share of the longest completion, at its end, over which the length penalty rises (DAPO, arXiv 2503.14476:
+4,096 of 20,480 tokens).
+"""
+
+OF_SCORES = frozenset(("self_certainty", "neg_entropy", "neg_entropy_sum", "log_prob"))
+"""Rewards that need the policy's :class:`~trainers.step.scoring.Scores`."""
+
+_OF_TEXT = frozenset(("verified", "majority", "format"))
+
+
+class Rewards:
+    """A worker's rewards, with the graders it keeps warm."""
+
+    def __init__(self, gang: Gang) -> None:
+        self._gang = gang
+        self._graders = lru_cache(maxsize=8)(lambda pattern, s: Grader(pattern=pattern, timeout_s=s))
+
+    def of(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, scores: Scores | None) -> np.ndarray:
+        """Weighted sum of the objective's rewards, float64 of shape (D,); every rank must call it.
+
+        Args:
+            spec: The run.
+            base: Its tokenizer turns completions into text.
+            rollouts: The step's rollouts.
+            scores: What the policy thinks of them; needed for :data:`OF_SCORES`.
+        """
+        weights = spec.objective.rewards
+        values = self._judge(spec, base, rollouts) if _OF_TEXT & set(weights) else {}
+        if scores is not None:
+            values |= of_scores(scores)
+        if "overlong" in weights:
+            lengths = [len(c) for c in rollouts.completion]
+            values["overlong"] = overlong(lengths, spec.sampling.max_new_tokens)
+        return sum((weight * values[name] for name, weight in weights.items()), np.zeros(len(rollouts.count)))
+
+    def close(self) -> None:
+        """End the grading processes."""
+        self._graders.cache_clear()
+
+    def _judge(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts) -> dict[str, np.ndarray]:
+        """Judge on rank 0 alone: a time limit may strike on one rank and not on another."""
+        mine: dict[str, np.ndarray] = {}
+        if self._gang.rank == 0:
+            grader = self._graders(spec.objective.answer_pattern, spec.eval.timeout_s)
+            texts = [base.tokenizer.decode(c, skip_special_tokens=True) for c in rollouts.completion]
+            wanted = _OF_TEXT & set(spec.objective.rewards)
+            mine = judge(grader, wanted, texts, spec.example.answers, rollouts)
+        return self._gang.gather(mine)[0]
+
+
+def judge(
+    grader: Grader, wanted: Set[str], texts: Sequence[str], labels: Sequence[str | None], rollouts: Rollouts
+) -> dict[str, np.ndarray]:
+    """What the texts of distinct rollouts earn, from 0 to 1: reward to float64 of shape (D,).
+
+    Args:
+        grader: Finds and compares answers.
+        wanted: Which of ``verified``, ``majority`` and ``format``.
+        texts: Completions without special tokens.
+        labels: Right answer of each prompt; read for ``verified`` only.
+        rollouts: The prompt and multiplicity of each text.
+    """
+    earned: dict[str, np.ndarray] = {}
+    if "verified" in wanted:
+        golds = [str(labels[p]) for p in rollouts.prompt]
+        earned["verified"] = _ones(
+            grader.judge(g, text).correct for g, text in zip(golds, texts, strict=True)
+        )
+    if "majority" in wanted:
+        earned["majority"] = majority(
+            [grader.answer(text) for text in texts], rollouts.prompt, rollouts.count
+        )
+    if "format" in wanted:
+        earned["format"] = _ones(grader.has_answer(text) for text in texts)
+    return earned
+
+
+def _ones(said: Iterable[bool]) -> np.ndarray:
+    return np.array(list(said), dtype=np.float64)
+
+
+def majority(answers: Sequence[str | None], prompts: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """1 for the answer given most often for its prompt, 0 for others: float64 of shape (D,).
+
+    Test-time reinforcement learning, arXiv 2504.16084. A completion without an answer has no vote; of equally
+    many votes the answer that was drawn first wins.
+    """
+    votes: dict[int, dict[str, int]] = {}
+    for answer, prompt, count in zip(answers, prompts, counts, strict=True):
+        if answer is not None:
+            of_prompt = votes.setdefault(prompt, {})
+            of_prompt[answer] = of_prompt.get(answer, 0) + count
+    winner = {prompt: max(of_prompt, key=lambda a: of_prompt[a]) for prompt, of_prompt in votes.items()}
+    return _ones(a is not None and a == winner[p] for a, p in zip(answers, prompts, strict=True))
+
+
+def overlong(lengths: Sequence[int], max_new_tokens: int) -> np.ndarray:
+    """DAPO's soft length penalty, falling from 0 to −1 over the last fifth of the limit: float64, (D,)."""
+    ramp = OVERLONG_SHARE * max_new_tokens
+    return np.minimum((max_new_tokens - ramp - np.array(lengths, dtype=np.float64)) / ramp, 0.0)
+
+
+def of_scores(scores: Scores) -> Mapping[str, np.ndarray]:
+    """Rewards by what the policy thinks of its own completions; an empty completion has mean 0."""
+    tokens_D = np.maximum(scores.tokens_D, 1)
+    return {
+        "self_certainty": scores.certainty_D / tokens_D,  # Intuitor, arXiv 2505.19590
+        "neg_entropy": -scores.entropy_D / tokens_D,  # RENT, arXiv 2505.22660
+        "neg_entropy_sum": -scores.entropy_D,  # EM-RL-token, arXiv 2505.15134
+        "log_prob": scores.log_prob_D,  # EM-RL-sequence, arXiv 2505.15134
+    }

@@ -1,0 +1,83 @@
+"""What a policy thinks of rollouts: sums per rollout for rewards, log-probabilities per token for ratios.
+
+One forward without gradients over a step's micro batches, by the policy itself or by the reference that the
+engine lends its module to.
+
+Shapes: D distinct rollouts of the step, B rows of a micro batch, K positions with logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.engine.gang import Gang
+from trainers.objectives.likelihood import token_statistics
+from trainers.step.batch import StepBatch
+from trainers.step.forward import policy_logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Sums over each completion's tokens, float64 of shape (D,), the same on every rank."""
+
+    log_prob_D: np.ndarray
+    """Log-probability of the completion, in nats."""
+    entropy_D: np.ndarray
+    """Token entropies, in nats."""
+    certainty_D: np.ndarray
+    """Self-certainties, in nats."""
+    tokens_D: np.ndarray
+    """Tokens."""
+
+
+@torch.no_grad()
+def score(
+    module: torch.nn.Module, batch: StepBatch, num_distinct: int, temperature: float, gang: Gang
+) -> Scores:
+    """Score every rollout of the step; every rank must call it.
+
+    Args:
+        module: The policy.
+        batch: This rank's share of the step.
+        num_distinct: D.
+        temperature: τ dividing the logits.
+        gang: The ranks.
+    """
+    found = []
+    for some in batch.micro_batches:
+        seen = token_statistics(policy_logits(module, some), some.target_BK, temperature)
+        each = (seen.log_prob_BT, seen.entropy_BT, seen.certainty_BT, torch.ones_like(seen.entropy_BT))
+        found.append(torch.stack(each))
+    log_prob_D, entropy_D, certainty_D, tokens_D = sums(found, batch, num_distinct, gang)
+    return Scores(log_prob_D=log_prob_D, entropy_D=entropy_D, certainty_D=certainty_D, tokens_D=tokens_D)
+
+
+def sums(values: Sequence[Tensor], batch: StepBatch, num_distinct: int, gang: Gang) -> np.ndarray:
+    """Sum over each completion's tokens, float64 of shape (…, D), the same on every rank.
+
+    Args:
+        values: One (…, B, K) per micro batch.
+        batch: This rank's share of the step.
+        num_distinct: D.
+        gang: The ranks; every one must call.
+    """
+    total = torch.zeros(*values[0].shape[:-2], num_distinct, dtype=torch.float64, device=gang.device)
+    for some, of_tokens in zip(batch.micro_batches, values, strict=True):
+        counted_BK = some.mask_BK * (some.weight_B > 0)[:, None]
+        total.index_add_(-1, some.rollout_B, (of_tokens * counted_BK).sum(-1).double())
+    return gang.sum(total).cpu().numpy()
+
+
+@torch.no_grad()
+def log_probs(module: torch.nn.Module, batch: StepBatch, temperature: float) -> list[Tensor]:
+    """Log π of every token of this rank's rows, 0 where not counted: one (B, K) per micro batch."""
+    found = []
+    for some in batch.micro_batches:
+        statistics = token_statistics(policy_logits(module, some), some.target_BK, temperature)
+        found.append(statistics.log_prob_BT.where(some.mask_BK, 0.0))
+    return found

@@ -1,0 +1,78 @@
+"""A training step, of which step 0 is computed once for all runs that agree on it.
+
+At step 0 every run of a base model has the same weights. So runs with equal keys
+(:mod:`sweeps.sharing.stages`) share its rollouts, what those are worth, and the gradient. The latest one of
+each is remembered, which is enough: stages come ordered by key.
+"""
+
+from __future__ import annotations
+
+from sweeps.sharing.stages import gradient_key, rollout_key
+from trainers.engine.half_finetuning import frozen_half
+from trainers.step.experience import Experience, Setting, gather
+from trainers.step.forward import without_gradients
+from trainers.step.rollout import Rollouts, draw_rollouts
+from trainers.step.update import Gradient, Update, gradient_of, update_by, update_policy
+
+
+class Steps:
+    """Takes optimizer steps for the runs of one group.
+
+    Args:
+        several: whether there are other runs to share with.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._first_rollouts: tuple[str, Rollouts] | None = None
+        self._first_experience: tuple[str, Experience] | None = None
+        self._first_gradient: tuple[str, Gradient] | None = None
+
+    def gather(self, setting: Setting, step: int, drafts: Rollouts | None) -> Experience:
+        """Rollouts at the current weights and what they are worth.
+
+        Args:
+            setting: the run and what it is trained with.
+            step: optimizer steps taken before.
+            drafts: the step before's rollouts, likely to be drawn again.
+        """
+        key = gradient_key(setting.spec) if step == 0 else ""
+        if key and self._first_experience and self._first_experience[0] == key:
+            return self._first_experience[1]
+        experience = gather(setting, lambda redraw: self._draw(setting, step, drafts, redraw))
+        if key:
+            self._first_experience = key, experience
+        return experience
+
+    def _draw(self, setting: Setting, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
+        key = rollout_key(setting.spec) if step == 0 and redraw == 0 else ""
+        if key and self._first_rollouts and self._first_rollouts[0] == key:
+            return self._first_rollouts[1]
+        with without_gradients(setting.spec):
+            rollouts = draw_rollouts(
+                setting.engine.module,
+                setting.spec,
+                setting.base,
+                setting.prompts,
+                step=step,
+                gang=setting.gang,
+                drafts=drafts,
+                redraw=redraw,
+            )
+        if key:
+            self._first_rollouts = key, rollouts
+        return rollouts
+
+    def update(self, setting: Setting, step: int, experience: Experience, lr: float) -> Update:
+        """Take optimizer step ``step``, counted from 1, at a learning rate."""
+        spec, engine, gang = setting.spec, setting.engine, setting.gang
+        if every := spec.optim.half_every_steps:
+            names = (name for name, _ in engine.module.named_parameters())
+            engine.freeze(frozen_half(names, spec.seed, (step - 1) // every))
+        common = (spec.objective, engine, experience)
+        if step > 1 or not self._several or not engine.gradients_can_be_kept:
+            return update_policy(*common, lr, gang)
+        key = gradient_key(spec)
+        if self._first_gradient is None or self._first_gradient[0] != key:
+            self._first_gradient = key, gradient_of(*common, gang)
+        return update_by(self._first_gradient[1], engine, lr)

@@ -1,0 +1,115 @@
+"""One optimizer step on an objective.
+
+Shapes: B rows of a micro batch, K positions with logits, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import ObjectiveSpec, RunSpec
+from trainers.engine.engine import Engine
+from trainers.engine.gang import Gang
+from trainers.objectives.entropy import token_entropy, weighted_token_sum
+from trainers.objectives.loss import aggregate, token_losses
+from trainers.step.compat import defects_of, updates_by
+from trainers.step.experience import Experience
+from trainers.step.forward import policy_logits
+
+OVERFLOWS_TOLERATED = 40
+"""Times one fp16 step is taken again at a lower loss scale: from 2^16, DeepSpeed's first, to below any use.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the objective's forward saw, over all rollouts, before the update."""
+
+    loss: float
+    """The objective."""
+    entropy_nats: float
+    """Mean token entropy at temperature 1, over the same tokens."""
+    kl_nats: float | None
+    """Mean divergence from the reference per token, where the loss holds it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update(Seen):
+    """What one optimizer step saw."""
+
+    grad_norm: float
+    """Global gradient norm before clipping."""
+
+    @property
+    def finite(self) -> bool:
+        """False when the run has diverged."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+def update_due(spec: RunSpec, step: int) -> bool:
+    """Whether ``step`` updates the weights: always, unless the published trainer's step count is
+    reproduced.
+    """
+    defects, total = defects_of(spec.objective), spec.sampling.num_rollouts
+    return updates_by(step, total, defects) > updates_by(step - 1, total, defects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """The objective's gradient at some weights, kept for runs that step from there at other rates."""
+
+    seen: Seen
+    """What its forward saw."""
+    tensors: Sequence[Tensor]
+    """From :meth:`trainers.engine.engine.Engine.gradients`."""
+
+
+def update_policy(
+    objective: ObjectiveSpec, engine: Engine, experience: Experience, lr: float, gang: Gang
+) -> Update:
+    """Take one optimizer step on the objective; every rank must call it."""
+    for _ in range(OVERFLOWS_TOLERATED):
+        found = _accumulate(objective, engine, experience, gang)
+        grad_norm = engine.step(lr)
+        # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
+        if not engine.overflowed or not math.isfinite(found.loss):
+            break
+    return Update(**vars(found), grad_norm=grad_norm)
+
+
+def gradient_of(objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang) -> Gradient:
+    """Compute the gradient without stepping, for :func:`update_by`; see ``engine.gradients_can_be_kept``."""
+    found = _accumulate(objective, engine, experience, gang)
+    return Gradient(seen=found, tensors=engine.gradients())
+
+
+def update_by(gradient: Gradient, engine: Engine, lr: float) -> Update:
+    """Take the step that :func:`update_policy` would, from a gradient computed before."""
+    engine.set_gradients(gradient.tensors)
+    return Update(**vars(gradient.seen), grad_norm=engine.step(lr))
+
+
+def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang) -> Seen:
+    """Accumulate the objective's gradient; return what was seen of all ranks' rollouts."""
+    totals = experience.totals
+    sums = torch.zeros(3, dtype=torch.float64, device=gang.device)
+    for some, rows in zip(experience.batch.micro_batches, experience.rows, strict=True):
+        logits_BKV = policy_logits(engine.forward, some)
+        with torch.no_grad():
+            plain_BK = token_entropy(logits_BKV)
+        losses = token_losses(objective, logits_BKV, rows)
+        loss = aggregate(losses.loss_BK, rows.mask_BK, objective.aggregation, totals)
+        sums[0] += loss.detach()
+        sums[1] += weighted_token_sum(plain_BK, some.mask_BK, some.weight_B) / totals.num_tokens
+        if losses.divergence_BK is not None:
+            divergence_BK = losses.divergence_BK.detach()
+            sums[2] += weighted_token_sum(divergence_BK, some.mask_BK, some.weight_B) / totals.num_tokens
+        engine.backward(loss)
+    loss_sum, entropy_sum, divergence_sum = gang.sum(sums).tolist()
+    in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+    return Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)
