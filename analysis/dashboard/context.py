@@ -20,7 +20,7 @@ from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.sweep import Sweep
 from analysis.table import Table, percent
-from orchestrator.progress import duration
+from orchestrator.driver.terminal import duration
 from sweeps.spec.errors import UserError
 
 T = TypeVar("T")

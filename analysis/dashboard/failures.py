@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.sweep import Sweep
-from orchestrator.failures import failure_groups
-from orchestrator.store.book import read_book
+from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
-from orchestrator.store.lookup import indexed_book
+from orchestrator.store.run_index import read_book
+from orchestrator.store.state_reader import indexed_book
 from orchestrator.store.status import read_status
 from sweeps.manifest.manifest import Manifest
 
 
 def failures(sweep: Sweep) -> list[dict[str, Any]]:
-    """Groups of failed runs, the largest first; see :func:`orchestrator.failures.failure_groups`.
+    """Groups of failed runs, the largest first; see :func:`orchestrator.store.failure_groups.failure_groups`.
 
     A driver keeps them in its status. Where it has none to tell, and runs are without a result, they are read
     from the index that the last driver left, or from the journals.

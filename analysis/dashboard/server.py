@@ -12,7 +12,7 @@ import uvicorn
 from analysis.dashboard.app import build_app
 from analysis.dashboard.security import is_loopback, new_token
 from analysis.dashboard.snapshot import Store
-from orchestrator.memory import use_few_arenas, use_system_allocator
+from orchestrator.store.memory import use_few_arenas, use_system_allocator
 from sweeps.spec.errors import UserError
 
 MAX_PORTS = 50

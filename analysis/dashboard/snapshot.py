@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from analysis.sweep import Sweep, open_sweep
-from orchestrator.memory import give_back
 from orchestrator.store.layout import Layout
+from orchestrator.store.memory import give_back
 from orchestrator.store.status import read_status
 from sweeps.spec.errors import UserError
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Directory, Filters, matching
+from orchestrator.cli.filters import AsJson, Directory, Filters, matching
 from orchestrator.cli.output import print_json, say
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from orchestrator.store.book import Book
     from orchestrator.store.layout import Layout
+    from orchestrator.store.run_index import Book
     from sweeps.manifest.manifest import Manifest
 
 CONTROL_WAIT_S = 10.0
@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
 
 def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = False) -> None:
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
-    from orchestrator.session import Session, open_manifest
-    from orchestrator.store.book import PENDING, read_book
+    from orchestrator.driver.session import Session, open_manifest
     from orchestrator.store.control import send_request
+    from orchestrator.store.run_index import PENDING, read_book
     from sweeps.spec.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
@@ -82,7 +82,7 @@ def stop(directory: Directory, as_json: AsJson = False) -> None:
 
 def _live(directory: Path, verb: str) -> Layout:
     """The layout of a sweep that has a driver."""
-    from orchestrator.session import open_manifest
+    from orchestrator.driver.session import open_manifest
     from orchestrator.store.lock import holder_of
 
     layout, _ = open_manifest(directory)

@@ -35,7 +35,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Counts, rate, time left, and failures by kind."""
-    from orchestrator.report import run_story, status_text, story_text, sweep_status
+    from orchestrator.inspect.status import run_story, status_text, story_text, sweep_status
 
     if run is not None:
         story = run_story(directory, run)
@@ -60,9 +60,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove that each run of the manifest has exactly one committed, checksummed result."""
-    from orchestrator.session import open_manifest
+    from orchestrator.driver.session import open_manifest
+    from orchestrator.inspect.verify import verify as run_verify
     from orchestrator.store.lock import holder_of
-    from orchestrator.verify import verify as run_verify
 
     layout, manifest = open_manifest(directory)
     verdict = run_verify(layout, manifest, live=holder_of(layout.lock) is not None)
@@ -91,9 +91,9 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Run one run again, cold, in fresh processes, and compare every stored number but timings."""
-    from orchestrator.replay import find_run
-    from orchestrator.replay import replay as run_again
-    from orchestrator.session import open_manifest
+    from orchestrator.driver.session import open_manifest
+    from orchestrator.inspect.replay import find_run
+    from orchestrator.inspect.replay import replay as run_again
 
     layout, manifest = open_manifest(directory)
     result = run_again(layout, manifest, find_run(manifest, run_id), save)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import (
+from orchestrator.cli.exit_codes import conclude
+from orchestrator.cli.filters import (
     Address,
     AsJson,
     Directory,
@@ -20,15 +21,14 @@ from orchestrator.cli.arguments import (
     deadline_of,
     matching,
 )
-from orchestrator.cli.outcome import conclude
 from orchestrator.cli.output import say
-from orchestrator.cli.submission import DryRun, goes_to_queue, hand_over
-from orchestrator.cli.words import AllowTarget, ConfigDir, MetricsPort, with_config_dir
+from orchestrator.cli.shared_options import AllowTarget, ConfigDir, MetricsPort, with_config_dir
+from orchestrator.cli.submit import DryRun, goes_to_queue, hand_over
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from orchestrator.cluster import Cluster
-    from orchestrator.store.book import Book
+    from orchestrator.planning.cluster import Cluster
+    from orchestrator.store.run_index import Book
     from sweeps.manifest.manifest import Manifest
 
 CONFIRM_RUNS = 1_000
@@ -60,12 +60,12 @@ def launch(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep; in a directory that holds it already, run only what is missing."""
-    from orchestrator.cluster import cluster_of, pool_factory
-    from orchestrator.metrics import serving_metrics
-    from orchestrator.planning import OUTPUTS, require_budget
-    from orchestrator.session import Session
+    from orchestrator.driver.session import Session
+    from orchestrator.inspect.metrics import serving_metrics
+    from orchestrator.planning.cluster import cluster_of, pool_factory
+    from orchestrator.planning.plan import OUTPUTS, require_budget
+    from orchestrator.planning.targets import check_targets
     from orchestrator.store.layout import Layout
-    from orchestrator.targets import check_targets
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
     from sweeps.manifest.manifest import Manifest
@@ -106,8 +106,8 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Finish a sweep that was interrupted; runs that failed stay as they are (see rerun)."""
-    from orchestrator.metrics import serving_metrics
-    from orchestrator.session import Session, open_manifest
+    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.inspect.metrics import serving_metrics
 
     started_s = time.monotonic()
     layout, manifest = open_manifest(directory)
@@ -130,7 +130,7 @@ def rerun(
     as_json: AsJson = False,
 ) -> None:
     """Give runs without a result another chance, with fresh budgets. A committed result is never repeated."""
-    from orchestrator.session import Session, open_manifest
+    from orchestrator.driver.session import Session, open_manifest
 
     started_s = time.monotonic()
     if not (failed or incomplete or filters):
@@ -162,8 +162,8 @@ def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:
     """The cluster that the sweep was launched with; the command line wins."""
-    from orchestrator.cluster import cluster_of
-    from orchestrator.session import stored_pool
+    from orchestrator.driver.session import stored_pool
+    from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.layout import Layout
 
     stored, stored_address = stored_pool(Layout(directory))

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Directory, Filters, PoolName
-from orchestrator.cli.outcome import conclude
+from orchestrator.cli.exit_codes import conclude
+from orchestrator.cli.filters import AsJson, Directory, Filters, PoolName
 from orchestrator.cli.output import say
 
 
@@ -45,10 +45,10 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
-    from orchestrator.cluster import cluster_of
-    from orchestrator.merging import Wish, merges_of
-    from orchestrator.session import Session, open_manifest
+    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.layout import Layout
+    from sweeps.manifest.merged import Wish, merges_of
     from sweeps.spec.errors import UserError
 
     started_s = time.monotonic()

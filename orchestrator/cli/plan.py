@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.output import print_json
-from orchestrator.cli.words import ConfigDir, with_config_dir
+from orchestrator.cli.shared_options import ConfigDir, with_config_dir
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def plan(
 
         show(words, ["--cfg", config] if config else ["--info", str(info)])
         return
-    from orchestrator.planning import make_plan
+    from orchestrator.planning.plan import make_plan
 
     imagined = None
     if simulate is not None:
-        from orchestrator.imagined import parse_cluster
+        from orchestrator.scheduling.cluster_model import parse_cluster
 
         imagined = parse_cluster(simulate)
     made = make_plan(words, directory, like, imagined)

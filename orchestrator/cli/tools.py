@@ -46,7 +46,7 @@ def mirror(
 ) -> None:
     """Copy finished runs to W&B, MLflow or TensorBoard; a second call copies only what is new."""
     from orchestrator.mirror import mirror_sweep
-    from orchestrator.processes import give_way
+    from orchestrator.worker.process_env import give_way
 
     give_way()
     report = mirror_sweep(
@@ -97,7 +97,7 @@ def log(
     """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""
     import json
 
-    from orchestrator.log import records
+    from orchestrator.inspect.log import records
     from orchestrator.store.layout import Layout
 
     layout = Layout(directory)
@@ -117,7 +117,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> int:
     """Check Python, the packages, disk, memory, GPUs, compiler and network, and say the fix."""
-    from orchestrator.doctor import run_checks
+    from orchestrator.inspect.doctor import run_checks
 
     if bundle is not None and not bundle.absolute().parent.is_dir():
         raise UserError(f"--bundle {bundle}: there is no folder {bundle.parent}; make it or give another")
@@ -125,7 +125,7 @@ def doctor(
     ok = all(check.ok for check in checks)
     written: dict[str, object] = {}
     if bundle is not None:
-        from orchestrator.bundle import write_bundle
+        from orchestrator.inspect.support_bundle import write_bundle
 
         names = write_bundle(bundle, directory, checks)
         written = {"bundle": str(bundle), "files": names}

@@ -12,13 +12,13 @@ from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from orchestrator.cluster import cluster_of
+from orchestrator.driver.session import Session
 from orchestrator.hydra_launcher.application import Application
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.returns import job_return
-from orchestrator.session import Session
+from orchestrator.planning.cluster import cluster_of
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
 from sweeps.manifest.manifest import Manifest

@@ -12,8 +12,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator.hydra_launcher.jobs import Job
-from orchestrator.store.book import Book
 from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.run_index import Book
 from orchestrator.store.spool import LineReader
 
 

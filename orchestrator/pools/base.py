@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.events import Capacity, Event, Reported, Shape
-from orchestrator.messages import Batch, Item, WorkerSetup
+from orchestrator.scheduling.events import Capacity, Event, Reported, Shape
+from orchestrator.worker.protocol import Batch, Item, WorkerSetup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

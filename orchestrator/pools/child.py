@@ -14,9 +14,9 @@ import socket
 import sys
 import threading
 
-from orchestrator.messages import WorkerSetup
 from orchestrator.pools.channel import WorkerChannel
-from orchestrator.worker import BEAT_S, Runtime
+from orchestrator.worker.protocol import WorkerSetup
+from orchestrator.worker.runtime import BEAT_S, Runtime
 
 _PR_SET_PDEATHSIG = 1
 

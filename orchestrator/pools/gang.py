@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.events import AttemptReport
-from orchestrator.messages import Batch, WorkerSetup
-from orchestrator.retry import Failure
+from orchestrator.scheduling.events import AttemptReport
+from orchestrator.scheduling.retry import Failure
+from orchestrator.worker.protocol import Batch, WorkerSetup
 
 MISMATCH_S = 10.0
 """Time rank 0 gets to end an attempt after another rank failed in it: past that it waits in a collective for

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import time
 
-from orchestrator.events import Capacity, Shape, WorkerReady
-from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import PoolEvent, batch_event
-from orchestrator.worker import Runtime
+from orchestrator.scheduling.events import Capacity, Shape, WorkerReady
+from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.runtime import Runtime
 
 
 class InlinePool:

@@ -14,13 +14,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from orchestrator.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
-from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
-from orchestrator.processes import worker_environment
+from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.worker.process_env import worker_environment
+from orchestrator.worker.protocol import Item, WorkerSetup
 
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
-from orchestrator.events import Shape
-from orchestrator.leftovers import TemporaryFolder
-from orchestrator.processes import own_import_path
+from orchestrator.pools.temp_folders import TemporaryFolder
+from orchestrator.scheduling.events import Shape
+from orchestrator.worker.process_env import own_import_path
 from sweeps.spec.errors import UserError
 
 OBJECT_STORE_MIB = 80

@@ -29,14 +29,14 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.events import Beat, Capacity, DrainRequested, Shape, WorkerLost, WorkerReady
-from orchestrator.messages import Batch, Item, Pulse, WorkerSetup
 from orchestrator.pools import ray_cluster
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.ray_worker import ACTOR_THREADS, STOP_WAIT_S, Place, RayWorker
-from orchestrator.processes import worker_environment
+from orchestrator.scheduling.events import Beat, Capacity, DrainRequested, Shape, WorkerLost, WorkerReady
+from orchestrator.worker.process_env import worker_environment
+from orchestrator.worker.protocol import Batch, Item, Pulse, WorkerSetup
 
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""

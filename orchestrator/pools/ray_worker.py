@@ -19,8 +19,8 @@ from typing import NamedTuple
 import psutil
 import ray
 
-from orchestrator.messages import Batch, Item, Pulse, WorkerSetup
-from orchestrator.worker import BEAT_S, Runtime
+from orchestrator.worker.protocol import Batch, Item, Pulse, WorkerSetup
+from orchestrator.worker.runtime import BEAT_S, Runtime
 
 STOP_WAIT_S = 5.0
 """Time an idle worker gets to free what it holds before it is killed."""

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from orchestrator.events import Accept, Grant, NoteFailure
+from orchestrator.scheduling.events import Accept, Grant, NoteFailure
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolWriter, encode_line
 

@@ -7,7 +7,7 @@ per run that is over; ``attempts(token, run_id, attempt, worker, granted_at, end
 
 Derived data: a file that is missing, damaged or of another version is written anew by the next driver, and
 readers fall back to the spools unless it has kept up with the journal to the last byte
-(:mod:`orchestrator.store.lookup`).
+(:mod:`orchestrator.store.state_reader`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.workload import shape_of
+from orchestrator.scheduling.workload import shape_of
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError

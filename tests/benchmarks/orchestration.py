@@ -96,7 +96,7 @@ import multiprocessing, sys, time
 def work(arguments):
     folder, first, step = arguments
     from pathlib import Path
-    from orchestrator.worker import import_target
+    from orchestrator.worker.runtime import import_target
     from sweeps.manifest.manifest import Manifest
     from trainers.protocol import RunContext, WorkerContext
     manifest = Manifest.read(Path(folder) / "manifest.parquet")
@@ -200,8 +200,8 @@ def scale(sizes: tuple[int, ...]) -> dict[str, Any]:
 
 def recovery() -> dict[str, Any]:
     """Seconds to find that nothing is left of 13,440 runs, and records a second of a rebuild from spools."""
-    from orchestrator.store.book import read_book
     from orchestrator.store.layout import Layout
+    from orchestrator.store.run_index import read_book
     from sweeps.manifest.manifest import Manifest
 
     with tempfile.TemporaryDirectory() as name:
@@ -235,10 +235,10 @@ def simulated() -> dict[str, Any]:
     """A million runs of ten minutes on 1,024 GPUs, without and with failing nodes."""
     from array import array
 
-    from orchestrator.backlog import Group, Workload
-    from orchestrator.events import Shape
-    from orchestrator.imagined import parse_cluster
-    from orchestrator.simulate import simulate
+    from orchestrator.scheduling.backlog import Group, Workload
+    from orchestrator.scheduling.cluster_model import parse_cluster
+    from orchestrator.scheduling.events import Shape
+    from orchestrator.scheduling.simulate import simulate
 
     num = 1_000_000
     groups = [Group(shape=Shape(gpus=1.0), affinity=f"model-{i}") for i in range(4)]

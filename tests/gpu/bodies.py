@@ -104,7 +104,7 @@ def run_out_of_memory(spec: RunSpec) -> dict[str, Any]:
     """
     import torch
 
-    from orchestrator.retry import classify
+    from orchestrator.scheduling.retry import classify
     from trainers.policy_trainer import PolicyTrainer
     from trainers.protocol import RunContext, WorkerContext
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster import Cluster
-from orchestrator.session import Session
-from orchestrator.settings import Settings
+from orchestrator.driver.run_summary import Summary
+from orchestrator.driver.session import Session
+from orchestrator.planning.cluster import Cluster
+from orchestrator.scheduling.config import Settings
 from orchestrator.store.layout import Layout
-from orchestrator.summary import Summary
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.manifest import Manifest

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator import retry
-from orchestrator.backlog import Group, Workload
-from orchestrator.events import (
+from orchestrator.scheduling import retry
+from orchestrator.scheduling.backlog import Group, Workload
+from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.events import (
     Accept,
     Action,
     AttemptReport,
@@ -25,9 +26,8 @@ from orchestrator.events import (
     WorkerLost,
     WorkerReady,
 )
-from orchestrator.retry import Failure
-from orchestrator.scheduler import Scheduler
-from orchestrator.settings import Settings
+from orchestrator.scheduling.retry import Failure
+from orchestrator.scheduling.scheduler import Scheduler
 
 
 def workload(num_runs: int, num_groups: int = 1, shape: Shape | None = None) -> Workload:

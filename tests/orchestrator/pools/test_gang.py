@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.events import AttemptReport
-from orchestrator.messages import Batch, WorkerSetup
 from orchestrator.pools.gang import MISMATCH_S, GangReports, rank_setup
-from orchestrator.retry import ERROR, Failure
+from orchestrator.scheduling.events import AttemptReport
+from orchestrator.scheduling.retry import ERROR, Failure
+from orchestrator.worker.protocol import Batch, WorkerSetup
 
 
 def batch(*tokens: int, failed: bool = False) -> Batch:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from orchestrator.events import Beat, Grant, Reported, Shape, WorkerLost, WorkerReady
-from orchestrator.messages import Item, WorkerSetup
 from orchestrator.pools import ray_environment
+from orchestrator.scheduling.events import Beat, Grant, Reported, Shape, WorkerLost, WorkerReady
+from orchestrator.worker.protocol import Item, WorkerSetup
 from tests.orchestrator.sweeping import noop_manifest
 
 SEEING = "tests.orchestrator.pools.seeing.Seeing"

@@ -1,0 +1,57 @@
+"""What a verb that ran a sweep prints in the end, and the status it leaves with."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli.output import print_json, say
+from orchestrator.driver.run_summary import Summary
+
+EXIT_FAILED_RUNS = 1
+"""Status when the sweep ended with failed runs."""
+
+EXIT_INTERRUPTED = 130
+"""Status after Ctrl-C, SIGTERM or ``--until``; the directory can be resumed."""
+
+
+def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool) -> None:
+    """Print what came of it and leave with the matching status."""
+    if as_json:
+        print_json(
+            {
+                "dir": str(directory),
+                "expected": summary.expected,
+                "committed": summary.committed,
+                "failed": summary.failed,
+                "wall_s": round(time.monotonic() - started_s, 3),
+                "runs_per_s": round(summary.runs_per_s, 3),
+                "diverged": summary.diverged,
+                "cancelled": summary.cancelled,
+                "new": summary.new,
+                "busy_s": round(summary.busy_s, 3),
+                "peak_mib": _peak_mib(),
+                "interrupted": summary.interrupted,
+                "reason": summary.reason,
+            }
+        )
+    else:
+        from analysis.tables import closing_table
+
+        typer.echo(closing_table(directory))
+        if summary.reason:
+            say(f"stopped early: {summary.reason}")
+        if summary.committed + summary.failed + summary.cancelled < summary.expected:
+            say(f"finish it with: emsweep resume {directory}")
+    if summary.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.failed or summary.committed + summary.cancelled < summary.expected:
+        raise typer.Exit(EXIT_FAILED_RUNS)
+
+
+def _peak_mib() -> float:
+    """Largest resident memory of this process so far, in MiB; its children's apart."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -1,0 +1,326 @@
+"""The driver: carries out what the scheduler decides. One process, one thread, one loop.
+
+Order within a turn: decide, act, wait for events, and every so often make durable and look around. A result
+counts from the moment its ``accept`` record is synced; the scheduler never waits for that.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.driver.recorder import Recorder
+from orchestrator.driver.run_summary import Summary
+from orchestrator.driver.signals import StopSignals
+from orchestrator.driver.status_writer import Teller
+from orchestrator.driver.terminal import Progress
+from orchestrator.pools.base import Pool, PoolEvent, Shipped
+from orchestrator.scheduling import events as ev
+from orchestrator.scheduling.backlog import Workload
+from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.scheduling.workload import workload_of
+from orchestrator.store.control import requests_left
+from orchestrator.store.disk_space import SHORTAGES, Space
+from orchestrator.store.journal import first_token
+from orchestrator.store.layout import Layout
+from orchestrator.store.run_index import PENDING, Book, Reading
+from orchestrator.worker.process_env import own_import_path
+from orchestrator.worker.protocol import Item, WorkerSetup
+from sweeps.grid.filters import parse_filter
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec import SpecError
+
+TURN_S = 0.1
+"""Longest wait for events: how soon a signal or a retry that has come due is noticed."""
+
+FLUSH_S = 0.25
+"""Period of syncing the journal and of SQLite's transaction: cheap, and a crash repeats little."""
+
+LOOK_S = 1.0
+"""Period of ``status.json``, of looking for requests and of asking the pool for its capacity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverOptions:
+    """How a driver behaves, apart from what the scheduler decides."""
+
+    sharing: bool = False
+    """Let trainers that can do so share work between the runs of a batch."""
+    node_spools: str = ""
+    """Folder on each node for its workers' spools, whose bytes then go with the reports; empty for ours."""
+    grace_s: float = 10.0
+    """Time that running work gets to finish after SIGINT or SIGTERM."""
+    until: float | None = None
+    """Unix time by which the sweep must have stopped cleanly."""
+
+
+class Driver:
+    """Runs what is left of a manifest in one directory, whose lock the caller holds."""
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        manifest: Manifest,
+        reading: Reading,
+        epoch: int,
+        pool: Pool,
+        settings: Settings | None = None,
+        options: DriverOptions | None = None,
+        progress: Progress | None = None,
+        reopened: Collection[int] = (),
+        only: Collection[int] | None = None,
+    ) -> None:
+        """Begin a driver's life.
+
+        Args:
+            layout: the directory.
+            manifest: the runs.
+            reading: what the directory holds.
+            epoch: number of this life, one more than any before.
+            pool: where to run; the caller closes it.
+            settings: what the scheduler is told.
+            options: how the driver behaves.
+            progress: what people see.
+            reopened: runs that get another chance, shown as pending by the reading already.
+            only: the runs to run, ``None`` for all that are pending.
+        """
+        self._layout, self._manifest, self._pool = layout, manifest, pool
+        self._options = options or DriverOptions()
+        self._progress = progress or Progress(total=len(manifest), quiet=True)
+        self._interrupted = False
+        self._space = Space(layout.root)
+        self._first_s = self._last_commit_s = math.nan
+        self._recorder = Recorder(
+            layout=layout,
+            manifest=manifest,
+            reading=reading,
+            epoch=epoch,
+            reopened=reopened,
+            say=self._progress.say,
+        )
+        book, until = reading.book, self._options.until
+        now_s = time.monotonic()
+        settled = (i for i, code in enumerate(book.outcome) if code or (only is not None and i not in only))
+        self._scheduler = Scheduler(
+            self._workload(book),
+            settled=settled,
+            attempts=book.attempts,
+            histories=book.histories,
+            settings=settings,
+            capacity=pool.capacity(),
+            first_token=first_token(epoch),
+            name_prefix=f"e{epoch}-",
+            deadline_s=math.inf if until is None else now_s + until - time.time(),
+            now_s=now_s,
+        )
+        self._teller = Teller(
+            layout=layout,
+            manifest=manifest,
+            book=book,
+            scheduler=self._scheduler,
+            epoch=epoch,
+            progress=self._progress,
+        )
+
+    def _workload(self, book: Book) -> Workload:
+        if not self._options.sharing:
+            return workload_of(self._manifest)
+        pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
+        return workload_of(self._manifest, pending, self._pool.capacity().slots)
+
+    def run(self) -> Summary:
+        """Run to the end, or until asked to stop.
+
+        Raises:
+            OSError: when the directory can no longer be written; nothing committed is lost.
+        """
+        with StopSignals() as signals:
+            with self._progress:
+                self._loop(signals)
+            return self._finish()
+
+    def _loop(self, signals: StopSignals) -> None:
+        flushed_s = looked_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            self._act(self._scheduler.decide(now_s))
+            if self._scheduler.finished:
+                return
+            self._take(self._pool.events(TURN_S))
+            if signals.count:
+                self._drain_for_signal(again=signals.count > 1)
+            if now_s - flushed_s >= FLUSH_S:
+                self._flush_or_pause()
+                flushed_s = now_s
+            if now_s - looked_s >= LOOK_S:
+                self._look_around()
+                looked_s = now_s
+
+    # --- acting ---------------------------------------------------------------------------------------
+
+    def _act(self, actions: Iterable[ev.Action]) -> None:
+        for action in actions:
+            match action:
+                case ev.Accept():
+                    self._recorder.accept(action)
+                case ev.Dispatch():
+                    self._dispatch(action)
+                case ev.StartWorker():
+                    self._pool.start_worker(self._setup(action), action.shape)
+                case ev.StopWorker():
+                    self._pool.stop_worker(action.worker)
+                case ev.KillWorker():
+                    self._progress.say(f"worker {action.worker} is replaced: {action.reason}")
+                    self._pool.kill_worker(action.worker, record_stack=action.record_stack)
+                case ev.CancelAttempts():
+                    self._pool.cancel(action.worker, action.tokens)
+                case ev.NoteFailure():
+                    self._recorder.note_failure(action)
+                case ev.Settle():
+                    self._recorder.settle(action)
+                case ev.Announce():
+                    self._progress.say(action.text)
+
+    def _dispatch(self, action: ev.Dispatch) -> None:
+        if math.isnan(self._first_s):
+            self._first_s = time.monotonic()
+        manifest = self._manifest
+        items = [Item(g, manifest.run_ids[g.run], manifest.spec(g.run)) for g in action.grants]
+        self._recorder.granted(action.worker, items)
+        self._pool.dispatch(action.worker, items)
+
+    def _setup(self, action: ev.StartWorker) -> WorkerSetup:
+        root, name = self._layout.root.resolve(), action.worker
+        spool = Layout(root).spool(name)
+        if self._options.node_spools:
+            spool = spool.relative_to(root)  # below the folder that each node has for it
+        return WorkerSetup(
+            name=name,
+            spool=spool,
+            node_folder=self._options.node_spools,
+            checkpoints=root / "checkpoints",
+            log=Layout(root).worker_logs / f"{name}.log",
+            warm_target=self._manifest.spec(action.runs_like).trainer.target,
+            sharing=self._options.sharing,
+            import_path=own_import_path(),
+        )
+
+    # --- listening ------------------------------------------------------------------------------------
+
+    def _take(self, happened: Iterable[PoolEvent]) -> None:
+        now_s = time.monotonic()
+        for event in happened:
+            if isinstance(event, Shipped):
+                self._recorder.store_copy(event)
+                event = event.reported
+            if isinstance(event, ev.Reported):
+                self._recorder.ended(event.reports)
+            elif isinstance(event, ev.WorkerLost):
+                self._recorder.worker_is_gone(event.worker)
+            elif isinstance(event, ev.DrainRequested):
+                self._interrupted = True
+            self._scheduler.tell(event, now_s)
+
+    def _look_around(self) -> None:
+        self._obey_requests()
+        self._scheduler.tell(ev.CapacityChanged(capacity=self._pool.capacity()), time.monotonic())
+        until = self._options.until
+        if (
+            until is not None
+            and not self._scheduler.draining
+            and time.time() >= until - self._options.grace_s
+        ):
+            self._drain("the time limit of --until has come", self._options.grace_s)
+        self._teller.show()
+        self._teller.write("paused" if self._scheduler.paused else "running")
+
+    def _obey_requests(self) -> None:
+        """Do what other processes ask for, and let them know once it is durable."""
+        requests = requests_left(self._layout)
+        for _, request in requests:
+            try:
+                self._obey(request)
+            except (SpecError, KeyError, TypeError, ValueError) as error:
+                self._progress.say(f"a request was not understood and is passed over ({error!r}): {request}")
+        if requests:
+            self._act(self._scheduler.decide(time.monotonic()))
+            self._flush_or_pause()
+        for path, _ in requests:
+            path.unlink(missing_ok=True)
+
+    def _obey(self, request: dict[str, Any]) -> None:
+        match request["verb"]:
+            case "cancel":
+                chosen = parse_filter(request["filters"])
+                runs = (i for i, code in enumerate(self._recorder.book.outcome) if not code)
+                wanted = tuple(i for i in runs if chosen.matches(self._manifest.axis_values(i)))
+                self._scheduler.tell(ev.CancelRequested(runs=wanted), time.monotonic())
+            case "cap":
+                self._scheduler.cap(max_slots=int(request["max_slots"]), max_gpus=float(request["max_gpus"]))
+            case "stop":
+                self._drain("asked to stop", self._options.grace_s)
+            case verb:
+                raise ValueError(f"unknown verb {verb!r}")
+
+    def _drain_for_signal(self, *, again: bool) -> None:
+        if again:
+            self._drain("interrupted", 0.0)
+        elif not self._scheduler.draining:
+            grace_s = self._options.grace_s
+            self._progress.say(f"stopping: what runs has {grace_s:g} s to finish; again to stop at once")
+            self._drain("interrupted", grace_s)
+
+    def _drain(self, reason: str, grace_s: float) -> None:
+        self._interrupted = True
+        self._scheduler.tell(ev.DrainRequested(reason=reason, grace_s=grace_s), time.monotonic())
+
+    # --- making durable -------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if self._recorder.flush():
+            self._last_commit_s = time.monotonic()
+        self._teller.show()
+
+    def _flush_or_pause(self) -> None:
+        """Make durable what was decided; while the disk takes nothing, hand out nothing and try again."""
+        try:
+            self._flush()
+            reason = self._space.shortage()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            reason = str(error)
+        if reason and not self._scheduler.paused:
+            self._progress.say(f"paused: {reason}; goes on by itself once there is room")
+        elif self._scheduler.paused and not reason:
+            self._progress.say("there is room again: going on")
+        self._scheduler.paused = bool(reason)
+
+    def _finish(self) -> Summary:
+        if self._options.until is not None and self._scheduler.num_open and not self._interrupted:
+            self._drain("no further run would end before the time limit of --until", 0.0)
+        self._flush_or_pause()
+        self._pool.close()
+        try:
+            self._flush()
+            self._recorder.finish(self._scheduler.stop_reason)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            self._drain(f"the tables could not be written: {error}", 0.0)
+        self._teller.write("interrupted" if self._interrupted else "finished")
+        busy_s = self._last_commit_s - self._first_s
+        return Summary.of(
+            self._recorder.book.counts(),
+            new=self._recorder.num_new,
+            busy_s=0.0 if math.isnan(busy_s) else busy_s,
+            interrupted=self._interrupted,
+            reason=self._scheduler.stop_reason,
+        )

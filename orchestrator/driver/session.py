@@ -1,0 +1,192 @@
+"""From a manifest and a directory to a finished driver: what ``launch``, ``resume`` and ``rerun`` share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from orchestrator.driver.driver import Driver, DriverOptions
+from orchestrator.driver.provenance import provenance
+from orchestrator.driver.run_summary import Summary
+from orchestrator.driver.terminal import Progress
+from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
+from orchestrator.pools.temp_folders import remove_leftovers
+from orchestrator.store import compaction
+from orchestrator.store.journal import Journal
+from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
+from orchestrator.store.lock import DriverLock
+from orchestrator.store.memory import give_back, use_system_allocator
+from orchestrator.store.run_index import PENDING, Reading, next_epoch, read_book
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import StoreError, UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled:
+    """What a launch found in its directory."""
+
+    new: int
+    """Runs of the manifest that the directory did not know."""
+    left: int
+    """Runs the directory knew that the manifest no longer holds; their results stay in the spools."""
+
+
+class Session:
+    """A sweep directory held by this process."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Take the directory.
+
+        Raises:
+            UserError: when it cannot be written to or another driver holds it.
+        """
+        layout.create()
+        use_system_allocator()
+        self.layout = layout
+        self._lock = DriverLock(layout.lock)
+        layout.remove_stale()
+        remove_leftovers()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._lock.release()
+        if isinstance(error, (OSError, sqlite3.OperationalError)) and not isinstance(error, BrokenPipeError):
+            root = self.layout.root
+            raise StoreError(
+                f"directory {str(root)!r}: {error}; what is committed is safe: mend it, then finish with "
+                f"emsweep resume {root}"
+            ) from error
+
+    def freeze(
+        self, manifest: Manifest, *, pool: str, address: str | None = None, about: str = ""
+    ) -> Reconciled:
+        """Write down what was asked, replacing an earlier manifest."""
+        layout = self.layout
+        known: Collection[str] = ()
+        if layout.manifest.exists():
+            earlier = Manifest.read(layout.manifest)
+            if earlier.digest == manifest.digest and layout.config.exists():
+                return Reconciled(new=0, left=0)
+            known = set(earlier.run_ids)
+        document = provenance(manifest, pool=pool, address=address, about=about)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        write_atomically(layout.config, text.encode(), durable=True)
+        manifest.write(layout.manifest)
+        give_back()
+        new = sum(run_id not in known for run_id in manifest.run_ids)
+        return Reconciled(new=new, left=len(known) - (len(manifest) - new))
+
+    def read(self, manifest: Manifest) -> Reading:
+        """Read what the directory holds."""
+        return read_book(self.layout, manifest.run_ids)
+
+    def run(
+        self,
+        manifest: Manifest,
+        cluster: Cluster,
+        reading: Reading,
+        *,
+        quiet: bool = False,
+        only: Collection[int] | None = None,
+        reopen: Collection[int] = (),
+        until: float | None = None,
+    ) -> Summary:
+        """Run what is left.
+
+        Args:
+            manifest: the runs.
+            cluster: where to run them.
+            reading: what the directory holds.
+            quiet: say nothing on standard error.
+            only: run these and no others.
+            reopen: runs that get another chance with fresh budgets, whatever became of them.
+            until: Unix time by which to stop.
+
+        Raises:
+            UserError: when the runs do not fit the cluster, or it does not answer.
+        """
+        book = reading.book
+        for index in reopen:
+            book.reopen(index)
+        for text in reading.findings() if not quiet else ():
+            print(text, file=sys.stderr)
+        if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
+            return self._nothing_to_do(manifest, reading)
+        pool = pool_factory(manifest, cluster)()
+        try:
+            if cluster.address is not None:
+                require_capacity(manifest, pool.capacity(), cluster.settings.max_gpus)
+            driver = Driver(
+                layout=self.layout,
+                manifest=manifest,
+                reading=reading,
+                epoch=next_epoch(self.layout),
+                pool=pool,
+                settings=cluster.settings,
+                options=DriverOptions(
+                    sharing=bool(manifest.options.get("sharing")),
+                    node_spools=cluster.node_spools,
+                    grace_s=cluster.grace_s,
+                    until=until,
+                ),
+                progress=Progress(total=len(manifest), quiet=quiet),
+                reopened=reopen,
+                only=only,
+            )
+            return driver.run()
+        finally:
+            pool.close()
+
+    def settle(self, manifest: Manifest, indices: Collection[int], outcome: str) -> None:
+        """Record the end of runs without running anything."""
+        epoch = next_epoch(self.layout)
+        journal = Journal(self.layout, epoch, manifest.run_ids)
+        journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
+        journal.settle(sorted(indices), outcome)
+        journal.end(outcome)
+        compaction.rebuild(self.layout, manifest, self.read(manifest).book)
+
+    def _nothing_to_do(self, manifest: Manifest, reading: Reading) -> Summary:
+        """Leave everything as it is, unless results or tables lag behind."""
+        if reading.adopted or reading.void:
+            epoch = next_epoch(self.layout)
+            journal = Journal(self.layout, epoch, manifest.run_ids)
+            journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
+            journal.void(reading.void)
+            journal.adopt(reading.adopted)
+            journal.end("nothing was left to run")
+        if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
+            compaction.rebuild(self.layout, manifest, reading.book)
+        return Summary.of(reading.book.counts())
+
+
+def open_manifest(folder: Path) -> tuple[Layout, Manifest]:
+    """Open an existing sweep directory.
+
+    Raises:
+        UserError: when it is not one, or was made by a newer version.
+    """
+    layout = Layout(folder)
+    layout.require_sweep()
+    document = yaml.safe_load(layout.config.read_text())
+    version = document.get("format", 0) if isinstance(document, dict) else 0
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"directory {str(folder)!r}: has format {version}, newer than {FORMAT_VERSION}; upgrade emsweep"
+        )
+    return layout, Manifest.read(layout.manifest)
+
+
+def stored_pool(layout: Layout) -> tuple[str | None, str | None]:
+    """Pool and address that the sweep was launched with."""
+    document = yaml.safe_load(layout.config.read_text())
+    return document.get("pool"), document.get("address")

@@ -1,0 +1,210 @@
+"""Runs a committed run again, cold, in fresh processes, and compares every stored number with the first.
+
+Keys that end in ``_s`` are timings and exempt. The layout of the recorded attempt (world size, micro batch,
+threads) is used again, since only the same layout promises the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.pools.local import LocalPool
+from orchestrator.scheduling.events import Grant, Reported, Shape, WorkerLost
+from orchestrator.scheduling.retry import Failure
+from orchestrator.scheduling.workload import shape_of
+from orchestrator.store.layout import Layout
+from orchestrator.store.run_index import read_book
+from orchestrator.store.spool import LineReader
+from orchestrator.worker.process_env import own_import_path
+from orchestrator.worker.protocol import Item, WorkerSetup
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec import RUN_ID_LENGTH, RunSpec
+from sweeps.spec.errors import UserError
+from trainers.protocol import TIMING_SUFFIX, RunResult
+
+MAX_FIELDS_SHOWN = 20
+"""Differing fields that are named; the count covers all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """How the second result compares with the first."""
+
+    run_id: str
+    """The run."""
+    compared: int
+    """Numbers and texts compared."""
+    max_abs_diff: float
+    """Largest difference between two numbers; infinite where one is missing or not finite."""
+    fields: list[str]
+    """Names of what differs, the first few."""
+    environment: list[str]
+    """Versions, processor or threads that differ from the recorded ones."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.fields
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        data = {k: getattr(self, k) for k in ("run_id", "equal", "max_abs_diff", "fields")}
+        return {**data, "compared": self.compared, "environment": self.environment}
+
+
+def find_run(manifest: Manifest, text: str) -> int:
+    """Index of the run whose id begins with ``text``, or whose name is ``text``.
+
+    Raises:
+        UserError: when none or several match.
+    """
+    found = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(text)]
+    if not found:
+        found = [i for i in range(len(manifest)) if manifest.name(i) == text]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} runs begin so; give more digits" if found else "no run has that id or name"
+    raise UserError(f"run {text!r}: {what} (an id has {RUN_ID_LENGTH} digits, see runs.parquet)")
+
+
+def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = None) -> Replay:
+    """Run one committed run again and compare.
+
+    Raises:
+        UserError: when the run has no result, or does not finish this time.
+    """
+    if save is not None and save.exists():
+        raise UserError(f"--save {save}: is there already; give a new folder")
+    first = _stored(layout, manifest, index)
+    spec = recorded_spec(manifest.spec(index), first.layout)
+    if save is not None:
+        resources = dataclasses.replace(spec.resources, keep_checkpoints="last")
+        spec = dataclasses.replace(spec, resources=resources)
+    second = run_cold(spec, manifest.run_ids[index], int(first.layout.get("threads", 1)), save)
+    differing = list(differences(first, second))
+    return Replay(
+        run_id=manifest.run_ids[index],
+        compared=sum(1 for _ in _leaves("", _comparable(first))),
+        max_abs_diff=max((size for _, size in differing), default=0.0),
+        fields=[name for name, _ in differing[:MAX_FIELDS_SHOWN]],
+        environment=[
+            f"{key}: {value!r} then, {second.layout.get(key)!r} now"
+            for key, value in first.layout.items()
+            if second.layout.get(key) != value and not key.endswith(TIMING_SUFFIX)
+        ],
+    )
+
+
+def _stored(layout: Layout, manifest: Manifest, index: int) -> RunResult:
+    book = read_book(layout, manifest.run_ids, live=True).book
+    if not book.committed(index):
+        raise UserError(f"run {manifest.run_ids[index]}: has no result to compare with")
+    lines = LineReader(layout.spools)
+    line = lines.read(book.spools[book.spool[index]], *book.place(index))
+    lines.close()
+    if line is None:
+        raise UserError(
+            f"run {manifest.run_ids[index]}: its stored result cannot be read; see `emsweep verify`"
+        )
+    return RunResult.from_json(line.result())
+
+
+def recorded_spec(spec: RunSpec, layout: Mapping[str, Any]) -> RunSpec:
+    """The spec with the layout that the recorded attempt really used."""
+    engine = {k: layout[k] for k in ("zero_stage", "micro_batch") if isinstance(layout.get(k), int)}
+    resources = {"world_size": layout["world_size"]} if isinstance(layout.get("world_size"), int) else {}
+    return dataclasses.replace(
+        spec,
+        engine=dataclasses.replace(spec.engine, **engine),
+        resources=dataclasses.replace(spec.resources, **resources),
+    )
+
+
+def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = None) -> RunResult:
+    """Run a spec once in fresh processes.
+
+    Raises:
+        UserError: when it fails; the message holds its traceback.
+    """
+    with tempfile.TemporaryDirectory(prefix="emsweep-replay-") as folder:
+        root = Path(folder)
+        shape = shape_of(spec.resources)
+        pool = LocalPool(shape.world_size, threads=threads)
+        weights = root if save is None else save.parent / f".{save.name}.part"
+        setup = WorkerSetup(
+            name="replay",
+            spool=root / "replay.jsonl",
+            checkpoints=weights.resolve(),
+            log=root / "replay.log",
+            import_path=own_import_path(),
+        )
+        try:
+            pool.start_worker(setup, shape)
+            pool.dispatch("replay", [Item(Grant(0, 0, 1), run_id, spec)])
+            report = _await_report(pool, setup, shape)
+        finally:
+            pool.close()
+        if save is not None:
+            (weights / run_id).rename(save)
+            weights.rmdir()
+        lines = LineReader(root)
+        line = lines.read(report.spool, report.offset, report.length)
+        lines.close()
+        assert line is not None, "the worker reported a line that its spool does not hold"
+        return RunResult.from_json(line.result())
+
+
+def _await_report(pool: LocalPool, setup: WorkerSetup, shape: Shape) -> Any:
+    while True:
+        for event in pool.events(0.2):
+            if isinstance(event, Reported):
+                report = event.reports[0]
+                if report.failure is not None:
+                    raise UserError(f"the run failed this time: {_told(report.failure)}")
+                return report
+            if isinstance(event, WorkerLost):
+                log = setup.log.read_text(errors="replace")[-2000:]
+                raise UserError(f"the fresh process was lost: {event.reason}\n{log}")
+        time.sleep(0)
+
+
+def _told(failure: Failure) -> str:
+    return f"{failure.message}\n{failure.details}"
+
+
+def differences(first: RunResult, second: RunResult) -> Iterator[tuple[str, float]]:
+    """Names of stored values that differ, with the size of the difference; timings are exempt."""
+    a, b = dict(_leaves("", _comparable(first))), dict(_leaves("", _comparable(second)))
+    for name in sorted(a.keys() | b.keys()):
+        x, y = a.get(name), b.get(name)
+        if x == y or (isinstance(x, float) and isinstance(y, float) and x != x and y != y):
+            continue
+        numbers = isinstance(x, (int, float)) and isinstance(y, (int, float))
+        size = abs(float(x) - float(y)) if numbers else float("inf")  # type: ignore[arg-type]
+        yield name, size if size == size else float("inf")
+
+
+def _comparable(result: RunResult) -> dict[str, Any]:
+    """What two results must agree on: everything but timings and the record of the layout."""
+    data = dataclasses.asdict(result)
+    data.pop("layout")
+    return data
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not str(key).endswith(TIMING_SUFFIX):
+                yield from _leaves(f"{name}.{key}" if name else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        yield f"{name}.length", len(value)
+        for position, inner in enumerate(value):
+            yield from _leaves(f"{name}[{position}]", inner)
+    else:
+        yield name, value

@@ -1,0 +1,115 @@
+"""What ``status`` says: in the live driver's own words, else from the index it left, else from the spools."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator.driver.session import open_manifest
+from orchestrator.driver.terminal import duration
+from orchestrator.inspect.replay import find_run
+from orchestrator.store.failure_groups import failure_groups
+from orchestrator.store.layout import OUTCOMES
+from orchestrator.store.lock import holder_of
+from orchestrator.store.run_index import read_book
+from orchestrator.store.state_reader import Story, indexed_book, story_of
+from orchestrator.store.status import read_status
+
+
+def sweep_status(directory: Path) -> dict[str, Any]:
+    """State of a sweep as plain values.
+
+    Raises:
+        UserError: when the directory is not a sweep.
+    """
+    layout, manifest = open_manifest(directory)
+    told, holder = read_status(layout), holder_of(layout.lock)
+    if holder is not None and told is not None and told["pid"] == holder.get("pid"):
+        return {**told, "live": True, "dir": str(directory)}
+    book = indexed_book(layout, manifest) if holder is None else None
+    if book is None:
+        book = read_book(layout, manifest.run_ids, live=holder is not None).book
+    counts = {**book.counts(), "running": 0}
+    state = "interrupted" if counts["pending"] else "finished"
+    return {
+        "dir": str(directory),
+        "live": holder is not None,
+        "state": state if holder is None else "starting",
+        "total": len(manifest),
+        "counts": counts,
+        "runs_per_s": 0.0,
+        "eta_s": None,
+        "failures": failure_groups(manifest, book),
+    }
+
+
+def run_story(directory: Path, text: str) -> dict[str, Any]:
+    """What became of one run, attempt by attempt, as plain values.
+
+    Args:
+        directory: of the sweep.
+        text: the run's id, its first digits, or its name.
+
+    Raises:
+        UserError: when the directory is not a sweep, or none or several runs match.
+    """
+    layout, manifest = open_manifest(directory)
+    index = find_run(manifest, text)
+    story, run_id = story_of(layout, manifest, index), manifest.run_ids[index]
+    if story is None:
+        book = read_book(layout, manifest.run_ids, live=True).book
+        note = book.notes.get(index)
+        story = Story(
+            outcome=OUTCOMES[book.outcome[index]], error=note.failure.message if note else None, attempts=[]
+        )
+    logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))
+    return {
+        "run_id": run_id,
+        "name": manifest.name(index),
+        "outcome": story.outcome,
+        "error": story.error,
+        "attempts": [attempt._asdict() for attempt in story.attempts],
+        "logs": [str(path) for path in logs],
+    }
+
+
+def story_text(story: dict[str, Any]) -> str:
+    """The story for people."""
+    lines = [f"{story['name']} ({story['run_id']}): {story['outcome']}"]
+    if story["error"]:
+        lines.append(f"  {story['error']}")
+    for attempt in story["attempts"]:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["granted_at"]))
+        ended = attempt["ended"] or "no end was heard of"
+        lines.append(f"  attempt {attempt['attempt']}  {began}  on {attempt['worker']}: {ended}")
+    return "\n".join([*lines, *(f"  log: {path}" for path in story["logs"])])
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """The state for people."""
+    counts = status["counts"]
+    words = [f"{counts['done']}/{status['total']} done"]
+    words += [f"{counts[k]} {k}" for k in ("running", *OUTCOMES) if k != "done" and counts.get(k)]
+    if status["live"]:
+        words.append(f"{status['runs_per_s']:.3g} runs/s")
+        if status.get("eta_s") is not None:
+            between = f"{duration(status['eta_low_s'])} to {duration(status['eta_high_s'])}"
+            words.append(f"about {duration(status['eta_s'])} left ({between})")
+    lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
+    for group in status["failures"]:
+        lines += _failure_lines(status["dir"], group)
+    return "\n".join(lines)
+
+
+def _failure_lines(directory: str, group: dict[str, Any]) -> list[str]:
+    lines = [f"  {group['count']} × {group['fingerprint']} ({group['class']}) {group['message']}"]
+    lines += [
+        f"      {v['share']:.0%} have {v['axis']}={v['value']}, of the sweep {v['share_of_sweep']:.0%}"
+        for v in group["over_represented"]
+    ]
+    words = ["emsweep rerun", shlex.quote(directory), "--failed", group["filter"]]
+    lines.append(f"      again: {' '.join(w for w in words if w)}")
+    lines.append(f"      log:   {directory}/logs/{group['example']}/attempt_{group['example_attempt']}.log")
+    return lines

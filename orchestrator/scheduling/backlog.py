@@ -1,0 +1,136 @@
+"""The runs still to be handed out, by group, with the waiting retries. Pure; amortised O(1) per run.
+
+A **group** is runs that any one worker of a shape serves best together: same shape, same base model.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import deque
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from orchestrator.scheduling.events import Shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Runs that share a shape and a base model."""
+
+    shape: Shape
+    """What a worker needs to run them."""
+    affinity: str
+    """The base model, which a worker keeps hot between runs."""
+    timeout_s: float = 0.0
+    """Longest wall time of one attempt; 0 sets no limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """A manifest as the scheduler sees it."""
+
+    groups: Sequence[Group]
+    """The distinct groups."""
+    group_of: Sequence[int]
+    """Group of each run, shape (runs,)."""
+    order: Sequence[int] | None = None
+    """The pending runs in the order in which to hand them out; ``None`` keeps the manifest's."""
+    bundle_of: Sequence[int] | None = None
+    """Bundle of each run, or ``None``. Runs of one bundle that follow each other go to one worker together.
+    """
+
+    def __len__(self) -> int:
+        return len(self.group_of)
+
+
+PENDING, LEASED, SETTLED = 0, 1, 2
+"""Phases of a run: waiting for a worker (retries included), held by one, or over."""
+
+
+class Backlog:
+    """Queues of pending runs. The caller owns ``phase`` and changes it; entries that are no longer pending
+    are skipped.
+    """
+
+    def __init__(self, workload: Workload, phase: bytearray) -> None:
+        self._workload = workload
+        self._phase = phase
+        self._fresh = [array("I") for _ in workload.groups]
+        self._cursor = [0 for _ in workload.groups]
+        self._again: list[deque[int]] = [deque() for _ in workload.groups]
+        self._waiting: list[tuple[float, int]] = []
+        self._due: set[int] = set()
+        self.first = [0 for _ in workload.groups]
+        """The first run of each group, pending or not."""
+        seen: set[int] = set()
+        for index in range(len(workload)) if workload.order is None else workload.order:
+            group = workload.group_of[index]
+            if group not in seen:
+                seen.add(group)
+                self.first[group] = index
+            if phase[index] == PENDING:
+                self._fresh[group].append(index)
+        self.num_ready = [len(queue) for queue in self._fresh]
+        """Pending runs per group that may start now."""
+
+    @property
+    def waiting(self) -> Set[int]:
+        """Runs whose retry must not start yet."""
+        return self._due
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next retry may start, or ``None``."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def put_back(self, index: int, due_s: float | None = None) -> None:
+        """Queue a run again, ahead of fresh ones: now, or not before ``due_s``."""
+        if due_s is not None:
+            heapq.heappush(self._waiting, (due_s, index))
+            self._due.add(index)
+            return
+        group = self._workload.group_of[index]
+        self._again[group].append(index)
+        self.num_ready[group] += 1
+
+    def release_due(self, now_s: float) -> None:
+        """Move retries whose time has come to their queues."""
+        while self._waiting and self._waiting[0][0] <= now_s:
+            _, index = heapq.heappop(self._waiting)
+            if index in self._due:
+                self._due.remove(index)
+                self.put_back(index)
+
+    def discard(self, index: int) -> None:
+        """Forget a pending run that is about to be settled."""
+        if index in self._due:
+            self._due.remove(index)
+        else:
+            self.num_ready[self._workload.group_of[index]] -= 1
+
+    def take(self, group: int, limit: int) -> list[int]:
+        """Remove and return up to ``limit`` pending runs of ``group``, the last one's bundle whole.
+
+        Runs that come back go first, and come in the order in which they were put back.
+        """
+        taken: list[int] = []
+        again, fresh = self._again[group], self._fresh[group]
+        while again and self._goes_along(again[0], taken, limit):
+            index = again.popleft()
+            if self._phase[index] == PENDING:
+                taken.append(index)
+        cursor = self._cursor[group]
+        while cursor < len(fresh) and self._goes_along(fresh[cursor], taken, limit):
+            if self._phase[fresh[cursor]] == PENDING:
+                taken.append(fresh[cursor])
+            cursor += 1
+        self._cursor[group] = cursor
+        self.num_ready[group] -= len(taken)
+        return taken
+
+    def _goes_along(self, index: int, taken: list[int], limit: int) -> bool:
+        if len(taken) < limit or self._phase[index] != PENDING:
+            return True
+        bundles = self._workload.bundle_of
+        return bundles is not None and bundles[index] == bundles[taken[-1]]

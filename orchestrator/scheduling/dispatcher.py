@@ -1,0 +1,131 @@
+"""Who gets which runs next. Pure.
+
+A worker gets runs of the group whose model it has hot while there are any, in batches of about equal work,
+and its next batch before the last is done where runs are short.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from orchestrator.scheduling.backlog import Workload
+from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.events import Dispatch, Shape
+from orchestrator.scheduling.fleet import Fleet, Worker
+from orchestrator.scheduling.leases import Runs
+from orchestrator.scheduling.model_health import GroupRecord
+
+
+class Feeder:
+    """Hands out batches to workers that have room for one."""
+
+    def __init__(self, workload: Workload, runs: Runs, fleet: Fleet, groups: list[GroupRecord]) -> None:
+        self._runs, self._fleet, self._groups = runs, fleet, groups
+        self._ready = runs.backlog.num_ready
+        self._groups_of: dict[Shape, list[int]] = defaultdict(list)
+        for number, group in enumerate(workload.groups):
+            self._groups_of[group.shape].append(number)
+        self._hungry: dict[str, None] = {}
+        self._avoid: dict[int, str] = {}
+
+    def note_room(self, worker: Worker) -> None:
+        """A worker has come up or finished a batch."""
+        self._hungry[worker.name] = None
+
+    def forget_worker(self, worker: Worker) -> None:
+        """A worker is gone."""
+        self._hungry.pop(worker.name, None)
+        self._move(worker, -1)
+
+    def keep_away(self, index: int, host: str | None) -> None:
+        """Keep a run from the host where memory did not suffice, as long as another host could take it."""
+        if host is None:
+            self._avoid.pop(index, None)
+        else:
+            self._avoid[index] = host
+
+    def num_waiting(self) -> dict[Shape, int]:
+        """Runs per shape that may be handed out."""
+        return {shape: self._num_waiting(shape) for shape in self._groups_of}
+
+    def first_run(self, shape: Shape) -> int:
+        """A waiting run that a new worker of a shape would serve."""
+        like = next(g for g in self._groups_of[shape] if self._ready[g])
+        return self._runs.backlog.first[like]
+
+    def feed(self, settings: Settings, now_s: float, left_s: float) -> Iterator[Dispatch]:
+        """Hand out batches to every worker that has room for one, with ``left_s`` until the deadline."""
+        for name in list(self._hungry):
+            worker = self._fleet.workers[name]
+            if worker.retiring:
+                del self._hungry[name]
+                continue
+            while (group := self._choose_group(worker, settings, now_s, left_s)) >= 0:
+                more = self._groups[group].wants_more(settings, len(worker.leases))
+                if len(worker.unit_ends) >= (2 if more else 1):
+                    del self._hungry[name]
+                    break
+                batch = self._batch(worker, group, settings, now_s, left_s)
+                if batch is None:
+                    break
+                yield batch
+
+    def _num_waiting(self, shape: Shape) -> int:
+        return sum(self._ready[g] for g in self._groups_of[shape] if not self._groups[g].tripped)
+
+    def _choose_group(self, worker: Worker, settings: Settings, now_s: float, left_s: float) -> int:
+        """The group to serve next: the one the worker has hot, else the one with most waiting per worker."""
+
+        def is_open(group: int) -> bool:
+            num_leased = self._runs.num_leased_of[group]
+            return self._groups[group].is_open(now_s, settings, left_s, num_leased)
+
+        if worker.group >= 0 and self._ready[worker.group] and is_open(worker.group):
+            return worker.group
+        best, best_need = -1, 0.0
+        for group in self._groups_of[worker.shape]:
+            if self._ready[group] and is_open(group):
+                need = self._ready[group] / (1 + self._groups[group].num_workers)
+                if need > best_need:
+                    best, best_need = group, need
+        return best
+
+    def _batch(
+        self, worker: Worker, group: int, settings: Settings, now_s: float, left_s: float
+    ) -> Dispatch | None:
+        """One batch, or ``None`` when every run of it is to be kept away from the worker's host."""
+        record = self._groups[group]
+        if not record.proven and self._runs.num_leased_of[group] == 0:
+            record.canary_s = now_s
+        num_workers = self._fleet.count(worker.shape)
+        size = record.unit_size(settings, self._num_waiting(worker.shape), num_workers, left_s)
+        grants = []
+        for index in self._runs.backlog.take(group, size):
+            if self._avoid and self._avoids(index, worker):
+                self._runs.backlog.put_back(index)
+                continue
+            grant = self._runs.lease(index, worker.name)
+            worker.leases[grant.token] = grant
+            grants.append(grant)
+        if not grants:
+            return None
+        worker.unit_ends[grants[-1].token] = None
+        if len(worker.unit_ends) == 1:
+            worker.progress_s = now_s
+        self._move(worker, group)
+        return Dispatch(worker=worker.name, grants=tuple(grants))
+
+    def _avoids(self, index: int, worker: Worker) -> bool:
+        return self._avoid.get(index) == worker.host and any(
+            w.ready and w.shape == worker.shape and w.host != worker.host
+            for w in self._fleet.workers.values()
+        )
+
+    def _move(self, worker: Worker, group: int) -> None:
+        if worker.group != group:
+            if worker.group >= 0:
+                self._groups[worker.group].num_workers -= 1
+            if group >= 0:
+                self._groups[group].num_workers += 1
+            worker.group = group

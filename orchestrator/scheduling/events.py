@@ -1,0 +1,261 @@
+"""What the scheduler is told (events) and what it asks for (actions), as plain values.
+
+Nothing here does anything. The driver turns what pools and people do into events, and carries actions out.
+Runs are named by their index in the manifest, worker processes or gangs by a name unique in the sweep
+directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orchestrator.scheduling.retry import Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What a worker occupies while it lives."""
+
+    world_size: int = 1
+    """Processes in the gang; 1 is a lone worker."""
+    gpus: float = 0.0
+    """GPUs per process, a fraction where several share one."""
+    cpus: float = 1.0
+    """CPU cores per process."""
+    memory_gib: float = 0.0
+    """Host memory per process; 0 asks for none in particular."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capacity:
+    """What the pool could hand out in all, workers already running included."""
+
+    slots: int
+    """Worker processes that may live at once; a gang takes one per rank."""
+    gpus: float = 0.0
+    """GPUs in all."""
+
+
+class Grant(NamedTuple):
+    """One run handed to a worker: a lease."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    attempt: int
+    """Zero-based number of this try."""
+    token: int
+    """Fencing token, unique in the sweep directory and growing."""
+    shrink: int = 0
+    """How often the micro batch is to be halved, after running out of memory."""
+
+
+class AttemptReport(NamedTuple):
+    """How one attempt ended, as its worker tells it."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    attempt: int
+    """Zero-based number of the try."""
+    token: int
+    """The lease it ran under."""
+    outcome: str
+    """``done`` or ``diverged``; ``failed`` with a :class:`Failure`; ``cancelled`` when it stopped on request.
+    """
+    wall_s: float
+    """Seconds the attempt took in its worker, storing included."""
+    finished_at: float
+    """Wall-clock end, Unix seconds."""
+    spool: str = ""
+    """Name of the spool file that holds the result."""
+    offset: int = 0
+    """First byte of the result's line."""
+    length: int = 0
+    """Bytes of the line."""
+    failure: Failure | None = None
+    """What went wrong, when ``outcome`` is ``failed``."""
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerReady:
+    """A worker process, or every rank of a gang, is up."""
+
+    worker: str
+    """Its name."""
+    host: str
+    """Host of rank 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLost:
+    """A worker has ended: asked to, killed, crashed, or its node went away."""
+
+    worker: str
+    """Its name."""
+    reason: str
+    """What is known about the end, for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """A worker finished attempts; their results are already durable in its spool."""
+
+    worker: str
+    """Its name."""
+    reports: tuple[AttemptReport, ...]
+    """One per attempt, in the order they ended."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beat:
+    """A worker is alive."""
+
+    worker: str
+    """Its name."""
+    token: int
+    """Lease it is working on, 0 when idle."""
+    progress: int
+    """Grows whenever the trainer reports progress; standing still beyond the watchdog's limit is a hang."""
+    memory_gib: float = 0.0
+    """Resident memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CapacityChanged:
+    """Nodes joined or left, or somebody changed the cap."""
+
+    capacity: Capacity
+    """What there is now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelRequested:
+    """Somebody no longer wants these runs."""
+
+    runs: tuple[int, ...]
+    """The runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrainRequested:
+    """Hand out nothing more; what runs may finish within the grace."""
+
+    reason: str
+    """Why, for people."""
+    grace_s: float
+    """Seconds until running work is stopped and re-queued, uncharged."""
+
+
+Event = WorkerReady | WorkerLost | Reported | Beat | CapacityChanged | CancelRequested | DrainRequested
+
+# --- actions --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartWorker:
+    """Start a worker process, or a gang whole."""
+
+    worker: str
+    """Name to give it."""
+    shape: Shape
+    """What it may occupy."""
+    runs_like: int
+    """A run it will be given, so that the trainer can be warmed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopWorker:
+    """End an idle worker."""
+
+    worker: str
+    """Its name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KillWorker:
+    """End a worker at once, whatever it does."""
+
+    worker: str
+    """Its name."""
+    reason: str
+    """Why, for people."""
+    record_stack: bool
+    """Write down first where each of its threads stands."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dispatch:
+    """Give a worker a batch of runs."""
+
+    worker: str
+    """Its name."""
+    grants: tuple[Grant, ...]
+    """The runs, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelAttempts:
+    """Ask a worker to drop attempts, started or not."""
+
+    worker: str
+    """Its name."""
+    tokens: tuple[int, ...]
+    """Their leases."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accept:
+    """Commit these results: each is the first complete one of its run."""
+
+    worker: str
+    """Who computed them."""
+    reports: tuple[AttemptReport, ...]
+    """The results."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoteFailure:
+    """Record that an attempt failed."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    attempt: int
+    """Zero-based number of the try."""
+    worker: str
+    """Where it ran."""
+    failure: Failure
+    """What went wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settle:
+    """Record the end of a run that has no result."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    outcome: str
+    """``failed``, ``quarantined`` or ``cancelled``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Announce:
+    """Tell people something they should know."""
+
+    text: str
+    """One line."""
+
+
+Action = (
+    StartWorker
+    | StopWorker
+    | KillWorker
+    | Dispatch
+    | CancelAttempts
+    | Accept
+    | NoteFailure
+    | Settle
+    | Announce
+)

@@ -1,0 +1,113 @@
+"""Where every run stands: in a queue, held by a worker under a lease, or over. Pure; O(1) per change."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from orchestrator.scheduling import retry
+from orchestrator.scheduling.backlog import LEASED, PENDING, SETTLED, Backlog, Workload
+from orchestrator.scheduling.events import Grant
+from orchestrator.scheduling.retry import Failure
+
+
+class Holder(NamedTuple):
+    """Who holds a run."""
+
+    worker: str
+    """Name of the worker."""
+    token: int
+    """Fencing token of its lease."""
+
+
+class Runs:
+    """The runs of a manifest. A run has at most one lease, the one that counts."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        settled: Iterable[int],
+        attempts: array[int] | None,
+        histories: Mapping[int, list[Failure]] | None,
+        first_token: int,
+    ) -> None:
+        """Start from what is known; for the arguments see
+        :class:`orchestrator.scheduling.scheduler.Scheduler`.
+        """
+        self._group_of = workload.group_of
+        self._phase = bytearray(len(workload))
+        for index in settled:
+            self._phase[index] = SETTLED
+        self.num_open = self._phase.count(PENDING)
+        """Runs not over: pending, waiting for a retry, or held by a worker."""
+        self.backlog = Backlog(workload, self._phase)
+        """The pending ones."""
+        self.num_leased_of = [0 for _ in workload.groups]
+        """Held runs per group."""
+        self._attempts = array("H", attempts or bytes(2 * len(workload)))
+        self._histories = {i: list(h) for i, h in (histories or {}).items()}
+        self._holders: dict[int, Holder] = {}
+        self._next_token = first_token
+
+    @property
+    def num_leased(self) -> int:
+        """Runs held by workers."""
+        return len(self._holders)
+
+    def is_over(self, index: int) -> bool:
+        """Whether a run has a result, or is given up."""
+        return self._phase[index] == SETTLED
+
+    def holder(self, index: int) -> Holder | None:
+        """Who holds a run, if anybody."""
+        return self._holders.get(index)
+
+    def lease(self, index: int, worker: str) -> Grant:
+        """Hand a run that was taken from the backlog to a worker."""
+        history = self._histories.get(index)
+        shrink = retry.shrink_for(history) if history else 0
+        grant = Grant(index, self._attempts[index], self._next_token, shrink)
+        self._attempts[index] += 1
+        self._next_token += 1
+        self._phase[index] = LEASED
+        self._holders[index] = Holder(worker, grant.token)
+        self.num_leased_of[self._group_of[index]] += 1
+        return grant
+
+    def release(self, index: int) -> None:
+        """Take a lease back and queue the run again, uncharged."""
+        self._drop_lease(index)
+        self.backlog.put_back(index)
+
+    def withdraw(self, index: int) -> Holder | None:
+        """Take an open run out of wherever it is, for the caller to say what becomes of it.
+
+        Returns:
+            Who held it, if anybody.
+        """
+        holder = self._holders.get(index)
+        if holder is None:
+            self.backlog.discard(index)
+        else:
+            self._drop_lease(index)
+        return holder
+
+    def settle(self, index: int) -> None:
+        """Note that a run which was withdrawn, or failed, is over."""
+        self._phase[index] = SETTLED
+        self.num_open -= 1
+        self._histories.pop(index, None)
+
+    def charge(self, index: int, failure: Failure) -> list[Failure]:
+        """Take a lease back because of a failure; return the run's failures so far, the newest last."""
+        history = self._histories.setdefault(index, [])
+        history.append(failure._replace(details=""))
+        self._drop_lease(index)
+        return history
+
+    def _drop_lease(self, index: int) -> None:
+        del self._holders[index]
+        self.num_leased_of[self._group_of[index]] -= 1
+        self._phase[index] = PENDING

@@ -1,0 +1,349 @@
+"""The scheduler: a pure state machine from events to actions. It owns no process, file, clock or thread.
+
+:meth:`Scheduler.tell` takes one event; :meth:`Scheduler.decide` returns what to do about everything told so
+far. Time is a parameter, in seconds of a clock that the caller chooses; going backwards does no harm. The
+same code runs under the driver's monotonic clock and under the virtual one of
+:mod:`orchestrator.scheduling.simulate`.
+
+Rules
+-----
+- A run has at most one lease that counts. Each lease has a token; a report under any other token is *late*.
+- The first complete result of a run is accepted, late or not; whoever still works on the run is told to drop
+  it.
+- A worker that falls silent, hangs or overruns a time limit is killed, and what it held goes back. Only the
+  run it was working on is charged.
+- One run per group, the canary, goes first until it makes progress; when the first runs of a group all fail
+  alike the group is held back.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from orchestrator.scheduling import retry
+from orchestrator.scheduling.backlog import Workload
+from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.dispatcher import Feeder
+from orchestrator.scheduling.events import (
+    Accept,
+    Action,
+    Announce,
+    AttemptReport,
+    Beat,
+    CancelAttempts,
+    CancelRequested,
+    Capacity,
+    CapacityChanged,
+    DrainRequested,
+    Event,
+    Grant,
+    KillWorker,
+    NoteFailure,
+    Reported,
+    Settle,
+    StartWorker,
+    StopWorker,
+    WorkerLost,
+    WorkerReady,
+)
+from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
+from orchestrator.scheduling.leases import Runs
+from orchestrator.scheduling.model_health import GroupRecord
+from orchestrator.scheduling.retry import Failure
+
+
+class Scheduler:
+    """Decides who runs what. See the module's docstring for the rules."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        capacity: Capacity,
+        settled: Iterable[int] = (),
+        attempts: array[int] | None = None,
+        histories: Mapping[int, list[Failure]] | None = None,
+        settings: Settings | None = None,
+        first_token: int = 1,
+        name_prefix: str = "",
+        deadline_s: float = math.inf,
+        now_s: float = 0.0,
+    ) -> None:
+        """Start from a manifest and what is already known of its runs.
+
+        Args:
+            workload: the runs, grouped.
+            capacity: what the pool can hand out.
+            settled: runs that are over.
+            attempts: tries already granted per run, shape (runs,); ``None`` for none.
+            histories: charged failures per run, where there are any.
+            settings: what an operator tuned.
+            first_token: smallest fencing token to grant; larger than any granted before in this directory.
+            name_prefix: put before worker names, to make them unique in this directory.
+            deadline_s: nothing is handed out that would not end before this time.
+            now_s: the time.
+        """
+        self.settings = settings or Settings()
+        self.workload = workload
+        self.fleet = Fleet(capacity, name_prefix)
+        """The workers."""
+        self.groups = [GroupRecord() for _ in workload.groups]
+        """What is known about each group."""
+        self.stop_reason = ""
+        """Why nothing more is handed out, for people; empty while the sweep goes on by itself."""
+        self.num_late = 0
+        """Results that came under a superseded lease or for a run already over."""
+        self._runs = Runs(
+            workload, settled=settled, attempts=attempts, histories=histories, first_token=first_token
+        )
+        self._backlog = self._runs.backlog
+        self._feeder = Feeder(workload, self._runs, self.fleet, self.groups)
+        self._actions: list[Action] = []
+        self._deadline_s = deadline_s
+        self._drain_until_s: float | None = None
+        self._now_s = self._decided_s = self._checked_s = now_s
+        self._resize = True
+        self.paused = False
+        """While true nothing is handed out and no worker is started, but work goes on being left."""
+
+    # --- what the driver asks ---------------------------------------------------------------------
+
+    @property
+    def num_leased(self) -> int:
+        """Runs held by workers."""
+        return self._runs.num_leased
+
+    @property
+    def num_open(self) -> int:
+        """Runs not over: pending, waiting for a retry, or held by a worker."""
+        return self._runs.num_open
+
+    @property
+    def draining(self) -> bool:
+        """True once nothing more is handed out."""
+        return self._drain_until_s is not None
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing runs and nothing more will be handed out."""
+        return not self._runs.num_leased and (self.draining or not self._work_is_left())
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next retry may start, or ``None`` when none waits."""
+        return self._backlog.next_due_s
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def tell(self, event: Event, now_s: float) -> None:
+        """Take note of one event. Unknown workers and runs that are over are no error: messages come late."""
+        self._now_s = max(self._now_s, now_s)
+        match event:
+            case Reported():
+                self._on_reports(event)
+            case Beat():
+                self._on_beat(event)
+            case WorkerReady():
+                self._on_ready(event)
+            case WorkerLost():
+                self._on_lost(event)
+            case CapacityChanged(capacity=capacity):
+                self._resize |= capacity != self.fleet.capacity
+                self.fleet.capacity = capacity
+            case CancelRequested():
+                self._on_cancel(event.runs)
+            case DrainRequested():
+                self._on_drain(event)
+
+    def cap(self, *, max_slots: int, max_gpus: float) -> None:
+        """Change how much may be in use at once; 0 lifts a cap. Workers in excess finish what they hold."""
+        self.settings = replace(self.settings, max_slots=max_slots, max_gpus=max_gpus)
+        self._resize = True
+
+    def _on_reports(self, event: Reported) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        accepted: list[AttemptReport] = []
+        for report in event.reports:
+            index = report.run
+            holder = self._runs.holder(index)
+            current = holder is not None and holder.token == report.token
+            if worker is not None:
+                worker.leases.pop(report.token, None)
+                worker.unit_ends.pop(report.token, None)
+            if report.outcome in ("done", "diverged"):
+                self.num_late += not current
+                if not self._runs.is_over(index):
+                    self._withdraw(index, tell_worker=not current)
+                    self._settle(index)
+                    self.groups[self.workload.group_of[index]].learn(report.wall_s)
+                    accepted.append(report)
+            elif current:
+                if report.failure is not None:
+                    self._fail(index, report.attempt, event.worker, report.failure)
+                else:
+                    self._runs.release(index)
+        if accepted:
+            self._actions.append(Accept(worker=event.worker, reports=tuple(accepted)))
+        if worker is not None:
+            worker.seen_s = worker.progress_s = self._now_s
+            self._resize |= worker.retiring
+            if len(worker.unit_ends) < 2:
+                self._feeder.note_room(worker)
+
+    def _on_beat(self, beat: Beat) -> None:
+        worker = self.fleet.workers.get(beat.worker)
+        if worker is None:
+            return
+        if worker.hear(beat, self._now_s):
+            self.groups[
+                worker.group
+            ].canary_s = -math.inf  # its model is loaded and it works: others may follow
+        if 0 < self.settings.memory_watermark_gib < beat.memory_gib and not worker.retiring:
+            worker.retiring = self._resize = True
+            text = f"worker {worker.name} holds {beat.memory_gib:.1f} GiB: replaced once it is idle"
+            self._actions.append(Announce(text=text))
+
+    def _on_ready(self, event: WorkerReady) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is not None and not worker.ready:
+            worker.ready, worker.host = True, event.host
+            worker.seen_s = worker.progress_s = worker.token_since_s = self._now_s
+            self.fleet.num_start_failures = 0
+            self._feeder.note_room(worker)
+
+    def _on_lost(self, event: WorkerLost) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is None:
+            return
+        if not worker.ready:
+            num = self.fleet.note_start_failure(worker, self._now_s)
+            if num >= self.settings.start_failures:
+                reason = f"workers died while starting {num} times in a row, the last: {event.reason}"
+                self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
+        self._remove(worker, lost(event.reason))
+
+    def _on_cancel(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            if not self._runs.is_over(index):
+                self._withdraw(index, tell_worker=True)
+                self._settle(index)
+                self._actions.append(Settle(run=index, outcome="cancelled"))
+
+    def _on_drain(self, event: DrainRequested) -> None:
+        until_s = self._now_s + event.grace_s
+        self._drain_until_s = until_s if self._drain_until_s is None else min(until_s, self._drain_until_s)
+        self.stop_reason = self.stop_reason or event.reason
+        for worker in self.fleet:
+            working_on = worker.working_on
+            for token, grant in worker.leases.items():
+                if token != working_on and self._runs.holder(grant.run) == (worker.name, token):
+                    self._withdraw(grant.run, tell_worker=True)
+                    self._backlog.put_back(grant.run)
+
+    # --- decisions --------------------------------------------------------------------------------
+
+    def decide(self, now_s: float) -> list[Action]:
+        """Return what to do about everything told so far, in order."""
+        self._now_s = now_s = max(self._now_s, now_s)
+        if now_s - self._decided_s > self.settings.lease_s / 2:
+            # The driver itself was away (suspended, starved): silence proves nothing about the workers.
+            self.fleet.touch_all(now_s)
+        self._decided_s = now_s
+        self._backlog.release_due(now_s)
+        if now_s - self._checked_s >= self.settings.check_s:
+            self._checked_s = now_s
+            self._resize = True
+            for worker, sickness in self.fleet.sick(now_s, self.settings, self._timeout_s):
+                self._kill(worker, sickness)
+        if self._drain_until_s is not None:
+            if now_s >= self._drain_until_s:
+                for worker in self.fleet:
+                    self._kill(worker, Sickness("the grace of the stop has ended", None, False))
+        elif not self.paused:
+            if self._resize:
+                self._resize_fleet()
+            self._actions += self._feeder.feed(self.settings, now_s, self._deadline_s - now_s)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _timeout_s(self, worker: Worker, grant: Grant) -> float:
+        """Longest a worker may be at a run; runs of a bundle advance together, so their limits add up."""
+        limit_s = self.workload.groups[self.workload.group_of[grant.run]].timeout_s
+        return limit_s if self.workload.bundle_of is None else limit_s * len(worker.leases)
+
+    def _kill(self, worker: Worker, sickness: Sickness) -> None:
+        if not worker.ready and sickness.failure is None and not self.draining:
+            self.fleet.note_start_failure(worker, self._now_s)
+        self._actions.append(
+            KillWorker(worker=worker.name, reason=sickness.reason, record_stack=sickness.record_stack)
+        )
+        self._remove(worker, sickness.failure)
+
+    def _remove(self, worker: Worker, failure: Failure | None) -> None:
+        """Count a worker out and requeue what it held; charge ``failure`` to the run it was working on."""
+        self.fleet.remove(worker)
+        self._feeder.forget_worker(worker)
+        self._resize = True
+        working_on = worker.working_on
+        for token, grant in worker.leases.items():
+            if self._runs.holder(grant.run) != (worker.name, token):
+                continue
+            if token == working_on and failure is not None:
+                self._fail(grant.run, grant.attempt, worker.name, failure)
+            else:
+                self._runs.release(grant.run)
+
+    def _resize_fleet(self) -> None:
+        """Start workers where runs wait and room is left; end those in excess or in the way."""
+        waiting = self._feeder.num_waiting()
+        for worker in self.fleet.retire(self.settings, waiting):
+            self._actions.append(StopWorker(worker=worker.name))
+            self._remove(worker, None)
+        for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
+            worker = self.fleet.enlist(shape, self._now_s)
+            like = self._feeder.first_run(shape)
+            self._actions.append(StartWorker(worker=worker.name, shape=shape, runs_like=like))
+        self._resize = False
+
+    # --- a run's life -----------------------------------------------------------------------------
+
+    def _withdraw(self, index: int, *, tell_worker: bool) -> None:
+        """Take an open run out of wherever it is; the caller says what becomes of it."""
+        holder = self._runs.withdraw(index)
+        if holder is not None and tell_worker:
+            self._actions.append(CancelAttempts(worker=holder.worker, tokens=(holder.token,)))
+
+    def _settle(self, index: int) -> None:
+        self._runs.settle(index)
+        self._feeder.keep_away(index, None)
+
+    def _fail(self, index: int, attempt: int, worker: str, failure: Failure) -> None:
+        history = self._runs.charge(index, failure)
+        self._actions.append(NoteFailure(run=index, attempt=attempt, worker=worker, failure=failure))
+        group = self.workload.group_of[index]
+        if self.groups[group].note_failure(index, history, self.settings):
+            name = self.workload.groups[group].affinity or "the sweep"
+            text = (
+                f"the first {self.settings.breaker_runs} runs of {name} all failed alike "
+                f"({failure.message}); its other runs are held back"
+            )
+            self._actions.append(Announce(text=text))
+        verdict = retry.decide(self.settings.policy, history)
+        if verdict.outcome != "pending":
+            self._settle(index)
+            self._actions.append(Settle(run=index, outcome=verdict.outcome))
+            return
+        if verdict.elsewhere and worker in self.fleet.workers:
+            self._feeder.keep_away(index, self.fleet.workers[worker].host)
+        self._backlog.put_back(index, self._now_s + verdict.delay_s if verdict.delay_s else None)
+
+    def _work_is_left(self) -> bool:
+        """Whether any open run may still be handed out, now or when its retry is due."""
+        left_s = self._deadline_s - self._now_s
+        useful = [not g.tripped and (g.mean_s or 0.0) <= left_s for g in self.groups]
+        if any(n and useful[g] for g, n in enumerate(self._backlog.num_ready)):
+            return left_s > 0
+        return any(useful[self.workload.group_of[i]] for i in self._backlog.waiting) and left_s > 0

@@ -1,0 +1,78 @@
+"""A manifest as the scheduler sees it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from orchestrator.scheduling.backlog import Group, Workload
+from orchestrator.scheduling.events import Shape
+from sweeps.manifest.manifest import Manifest
+from sweeps.sharing.batches import batches
+from sweeps.spec import ResourcesSpec
+
+
+def shape_of(resources: ResourcesSpec) -> Shape:
+    """What a worker must occupy for these resources."""
+    return Shape(
+        world_size=resources.world_size,
+        gpus=resources.gpus_per_worker,
+        cpus=resources.cpus_per_worker,
+        memory_gib=resources.memory_gib,
+    )
+
+
+MAX_BUNDLE = 64
+"""Most runs in one bundle: beyond it sharing gains little more, and a lost worker loses more."""
+
+BUNDLES_PER_WORKER = 4
+"""Bundles that each process should get at least, so that the last ones do not keep the others waiting."""
+
+
+def workload_of(manifest: Manifest, to_share: np.ndarray | None = None, num_workers: int = 1) -> Workload:
+    """Group a manifest's runs by shape and base model; linear in the runs, one lookup each.
+
+    Args:
+        manifest: the runs.
+        to_share: the runs still to run, if trainers may share work between them.
+        num_workers: processes that they will be spread over.
+    """
+    models, resources = manifest.group_codes["model"], manifest.group_codes["resources"]
+    numbers: dict[tuple[int, int], int] = {}
+    groups: list[Group] = []
+    group_of = array("I")
+    for index, key in enumerate(zip(models.tolist(), resources.tolist(), strict=True)):
+        number = numbers.get(key)
+        if number is None:
+            number = numbers[key] = len(groups)
+            needs = manifest.group("resources", index)
+            affinity = manifest.group("model", index).name
+            groups.append(Group(shape=shape_of(needs), affinity=affinity, timeout_s=needs.timeout_s))
+        group_of.append(number)
+    if to_share is None or not len(to_share):
+        return Workload(groups=groups, group_of=group_of)
+    order, bundle_of = _bundles(manifest, to_share, num_workers)
+    return Workload(groups=groups, group_of=group_of, order=order, bundle_of=bundle_of)
+
+
+def _bundles(
+    manifest: Manifest, pending: np.ndarray, num_workers: int
+) -> tuple[Sequence[int] | None, Sequence[int] | None]:
+    """Order of the pending runs in which those that share work are neighbours, and the bundle of each run.
+
+    Nothing when no two runs share anything.
+    """
+    fair = len(pending) // (BUNDLES_PER_WORKER * num_workers)
+    found = batches(manifest, pending, max(1, min(MAX_BUNDLE, fair)))
+    if len(found) == len(pending):
+        return None, None
+    bundle_of = np.zeros(len(manifest), dtype=np.uint32)
+    bundle_of[found.order] = found.number
+    return _array(found.order), _array(bundle_of)
+
+
+def _array(values: np.ndarray) -> array[int]:
+    """The same numbers where Python reads single ones fastest."""
+    return array("I", values.astype(np.uint32).tobytes())

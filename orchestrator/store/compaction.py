@@ -1,0 +1,202 @@
+"""The whole tables: what the parts hold, put together when a driver ends, or anew from the spools.
+
+Both go through the runs a few thousand at a time, so that a sweep of a million needs no more memory than one
+of ten thousand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
+from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
+from orchestrator.store.run_index import Book
+from orchestrator.store.spool import LineReader
+from sweeps.manifest import arrow
+from sweeps.manifest.manifest import Manifest
+
+METADATA_KEY = b"emsweep"
+"""Key of the schema metadata of ``runs.parquet``: JSON with the format's version and the manifest's digest.
+"""
+
+PAGE_BYTES = 64 * 2**10
+"""Size of a page: each column buffers one, and Arrow's default of 1 MiB adds up."""
+
+_OF_ATTEMPT = {
+    "attempt": pa.int64(),
+    "worker": pa.string(),
+    "host": pa.string(),
+    "finished_at": pa.float64(),
+}
+"""Columns that a failed run has too."""
+
+_OF_FAILURE = {"error": pa.string(), "fingerprint": pa.string()}
+
+
+def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
+    """Write the four tables from the spools alone."""
+    drop_parts(layout)
+    parts, lines = PartWriter(layout), LineReader(layout.spools)
+    for index in range(len(book)):
+        if book.committed(index):
+            line = lines.read(book.spools[book.spool[index]], *book.place(index))
+            if line is not None:
+                parts.add(index, line)
+                if parts.is_full:
+                    parts.write_part()
+    lines.close()
+    parts.write_part()
+    merge(layout, manifest, book)
+
+
+def merge(layout: Layout, manifest: Manifest, book: Book) -> None:
+    """Merge the parts into the four tables and drop them."""
+    for name in TABLES[1:]:
+        _merge_table(parts_of(layout, name), layout.table(name))
+    write_runs(layout, manifest, book)
+    drop_parts(layout)
+
+
+def write_runs(layout: Layout, manifest: Manifest, book: Book) -> None:
+    """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts."""
+    metrics = _Metrics(parts_of(layout, "runs"), len(book))
+    failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
+    header = json.dumps({"version": FORMAT_VERSION, "manifest": manifest.digest}).encode()
+    asked = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
+    with pq.ParquetFile(layout.manifest) as source:
+        own = [source.schema_arrow.field(name) for name in dict.fromkeys(asked)]
+        fields = {field.name: field for field in own} | {"outcome": pa.field("outcome", pa.string())}
+        for field in (*metrics.schema, *map(pa.field, _OF_FAILURE, _OF_FAILURE.values())):
+            fields.setdefault(field.name, field)
+        schema = pa.schema(fields.values(), metadata={METADATA_KEY: header})
+        repeated = [f.name for f in schema if _is_text(f.type) and f.name not in ("run_id", "name")]
+        options = {"use_dictionary": repeated, "data_page_size": PAGE_BYTES}  # both for less memory
+        with _written(layout.table("runs"), schema, **options) as writer:
+            start = 0
+            for group in range(source.num_row_groups):
+                table = source.read_row_group(group, [f.name for f in own], use_threads=False)
+                rows = range(start, start + table.num_rows)
+                columns = {name: table[name] for name in table.column_names}
+                found = metrics.read(rows)
+                notes = failed[bisect_left(failed, rows.start) : bisect_left(failed, rows.stop)]
+                columns |= {"outcome": _outcomes(book, rows)} | _with_failures(found, rows, notes, book)
+                writer.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
+                start = rows.stop
+
+
+class _Metrics:
+    """The parts of ``runs``, to be read in the order of the manifest."""
+
+    def __init__(self, paths: list[Path], num_runs: int) -> None:
+        self._paths = paths
+        self._part_of = np.full(num_runs, -1, dtype=np.int32)
+        for number, path in enumerate(paths):
+            self._part_of[arrow.as_numpy(read_part(path, ["index"])["index"])] = number
+        found = [pq.read_schema(path) for path in paths]
+        union = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
+        fields = {name: pa.field(name, kind) for name, kind in _OF_ATTEMPT.items()}
+        fields |= {f.name: f for f in union if f.name not in ("index", "run_id", "outcome")}
+        self.schema = pa.schema(fields.values())
+        """Every column of any part, apart from those that the manifest and the book tell."""
+
+    def read(self, rows: range) -> dict[str, pa.ChunkedArray]:
+        """Columns for ``rows`` of the manifest, null where a run has no result."""
+        numbers = np.unique(self._part_of[rows.start : rows.stop])
+        with_index = self.schema.insert(0, pa.field("index", pa.int64()))
+        tables = [_conform(read_part(self._paths[n]), with_index) for n in numbers[numbers >= 0]]
+        table = pa.concat_tables(tables) if tables else _conform(pa.table({}), with_index)
+        index = arrow.as_numpy(table["index"])
+        inside = np.flatnonzero((index >= rows.start) & (index < rows.stop))
+        places = np.full(len(rows), -1, dtype=np.int64)
+        places[index[inside] - rows.start] = inside
+        taken = table.take(arrow.numbers(places, missing=places < 0))
+        return {name: taken[name] for name in self.schema.names}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
+
+
+def _outcomes(book: Book, rows: range) -> pa.Array:
+    codes = np.frombuffer(book.outcome, dtype=np.uint8)[rows.start : rows.stop].astype(np.int32)
+    return pa.DictionaryArray.from_arrays(arrow.numbers(codes), arrow.texts(OUTCOMES)).cast(pa.string())
+
+
+def _with_failures(
+    found: dict[str, pa.ChunkedArray], rows: range, failed: list[int], book: Book
+) -> dict[str, Any]:
+    """Fill the attempt's columns of runs that ended in failure, and add ``error`` and ``fingerprint``."""
+    columns: dict[str, Any] = {**found, **{k: pa.nulls(len(rows), t) for k, t in _OF_FAILURE.items()}}
+    if not failed:
+        return columns
+    patched = {k: columns[k].to_pylist() for k in ("attempt", "worker", "finished_at", *_OF_FAILURE)}
+    for index in failed:
+        note, place = book.notes[index], index - rows.start
+        values = (note.attempt, note.worker, note.at, note.failure.message, note.failure.fingerprint)
+        for column, value in zip(patched.values(), values, strict=True):
+            column[place] = value
+    types = _OF_ATTEMPT | _OF_FAILURE
+    return columns | {k: arrow.plain(v, k).cast(types[k]) for k, v in patched.items()}
+
+
+def is_current(layout: Layout, digest: str, book: Book) -> bool:
+    """Whether ``runs.parquet`` was written for this manifest and says what the book says, and no table is
+    cut off.
+    """
+    try:
+        for path in (layout.table(name) for name in TABLES):
+            if path.exists():
+                pq.read_metadata(path)
+        file = pq.ParquetFile(layout.table("runs"))
+    except (OSError, pa.ArrowException):
+        return False
+    with file:
+        header = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        if header.get("manifest") != digest or file.metadata.num_rows != len(book):
+            return False
+        outcomes = file.read(columns=["outcome"])["outcome"].combine_chunks().dictionary_encode()
+    names = outcomes.dictionary.to_pylist()
+    codes = np.array([OUTCOMES.index(name) for name in names], dtype=np.uint8)
+    return bool(
+        (codes[arrow.as_numpy(outcomes.indices)] == np.frombuffer(book.outcome, dtype=np.uint8)).all()
+    )
+
+
+def _merge_table(parts: list[Path], target: Path) -> None:
+    """Write the parts one after the other as one file; no part, no table."""
+    if not parts:
+        target.unlink(missing_ok=True)
+        return
+    schema = pa.unify_schemas([pq.read_schema(p) for p in parts], promote_options="permissive")
+    with _written(target, schema) as writer:
+        for path in parts:
+            writer.write_table(_conform(read_part(path), schema))
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's columns and types, null where it lacks one."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)
+
+
+@contextlib.contextmanager
+def _written(target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write beside ``target``, row group by row group, and rename in the end."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer:
+            yield writer
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""What is known of every run, in arrays, and how it is read back from the spools alone.
+
+:func:`read_book` is the one reader of a directory's truth: the driver starts from it, and ``status`` and
+``verify`` look at the same thing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.scheduling.retry import Failure
+from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.spool import SpoolHealth, read_spool
+
+CODE = {name: code for code, name in enumerate(OUTCOMES)}
+"""Outcomes as the small integers that the arrays hold."""
+
+PENDING, DONE, DIVERGED = CODE["pending"], CODE["done"], CODE["diverged"]
+
+
+class FailureNote(NamedTuple):
+    """The last failure of a run, for tables."""
+
+    failure: Failure
+    """What went wrong."""
+    attempt: int
+    """Zero-based number of the try."""
+    worker: str
+    """Where it ran."""
+    at: float
+    """When, Unix seconds."""
+
+
+class Book:
+    """Outcome, attempts and the place of the committed result of every run of a manifest."""
+
+    def __init__(self, run_ids: Sequence[str]) -> None:
+        num = len(run_ids)
+        self.run_ids = run_ids
+        """Identity of each run."""
+        self.outcome = bytearray(num)
+        """Code of each run's outcome, see :data:`CODE`."""
+        self.attempts = array("H", bytes(2 * num))
+        """Tries granted per run."""
+        self.spools: list[str] = []
+        """Names of the spool files that committed results lie in."""
+        self.spool = array("I", bytes(4 * num))
+        """Position in ``spools`` of each committed result."""
+        self.offset = array("Q", bytes(8 * num))
+        """First byte of each committed result's line."""
+        self.length = array("I", bytes(4 * num))
+        """Bytes of each committed result's line."""
+        self.histories: dict[int, list[Failure]] = {}
+        """Charged failures of each run that has any, oldest first."""
+        self.notes: dict[int, FailureNote] = {}
+        """The last failure of each run that has any."""
+        self._spool_numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.run_ids)
+
+    def committed(self, index: int) -> bool:
+        """Whether the run has a result."""
+        return self.outcome[index] in (DONE, DIVERGED)
+
+    @property
+    def num_committed(self) -> int:
+        """Runs with a result."""
+        return self.outcome.count(DONE) + self.outcome.count(DIVERGED)
+
+    def counts(self) -> dict[str, int]:
+        """Runs per outcome."""
+        return {name: self.outcome.count(code) for name, code in CODE.items()}
+
+    def commit(self, index: int, outcome: str, spool: str, offset: int, length: int) -> None:
+        """Note where a run's result lies."""
+        self.outcome[index] = CODE[outcome]
+        self.spool[index] = self.spool_number(spool)
+        self.offset[index] = offset
+        self.length[index] = length
+
+    def spool_number(self, name: str) -> int:
+        """Position of a spool file in ``spools``."""
+        number = self._spool_numbers.get(name)
+        if number is None:
+            number = self._spool_numbers[name] = len(self.spools)
+            self.spools.append(name)
+        return number
+
+    def note_failure(self, index: int, note: FailureNote) -> None:
+        """Remember a failed attempt."""
+        self.histories.setdefault(index, []).append(note.failure)
+        self.notes[index] = note
+
+    def reopen(self, index: int) -> None:
+        """Make an unfinished or failed run pending again, with fresh budgets."""
+        if not self.committed(index):
+            self.outcome[index] = PENDING
+            self.histories.pop(index, None)
+            self.notes.pop(index, None)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Offset and length of a committed result's line in its spool."""
+        return self.offset[index], self.length[index]
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """A directory's truth, and what was met on the way."""
+
+    book: Book
+    """Every run."""
+    epoch: int = 0
+    """Epoch of the last driver; 0 when there was none."""
+    health: SpoolHealth = field(default_factory=SpoolHealth)
+    """Valid, corrupt and torn lines."""
+    adopted: list[tuple[int, str, int, int, str]] = field(default_factory=list)
+    """Results that no journal mentions: ``(index, spool, offset, length, outcome)``."""
+    num_superseded: int = 0
+    """Valid results of runs that have another one committed."""
+    num_foreign: int = 0
+    """Valid results of runs that the manifest no longer holds."""
+    doubly_accepted: list[int] = field(default_factory=list)
+    """Runs whose commit the journals record at more than one place."""
+    void: list[int] = field(default_factory=list)
+    """Runs whose accepted result can no longer be read."""
+    lost: list[int] = field(default_factory=list)
+    """Those of them that have no other result either."""
+    closed: bool = False
+    """Whether the last driver ended by itself."""
+
+    def findings(self) -> list[str]:
+        """What reading brought to light, for people."""
+        health, found = self.health, []
+        if self.adopted:
+            found.append(f"{len(self.adopted)} results that no driver had committed were found and kept")
+        if health.num_torn:
+            found.append(f"{health.num_torn} spools end in a torn line, which was skipped")
+        if health.num_corrupt:
+            name, offset = health.corrupt_at[0]
+            found.append(f"{health.num_corrupt} corrupt lines were skipped, the first in {name} at {offset}")
+        if self.lost:
+            found.append(f"{len(self.lost)} committed results can no longer be read and are computed again")
+        return found
+
+
+def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> Reading:
+    """Read all journals in the order of their epochs, then all results.
+
+    Args:
+        layout: the directory.
+        run_ids: the manifest's runs.
+        live: a driver is at work; incomplete last lines are not counted as torn.
+    """
+    reading = Reading(book=Book(run_ids))
+    journals, spools = journal_paths(layout), spool_paths(layout)
+    if not (journals or spools):
+        return reading
+    index_of = {run_id: index for index, run_id in enumerate(run_ids)}
+    for path in journals:
+        for line in read_spool(path, reading.health, live=live):
+            _replay(line.header, reading, index_of)
+    _confirm(spools, reading, index_of, live)
+    return reading
+
+
+def spool_paths(layout: Layout) -> list[Path]:
+    """The workers' spools, by name."""
+    return sorted(p for p in layout.spools.glob("*.jsonl") if not p.name.startswith("driver-"))
+
+
+def journal_paths(layout: Layout) -> list[Path]:
+    """The drivers' journals, by epoch."""
+    return sorted(layout.spools.glob("driver-*.jsonl"))
+
+
+def next_epoch(layout: Layout) -> int:
+    """One more than any driver's so far."""
+    journals = journal_paths(layout)
+    return 1 + max((int(p.stem.removeprefix("driver-")) for p in journals), default=0)
+
+
+def _replay(record: dict, reading: Reading, index_of: dict[str, int]) -> None:
+    """Apply one journal record."""
+    book = reading.book
+    match record["kind"]:
+        case "lease":
+            for run_id in record["runs"]:
+                if (index := index_of.get(run_id)) is not None:
+                    book.attempts[index] += 1
+        case "accept":
+            for run_id, offset, length, outcome in record["runs"]:
+                if (index := index_of.get(run_id)) is None:
+                    continue
+                if not book.committed(index):
+                    book.commit(index, outcome, record["spool"], offset, length)
+                elif (book.spools[book.spool[index]], book.offset[index]) != (record["spool"], offset):
+                    reading.doubly_accepted.append(index)
+        case "failure":
+            if (index := index_of.get(record["run_id"])) is not None:
+                failure = Failure(record["class"], record["fingerprint"], record["message"])
+                book.note_failure(
+                    index, FailureNote(failure, record["attempt"], record["worker"], record["at"])
+                )
+        case "settle":
+            for run_id in record["runs"]:
+                if (index := index_of.get(run_id)) is not None and not book.committed(index):
+                    book.outcome[index] = CODE[record["outcome"]]
+        case "reopen":
+            for run_id in record["runs"]:
+                if (index := index_of.get(run_id)) is not None:
+                    book.reopen(index)
+        case "void":
+            for run_id in record["runs"]:
+                if (index := index_of.get(run_id)) is not None and book.committed(index):
+                    book.outcome[index] = PENDING
+        case "epoch":
+            reading.epoch, reading.closed = record["epoch"], False
+        case "close":
+            reading.closed = True
+
+
+def _confirm(spools: list[Path], reading: Reading, index_of: dict[str, int], live: bool) -> None:
+    """Read every result: confirm the accepted ones, adopt what nobody accepted, replace what was lost."""
+    book = reading.book
+    confirmed = bytearray(len(book))
+    spare: dict[int, list[tuple[str, int, int, str]]] = {}
+    for path in spools:
+        name = path.name
+        number = book.spool_number(name)
+        for line in read_spool(path, reading.health, live=live):
+            header = line.header
+            if header["kind"] != "result":
+                continue
+            index = index_of.get(header["run_id"])
+            if index is None:
+                reading.num_foreign += 1
+            elif book.committed(index) and (book.spool[index], book.offset[index]) == (number, line.offset):
+                confirmed[index] = 1
+            else:
+                spare.setdefault(index, []).append((name, line.offset, line.length, header["outcome"]))
+    for index in range(len(book)):
+        if book.committed(index) and not confirmed[index]:
+            book.outcome[index] = PENDING
+            reading.void.append(index)
+            if index not in spare:
+                reading.lost.append(index)
+    for index, results in spare.items():
+        if book.outcome[index] == PENDING:
+            name, offset, length, outcome = results.pop(0)
+            book.commit(index, outcome, name, offset, length)
+            reading.adopted.append((index, name, offset, length, outcome))
+        reading.num_superseded += len(results)

@@ -1,0 +1,68 @@
+"""What travels between the driver and its workers, as plain values that pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.scheduling.events import AttemptReport, Grant
+from sweeps.spec import RunSpec
+from trainers.protocol import WorkerContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """What a worker process is told at birth."""
+
+    name: str
+    """Its name, unique in the sweep directory."""
+    spool: Path | None
+    """File for its results; ``None`` for ranks above 0."""
+    node_folder: str = ""
+    """Folder on the worker's own node that a relative ``spool`` lies below; its bytes go along with the
+    reports, for a driver that does not see them.
+    """
+    checkpoints: Path
+    """Folder that holds a folder of weights per run that keeps any."""
+    log: Path
+    """File for its standard output and error and its stacks."""
+    context: WorkerContext = field(default_factory=WorkerContext)
+    """What the trainer is told."""
+    warm_target: str = ""
+    """Import path of the trainer to build before the first run."""
+    sharing: bool = False
+    """Hand batches to the trainer whole, if it can share work between runs."""
+    import_path: tuple[str, ...] = ()
+    """Folders to add to the import path, so that an own trainer is found."""
+
+
+class Item(NamedTuple):
+    """One run as it travels to a worker."""
+
+    grant: Grant
+    """The lease."""
+    run_id: str
+    """Identity of the run."""
+    spec: RunSpec
+    """What to run."""
+
+
+class Batch(NamedTuple):
+    """What a worker tells of: finished attempts, and their bytes where the driver cannot see the spool."""
+
+    reports: tuple[AttemptReport, ...]
+    """One per attempt, in the order they ended."""
+    lines: bytes
+    """The spooled lines, or nothing."""
+
+
+class Pulse(NamedTuple):
+    """A heartbeat."""
+
+    token: int
+    """Lease being worked on, 0 when idle."""
+    progress: int
+    """Grows with the trainer's own heartbeats."""
+    memory_gib: float
+    """Resident memory of the process."""

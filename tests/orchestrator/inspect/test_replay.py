@@ -1,0 +1,101 @@
+"""A run again, cold, and what counts as a difference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from orchestrator.inspect.replay import differences, find_run, recorded_spec, replay
+from orchestrator.store.layout import Layout
+from orchestrator.store.spool import SpoolHealth, encode_line, read_spool
+from sweeps.spec.errors import UserError
+from tests.orchestrator.sweeping import noop_manifest, run
+from tests.orchestrator.trainers import HERE
+from trainers.protocol import RunResult
+
+
+def result(**metrics) -> RunResult:
+    return RunResult(outcome="done", metrics=metrics, steps=[{"step": 0, "loss": 0.5}], layout={"threads": 1})
+
+
+def test_equal_results_do_not_differ_whatever_their_timings_and_layout():
+    first = result(draw=0.5, wall_s=1.0, bad=math.nan)
+    second = RunResult(
+        outcome="done",
+        metrics={"draw": 0.5, "wall_s": 9.0, "bad": math.nan},
+        steps=[{"step": 0, "loss": 0.5}],
+        layout={"threads": 2},
+    )
+    assert list(differences(first, second)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "size"),
+    [
+        ({"draw": 0.5 + 2**-53}, "metrics.draw", 2**-53),
+        ({"draw": math.nan}, "metrics.draw", math.inf),
+        ({}, "metrics.draw", math.inf),
+        ({"draw": 0.5, "more": 1}, "metrics.more", math.inf),
+        ({"draw": "half"}, "metrics.draw", math.inf),
+    ],
+)
+def test_the_last_bit_a_missing_number_and_one_too_many_are_differences(changed, name, size):
+    assert list(differences(result(draw=0.5), result(**changed))) == [(name, size)]
+
+
+def test_a_run_is_found_by_id_by_a_beginning_and_by_name():
+    manifest = noop_manifest(50)
+    run_id = manifest.run_ids[7]
+    assert {find_run(manifest, t) for t in (run_id, run_id[:16], manifest.name(7))} == {7}
+    with pytest.raises(UserError, match="no run has that id or name"):
+        find_run(manifest, "zzz")
+    with pytest.raises(UserError, match="50 runs begin so; give more digits"):
+        find_run(manifest, "")
+
+
+def test_the_recorded_layout_is_used_again():
+    spec = noop_manifest(1).spec(0)
+    again = recorded_spec(spec, {"zero_stage": 2, "micro_batch": 8, "world_size": 2, "host": "h"})
+    assert (again.engine.zero_stage, again.engine.micro_batch, again.resources.world_size) == (2, 8, 2)
+    assert again.run_id == spec.run_id
+    assert recorded_spec(spec, {}) == spec
+
+
+def test_a_run_that_repeats_is_equal_and_one_that_was_altered_is_named(tmp_path):
+    manifest = noop_manifest(3, steps=2)
+    run(tmp_path, manifest)
+    layout = Layout(tmp_path)
+    same = replay(layout, manifest, 1)
+    assert (same.equal, same.max_abs_diff) == (True, 0.0)
+    assert same.compared > 4
+    alter(layout, manifest.run_ids[1])
+    other = replay(layout, manifest, 1)
+    assert not other.equal
+    assert other.fields == ["metrics.draw"]
+    assert other.max_abs_diff > 0
+
+
+def alter(layout: Layout, run_id: str) -> None:
+    """Change a stored number, with a checksum that is right: a cosmic ray would not."""
+    (path,) = [p for p in layout.spools.iterdir() if not p.name.startswith("driver-")]
+    data = path.read_bytes()
+    for line in read_spool(path, SpoolHealth()):
+        if line.header.get("run_id") == run_id:
+            stored = line.result()
+            text = repr(stored["metrics"]["draw"])
+            others = (float(text[:5] + digit + text[6:]) for digit in "123456789" if digit != text[5])
+            stored["metrics"]["draw"] = next(x for x in others if len(repr(x)) == len(text))
+            changed = encode_line(line.header, stored)
+            assert len(changed) == line.length
+            path.write_bytes(data[: line.offset] + changed + data[line.offset + line.length :])
+
+
+def test_a_run_without_a_result_and_a_folder_that_exists_are_refused(tmp_path):
+    manifest = noop_manifest(4, target=f"{HERE}.Faulty", every=2)
+    run(tmp_path, manifest)
+    failed = next(i for i in range(4) if manifest.axis_values(i)["seed"] == 2)
+    with pytest.raises(UserError, match="has no result to compare with"):
+        replay(Layout(tmp_path), manifest, failed)
+    with pytest.raises(UserError, match="is there already"):
+        replay(Layout(tmp_path), manifest, 0, save=tmp_path)

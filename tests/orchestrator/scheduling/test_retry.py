@@ -1,0 +1,96 @@
+"""Failure classes, budgets and fingerprints."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.scheduling import retry
+from orchestrator.scheduling.retry import Failure, RetryPolicy, Verdict, classify, decide
+
+
+def failures(kind, *fingerprints):
+    return [Failure(kind, f, "message") for f in fingerprints]
+
+
+def story(kind, fingerprints, policy=None):
+    """Verdicts after each failure in turn."""
+    history = failures(kind, *fingerprints)
+    return [decide(policy or RetryPolicy(), history[: n + 1]).outcome for n in range(len(history))]
+
+
+def test_the_same_exception_twice_is_quarantined_and_different_ones_run_out():
+    assert story(retry.ERROR, "aa") == ["pending", "quarantined"]
+    assert story(retry.ERROR, "abc") == ["pending", "pending", "failed"]
+    assert story(retry.ERROR, "aba") == ["pending", "pending", "quarantined"]
+
+
+def test_lost_workers_wait_longer_each_time_up_to_a_limit():
+    policy = RetryPolicy(backoff_s=1.0, backoff_max_s=10.0)
+    history = failures(retry.INFRASTRUCTURE, *"aaaaaa")
+    delays = [decide(policy, history[: n + 1]).delay_s for n in range(6)]
+    assert delays == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+def test_each_class_has_a_budget_of_its_own():
+    policy = RetryPolicy(infrastructure=2, memory=2, error=2, timeout=1)
+    mixed = [
+        *failures(retry.INFRASTRUCTURE, "i", "i"),
+        *failures(retry.MEMORY, "m", "m"),
+        *failures(retry.TIMEOUT, "t"),
+        *failures(retry.ERROR, "e"),
+    ]
+    for end in range(1, len(mixed) + 1):
+        assert decide(policy, mixed[:end]).outcome == "pending"
+    assert decide(policy, [*mixed, *failures(retry.TIMEOUT, "t")]).outcome == "failed"
+
+
+def test_memory_is_retried_smaller_then_elsewhere_then_given_up():
+    history = failures(retry.MEMORY, "m", "m", "m")
+    policy = RetryPolicy(memory=2)
+    assert [decide(policy, history[:n]) for n in (1, 2, 3)] == [
+        Verdict("pending"),
+        Verdict("pending", elsewhere=True),
+        Verdict("failed"),
+    ]
+    assert [retry.shrink_for(history[:n]) for n in (0, 1, 2)] == [0, 1, 1]
+
+
+def raised(action):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        action()
+    return classify(caught.value)
+
+
+def test_a_fingerprint_ignores_the_message_but_not_the_type_or_the_place():
+    def here(error):
+        raise error
+
+    def there(error):
+        raise error
+
+    first = raised(lambda: here(ValueError("seed 1")))
+    assert first.fingerprint == raised(lambda: here(ValueError("seed 2"))).fingerprint
+    assert first.fingerprint != raised(lambda: here(TypeError("seed 1"))).fingerprint
+    assert first.fingerprint != raised(lambda: there(ValueError("seed 1"))).fingerprint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        type("OutOfMemoryError", (RuntimeError,), {})(),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error):
+    assert classify(error).kind == retry.MEMORY
+
+
+def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
+    def fail():
+        raise ValueError("first line\nsecond line")
+
+    failure = raised(fail)
+    assert failure.kind == retry.ERROR
+    assert failure.message == "ValueError: first line"
+    assert "in fail" in failure.details
