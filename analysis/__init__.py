@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.sweep import Sweep, open_sweep
+    from analysis.data.sweep import Sweep, open_sweep
 
 __all__ = ["Sweep", "open_sweep"]
 
@@ -23,7 +23,7 @@ __all__ = ["Sweep", "open_sweep"]
 def __getattr__(name: str) -> Any:
     """Import the data libraries when they are first needed."""
     if name in __all__:
-        from analysis import sweep
+        from analysis.data import sweep
 
         return getattr(sweep, name)
     raise AttributeError(f"module 'analysis' has no attribute {name!r}")

@@ -9,14 +9,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.axes import SEED, label
-from analysis.best import best_cells
-from analysis.costs import cost_table
+from analysis.data.axes import SEED, label
+from analysis.data.sweep import Sweep
 from analysis.findings import find_all
-from analysis.html import Page
-from analysis.importance import importance, in_words
-from analysis.sweep import Sweep
-from analysis.tables import cell_table, headline, headline_axis
+from analysis.output.html import Page
+from analysis.tables.best_cells import best_cells
+from analysis.tables.cell_table import cell_table, headline, headline_axis
+from analysis.tables.costs import cost_table
+from analysis.tables.importance import importance, in_words
 from sweeps.spec.errors import UserError
 
 REPORT_NAME = "report.html"

@@ -14,12 +14,12 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from analysis.axes import label, resolve, short_names
-from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
 from analysis.dashboard.snapshot import Snapshot, Store
-from analysis.sweep import Sweep
-from analysis.table import Table, percent
+from analysis.dashboard.vega_figure import Drawing
+from analysis.data.axes import label, resolve, short_names
+from analysis.data.sweep import Sweep
+from analysis.output.table import Table, percent
 from orchestrator.driver.terminal import duration
 from sweeps.spec.errors import UserError
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.axes import cell_label, label
 from analysis.dashboard.links import filter_text, plain
-from analysis.sweep import Sweep
-from analysis.views import quoted
+from analysis.data.axes import cell_label, label
+from analysis.data.sweep import Sweep
+from analysis.data.views import quoted
 
 MAX_COLUMNS, MAX_ROWS = 48, 64
 """Tiles that a page has room for."""

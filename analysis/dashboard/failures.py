@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.sweep import Sweep
+from analysis.data.sweep import Sweep
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import read_book

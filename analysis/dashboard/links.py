@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from analysis.axes import resolve
-from analysis.sweep import Sweep
+from analysis.data.axes import resolve
+from analysis.data.sweep import Sweep
 from sweeps.grid.filters import Filter, Term
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from analysis.sweep import Sweep, open_sweep
+from analysis.data.sweep import Sweep, open_sweep
 from orchestrator.store.layout import Layout
 from orchestrator.store.memory import give_back
 from orchestrator.store.status import read_status

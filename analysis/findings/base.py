@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import SEED, cell_label
-from analysis.compare import Comparison
-from analysis.figures import Figure
+from analysis.data.axes import SEED, cell_label
+from analysis.data.sweep import Sweep
+from analysis.data.views import finite_sql, quoted
+from analysis.output.figures import Figure
+from analysis.output.table import Table
 from analysis.stats.intervals import Interval, mean_interval
-from analysis.sweep import Sweep
-from analysis.table import Table
-from analysis.tables import headline_axis
-from analysis.views import finite_sql, quoted
+from analysis.tables.cell_table import headline_axis
+from analysis.tables.compare import Comparison
 from sweeps.spec.errors import UserError
 
 OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"

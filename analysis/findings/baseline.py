@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import SEED, label
-from analysis.figures import Figure
+from analysis.data.axes import SEED, label
+from analysis.data.sweep import Sweep
+from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
 from analysis.stats.crossed import crossed_interval
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.verdicts import Setting, setting_of, settings
-from analysis.views import quoted
+from analysis.tables.item_means import Setting, setting_of, settings
 
 _finding = partial(
     Finding,

@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import SEED, cell_label
-from analysis.figures import Figure
+from analysis.data.axes import SEED, cell_label
+from analysis.data.sweep import Sweep
+from analysis.data.views import finite_sql
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
 from analysis.stats.testing import paired_difference
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis, is_share
-from analysis.views import finite_sql
+from analysis.tables.cell_table import headline_axis, is_share
 
 _finding = partial(
     Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"

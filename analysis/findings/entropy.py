@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from analysis import figures
-from analysis.axes import SEED
-from analysis.figures import Figure
+from analysis.data.axes import SEED
+from analysis.data.sweep import Sweep
+from analysis.data.views import finite_sql, quoted
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
-from analysis.sweep import Sweep
-from analysis.table import Column, Table
-from analysis.tables import headline_axis, is_share
-from analysis.views import finite_sql, quoted
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table
+from analysis.tables.cell_table import headline_axis, is_share
 
 _finding = partial(
     Finding, key="entropy", question="Do models and prompts that start with more entropy gain more?"

@@ -8,10 +8,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import SEED, label
-from analysis.compare import compare_levels
-from analysis.figures import Figure
+from analysis.data.axes import SEED, label
+from analysis.data.sweep import Sweep
+from analysis.data.views import finite_sql, literal, quoted
 from analysis.findings.base import (
     OVER_SEEDS,
     Finding,
@@ -22,10 +21,11 @@ from analysis.findings.base import (
     said_by,
 )
 from analysis.findings.ranks import rank_correlation
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.tables import is_share
-from analysis.views import finite_sql, literal, quoted
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
+from analysis.tables.cell_table import is_share
+from analysis.tables.compare import compare_levels
 
 _finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
 

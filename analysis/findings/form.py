@@ -7,15 +7,15 @@ from functools import partial
 
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import SEED, label
-from analysis.figures import Figure
+from analysis.data.axes import SEED, label
+from analysis.data.sweep import Sweep
+from analysis.data.views import quoted
 from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis
-from analysis.verdicts import main_setting
-from analysis.views import quoted
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
+from analysis.tables.cell_table import headline_axis
+from analysis.tables.item_means import main_setting
 
 _finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
 

@@ -7,13 +7,13 @@ from functools import partial
 
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import SEED, label
-from analysis.figures import Figure
+from analysis.data.axes import SEED, label
+from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
-from analysis.sweep import Sweep
-from analysis.table import Column, Table
-from analysis.tables import headline_axis
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table
+from analysis.tables.cell_table import headline_axis
 
 _finding = partial(
     Finding,

@@ -10,16 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import Axis, cell_label
-from analysis.compare import compare, compare_levels
-from analysis.figures import Figure
+from analysis.data.axes import Axis, cell_label
+from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds, said_by
-from analysis.gather import gather
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import percent
 from analysis.stats.intervals import mean_interval
-from analysis.sweep import Sweep
-from analysis.table import percent
-from analysis.tables import cell_table, is_share
+from analysis.tables.cell_table import cell_table, is_share
+from analysis.tables.compare import compare, compare_levels
+from analysis.tables.seed_values import gather
 from sweeps.grid.filters import parse_filter
 
 _finding = partial(

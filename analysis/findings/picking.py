@@ -11,17 +11,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import label
-from analysis.figures import Figure
+from analysis.data.axes import label
+from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.examples import STATISTICS, example_axis, known_before
-from analysis.gather import gather
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
 from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
 from analysis.stats.intervals import mean_interval
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
+from analysis.tables.seed_values import gather
 
 _finding = partial(Finding, key="picking", question="How biased is picking one example?")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.axes import resolve
+from analysis.data.axes import resolve
+from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding
 from analysis.findings.baseline import baseline
 from analysis.findings.decoupling import decoupling
@@ -17,7 +18,6 @@ from analysis.findings.picking import picking
 from analysis.findings.seeds import seeds
 from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
-from analysis.sweep import Sweep
 
 FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
     "decoupling": decoupling,

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis import figures
-from analysis.axes import label
-from analysis.figures import Figure
+from analysis.data.axes import label
+from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
-from analysis.gather import gather
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis, is_share
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
+from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.seed_values import gather
 
 _finding = partial(
     Finding,

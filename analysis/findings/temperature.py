@@ -6,15 +6,15 @@ from functools import partial
 
 import pandas as pd
 
-from analysis import figures
-from analysis.axes import label
-from analysis.figures import Figure
+from analysis.data.axes import label
+from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
-from analysis.gather import gather
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
 from analysis.stats.intervals import mean_interval
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.verdicts import Setting, setting_of, settings
+from analysis.tables.item_means import Setting, setting_of, settings
+from analysis.tables.seed_values import gather
 
 _finding = partial(
     Finding, key="temperature", question="Which training temperature suits which evaluation temperature?"

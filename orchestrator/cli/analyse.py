@@ -47,8 +47,8 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """Show each cell: mean with interval over seeds, gain over base, best and worst seed, peak, fall."""
-    from analysis.sweep import open_sweep
-    from analysis.tables import cell_table
+    from analysis.data.sweep import open_sweep
+    from analysis.tables.cell_table import cell_table
 
     sweep = open_sweep(directory).where(*(filters or ()))
     made = cell_table(sweep, by=split_names(by), metric=metric, over=over)
@@ -78,9 +78,9 @@ def compare(
     """Test B against A on matched runs: difference with interval, p corrected for their number, effect size,
     power.
     """
-    from analysis.compare import compare as test
-    from analysis.compare import compare_levels
-    from analysis.sweep import open_sweep
+    from analysis.data.sweep import open_sweep
+    from analysis.tables.compare import compare as test
+    from analysis.tables.compare import compare_levels
 
     sweep = open_sweep(directory)
     if b is not None:
@@ -116,8 +116,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: question, grid, coverage, results, importance, curves, costs."""
+    from analysis.data.sweep import open_sweep
     from analysis.report import REPORT_NAME, write_report
-    from analysis.sweep import open_sweep
 
     path = write_report(
         open_sweep(directory).where(*(filters or ())), output or directory / REPORT_NAME, metric=metric

@@ -39,7 +39,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
             }
         )
     else:
-        from analysis.tables import closing_table
+        from analysis.tables.cell_table import closing_table
 
         typer.echo(closing_table(directory))
         if summary.reason:

@@ -68,7 +68,7 @@ def verify(
     verdict = run_verify(layout, manifest, live=holder_of(layout.lock) is not None)
     agreed = None
     if against is not None:
-        from analysis.agreement import agreement
+        from analysis.tables.agreement import agreement
 
         agreed = agreement(directory, against)
     if as_json:

@@ -118,7 +118,7 @@ def _draw(curves: Sequence[Curve], directory: Path) -> None:
 
     typer.echo(f"\n{curves_text(curves)}")
     try:
-        from analysis.schedules import schedule_figure
+        from analysis.output.schedule_figure import schedule_figure
 
         figure = schedule_figure(curves)
     except (ImportError, UserError) as error:

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis import open_sweep
-from analysis.costs import cost_table
 from analysis.report import build_report, write_report
+from analysis.tables.costs import cost_table
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 

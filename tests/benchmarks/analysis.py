@@ -45,13 +45,13 @@ def timed(work: Callable[[], Any]) -> float:
 def measure(directory: Path, num_runs: int) -> dict[str, Any]:
     """Time reading, tables, analyses and report of one sweep."""
     from analysis import open_sweep
-    from analysis.best import best_cells
-    from analysis.compare import compare, compare_levels
-    from analysis.costs import cost_table
     from analysis.findings import FINDINGS
-    from analysis.importance import importance
     from analysis.report import write_report
-    from analysis.tables import cell_table, closing_table
+    from analysis.tables.best_cells import best_cells
+    from analysis.tables.cell_table import cell_table, closing_table
+    from analysis.tables.compare import compare, compare_levels
+    from analysis.tables.costs import cost_table
+    from analysis.tables.importance import importance
 
     runs_s = timed(lambda: open_sweep(directory).runs())
     steps_s = timed(lambda: open_sweep(directory).steps(["index", "step", "loss", "accuracy_sampled"]))

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from analysis import open_sweep
-from analysis.compare import compare
-from analysis.tables import headline
+from analysis.tables.cell_table import headline
+from analysis.tables.compare import compare
 from tests.browser.conftest import SCREENSHOTS, settled, until
 from tests.browser.hostile import ROLLOUTS
 

@@ -16,7 +16,7 @@ import sweeps
 
 def test_the_package_named_sweeps_is_ours():
     # An extra of wandb installs another package of this name.
-    assert Path(sweeps.__file__).parent / "spec" / "run_spec.py".is_file()
+    assert Path(sweeps.__file__).with_name("spec").joinpath("run_spec.py").is_file()
     owners = importlib.metadata.packages_distributions().get("sweeps", ["emsweep"])
     assert owners == ["emsweep"]
 

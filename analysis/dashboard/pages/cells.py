@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from starlette.responses import Response
 
-from analysis import figures
-from analysis.axes import SEED, cell_label, label, resolve
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.drawing import HERE, Drawing, draw
 from analysis.dashboard.links import filter_text, join
-from analysis.dashboard.stepwise import draw_curves
-from analysis.figures import Figure
+from analysis.dashboard.step_curves import draw_curves
+from analysis.dashboard.vega_figure import HERE, Drawing, draw
+from analysis.data.axes import SEED, cell_label, label, resolve
+from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS
-from analysis.gather import gather
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Column, Table, percent
 from analysis.stats.intervals import mean_interval
-from analysis.sweep import Sweep
-from analysis.table import Column, Table, percent
-from analysis.tables import headline_axis, is_share
+from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.seed_values import gather
 from sweeps.spec.errors import UserError
 
 MAX_TILES = 1_500

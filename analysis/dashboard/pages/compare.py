@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import pandas as pd
 from starlette.responses import Response
 
-from analysis import figures
-from analysis.axes import SEED, label, resolve
-from analysis.compare import Comparison
-from analysis.compare import compare as test
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.drawing import Drawing, draw
 from analysis.dashboard.links import filter_text
-from analysis.figures import Figure
-from analysis.sweep import Sweep
-from analysis.tables import headline_axis, is_share
+from analysis.dashboard.vega_figure import Drawing, draw
+from analysis.data.axes import SEED, label, resolve
+from analysis.data.sweep import Sweep
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.compare import Comparison
+from analysis.tables.compare import compare as test
 from sweeps.spec.errors import UserError
 
 MAX_SEEDS = 40
@@ -103,7 +103,7 @@ def compare(context: Context) -> Response:
         metrics=context.snapshot.metrics,
         code=context.python(
             f"compare(sweep, {choice.a!r}, {choice.b!r}{words}).table.frame",
-            "from analysis.compare import compare",
+            "from analysis.tables.compare import compare",
         ),
     )
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from starlette.responses import Response
 
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.drawing import Drawing, draw
+from analysis.dashboard.vega_figure import Drawing, draw
+from analysis.data.sweep import Sweep
 from analysis.findings import FINDINGS, Finding, find
-from analysis.sweep import Sweep
-from analysis.table import Table
+from analysis.output.table import Table
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from analysis.dashboard.context import Context
 from analysis.dashboard.pages.panels import PANELS, show
-from analysis.dashboard.progress import progress_of, spending
+from analysis.dashboard.sweep_progress import progress_of, spending
 
 
 def overview(context: Context) -> Response:

@@ -9,17 +9,17 @@ from typing import Any
 from markupsafe import Markup
 from starlette.responses import Response
 
-from analysis.axes import SEED
-from analysis.best import best_cells
 from analysis.dashboard.context import Context, csv, templates
 from analysis.dashboard.coverage import Coverage, at_work, coverage
-from analysis.dashboard.drawing import Drawing
 from analysis.dashboard.failures import failures
-from analysis.dashboard.stepwise import draw_metric
-from analysis.importance import importance
-from analysis.sweep import Sweep
-from analysis.table import Table
-from analysis.tables import cell_table, headline, headline_axis
+from analysis.dashboard.step_curves import draw_metric
+from analysis.dashboard.vega_figure import Drawing
+from analysis.data.axes import SEED
+from analysis.data.sweep import Sweep
+from analysis.output.table import Table
+from analysis.tables.best_cells import best_cells
+from analysis.tables.cell_table import cell_table, headline, headline_axis
+from analysis.tables.importance import importance
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -114,7 +114,7 @@ PANELS = {
             template="panel_importance.html",
             compute=importance,
             table=lambda answer: answer,
-            python=("from analysis.importance import importance", "importance(sweep).frame"),
+            python=("from analysis.tables.importance import importance", "importance(sweep).frame"),
             width="narrow",
         ),
         Panel(
@@ -123,7 +123,7 @@ PANELS = {
             template="panel_best.html",
             compute=best_cells,
             table=lambda answer: answer.table,
-            python=("from analysis.best import best_cells", "best_cells(sweep).table.frame"),
+            python=("from analysis.tables.best_cells import best_cells", "best_cells(sweep).table.frame"),
             width="broad",
         ),
         Panel(

@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 from starlette.responses import Response
 
-from analysis import figures
-from analysis.axes import SEED
+from analysis.dashboard.cell_format import shown_columns
 from analysis.dashboard.context import Context, download, svg
-from analysis.dashboard.drawing import Drawing, draw
 from analysis.dashboard.history import events_of, logs_of
 from analysis.dashboard.links import filter_text
-from analysis.dashboard.show import shown_columns
-from analysis.figures import Figure
-from analysis.sweep import Sweep
-from analysis.views import literal
+from analysis.dashboard.vega_figure import Drawing, draw
+from analysis.data.axes import SEED
+from analysis.data.sweep import Sweep
+from analysis.data.views import literal
+from analysis.output import figures
+from analysis.output.figures import Figure
 from sweeps.spec import RUN_ID_LENGTH
 from sweeps.spec.errors import UserError
 

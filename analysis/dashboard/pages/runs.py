@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from starlette.responses import Response, StreamingResponse
 
-from analysis.axes import resolve
-from analysis.dashboard import grid
+from analysis.dashboard import run_grid
+from analysis.dashboard.cell_format import Shown, shown_columns
 from analysis.dashboard.context import Context, csv
 from analysis.dashboard.links import one_of, whole_number
-from analysis.dashboard.show import Shown, shown_columns
-from analysis.sweep import Sweep
-from analysis.views import quoted
+from analysis.data.axes import resolve
+from analysis.data.sweep import Sweep
+from analysis.data.views import quoted
 from sweeps.spec.errors import UserError
 
 CSV_ROWS = 20_000
@@ -22,21 +22,21 @@ CSV_ROWS = 20_000
 def runs(context: Context) -> Response:
     """One page of runs, or of groups of them."""
     with context.snapshot.reading() as sweep:
-        known = context.answer("columns", grid.all_columns, lane="quick")
-        defaults = context.answer("defaults", grid.default_columns, lane="quick")
+        known = context.answer("columns", run_grid.all_columns, lane="quick")
+        defaults = context.answer("defaults", run_grid.default_columns, lane="quick")
         message, status = "", 200
         try:
-            by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
+            by = run_grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
             if by:
                 return _grouped(context, by, known)
             choice = choice_of(context, known, defaults)
-            page = grid.page_of(sweep, choice)
+            page = run_grid.page_of(sweep, choice)
             if choice.columns == defaults:
                 context = context.without("column")
         except UserError as error:
             message, status = str(error), 400
-            choice = grid.Choice(columns=defaults, filter=context.params.get("filter", ""))
-            page = grid.Page(rows=[], total=0, number=1, pages=1)
+            choice = run_grid.Choice(columns=defaults, filter=context.params.get("filter", ""))
+            page = run_grid.Page(rows=[], total=0, number=1, pages=1)
     return context.page(
         "runs.html",
         status=status,
@@ -47,13 +47,13 @@ def runs(context: Context) -> Response:
         known=known,
         axes=sweep.cell_keys,
         metrics=context.snapshot.metrics,
-        sizes=grid.SIZES,
+        sizes=run_grid.SIZES,
         group="",
         code=_code(context, choice),
     )
 
 
-def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> grid.Choice:
+def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> run_grid.Choice:
     """What the address asks for.
 
     Raises:
@@ -62,23 +62,23 @@ def choice_of(context: Context, known: list[str], defaults: tuple[str, ...]) -> 
     params = context.params
     picked = [word for word in params.get("column", "").split(",") if word]
     columns = tuple(resolve(word, known, "column") for word in picked) or defaults
-    return grid.Choice(
+    return run_grid.Choice(
         filter=params.get("filter", "").strip(),
         sort=resolve(params.get("sort") or "index", known, "column"),
         descending=one_of(params, "way", ("up", "down")) == "down",
         columns=tuple(dict.fromkeys(columns)),
         page=whole_number(params, "page", 1, 1, 10**9),
-        size=whole_number(params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES)),
+        size=whole_number(params, "size", run_grid.DEFAULT_SIZE, 1, max(run_grid.SIZES)),
     )
 
 
 def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
-    size = whole_number(context.params, "size", grid.DEFAULT_SIZE, 1, max(grid.SIZES))
-    choice = grid.Choice(columns=(), filter=context.params.get("filter", "").strip(), size=size)
+    size = whole_number(context.params, "size", run_grid.DEFAULT_SIZE, 1, max(run_grid.SIZES))
+    choice = run_grid.Choice(columns=(), filter=context.params.get("filter", "").strip(), size=size)
     metric = context.metric()
     table = context.answer(
         ("grouped", tuple(by), metric),
-        lambda sweep: grid.grouped(sweep, by, metric),
+        lambda sweep: run_grid.grouped(sweep, by, metric),
         filters=choice.filter,
         lane="quick",
     )
@@ -93,7 +93,7 @@ def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
         known=known,
         axes=context.snapshot.sweep.cell_keys,
         metrics=context.snapshot.metrics,
-        sizes=grid.SIZES,
+        sizes=run_grid.SIZES,
         group=",".join(by),
         code=context.python(f"sweep.cells(by={by!r}, metric={metric!r})", filters=choice.filter),
     )
@@ -102,13 +102,13 @@ def _grouped(context: Context, by: list[str], known: list[str]) -> Response:
 def runs_csv(context: Context) -> Response:
     """All runs that the filter means, in all chosen columns; groups when there are some."""
     with context.snapshot.reading() as sweep:
-        known = context.answer("columns", grid.all_columns, lane="quick")
+        known = context.answer("columns", run_grid.all_columns, lane="quick")
         choice = choice_of(context, known, tuple(known))
-        by = grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
+        by = run_grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
         if by:
             metric = context.metric()
-            return csv(grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
-        where = grid.condition(sweep, choice.filter)
+            return csv(run_grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
+        where = run_grid.condition(sweep, choice.filter)
         own = sweep.where()
     way = "DESC" if choice.descending else "ASC"
     sql = (
@@ -126,7 +126,7 @@ def _lines(sweep: Sweep, sql: str) -> Iterator[str]:
         first = False
 
 
-def _code(context: Context, choice: grid.Choice) -> str:
+def _code(context: Context, choice: run_grid.Choice) -> str:
     words = f"sweep.runs({list(choice.columns)!r})"
     if choice.sort != "index":
         words += f".sort_values({choice.sort!r}, ascending={not choice.descending})"

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from analysis import open_sweep
-from analysis.compare import compare
 from analysis.dashboard import snapshot
-from analysis.dashboard.drawing import HERE
-from analysis.importance import importance
-from analysis.tables import cell_table
+from analysis.dashboard.vega_figure import HERE
+from analysis.tables.cell_table import cell_table
+from analysis.tables.compare import compare
+from analysis.tables.importance import importance
 from tests.analysis.dashboard.conftest import client_of
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.orchestrator.sweeping import noop_manifest, run

@@ -1,0 +1,210 @@
+"""The table of runs: from the choices in a URL to one page of rows, or to rows of groups.
+
+A page is found in two queries, the first over the sorted column alone and the second over the rows shown: a
+million runs sort in the time it takes to read one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.data.axes import SEED, resolve, short_names
+from analysis.data.sweep import Sweep
+from analysis.data.views import literal, quoted
+from analysis.output.table import Column, Table
+from analysis.stats.intervals import mean_interval
+from analysis.tables.cell_table import is_share
+from analysis.tables.seed_values import gather
+from sweeps.grid.filters import Term, parse_filter
+
+SIZES = (25, 50, 100, 250)
+"""Rows of a page to choose from."""
+
+DEFAULT_SIZE = 50
+"""Rows of a page: about two screens."""
+
+HIDDEN = (
+    "sweep",
+    "index",
+    "cell",
+    "attempt",
+    "worker",
+    "host",
+    "finished_at",
+    "error",
+    "fingerprint",
+)
+"""Columns that are not shown unless chosen."""
+
+FIRST_METRICS = ("accuracy_sampled", "gain_sampled", "accuracy_greedy", "last_entropy_nats", "wall_s")
+"""Metrics shown unless others are chosen, where a sweep has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the table shows."""
+
+    filter: str = ""
+    """Filter in the command line's grammar, over axes, the outcome, and any other column."""
+    sort: str = "index"
+    """Column to sort by, by its whole name."""
+    descending: bool = False
+    """Largest first; what is missing always comes last."""
+    columns: tuple[str, ...]
+    """Columns shown, in order."""
+    page: int = 1
+    """Page, from 1."""
+    size: int = DEFAULT_SIZE
+    """Rows of a page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some rows of many."""
+
+    rows: list[dict[str, Any]]
+    """The rows: ``run_id``, ``name``, ``outcome`` and the chosen columns."""
+    total: int
+    """Runs that the filter means."""
+    number: int
+    """This page, from 1; the last one where fewer pages exist than were asked for."""
+    pages: int
+    """Pages there are."""
+
+
+def all_columns(sweep: Sweep) -> list[str]:
+    """Columns of ``runs`` in their usual order."""
+    names = sweep.arrow("SELECT * FROM runs LIMIT 0").column_names
+    first = [n for n in ("run_id", "name", "outcome", *sweep.axis_keys) if n in names]
+    return [*first, *(n for n in names if n not in (*first, *HIDDEN)), *(n for n in HIDDEN if n in names)]
+
+
+def default_columns(sweep: Sweep) -> tuple[str, ...]:
+    """Id, outcome, axes, and the first few metrics; the name repeats the axes."""
+    metrics = sweep.metrics
+    shown = [name for name in FIRST_METRICS if name in metrics] or metrics[:4]
+    return ("run_id", "outcome", *sweep.axis_keys, *shown)
+
+
+def page_of(sweep: Sweep, choice: Choice) -> Page:
+    """The rows of one page.
+
+    Raises:
+        UserError, SpecError: for a filter that means nothing here.
+    """
+    where = condition(sweep, choice.filter)
+    total = sweep.arrow(f"SELECT count(*) AS n FROM runs WHERE {where}")["n"][0].as_py()
+    pages = max(1, -(-total // choice.size))
+    number = min(choice.page, pages)
+    way = "DESC" if choice.descending else "ASC"
+    found = sweep.arrow(
+        f"SELECT index FROM runs WHERE {where} "
+        f"ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way} "
+        f"LIMIT {choice.size} OFFSET {(number - 1) * choice.size}"
+    )["index"].to_pylist()
+    columns = dict.fromkeys(["index", "run_id", "name", "outcome", *choice.columns])
+    listed = ", ".join(map(str, found)) or "NULL"
+    rows = sweep.arrow(f"SELECT {quoted(columns)} FROM runs WHERE index IN ({listed})").to_pylist()
+    place = {index: position for position, index in enumerate(found)}
+    rows.sort(key=lambda row: place[row["index"]])
+    return Page(rows=rows, total=total, number=number, pages=pages)
+
+
+def condition(sweep: Sweep, text: str) -> str:
+    """SQL over ``runs`` for a filter; beyond axes and outcome it may name any column.
+
+    Raises:
+        UserError, SpecError: for an unknown column or value; names the nearest.
+    """
+    axes = [*sweep.axis_keys, "outcome"]
+    terms, parts = parse_filter(text).terms, []
+    types = {f.name: f.type for f in sweep.arrow("SELECT * FROM runs LIMIT 0").schema} if terms else {}
+    for term in terms:
+        key = resolve(term.key, list(types), "column")
+        if key in axes:
+            parts.append(sweep.condition(str(term)))
+        else:
+            parts.append(_comparison(term, key, is_text=str(types[key]) in ("string", "large_string")))
+    return " AND ".join(f"({part})" for part in parts) or "true"
+
+
+def _comparison(term: Term, key: str, *, is_text: bool) -> str:
+    """SQL of one term over a column whose values are not listed anywhere; null matches only ``null``."""
+    column, choices = quoted([key]), []
+    for value in term.values:
+        if value is None:
+            choices.append(f"{column} IS NULL")
+        elif term.op != "=":
+            choices.append(f"{column} {term.op} {literal(value)}" if not is_text else "false")
+        elif is_text:
+            pattern = (
+                str(value).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+            )
+            choices.append(f"{column} LIKE {literal(pattern)} ESCAPE '\\'")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            choices.append(f"{column} = {literal(value)}")
+        else:
+            choices.append("false")
+    either = f"coalesce({' OR '.join(choices)}, false)"
+    return f"NOT {either}" if term.negated else either
+
+
+def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> Table:
+    """One row per combination of the axes ``by``: mean over seeds with its interval, and what is missing.
+
+    The same numbers as :func:`analysis.tables.cell_table.cell_table`, without the columns that need every
+    step of every run.
+
+    Raises:
+        UserError: for an unknown axis or metric.
+    """
+    metric = sweep.metric(metric)
+    by = [sweep.axis(word).key for word in by]
+    gathered = gather(sweep, by, metric)
+    interval = mean_interval(gathered.values)
+    frame = gathered.groups.assign(
+        mean=interval.value, low=interval.low, high=interval.high, n=(~np.isnan(gathered.values)).sum(axis=1)
+    )
+    kind = "points" if is_share(metric) else "number"
+    layout = [Column(header=short, source=key) for key, short in short_names(by).items()]
+    layout.append(
+        Column(
+            header=f"{metric} [95 % CI]", source="mean", kind=_signed(metric, kind), interval=("low", "high")
+        )
+    )
+    layout += [
+        Column(header="seeds", source="n", kind="count"),
+        Column(header="cells", source="num_cells", kind="count"),
+        Column(header="runs", source="expected", kind="count"),
+        *(
+            Column(header=name, source=name, kind="count")
+            for name in ("diverged", "failed", "missing")
+            if frame[name].sum()
+        ),
+    ]
+    return Table(
+        title=f"{metric} by {', '.join(by)}",
+        frame=frame,
+        layout=tuple(layout),
+        notes=(
+            "Intervals: 95 %, over seeds; a group of several cells averages them within each seed first. "
+            f"Rule: means are over runs with a finite {metric}; the others are counted, not imputed.",
+        ),
+    )
+
+
+def _signed(metric: str, kind: str) -> str:
+    return "gain" if kind == "points" and metric.startswith("gain") else kind
+
+
+def without_seed(sweep: Sweep, words: Sequence[str]) -> list[str]:
+    """Axes to group by; the seed is what groups are averaged over.
+
+    Raises:
+        UserError: for an unknown axis.
+    """
+    return [key for word in words if (key := resolve(word, sweep.cell_keys, "axis")) != SEED]

@@ -1,0 +1,97 @@
+"""Curves by optimizer step with bands over seeds, drawn from the analysis' own means and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.dashboard.vega_figure import Drawing, draw
+from analysis.data.axes import SEED
+from analysis.data.sweep import Sweep
+from analysis.data.views import finite_sql
+from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
+from analysis.output import figures
+from analysis.output.figures import Figure
+from analysis.output.table import Table
+
+LINES = ("loss", "entropy_nats")
+"""Step columns drawn beside the metric."""
+
+WIDTH, HEIGHT = 270, 190
+"""Plot area of one of four in a row."""
+
+
+def by_step(sweep: Sweep, by: str, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Mean and interval of each column of ``steps`` per value of ``by`` and step; those that are recorded.
+
+    By seed, each row stands for itself, without a band.
+    """
+    recorded = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
+    names = [name for name in names if name in recorded]
+    if not names:
+        return {}
+    select = ", ".join(f'avg({finite_sql(name)}) AS "{name}"' for name in names)
+    rows = long_values(sweep, [by], select, "steps", extra=["step"])
+    parts = {}
+    for name in names:
+        found = rows[rows[name].notna()]
+        if len(found):
+            parts[name] = over_seeds(found, [by, "step"], name) if by != SEED else _single(found, name)
+    return parts
+
+
+def draw_metric(sweep: Sweep, by: str, metric: str) -> Drawing | None:
+    """The metric alone; ``None`` where it was judged at fewer than two steps."""
+    part = by_step(sweep, by, [metric]).get(metric)
+    if part is None or part["step"].nunique() < 2:
+        return None
+    kept, left_out = figures.keep_groups(part, by)
+    chart = figures.curves(kept, x="step", y=metric, color=by, x_title="optimizer step", y_title=metric)
+    caption = f"{metric} by step. Bands: {OVER_SEEDS}.{left_out}"
+    return draw(Figure(chart=chart, caption=caption))
+
+
+def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, Table]:
+    """Curves with bands over seeds per value of ``by``, and the metric against the loss.
+
+    ``None`` instead of a figure where no step is recorded. Of a cell, ``by`` may be the seed: then each line
+    is one run, without a band.
+    """
+    parts = by_step(sweep, by, [metric, *LINES])
+    table = _points(parts, by)
+    if not parts:
+        return None, table
+    left_out, charts = "", []
+    for name, part in parts.items():
+        kept, left_out = figures.keep_groups(part, by)
+        chart = figures.curves(kept, x="step", y=name, color=by, x_title="optimizer step", y_title=name)
+        charts.append(chart.properties(width=WIDTH, height=HEIGHT))
+    if metric in parts and "loss" in parts:
+        both = parts[metric].merge(parts["loss"][[by, "step", "loss"]], on=[by, "step"])
+        kept, _ = figures.keep_groups(both, by)
+        if len(kept):
+            chart = figures.scatter(kept, x="loss", y=metric, color=by, x_title="loss", y_title=metric)
+            charts.append(chart.properties(width=WIDTH, height=HEIGHT))
+    caption = (
+        f"{', '.join(parts)} by step"
+        + (f", and {metric} against the loss at the same step" if len(charts) > len(parts) else "")
+        + (f". Bands: {OVER_SEEDS}." if by != SEED else ". One line per seed.")
+        + left_out
+    )
+    return draw(Figure(chart=figures.beside(charts), caption=caption)), table
+
+
+def _single(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    return rows[[SEED, "step", name]].assign(low=rows[name], high=rows[name], n=1).reset_index(drop=True)
+
+
+def _points(parts: dict[str, pd.DataFrame], by: str) -> Table:
+    long = [
+        part.rename(columns={name: "value"}).assign(metric=name)[
+            ["metric", by, "step", "value", "low", "high", "n"]
+        ]
+        for name, part in parts.items()
+    ]
+    frame = pd.concat(long, ignore_index=True) if long else pd.DataFrame()
+    return Table(title=f"Curves by {by}", frame=frame, layout=())

@@ -1,0 +1,8 @@
+"""A sweep directory as tidy tables.
+
+sweep        opens a directory, finished or running
+source       which Parquet files its tables lie in
+views        the SQL views over them; filters_sql filters in SQL
+columns      runs as plain arrays; frames as pandas
+axes         the axes, and the words a user may call columns by
+"""

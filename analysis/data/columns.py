@@ -1,0 +1,312 @@
+"""The runs of a sweep as plain arrays: axes as level numbers, metrics as floats.
+
+What tables group and average. A run costs one to four bytes per axis and eight per metric, so a million runs
+are kept for as long as the sweep is open, and grouping them is a look-up where SQL would hash text anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.data.axes import SEED, Axis
+from analysis.data.frames import to_frame
+from analysis.data.views import finite_sql, quoted
+from orchestrator.store.layout import OUTCOMES
+from sweeps.grid.filters import Term
+from sweeps.spec.errors import UserError
+
+SPARSE = 4
+"""Possible combinations of levels per run up to which groups are found by counting, beyond it by sorting."""
+
+MAX_GROUPINGS = 8
+"""Ways of grouping all runs that are remembered: 8 MB each for a million runs."""
+
+BATCH_STEPS = 500_000
+"""Rows of ``steps`` summed at once (12 MB)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Runs sorted into groups, the groups in the order of the axes' values."""
+
+    number: np.ndarray
+    """Group of each run, shape (R,)."""
+    levels: dict[str, np.ndarray]
+    """Per axis the number of each group's level, shape (G,)."""
+    size: int
+    """Number of groups, G."""
+
+    def of(self, rows: np.ndarray) -> Groups:
+        """The groups of some of the runs, given by their places; groups that have none of them are gone."""
+        number = self.number[rows]
+        used = np.zeros(self.size, dtype=bool)
+        used[number] = True
+        if not used.all():
+            number = (np.cumsum(used) - 1)[number]
+        levels = {key: level[used] for key, level in self.levels.items()}
+        return Groups(number=number, levels=levels, size=int(np.count_nonzero(used)))
+
+    def count(self, mask: np.ndarray | None = None) -> np.ndarray:
+        """Number of runs per group, of all or of those that ``mask`` picks."""
+        return np.bincount(self.number if mask is None else self.number[mask], minlength=self.size)
+
+    def members(self) -> np.ndarray:
+        """Place of one run of each group among those that were sorted, shape (G,)."""
+        found = np.empty(self.size, dtype=np.int64)
+        found[self.number] = np.arange(len(self.number))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMeans:
+    """A step metric summed over the runs of each cell."""
+
+    steps: np.ndarray
+    """The steps that have a value, ascending, shape (T,)."""
+    sums: np.ndarray
+    """Sum over the cell's runs, shape (C, T)."""
+    counts: np.ndarray
+    """Number of runs in it, shape (C, T)."""
+
+
+class Columns:
+    """One snapshot of a sweep's runs, in the order of the manifest; metrics are read when first asked for."""
+
+    def __init__(
+        self,
+        arrow: Callable[[str], pa.Table],
+        batches: Callable[[str, int], Iterator[pa.Table]],
+        axes: Sequence[Axis],
+        sources: Sequence[str],
+    ) -> None:
+        """Read identities and axes.
+
+        Args:
+            arrow: runs SQL over the views of :mod:`analysis.data.views`.
+            batches: the same in tables of at most so many rows.
+            axes: the sweep's axes.
+            sources: values of the column ``sweep``.
+        """
+        self._arrow, self._batches = arrow, batches
+        self._axes, self._sources = tuple(axes), tuple(sources)
+        self._size: int | None = None
+        self._wider: tuple[Columns, np.ndarray] | None = None
+        self._forget()
+        table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
+        self._levels: dict[str, pa.Array] = {}
+        for axis in axes:
+            self._levels[axis.key], self._codes[axis.key] = _encode(table[axis.key], axis)
+        outcome = Axis(key="outcome", values=OUTCOMES, kind="str")
+        self._levels["outcome"], self._codes["outcome"] = _encode(table["outcome"], outcome)
+        self._levels["sweep"] = pa.array(sources)
+        several = len(sources) > 1
+        self._codes["sweep"] = (
+            _source_numbers(table["sweep"], sources) if several else np.zeros(len(table), dtype=np.int8)
+        )
+        self._rows: list[np.ndarray] | None = self._rows_by_index(table["index"].to_numpy())
+
+    def where(self, terms: Iterable[Term]) -> Columns:
+        """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
+        rows = np.flatnonzero(self.selected(terms))
+        found = copy(self)
+        found._size, found._wider = len(rows), (self, rows)
+        found._forget()
+        return found
+
+    def _forget(self) -> None:
+        self._codes: dict[str, np.ndarray] = {}
+        self._groups: dict[tuple[str, ...], Groups] = {}
+        self._metrics: dict[str, np.ndarray] = {}
+        self._step_means: dict[str, StepMeans] = {}
+        self._rows = None
+
+    def __len__(self) -> int:
+        assert self._size is not None
+        return self._size
+
+    @property
+    def identity(self) -> str:
+        """SQL columns that :meth:`locate` needs of any view."""
+        return "sweep, index" if len(self._sources) > 1 else "index"
+
+    def levels(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values of an axis that runs have, numbers ascending; and the place of each run's value among them.
+
+        Shapes (L,) and (R,).
+        """
+        codes, levels = self._code(key), self._levels[key].to_numpy(zero_copy_only=False)
+        used = np.zeros(len(levels), dtype=bool)
+        used[codes] = True
+        return levels[used], codes if used.all() else (np.cumsum(used, dtype=codes.dtype) - 1)[codes]
+
+    def _code(self, key: str) -> np.ndarray:
+        """Number of each run's level of an axis, of ``outcome`` or of ``sweep``; shape (R,)."""
+        if key not in self._codes and self._wider is not None:
+            wider, rows = self._wider
+            self._codes[key] = wider._code(key)[rows]
+        return self._codes[key]
+
+    def is_outcome(self, *names: str) -> np.ndarray:
+        """Whether each run came out as one of these; shape (R,)."""
+        return self.selected([Term(key="outcome", op="=", values=names)])
+
+    def load(self, metrics: Sequence[str]) -> None:
+        """Read these metrics in one go, where they are not here yet."""
+        new = [name for name in dict.fromkeys(metrics) if name not in self._metrics]
+        if self._wider is not None:
+            wider, rows = self._wider
+            wider.load(new)
+            self._metrics |= {name: wider.metric(name)[rows] for name in new}
+        elif new:
+            table = self._read([f"{finite_sql(name)} AS {quoted([name])}" for name in new])
+            for name in new:
+                self._metrics[name] = table[name].to_numpy()
+
+    def metric(self, name: str) -> np.ndarray:
+        """A metric of each run, NaN where it is missing or not finite; shape (R,)."""
+        self.load([name])
+        return self._metrics[name]
+
+    def step_means(self, metric: str) -> StepMeans:
+        """A metric of ``steps`` over the runs that have it at their end, summed per cell and step.
+
+        Runs that stopped early are left out of every step, so that a curve does not bend because its members
+        change.
+        """
+        if metric not in self._step_means:
+            cells = self.group([axis.key for axis in self._axes if axis.key != SEED])
+            cell, size = cells.number, cells.size
+            counted = ~np.isnan(self.metric(metric))
+            parts: dict[int, np.ndarray] = {}
+            sql = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
+            for batch in self._batches(f"SELECT * FROM ({sql}) WHERE value IS NOT NULL", BATCH_STEPS):
+                row, value = self.locate(batch), batch["value"].to_numpy()
+                kept = (row >= 0) & counted[row]
+                place, value, step = cell[row[kept]], value[kept], batch["step"].to_numpy()[kept]
+                for number in np.unique(step):
+                    here = step == number
+                    part = parts.setdefault(int(number), np.zeros((2, size)))
+                    part[0] += np.bincount(place[here], weights=value[here], minlength=size)
+                    part[1] += np.bincount(place[here], minlength=size)
+            steps = sorted(parts)
+            both = np.stack([parts[step] for step in steps], axis=-1) if steps else np.zeros((2, size, 0))
+            self._step_means[metric] = StepMeans(
+                steps=np.array(steps, dtype=int), sums=both[0], counts=both[1]
+            )
+        return self._step_means[metric]
+
+    def group(self, keys: Sequence[str], rows: np.ndarray | None = None) -> Groups:
+        """Sort all runs, or these, into groups by the values of some axes; into one without any."""
+        place = tuple(keys)
+        if place not in self._groups:
+            wider = self._wider
+            self._groups[place] = wider[0].group(keys, wider[1]) if wider else self._sort(keys)
+            if len(self._groups) > MAX_GROUPINGS:
+                del self._groups[next(iter(self._groups))]
+        whole = self._groups[place]
+        return whole if rows is None else whole.of(rows)
+
+    def _sort(self, keys: Sequence[str]) -> Groups:
+        codes = [self._codes[key] for key in keys]
+        sizes = [len(self._levels[key]) for key in keys]
+        number = np.zeros(len(self), dtype=np.int64)
+        for code, size in zip(codes, sizes, strict=True):
+            number *= size
+            number += code
+        if np.prod(sizes, dtype=float) <= SPARSE * max(1000, len(number)):
+            used = np.bincount(number, minlength=1) > 0
+            found, number = np.flatnonzero(used), (np.cumsum(used) - 1)[number]
+        else:
+            found, number = np.unique(number, return_inverse=True)
+        levels = dict(zip(keys, np.unravel_index(found, sizes) if keys else (), strict=True))
+        return Groups(number=number, levels=levels, size=len(found))
+
+    def frame(self, groups: Groups) -> pd.DataFrame:
+        """One row per group: the values of its axes, typed."""
+        if not groups.levels:
+            return pd.DataFrame(index=range(groups.size))
+        taken = {key: self._levels[key].take(pa.array(code)) for key, code in groups.levels.items()}
+        return to_frame(pa.table(taken), self._axes)
+
+    def has_level(self, key: str, value: Any) -> np.ndarray:
+        """Whether each run has this value of an axis; shape (R,)."""
+        return np.array([v == value for v in self._levels[key].to_pylist()] or [False])[self._code(key)]
+
+    def selected(self, terms: Iterable[Term]) -> np.ndarray:
+        """Whether each run satisfies every term of a filter over axes, outcome and sweep; shape (R,)."""
+        mask = np.ones(len(self), dtype=bool)
+        for term in terms:
+            matching = [term.matches(value) for value in self._levels[term.key].to_pylist()]
+            mask &= np.array(matching or [False])[self._code(term.key)]
+        return mask
+
+    def locate(self, table: pa.Table) -> np.ndarray:
+        """Row of each run named by the columns :attr:`identity`; −1 for one that is not among these."""
+        index, found = table["index"].to_numpy(), self._rows_of_sources()
+        if len(self._sources) == 1:
+            return found[0].take(index, mode="clip")
+        rows = np.full(len(index), -1)
+        source = _source_numbers(table["sweep"], self._sources)
+        for number, row_of in enumerate(found):
+            rows[source == number] = row_of.take(index[source == number], mode="clip")
+        return rows
+
+    def _read(self, selected: Sequence[str]) -> pa.Table:
+        """Expressions over ``runs`` in the order of the sources and, within each, of the manifest."""
+        table = self._arrow(f"SELECT {self.identity}, {', '.join(selected)} FROM runs")
+        if self._size not in (None, len(table)):
+            raise UserError("the sweep was rewritten while it was read: open it again")
+        self._size = len(table)
+        index = table["index"].to_numpy()
+        if len(self._sources) > 1:
+            return table.take(pa.array(np.lexsort([index, _source_numbers(table["sweep"], self._sources)])))
+        return table if (index[1:] > index[:-1]).all() else table.take(pa.array(np.argsort(index)))
+
+    def _rows_of_sources(self) -> list[np.ndarray]:
+        """What :meth:`_rows_by_index` found, of these runs."""
+        if self._rows is None:
+            assert self._wider is not None
+            wider, rows = self._wider
+            row = np.full(len(wider) + 1, -1)  # the last place is that of an index which no run has
+            row[rows] = np.arange(len(rows))
+            self._rows = [row[row_of] for row_of in wider._rows_of_sources()]
+        return self._rows
+
+    def _rows_by_index(self, index: np.ndarray) -> list[np.ndarray]:
+        """Per source the row of each index of its manifest, and a last −1 for any index beyond."""
+        found = []
+        for number in range(len(self._sources)):
+            mine = np.flatnonzero(self._codes["sweep"] == number)
+            rows = np.full(int(index[mine].max(initial=-1)) + 2, -1)
+            rows[index[mine]] = mine
+            found.append(rows)
+        return found
+
+
+def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
+    """Levels in order, and the number of each run's level."""
+    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
+        return pa.array([], column.type), np.zeros(0, dtype=np.int32)
+    found = encoded.dictionary.to_pylist()
+    if axis.kind in ("str", "bool"):
+        place = {value: number for number, value in enumerate(axis.values)}
+        order = sorted(range(len(found)), key=lambda i: (found[i] is None, place.get(found[i], len(place))))
+    else:
+        order = sorted(range(len(found)), key=lambda i: (found[i] is None, found[i]))
+    kind = np.min_scalar_type(-max(1, len(order)))
+    rank = np.empty(len(order), dtype=kind)
+    rank[order] = np.arange(len(order), dtype=kind)
+    return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
+
+
+def _source_numbers(column: pa.ChunkedArray, sources: Sequence[str]) -> np.ndarray:
+    return pc.index_in(column, pa.array(sources)).to_numpy()

@@ -1,0 +1,149 @@
+"""Which Parquet files a sweep directory's tables lie in, and what its manifest says about the axes.
+
+Reads nothing but file footers: opening a directory costs the same for a hundred runs and a million.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from analysis.data.axes import SEED, Axis
+from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
+from sweeps.grid.filters import as_text
+from sweeps.manifest.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
+from sweeps.manifest.manifest_file import METADATA_KEY, axis_values
+from sweeps.spec.errors import UserError
+
+DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
+"""Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The readable files of one sweep directory at one moment."""
+
+    directory: Path
+    """The sweep directory."""
+    axes: tuple[Axis, ...]
+    """Axes in YAML order, the seed last and always there."""
+    columns: tuple[str, ...]
+    """Axes that the tables have a column for: all, but for a seed that does not vary."""
+    header: Mapping[str, Any]
+    """What the manifest says of itself: sweep, axes, options, overrides, digest."""
+    files: dict[str, tuple[Path, ...]]
+    """Table name to its Parquet files."""
+    unreadable: tuple[Path, ...]
+    """Half-written or damaged Parquet files, which are left out."""
+    asked: Mapping[str, Any]
+    """Contents of ``sweep.yaml``: what was asked, with which versions, on which machine."""
+
+    @property
+    def manifest(self) -> Path:
+        """The frozen list of runs."""
+        return Layout(self.directory).manifest
+
+
+def find_source(directory: Path) -> Source:
+    """Look at a sweep directory.
+
+    Raises:
+        UserError: when it is missing, is no sweep, or was written by a newer version.
+    """
+    Layout(directory).require_sweep()
+    asked = _asked(directory)
+    manifest = Layout(directory).manifest
+    schema = _schema(manifest)
+    if schema is None:
+        raise UserError(f"{manifest}: damaged or half written; launch the sweep again to write it anew")
+    header = _header(manifest, schema)
+    axes = tuple(_axis(entry) for entry in header["axes"])
+    files: dict[str, tuple[Path, ...]] = {}
+    unreadable: list[Path] = []
+    for table in DETAILS:
+        good: list[Path] = []
+        for path in _candidates(directory, table):
+            (unreadable if _schema(path) is None else good).append(path)
+        files[table] = tuple(good)
+    return Source(
+        directory=directory,
+        axes=_with_seed(axes, manifest),
+        columns=tuple(axis.key for axis in axes),
+        header=header,
+        files=files,
+        unreadable=tuple(unreadable),
+        asked=asked,
+    )
+
+
+def _asked(directory: Path) -> Mapping[str, Any]:
+    path = Layout(directory).config
+    try:
+        asked = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: is not YAML ({why}); restore it or launch the sweep anew") from error
+    version = asked.get("format", FORMAT_VERSION) if isinstance(asked, Mapping) else FORMAT_VERSION
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{directory}: format {version} was written by a newer emsweep; this one reads up to "
+            f"{FORMAT_VERSION}: upgrade emsweep"
+        )
+    return asked if isinstance(asked, Mapping) else {}
+
+
+def _candidates(directory: Path, table: str) -> Iterator[Path]:
+    layout = Layout(directory)
+    if layout.table(table).is_file():
+        yield layout.table(table)
+    for path in sorted(layout.parts.glob(f"{table}-*.parquet")):
+        if path.with_name(path.name.replace(table, "runs", 1)).is_file():  # else the part is not complete yet
+            yield path
+
+
+def _schema(path: Path) -> pa.Schema | None:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError):
+        return None
+
+
+def _header(manifest: Path, schema: pa.Schema) -> Mapping[str, Any]:
+    text = (schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise UserError(f"{manifest}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
+    header = json.loads(text)
+    if header["version"] > MANIFEST_VERSION:
+        raise UserError(
+            f"{manifest}: format {header['version']} was written by a newer emsweep; this one reads up to "
+            f"{MANIFEST_VERSION}: upgrade emsweep"
+        )
+    return header
+
+
+def _axis(entry: Mapping[str, Any]) -> Axis:
+    """An axis as tables hold it: lists and mappings are shown as JSON text, whole numbers of a float axis as
+    floats.
+    """
+    values = axis_values(entry)
+    if entry["kind"] == "str":
+        values = [None if value is None else as_text(value) for value in values]
+    elif entry["kind"] == "float":
+        values = [None if value is None else float(value) for value in values]
+    return Axis(key=entry["key"], values=tuple(values), kind=entry["kind"])
+
+
+def _with_seed(axes: Sequence[Axis], manifest: Path) -> tuple[Axis, ...]:
+    """The axes with the seed as the last; a sweep that does not vary the seed has it once."""
+    if SEED in {axis.key for axis in axes}:
+        return tuple(sorted(axes, key=lambda axis: axis.key == SEED))
+    first = next(pq.ParquetFile(manifest).iter_batches(batch_size=1, columns=["spec.seed"]), None)
+    values = tuple(first.column(0).to_pylist()) if first is not None else ()
+    return (*axes, Axis(key=SEED, values=values, kind="int"))

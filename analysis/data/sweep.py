@@ -1,0 +1,307 @@
+"""Open a sweep directory, finished or still running, as tidy tables.
+
+    sweep = open_sweep("outputs/quickstart")
+    sweep.where("optim.lr=1e-4").runs()
+
+Tables are read by DuckDB from Parquet when they are asked for and only in the columns asked for; nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from analysis.data import views
+from analysis.data.axes import SEED, Axis, merge_axes, resolve
+from analysis.data.columns import Columns
+from analysis.data.filters_sql import parse_terms, selectable, to_sql
+from analysis.data.frames import to_frame
+from analysis.data.source import Source, find_source
+from sweeps.grid.filters import Term
+from sweeps.spec.errors import UserError
+from trainers.protocol import TIMING_SUFFIX
+
+if TYPE_CHECKING:
+    from analysis.output.table import Table
+
+_DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
+"""How DuckDB words it."""
+
+DATABASE: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "2GB",
+    "preserve_insertion_order": False,
+    "allocator_flush_threshold": "1MB",
+    "allocator_bulk_deallocation_flush_threshold": "1MB",
+}
+"""DuckDB's settings. Beyond its limit it spills to its temporary folder; frames come on top. It gives memory
+back after each query instead of keeping up to 128 MB: a dashboard of 13,440 runs then needs 25 MiB less.
+"""
+
+HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
+"""What a sweep is about unless its runs measure neither."""
+
+
+def open_sweep(*directories: str | Path, live: bool = False) -> Sweep:
+    """Open one sweep directory, or several that are then read as one.
+
+    Args:
+        *directories: sweep directories. Of several, a run found in more than one counts once, and an axis
+            that one of them does not sweep takes its value from that sweep's configuration.
+        live: look at the directory anew at every call, for a sweep that is still running.
+
+    Raises:
+        UserError: for a directory that is missing, is no sweep, or was written by a newer version.
+    """
+    if not directories:
+        raise UserError("open_sweep needs a directory, such as outputs/quickstart")
+    return Sweep([Path(d) for d in directories], live=live)
+
+
+class Sweep:
+    """The runs of one or more sweep directories, perhaps narrowed by filters."""
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        *,
+        live: bool = False,
+        filters: Sequence[str] = (),
+        origin: Sweep | None = None,
+    ) -> None:
+        """Use :func:`open_sweep`; with ``origin`` its files are looked at again, not looked for."""
+        self.directories = tuple(directories)
+        self.filters = tuple(filters)
+        self.live = live
+        self.sources: tuple[Source, ...]
+        self.axes: tuple[Axis, ...]
+        self._database: duckdb.DuckDBPyConnection
+        self._cursor: duckdb.DuckDBPyConnection | None
+        self._wider = origin if origin is not None and len(origin.filters) < len(self.filters) else None
+        if origin is None:
+            self._refresh()
+        else:
+            self.sources, self.axes, self._database = origin.sources, origin.axes, origin._database
+            self._forget()
+
+    def _refresh(self) -> None:
+        self.sources = tuple(find_source(d) for d in self.directories)
+        self.axes = merge_axes(source.axes for source in self.sources)
+        self._database = duckdb.connect(config=DATABASE)
+        self._database.execute("SET GLOBAL parquet_metadata_cache = true")  # 25 ms a query at a million runs
+        self._forget()
+        self._cursor = self._with_views()  # now, so that files that cannot be read are named at once
+
+    def _forget(self) -> None:
+        self._predicate = self.condition(*self.filters)
+        self._cursor = None
+        self._columns: Columns | None = None
+        self._metrics: list[str] | None = None
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Has the views; made when first asked."""
+        if self._cursor is None:
+            self._cursor = self._with_views()
+        return self._cursor
+
+    def _with_views(self) -> duckdb.DuckDBPyConnection:
+        """A connection with views of its own, so that several sweeps share one database."""
+        cursor = self._database.cursor()
+        cursor.execute("SET enable_progress_bar = false")
+        for statement in views.definitions(cursor, self.sources, self.axes, self._predicate):
+            cursor.execute(statement)
+        return cursor
+
+    def __repr__(self) -> str:
+        where = f" where {' '.join(self.filters)}" if self.filters else ""
+        return f"<Sweep {', '.join(map(str, self.directories))}{where}>"
+
+    @property
+    def unreadable(self) -> tuple[Path, ...]:
+        """Parquet files that were left out because they are damaged or half written."""
+        return tuple(path for source in self.sources for path in source.unreadable)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of any table must know about the files behind it; empty as a rule."""
+        if not self.unreadable:
+            return ()
+        names = ", ".join(str(path) for path in self.unreadable)
+        return (f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew.",)
+
+    @property
+    def axis_keys(self) -> list[str]:
+        """Hydra keys of the axes in YAML order, the seed last."""
+        return [axis.key for axis in self.axes]
+
+    @property
+    def cell_keys(self) -> list[str]:
+        """Hydra keys of every axis but the seed: together they name a cell."""
+        return [key for key in self.axis_keys if key != SEED]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Numeric columns of ``runs()`` that are results, neither axes nor bookkeeping."""
+        if self._metrics is None:
+            wider = self._wider
+            self._metrics = wider.metrics if wider else views.metric_columns(self._connection, self.axis_keys)
+        return list(self._metrics)
+
+    def axis(self, word: str) -> Axis:
+        """Return the axis called ``word``: its Hydra key or an unambiguous last part of it (``lr``)."""
+        key = resolve(word, self.axis_keys, "axis")
+        return next(axis for axis in self.axes if axis.key == key)
+
+    def metric(self, word: str | None = None) -> str:
+        """Return the metric called ``word``; without a word the one that the sweep is about.
+
+        That is ``accuracy_sampled``, else ``accuracy_greedy``, else the first metric that is no timing.
+
+        Raises:
+            UserError: for an unknown word, with the nearest names, or when the runs have no metric.
+        """
+        metrics = self.metrics
+        if word is not None:
+            return resolve(word, metrics, "metric")
+        found = [name for name in metrics if not name.endswith(TIMING_SUFFIX)]
+        if not found:
+            raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
+        return next((name for name in HEADLINE_METRICS if name in found), found[0])
+
+    def where(self, *filters: str) -> Sweep:
+        """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
+
+        The grammar is that of :mod:`sweeps.grid.filters`; the keys are the axes, ``outcome``, and
+        ``sweep`` where several directories are open.
+
+        Raises:
+            UserError, SpecError: for an unknown axis or a value that no run has.
+        """
+        origin = None if self.live else self
+        return Sweep(self.directories, live=self.live, filters=(*self.filters, *filters), origin=origin)
+
+    def condition(self, *filters: str) -> str:
+        """SQL over the columns of ``runs`` that holds where every filter does; errors as :meth:`where`."""
+        return to_sql(self.terms(*filters), selectable(self.axes, views.labels(self.sources)))
+
+    def terms(self, *filters: str) -> tuple[Term, ...]:
+        """Filters as terms that name axes by their whole keys; errors as :meth:`where`."""
+        return parse_terms(filters, selectable(self.axes, views.labels(self.sources)))
+
+    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per run of the manifest: identity, outcome, axes, metrics, cost, attempts."""
+        return self._frame("runs", columns, order=["index"])
+
+    def steps(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per (run, step) with the run's axes; ``columns`` spares memory on a large sweep."""
+        return self._frame("steps", columns, order=["index", "step"])
+
+    def items(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per (run, evaluation) with the run's axes; verdicts are lists with one entry per item."""
+        return self._frame("items", columns, order=["index", "step"])
+
+    def rollouts(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per distinct recorded rollout with its multiplicity and the run's axes."""
+        return self._frame("rollouts", columns, order=["index", "step"])
+
+    def cells(self, by: Sequence[str] | None = None, metric: str | None = None) -> pd.DataFrame:
+        """One row per cell, or per combination of the axes ``by``; see
+        :func:`analysis.tables.cell_table.cell_table`.
+        """
+        return self.cell_table(by, metric).frame
+
+    def cell_table(self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any) -> Table:
+        """The same with its footnotes, ready to be written as text, Markdown, CSV, LaTeX or Parquet."""
+        from analysis.tables.cell_table import cell_table
+
+        return cell_table(self, by=by, metric=metric, **options)
+
+    def columns(self, metrics: Sequence[str] = ()) -> Columns:
+        """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""
+        if self.live:
+            self._refresh()
+        if self._columns is None and self._wider is not None:
+            added = self.filters[len(self._wider.filters) :]
+            self._columns = self._wider.columns(metrics).where(self.terms(*added))
+        elif self._columns is None:
+            # What is read later must come from the same snapshot.
+            still = Sweep(self.directories, filters=self.filters, origin=self) if self.live else self
+            self._columns = Columns(still.arrow, still.batches, self.axes, views.labels(self.sources))
+        self._columns.load(metrics)
+        return self._columns
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return an Arrow table."""
+        if self.live:
+            self._refresh()
+        return _read(self._connection, sql)
+
+    def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
+        """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
+        if self.live:
+            self._refresh()
+        other = Sweep(self.directories, filters=self.filters, origin=self)  # queries may come in between
+        with _damage_named():
+            for batch in other._connection.sql(sql).to_arrow_reader(rows):
+                yield pa.Table.from_batches([batch])
+
+    def frame(self, table: pa.Table) -> pd.DataFrame:
+        """An Arrow table as a frame with typed axes."""
+        return to_frame(table, self.axes)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return a frame with typed
+        axes.
+        """
+        return to_frame(self.arrow(sql), self.axes)
+
+    def counts(self) -> dict[str, int]:
+        """Number of runs per outcome."""
+        table = self.arrow("SELECT outcome, count(*) AS n FROM runs GROUP BY outcome")
+        return dict(zip(table["outcome"].to_pylist(), table["n"].to_pylist(), strict=True))
+
+    def has(self, table: str) -> bool:
+        """Whether any source holds rows of ``table``."""
+        return any(source.files[table] for source in self.sources)
+
+    def _frame(self, view: str, columns: Sequence[str] | None, order: Sequence[str]) -> pd.DataFrame:
+        if self.live:
+            self._refresh()
+        known = views.column_names(self._connection, view)
+        if len(self.sources) == 1:
+            known = [name for name in known if name != "sweep"]
+        if view == "runs":
+            known = views.in_order(known, self.axis_keys)
+        chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
+        order = [name for name in ("sweep", *order) if name in known]
+        sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"
+        return to_frame(_read(self._connection, sql), self.axes)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    with _damage_named():
+        return connection.sql(sql).to_arrow_table()
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Say which file is damaged where its footer is whole and its pages are not."""
+    try:
+        yield
+    except duckdb.Error as error:
+        found = _DAMAGED.search(str(error))
+        if found is None:
+            raise
+        folder = Path(found["file"]).parent
+        raise UserError(
+            f"{found['file']}: damaged ({found['why'].strip()}); delete {folder / 'runs.parquet'} and "
+            f"`emsweep resume {folder}`, which writes all tables anew"
+        ) from error

@@ -1,0 +1,177 @@
+"""The SQL views ``runs``, ``steps``, ``items`` and ``rollouts`` over a sweep's Parquet files.
+
+Each view carries the axes of the run, so that one ``GROUP BY`` answers a question; DuckDB reads only the
+columns used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from analysis.data.axes import SEED, Axis
+from analysis.data.source import DETAILS, Source
+
+IDENTITY = ("sweep", "index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at")
+"""Columns of ``runs`` that say which run it is and how it went."""
+
+FAILURE = ("error", "fingerprint")
+"""Columns of ``runs`` that are null unless the run failed."""
+
+_NUMERIC = ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT", "UBIGINT", "SMALLINT", "TINYINT", "UINTEGER")
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Comma-separated SQL identifiers."""
+    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def literal(value: Any) -> str:
+    """SQL literal that compares equal, bit for bit, with a stored axis value."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.17e}"  # exponent notation is read as a double; plain decimals are not
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+def finite_sql(metric: str) -> str:
+    """SQL for a metric as a number, null where it is missing, NaN or infinite."""
+    return f"CASE WHEN isfinite({quoted([metric])}::DOUBLE) THEN {quoted([metric])}::DOUBLE END"
+
+
+def column_names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
+    """Names of a view's columns."""
+    return [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]
+
+
+def in_order(names: Sequence[str], axis_keys: Sequence[str]) -> list[str]:
+    """Columns of ``runs``: which run, how it went, axes, results, and last what went wrong."""
+    first = [name for name in (*IDENTITY, *axis_keys) if name in names]
+    last = [name for name in FAILURE if name in names]
+    return [*first, *(name for name in names if name not in (*first, *last)), *last]
+
+
+def metric_columns(connection: duckdb.DuckDBPyConnection, axis_keys: Sequence[str]) -> list[str]:
+    """Numeric columns of ``runs`` that are results."""
+    skip = {*IDENTITY, *FAILURE, *axis_keys, SEED}
+    rows = connection.execute("DESCRIBE runs").fetchall()
+    return [name for name, kind, *_ in rows if name not in skip and kind in _NUMERIC]
+
+
+def definitions(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], axes: Sequence[Axis], predicate: str
+) -> Iterator[str]:
+    """Yield the statements that create the views, in order."""
+    names = labels(sources)
+    selects = [_runs_of(connection, s, label, axes) for s, label in zip(sources, names, strict=True)]
+    union = " UNION ALL BY NAME ".join(selects)
+    if len(sources) > 1:
+        # The same run_id is the same science: a finished copy wins, then the first directory named.
+        finished = "outcome IN ('done', 'diverged')"
+        rank = f"row_number() OVER (PARTITION BY run_id ORDER BY {finished} DESC, sweep_order)"
+        order = " ".join(f"WHEN {literal(label)} THEN {i}" for i, label in enumerate(names))
+        union = (
+            f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
+            f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"
+        )
+    yield f"CREATE TEMP VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
+    keys = quoted([axis.key for axis in axes])
+    for table in (name for name in DETAILS if name != "runs"):
+        parts = [
+            f"SELECT {literal(label)} AS sweep, * {_renamed(source.files[table])} FROM "
+            f"{_read(source.files[table])}"
+            for source, label in zip(sources, names, strict=True)
+            if source.files[table]
+        ]
+        if parts:
+            axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
+            yield f"CREATE TEMP VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
+            joined = f"raw_{table} JOIN ({axes_of}) USING (sweep, index)"
+            yield f"CREATE TEMP VIEW {table} AS SELECT * FROM {joined}"
+        else:
+            yield f"CREATE TEMP VIEW {table} AS SELECT sweep, index, run_id, 0 AS step FROM runs WHERE false"
+
+
+def labels(sources: Sequence[Source]) -> list[str]:
+    """Name of each source in the column ``sweep``: its folder's, or the whole path where two folders are
+    alike.
+    """
+    names = [source.directory.resolve().name for source in sources]
+    return [
+        name if names.count(name) == 1 else str(s.directory) for name, s in zip(names, sources, strict=True)
+    ]
+
+
+def _read(files: Sequence[Path]) -> str:
+    listed = ", ".join(literal(str(path)) for path in files)
+    return f"read_parquet([{listed}], union_by_name = true)"
+
+
+def _renamed(files: Sequence[Path]) -> str:
+    """``model`` of the logits table says base or tuned; it is called ``state`` beside the axis ``model``."""
+    return "RENAME (model AS state)" if "model" in pq.read_schema(files[0]).names else ""
+
+
+def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
+    own = source.columns
+    files = source.files["runs"]
+    if len(files) == 1 and files[0].name == "runs.parquet":
+        body = f"SELECT * FROM {_read(files)}"
+    else:
+        body = _unfinished(source)
+    missing = [axis for axis in axes if axis.key not in own]
+    constants = "".join(
+        f", {literal(_configured(connection, source, axis.key))} AS {quoted([axis.key])}" for axis in missing
+    )
+    return f"SELECT {literal(label)} AS sweep, *{constants} FROM ({body})"
+
+
+def _unfinished(source: Source) -> str:
+    """Runs of a sweep that is under way: the manifest says which there are, the parts what came of some.
+
+    A part holds results only: no axes, and no row for a run that has none. The last word on a run wins.
+    """
+    known = ("index", "run_id", "name", "cell", *source.columns)
+    runs = f"SELECT {quoted(known)} FROM read_parquet({literal(str(source.manifest))})"
+    files = source.files["runs"]
+    if not files:
+        return f"SELECT *, 'pending' AS outcome FROM ({runs})"
+    found = {name for path in files for name in pq.read_schema(path).names}
+    results = [name for name in sorted(found) if name not in (*known, "outcome")]
+    # A part without an outcome column holds results that are all in.
+    outcome = "coalesce(outcome, 'done')" if "outcome" in found else "'done'"
+    rows = f"SELECT index, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
+    latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {_age(results)})"
+    newest = f"SELECT * EXCLUDE (age) FROM (SELECT *, {latest} AS age FROM ({rows})) WHERE age = 1"
+    return (
+        f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome) "
+        f"FROM ({runs}) m LEFT JOIN ({newest}) r ON m.index = r.index"
+    )
+
+
+def _age(results: Sequence[str]) -> str:
+    return "finished_at DESC" if "finished_at" in results else "index"
+
+
+def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:
+    """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec."""
+    group, _, field = key.partition(".")
+    column = f"spec.{group}"
+    path = literal(str(source.manifest))
+    if column not in column_names(connection, f"(SELECT * FROM read_parquet({path}))"):
+        return None
+    row = connection.execute(f"SELECT {quoted([column])} FROM read_parquet({path}) LIMIT 1").fetchone()
+    if row is None or not isinstance(row[0], str):
+        return row[0] if row else None
+    value = json.loads(row[0])
+    for part in (field or "name").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,231 @@
+"""Is B better than A? Matched runs, a permutation test, an interval, and a sentence to quote.
+
+    compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"])
+
+Runs are matched on every axis that neither side names (or on ``match_on``), the seed among them. Differences
+are averaged over cells within each seed, because cells share their seeds' noise; the seed is the unit that is
+tested. Of several comparisons at once each p is corrected for their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.axes import cell_label, label, resolve
+from analysis.data.sweep import Sweep
+from analysis.output.table import Column, Table, axis_columns
+from analysis.stats.testing import Difference, benjamini_hochberg, holm
+from analysis.tables.cell_table import is_share
+from analysis.tables.matching import Matched, match
+from sweeps.grid.filters import parse_filter
+from sweeps.spec.errors import UserError
+
+SMALLEST_OF_INTEREST = 0.01
+"""Difference whose visibility is reported: one point of accuracy."""
+
+NOTABLE_P = 0.01
+"""A p above this that is the smallest possible one says so: more seeds could say more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One or more tested differences, B minus A."""
+
+    table: Table
+    """One row per difference."""
+    sentences: tuple[str, ...]
+    """The same in words."""
+    by_seed: pd.DataFrame
+    """What the tests rest on: the axes ``by``, ``seed``, ``difference``; empty where seeds are unmatched."""
+
+
+def compare(
+    sweep: Sweep,
+    a: str,
+    b: str,
+    *,
+    by: Sequence[str] = (),
+    match_on: Sequence[str] | None = None,
+    metric: str | None = None,
+) -> Comparison:
+    """Compare the runs that filter ``b`` means with those that ``a`` means.
+
+    Args:
+        sweep: the sweep.
+        a: filter such as ``optim.lr=1e-4``.
+        b: filter of the other side.
+        by: axes by which to split into a family of comparisons; p-values are corrected for their number.
+        match_on: axes on which two runs must agree to be a pair; by default all that neither filter names.
+            Without ``seed`` among them the test is unpaired.
+        metric: column of ``runs()``.
+
+    Raises:
+        UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.
+    """
+    metric = sweep.metric(metric)
+    words = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
+    named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in words}
+    by = [sweep.axis(word).key for word in by]
+    keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
+    keys = list(dict.fromkeys([*keys, *by]))
+    found = _between(sweep, a, b, keys, by, metric)
+    if not found.tests:
+        raise UserError(
+            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {found.candidates[0]} and "
+            f"{found.candidates[1]} candidates have a result; match on fewer axes with --match-on"
+        )
+    frame = _frame(found.groups, found.tests)
+    labels = [cell_label(values) or "all" for values in _rows(frame[by])]
+    question = f"{b} minus {a}"
+    table = Table(
+        title=f"{metric}: {question}",
+        frame=frame,
+        layout=_layout(by, metric),
+        notes=(*_notes(found.tests, keys, metric, found.alone), *sweep.warnings),
+    )
+    sentences = tuple(
+        _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
+    )
+    return Comparison(table=table, sentences=sentences, by_seed=found.by_seed)
+
+
+def compare_levels(
+    sweep: Sweep, axis: str, *, reference: str | None = None, metric: str | None = None
+) -> Comparison:
+    """Compare every value of an axis with one of them (default: the first), corrected as one family.
+
+    Raises:
+        UserError: for an unknown axis, or one with a single value.
+    """
+    found = sweep.axis(axis)
+    if len(found.values) < 2:
+        raise UserError(f"axis {found.key!r} has one value, {label(found.values[0])}: nothing to compare")
+    metric = sweep.metric(metric)
+    term = parse_filter(f"{found.key}={reference}").terms[0] if reference is not None else None
+    base = next((v for v in found.values if term is None or term.matches(v)), None)
+    if base is None and reference is not None:
+        listed = ", ".join(label(value) for value in found.values[:30])
+        raise UserError(f"{found.key}={reference}: no run has this value; it takes {listed}")
+    keys = _free(sweep, {found.key})
+    columns = sweep.columns([metric])
+    sides = {value: columns.has_level(found.key, value) for value in found.values}
+    matched = {
+        value: match(columns, metric, sides[base], side, keys, [])
+        for value, side in sides.items()
+        if value != base
+    }
+    tests = {value: test for value, one in matched.items() for test in one.tests}
+    if not tests:
+        raise UserError(f"no two values of {found.key} have matched results")
+    frame = _frame(pd.DataFrame({found.key: list(tests)}), list(tests.values()))
+    question = f"minus {found.key}={label(base)}"
+    alone = sum(one.alone for one in matched.values())
+    by_seed = pd.concat([one.by_seed.assign(**{found.key: v}) for v, one in matched.items()])
+    table = Table(
+        title=f"{metric}: each {found.key} {question}",
+        frame=frame,
+        layout=_layout([found.key], metric),
+        notes=(*_notes(list(tests.values()), keys, metric, alone), *sweep.warnings),
+    )
+    sentences = tuple(
+        _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
+        for row in _rows(frame)
+    )
+    return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
+
+
+def _free(sweep: Sweep, named: set[str]) -> list[str]:
+    return [key for key in sweep.axis_keys if key not in named]
+
+
+def _between(sweep: Sweep, a: str, b: str, keys: Sequence[str], by: Sequence[str], metric: str) -> Matched:
+    columns = sweep.columns([metric])
+    side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
+    return match(columns, metric, side_a, side_b, keys, by)
+
+
+def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:
+    p = np.array([test.p for test in tests])
+    known = ~np.isnan(p)
+    adjusted_holm, adjusted_bh = p.copy(), p.copy()
+    adjusted_holm[known], adjusted_bh[known] = holm(p[known]), benjamini_hochberg(p[known])
+    return groups.assign(
+        difference=[t.mean for t in tests],
+        low=[t.low for t in tests],
+        high=[t.high for t in tests],
+        p=p,
+        p_holm=adjusted_holm,
+        p_bh=adjusted_bh,
+        family=int(known.sum()),
+        effect_size=[t.effect_size for t in tests],
+        superiority=[t.superiority for t in tests],
+        seeds=[t.n for t in tests],
+        paired=[t.paired for t in tests],
+        power_1_point=[t.power(SMALLEST_OF_INTEREST) for t in tests],
+        seeds_for_1_point=[t.pairs_needed(SMALLEST_OF_INTEREST) for t in tests],
+    )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict]:
+    return frame.to_dict("records")
+
+
+def _layout(by: Sequence[str], metric: str) -> tuple[Column, ...]:
+    kind = "gain" if is_share(metric) else "number"
+    columns = [
+        *axis_columns(by),
+        Column(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
+        Column(header="p", source="p", kind="p"),
+        Column(header="p Holm", source="p_holm", kind="p"),
+        Column(header="p BH", source="p_bh", kind="p"),
+        Column(header="d", source="effect_size", kind="number"),
+        Column(header="seeds B wins", source="superiority", kind="points"),
+        Column(header="seeds", source="seeds", kind="count"),
+    ]
+    if is_share(metric):
+        columns += [
+            Column(header="power for 1 point", source="power_1_point", kind="points"),
+            Column(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
+        ]
+    return tuple(columns)
+
+
+def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatched: int) -> tuple[str, ...]:
+    paired = all(test.paired for test in tests)
+    how = "paired sign-flip permutation over seeds" if paired else "permutation of seeds between the sides"
+    notes = [
+        f"Matched on {', '.join(keys)}; cells are averaged within each seed. p: two-sided {how}; Holm and "
+        f"Benjamini–Hochberg over {len(tests)}. Interval: 95 %, over seeds, "
+        f"{'Student-t' if paired else 'Welch'}. d: mean over standard deviation of seeds.",
+        f"Rule: pairs are of runs with a finite {metric}; {unmatched:,} runs have no partner, left out.",
+    ]
+    smallest = min((test.n for test in tests if test.paired), default=99)
+    if smallest < 6:
+        bound = 2.0 ** (1 - smallest)
+        notes.append(f"With {smallest} seeds no permutation p can be below {bound:.3g}.")
+    return tuple(notes)
+
+
+def _sentence(question: str, row: dict, where: str, metric: str) -> str:
+    share = is_share(metric)
+    scale, unit = (100, " points") if share else (1, "")
+    text = f"{question}" + (f", {where}" if where != "all" else "")
+    text += f": {scale * row['difference']:+.{1 if share else 4}f}{unit}"
+    matched = "matched seeds" if row["paired"] else "seeds a side"
+    if row["low"] != row["low"]:
+        return f"{text}; {row['seeds']} {matched}, too few for an interval or a test"
+    digits = 1 if share else 4
+    text += f", 95 % CI {scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f}"
+    text += f", {row['seeds']} {matched}"
+    text += (
+        f", p={row['p_holm']:.2g} after Holm over {row['family']}"
+        if row["family"] > 1
+        else f", p={row['p']:.2g}"
+    )
+    if row["paired"] and row["p"] <= 2.0 ** (1 - row["seeds"]) and row["p"] > NOTABLE_P:
+        text += f" (no less is possible with {row['seeds']} seeds)"
+    return text

@@ -1,0 +1,226 @@
+"""Per-item verdicts as arrays over (group, seed, item): what intervals over items rest on.
+
+Verdicts are stored as one list per (run, evaluation). They are streamed in batches and counted per group and
+seed, so a million runs need memory for the groups only, one byte for each of their verdicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from analysis.data.axes import SEED
+from analysis.data.columns import Columns
+from analysis.data.sweep import Sweep
+from analysis.data.views import literal
+from analysis.tables.seed_values import SeedValues
+from sweeps.spec.errors import UserError
+
+BATCH_ROWS = 20_000
+"""Evaluations summed at once: 40 MB per column at 500 items."""
+
+_SMALLEST_LIST = {1: "TINYINT", 2: "SMALLINT", 4: "INTEGER", 8: "BIGINT"}
+"""SQL integers by size in bytes."""
+
+_ACCURACY = re.compile(
+    r"(?P<kind>accuracy|gain|base_accuracy)_(?P<mode>greedy|sampled)(_t(?P<temperature>[\d.e-]+))?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One way of decoding, as the items table names it."""
+
+    mode: str
+    """``greedy`` or ``sampled``."""
+    temperature: float
+    """Sampling temperature; 0 for greedy."""
+
+    @property
+    def sql(self) -> str:
+        """Condition on the columns of ``items``."""
+        return f"mode = {literal(self.mode)} AND temperature = {literal(float(self.temperature))}"
+
+
+def settings(sweep: Sweep) -> list[Setting]:
+    """The decoding settings that the sweep's items hold, greedy first, then by temperature."""
+    if not sweep.has("items"):
+        return []
+    rows = sweep.arrow("SELECT DISTINCT mode, temperature FROM items ORDER BY mode, temperature").to_pylist()
+    return [Setting(**row) for row in rows]
+
+
+def setting_of(sweep: Sweep, metric: str) -> Setting:
+    """The decoding setting behind an accuracy metric.
+
+    ``accuracy_sampled`` is the temperature that no other column names (``accuracy_sampled_t0.6`` names 0.6).
+
+    Raises:
+        UserError: when the metric is no accuracy, or its verdicts were not kept.
+    """
+    match = _ACCURACY.fullmatch(metric)
+    if match is None:
+        raise UserError(
+            f"metric {metric!r}: has no verdicts per item; use an accuracy, or intervals over seeds"
+        )
+    found = [s for s in settings(sweep) if s.mode == match["mode"]]
+    if match["temperature"]:
+        found = [s for s in found if s.temperature == float(match["temperature"])]
+    elif match["mode"] == "sampled":
+        named = {
+            float(m["temperature"])
+            for n in sweep.metrics
+            if (m := _ACCURACY.fullmatch(n)) and m["temperature"]
+        }
+        found = [s for s in found if s.temperature not in named] or found
+    if not found:
+        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
+    return found[0]
+
+
+def main_setting(sweep: Sweep) -> Setting | None:
+    """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
+    without items.
+    """
+    found = settings(sweep)
+    sampled = [s for s in found if s.mode == "sampled"]
+    if len(sampled) > 1 and "accuracy_sampled" in sweep.metrics:
+        return setting_of(sweep, "accuracy_sampled")
+    return next(iter(sampled or found), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemMeans:
+    """Mean verdict per group, seed and item, kept as counts: an eighth of the memory of floats.
+
+    Indexing with a slice of groups gives their means as floats of shape (g, S, I), NaN for a seed without
+    runs.
+    """
+
+    counts: np.ndarray
+    """Right samples of all runs, or the difference of two such counts, shape (G, S, I)."""
+    weight: np.ndarray
+    """What one right sample adds to the mean, shape (G, S); NaN for a seed without runs."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of groups, seeds and items."""
+        return self.counts.shape
+
+    def __getitem__(self, groups: slice) -> np.ndarray:
+        return np.multiply(self.counts[groups], self.weight[groups][:, :, None], dtype=float)
+
+    def minus(self, other: ItemMeans) -> ItemMeans:
+        """The difference to ``other``, written over these counts where both weigh the same."""
+        both = self.weight + other.weight
+        if np.array_equal(self.weight[~np.isnan(both)], other.weight[~np.isnan(both)]):
+            counts = np.subtract(self.counts, other.counts, out=self.counts)
+            return ItemMeans(counts=counts, weight=np.where(np.isnan(both), np.nan, self.weight))
+        return ItemMeans(counts=self[:] - other[:], weight=np.where(np.isnan(both), np.nan, 1.0))
+
+
+def item_means(
+    sweep: Sweep, gathered: SeedValues, by: Sequence[str], metric: str, *, counted_by: str | None = None
+) -> tuple[ItemMeans, ItemMeans]:
+    """Mean verdicts of each run's last evaluation and of its base model, read in one pass.
+
+    Args:
+        sweep: the sweep.
+        gathered: the groups and seeds.
+        by: axes that make a group.
+        metric: an accuracy; its name says the decoding setting.
+        counted_by: metric that a run must have to count; by default ``metric`` itself.
+
+    Raises:
+        UserError: when there are no such verdicts, or the items differ in number between runs.
+    """
+    setting, columns = setting_of(sweep, metric), gathered.columns
+    place_R, num_places = _places(gathered, by, counted_by or metric)
+    last_R, samples = _evaluations(sweep, columns, setting)
+    most = int(np.bincount(place_R[place_R >= 0], minlength=1).max()) * max(samples, default=0)
+    # Counts of runs that drew alike are whole numbers; else each run's share is added up.
+    kind = np.min_scalar_type(-max(1, most)) if len(samples) == 1 else np.dtype(np.float32)
+    runs = np.zeros((2, num_places), dtype=int)
+    sums: list[np.ndarray] = []
+    steps = sorted({0, *np.unique(last_R[last_R > 0]).tolist()})
+    small = _SMALLEST_LIST[np.min_scalar_type(-max(1, *samples, 1)).itemsize]
+    sql = (
+        f"SELECT {columns.identity}, step, num_samples, correct::{small}[] AS correct FROM raw_items "
+        f"WHERE {setting.sql} AND step IN ({', '.join(map(str, steps))})"
+    )
+    for batch in sweep.batches(sql, BATCH_ROWS):
+        verdicts_NI = _matrix(batch["correct"], metric)
+        sums = sums or [np.zeros((num_places, verdicts_NI.shape[1]), dtype=kind) for _ in range(2)]
+        if sums[0].shape[1] != verdicts_NI.shape[1]:
+            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
+        run, step = columns.locate(batch), batch["step"].to_numpy()
+        place = np.where(run >= 0, place_R[run], -1)
+        for moment, wanted in enumerate((last_R[run], 0)):
+            rows = np.flatnonzero((place >= 0) & (step == wanted))
+            touched, target = np.unique(place[rows], return_inverse=True)
+            if len(samples) > 1:
+                part = _summed(verdicts_NI[rows] / batch["num_samples"].to_numpy()[rows, None], target)
+            else:
+                part = _summed(verdicts_NI[rows], target)
+            if runs[moment, touched].any():
+                sums[moment][touched] += part.astype(kind)
+            else:  # first verdicts of all these places: no need to read what is there
+                sums[moment][touched] = part
+            runs[moment, touched] += np.bincount(target, minlength=len(touched))
+    if not sums:
+        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
+    shape = (len(gathered.groups), len(gathered.seeds))
+    scale = 1 / samples[0] if len(samples) == 1 else 1.0
+    with np.errstate(divide="ignore"):
+        weight = np.where(runs > 0, scale / runs, np.nan)
+    last, base = (
+        ItemMeans(counts=total.reshape(*shape, -1), weight=one.reshape(shape))
+        for total, one in zip(sums, weight, strict=True)
+    )
+    return last, base
+
+
+def _summed(verdicts_NI: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Sums of the rows that have the same target, in the order of targets."""
+    if len(target) == target.max(initial=-1) + 1:
+        return verdicts_NI[np.argsort(target)]
+    ones = np.ones(len(target), dtype=np.float32)
+    return sparse.csr_array((ones, (target, np.arange(len(target))))) @ verdicts_NI.astype(np.float32)
+
+
+def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[np.ndarray, int]:
+    """Where each run's verdicts belong, as group × seeds + seed, −1 for none; and the number of places.
+
+    Looking runs up in an array keeps the lists of verdicts out of a join, which would hold them all in
+    memory.
+    """
+    columns = gathered.columns
+    levels, level = columns.levels(SEED)
+    seed_of_level = np.where(np.isin(levels, gathered.seeds), np.searchsorted(gathered.seeds, levels), -1)
+    seed = seed_of_level[level]
+    place = columns.group(by).number * len(gathered.seeds) + seed
+    counts = (seed >= 0) & ~np.isnan(columns.metric(counted_by))
+    return np.where(counts, place, -1), len(gathered.groups) * len(gathered.seeds)
+
+
+def _evaluations(sweep: Sweep, columns: Columns, setting: Setting) -> tuple[np.ndarray, list[int]]:
+    """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
+    rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")
+    run, step = columns.locate(rows), rows["step"].to_numpy()
+    last_R = np.full(len(columns), -1)
+    np.maximum.at(last_R, run[run >= 0], step[run >= 0])
+    return last_R, np.unique(rows["num_samples"].to_numpy()).tolist()
+
+
+def _matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
+    """Lists of equal length as a matrix."""
+    rows = column.combine_chunks()
+    flat = rows.flatten().to_numpy(zero_copy_only=False)
+    if len(rows) and len(flat) % len(rows):
+        raise UserError(f"metric {metric!r}: runs were judged on different items; filter or group by eval")
+    return flat.reshape(len(rows), -1)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import open_sweep
+from analysis.stats.testing import holm
+from analysis.tables.compare import compare, compare_levels
+from sweeps.spec.errors import UserError
+from tests.analysis.synthetic import quickstart_world, write_sweep
+
+
+def _per_seed(runs, lr):
+    return runs[runs["optim.lr"] == lr].groupby("seed")["accuracy_sampled"].mean()
+
+
+def test_matched_runs_are_compared_seed_by_seed(quickstart):
+    sweep = open_sweep(quickstart)
+    row = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4").table.frame.iloc[0]
+    runs = sweep.runs()
+    difference = (_per_seed(runs, 2e-4) - _per_seed(runs, 1e-4)).to_numpy()
+    expected = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    assert row["difference"] == pytest.approx(difference.mean())
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    theirs = stats.permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert row["p"] == pytest.approx(theirs.pvalue)
+    assert row["seeds"] == 4
+
+
+def test_the_sign_says_b_minus_a(quickstart):
+    sweep = open_sweep(quickstart)
+    up = compare(sweep, "lr=1e-3", "lr=1e-4").table.frame.iloc[0]
+    down = compare(sweep, "lr=1e-4", "lr=1e-3").table.frame.iloc[0]
+    assert up["difference"] == pytest.approx(-down["difference"])
+    assert up["difference"] > 0.5
+
+
+def test_a_family_is_corrected_for_its_size_and_the_sentence_says_so(study):
+    sweep = open_sweep(study)
+    found = compare(sweep, "lr=1e-4", "lr=2e-4", by=["model", "example"])
+    frame = found.table.frame
+    assert len(frame) == 28
+    assert frame["p_holm"].tolist() == pytest.approx(holm(frame["p"].to_numpy()).tolist())
+    assert all("16 matched seeds" in s and "after Holm over 28" in s for s in found.sentences)
+    assert found.sentences[0].startswith("lr=2e-4 minus lr=1e-4, model=")
+
+
+def test_every_value_of_an_axis_is_compared_with_the_first(quickstart):
+    found = compare_levels(open_sweep(quickstart), "lr")
+    assert found.table.frame["optim.lr"].tolist() == [1e-4, 2e-4, 1e-3]
+    assert found.table.frame["family"].tolist() == [3, 3, 3]
+    other = compare_levels(open_sweep(quickstart), "lr", reference="2e-4")
+    assert other.table.frame["optim.lr"].tolist() == [3e-5, 1e-4, 1e-3]
+
+
+def test_without_the_seed_the_test_is_unpaired(quickstart):
+    sweep = open_sweep(quickstart)
+    row = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"]).table.frame.iloc[0]
+    runs = sweep.runs()
+    a, b = _per_seed(runs, 1e-4), _per_seed(runs, 2e-4)
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    assert not row["paired"]
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_runs_without_a_partner_are_counted(ragged):
+    sweep = open_sweep(ragged)
+    found = compare(sweep, "lr=1e-4", "lr=2e-4")
+    runs = sweep.runs()
+    keys = ["model", "example", "seed"]
+    has = {
+        lr: set(map(tuple, runs[(runs["optim.lr"] == lr) & (runs["outcome"] == "done")][keys].to_numpy()))
+        for lr in (1e-4, 2e-4)
+    }
+    alone = len(has[1e-4] ^ has[2e-4])
+    assert alone > 0
+    assert any(f"{alone} runs have no partner" in note for note in found.table.notes)
+
+
+@pytest.mark.parametrize("by", [[], ["model"], ["model", "example"], ["seed"]])
+def test_differences_of_a_ragged_grid_are_those_of_pandas(ragged, by):
+    sweep = open_sweep(ragged)
+    found = compare(sweep, "lr=1e-4", "lr=2e-4", by=by)
+    runs = sweep.runs().astype({"model": str, "example": str})
+    values = runs.pivot_table(
+        index=["model", "example", "seed"], columns="optim.lr", values="accuracy_sampled"
+    )
+    pairs = (values[2e-4] - values[1e-4]).dropna().rename("difference").reset_index()
+    cells = ["model", "example"] if by != ["seed"] else ["model", "example", "seed"]
+    for row in found.table.frame.to_dict("records"):
+        mine = pairs[np.logical_and.reduce([pairs[key] == row[key] for key in by] or [pairs["seed"] >= 0])]
+        centred = mine["difference"] - mine.groupby(cells)["difference"].transform("mean")
+        expected = centred.groupby(mine["seed"]).mean() + mine.groupby(cells)["difference"].mean().mean()
+        shown = found.by_seed
+        shown = shown[np.logical_and.reduce([shown[key] == row[key] for key in by] or [shown["seed"] >= 0])]
+        assert shown["difference"].tolist() == pytest.approx(expected.tolist())
+        assert shown["seed"].tolist() == expected.index.tolist()
+        assert row["difference"] == pytest.approx(expected.mean())
+        assert row["seeds"] == len(expected)
+    assert len(found.table.frame) == len(pairs.groupby(by) if by else [pairs])
+    left_out = values[[1e-4, 2e-4]].notna().to_numpy().sum() - 2 * len(pairs)
+    assert any(f"{left_out} runs have no partner" in note for note in found.table.notes)
+
+
+def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
+    directory = write_sweep(tmp_path / "lacking", quickstart_world(num_items=4))
+    runs = pd.read_parquet(directory / "runs.parquet")
+    lacking = (runs["model"] == "tiny-32") & (runs["optim.lr"] == 2e-4)
+    runs.loc[lacking, "accuracy_sampled"] = np.nan
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    sweep = open_sweep(directory)
+    whole = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
+    part = compare(sweep.where("model=tiny-64"), "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
+    pd.testing.assert_frame_equal(whole.table.frame, part.table.frame)
+    assert any("12 runs have no partner" in note for note in whole.table.notes)
+
+
+def test_few_seeds_bound_the_p_and_the_table_says_so(quickstart):
+    found = compare(open_sweep(quickstart), "lr=1e-4", "lr=1e-3")
+    assert found.table.frame["p"].iloc[0] == 0.125
+    assert any("With 4 seeds no permutation p can be below 0.125" in note for note in found.table.notes)
+    assert found.sentences[0].endswith("p=0.12 (no less is possible with 4 seeds)")
+
+
+def test_one_seed_gives_a_difference_and_no_claim(tmp_path):
+    axes = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4, 2e-4), "seed": (7,)}
+    sweep = open_sweep(write_sweep(tmp_path / "lone", quickstart_world(axes=axes, num_items=20)))
+    found = compare(sweep, "lr=1e-4", "lr=2e-4")
+    assert np.isnan(found.table.frame[["low", "p", "p_holm"]].to_numpy(dtype=float)).all()
+    assert "too few for an interval or a test" in found.sentences[0]
+
+
+def test_a_constant_metric_has_no_difference_and_p_one(tmp_path):
+    world = quickstart_world(num_items=8, extra_metrics={"num_things": 3.0})
+    sweep = open_sweep(write_sweep(tmp_path / "flat", world))
+    row = compare(sweep, "lr=1e-4", "lr=2e-4", metric="num_things").table.frame.iloc[0]
+    assert (row["difference"], row["p"]) == (0.0, 1.0)
+    assert np.isnan(row["effect_size"])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "word"),
+    [
+        ("lr=1e-4", "lr=7", {}, "1e-3"),
+        ("lrr=1e-4", "lr=2e-4", {}, "did you mean"),
+        ("lr=1e-4", "lr=2e-4", {"by": ["modle"]}, "did you mean"),
+        ("lr=1e-4", "lr=2e-4", {"metric": "accuracy"}, "accuracy_greedy"),
+        ("seed=0", "seed=1", {"match_on": ["seed"]}, "match on fewer axes"),
+    ],
+)
+def test_bad_input_is_refused_with_the_fix(quickstart, a, b, options, word):
+    with pytest.raises(ValueError, match=word):
+        compare(open_sweep(quickstart), a, b, **options)
+
+
+def test_an_axis_with_one_value_has_nothing_to_compare(quickstart):
+    with pytest.raises(UserError, match="no two values of model have matched results"):
+        compare_levels(open_sweep(quickstart).where("model=tiny-64"), "model")
+
+
+def test_power_to_see_one_point_grows_with_seeds(study, quickstart):
+    few = compare(open_sweep(quickstart), "lr=1e-4", "lr=2e-4").table.frame.iloc[0]
+    many = compare(open_sweep(study), "lr=1e-4", "lr=2e-4").table.frame.iloc[0]
+    assert 0 < few["power_1_point"] < many["power_1_point"] <= 1
+    assert many["seeds_for_1_point"] <= 16
+
+
+def test_p_values_of_whole_sweeps_are_uniform_when_nothing_differs(tmp_path):
+    """Two values of an axis that does nothing, many times over: p ≤ 0.25 in a quarter of the cells' tests."""
+    axes = {"example": tuple("abcdefghijklmnopqrst"), "optim.lr": (1e-4, 2e-4), "seed": tuple(range(6))}
+    directory = write_sweep(tmp_path / "null", quickstart_world(axes=axes, num_items=4))
+    runs = pd.read_parquet(directory / "runs.parquet")
+    p = []
+    for draw in range(15):
+        runs["accuracy_sampled"] = np.random.default_rng(draw).normal(0.8, 0.05, len(runs))
+        runs.to_parquet(directory / "runs.parquet", index=False)
+        p += compare(open_sweep(directory), "lr=1e-4", "lr=2e-4", by=["example"]).table.frame["p"].tolist()
+    assert len(p) == 300
+    assert np.mean(np.array(p) <= 0.25) == pytest.approx(0.25, abs=0.06)
+
+
+def test_two_directories_are_compared_by_name(tmp_path):
+    axes = {"model": ("tiny-64",), "optim.lr": (1e-4, 2e-4), "seed": (0, 1, 2)}
+    world = quickstart_world(axes=axes, num_items=20)
+    one = write_sweep(tmp_path / "one", world)
+    two = write_sweep(
+        tmp_path / "two", quickstart_world(axes=axes | {"model": ("tiny-96",)}, num_items=20, rng_seed=5)
+    )
+    both = open_sweep(one, two)
+    row = compare(both, "sweep=one", "sweep=two", match_on=["optim.lr", "seed"]).table.frame.iloc[0]
+    means = both.runs().groupby("sweep")["accuracy_sampled"].mean()
+    assert row["difference"] == pytest.approx(means["two"] - means["one"])
+    assert row["seeds"] == 3
