@@ -33,17 +33,17 @@ from trainers.engine.checkpoint import (
 from trainers.engine.gang import Gang
 from trainers.engine.pool import EnginePool
 from trainers.engine.run_layout import layout_of
-from trainers.evaluation.eval_cache import Judge
+from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
-from trainers.step.experience import Experience, Setting
+from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards
-from trainers.step.run_recorder import Recorder, Stopwatch
+from trainers.step.run_recorder import RunRecorder, Stopwatch
 from trainers.step.step0_cache import Steps
 from trainers.step.update import update_due
 
@@ -59,7 +59,7 @@ class PolicyTrainer:
         self.gang = Gang(context)
         self.engines = EnginePool(self.gang)
         self.load_base = lru_cache(maxsize=8)(load_base)
-        self.judge = Judge(self.load_base, self.gang)
+        self.eval_cache = EvalCache(self.load_base, self.gang)
         self.rewards = Rewards(self.gang)
         self.references = References(self.gang)
 
@@ -89,7 +89,7 @@ class PolicyTrainer:
     def close(self) -> None:
         """Free engines and grading processes."""
         self.engines.close()
-        self.judge.close()
+        self.eval_cache.close()
         self.rewards.close()
 
 
@@ -99,13 +99,13 @@ class _Group:
     def __init__(
         self, trainer: PolicyTrainer, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> None:
-        self._trainer, self._gang, self._judge = trainer, trainer.gang, trainer.judge
+        self._trainer, self._gang, self._eval_cache = trainer, trainer.gang, trainer.eval_cache
         self._specs, self._contexts = specs, contexts
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
         hub = any(spec.model.hub_id for spec in specs)
         with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
-            self._records = [Recorder(spec, trainer.load_base(spec.model)) for spec in specs]
+            self._records = [RunRecorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()
         self._steps = Steps(several=len(specs) > 1)
@@ -140,7 +140,7 @@ class _Group:
             experience: What the step before trained on, for objectives that use it more than once.
         """
         spec = self._phase_of(stage)
-        setting = self._setting(spec)
+        context = self._train_context(spec)
         for step, lr in stage.steps():
             yield from self._call_off(stage)
             live = self._live(stage)
@@ -152,9 +152,9 @@ class _Group:
             if update_due(spec, step):
                 if experience is None or starts_afresh(spec, step):
                     drafts = experience.rollouts if experience else self._records[live[0]].rollouts
-                    experience = self._steps.gather(setting, step - 1, drafts)
+                    experience = self._steps.gather(context, step - 1, drafts)
                 self._took("rollout_s", live, stage)
-                update = self._steps.update(setting, step, experience, lr)
+                update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in own:
                     self._records[run].stepped(step, experience, update, lr)
@@ -186,9 +186,9 @@ class _Group:
         self._prompts = encode_prompts(spec, self._base)
         self._engine = self._trainer.engines.acquire(spec)
 
-    def _setting(self, spec: RunSpec) -> Setting:
+    def _train_context(self, spec: RunSpec) -> TrainContext:
         """What steps are taken with, once the engine stands at a phase."""
-        return Setting(
+        return TrainContext(
             spec=spec,
             base=self._base,
             prompts=self._prompts,
@@ -230,9 +230,9 @@ class _Group:
             spec = self._specs[live[0]]
             with without_gradients(spec):
                 found = (
-                    self._judge.tuned(spec, self._engine.module, step)
+                    self._eval_cache.tuned(spec, self._engine.module, step)
                     if step
-                    else self._judge.base(spec, self._engine.module)
+                    else self._eval_cache.base(spec, self._engine.module)
                 )
             self._took("eval_s", live)
             for run in live:

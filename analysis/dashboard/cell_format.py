@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.dashboard.links import one_of
 from analysis.data.axes import label, resolve, short_names
-from analysis.output.table import Table, percent
+from analysis.output.table import ReportTable, percent
 from analysis.tables.cell_table import is_share
 
 SHORT_ID = 8
@@ -72,7 +72,7 @@ def shown_columns(keys: Sequence[str], axes: Collection[str], metrics: Collectio
 class Shown:
     """An analysis table with the order of its rows chosen by the reader."""
 
-    table: Table
+    table: ReportTable
     """The table, rows in order."""
     sort: str
     """Column it is sorted by; empty for its own order."""
@@ -82,7 +82,7 @@ class Shown:
     """Rows there are; the table holds the first of them."""
 
     @classmethod
-    def of(cls, table: Table, params: Mapping[str, str], others: Sequence[str], limit: int) -> Shown:
+    def of(cls, table: ReportTable, params: Mapping[str, str], others: Sequence[str], limit: int) -> Shown:
         """Sort by the column named in the address, unless it is one of ``others``, which this table lacks.
 
         Raises:

@@ -19,7 +19,7 @@ from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import label, resolve, short_names
 from analysis.data.sweep import Sweep
-from analysis.output.table import Table, percent
+from analysis.output.table import ReportTable, percent
 from orchestrator.driver.terminal import duration
 from sweeps.spec.errors import UserError
 
@@ -96,11 +96,11 @@ class Context:
     def _is_waited_for(self) -> bool:
         return not anyio.from_thread.run(self.request.is_disconnected)
 
-    def cell_links(self, table: Table) -> Callable[[int], str]:
+    def cell_links(self, table: ReportTable) -> Callable[[int], str]:
         """From a row of a table with all cell axes to the runs of that cell."""
         return self.group_links(table, self.snapshot.sweep.cell_keys)
 
-    def group_links(self, table: Table, by: Sequence[str], filters: str = "") -> Callable[[int], str]:
+    def group_links(self, table: ReportTable, by: Sequence[str], filters: str = "") -> Callable[[int], str]:
         """From a row of a table with the axes ``by`` to its runs."""
 
         def address(row: int) -> str:
@@ -138,7 +138,7 @@ def error_page(request: Request, message: str, status: int, store: Store | None 
     return HTMLResponse(text, status_code=status)
 
 
-def csv(table: Table, name: str) -> Response:
+def csv(table: ReportTable, name: str) -> Response:
     """The table's frame as a file."""
     return download(table.frame.to_csv(index=False), name, "text/csv; charset=utf-8")
 

@@ -7,8 +7,8 @@ from typing import Any
 from analysis.data.sweep import Sweep
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import read_book
-from orchestrator.store.state_reader import indexed_book
+from orchestrator.store.run_index import read_index
+from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status
 from sweeps.manifest.manifest import Manifest
 
@@ -27,5 +27,5 @@ def failures(sweep: Sweep) -> list[dict[str, Any]]:
     if not any(counts.get(outcome) for outcome in ("failed", "quarantined", "pending")):
         return []
     manifest = Manifest.read(layout.manifest)
-    book = indexed_book(layout, manifest) or read_book(layout, manifest.run_ids, live=True).book
+    book = indexed_runs(layout, manifest) or read_index(layout, manifest.run_ids, live=True).book
     return failure_groups(manifest, book)

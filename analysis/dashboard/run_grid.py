@@ -15,7 +15,7 @@ import numpy as np
 from analysis.data.axes import SEED, resolve, short_names
 from analysis.data.sweep import Sweep
 from analysis.data.views import literal, quoted
-from analysis.output.table import Column, Table
+from analysis.output.table import ReportColumn, ReportTable
 from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
@@ -153,7 +153,7 @@ def _comparison(term: Term, key: str, *, is_text: bool) -> str:
     return f"NOT {either}" if term.negated else either
 
 
-def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> Table:
+def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> ReportTable:
     """One row per combination of the axes ``by``: mean over seeds with its interval, and what is missing.
 
     The same numbers as :func:`analysis.tables.cell_table.cell_table`, without the columns that need every
@@ -170,23 +170,23 @@ def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> Table:
         mean=interval.value, low=interval.low, high=interval.high, n=(~np.isnan(gathered.values)).sum(axis=1)
     )
     kind = "points" if is_share(metric) else "number"
-    layout = [Column(header=short, source=key) for key, short in short_names(by).items()]
+    layout = [ReportColumn(header=short, source=key) for key, short in short_names(by).items()]
     layout.append(
-        Column(
+        ReportColumn(
             header=f"{metric} [95 % CI]", source="mean", kind=_signed(metric, kind), interval=("low", "high")
         )
     )
     layout += [
-        Column(header="seeds", source="n", kind="count"),
-        Column(header="cells", source="num_cells", kind="count"),
-        Column(header="runs", source="expected", kind="count"),
+        ReportColumn(header="seeds", source="n", kind="count"),
+        ReportColumn(header="cells", source="num_cells", kind="count"),
+        ReportColumn(header="runs", source="expected", kind="count"),
         *(
-            Column(header=name, source=name, kind="count")
+            ReportColumn(header=name, source=name, kind="count")
             for name in ("diverged", "failed", "missing")
             if frame[name].sum()
         ),
     ]
-    return Table(
+    return ReportTable(
         title=f"{metric} by {', '.join(by)}",
         frame=frame,
         layout=tuple(layout),

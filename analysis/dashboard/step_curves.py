@@ -13,7 +13,7 @@ from analysis.data.views import finite_sql
 from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Table
+from analysis.output.table import ReportTable
 
 LINES = ("loss", "entropy_nats")
 """Step columns drawn beside the metric."""
@@ -52,7 +52,7 @@ def draw_metric(sweep: Sweep, by: str, metric: str) -> Drawing | None:
     return draw(Figure(chart=chart, caption=caption))
 
 
-def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, Table]:
+def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, ReportTable]:
     """Curves with bands over seeds per value of ``by``, and the metric against the loss.
 
     ``None`` instead of a figure where no step is recorded. Of a cell, ``by`` may be the seed: then each line
@@ -86,7 +86,7 @@ def _single(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[[SEED, "step", name]].assign(low=rows[name], high=rows[name], n=1).reset_index(drop=True)
 
 
-def _points(parts: dict[str, pd.DataFrame], by: str) -> Table:
+def _points(parts: dict[str, pd.DataFrame], by: str) -> ReportTable:
     long = [
         part.rename(columns={name: "value"}).assign(metric=name)[
             ["metric", by, "step", "value", "low", "high", "n"]
@@ -94,4 +94,4 @@ def _points(parts: dict[str, pd.DataFrame], by: str) -> Table:
         for name, part in parts.items()
     ]
     frame = pd.concat(long, ignore_index=True) if long else pd.DataFrame()
-    return Table(title=f"Curves by {by}", frame=frame, layout=())
+    return ReportTable(title=f"Curves by {by}", frame=frame, layout=())

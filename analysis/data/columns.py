@@ -77,7 +77,7 @@ class StepMeans:
     """Number of runs in it, shape (C, T)."""
 
 
-class Columns:
+class RunArrays:
     """One snapshot of a sweep's runs, in the order of the manifest; metrics are read when first asked for."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Columns:
         self._arrow, self._batches = arrow, batches
         self._axes, self._sources = tuple(axes), tuple(sources)
         self._size: int | None = None
-        self._wider: tuple[Columns, np.ndarray] | None = None
+        self._wider: tuple[RunArrays, np.ndarray] | None = None
         self._forget()
         table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
         self._levels: dict[str, pa.Array] = {}
@@ -113,7 +113,7 @@ class Columns:
         )
         self._rows: list[np.ndarray] | None = self._rows_by_index(table["index"].to_numpy())
 
-    def where(self, terms: Iterable[Term]) -> Columns:
+    def where(self, terms: Iterable[Term]) -> RunArrays:
         """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
         rows = np.flatnonzero(self.selected(terms))
         found = copy(self)

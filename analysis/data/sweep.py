@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from analysis.data import views
 from analysis.data.axes import SEED, Axis, merge_axes, resolve
-from analysis.data.columns import Columns
+from analysis.data.columns import RunArrays
 from analysis.data.filters_sql import parse_terms, selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.source import Source, find_source
@@ -30,7 +30,7 @@ from sweeps.spec.errors import UserError
 from trainers.protocol import TIMING_SUFFIX
 
 if TYPE_CHECKING:
-    from analysis.output.table import Table
+    from analysis.output.table import ReportTable
 
 _DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
 """How DuckDB words it."""
@@ -102,7 +102,7 @@ class Sweep:
     def _forget(self) -> None:
         self._predicate = self.condition(*self.filters)
         self._cursor = None
-        self._columns: Columns | None = None
+        self._columns: RunArrays | None = None
         self._metrics: list[str] | None = None
 
     @property
@@ -218,13 +218,15 @@ class Sweep:
         """
         return self.cell_table(by, metric).frame
 
-    def cell_table(self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any) -> Table:
+    def cell_table(
+        self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any
+    ) -> ReportTable:
         """The same with its footnotes, ready to be written as text, Markdown, CSV, LaTeX or Parquet."""
         from analysis.tables.cell_table import cell_table
 
         return cell_table(self, by=by, metric=metric, **options)
 
-    def columns(self, metrics: Sequence[str] = ()) -> Columns:
+    def columns(self, metrics: Sequence[str] = ()) -> RunArrays:
         """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""
         if self.live:
             self._refresh()
@@ -234,7 +236,7 @@ class Sweep:
         elif self._columns is None:
             # What is read later must come from the same snapshot.
             still = Sweep(self.directories, filters=self.filters, origin=self) if self.live else self
-            self._columns = Columns(still.arrow, still.batches, self.axes, views.labels(self.sources))
+            self._columns = RunArrays(still.arrow, still.batches, self.axes, views.labels(self.sources))
         self._columns.load(metrics)
         return self._columns
 

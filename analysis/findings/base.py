@@ -12,7 +12,7 @@ from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import Sweep
 from analysis.data.views import finite_sql, quoted
 from analysis.output.figures import Figure
-from analysis.output.table import Table
+from analysis.output.table import ReportTable
 from analysis.stats.intervals import Interval, mean_interval
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison
@@ -32,7 +32,7 @@ class Finding:
     """What is asked."""
     sentences: tuple[str, ...] = ()
     """The answer in words."""
-    table: Table | None = None
+    table: ReportTable | None = None
     """The answer in numbers."""
     figure: Figure | None = None
     """The answer as a picture; absent where the optional figure packages are."""

@@ -13,9 +13,9 @@ from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.crossed import crossed_interval
-from analysis.tables.item_means import Setting, setting_of, settings
+from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 
 _finding = partial(
     Finding,
@@ -59,16 +59,16 @@ def baseline(sweep: Sweep) -> Finding:
         notes.append("Prompt templates are one more protocol: sweep eval.template or several eval options.")
     return _finding(
         sentences=tuple(sentences),
-        table=Table(
+        table=ReportTable(
             title="Base model under every recorded protocol",
             frame=frame,
             layout=(
-                *(Column(header=key, source=key) for key in by),
-                Column(header="protocol", source="protocol"),
-                Column(
+                *(ReportColumn(header=key, source=key) for key in by),
+                ReportColumn(header="protocol", source="protocol"),
+                ReportColumn(
                     header="accuracy [95 % CI]", source="accuracy", kind="points", interval=("low", "high")
                 ),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=tuple(notes),
         ),
@@ -76,11 +76,11 @@ def baseline(sweep: Sweep) -> Finding:
     )
 
 
-def _name(setting: Setting) -> str:
+def _name(setting: EvaluationSetting) -> str:
     return "greedy" if setting.mode == "greedy" else f"sampled at T={label(setting.temperature)}"
 
 
-def _accuracy(sweep: Sweep, by: list[str], setting: Setting, column: str) -> pd.DataFrame:
+def _accuracy(sweep: Sweep, by: list[str], setting: EvaluationSetting, column: str) -> pd.DataFrame:
     """Base accuracy with its interval over items; equal base evaluations of one seed count once."""
     keys = quoted([*by, SEED])
     one_per_seed = (
@@ -105,7 +105,7 @@ def _accuracy(sweep: Sweep, by: list[str], setting: Setting, column: str) -> pd.
     return groups.assign(**dict(zip(("accuracy", "low", "high", "n"), zip(*lines, strict=True), strict=True)))
 
 
-def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[Setting]) -> list[str]:
+def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[EvaluationSetting]) -> list[str]:
     """Best cell's accuracy per model against the best base protocol."""
     metrics = [m for m in sweep.metrics if m.startswith("accuracy")]
     if not metrics:

@@ -13,7 +13,7 @@ from analysis.data.views import finite_sql
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.testing import paired_difference
 from analysis.tables.cell_table import headline_axis, is_share
 
@@ -49,22 +49,22 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     frame = pd.DataFrame(lines)
     return _finding(
         sentences=tuple(_sentence(line, by) for line in lines),
-        table=Table(
+        table=ReportTable(
             title=f"Peak and collapse of {metric}",
             frame=frame,
             layout=(
-                *(Column(header=key, source=key) for key in by),
-                Column(header="base", source="base", kind="points"),
-                Column(header="peak", source="peak", kind="points"),
-                Column(header="peak step", source="peak_step", kind="count"),
-                Column(header="end", source="final", kind="points"),
-                Column(
+                *(ReportColumn(header=key, source=key) for key in by),
+                ReportColumn(header="base", source="base", kind="points"),
+                ReportColumn(header="peak", source="peak", kind="points"),
+                ReportColumn(header="peak step", source="peak_step", kind="count"),
+                ReportColumn(header="end", source="final", kind="points"),
+                ReportColumn(
                     header="fall [95 % CI]", source="fall", kind="gain", interval=("fall_low", "fall_high")
                 ),
-                Column(header="collapse step", source="collapse_step", kind="count"),
-                Column(header="below base from", source="below_base_step", kind="count"),
-                Column(header="loss since peak", source="loss_change", kind="number"),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header="collapse step", source="collapse_step", kind="count"),
+                ReportColumn(header="below base from", source="below_base_step", kind="count"),
+                ReportColumn(header="loss since peak", source="loss_change", kind="number"),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 "Collapse step: first evaluated step after the peak whose paired fall over seeds excludes "

@@ -11,7 +11,7 @@ from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table
+from analysis.output.table import ReportColumn, ReportTable
 from analysis.tables.cell_table import headline_axis, is_share
 
 _finding = partial(
@@ -56,14 +56,14 @@ def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
         sentences.append(f"{models} model{'s' if models > 1 else ''}: too few to speak of families.")
     return _finding(
         sentences=tuple(sentences),
-        table=Table(
+        table=ReportTable(
             title="Initial entropy and gain",
             frame=frame.sort_values("entropy", ascending=False, ignore_index=True),
             layout=(
-                *(Column(header=key, source=key) for key in keys),
-                Column(header="initial entropy, nats", source="entropy", kind="number"),
-                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                Column(header="seeds", source="n", kind="count"),
+                *(ReportColumn(header=key, source=key) for key in keys),
+                ReportColumn(header="initial entropy, nats", source="entropy", kind="number"),
+                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 "Entropy: mean over the tokens of the first step's rollouts, at temperature 1, before any "

@@ -23,7 +23,7 @@ from analysis.findings.base import (
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import is_share
 from analysis.tables.compare import compare_levels
 
@@ -81,14 +81,17 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     note = f" Not recorded: {', '.join(absent)}." if absent else ""
     return _finding(
         sentences=tuple(sentences),
-        table=Table(
+        table=ReportTable(
             title=f"Gain per {noun}{where}",
             frame=order,
             layout=(
-                Column(header=noun, source="example"),
-                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                *(Column(header=title, source=name, kind="number") for name, title in STATISTICS.items()),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header=noun, source="example"),
+                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                *(
+                    ReportColumn(header=title, source=name, kind="number")
+                    for name, title in STATISTICS.items()
+                ),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 f"p: share of the most frequent of the base model's rollouts. {OVER_SEEDS}.{note} "

@@ -13,7 +13,7 @@ from analysis.data.views import quoted
 from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
 
@@ -56,19 +56,21 @@ def form(sweep: Sweep) -> Finding:
         frame[[name, f"{name}_low", f"{name}_high"]] = part[[name, "low", "high"]].to_numpy()
     return _finding(
         sentences=tuple(_sentence(row, by) for row in frame.to_dict("records")),
-        table=Table(
+        table=ReportTable(
             title="Gain split into form and content",
             frame=frame,
             layout=(
-                *(Column(header=key, source=key) for key in by),
+                *(ReportColumn(header=key, source=key) for key in by),
                 *(
-                    Column(header=header, source=name, kind="gain", interval=(f"{name}_low", f"{name}_high"))
+                    ReportColumn(
+                        header=header, source=name, kind="gain", interval=(f"{name}_low", f"{name}_high")
+                    )
                     for name, header in _PARTS.items()
                 ),
-                Column(header="answers found", source="found", kind="gain"),
-                Column(header="cut off", source="truncated", kind="gain"),
-                Column(header="gain, exact text", source="strict", kind="gain"),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header="answers found", source="found", kind="gain"),
+                ReportColumn(header="cut off", source="truncated", kind="gain"),
+                ReportColumn(header="gain, exact text", source="strict", kind="gain"),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 "Form: more completions in which an answer is found; content: more of the found answers "

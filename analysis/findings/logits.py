@@ -12,7 +12,7 @@ from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table
+from analysis.output.table import ReportColumn, ReportTable
 from analysis.tables.cell_table import headline_axis
 
 _finding = partial(
@@ -45,16 +45,16 @@ def logits(sweep: Sweep) -> Finding:
     ]
     return _finding(
         sentences=tuple(_sentences(rows, by)),
-        table=Table(
+        table=ReportTable(
             title="Skewness of raw logits",
             frame=shown,
             layout=(
-                *(Column(header=key, source=key) for key in by),
-                Column(header="logits of", source="which"),
-                Column(
+                *(ReportColumn(header=key, source=key) for key in by),
+                ReportColumn(header="logits of", source="which"),
+                ReportColumn(
                     header="skewness [95 % CI]", source="skewness", kind="number", interval=("low", "high")
                 ),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 "Population skewness of all raw logits at completion positions, before temperature and any "

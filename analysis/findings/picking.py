@@ -17,7 +17,7 @@ from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric
 from analysis.findings.examples import STATISTICS, example_axis, known_before
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
 from analysis.stats.intervals import mean_interval
@@ -62,16 +62,16 @@ def picking(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     left_out = "" if whole.all() else f" {int((~whole).sum())} examples lack a seed and are left out."
     return _finding(
         sentences=tuple(_sentences(values_ES, frame, held_out, where)),
-        table=Table(
+        table=ReportTable(
             title=f"Where each rule's pick lands among {len(values_ES)} examples{where}",
             frame=frame,
             layout=(
-                Column(header="rule", source="rule"),
-                Column(header="candidates tied", source="tied", kind="count"),
-                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                Column(header="rank", source="rank", kind="number"),
-                Column(header="percentile", source="percentile", kind="points"),
-                Column(header="regret", source="regret", kind="gain"),
+                ReportColumn(header="rule", source="rule"),
+                ReportColumn(header="candidates tied", source="tied", kind="count"),
+                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                ReportColumn(header="rank", source="rank", kind="number"),
+                ReportColumn(header="percentile", source="percentile", kind="points"),
+                ReportColumn(header="regret", source="regret", kind="gain"),
             ),
             notes=(
                 f"{OVER_SEEDS}. Rank 1 and percentile 100 are the best of all picks; regret is against the "

@@ -13,7 +13,7 @@ from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import gather
 
@@ -52,19 +52,19 @@ def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
             f"the best of {line.seeds} stands {percent(line.best_lift, signed=True)} above the mean."
             for line in frame.itertuples()
         ),
-        table=Table(
+        table=ReportTable(
             title=f"Spread of {metric} between the seeds of a cell",
             frame=frame.rename(columns={"group": by[0] if by else "cells"}),
             layout=(
-                Column(header=by[0] if by else "cells", source=by[0] if by else "cells"),
-                Column(header="mean", source="mean", kind="points"),
-                Column(header="sd of seeds", source="deviation", kind="points"),
-                Column(header="best − worst", source="spread", kind="points"),
-                Column(header="largest", source="widest", kind="points"),
-                Column(header="best/worst, largest", source="ratio", kind="number"),
-                Column(header="best − mean", source="best_lift", kind="gain"),
-                Column(header="seeds", source="seeds", kind="count"),
-                Column(header="cells", source="cells_counted", kind="count"),
+                ReportColumn(header=by[0] if by else "cells", source=by[0] if by else "cells"),
+                ReportColumn(header="mean", source="mean", kind="points"),
+                ReportColumn(header="sd of seeds", source="deviation", kind="points"),
+                ReportColumn(header="best − worst", source="spread", kind="points"),
+                ReportColumn(header="largest", source="widest", kind="points"),
+                ReportColumn(header="best/worst, largest", source="ratio", kind="number"),
+                ReportColumn(header="best − mean", source="best_lift", kind="gain"),
+                ReportColumn(header="seeds", source="seeds", kind="count"),
+                ReportColumn(header="cells", source="cells_counted", kind="count"),
             ),
             notes=(
                 "Means over cells with two seeds or more. Standard deviations are pooled over cells. "

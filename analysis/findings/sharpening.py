@@ -14,9 +14,9 @@ from analysis.data.views import quoted
 from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
-from analysis.tables.item_means import Setting, main_setting
+from analysis.tables.item_means import EvaluationSetting, main_setting
 
 _finding = partial(Finding, key="sharpening", question="Does pass@1 rise while pass@k falls?")
 
@@ -54,16 +54,18 @@ def sharpening(sweep: Sweep) -> Finding:
         change[moment] = over_seeds(wide.reset_index(), [*by, "k"], moment)[moment]
     return _finding(
         sentences=tuple(_sentences(change, by)),
-        table=Table(
+        table=ReportTable(
             title="pass@k before and after training",
             frame=change,
             layout=(
-                *(Column(header=key, source=key) for key in by),
-                Column(header="k", source="k", kind="count"),
-                Column(header="base", source="base", kind="points"),
-                Column(header="after", source="after", kind="points"),
-                Column(header="change [95 % CI]", source="change", kind="gain", interval=("low", "high")),
-                Column(header="seeds", source="n", kind="count"),
+                *(ReportColumn(header=key, source=key) for key in by),
+                ReportColumn(header="k", source="k", kind="count"),
+                ReportColumn(header="base", source="base", kind="points"),
+                ReportColumn(header="after", source="after", kind="points"),
+                ReportColumn(
+                    header="change [95 % CI]", source="change", kind="gain", interval=("low", "high")
+                ),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(
                 f"Unbiased pass@k from {samples} samples per item at temperature "
@@ -74,7 +76,7 @@ def sharpening(sweep: Sweep) -> Finding:
     )
 
 
-def _num_samples(sweep: Sweep, setting: Setting) -> int:
+def _num_samples(sweep: Sweep, setting: EvaluationSetting) -> int:
     return sweep.arrow(f"SELECT max(num_samples) AS n FROM items WHERE {setting.sql}")["n"][0].as_py() or 0
 
 

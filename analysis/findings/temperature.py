@@ -11,9 +11,9 @@ from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_interval
-from analysis.tables.item_means import Setting, setting_of, settings
+from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 from analysis.tables.seed_values import gather
 
 _finding = partial(
@@ -66,14 +66,14 @@ def temperature(sweep: Sweep) -> Finding:
             f"({percent(row.gain, signed=True)} points)."
             for row in best.itertuples()
         ),
-        table=Table(
+        table=ReportTable(
             title=f"Gain over base by training and evaluation temperature{where}",
             frame=frame,
             layout=(
-                Column(header="training τ", source="train"),
-                Column(header="evaluation", source="evaluation"),
-                Column(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                Column(header="seeds", source="n", kind="count"),
+                ReportColumn(header="training τ", source="train"),
+                ReportColumn(header="evaluation", source="evaluation"),
+                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                ReportColumn(header="seeds", source="n", kind="count"),
             ),
             notes=(f"Intervals: 95 %, over seeds; all other axes are averaged within each seed.{note}",),
         ),
@@ -86,7 +86,7 @@ def temperature(sweep: Sweep) -> Finding:
     )
 
 
-def _metric_of(sweep: Sweep) -> dict[Setting, str]:
+def _metric_of(sweep: Sweep) -> dict[EvaluationSetting, str]:
     """The accuracy metric of each decoding setting that has a gain."""
     names = set(sweep.metrics)
     metrics = [m for m in names if m.startswith("accuracy") and m.replace("accuracy", "gain", 1) in names]
@@ -96,5 +96,5 @@ def _metric_of(sweep: Sweep) -> dict[Setting, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].temperature))
 
 
-def _name(setting: Setting) -> str:
+def _name(setting: EvaluationSetting) -> str:
     return "greedy" if setting.mode == "greedy" else f"sampled at T={label(setting.temperature)}"

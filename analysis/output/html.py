@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from analysis.output.figures import Figure
-from analysis.output.table import Table
+from analysis.output.table import ReportTable
 
 STYLE = """
 body { font: 16px/1.5 Georgia, serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -64,7 +64,7 @@ class Page:
         """Literal lines, such as a command."""
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
-    def table(self, table: Table, *, folded: bool = False, max_rows: int = 200) -> None:
+    def table(self, table: ReportTable, *, folded: bool = False, max_rows: int = 200) -> None:
         """A table with its notes; ``folded`` hides it behind its title."""
         rows = table.cells()
         head = "".join(

@@ -20,14 +20,14 @@ from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
 FORMATS = ("text", "md", "csv", "latex", "parquet")
-"""Forms of :meth:`Table.render`; ``parquet`` needs a file to go to."""
+"""Forms of :meth:`ReportTable.render`; ``parquet`` needs a file to go to."""
 
 MIN_NOTE_WIDTH = 100
 """Characters at which footnotes are wrapped under a narrow table."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class ReportColumn:
     """How one column of the printed table is made from the frame."""
 
     header: str
@@ -42,20 +42,20 @@ class Column:
     """Columns that hold the ends of the interval."""
 
 
-def axis_columns(keys: Iterable[str]) -> list[Column]:
+def axis_columns(keys: Iterable[str]) -> list[ReportColumn]:
     """One column per axis under its short name."""
-    return [Column(header=short, source=key) for key, short in short_names(keys).items()]
+    return [ReportColumn(header=short, source=key) for key, short in short_names(keys).items()]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ReportTable:
     """Rows, what they mean, and how to print them."""
 
     title: str
     """One line saying what is shown."""
     frame: pd.DataFrame
     """Values under machine names, fractions unrounded."""
-    layout: tuple[Column, ...]
+    layout: tuple[ReportColumn, ...]
     """Printed columns in order."""
     notes: tuple[str, ...] = ()
     """Footnotes: n, the meaning of intervals, what was left out and by which rule."""
@@ -152,7 +152,7 @@ def percent(value: float, *, signed: bool = False) -> str:
     return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 
-def _format(frame: pd.DataFrame, column: Column) -> list[str]:
+def _format(frame: pd.DataFrame, column: ReportColumn) -> list[str]:
     values = frame[column.source].tolist()
     shown = [_one(value, column.kind) for value in values]
     if column.interval is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import Sweep
-from analysis.output.table import Column, Table, axis_columns, percent
+from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
 from analysis.stats.heldout import HeldOutBest, held_out_best
 from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import is_share
@@ -19,7 +19,7 @@ from analysis.tables.seed_values import gather
 class BestCells:
     """The best cells of a sweep."""
 
-    table: Table
+    table: ReportTable
     """The best cells by their mean over all seeds."""
     check: HeldOutBest | None
     """What the choice is worth; ``None`` with one seed."""
@@ -53,13 +53,13 @@ def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> Bes
     kind = "points" if is_share(metric) else "number"
     layout = (
         *axis_columns(keys),
-        Column(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
-        Column(header="chosen by half the seeds, %", source="chosen", kind="points"),
-        Column(header="seeds", source="n", kind="count"),
+        ReportColumn(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
+        ReportColumn(header="chosen by half the seeds, %", source="chosen", kind="points"),
+        ReportColumn(header="seeds", source="n", kind="count"),
     )
     sentence = _sentence(check, winner, len(gathered.groups), gathered.values.shape[1], metric)
     return BestCells(
-        table=Table(
+        table=ReportTable(
             title=f"Best {len(frame)} of {len(gathered.groups):,} cells by {metric}",
             frame=frame,
             layout=layout,

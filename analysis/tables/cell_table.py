@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import Sweep, open_sweep
-from analysis.output.table import Column, Table, axis_columns, percent
+from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
 from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_interval, median_weights
 from analysis.tables.item_means import item_means
@@ -40,7 +40,7 @@ def cell_table(
     metric: str | None = None,
     over: str = "seeds",
     robust: bool = True,
-) -> Table:
+) -> ReportTable:
     """Return one row per combination of the axes ``by`` (default: all but the seed).
 
     ``over`` says what the intervals generalise over: other ``seeds`` on these items, other ``items`` with
@@ -87,28 +87,28 @@ def cell_table(
     kind = "points" if is_share(metric) else "number"
     layout = [
         *axis_columns(by),
-        Column(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
+        ReportColumn(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
     ]
     if gain:
         ends = ("gain_low", "gain_high")
         shown = "gain" if is_share(metric) else "number"
-        layout.append(Column(header="gain [95 % CI]", source="gain", kind=shown, interval=ends))
+        layout.append(ReportColumn(header="gain [95 % CI]", source="gain", kind=shown, interval=ends))
     layout += [
-        Column(header="best", source="best", kind=kind),
-        Column(header="worst", source="worst", kind=kind),
+        ReportColumn(header="best", source="best", kind=kind),
+        ReportColumn(header="worst", source="worst", kind=kind),
     ]
     if has_curve:
         layout += [
-            Column(header="peak", source="peak", kind=kind),
-            Column(header="step", source="peak_step", kind="count"),
-            Column(header="fall", source="fall", kind="gain" if kind == "points" else "number"),
+            ReportColumn(header="peak", source="peak", kind=kind),
+            ReportColumn(header="step", source="peak_step", kind="count"),
+            ReportColumn(header="fall", source="fall", kind="gain" if kind == "points" else "number"),
         ]
-    layout.append(Column(header="seeds", source="n", kind="count"))
+    layout.append(ReportColumn(header="seeds", source="n", kind="count"))
     for name in ("missing", "diverged"):
         if frame[name].sum():
-            layout.append(Column(header=name, source=name, kind="count"))
+            layout.append(ReportColumn(header=name, source=name, kind="count"))
     where = f", runs where {' '.join(sweep.filters)}" if sweep.filters else ""
-    return Table(
+    return ReportTable(
         title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
         frame=frame,
         layout=tuple(layout),
@@ -222,13 +222,13 @@ def _notes(frame: pd.DataFrame, metric: str, gain: str | None, over: str) -> lis
     return notes
 
 
-def _shortened(table: Table) -> Table:
+def _shortened(table: ReportTable) -> ReportTable:
     if len(table.frame) <= CLOSING_ROWS:
         return table
     best = table.frame.sort_values("mean", ascending=False).head(10)
     note = "Best of many cells is partly luck: emsweep report judges them on seeds held out of the choice."
     title = f"{table.title}: best 10 of {len(table.frame):,} cells"
-    return Table(title=title, frame=best, layout=table.layout, notes=(*table.notes, note))
+    return ReportTable(title=title, frame=best, layout=table.layout, notes=(*table.notes, note))
 
 
 def _next_steps(sweep: Sweep, directory: str | Path) -> list[str]:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.data.axes import cell_label, label, resolve
 from analysis.data.sweep import Sweep
-from analysis.output.table import Column, Table, axis_columns
+from analysis.output.table import ReportColumn, ReportTable, axis_columns
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.tables.cell_table import is_share
 from analysis.tables.matching import Matched, match
@@ -35,7 +35,7 @@ NOTABLE_P = 0.01
 class Comparison:
     """One or more tested differences, B minus A."""
 
-    table: Table
+    table: ReportTable
     """One row per difference."""
     sentences: tuple[str, ...]
     """The same in words."""
@@ -81,7 +81,7 @@ def compare(
     frame = _frame(found.groups, found.tests)
     labels = [cell_label(values) or "all" for values in _rows(frame[by])]
     question = f"{b} minus {a}"
-    table = Table(
+    table = ReportTable(
         title=f"{metric}: {question}",
         frame=frame,
         layout=_layout(by, metric),
@@ -125,7 +125,7 @@ def compare_levels(
     question = f"minus {found.key}={label(base)}"
     alone = sum(one.alone for one in matched.values())
     by_seed = pd.concat([one.by_seed.assign(**{found.key: v}) for v, one in matched.items()])
-    table = Table(
+    table = ReportTable(
         title=f"{metric}: each {found.key} {question}",
         frame=frame,
         layout=_layout([found.key], metric),
@@ -174,22 +174,22 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
     return frame.to_dict("records")
 
 
-def _layout(by: Sequence[str], metric: str) -> tuple[Column, ...]:
+def _layout(by: Sequence[str], metric: str) -> tuple[ReportColumn, ...]:
     kind = "gain" if is_share(metric) else "number"
     columns = [
         *axis_columns(by),
-        Column(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
-        Column(header="p", source="p", kind="p"),
-        Column(header="p Holm", source="p_holm", kind="p"),
-        Column(header="p BH", source="p_bh", kind="p"),
-        Column(header="d", source="effect_size", kind="number"),
-        Column(header="seeds B wins", source="superiority", kind="points"),
-        Column(header="seeds", source="seeds", kind="count"),
+        ReportColumn(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
+        ReportColumn(header="p", source="p", kind="p"),
+        ReportColumn(header="p Holm", source="p_holm", kind="p"),
+        ReportColumn(header="p BH", source="p_bh", kind="p"),
+        ReportColumn(header="d", source="effect_size", kind="number"),
+        ReportColumn(header="seeds B wins", source="superiority", kind="points"),
+        ReportColumn(header="seeds", source="seeds", kind="count"),
     ]
     if is_share(metric):
         columns += [
-            Column(header="power for 1 point", source="power_1_point", kind="points"),
-            Column(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
+            ReportColumn(header="power for 1 point", source="power_1_point", kind="points"),
+            ReportColumn(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
         ]
     return tuple(columns)
 

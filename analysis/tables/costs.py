@@ -6,10 +6,10 @@ import pandas as pd
 
 from analysis.data.sweep import Sweep
 from analysis.data.views import finite_sql, quoted
-from analysis.output.table import Column, Table
+from analysis.output.table import ReportColumn, ReportTable
 
 
-def cost_table(sweep: Sweep) -> Table:
+def cost_table(sweep: Sweep) -> ReportTable:
     """Seconds per run by part (``…_s`` metrics), in total and per model where there are several."""
     parts = [name for name in sweep.metrics if name.endswith("_s")]
     by = "model" if "model" in sweep.axis_keys and len(sweep.axis("model").values) > 1 else None
@@ -23,13 +23,16 @@ def cost_table(sweep: Sweep) -> Table:
     if "wall_s" in frame:
         frame["hours"] = frame["wall_s"] * frame["runs"] / 3600
     columns = [
-        Column(header="model", source="model"),
-        Column(header="finished runs", source="runs", kind="count"),
-        *([Column(header="worker hours", source="hours", kind="number")] if "hours" in frame else []),
-        *(Column(header=f"{name.removesuffix('_s')}, s a run", source=name, kind="number") for name in parts),
-        Column(header="retries", source="retries", kind="count"),
+        ReportColumn(header="model", source="model"),
+        ReportColumn(header="finished runs", source="runs", kind="count"),
+        *([ReportColumn(header="worker hours", source="hours", kind="number")] if "hours" in frame else []),
+        *(
+            ReportColumn(header=f"{name.removesuffix('_s')}, s a run", source=name, kind="number")
+            for name in parts
+        ),
+        ReportColumn(header="retries", source="retries", kind="count"),
     ]
-    return Table(title="Time spent", frame=frame, layout=tuple(columns), notes=(_span(sweep),))
+    return ReportTable(title="Time spent", frame=frame, layout=tuple(columns), notes=(_span(sweep),))
 
 
 def _span(sweep: Sweep) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.data.axes import short_names
 from analysis.data.sweep import Sweep
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.anova import Decomposition, decompose
 from analysis.tables.seed_values import gather
 from sweeps.spec.errors import UserError
@@ -16,7 +16,7 @@ SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions
 """Names of the lines that are no axis."""
 
 
-def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -> Table:
+def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -> ReportTable:
     """Return the decomposition of a metric's variance, largest share first, seed and noise last.
 
     Columns of the frame: ``effect, order, share`` (ω²), ``freedom, p``.
@@ -49,13 +49,13 @@ def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -
         for name, share in _rest(found)
     ]
     layout = (
-        Column(header="effect", source="effect"),
-        Column(header="share of variance (ω²), %", source="share", kind="points"),
-        Column(header="df", source="freedom", kind="count"),
-        Column(header="p", source="p", kind="p"),
+        ReportColumn(header="effect", source="effect"),
+        ReportColumn(header="share of variance (ω²), %", source="share", kind="points"),
+        ReportColumn(header="df", source="freedom", kind="count"),
+        ReportColumn(header="p", source="p", kind="p"),
     )
     missing = int(groups["missing"].sum() + groups["diverged"].sum())
-    return Table(
+    return ReportTable(
         title=f"What moves {metric}",
         frame=pd.DataFrame(rows),
         layout=layout,
@@ -63,7 +63,7 @@ def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -
     )
 
 
-def in_words(table: Table) -> str:
+def in_words(table: ReportTable) -> str:
     """One sentence about the result of :func:`importance`: the largest effects, the seed and the noise."""
     shares = table.frame.set_index("effect")["share"]
     largest = table.frame[table.frame["order"] > 0].head(2)

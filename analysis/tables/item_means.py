@@ -15,7 +15,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from analysis.data.axes import SEED
-from analysis.data.columns import Columns
+from analysis.data.columns import RunArrays
 from analysis.data.sweep import Sweep
 from analysis.data.views import literal
 from analysis.tables.seed_values import SeedValues
@@ -33,7 +33,7 @@ _ACCURACY = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class EvaluationSetting:
     """One way of decoding, as the items table names it."""
 
     mode: str
@@ -47,15 +47,15 @@ class Setting:
         return f"mode = {literal(self.mode)} AND temperature = {literal(float(self.temperature))}"
 
 
-def settings(sweep: Sweep) -> list[Setting]:
+def settings(sweep: Sweep) -> list[EvaluationSetting]:
     """The decoding settings that the sweep's items hold, greedy first, then by temperature."""
     if not sweep.has("items"):
         return []
     rows = sweep.arrow("SELECT DISTINCT mode, temperature FROM items ORDER BY mode, temperature").to_pylist()
-    return [Setting(**row) for row in rows]
+    return [EvaluationSetting(**row) for row in rows]
 
 
-def setting_of(sweep: Sweep, metric: str) -> Setting:
+def setting_of(sweep: Sweep, metric: str) -> EvaluationSetting:
     """The decoding setting behind an accuracy metric.
 
     ``accuracy_sampled`` is the temperature that no other column names (``accuracy_sampled_t0.6`` names 0.6).
@@ -83,7 +83,7 @@ def setting_of(sweep: Sweep, metric: str) -> Setting:
     return found[0]
 
 
-def main_setting(sweep: Sweep) -> Setting | None:
+def main_setting(sweep: Sweep) -> EvaluationSetting | None:
     """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
     without items.
     """
@@ -208,7 +208,9 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
     return np.where(counts, place, -1), len(gathered.groups) * len(gathered.seeds)
 
 
-def _evaluations(sweep: Sweep, columns: Columns, setting: Setting) -> tuple[np.ndarray, list[int]]:
+def _evaluations(
+    sweep: Sweep, columns: RunArrays, setting: EvaluationSetting
+) -> tuple[np.ndarray, list[int]]:
     """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
     rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")
     run, step = columns.locate(rows), rows["step"].to_numpy()

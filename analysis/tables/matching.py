@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
-from analysis.data.columns import Columns
+from analysis.data.columns import RunArrays
 from analysis.stats.testing import Difference, paired_difference, unpaired_difference
 from analysis.tables.seed_values import means, seed_means
 
@@ -31,7 +31,7 @@ class Matched:
 
 
 def match(
-    columns: Columns, metric: str, a: np.ndarray, b: np.ndarray, keys: Sequence[str], by: Sequence[str]
+    columns: RunArrays, metric: str, a: np.ndarray, b: np.ndarray, keys: Sequence[str], by: Sequence[str]
 ) -> Matched:
     """Match runs and test their differences.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
-from analysis.data.columns import Columns
+from analysis.data.columns import RunArrays
 from analysis.data.sweep import Sweep
 
 
@@ -28,7 +28,7 @@ class SeedValues:
     """Mean over the group's cells, shape (groups, seeds); NaN where a seed has no run."""
     seeds: np.ndarray
     """The seeds that have a value, shape (S,)."""
-    columns: Columns
+    columns: RunArrays
     """The snapshot of the runs that the values come from."""
 
 

@@ -14,7 +14,7 @@ from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.store.layout import Layout
-    from orchestrator.store.run_index import Book
+    from orchestrator.store.run_index import RunIndex
     from sweeps.manifest.manifest import Manifest
 
 CONTROL_WAIT_S = 10.0
@@ -31,7 +31,7 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
     from orchestrator.driver.session import Session, open_manifest
     from orchestrator.store.control import send_request
-    from orchestrator.store.run_index import PENDING, read_book
+    from orchestrator.store.run_index import PENDING, read_index
     from sweeps.spec.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
@@ -45,7 +45,7 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     except DirectoryBusyError:
         request = send_request(layout, "cancel", filters=list(filters or []))
         _wait_until_taken(layout, request)
-    book = read_book(layout, manifest.run_ids, live=True).book
+    book = read_index(layout, manifest.run_ids, live=True).book
     _report_counts(directory, manifest, book, as_json)
 
 
@@ -104,7 +104,7 @@ def _wait_until_taken(layout: Layout, request: str) -> None:
         time.sleep(0.05)
 
 
-def _report_counts(directory: Path, manifest: Manifest, book: Book, as_json: bool) -> None:
+def _report_counts(directory: Path, manifest: Manifest, book: RunIndex, as_json: bool) -> None:
     counts = book.counts()
     committed, failed = counts["done"] + counts["diverged"], counts["failed"] + counts["quarantined"]
     if as_json:

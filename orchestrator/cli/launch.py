@@ -28,7 +28,7 @@ from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.planning.cluster import Cluster
-    from orchestrator.store.run_index import Book
+    from orchestrator.store.run_index import RunIndex
     from sweeps.manifest.manifest import Manifest
 
 CONFIRM_RUNS = 1_000
@@ -190,7 +190,7 @@ def _confirm(num_runs: int, yes: bool) -> None:
     typer.confirm(f"Launch {num_runs:,} runs?", abort=True, err=True)
 
 
-def _is_open(book: Book, index: int, *, failed_only: bool) -> bool:
+def _is_open(book: RunIndex, index: int, *, failed_only: bool) -> bool:
     from orchestrator.store.layout import OUTCOMES
 
     outcome = OUTCOMES[book.outcome[index]]

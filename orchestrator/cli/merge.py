@@ -48,7 +48,7 @@ def merge(
     from orchestrator.driver.session import Session, open_manifest
     from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.layout import Layout
-    from sweeps.manifest.merged import Wish, merges_of
+    from sweeps.manifest.merged import MergeRequest, merges_of
     from sweeps.spec.errors import UserError
 
     started_s = time.monotonic()
@@ -57,7 +57,7 @@ def merge(
         weights = [float(word) for word in alphas.split(",")]
     except ValueError:
         raise UserError(f"--alphas {alphas}: must be numbers, such as 0,0.5,1") from None
-    wish = Wish(
+    request = MergeRequest(
         sweep=directory,
         methods=method.split(","),
         filters=filters or [],
@@ -66,7 +66,7 @@ def merge(
         held_out=held_out,
         keep=keep,
     )
-    manifest = merges_of(wish)
+    manifest = merges_of(request)
     target = out or directory.with_name(f"{directory.resolve().name}-merged")
     cluster = cluster_of(manifest.options, pool=pool)
     with Session(Layout(target)) as session:

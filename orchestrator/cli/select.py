@@ -77,11 +77,11 @@ def select(
 ) -> None:
     """Pick the problems of a pool that a rule prefers, and write them as an example that a sweep can use."""
     from sweeps.spec.selection_rules import Curation, WeakSignal
-    from trainers.selection.select import Wish, pick
+    from trainers.selection.select import SelectionRequest, pick
 
     path, shipped = _model_path(model)
     picks = pick(
-        Wish(
+        SelectionRequest(
             pool=str(pool),
             rule=rule,
             num=num,

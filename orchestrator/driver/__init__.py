@@ -2,7 +2,7 @@
 
 driver         the loop between pool, scheduler and record
 session        a sweep directory held for writing, from launch to the last table
-recorder       the one writer of a directory: journal, SQLite, Parquet
+commit_log     the one writer of a directory: journal, SQLite, Parquet
 retention      which weights stay
 provenance     what was asked, with versions and host, as ``sweep.yaml`` says it
 status_writer  ``status.json`` and the progress line (terminal, eta)

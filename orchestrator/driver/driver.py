@@ -14,24 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.driver.recorder import Recorder
+from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.signals import StopSignals
-from orchestrator.driver.status_writer import Teller
+from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.driver.terminal import Progress
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.scheduling.backlog import Workload
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.control import requests_left
 from orchestrator.store.disk_space import SHORTAGES, Space
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import PENDING, Book, Reading
+from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex
 from orchestrator.worker.process_env import own_import_path
-from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.grid.filters import parse_filter
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError
@@ -68,10 +68,10 @@ class Driver:
         *,
         layout: Layout,
         manifest: Manifest,
-        reading: Reading,
+        reading: ReplayResult,
         epoch: int,
         pool: Pool,
-        settings: Settings | None = None,
+        settings: SchedulerConfig | None = None,
         options: DriverOptions | None = None,
         progress: Progress | None = None,
         reopened: Collection[int] = (),
@@ -97,7 +97,7 @@ class Driver:
         self._interrupted = False
         self._space = Space(layout.root)
         self._first_s = self._last_commit_s = math.nan
-        self._recorder = Recorder(
+        self._commits = CommitLog(
             layout=layout,
             manifest=manifest,
             reading=reading,
@@ -120,7 +120,7 @@ class Driver:
             deadline_s=math.inf if until is None else now_s + until - time.time(),
             now_s=now_s,
         )
-        self._teller = Teller(
+        self._teller = StatusWriter(
             layout=layout,
             manifest=manifest,
             book=book,
@@ -129,7 +129,7 @@ class Driver:
             progress=self._progress,
         )
 
-    def _workload(self, book: Book) -> Workload:
+    def _workload(self, book: RunIndex) -> Workload:
         if not self._options.sharing:
             return workload_of(self._manifest)
         pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
@@ -169,7 +169,7 @@ class Driver:
         for action in actions:
             match action:
                 case ev.Accept():
-                    self._recorder.accept(action)
+                    self._commits.accept(action)
                 case ev.Dispatch():
                     self._dispatch(action)
                 case ev.StartWorker():
@@ -182,9 +182,9 @@ class Driver:
                 case ev.CancelAttempts():
                     self._pool.cancel(action.worker, action.tokens)
                 case ev.NoteFailure():
-                    self._recorder.note_failure(action)
+                    self._commits.note_failure(action)
                 case ev.Settle():
-                    self._recorder.settle(action)
+                    self._commits.settle(action)
                 case ev.Announce():
                     self._progress.say(action.text)
 
@@ -192,8 +192,8 @@ class Driver:
         if math.isnan(self._first_s):
             self._first_s = time.monotonic()
         manifest = self._manifest
-        items = [Item(g, manifest.run_ids[g.run], manifest.spec(g.run)) for g in action.grants]
-        self._recorder.granted(action.worker, items)
+        items = [Task(g, manifest.run_ids[g.run], manifest.spec(g.run)) for g in action.grants]
+        self._commits.granted(action.worker, items)
         self._pool.dispatch(action.worker, items)
 
     def _setup(self, action: ev.StartWorker) -> WorkerSetup:
@@ -218,12 +218,12 @@ class Driver:
         now_s = time.monotonic()
         for event in happened:
             if isinstance(event, Shipped):
-                self._recorder.store_copy(event)
+                self._commits.store_copy(event)
                 event = event.reported
             if isinstance(event, ev.Reported):
-                self._recorder.ended(event.reports)
+                self._commits.ended(event.reports)
             elif isinstance(event, ev.WorkerLost):
-                self._recorder.worker_is_gone(event.worker)
+                self._commits.worker_is_gone(event.worker)
             elif isinstance(event, ev.DrainRequested):
                 self._interrupted = True
             self._scheduler.tell(event, now_s)
@@ -259,7 +259,7 @@ class Driver:
         match request["verb"]:
             case "cancel":
                 chosen = parse_filter(request["filters"])
-                runs = (i for i, code in enumerate(self._recorder.book.outcome) if not code)
+                runs = (i for i, code in enumerate(self._commits.book.outcome) if not code)
                 wanted = tuple(i for i in runs if chosen.matches(self._manifest.axis_values(i)))
                 self._scheduler.tell(ev.CancelRequested(runs=wanted), time.monotonic())
             case "cap":
@@ -284,7 +284,7 @@ class Driver:
     # --- making durable -------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        if self._recorder.flush():
+        if self._commits.flush():
             self._last_commit_s = time.monotonic()
         self._teller.show()
 
@@ -310,7 +310,7 @@ class Driver:
         self._pool.close()
         try:
             self._flush()
-            self._recorder.finish(self._scheduler.stop_reason)
+            self._commits.finish(self._scheduler.stop_reason)
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
@@ -318,8 +318,8 @@ class Driver:
         self._teller.write("interrupted" if self._interrupted else "finished")
         busy_s = self._last_commit_s - self._first_s
         return Summary.of(
-            self._recorder.book.counts(),
-            new=self._recorder.num_new,
+            self._commits.book.counts(),
+            new=self._commits.num_new,
             busy_s=0.0 if math.isnan(busy_s) else busy_s,
             interrupted=self._interrupted,
             reason=self._scheduler.stop_reason,

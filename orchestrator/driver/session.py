@@ -23,7 +23,7 @@ from orchestrator.store.journal import Journal
 from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
-from orchestrator.store.run_index import PENDING, Reading, next_epoch, read_book
+from orchestrator.store.run_index import PENDING, ReplayResult, next_epoch, read_index
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import StoreError, UserError
 
@@ -85,15 +85,15 @@ class Session:
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
 
-    def read(self, manifest: Manifest) -> Reading:
+    def read(self, manifest: Manifest) -> ReplayResult:
         """Read what the directory holds."""
-        return read_book(self.layout, manifest.run_ids)
+        return read_index(self.layout, manifest.run_ids)
 
     def run(
         self,
         manifest: Manifest,
         cluster: Cluster,
-        reading: Reading,
+        reading: ReplayResult,
         *,
         quiet: bool = False,
         only: Collection[int] | None = None,
@@ -155,7 +155,7 @@ class Session:
         journal.end(outcome)
         compaction.rebuild(self.layout, manifest, self.read(manifest).book)
 
-    def _nothing_to_do(self, manifest: Manifest, reading: Reading) -> Summary:
+    def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
         if reading.adopted or reading.void:
             epoch = next_epoch(self.layout)

@@ -14,7 +14,7 @@ from orchestrator.driver.terminal import Progress, num_over
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import Book
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.status import write_status
 from sweeps.manifest.manifest import Manifest
 
@@ -22,7 +22,7 @@ MAX_RUNNING = 2_000
 """Runs in progress that ``status.json`` names: it is written every second, and stays below 20 KB so."""
 
 
-class Teller:
+class StatusWriter:
     """Puts a driver's state into words; the bytes it owns are those of ``status.json``."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Teller:
         *,
         layout: Layout,
         manifest: Manifest,
-        book: Book,
+        book: RunIndex,
         scheduler: Scheduler,
         epoch: int,
         progress: Progress,

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from orchestrator.hydra_launcher.jobs import Job
 from orchestrator.store.layout import OUTCOMES, Layout
-from orchestrator.store.run_index import Book
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
 
 
@@ -49,7 +49,7 @@ class Finished(JobReturn):
         return found if isinstance(found, DictConfig) else None
 
 
-def job_return(job: Job, index: int, book: Book, layout: Layout, lines: LineReader) -> JobReturn:
+def job_return(job: Job, index: int, book: RunIndex, layout: Layout, lines: LineReader) -> JobReturn:
     """What became of the run ``index``."""
     if book.committed(index):
         line = lines.read(book.spools[book.spool[index]], *book.place(index))
@@ -62,7 +62,7 @@ def job_return(job: Job, index: int, book: Book, layout: Layout, lines: LineRead
     )
 
 
-def _reason(index: int, book: Book, layout: Layout) -> str:
+def _reason(index: int, book: RunIndex, layout: Layout) -> str:
     note = book.notes.get(index)
     if note is None:
         return f"has no result ({OUTCOMES[book.outcome[index]]}); the same command again runs it"

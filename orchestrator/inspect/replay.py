@@ -19,10 +19,10 @@ from orchestrator.scheduling.events import Grant, Reported, Shape, WorkerLost
 from orchestrator.scheduling.retry import Failure
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import read_book
+from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.process_env import own_import_path
-from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec
 from sweeps.spec.errors import UserError
@@ -102,7 +102,7 @@ def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = N
 
 
 def _stored(layout: Layout, manifest: Manifest, index: int) -> RunResult:
-    book = read_book(layout, manifest.run_ids, live=True).book
+    book = read_index(layout, manifest.run_ids, live=True).book
     if not book.committed(index):
         raise UserError(f"run {manifest.run_ids[index]}: has no result to compare with")
     lines = LineReader(layout.spools)
@@ -146,7 +146,7 @@ def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = N
         )
         try:
             pool.start_worker(setup, shape)
-            pool.dispatch("replay", [Item(Grant(0, 0, 1), run_id, spec)])
+            pool.dispatch("replay", [Task(Grant(0, 0, 1), run_id, spec)])
             report = _await_report(pool, setup, shape)
         finally:
             pool.close()

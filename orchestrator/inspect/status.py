@@ -13,8 +13,8 @@ from orchestrator.inspect.replay import find_run
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.lock import holder_of
-from orchestrator.store.run_index import read_book
-from orchestrator.store.state_reader import Story, indexed_book, story_of
+from orchestrator.store.run_index import read_index
+from orchestrator.store.state_reader import RunHistory, history_of, indexed_runs
 from orchestrator.store.status import read_status
 
 
@@ -28,9 +28,9 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     told, holder = read_status(layout), holder_of(layout.lock)
     if holder is not None and told is not None and told["pid"] == holder.get("pid"):
         return {**told, "live": True, "dir": str(directory)}
-    book = indexed_book(layout, manifest) if holder is None else None
+    book = indexed_runs(layout, manifest) if holder is None else None
     if book is None:
-        book = read_book(layout, manifest.run_ids, live=holder is not None).book
+        book = read_index(layout, manifest.run_ids, live=holder is not None).book
     counts = {**book.counts(), "running": 0}
     state = "interrupted" if counts["pending"] else "finished"
     return {
@@ -57,11 +57,11 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
     """
     layout, manifest = open_manifest(directory)
     index = find_run(manifest, text)
-    story, run_id = story_of(layout, manifest, index), manifest.run_ids[index]
+    story, run_id = history_of(layout, manifest, index), manifest.run_ids[index]
     if story is None:
-        book = read_book(layout, manifest.run_ids, live=True).book
+        book = read_index(layout, manifest.run_ids, live=True).book
         note = book.notes.get(index)
-        story = Story(
+        story = RunHistory(
             outcome=OUTCOMES[book.outcome[index]], error=note.failure.message if note else None, attempts=[]
         )
     logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))

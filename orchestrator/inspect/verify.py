@@ -7,12 +7,12 @@ from typing import Any
 
 from orchestrator.store.compaction import is_current
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import CODE, read_book
+from orchestrator.store.run_index import CODE, read_index
 from sweeps.manifest.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verification:
     """What the spools prove."""
 
     expected: int
@@ -53,11 +53,11 @@ class Verdict:
         return {name: getattr(self, name) for name in (*names, *more)}
 
 
-def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verdict:
+def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verification:
     """Read every line of every spool and hold it against the manifest."""
-    reading = read_book(layout, manifest.run_ids, live=live)
+    reading = read_index(layout, manifest.run_ids, live=live)
     book = reading.book
-    return Verdict(
+    return Verification(
         expected=len(manifest),
         committed=book.num_committed - len(reading.adopted),
         cancelled=book.outcome.count(CODE["cancelled"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.pools.base import Pool
 from orchestrator.pools.devices import visible_gpus
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Capacity
 from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.workload import shape_of
@@ -34,7 +34,7 @@ class Cluster:
     """Processes at once; ``None`` takes the cores, or as many as the GPUs carry."""
     threads: int = 1
     """Compute threads per process."""
-    settings: Settings = field(default_factory=Settings)
+    settings: SchedulerConfig = field(default_factory=SchedulerConfig)
     """What the scheduler is told."""
     grace_s: float = 10.0
     """Time running work gets when the sweep is stopped."""
@@ -75,7 +75,7 @@ _TUNABLE = {
     "memory_watermark_gib": "memory_watermark_gib",
     "max_gpus": "max_gpus",
 }
-"""Keys of the ``cluster`` options and the fields of :class:`Settings` they set."""
+"""Keys of the ``cluster`` options and the fields of :class:`SchedulerConfig` they set."""
 
 
 def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: str | None = None) -> Cluster:
@@ -104,7 +104,7 @@ def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: 
         address=address or asked.get("address"),
         num_workers=asked.get("num_workers"),
         threads=asked.get("threads_per_worker") or 1,
-        settings=replace(Settings(), policy=policy, **tuned),
+        settings=replace(SchedulerConfig(), policy=policy, **tuned),
         grace_s=10.0 if asked.get("grace_s") is None else asked["grace_s"],
         node_spools=asked.get("node_spools") or "",
     )

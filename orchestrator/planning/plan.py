@@ -11,11 +11,11 @@ import numpy as np
 
 from orchestrator.planning.cluster import cluster_of, expected_capacity
 from orchestrator.planning.estimates import measured_rates, parts_of
-from orchestrator.scheduling.cluster_model import ClusterModel, Outcome
+from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import DIVERGED, DONE, read_book
+from orchestrator.store.run_index import DIVERGED, DONE, read_index
 from sweeps.compose import compose_sweep
 from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.cost.work_count import SweepWork, count_work
@@ -58,7 +58,7 @@ class Plan:
     """GPUs assumed for the runs that take any."""
     over_budget: str | None = field(default=None)
     """Why a launch would be refused, or ``None``."""
-    simulated: Outcome | None = field(default=None)
+    simulated: SimulationResult | None = field(default=None)
     """What an imaginary cluster makes of the runs to do, if one was named."""
 
     @property
@@ -210,7 +210,7 @@ def plan_manifest(
     pending, left = np.arange(len(manifest)), 0
     drift: list[Difference] = []
     if layout.manifest.exists():
-        outcomes = np.asarray(read_book(layout, manifest.run_ids, live=True).book.outcome)
+        outcomes = np.asarray(read_index(layout, manifest.run_ids, live=True).book.outcome)
         pending = np.flatnonzero((outcomes != DONE) & (outcomes != DIVERGED))
         earlier = Manifest.read(layout.manifest)
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
@@ -238,7 +238,7 @@ def plan_manifest(
     )
 
 
-def _simulated(manifest: Manifest, parts: Sequence[Part], imagined: ClusterModel) -> Outcome:
+def _simulated(manifest: Manifest, parts: Sequence[Part], imagined: ClusterModel) -> SimulationResult:
     """Run what is left in virtual time; a run takes what runs of its model take on average."""
     seconds = mean_run_seconds(parts, sharing=bool(manifest.options.get("sharing")))
     codes = manifest.group_codes["model"]

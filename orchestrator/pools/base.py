@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.scheduling.events import Capacity, Event, Reported, Shape
-from orchestrator.worker.protocol import Batch, Item, WorkerSetup
+from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Pool(Protocol):
         """End a worker whatever it does, recording first where it stands."""
         ...
 
-    def dispatch(self, name: str, items: list[Item]) -> None:
+    def dispatch(self, name: str, items: list[Task]) -> None:
         """Give a worker a batch."""
         ...
 
@@ -68,7 +68,7 @@ class Pool(Protocol):
 PoolFactory = Callable[[], Pool]
 
 
-def batch_event(worker: str, batch: Batch) -> PoolEvent:
+def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:
     """Turn what a worker told into an event."""
     reported = Reported(worker=worker, reports=batch.reports)
     return Shipped(reported=reported, lines=batch.lines) if batch.lines else reported

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.scheduling.events import AttemptReport
 from orchestrator.scheduling.retry import Failure
-from orchestrator.worker.protocol import Batch, WorkerSetup
+from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 MISMATCH_S = 10.0
 """Time rank 0 gets to end an attempt after another rank failed in it: past that it waits in a collective for
@@ -37,7 +37,7 @@ class GangReports:
     _alone: dict[int, tuple[float, AttemptReport]] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
 
-    def take(self, rank: int, batch: Batch, now_s: float) -> Batch | None:
+    def take(self, rank: int, batch: ReportBatch, now_s: float) -> ReportBatch | None:
         """Return the batch to pass on, or ``None``."""
         failed = [r for r in batch.reports if r.failure is not None]
         if self.world_size > 1 and failed:
@@ -53,12 +53,12 @@ class GangReports:
                 self._alone[report.token] = (now_s, report)
         return None
 
-    def overdue(self, now_s: float) -> Batch | None:
+    def overdue(self, now_s: float) -> ReportBatch | None:
         """The failures of other ranks that rank 0 has not matched in time, as a batch."""
         late = [r for since_s, r in self._alone.values() if now_s - since_s > MISMATCH_S]
         for report in late:
             del self._alone[report.token]
-        return Batch(tuple(_on_one_rank(r) for r in late), b"") if late else None
+        return ReportBatch(tuple(_on_one_rank(r) for r in late), b"") if late else None
 
 
 def _on_one_rank(report: AttemptReport) -> AttemptReport:

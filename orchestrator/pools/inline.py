@@ -7,7 +7,7 @@ import time
 
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.scheduling.events import Capacity, Shape, WorkerReady
-from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.protocol import Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime
 
 
@@ -39,7 +39,7 @@ class InlinePool:
         """Close the worker; nothing runs while the driver decides."""
         self.stop_worker(name)
 
-    def dispatch(self, name: str, items: list[Item]) -> None:
+    def dispatch(self, name: str, items: list[Task]) -> None:
         """Queue a batch."""
         self._runtimes[name].add(items)
 

@@ -20,7 +20,7 @@ from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import worker_environment
-from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.protocol import Task, WorkerSetup
 
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""
@@ -94,7 +94,7 @@ class LocalPool:
             time.sleep(STACK_WAIT_S)
         self._bury(worker, "killed")
 
-    def dispatch(self, name: str, items: list[Item]) -> None:
+    def dispatch(self, name: str, items: list[Task]) -> None:
         """Send a batch to every rank."""
         self._send(self._workers[name], ("items", items))
 

@@ -36,7 +36,7 @@ from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.ray_worker import ACTOR_THREADS, STOP_WAIT_S, Place, RayWorker
 from orchestrator.scheduling.events import Beat, Capacity, DrainRequested, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import worker_environment
-from orchestrator.worker.protocol import Batch, Item, Pulse, WorkerSetup
+from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 
 STACK_WAIT_S = 0.5
 """Time a process gets to write its stacks before it is killed."""
@@ -163,7 +163,7 @@ class RayPool:
             time.sleep(STACK_WAIT_S)
         self._bury(worker, "killed")
 
-    def dispatch(self, name: str, items: list[Item]) -> None:
+    def dispatch(self, name: str, items: list[Task]) -> None:
         """Send a batch to every rank."""
         worker = self._workers[name]
         packed = ray.put(items) if len(worker.actors) > 1 else items
@@ -224,7 +224,7 @@ class RayPool:
     def _poll(self, worker: _Worker, rank: int) -> None:
         self._waits[worker.actors[rank].poll.remote()] = (worker, "polled", rank)
 
-    def _hear(self, worker: _Worker, rank: int, batches: list[Batch], pulse: Pulse) -> None:
+    def _hear(self, worker: _Worker, rank: int, batches: list[ReportBatch], pulse: Heartbeat) -> None:
         for batch in batches:
             passed = worker.reports.take(rank, batch, time.monotonic())
             if passed is not None:

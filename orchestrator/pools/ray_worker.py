@@ -19,7 +19,7 @@ from typing import NamedTuple
 import psutil
 import ray
 
-from orchestrator.worker.protocol import Batch, Item, Pulse, WorkerSetup
+from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
 
 STOP_WAIT_S = 5.0
@@ -46,7 +46,7 @@ class RayWorker:
     """One rank."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        self._outbox: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[ReportBatch] = queue.SimpleQueue()
         self._setup = setup
         self._runtime: Runtime | None = None
         self._thread: threading.Thread | None = None
@@ -84,7 +84,7 @@ class RayWorker:
             faulthandler.dump_traceback(self._log)
             os._exit(1)
 
-    def submit(self, items: list[Item]) -> None:
+    def submit(self, items: list[Task]) -> None:
         """Queue a batch."""
         assert self._runtime is not None
         self._runtime.add(items)
@@ -104,10 +104,10 @@ class RayWorker:
         """Write every thread's stack to the log."""
         faulthandler.dump_traceback(self._log, all_threads=True)
 
-    def poll(self) -> tuple[list[Batch], Pulse]:
+    def poll(self) -> tuple[list[ReportBatch], Heartbeat]:
         """Wait up to a heartbeat for something to finish; return it with the present state."""
         assert self._runtime is not None
-        batches: list[Batch] = []
+        batches: list[ReportBatch] = []
         with contextlib.suppress(queue.Empty):
             batches.append(self._outbox.get(timeout=BEAT_S))
             while True:

@@ -65,7 +65,7 @@ def parse_cluster(text: str) -> ClusterModel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class SimulationResult:
     """What the imaginary cluster made of the sweep."""
 
     runs: int

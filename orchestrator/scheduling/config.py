@@ -8,7 +8,7 @@ from orchestrator.scheduling.retry import RetryPolicy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class SchedulerConfig:
     """Times, limits and budgets of the scheduler."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)

@@ -10,32 +10,32 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from orchestrator.scheduling.backlog import Workload
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Dispatch, Shape
 from orchestrator.scheduling.fleet import Fleet, Worker
-from orchestrator.scheduling.leases import Runs
-from orchestrator.scheduling.model_health import GroupRecord
+from orchestrator.scheduling.leases import LeaseTable
+from orchestrator.scheduling.model_health import ModelHealth
 
 
-class Feeder:
+class Dispatcher:
     """Hands out batches to workers that have room for one."""
 
-    def __init__(self, workload: Workload, runs: Runs, fleet: Fleet, groups: list[GroupRecord]) -> None:
+    def __init__(self, workload: Workload, runs: LeaseTable, fleet: Fleet, groups: list[ModelHealth]) -> None:
         self._runs, self._fleet, self._groups = runs, fleet, groups
         self._ready = runs.backlog.num_ready
         self._groups_of: dict[Shape, list[int]] = defaultdict(list)
         for number, group in enumerate(workload.groups):
             self._groups_of[group.shape].append(number)
-        self._hungry: dict[str, None] = {}
+        self._idle_workers: dict[str, None] = {}
         self._avoid: dict[int, str] = {}
 
     def note_room(self, worker: Worker) -> None:
         """A worker has come up or finished a batch."""
-        self._hungry[worker.name] = None
+        self._idle_workers[worker.name] = None
 
     def forget_worker(self, worker: Worker) -> None:
         """A worker is gone."""
-        self._hungry.pop(worker.name, None)
+        self._idle_workers.pop(worker.name, None)
         self._move(worker, -1)
 
     def keep_away(self, index: int, host: str | None) -> None:
@@ -54,17 +54,17 @@ class Feeder:
         like = next(g for g in self._groups_of[shape] if self._ready[g])
         return self._runs.backlog.first[like]
 
-    def feed(self, settings: Settings, now_s: float, left_s: float) -> Iterator[Dispatch]:
+    def feed(self, settings: SchedulerConfig, now_s: float, left_s: float) -> Iterator[Dispatch]:
         """Hand out batches to every worker that has room for one, with ``left_s`` until the deadline."""
-        for name in list(self._hungry):
+        for name in list(self._idle_workers):
             worker = self._fleet.workers[name]
             if worker.retiring:
-                del self._hungry[name]
+                del self._idle_workers[name]
                 continue
             while (group := self._choose_group(worker, settings, now_s, left_s)) >= 0:
                 more = self._groups[group].wants_more(settings, len(worker.leases))
                 if len(worker.unit_ends) >= (2 if more else 1):
-                    del self._hungry[name]
+                    del self._idle_workers[name]
                     break
                 batch = self._batch(worker, group, settings, now_s, left_s)
                 if batch is None:
@@ -74,7 +74,7 @@ class Feeder:
     def _num_waiting(self, shape: Shape) -> int:
         return sum(self._ready[g] for g in self._groups_of[shape] if not self._groups[g].tripped)
 
-    def _choose_group(self, worker: Worker, settings: Settings, now_s: float, left_s: float) -> int:
+    def _choose_group(self, worker: Worker, settings: SchedulerConfig, now_s: float, left_s: float) -> int:
         """The group to serve next: the one the worker has hot, else the one with most waiting per worker."""
 
         def is_open(group: int) -> bool:
@@ -92,7 +92,7 @@ class Feeder:
         return best
 
     def _batch(
-        self, worker: Worker, group: int, settings: Settings, now_s: float, left_s: float
+        self, worker: Worker, group: int, settings: SchedulerConfig, now_s: float, left_s: float
     ) -> Dispatch | None:
         """One batch, or ``None`` when every run of it is to be kept away from the worker's host."""
         record = self._groups[group]

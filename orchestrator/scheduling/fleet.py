@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator.scheduling import retry
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Beat, Capacity, Grant, Shape
 from orchestrator.scheduling.retry import Failure
 
@@ -145,14 +145,18 @@ class Fleet:
     # --- health -----------------------------------------------------------------------------------
 
     def sick(
-        self, now_s: float, settings: Settings, timeout_s: Callable[[Worker, Grant], float]
+        self, now_s: float, settings: SchedulerConfig, timeout_s: Callable[[Worker, Grant], float]
     ) -> list[tuple[Worker, Sickness]]:
         """Workers that are silent, hung, over the time limit of their run, or not coming up."""
         found = ((w, self._sickness(w, now_s, settings, timeout_s)) for w in self.workers.values())
         return [(worker, sickness) for worker, sickness in found if sickness is not None]
 
     def _sickness(
-        self, worker: Worker, now_s: float, settings: Settings, timeout_s: Callable[[Worker, Grant], float]
+        self,
+        worker: Worker,
+        now_s: float,
+        settings: SchedulerConfig,
+        timeout_s: Callable[[Worker, Grant], float],
     ) -> Sickness | None:
         if not worker.ready:
             late = now_s - max(worker.started_s, worker.seen_s) > settings.start_s
@@ -172,7 +176,7 @@ class Fleet:
 
     # --- size -------------------------------------------------------------------------------------
 
-    def limits(self, settings: Settings) -> tuple[int, float]:
+    def limits(self, settings: SchedulerConfig) -> tuple[int, float]:
         """Most processes and GPUs that may be in use."""
         slots, gpus = self.capacity.slots, self.capacity.gpus
         return min(slots, settings.max_slots or slots), min(gpus, settings.max_gpus or gpus)
@@ -182,7 +186,7 @@ class Fleet:
         shapes = [w.shape for w in self.workers.values()]
         return sum(s.world_size for s in shapes), sum(s.world_size * s.gpus for s in shapes)
 
-    def retire(self, settings: Settings, waiting: Mapping[Shape, int]) -> list[Worker]:
+    def retire(self, settings: SchedulerConfig, waiting: Mapping[Shape, int]) -> list[Worker]:
         """Mark workers in excess or in the way as retiring; return those that can end now.
 
         Args:
@@ -200,7 +204,9 @@ class Fleet:
                 gpus -= worker.shape.world_size * worker.shape.gpus
         return [w for w in idle_first if w.retiring and not w.leases]
 
-    def to_start(self, settings: Settings, waiting: Mapping[Shape, int], now_s: float) -> Iterator[Shape]:
+    def to_start(
+        self, settings: SchedulerConfig, waiting: Mapping[Shape, int], now_s: float
+    ) -> Iterator[Shape]:
         """Yield shapes to start while room is left; the caller enlists each before asking for the next."""
         while now_s >= self.start_after_s:
             slots, gpus = self.in_use()

@@ -12,7 +12,7 @@ from orchestrator.scheduling.events import Grant
 from orchestrator.scheduling.retry import Failure
 
 
-class Holder(NamedTuple):
+class Lease(NamedTuple):
     """Who holds a run."""
 
     worker: str
@@ -21,7 +21,7 @@ class Holder(NamedTuple):
     """Fencing token of its lease."""
 
 
-class Runs:
+class LeaseTable:
     """The runs of a manifest. A run has at most one lease, the one that counts."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Runs:
         """Held runs per group."""
         self._attempts = array("H", attempts or bytes(2 * len(workload)))
         self._histories = {i: list(h) for i, h in (histories or {}).items()}
-        self._holders: dict[int, Holder] = {}
+        self._holders: dict[int, Lease] = {}
         self._next_token = first_token
 
     @property
@@ -60,7 +60,7 @@ class Runs:
         """Whether a run has a result, or is given up."""
         return self._phase[index] == SETTLED
 
-    def holder(self, index: int) -> Holder | None:
+    def holder(self, index: int) -> Lease | None:
         """Who holds a run, if anybody."""
         return self._holders.get(index)
 
@@ -72,7 +72,7 @@ class Runs:
         self._attempts[index] += 1
         self._next_token += 1
         self._phase[index] = LEASED
-        self._holders[index] = Holder(worker, grant.token)
+        self._holders[index] = Lease(worker, grant.token)
         self.num_leased_of[self._group_of[index]] += 1
         return grant
 
@@ -81,7 +81,7 @@ class Runs:
         self._drop_lease(index)
         self.backlog.put_back(index)
 
-    def withdraw(self, index: int) -> Holder | None:
+    def withdraw(self, index: int) -> Lease | None:
         """Take an open run out of wherever it is, for the caller to say what becomes of it.
 
         Returns:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.scheduling import retry
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.retry import Failure
 
 MAX_UNIT = 512
@@ -21,7 +21,7 @@ SMOOTHING = 0.2
 
 
 @dataclass(slots=True)
-class GroupRecord:
+class ModelHealth:
     """One group's story so far."""
 
     proven: bool = False
@@ -46,7 +46,7 @@ class GroupRecord:
         else:
             self.mean_s += SMOOTHING * (wall_s - self.mean_s)
 
-    def note_failure(self, index: int, history: Sequence[Failure], settings: Settings) -> bool:
+    def note_failure(self, index: int, history: Sequence[Failure], settings: SchedulerConfig) -> bool:
         """Take note of a failed attempt; true when it trips the breaker.
 
         One lost worker may be chance; two on the same run count like an exception.
@@ -61,18 +61,18 @@ class GroupRecord:
         self.tripped = len(alike) >= settings.breaker_runs
         return self.tripped
 
-    def is_open(self, now_s: float, settings: Settings, left_s: float, num_leased: int) -> bool:
+    def is_open(self, now_s: float, settings: SchedulerConfig, left_s: float, num_leased: int) -> bool:
         """Whether a run may be handed out now, with ``left_s`` until the deadline and ``num_leased`` held."""
         if self.tripped or (self.mean_s or 0.0) > left_s:
             return False
         held = now_s - self.canary_s < settings.canary_hold_s
         return self.proven or num_leased == 0 or not held
 
-    def wants_more(self, settings: Settings, num_held: int) -> bool:
+    def wants_more(self, settings: SchedulerConfig, num_held: int) -> bool:
         """Whether a worker that holds so many runs should have the next batch queued."""
         return self.mean_s is not None and self.mean_s * num_held < settings.prefetch_below_s
 
-    def unit_size(self, settings: Settings, num_waiting: int, num_workers: int, left_s: float) -> int:
+    def unit_size(self, settings: SchedulerConfig, num_waiting: int, num_workers: int, left_s: float) -> int:
         """Runs for the next batch: smaller near the end, to keep every worker busy to the last."""
         if self.mean_s is None:
             return 1

@@ -66,7 +66,7 @@ class RetryPolicy:
     """Longest such wait."""
 
 
-class Verdict(NamedTuple):
+class RetryDecision(NamedTuple):
     """What becomes of a run after a failed attempt."""
 
     outcome: str
@@ -77,13 +77,13 @@ class Verdict(NamedTuple):
     """Whether to keep away from the host where it failed."""
 
 
-def decide(policy: RetryPolicy, history: Sequence[Failure]) -> Verdict:
+def decide(policy: RetryPolicy, history: Sequence[Failure]) -> RetryDecision:
     """Say what becomes of a run whose failures so far, the newest last, are ``history``."""
     newest = history[-1]
     alike = [f for f in history if f.kind == newest.kind]
     num = len(alike)
     if newest.kind == ERROR and any(f.fingerprint == newest.fingerprint for f in alike[:-1]):
-        return Verdict("quarantined")
+        return RetryDecision("quarantined")
     budgets = {
         INFRASTRUCTURE: policy.infrastructure,
         MEMORY: policy.memory,
@@ -91,10 +91,10 @@ def decide(policy: RetryPolicy, history: Sequence[Failure]) -> Verdict:
         TIMEOUT: policy.timeout,
     }
     if num > budgets[newest.kind]:
-        return Verdict("failed")
+        return RetryDecision("failed")
     if newest.kind == INFRASTRUCTURE:
-        return Verdict("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s))
-    return Verdict("pending", elsewhere=newest.kind == MEMORY and num >= 2)
+        return RetryDecision("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s))
+    return RetryDecision("pending", elsewhere=newest.kind == MEMORY and num >= 2)
 
 
 def shrink_for(history: Sequence[Failure]) -> int:

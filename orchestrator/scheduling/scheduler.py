@@ -25,8 +25,8 @@ from dataclasses import replace
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Workload
-from orchestrator.scheduling.config import Settings
-from orchestrator.scheduling.dispatcher import Feeder
+from orchestrator.scheduling.config import SchedulerConfig
+from orchestrator.scheduling.dispatcher import Dispatcher
 from orchestrator.scheduling.events import (
     Accept,
     Action,
@@ -50,8 +50,8 @@ from orchestrator.scheduling.events import (
     WorkerReady,
 )
 from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
-from orchestrator.scheduling.leases import Runs
-from orchestrator.scheduling.model_health import GroupRecord
+from orchestrator.scheduling.leases import LeaseTable
+from orchestrator.scheduling.model_health import ModelHealth
 from orchestrator.scheduling.retry import Failure
 
 
@@ -66,7 +66,7 @@ class Scheduler:
         settled: Iterable[int] = (),
         attempts: array[int] | None = None,
         histories: Mapping[int, list[Failure]] | None = None,
-        settings: Settings | None = None,
+        settings: SchedulerConfig | None = None,
         first_token: int = 1,
         name_prefix: str = "",
         deadline_s: float = math.inf,
@@ -86,21 +86,21 @@ class Scheduler:
             deadline_s: nothing is handed out that would not end before this time.
             now_s: the time.
         """
-        self.settings = settings or Settings()
+        self.settings = settings or SchedulerConfig()
         self.workload = workload
         self.fleet = Fleet(capacity, name_prefix)
         """The workers."""
-        self.groups = [GroupRecord() for _ in workload.groups]
+        self.groups = [ModelHealth() for _ in workload.groups]
         """What is known about each group."""
         self.stop_reason = ""
         """Why nothing more is handed out, for people; empty while the sweep goes on by itself."""
         self.num_late = 0
         """Results that came under a superseded lease or for a run already over."""
-        self._runs = Runs(
+        self._runs = LeaseTable(
             workload, settled=settled, attempts=attempts, histories=histories, first_token=first_token
         )
         self._backlog = self._runs.backlog
-        self._feeder = Feeder(workload, self._runs, self.fleet, self.groups)
+        self._feeder = Dispatcher(workload, self._runs, self.fleet, self.groups)
         self._actions: list[Action] = []
         self._deadline_s = deadline_s
         self._drain_until_s: float | None = None

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator.scheduling.backlog import Workload
-from orchestrator.scheduling.cluster_model import ClusterModel, Outcome
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
     Accept,
     AttemptReport,
@@ -42,8 +42,8 @@ def simulate(
     workload: Workload,
     seconds_of: Callable[[int], float],
     cluster: ClusterModel,
-    settings: Settings | None = None,
-) -> Outcome:
+    settings: SchedulerConfig | None = None,
+) -> SimulationResult:
     """Run a workload on an imaginary cluster.
 
     Args:
@@ -52,7 +52,7 @@ def simulate(
         cluster: where.
         settings: what the scheduler is told; its silence and hang limits are lifted, for nobody beats here.
     """
-    return _Simulation(workload, seconds_of, cluster, settings or Settings()).run()
+    return _Simulation(workload, seconds_of, cluster, settings or SchedulerConfig()).run()
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class _Simulation:
         workload: Workload,
         seconds_of: Callable[[int], float],
         cluster: ClusterModel,
-        settings: Settings,
+        settings: SchedulerConfig,
     ) -> None:
         self._workload, self._cluster = workload, cluster
         self._random = random.Random(cluster.seed)
@@ -95,7 +95,7 @@ class _Simulation:
         for node in range(cluster.num_nodes):
             self._plan_failure(node)
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationResult:
         scheduler, events = self._scheduler, self._events
         while True:
             for action in scheduler.decide(self._now_s):
@@ -114,7 +114,7 @@ class _Simulation:
                 if event is not None:
                     scheduler.tell(event, self._now_s)
         total_s = self._cluster.gpus * max(self._last_s, 1e-9)
-        return Outcome(
+        return SimulationResult(
             runs=len(self._workload) - scheduler.num_open,
             makespan_s=self._last_s,
             lower_bound_s=self._lower_bound_s(),

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
-from orchestrator.store.run_index import Book
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
 from sweeps.manifest import arrow
 from sweeps.manifest.manifest import Manifest
@@ -42,7 +42,7 @@ _OF_ATTEMPT = {
 _OF_FAILURE = {"error": pa.string(), "fingerprint": pa.string()}
 
 
-def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
+def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Write the four tables from the spools alone."""
     drop_parts(layout)
     parts, lines = PartWriter(layout), LineReader(layout.spools)
@@ -58,7 +58,7 @@ def rebuild(layout: Layout, manifest: Manifest, book: Book) -> None:
     merge(layout, manifest, book)
 
 
-def merge(layout: Layout, manifest: Manifest, book: Book) -> None:
+def merge(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Merge the parts into the four tables and drop them."""
     for name in TABLES[1:]:
         _merge_table(parts_of(layout, name), layout.table(name))
@@ -66,7 +66,7 @@ def merge(layout: Layout, manifest: Manifest, book: Book) -> None:
     drop_parts(layout)
 
 
-def write_runs(layout: Layout, manifest: Manifest, book: Book) -> None:
+def write_runs(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts."""
     metrics = _Metrics(parts_of(layout, "runs"), len(book))
     failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
@@ -126,13 +126,13 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
 
 
-def _outcomes(book: Book, rows: range) -> pa.Array:
+def _outcomes(book: RunIndex, rows: range) -> pa.Array:
     codes = np.frombuffer(book.outcome, dtype=np.uint8)[rows.start : rows.stop].astype(np.int32)
     return pa.DictionaryArray.from_arrays(arrow.numbers(codes), arrow.texts(OUTCOMES)).cast(pa.string())
 
 
 def _with_failures(
-    found: dict[str, pa.ChunkedArray], rows: range, failed: list[int], book: Book
+    found: dict[str, pa.ChunkedArray], rows: range, failed: list[int], book: RunIndex
 ) -> dict[str, Any]:
     """Fill the attempt's columns of runs that ended in failure, and add ``error`` and ``fingerprint``."""
     columns: dict[str, Any] = {**found, **{k: pa.nulls(len(rows), t) for k, t in _OF_FAILURE.items()}}
@@ -148,7 +148,7 @@ def _with_failures(
     return columns | {k: arrow.plain(v, k).cast(types[k]) for k, v in patched.items()}
 
 
-def is_current(layout: Layout, digest: str, book: Book) -> bool:
+def is_current(layout: Layout, digest: str, book: RunIndex) -> bool:
     """Whether ``runs.parquet`` was written for this manifest and says what the book says, and no table is
     cut off.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.store.layout import OUTCOMES
-from orchestrator.store.run_index import Book
+from orchestrator.store.run_index import RunIndex
 from sweeps.grid.columns import ABSENT
 from sweeps.grid.filters import as_text
 from sweeps.manifest.manifest import Manifest
@@ -26,7 +26,7 @@ MAX_VALUES = 3
 """Over-represented values named per group."""
 
 
-def failure_groups(manifest: Manifest, book: Book) -> list[dict[str, Any]]:
+def failure_groups(manifest: Manifest, book: RunIndex) -> list[dict[str, Any]]:
     """Failed and quarantined runs by fingerprint, the largest group first.
 
     Returns:
@@ -42,7 +42,7 @@ def failure_groups(manifest: Manifest, book: Book) -> list[dict[str, Any]]:
     return sorted(found, key=lambda group: -group["count"])
 
 
-def _group(manifest: Manifest, book: Book, members: list[int]) -> dict[str, Any]:
+def _group(manifest: Manifest, book: RunIndex, members: list[int]) -> dict[str, Any]:
     note = book.notes[members[-1]]
     named = []
     for column in manifest.columns:

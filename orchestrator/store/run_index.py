@@ -35,7 +35,7 @@ class FailureNote(NamedTuple):
     """When, Unix seconds."""
 
 
-class Book:
+class RunIndex:
     """Outcome, attempts and the place of the committed result of every run of a manifest."""
 
     def __init__(self, run_ids: Sequence[str]) -> None:
@@ -109,10 +109,10 @@ class Book:
 
 
 @dataclass(kw_only=True)
-class Reading:
+class ReplayResult:
     """A directory's truth, and what was met on the way."""
 
-    book: Book
+    book: RunIndex
     """Every run."""
     epoch: int = 0
     """Epoch of the last driver; 0 when there was none."""
@@ -148,7 +148,7 @@ class Reading:
         return found
 
 
-def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> Reading:
+def read_index(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> ReplayResult:
     """Read all journals in the order of their epochs, then all results.
 
     Args:
@@ -156,7 +156,7 @@ def read_book(layout: Layout, run_ids: Sequence[str], *, live: bool = False) -> 
         run_ids: the manifest's runs.
         live: a driver is at work; incomplete last lines are not counted as torn.
     """
-    reading = Reading(book=Book(run_ids))
+    reading = ReplayResult(book=RunIndex(run_ids))
     journals, spools = journal_paths(layout), spool_paths(layout)
     if not (journals or spools):
         return reading
@@ -184,7 +184,7 @@ def next_epoch(layout: Layout) -> int:
     return 1 + max((int(p.stem.removeprefix("driver-")) for p in journals), default=0)
 
 
-def _replay(record: dict, reading: Reading, index_of: dict[str, int]) -> None:
+def _replay(record: dict, reading: ReplayResult, index_of: dict[str, int]) -> None:
     """Apply one journal record."""
     book = reading.book
     match record["kind"]:
@@ -224,7 +224,7 @@ def _replay(record: dict, reading: Reading, index_of: dict[str, int]) -> None:
             reading.closed = True
 
 
-def _confirm(spools: list[Path], reading: Reading, index_of: dict[str, int], live: bool) -> None:
+def _confirm(spools: list[Path], reading: ReplayResult, index_of: dict[str, int], live: bool) -> None:
     """Read every result: confirm the accepted ones, adopt what nobody accepted, replace what was lost."""
     book = reading.book
     confirmed = bytearray(len(book))

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from orchestrator.scheduling.retry import Failure
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import CODE, Book, FailureNote, journal_paths
+from orchestrator.store.run_index import CODE, FailureNote, RunIndex, journal_paths
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import VERSION
 from sweeps.manifest.manifest import Manifest
@@ -32,7 +32,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class RunHistory:
     """What became of one run."""
 
     outcome: str
@@ -43,7 +43,7 @@ class Story:
     """Every try, oldest first."""
 
 
-def indexed_book(layout: Layout, manifest: Manifest) -> Book | None:
+def indexed_runs(layout: Layout, manifest: Manifest) -> RunIndex | None:
     """Outcomes and failures of every run, or ``None`` unless the last driver ended by itself and saw to it.
 
     Nothing is proven here: whether each result can still be read is what ``verify`` finds out.
@@ -51,13 +51,13 @@ def indexed_book(layout: Layout, manifest: Manifest) -> Book | None:
     return _ask(layout, manifest, lambda db: _book(db, manifest))
 
 
-def story_of(layout: Layout, manifest: Manifest, index: int) -> Story | None:
+def history_of(layout: Layout, manifest: Manifest, index: int) -> RunHistory | None:
     """Every attempt at one run, or ``None`` without an index; what a live driver tells is a moment old."""
     return _ask(layout, manifest, lambda db: _story(db, manifest.run_ids[index]), lag=True)
 
 
-def _book(db: sqlite3.Connection, manifest: Manifest) -> Book:
-    book, index_of = Book(manifest.run_ids), manifest.index_of
+def _book(db: sqlite3.Connection, manifest: Manifest) -> RunIndex:
+    book, index_of = RunIndex(manifest.run_ids), manifest.index_of
     for run_id, outcome in db.execute("SELECT run_id, outcome FROM runs"):
         if (index := index_of.get(run_id)) is not None:
             book.outcome[index] = CODE[outcome]
@@ -70,12 +70,12 @@ def _book(db: sqlite3.Connection, manifest: Manifest) -> Book:
     return book
 
 
-def _story(db: sqlite3.Connection, run_id: str) -> Story:
+def _story(db: sqlite3.Connection, run_id: str) -> RunHistory:
     found = db.execute("SELECT outcome, error FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     outcome, error = found or ("pending", None)
     tries = "SELECT attempt, worker, granted_at, ended FROM attempts WHERE run_id = ? ORDER BY token"
     attempts = [Attempt(*row) for row in db.execute(tries, (run_id,))]
-    return Story(outcome=outcome, error=error, attempts=attempts)
+    return RunHistory(outcome=outcome, error=error, attempts=attempts)
 
 
 def _ask(

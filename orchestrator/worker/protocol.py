@@ -37,7 +37,7 @@ class WorkerSetup:
     """Folders to add to the import path, so that an own trainer is found."""
 
 
-class Item(NamedTuple):
+class Task(NamedTuple):
     """One run as it travels to a worker."""
 
     grant: Grant
@@ -48,7 +48,7 @@ class Item(NamedTuple):
     """What to run."""
 
 
-class Batch(NamedTuple):
+class ReportBatch(NamedTuple):
     """What a worker tells of: finished attempts, and their bytes where the driver cannot see the spool."""
 
     reports: tuple[AttemptReport, ...]
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
     """The spooled lines, or nothing."""
 
 
-class Pulse(NamedTuple):
+class Heartbeat(NamedTuple):
     """A heartbeat."""
 
     token: int

@@ -26,7 +26,7 @@ from orchestrator.scheduling.events import AttemptReport
 from orchestrator.scheduling.retry import INFRASTRUCTURE, Failure, classify
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.process_env import resident_gib
-from orchestrator.worker.protocol import Batch, Item, Pulse, WorkerSetup
+from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from sweeps.spec import RunSpec, SpecError
 from trainers.protocol import Cancelled, RunContext, RunResult, Trainer, WorkerContext
 
@@ -40,11 +40,11 @@ BEAT_S = 1.0
 class Runtime:
     """Runs items one after the other and hands finished ones to ``emit``, which two threads may call."""
 
-    def __init__(self, setup: WorkerSetup, emit: Callable[[Batch], None]) -> None:
+    def __init__(self, setup: WorkerSetup, emit: Callable[[ReportBatch], None]) -> None:
         self.setup = setup
         self._emit = emit
         self._host = socket.gethostname()
-        self._batches: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[Task] | None] = queue.SimpleQueue()
         self._attempts: Iterator[AttemptReport] = iter(())
         self._left = 0
         self._cancelled: set[int] = set()
@@ -60,7 +60,7 @@ class Runtime:
 
     # --- called by the pool, from any thread ----------------------------------------------------------
 
-    def add(self, items: list[Item]) -> None:
+    def add(self, items: list[Task]) -> None:
         """Queue a batch."""
         self._batches.put(items)
 
@@ -73,9 +73,9 @@ class Runtime:
         self._stopping = True
         self._batches.put(None)
 
-    def pulse(self) -> Pulse:
+    def pulse(self) -> Heartbeat:
         """The present state, for a heartbeat."""
-        return Pulse(self._token, self._progress, resident_gib())
+        return Heartbeat(self._token, self._progress, resident_gib())
 
     def flush(self) -> None:
         """Sync the spool and report what has finished."""
@@ -85,10 +85,10 @@ class Runtime:
             try:
                 if self._spool is not None:
                     self._spool.sync()
-                batch = Batch(tuple(self._reports), b"".join(self._lines))
+                batch = ReportBatch(tuple(self._reports), b"".join(self._lines))
             except OSError as error:  # nobody knows which of these bytes are on the disk: none count
                 failure = classify(error)._replace(kind=INFRASTRUCTURE)
-                batch = Batch(tuple(_as_failed(r, failure) for r in self._reports), b"")
+                batch = ReportBatch(tuple(_as_failed(r, failure) for r in self._reports), b"")
                 self._stopping = True
             self._reports.clear()
             self._lines.clear()
@@ -149,7 +149,7 @@ class Runtime:
         if self._spool is not None:
             self._spool.close()
 
-    def _run_all(self, items: list[Item]) -> Iterator[AttemptReport]:
+    def _run_all(self, items: list[Task]) -> Iterator[AttemptReport]:
         """Yield a report per item of a batch, each as soon as it has ended."""
         if self.setup.sharing and len(items) > 1 and self._shares(items[0].spec.trainer.target):
             yield from self._run_group(items)
@@ -175,7 +175,7 @@ class Runtime:
         except Exception:
             return False  # the first run tells what is wrong with the trainer
 
-    def _run_group(self, items: list[Item]) -> Iterator[AttemptReport]:
+    def _run_group(self, items: list[Task]) -> Iterator[AttemptReport]:
         """Let the trainer share work between the runs of a batch.
 
         What it raises outside a run ends the batch: the run it was at is charged, the others go back.
@@ -202,7 +202,7 @@ class Runtime:
         for number, item in enumerate(left.values()):
             yield self._report(item, Cancelled() if number else failure, timer)
 
-    def _report(self, item: Item, outcome: RunResult | BaseException, timer: float) -> AttemptReport:
+    def _report(self, item: Task, outcome: RunResult | BaseException, timer: float) -> AttemptReport:
         """Spool a result, or say why there is none."""
         grant, more = item.grant, {}
         if isinstance(outcome, RunResult):
@@ -226,7 +226,7 @@ class Runtime:
             grant.run, grant.attempt, grant.token, word, wall_s=wall_s, finished_at=time.time(), **more
         )
 
-    def _store(self, item: Item, result: RunResult) -> dict[str, Any]:
+    def _store(self, item: Task, result: RunResult) -> dict[str, Any]:
         header = {
             "kind": "result",
             "run_id": item.run_id,
@@ -249,7 +249,7 @@ class Runtime:
                 self._lines.append(line)
             return offset
 
-    def _context(self, item: Item) -> RunContext:
+    def _context(self, item: Task) -> RunContext:
         token = item.grant.token
         return RunContext(
             attempt=item.grant.attempt,
@@ -262,13 +262,13 @@ class Runtime:
     def _beat(self, _: str) -> None:
         self._progress += 1
 
-    def _checkpoint_dir(self, item: Item) -> Path | None:
+    def _checkpoint_dir(self, item: Task) -> Path | None:
         resources = item.spec.resources
         if resources.keep_checkpoints == "none" and not resources.save_every_steps:
             return None
         return self.setup.checkpoints / item.run_id
 
-    def _spec(self, item: Item) -> RunSpec:
+    def _spec(self, item: Task) -> RunSpec:
         return with_smaller_batch(item.spec, item.grant.shrink)
 
     def _trainer(self, target: str) -> Trainer:

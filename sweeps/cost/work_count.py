@@ -16,7 +16,7 @@ import numpy as np
 from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.schedules import multipliers
-from sweeps.sharing.share_groups import Kinship, has_phases
+from sweeps.sharing.share_groups import ShareGroups, has_phases
 from sweeps.sharing.stages import (
     Stage,
     base_evaluation_key,
@@ -64,8 +64,8 @@ def count_work(manifest: Manifest) -> SweepWork:
     if not len(manifest):
         nothing = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
         return SweepWork(naive=nothing, shared=nothing)
-    kinship = Kinship(manifest)
-    columns = _Columns(manifest, kinship)
+    share_groups = ShareGroups(manifest)
+    columns = _Columns(manifest, share_groups)
     steps = int(manifest.steps.sum())
     eval_passes, base_passes = columns.naive_eval_passes()
     naive = Work(
@@ -80,8 +80,8 @@ def count_work(manifest: Manifest) -> SweepWork:
     shared_steps = sum(t.num_steps for t in trees)
     shared = Work(
         steps=shared_steps,
-        rollout_batches=shared_steps - first_steps + kinship.num_kin,
-        gradients=shared_steps - first_steps + kinship.num_gradients,
+        rollout_batches=shared_steps - first_steps + share_groups.num_same_rollouts,
+        gradients=shared_steps - first_steps + share_groups.num_same_gradient,
         eval_passes=sum(t.eval_passes for t in trees),
         base_eval_passes=columns.base_eval_passes(),
     )
@@ -100,9 +100,9 @@ class _Tree:
 class _Columns:
     """The manifest by rates, horizons and evaluations."""
 
-    def __init__(self, manifest: Manifest, kinship: Kinship) -> None:
+    def __init__(self, manifest: Manifest, share_groups: ShareGroups) -> None:
         self._manifest = manifest
-        self._trunk = kinship.trunk
+        self._trunk = share_groups.same_trunk
         self._trees: dict[tuple[int, ...], _Tree] = {}
 
     @cached_property

@@ -35,7 +35,7 @@ METHOD_KEY, ALPHA_KEY = "merge.method", "merge.alpha"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class MergeRequest:
     """What to merge, and how."""
 
     sweep: Path
@@ -60,27 +60,27 @@ class _Merge:
     axes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def merges_of(wish: Wish) -> Manifest:
+def merges_of(request: MergeRequest) -> Manifest:
     """The runs that the wish asks for.
 
     Raises:
         SpecError, UserError: for an unknown method or axis, runs without kept weights, or of several
             architectures, or a held-out set that the benchmark knows.
     """
-    for method in wish.methods:
+    for method in request.methods:
         choice("--method", method, METHODS)
-    if bad := [a for a in wish.alphas if not 0 <= a <= 1]:
+    if bad := [a for a in request.alphas if not 0 <= a <= 1]:
         raise UserError(f"--alphas {bad[0]:g}: must lie in [0, 1]")
-    source = Manifest.read(wish.sweep / "manifest.parquet")
-    rows = _chosen(source, wish.filters)
-    sweep, outcomes = wish.sweep.absolute(), outcomes_of(wish.sweep)
+    source = Manifest.read(request.sweep / "manifest.parquet")
+    rows = _chosen(source, request.filters)
+    sweep, outcomes = request.sweep.absolute(), outcomes_of(request.sweep)
     kept = {row: kept_weights_of(sweep, source, outcomes, row, "merge") for row in rows}
     merges: list[_Merge] = []
-    for method in wish.methods:
+    for method in request.methods:
         if method in ("wise", "lines"):
-            merges += _curves(source, method, wish, kept)
+            merges += _curves(source, method, request, kept)
         else:
-            merges += _soups(source, method, wish, kept)
+            merges += _soups(source, method, request, kept)
     return _manifest(source, f"{source.sweep}-merged", merges)
 
 
@@ -96,25 +96,25 @@ def _chosen(source: Manifest, filters: Sequence[str]) -> list[int]:
 _Kept = Mapping[int, tuple[str, Path, ModelSpec]]
 
 
-def _curves(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merge]:
+def _curves(source: Manifest, method: str, request: MergeRequest, kept: _Kept) -> list[_Merge]:
     """A run and its base model, once for each weight."""
     return [
         _Merge(
-            spec=_spec(source, row, {"method": method, "alpha": alpha}, [kept[row]], wish),
+            spec=_spec(source, row, {"method": method, "alpha": alpha}, [kept[row]], request),
             axes=source.axis_values(row) | {METHOD_KEY: method, ALPHA_KEY: alpha},
         )
         for row in kept
-        for alpha in wish.alphas
+        for alpha in request.alphas
     ]
 
 
-def _soups(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merge]:
+def _soups(source: Manifest, method: str, request: MergeRequest, kept: _Kept) -> list[_Merge]:
     """Runs that agree on some axes, one soup each."""
     axes = {axis.key for axis in source.axes}
-    if wish.by is None:
+    if request.by is None:
         by = [key for key in axes if key != SEED_KEY]
     else:
-        by = [_axis(word, axes) for word in wish.by]
+        by = [_axis(word, axes) for word in request.by]
     groups: dict[str, list[int]] = {}
     for row in kept:
         values = source.axis_values(row)
@@ -124,13 +124,13 @@ def _soups(source: Manifest, method: str, wish: Wish, kept: _Kept) -> list[_Merg
     for rows in groups.values():
         values = source.axis_values(rows[0])
         if method == "greedy":
-            params |= _held_out(wish.held_out, source.group("eval", rows[0]))
+            params |= _held_out(request.held_out, source.group("eval", rows[0]))
         for row in rows[1:]:
             named = " ".join(f"{k}={as_text(values[k])}" for k in by) or "all runs"
             check_same_architecture(kept[row][2], kept[rows[0]][2], f"merge --by: the soup of {named}")
         members = sorted((kept[row] for row in rows), key=lambda place: place[0])
         axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
-        merges.append(_Merge(spec=_spec(source, rows[0], params, members, wish), axes=axes_of))
+        merges.append(_Merge(spec=_spec(source, rows[0], params, members, request), axes=axes_of))
     return merges
 
 
@@ -168,9 +168,9 @@ def _spec(
     row: int,
     params: Mapping[str, Any],
     members: Sequence[tuple[str, Path, ModelSpec]],
-    wish: Wish,
+    request: MergeRequest,
 ) -> RunSpec:
-    policy = "last" if wish.keep else "none"
+    policy = "last" if request.keep else "none"
     judged = source.group("eval", row)
     if judged.path is None:
         raise UserError(f"merge: run {source.run_ids[row]} was judged on nothing (eval=none)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeps.manifest.manifest import Manifest
-from sweeps.sharing.share_groups import Kinship
+from sweeps.sharing.share_groups import ShareGroups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +34,13 @@ def batches(manifest: Manifest, rows: Sequence[int] | np.ndarray, max_runs: int)
     Kin (see :mod:`sweeps.sharing.stages`) stay together up to ``max_runs``; above that they part between
     trunks, so that no optimizer step is computed twice unless a single trunk holds more runs than that.
     """
-    kinship, chosen = Kinship(manifest), np.asarray(rows, dtype=np.int64)
-    if kinship.num_kin == len(manifest):
+    share_groups, chosen = ShareGroups(manifest), np.asarray(rows, dtype=np.int64)
+    if share_groups.num_same_rollouts == len(manifest):
         return Batches(order=chosen, number=np.arange(len(chosen)))
-    _, first_of_kin, kin = np.unique(kinship.kin[chosen], return_index=True, return_inverse=True)
-    _, first, trunk = np.unique(kinship.trunk[chosen], return_index=True, return_inverse=True)
+    _, first_of_kin, kin = np.unique(
+        share_groups.same_rollouts[chosen], return_index=True, return_inverse=True
+    )
+    _, first, trunk = np.unique(share_groups.same_trunk[chosen], return_index=True, return_inverse=True)
     kin_of_trunk = kin[first]  # a trunk lies within one kin
     by_appearance = np.lexsort((first, first_of_kin[kin_of_trunk]))
     sizes, kins = np.bincount(trunk)[by_appearance].tolist(), kin_of_trunk[by_appearance].tolist()

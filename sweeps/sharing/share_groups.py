@@ -18,7 +18,7 @@ from sweeps.sharing.stages import KIN_GROUPS, rollout_key, trunk_key
 from sweeps.spec import RunSpec, canonical_json, phases_of
 
 
-class Kinship:
+class ShareGroups:
     """A manifest's runs by what decides sharing; every array is int64 of shape (runs,)."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -28,24 +28,24 @@ class Kinship:
         _, seed = np.unique(manifest.seeds, return_inverse=True)
         kin = combine([*(codes[g] for g in KIN_GROUPS), seed], num)
         self._first_phases = _first_phases(manifest) if has_phases(manifest) else {}
-        self.kin = self._as_first_phase(kin, rollout_key)
-        self.num_kin = len(np.unique(self.kin))
+        self.same_rollouts = self._as_first_phase(kin, rollout_key)
+        self.num_same_rollouts = len(np.unique(self.same_rollouts))
 
     @cached_property
-    def gradient(self) -> np.ndarray:
+    def same_gradient(self) -> np.ndarray:
         """Runs that share a step-0 gradient, numbered."""
-        return combine([self.kin, self._manifest.group_codes["objective"]], len(self._manifest))
+        return combine([self.same_rollouts, self._manifest.group_codes["objective"]], len(self._manifest))
 
     @cached_property
-    def num_gradients(self) -> int:
+    def num_same_gradient(self) -> int:
         """Distinct step-0 gradients."""
-        return len(np.unique(self.gradient))
+        return len(np.unique(self.same_gradient))
 
     @cached_property
-    def trunk(self) -> np.ndarray:
+    def same_trunk(self) -> np.ndarray:
         """Runs that differ in rates, horizon and evaluation alone, numbered."""
         optim = self._optim_without_rate[self._manifest.group_codes["optim"]]
-        trunk = combine([self.gradient, optim], len(self._manifest))
+        trunk = combine([self.same_gradient, optim], len(self._manifest))
         return self._as_first_phase(trunk, trunk_key)
 
     def _as_first_phase(self, numbers: np.ndarray, key: Callable[[RunSpec], str]) -> np.ndarray:

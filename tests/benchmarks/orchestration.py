@@ -201,7 +201,7 @@ def scale(sizes: tuple[int, ...]) -> dict[str, Any]:
 def recovery() -> dict[str, Any]:
     """Seconds to find that nothing is left of 13,440 runs, and records a second of a rebuild from spools."""
     from orchestrator.store.layout import Layout
-    from orchestrator.store.run_index import read_book
+    from orchestrator.store.run_index import read_index
     from sweeps.manifest.manifest import Manifest
 
     with tempfile.TemporaryDirectory() as name:
@@ -214,7 +214,7 @@ def recovery() -> dict[str, Any]:
         (folder / "state.sqlite").unlink()
         run_ids = Manifest.read(folder / "manifest.parquet").run_ids
         started = time.perf_counter()
-        reading = read_book(Layout(folder), run_ids)
+        reading = read_index(Layout(folder), run_ids)
         rebuild_s = time.perf_counter() - started
         assert reading.book.num_committed == 13_440
     return {"resume_s": resume_s, "rebuild_records_per_s": reading.health.num_valid / rebuild_s}

@@ -68,7 +68,7 @@ def _steps(
     from trainers.model.base_model import load_base
     from trainers.model.prompt_encoding import encode_prompts
     from trainers.protocol import WorkerContext
-    from trainers.step.experience import Setting, gather
+    from trainers.step.experience import TrainContext, gather
     from trainers.step.reference import References
     from trainers.step.rewards import Rewards
     from trainers.step.update import update_policy
@@ -79,7 +79,7 @@ def _steps(
     recorded, updates = [], []
     for step in range(spec.steps):
         rollouts = rollouts_at(step, engine, base, prompts, gang)
-        setting = Setting(
+        context = TrainContext(
             spec=spec,
             base=base,
             prompts=prompts,
@@ -88,7 +88,7 @@ def _steps(
             references=References(gang),
             gang=gang,
         )
-        experience = gather(setting, lambda _, drawn=rollouts: drawn)
+        experience = gather(context, lambda _, drawn=rollouts: drawn)
         update = update_policy(spec.objective, engine, experience, spec.optim.lr, gang)
         recorded.append(dataclasses.asdict(rollouts))
         updates.append(dataclasses.asdict(update))

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.session import Session
 from orchestrator.planning.cluster import Cluster
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.store.layout import Layout
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
@@ -34,7 +34,7 @@ def run(
     **settings: Any,
 ) -> Summary:
     """Launch or resume a manifest in a folder."""
-    cluster = Cluster(pool=pool, num_workers=num_workers, settings=Settings(**settings))
+    cluster = Cluster(pool=pool, num_workers=num_workers, settings=SchedulerConfig(**settings))
     with Session(Layout(folder)) as session:
         session.freeze(manifest, pool=pool, address=None)
         return session.run(manifest, cluster, session.read(manifest), quiet=True, until=until)

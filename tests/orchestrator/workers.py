@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Group, Workload
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
     Accept,
     Action,
@@ -151,6 +151,6 @@ def world(num_runs: int = 10, *, slots: int = 2, num_groups: int = 1, **settings
     scheduler = Scheduler(
         workload(num_runs, num_groups),
         capacity=Capacity(slots=slots),
-        settings=Settings(**settings),  # type: ignore[arg-type]
+        settings=SchedulerConfig(**settings),  # type: ignore[arg-type]
     )
     return World(scheduler)

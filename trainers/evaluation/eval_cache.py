@@ -17,7 +17,7 @@ BASE_EVALUATIONS_REMEMBERED = 512
 """Evaluations of untrained models kept: one per (model, benchmark, setting, seed), some kilobytes each."""
 
 
-class Judge:
+class EvalCache:
     """Judges runs, each base model only once per benchmark, setting and seed."""
 
     def __init__(self, load_base: Callable[[ModelSpec], BaseModel], gang: Gang) -> None:

@@ -42,7 +42,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class DecodingSetting:
     """One way of decoding a benchmark."""
 
     temperature: float
@@ -56,10 +56,10 @@ class Setting:
         return "greedy" if self.temperature == 0 else "sampled"
 
 
-def settings_of(spec: EvalSpec) -> list[Setting]:
+def settings_of(spec: EvalSpec) -> list[DecodingSetting]:
     """The decoding settings a benchmark asks for, greedy first."""
-    greedy = [Setting(temperature=0.0, num_samples=1)] if spec.greedy else []
-    return greedy + [Setting(temperature=t, num_samples=spec.num_samples) for t in spec.temperatures]
+    greedy = [DecodingSetting(temperature=0.0, num_samples=1)] if spec.greedy else []
+    return greedy + [DecodingSetting(temperature=t, num_samples=spec.num_samples) for t in spec.temperatures]
 
 
 def load_items(spec: EvalSpec) -> list[Item]:
@@ -117,7 +117,7 @@ class Benchmark:
     def evaluate(
         self,
         module: torch.nn.Module,
-        settings: Sequence[Setting],
+        settings: Sequence[DecodingSetting],
         *,
         step: int,
         seed: int,
@@ -152,7 +152,7 @@ class Benchmark:
         self,
         module: torch.nn.Module,
         items: Sequence[int],
-        settings: Sequence[Setting],
+        settings: Sequence[DecodingSetting],
         *,
         seed: int,
         gang: Gang,
@@ -210,7 +210,10 @@ def _sharpening(spec: EvalSpec) -> Sharpening | None:
 
 
 def _evaluation(
-    benchmark: str, step: int, setting: Setting, columns: Sequence[Sequence[tuple[Verdict, bool, int]]]
+    benchmark: str,
+    step: int,
+    setting: DecodingSetting,
+    columns: Sequence[Sequence[tuple[Verdict, bool, int]]],
 ) -> Evaluation:
     return Evaluation(
         benchmark=benchmark,

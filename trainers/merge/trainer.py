@@ -22,12 +22,12 @@ from sweeps.spec import EvalSpec, ModelSpec, RunSpec
 from trainers.engine.checkpoint import load_weights_of, write_weights
 from trainers.engine.gang import Gang
 from trainers.engine.run_layout import layout_of
-from trainers.evaluation.eval_cache import Judge
+from trainers.evaluation.eval_cache import EvalCache
 from trainers.evaluation.evaluate import Benchmark, settings_of
 from trainers.merge.weights import Greedy, greedy_soup, lines, soup, wise
 from trainers.model.base_model import load_base, load_weights
 from trainers.protocol import RunContext, RunResult, WorkerContext
-from trainers.step.run_recorder import Recorder, Stopwatch
+from trainers.step.run_recorder import RunRecorder, Stopwatch
 
 HELD_OUT_SEED = 0
 """Keys the noise of held-out judgements: members and soups are compared under the same."""
@@ -40,23 +40,23 @@ class Merge:
         torch.set_num_threads(1)
         self._gang = Gang(context)
         self._load_base = lru_cache(maxsize=8)(load_base)
-        self._judge = Judge(self._load_base, self._gang)
+        self._eval_cache = EvalCache(self._load_base, self._gang)
         self._held_out = lru_cache(maxsize=4)(self._load_held_out)
         self._hot: tuple[tuple, torch.nn.Module, dict[str, Tensor]] | None = None
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Merge and judge; see :class:`trainers.protocol.Trainer`."""
-        watch, record = Stopwatch(), Recorder(spec, self._load_base(spec.model))
+        watch, record = Stopwatch(), RunRecorder(spec, self._load_base(spec.model))
         module, base = self._model(spec)
         record.took("setup_s", watch.lap())
         with torch.inference_mode():
             _put(module, base)
-            record.evaluated(0, self._judge.base(spec, module))
+            record.evaluated(0, self._eval_cache.base(spec, module))
             record.took("eval_s", watch.lap())
             weights, found = self._merged(spec, module, base)
             record.took("train_s", watch.lap())
             _put(module, weights)
-            record.evaluated(spec.steps, self._judge.tuned(spec, module, spec.steps))
+            record.evaluated(spec.steps, self._eval_cache.tuned(spec, module, spec.steps))
             record.took("eval_s", watch.lap())
         if context.checkpoint_dir is not None and self._gang.rank == 0:
             folder, kept = context.checkpoint_dir, {n: t.contiguous() for n, t in weights.items()}
@@ -68,7 +68,7 @@ class Merge:
 
     def close(self) -> None:
         """Free the model and the grading processes."""
-        self._judge.close()
+        self._eval_cache.close()
         self._held_out.cache_clear()
         self._hot = None
 
@@ -98,13 +98,13 @@ class Merge:
     def _greedy(self, spec: RunSpec, module: torch.nn.Module, members: list[dict[str, Tensor]]) -> Greedy:
         benchmark = self._held_out(_held_out_eval(spec), spec.model)
 
-        def judge(chosen: tuple[int, ...]) -> float:
+        def held_out(chosen: tuple[int, ...]) -> float:
             _put(module, soup(members[i] for i in chosen))
             settings = settings_of(benchmark.spec)
             found = benchmark.evaluate(module, settings, step=1, seed=HELD_OUT_SEED, gang=self._gang)
             return sum(e.accuracy for e in found) / len(found)
 
-        return greedy_soup([judge((i,)) for i in range(len(members))], judge)
+        return greedy_soup([held_out((i,)) for i in range(len(members))], held_out)
 
     def _load_held_out(self, held_out: EvalSpec, model: ModelSpec) -> Benchmark:
         return Benchmark(held_out, self._load_base(model))

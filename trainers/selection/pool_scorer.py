@@ -37,7 +37,7 @@ from trainers.model.base_model import load_base
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.protocol import WorkerContext
 from trainers.step.batch import step_batch
-from trainers.step.experience import Setting, gather
+from trainers.step.experience import TrainContext, gather
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards, majority
 from trainers.step.rollout import Rollouts, draw_rollouts
@@ -235,7 +235,7 @@ class Prober:
 
     def _train(self, spec: RunSpec, engine: Engine, step: int) -> Rollouts:
         """Take one optimizer step; return the rollouts it was taken on."""
-        setting = Setting(
+        context = TrainContext(
             spec=dataclasses.replace(spec, engine=dataclasses.replace(spec.engine, micro_batch=ROWS)),
             base=self._base,
             prompts=encode_prompts(spec, self._base),
@@ -244,7 +244,7 @@ class Prober:
             references=self._references,
             gang=self._gang,
         )
-        experience = gather(setting, partial(self._draw, spec, engine, step))
+        experience = gather(context, partial(self._draw, spec, engine, step))
         update_policy(spec.objective, engine, experience, self._probing.lr, self._gang)
         return experience.rollouts
 

@@ -30,7 +30,7 @@ from sweeps.spec.selection_rules import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class SelectionRequest:
     """What to pick, and how."""
 
     pool: str
@@ -88,32 +88,35 @@ class Picks:
             ) from None
 
 
-def pick(wish: Wish) -> Picks:
+def pick(request: SelectionRequest) -> Picks:
     """Rank the pool and return the best.
 
     Raises:
         SpecError: for an unknown rule, a pool that cannot be read, or a missing column.
     """
-    choice("--by", wish.rule, RULES)
-    require(wish.num >= 1, "--top", wish.num, "must be at least 1")
-    samples = wish.probing.get("samples", 1)
+    choice("--by", request.rule, RULES)
+    require(request.num >= 1, "--top", request.num, "must be at least 1")
+    samples = request.probing.get("samples", 1)
     require(samples >= 1, "--samples", samples, "must be at least 1")
-    if wish.rule == "pass_variance":
+    if request.rule == "pass_variance":
         require(
-            1 <= wish.k <= samples, "--k", wish.k, f"must lie in 1 … {samples}, the rollouts of --samples"
+            1 <= request.k <= samples,
+            "--k",
+            request.k,
+            f"must lie in 1 … {samples}, the rollouts of --samples",
         )
-    if wish.rule == "accuracy_std":
+    if request.rule == "accuracy_std":
         require(samples >= 2, "--samples", samples, "must be at least 2, for it trains by comparing them")
-        require(wish.passes >= 2, "--passes", wish.passes, "must be at least 2, or nothing can vary")
-    rule, rows = RULES[wish.rule], read_rows(wish.pool, "POOL")
-    texts = _texts(rows, wish.text_field, wish.pool, "--text-field")
-    answer_field = wish.answer_field or ("answer" if rule.needs_labels else None)
+        require(request.passes >= 2, "--passes", request.passes, "must be at least 2, or nothing can vary")
+    rule, rows = RULES[request.rule], read_rows(request.pool, "POOL")
+    texts = _texts(rows, request.text_field, request.pool, "--text-field")
+    answer_field = request.answer_field or ("answer" if rule.needs_labels else None)
     if answer_field and not rule.needs_model:
-        raise SpecError(f"--answer-field {answer_field}: {wish.rule} reads no answers; leave it out")
-    labels = _texts(rows, answer_field, wish.pool, "--answer-field") if answer_field else None
-    scores, statistics = _scores(wish, texts, labels)
-    chosen = top(scores, wish.num, lowest=wish.lowest)
-    label = label_of(wish.rule, supervised=labels is not None)
+        raise SpecError(f"--answer-field {answer_field}: {request.rule} reads no answers; leave it out")
+    labels = _texts(rows, answer_field, request.pool, "--answer-field") if answer_field else None
+    scores, statistics = _scores(request, texts, labels)
+    chosen = top(scores, request.num, lowest=request.lowest)
+    label = label_of(request.rule, supervised=labels is not None)
     return Picks(
         label=label,
         supervised=labels is not None,
@@ -135,24 +138,24 @@ def pick(wish: Wish) -> Picks:
 
 
 def _scores(
-    wish: Wish, texts: Sequence[str], labels: Sequence[str] | None
+    request: SelectionRequest, texts: Sequence[str], labels: Sequence[str] | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Score of each problem, and the statistics it came from."""
     characters = np.array([len(t) for t in texts], dtype=np.float64)
-    if wish.rule == "length":
+    if request.rule == "length":
         return characters, {"characters": characters}
-    if wish.rule == "random":
-        return random_scores(texts, wish.seed), {"characters": characters}
+    if request.rule == "random":
+        return random_scores(texts, request.seed), {"characters": characters}
     from trainers.selection.pool_scorer import Prober, Probing
 
-    prober = Prober(Probing(seed=wish.seed, **wish.probing))
+    prober = Prober(Probing(seed=request.seed, **request.probing))
     try:
-        if wish.rule == "accuracy_std":
+        if request.rule == "accuracy_std":
             assert labels is not None
-            accuracy = prober.history(texts, labels, wish.passes)
+            accuracy = prober.history(texts, labels, request.passes)
             return accuracy_std(accuracy), {"first_accuracy": accuracy[0], "last_accuracy": accuracy[-1]}
-        if wish.rule == "boosting":
-            found = prober.boost(texts, labels, wish.curation)
+        if request.rule == "boosting":
+            found = prober.boost(texts, labels, request.curation)
             return found.scores_P, {"failures": found.failures_P, "rounds": found.rounds_P}
         probed = prober.probe(texts, labels)
     finally:
@@ -160,11 +163,11 @@ def _scores(
     statistics = {"entropy_nats": probed.entropy_P, "majority": probed.majority_P}
     if labels is not None:
         statistics["right"] = probed.correct_P
-    if wish.rule == "entropy":
+    if request.rule == "entropy":
         return probed.entropy_P, statistics
-    if wish.rule == "majority_p1p":
+    if request.rule == "majority_p1p":
         return majority_p1p(probed.majority_P), statistics
-    return pass_variance(probed.correct_P, prober.samples, wish.k), statistics
+    return pass_variance(probed.correct_P, prober.samples, request.k), statistics
 
 
 def _texts(rows: Sequence[Mapping[str, Any]], column: str, path: str, option: str) -> list[str]:

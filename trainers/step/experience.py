@@ -48,7 +48,7 @@ class Experience:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TrainContext:
     """What a run's experience is made with."""
 
     spec: RunSpec
@@ -68,29 +68,29 @@ class Setting:
 
 
 @torch.no_grad()
-def gather(setting: Setting, draw: Callable[[int], Rollouts]) -> Experience:
+def gather(context: TrainContext, draw: Callable[[int], Rollouts]) -> Experience:
     """Draw a step's rollouts and settle what they are worth; every rank must call it.
 
     Args:
-        setting: The run.
+        context: The run.
         draw: Draws the step's rollouts; told how often it was asked before.
     """
-    objective = setting.spec.objective
+    objective = context.spec.objective
     rollouts = draw(0)
     if not objective.is_policy_gradient:
-        return _experience(setting, rollouts, _batch(setting, rollouts), None, {})
-    size = group_size(objective, setting.spec.sampling, setting.spec.example)
-    found = _rewarded(setting, rollouts)
+        return _experience(context, rollouts, _batch(context, rollouts), None, {})
+    size = group_size(objective, context.spec.sampling, context.spec.example)
+    found = _rewarded(context, rollouts)
     for redraw in range(1, objective.max_redraws + 1):
         if not uniform_groups(found.reward_R, size).any():
             break
-        found = _refilled(setting, found, _rewarded(setting, draw(redraw)), size)
+        found = _refilled(context, found, _rewarded(context, draw(redraw)), size)
     if objective.max_redraws:
-        found = _without_uniform_groups(setting, found, size)
+        found = _without_uniform_groups(context, found, size)
     advantage_R = advantages(found.reward_R, size, objective.advantage)
     worth = credit(advantage_R, np.array(found.rollouts.distinct), positive_only=objective.positive_only)
     measured = {"reward": float(found.reward_R.mean()), **found.measured}
-    return _experience(setting, found.rollouts, found.batch, worth, measured)
+    return _experience(context, found.rollouts, found.batch, worth, measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +101,19 @@ class _Rewarded:
     measured: Mapping[str, float]
 
 
-def _rewarded(setting: Setting, rollouts: Rollouts) -> _Rewarded:
-    objective, num_distinct = setting.spec.objective, len(rollouts.count)
-    batch = _batch(setting, rollouts)
+def _rewarded(context: TrainContext, rollouts: Rollouts) -> _Rewarded:
+    objective, num_distinct = context.spec.objective, len(rollouts.count)
+    batch = _batch(context, rollouts)
     in_reward = objective.kl_coef > 0 and objective.kl == "k1"
     scores = None
     if in_reward or OF_SCORES & set(objective.rewards):
-        scores = score(setting.engine.module, batch, num_distinct, objective.temperature, setting.gang)
-    reward_D = setting.rewards.of(setting.spec, setting.base, rollouts, scores)
+        scores = score(context.engine.module, batch, num_distinct, objective.temperature, context.gang)
+    reward_D = context.rewards.of(context.spec, context.base, rollouts, scores)
     measured = {}
     if in_reward:
         assert scores is not None
-        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
-        divergence_D = scores.log_prob_D - sums(reference, batch, num_distinct, setting.gang)
+        reference = context.references.log_probs(context.engine, batch, objective.temperature)
+        divergence_D = scores.log_prob_D - sums(reference, batch, num_distinct, context.gang)
         reward_D = reward_D - objective.kl_coef * divergence_D
         measured["kl_nats"] = float(divergence_D @ np.array(rollouts.count)) / batch.num_tokens
     return _Rewarded(
@@ -121,24 +121,24 @@ def _rewarded(setting: Setting, rollouts: Rollouts) -> _Rewarded:
     )
 
 
-def _refilled(setting: Setting, old: _Rewarded, new: _Rewarded, size: int) -> _Rewarded:
+def _refilled(context: TrainContext, old: _Rewarded, new: _Rewarded, size: int) -> _Rewarded:
     """Put groups of the new draw where the old one has uniform ones, unless they are uniform too."""
     take = uniform_groups(old.reward_R, size) & ~uniform_groups(new.reward_R, size)
     if not take.any():
         return old
     taken_R = np.repeat(take, size)
     pairs = [n if t else o for t, o, n in zip(taken_R, _pairs(old), _pairs(new), strict=True)]
-    return _of_pairs(setting, pairs, np.where(taken_R, new.reward_R, old.reward_R), old.measured)
+    return _of_pairs(context, pairs, np.where(taken_R, new.reward_R, old.reward_R), old.measured)
 
 
-def _without_uniform_groups(setting: Setting, found: _Rewarded, size: int) -> _Rewarded:
+def _without_uniform_groups(context: TrainContext, found: _Rewarded, size: int) -> _Rewarded:
     """Leave groups out whose rewards are all equal, unless no other is left."""
     uniform = uniform_groups(found.reward_R, size)
     if uniform.all() or not uniform.any():
         return found
     kept_R = np.repeat(~uniform, size)
     pairs = [pair for pair, kept in zip(_pairs(found), kept_R, strict=True) if kept]
-    return _of_pairs(setting, pairs, found.reward_R[kept_R], found.measured)
+    return _of_pairs(context, pairs, found.reward_R[kept_R], found.measured)
 
 
 def _pairs(found: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
@@ -147,44 +147,44 @@ def _pairs(found: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def _of_pairs(
-    setting: Setting,
+    context: TrainContext,
     pairs: Sequence[tuple[int, tuple[int, ...]]],
     reward_R: np.ndarray,
     measured: Mapping[str, float],
 ) -> _Rewarded:
     rollouts = merge([p for p, _ in pairs], [c for _, c in pairs])
-    return _Rewarded(rollouts=rollouts, batch=_batch(setting, rollouts), reward_R=reward_R, measured=measured)
+    return _Rewarded(rollouts=rollouts, batch=_batch(context, rollouts), reward_R=reward_R, measured=measured)
 
 
-def _batch(setting: Setting, rollouts: Rollouts) -> StepBatch:
-    spec = setting.spec
+def _batch(context: TrainContext, rollouts: Rollouts) -> StepBatch:
+    spec = context.spec
     return step_batch(
         rollouts,
-        setting.prompts,
+        context.prompts,
         size=spec.engine.micro_batch,
-        rank=setting.gang.rank,
-        world_size=setting.gang.world_size,
-        base=setting.base,
-        device=setting.gang.device,
+        rank=context.gang.rank,
+        world_size=context.gang.world_size,
+        base=context.base,
+        device=context.gang.device,
         defects=defects_of(spec.objective),
-        share_prompt=sharing_pays(spec, setting.prompts),
+        share_prompt=sharing_pays(spec, context.prompts),
     )
 
 
 def _experience(
-    setting: Setting,
+    context: TrainContext,
     rollouts: Rollouts,
     batch: StepBatch,
     worth: Credit | None,
     measured: Mapping[str, float],
 ) -> Experience:
-    objective = setting.spec.objective
+    objective = context.spec.objective
     old: Sequence[Tensor | None] = [None] * len(batch.micro_batches)
     reference: Sequence[Tensor | None] = old
     if objective.is_policy_gradient and objective.has_ratio and objective.iterations > 1:
-        old = log_probs(setting.engine.module, batch, objective.temperature)
+        old = log_probs(context.engine.module, batch, objective.temperature)
     if objective.kl_coef > 0 and objective.kl == "k3":
-        reference = setting.references.log_probs(setting.engine, batch, objective.temperature)
+        reference = context.references.log_probs(context.engine, batch, objective.temperature)
     return Experience(
         rollouts=rollouts,
         batch=batch,
@@ -195,7 +195,7 @@ def _experience(
         totals=Totals(
             num_tokens=batch.num_tokens,
             num_rollouts=sum(rollouts.count),
-            max_new_tokens=setting.spec.sampling.max_new_tokens,
+            max_new_tokens=context.spec.sampling.max_new_tokens,
         ),
         measured=measured,
     )

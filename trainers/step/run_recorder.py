@@ -31,7 +31,7 @@ class Stopwatch:
         return seconds
 
 
-class Recorder:
+class RunRecorder:
     """Rows of one run."""
 
     def __init__(self, spec: RunSpec, base: BaseModel) -> None:

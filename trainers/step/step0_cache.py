@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sweeps.sharing.stages import gradient_key, rollout_key
 from trainers.engine.half_finetuning import frozen_half
-from trainers.step.experience import Experience, Setting, gather
+from trainers.step.experience import Experience, TrainContext, gather
 from trainers.step.forward import without_gradients
 from trainers.step.rollout import Rollouts, draw_rollouts
 from trainers.step.update import Gradient, Update, gradient_of, update_by, update_policy
@@ -28,34 +28,34 @@ class Steps:
         self._first_experience: tuple[str, Experience] | None = None
         self._first_gradient: tuple[str, Gradient] | None = None
 
-    def gather(self, setting: Setting, step: int, drafts: Rollouts | None) -> Experience:
+    def gather(self, context: TrainContext, step: int, drafts: Rollouts | None) -> Experience:
         """Rollouts at the current weights and what they are worth.
 
         Args:
-            setting: the run and what it is trained with.
+            context: the run and what it is trained with.
             step: optimizer steps taken before.
             drafts: the step before's rollouts, likely to be drawn again.
         """
-        key = gradient_key(setting.spec) if step == 0 else ""
+        key = gradient_key(context.spec) if step == 0 else ""
         if key and self._first_experience and self._first_experience[0] == key:
             return self._first_experience[1]
-        experience = gather(setting, lambda redraw: self._draw(setting, step, drafts, redraw))
+        experience = gather(context, lambda redraw: self._draw(context, step, drafts, redraw))
         if key:
             self._first_experience = key, experience
         return experience
 
-    def _draw(self, setting: Setting, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
-        key = rollout_key(setting.spec) if step == 0 and redraw == 0 else ""
+    def _draw(self, context: TrainContext, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
+        key = rollout_key(context.spec) if step == 0 and redraw == 0 else ""
         if key and self._first_rollouts and self._first_rollouts[0] == key:
             return self._first_rollouts[1]
-        with without_gradients(setting.spec):
+        with without_gradients(context.spec):
             rollouts = draw_rollouts(
-                setting.engine.module,
-                setting.spec,
-                setting.base,
-                setting.prompts,
+                context.engine.module,
+                context.spec,
+                context.base,
+                context.prompts,
                 step=step,
-                gang=setting.gang,
+                gang=context.gang,
                 drafts=drafts,
                 redraw=redraw,
             )
@@ -63,9 +63,9 @@ class Steps:
             self._first_rollouts = key, rollouts
         return rollouts
 
-    def update(self, setting: Setting, step: int, experience: Experience, lr: float) -> Update:
+    def update(self, context: TrainContext, step: int, experience: Experience, lr: float) -> Update:
         """Take optimizer step ``step``, counted from 1, at a learning rate."""
-        spec, engine, gang = setting.spec, setting.engine, setting.gang
+        spec, engine, gang = context.spec, context.engine, context.gang
         if every := spec.optim.half_every_steps:
             names = (name for name, _ in engine.module.named_parameters())
             engine.freeze(frozen_half(names, spec.seed, (step - 1) // every))

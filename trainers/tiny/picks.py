@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sweeps.spec.selection_rules import RULES
-from trainers.selection.select import Wish, pick
+from trainers.selection.select import SelectionRequest, pick
 
 MODELS = ("tiny-64", "tiny-96")
 """Base models that the study trains."""
@@ -38,7 +38,7 @@ def main() -> int:
             "pattern": r"[;?](\d+)$",
         }
         for rule in RULES:
-            picks = pick(Wish(pool=POOL, rule=rule, num=NUM_PICKS, probing=probing))
+            picks = pick(SelectionRequest(pool=POOL, rule=rule, num=NUM_PICKS, probing=probing))
             picks.write(folder / model / f"{picks.label}.jsonl")
             print(f"{model} {picks.label}: {', '.join(str(row['problem']) for row in picks.rows)}")
     return 0

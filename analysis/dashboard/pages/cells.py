@@ -16,7 +16,7 @@ from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import Column, Table, percent
+from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import gather
@@ -48,7 +48,7 @@ class Heatmap:
 
     figure: Drawing
     """The heatmap."""
-    table: Table
+    table: ReportTable
     """A row per tile."""
 
 
@@ -189,15 +189,15 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
     where = f", runs where {choice.filter}" if choice.filter else ""
     caption = f"Mean {choice.metric}{unit} over seeds{where}{rest}. A tile leads to its runs."
     kind = ("gain" if signed else "points") if share else "number"
-    table = Table(
+    table = ReportTable(
         title=f"{choice.metric} by {', '.join(by)}",
         frame=frame,
         layout=(
-            *(Column(header=key, source=key) for key in by),
-            Column(header="mean [95 % CI]", source="value", kind=kind, interval=("low", "high")),
-            Column(header="seeds", source="n", kind="count"),
-            Column(header="runs", source="runs", kind="count"),
-            Column(header="without a value", source="missing", kind="count"),
+            *(ReportColumn(header=key, source=key) for key in by),
+            ReportColumn(header="mean [95 % CI]", source="value", kind=kind, interval=("low", "high")),
+            ReportColumn(header="seeds", source="n", kind="count"),
+            ReportColumn(header="runs", source="runs", kind="count"),
+            ReportColumn(header="without a value", source="missing", kind="count"),
         ),
         notes=(f"Intervals: {OVER_SEEDS}. Other axes are averaged within each seed first.",),
     )
@@ -240,7 +240,7 @@ def _curve_choice(context: Context) -> tuple[str, str]:
     return by, metric
 
 
-def _curves(context: Context, by: str, metric: str) -> tuple[Drawing | None, Table]:
+def _curves(context: Context, by: str, metric: str) -> tuple[Drawing | None, ReportTable]:
     return context.answer(
         ("curves", by, metric),
         lambda sweep: draw_curves(sweep, by, metric),

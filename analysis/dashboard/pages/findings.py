@@ -10,7 +10,7 @@ from analysis.dashboard.context import Context, csv, svg
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.sweep import Sweep
 from analysis.findings import FINDINGS, Finding, find
-from analysis.output.table import Table
+from analysis.output.table import ReportTable
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -39,7 +39,7 @@ class Answer:
     """The picture."""
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> ReportTable | None:
         """The numbers."""
         return self.finding.table
 

@@ -16,7 +16,7 @@ from analysis.dashboard.step_curves import draw_metric
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
-from analysis.output.table import Table
+from analysis.output.table import ReportTable
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.importance import importance
@@ -38,7 +38,7 @@ class Panel:
     """What is shown; raises :class:`UserError` where the sweep cannot say it."""
     lane: str = "slow"
     """How long it takes, see :meth:`~analysis.dashboard.snapshot.Snapshot.answer`."""
-    table: Callable[[Any], Table] | None = None
+    table: Callable[[Any], ReportTable] | None = None
     """Its table, for those who want to save it."""
     python: tuple[str, str] | None = None
     """The import and the line that make it in a notebook."""
@@ -76,7 +76,7 @@ class Headline:
 
     lines: list[str]
     """Sentences, the first of which says what the others are."""
-    table: Table
+    table: ReportTable
     """The numbers behind them."""
     figure: Drawing | None
     """The metric by step; absent where it was judged at the end only."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from orchestrator.pools.gang import MISMATCH_S, GangReports, rank_setup
 from orchestrator.scheduling.events import AttemptReport
 from orchestrator.scheduling.retry import ERROR, Failure
-from orchestrator.worker.protocol import Batch, WorkerSetup
+from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 
-def batch(*tokens: int, failed: bool = False) -> Batch:
+def batch(*tokens: int, failed: bool = False) -> ReportBatch:
     failure = Failure(ERROR, "f", "it broke") if failed else None
     outcome = "failed" if failed else "done"
     reports = [AttemptReport(t, 0, t, outcome, 1.0, 0.0, failure=failure) for t in tokens]
-    return Batch(tuple(reports), b"")
+    return ReportBatch(tuple(reports), b"")
 
 
 def test_rank_zero_speaks_for_the_gang():

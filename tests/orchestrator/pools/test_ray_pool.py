@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.pools import ray_environment
 from orchestrator.scheduling.events import Beat, Grant, Reported, Shape, WorkerLost, WorkerReady
-from orchestrator.worker.protocol import Item, WorkerSetup
+from orchestrator.worker.protocol import Task, WorkerSetup
 from tests.orchestrator.sweeping import noop_manifest
 
 SEEING = "tests.orchestrator.pools.seeing.Seeing"
@@ -72,7 +72,7 @@ class Desk:
         run = self.num_asked
         self.num_asked += 1
         grant = Grant(run, 0, run + 1)
-        self.pool.dispatch(name, [Item(grant, self.manifest.run_ids[run], self.manifest.spec(run))])
+        self.pool.dispatch(name, [Task(grant, self.manifest.run_ids[run], self.manifest.spec(run))])
         reports = lambda: [r for e in self.heard if isinstance(e, Reported) for r in e.reports]  # noqa: E731
         self.wait(lambda: any(r.token == grant.token for r in reports()))
         files = [self.folder / f"{self.manifest.spec(run).seed}-{rank}" for rank in range(world_size)]

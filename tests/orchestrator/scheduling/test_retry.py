@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.scheduling import retry
-from orchestrator.scheduling.retry import Failure, RetryPolicy, Verdict, classify, decide
+from orchestrator.scheduling.retry import Failure, RetryDecision, RetryPolicy, classify, decide
 
 
 def failures(kind, *fingerprints):
@@ -48,9 +48,9 @@ def test_memory_is_retried_smaller_then_elsewhere_then_given_up():
     history = failures(retry.MEMORY, "m", "m", "m")
     policy = RetryPolicy(memory=2)
     assert [decide(policy, history[:n]) for n in (1, 2, 3)] == [
-        Verdict("pending"),
-        Verdict("pending", elsewhere=True),
-        Verdict("failed"),
+        RetryDecision("pending"),
+        RetryDecision("pending", elsewhere=True),
+        RetryDecision("failed"),
     ]
     assert [retry.shrink_for(history[:n]) for n in (0, 1, 2)] == [0, 1, 1]
 

@@ -6,7 +6,7 @@ import itertools
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Group, Workload
-from orchestrator.scheduling.config import Settings
+from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
     Announce,
     Beat,
@@ -441,7 +441,7 @@ def test_lost_workers_are_retried_with_growing_pauses_until_the_budget_ends():
         w.now_s += 0.25
         assert w.now_s < 1000
     pauses = [b - a for a, b in itertools.pairwise(starts)]
-    assert len(starts) == 1 + Settings().policy.infrastructure
+    assert len(starts) == 1 + SchedulerConfig().policy.infrastructure
     assert pauses == sorted(pauses)
     assert w.settled == {0: "failed"}
 

@@ -11,9 +11,9 @@ from orchestrator.scheduling.retry import Failure
 from orchestrator.store.compaction import is_current, merge
 from orchestrator.store.layout import Layout
 from orchestrator.store.parts import PartWriter
-from orchestrator.store.run_index import CODE, Book, FailureNote
+from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.spool import Line, encode_line
-from sweeps.manifest.manifest import manifest_file
+from sweeps.manifest import manifest_file
 from tests.orchestrator.sweeping import noop_manifest
 from trainers.protocol import Evaluation, RunResult
 
@@ -28,10 +28,10 @@ def sweep(tmp_path, monkeypatch):
     layout.create()
     manifest.write(layout.manifest)
     assert pq.ParquetFile(layout.manifest).num_row_groups == 3
-    return layout, manifest, Book(manifest.run_ids)
+    return layout, manifest, RunIndex(manifest.run_ids)
 
 
-def add(parts: PartWriter, manifest, book: Book, index: int, **metrics) -> None:
+def add(parts: PartWriter, manifest, book: RunIndex, index: int, **metrics) -> None:
     evaluation = Evaluation(
         benchmark="b", step=0, mode="greedy", temperature=0.0, num_samples=1,
         correct=[index, 1], strict=[0, 0], boxed=[0, 0], truncated=[0, 0], tokens=[1, 2],

@@ -7,7 +7,7 @@ from scipy.stats import hypergeom
 
 from orchestrator.scheduling.retry import Failure
 from orchestrator.store.failure_groups import failure_groups, tail
-from orchestrator.store.run_index import CODE, Book, FailureNote
+from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 
@@ -19,7 +19,7 @@ def manifest():
 
 
 def failed(manifest, choose, fingerprint="f" * 12):
-    book = Book(manifest.run_ids)
+    book = RunIndex(manifest.run_ids)
     for i in range(len(manifest)):
         if choose(manifest.axis_values(i)):
             book.outcome[i] = CODE["quarantined"]

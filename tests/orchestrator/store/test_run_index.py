@@ -8,7 +8,7 @@ from orchestrator.scheduling.events import Accept, AttemptReport, Grant, NoteFai
 from orchestrator.scheduling.retry import Failure
 from orchestrator.store.journal import Journal, first_token
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import next_epoch, read_book
+from orchestrator.store.run_index import next_epoch, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 
 RUNS = ["a" * 32, "b" * 32, "c" * 32]
@@ -48,7 +48,7 @@ def test_an_accepted_result_is_committed(layout):
     j = journal(layout)
     j.accept(Accept(worker="w1", reports=tuple(reports)))
     j.end("")
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert [reading.book.committed(i) for i in range(3)] == [True, True, False]
     assert reading.adopted == []
     assert reading.closed
@@ -58,7 +58,7 @@ def test_a_result_that_nobody_accepted_is_adopted_once(layout):
     spool(layout, "w1", RUNS[0])
     spool(layout, "w2", RUNS[0])
     journal(layout).end("")
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert [(r[0], r[1]) for r in reading.adopted] == [(0, "w1.jsonl")]
     assert reading.num_superseded == 1
 
@@ -68,7 +68,7 @@ def test_a_cancelled_run_stays_cancelled_though_a_result_turns_up(layout):
     j.settle([0], "cancelled")
     j.end("")
     spool(layout, "w1", RUNS[0])
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert reading.book.counts()["cancelled"] == 1
     assert reading.adopted == []
 
@@ -79,11 +79,11 @@ def test_reopened_runs_are_pending_again_with_a_clean_history(layout):
     j.failure(NoteFailure(run=1, attempt=0, worker="w", failure=failure), at=1.0)
     j.settle([1], "quarantined")
     j.end("")
-    assert read_book(layout, RUNS).book.histories == {1: [failure]}
+    assert read_index(layout, RUNS).book.histories == {1: [failure]}
     j = journal(layout)
     j.reopen([1])
     j.end("")
-    book = read_book(layout, RUNS).book
+    book = read_index(layout, RUNS).book
     assert book.counts()["pending"] == 3
     assert book.histories == {}
 
@@ -94,7 +94,7 @@ def test_a_lost_result_makes_its_run_pending_and_is_told(layout):
     j.accept(Accept(worker="w1", reports=tuple(reports)))
     j.end("")
     layout.spool("w1").unlink()
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert reading.lost == [0]
     assert reading.book.counts()["pending"] == 3
 
@@ -106,13 +106,13 @@ def test_a_lost_result_is_replaced_by_another_of_the_same_run_and_not_called_dou
     j.end("")
     layout.spool("w1").unlink()
     spool(layout, "w2", RUNS[0])
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert reading.lost == []
     j = journal(layout)
     j.void(reading.void)
     j.adopt(reading.adopted)
     j.end("")
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert reading.book.committed(0)
     assert reading.doubly_accepted == []
 
@@ -123,7 +123,7 @@ def test_two_accepts_of_one_run_at_two_places_are_reported(layout):
     for report in reports:
         j.accept(Accept(worker="w", reports=(report,)))
     j.end("")
-    reading = read_book(layout, RUNS)
+    reading = read_index(layout, RUNS)
     assert reading.doubly_accepted == [0]
     assert reading.book.spools[reading.book.spool[0]] == "w1.jsonl", "the first one wins"
 
@@ -131,14 +131,14 @@ def test_two_accepts_of_one_run_at_two_places_are_reported(layout):
 def test_results_of_runs_that_left_the_grid_are_counted_apart(layout):
     spool(layout, "w1", "d" * 32)
     journal(layout).end("")
-    assert read_book(layout, RUNS).num_foreign == 1
+    assert read_index(layout, RUNS).num_foreign == 1
 
 
 def test_attempts_are_counted_from_leases_and_tokens_never_repeat(layout):
     j = journal(layout)
     j.lease("w1", [Grant(0, 0, first_token(1)), Grant(2, 0, first_token(1) + 1)])
     j.end("")
-    assert list(read_book(layout, RUNS).book.attempts) == [1, 0, 1]
+    assert list(read_index(layout, RUNS).book.attempts) == [1, 0, 1]
     assert first_token(2) > first_token(1) + 10**9
 
 

@@ -7,9 +7,9 @@ import sqlite3
 import pytest
 
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import CODE, read_book
+from orchestrator.store.run_index import CODE, read_index
 from orchestrator.store.sqlite_path import state_path
-from orchestrator.store.state_reader import indexed_book, story_of
+from orchestrator.store.state_reader import history_of, indexed_runs
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 
@@ -24,7 +24,7 @@ def swept(tmp_path):
 
 def test_the_index_tells_outcomes_and_failures_as_the_spools_do(swept):
     layout, manifest = swept
-    indexed, read = indexed_book(layout, manifest), read_book(layout, manifest.run_ids).book
+    indexed, read = indexed_runs(layout, manifest), read_index(layout, manifest.run_ids).book
     assert indexed.outcome == read.outcome
     assert indexed.notes == read.notes
     assert len(indexed.notes) == 4
@@ -34,10 +34,10 @@ def test_it_still_does_after_a_second_life_that_repeats_nothing(swept):
     layout, manifest = swept
     grown = noop_manifest(30, target=f"{HERE}.Faulty", every=6)
     run(layout.root, grown)
-    indexed, read = indexed_book(layout, grown), read_book(layout, grown.run_ids).book
+    indexed, read = indexed_runs(layout, grown), read_index(layout, grown.run_ids).book
     assert indexed.outcome == read.outcome
     assert set(indexed.notes) == set(read.notes)
-    assert indexed_book(layout, manifest) is None, "it answers for another manifest"
+    assert indexed_runs(layout, manifest) is None, "it answers for another manifest"
 
 
 def damage_journal(layout):
@@ -67,7 +67,7 @@ def delete(layout):
 def test_an_index_that_may_lag_behind_the_spools_is_not_believed(swept, harm):
     layout, manifest = swept
     harm(layout)
-    assert indexed_book(layout, manifest) is None
+    assert indexed_runs(layout, manifest) is None
 
 
 @pytest.mark.parametrize("harm", [damage_file, age, delete])
@@ -76,14 +76,14 @@ def test_the_next_driver_writes_a_bad_index_anew(swept, harm):
     harm(layout)
     grown = noop_manifest(30, target=f"{HERE}.Faulty", every=6)
     run(layout.root, grown)
-    assert indexed_book(layout, grown).outcome == read_book(layout, grown.run_ids).book.outcome
+    assert indexed_runs(layout, grown).outcome == read_index(layout, grown.run_ids).book.outcome
 
 
 def test_a_runs_story_has_every_attempt_in_order(tmp_path):
     manifest = noop_manifest(12, target=f"{HERE}.Moody")
     run(tmp_path, manifest)
     index = next(i for i in range(12) if manifest.axis_values(i)["seed"] == 3)
-    story = story_of(Layout(tmp_path), manifest, index)
+    story = history_of(Layout(tmp_path), manifest, index)
     assert (story.outcome, story.error) == ("done", None)
     assert [(a.attempt, a.ended) for a in story.attempts] == [(0, "failed"), (1, "done")]
     assert story.attempts[0].granted_at <= story.attempts[1].granted_at
@@ -92,6 +92,6 @@ def test_a_runs_story_has_every_attempt_in_order(tmp_path):
 def test_the_story_of_a_run_that_failed_says_why(swept):
     layout, manifest = swept
     index = next(i for i in range(24) if manifest.axis_values(i)["seed"] == 6)
-    story = story_of(layout, manifest, index)
+    story = history_of(layout, manifest, index)
     assert (story.outcome, story.error) == ("quarantined", "ArithmeticError: seed 6 does not please me")
-    assert CODE[story.outcome] == indexed_book(layout, manifest).outcome[index]
+    assert CODE[story.outcome] == indexed_runs(layout, manifest).outcome[index]

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.scheduling.events import Grant
 from orchestrator.scheduling.retry import ERROR, INFRASTRUCTURE, MEMORY
 from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
-from orchestrator.worker.protocol import Batch, Item, WorkerSetup
+from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime, import_target, with_smaller_batch
 from sweeps.spec import SpecError
 from tests.orchestrator.sweeping import noop_manifest
@@ -28,7 +28,7 @@ class Bench:
         )
         self.runtime.warm()
 
-    def _hear(self, batch: Batch) -> None:
+    def _hear(self, batch: ReportBatch) -> None:
         lines = LineReader(self.folder)
         for report in batch.reports:
             if report.outcome in ("done", "diverged"):
@@ -41,7 +41,7 @@ class Bench:
     def work(self, *indices: int) -> list[tuple[int, str]]:
         """Run a batch to its end and return what was told of it."""
         before = len(self.told)
-        items = [Item(Grant(i, 0, 100 + i), self.manifest.run_ids[i], self.manifest.spec(i)) for i in indices]
+        items = [Task(Grant(i, 0, 100 + i), self.manifest.run_ids[i], self.manifest.spec(i)) for i in indices]
         self.runtime.add(items)
         while self.runtime.step(block=False):
             pass

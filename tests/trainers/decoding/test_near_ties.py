@@ -19,7 +19,7 @@ from trainers.model.base_model import load_base
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.noise import Stream, uniforms
 from trainers.protocol import WorkerContext
-from trainers.step.experience import Setting, gather
+from trainers.step.experience import TrainContext, gather
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards
 from trainers.step.rollout import draw_rollouts
@@ -54,7 +54,7 @@ def trace(spec: RunSpec, pool: EnginePool, gang: Gang) -> tuple[list[list[Comple
     """Every rollout of every step, and the weights it was drawn from."""
     base = load_base(spec.model)
     engine, prompts = pool.acquire(spec), encode_prompts(spec, base)
-    setting = Setting(
+    context = TrainContext(
         spec=spec,
         base=base,
         prompts=prompts,
@@ -69,7 +69,7 @@ def trace(spec: RunSpec, pool: EnginePool, gang: Gang) -> tuple[list[list[Comple
             rollouts = draw_rollouts(engine.module, spec, base, prompts, step=step, gang=gang, drafts=None)
         rows.append([rollouts.completion[d] for d in rollouts.distinct])
         weights.append(engine.full_weights())
-        experience = gather(setting, lambda _, drawn=rollouts: drawn)
+        experience = gather(context, lambda _, drawn=rollouts: drawn)
         update_policy(spec.objective, engine, experience, spec.optim.lr, gang)
     return rows, weights
 

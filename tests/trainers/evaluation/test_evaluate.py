@@ -10,11 +10,14 @@ import torch
 from sweeps.spec import EvalSpec, SpecError
 from tests.trainers.worlds import tiny_spec
 from trainers.engine.gang import Gang
-from trainers.evaluation.evaluate import Benchmark, Setting, load_items, settings_of
+from trainers.evaluation.evaluate import Benchmark, DecodingSetting, load_items, settings_of
 from trainers.model.base_model import load_base, load_weights
 from trainers.protocol import WorkerContext
 
-GREEDY, SAMPLED = Setting(temperature=0.0, num_samples=1), Setting(temperature=1.0, num_samples=3)
+GREEDY, SAMPLED = (
+    DecodingSetting(temperature=0.0, num_samples=1),
+    DecodingSetting(temperature=1.0, num_samples=3),
+)
 SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
 
 

@@ -34,7 +34,7 @@ TRAIN = """
 from dataclasses import replace
 from sweeps.spec import ModelSpec
 from tests.trainers.worlds import tiny_spec
-from trainers import download
+from trainers.model import download
 from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
 

@@ -5,7 +5,7 @@ import pytest
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec.errors import SpecError
-from trainers.selection.select import Wish, pick
+from trainers.selection.select import SelectionRequest, pick
 
 TINY = {"model": "pkg://trainers/tiny/models/tiny-32", "samples": 8, "pattern": r"[;?](\d+)$"}
 
@@ -21,7 +21,7 @@ def pool(tmp_path):
 def test_a_picked_file_is_an_example_that_a_sweep_can_use(tmp_path):
     path = tmp_path / "pool.jsonl"
     path.write_text('{"problem": "1+1="}\n{"problem": "111+111="}\n{"problem": "11+11="}\n')
-    picks = pick(Wish(pool=str(path), rule="length", num=2))
+    picks = pick(SelectionRequest(pool=str(path), rule="length", num=2))
     picks.write(tmp_path / "deep" / "picked.jsonl")
     words = ["example=file", f"example.path={tmp_path}/deep/picked.jsonl", "example.rows=[0],[1]"]
     manifest = build_manifest(compose_sweep(words))
@@ -31,7 +31,7 @@ def test_a_picked_file_is_an_example_that_a_sweep_can_use(tmp_path):
 
 def test_rollouts_and_labels_rank_the_same_way_twice(pool):
     for rule in ("entropy", "majority_p1p", "pass_variance"):
-        first, second = (pick(Wish(pool=pool, rule=rule, num=3, probing=TINY)) for _ in range(2))
+        first, second = (pick(SelectionRequest(pool=pool, rule=rule, num=3, probing=TINY)) for _ in range(2))
         assert first == second
         scores = [row["selection"]["score"] for row in first.rows]
         assert scores == sorted(scores, reverse=True)
@@ -40,9 +40,9 @@ def test_rollouts_and_labels_rank_the_same_way_twice(pool):
 
 
 def test_rules_that_train_see_accuracy_move_and_solved_problems_only(pool):
-    history = pick(Wish(pool=pool, rule="accuracy_std", num=5, passes=2, probing=TINY))
+    history = pick(SelectionRequest(pool=pool, rule="accuracy_std", num=5, passes=2, probing=TINY))
     assert any(row["selection"]["score"] > 0 for row in history.rows)
-    curated = pick(Wish(pool=pool, rule="boosting", num=5, probing=TINY | {"steps": 1}))
+    curated = pick(SelectionRequest(pool=pool, rule="boosting", num=5, probing=TINY | {"steps": 1}))
     assert (curated.label, curated.supervised) == ("boosting", False)
     assert all(0 <= row["selection"]["score"] < 1 for row in curated.rows)
 
@@ -62,9 +62,9 @@ def test_rules_that_train_see_accuracy_move_and_solved_problems_only(pool):
 )
 def test_mistakes_are_told_before_anything_is_drawn(pool, change, says):
     with pytest.raises(SpecError, match=says):
-        pick(Wish(pool=pool, **change))
+        pick(SelectionRequest(pool=pool, **change))
 
 
 def test_a_pool_that_is_not_there_is_named():
     with pytest.raises(SpecError, match=r"nowhere\.jsonl.*no such file"):
-        pick(Wish(pool="nowhere.jsonl", rule="length"))
+        pick(SelectionRequest(pool="nowhere.jsonl", rule="length"))

@@ -16,7 +16,7 @@ from trainers.model.prompt_encoding import encode_prompts
 from trainers.objectives.advantage import uniform_groups
 from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext
-from trainers.step.experience import Setting, gather
+from trainers.step.experience import TrainContext, gather
 from trainers.step.rollout import Rollouts, draw_rollouts, merge
 from trainers.step.scoring import log_probs
 
@@ -37,9 +37,9 @@ def runs(trainer):
     return {name: trainer.run(spec_of(name), RunContext()).to_json() for name in OBJECTIVES}
 
 
-def setting_of(trainer: PolicyTrainer, spec: RunSpec) -> Setting:
+def context_of(trainer: PolicyTrainer, spec: RunSpec) -> TrainContext:
     base = trainer.load_base(spec.model)
-    return Setting(
+    return TrainContext(
         spec=spec,
         base=base,
         prompts=encode_prompts(spec, base),
@@ -82,32 +82,32 @@ def test_objectives_share_first_rollouts_and_end_as_they_would_alone(trainer, ru
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_the_reference_is_the_base_model_and_lending_leaves_the_policy_as_it_was(trainer, zero_stage):
     spec = spec_of("self_certainty", engine={"zero_stage": zero_stage})
-    setting = setting_of(trainer, spec)
-    drawn = draw_once(setting)
-    experience = gather(setting, lambda _: drawn)
-    [base] = log_probs(setting.engine.module, experience.batch, 1.0)
+    context = context_of(trainer, spec)
+    drawn = draw_once(context)
+    experience = gather(context, lambda _: drawn)
+    [base] = log_probs(context.engine.module, experience.batch, 1.0)
     result = trainer.run(spec, RunContext()).to_json()  # the same engine, three steps on
-    tuned = setting.engine.full_weights()
-    [moved] = log_probs(setting.engine.module, experience.batch, 1.0)
-    with setting.engine.base_weights():
-        [lent] = log_probs(setting.engine.module, experience.batch, 1.0)
+    tuned = context.engine.full_weights()
+    [moved] = log_probs(context.engine.module, experience.batch, 1.0)
+    with context.engine.base_weights():
+        [lent] = log_probs(context.engine.module, experience.batch, 1.0)
     assert torch.equal(lent, base)
     assert not torch.equal(moved, base)
-    after = setting.engine.full_weights()
+    after = context.engine.full_weights()
     assert all(torch.equal(after[name], tuned[name]) for name in tuned)
     assert column(result, "kl_nats")[0] == pytest.approx(0, abs=1e-7)
     assert column(result, "kl_nats")[2] > 1e-6
 
 
-def draw_once(setting: Setting) -> Rollouts:
+def draw_once(context: TrainContext) -> Rollouts:
     with torch.no_grad():
         return draw_rollouts(
-            setting.engine.module,
-            setting.spec,
-            setting.base,
-            setting.prompts,
+            context.engine.module,
+            context.spec,
+            context.base,
+            context.prompts,
             step=0,
-            gang=setting.gang,
+            gang=context.gang,
             drafts=None,
         )
 
@@ -168,9 +168,9 @@ def test_a_killed_run_resumes_where_rollouts_are_drawn_anew(trainer, tmp_path):
     assert numbers(resumed) == numbers(whole)
 
 
-def texts(setting: Setting, *rows: str) -> Rollouts:
-    encode = setting.base.tokenizer
-    return merge([0] * len(rows), [(*encode(r)["input_ids"], setting.base.eos_ids[0]) for r in rows])
+def texts(context: TrainContext, *rows: str) -> Rollouts:
+    encode = context.base.tokenizer
+    return merge([0] * len(rows), [(*encode(r)["input_ids"], context.base.eos_ids[0]) for r in rows])
 
 
 RIGHT, WRONG = ";15;085", "?075"
@@ -178,11 +178,11 @@ RIGHT, WRONG = ";15;085", "?075"
 
 def test_groups_that_tell_nothing_are_drawn_again_and_then_left_out(trainer):
     spec = spec_of("dapo", sampling={"num_rollouts": 6}, objective={"group_size": 2, "max_redraws": 2})
-    setting = setting_of(trainer, spec)
+    context = context_of(trainer, spec)
     draws = [
-        texts(setting, RIGHT, RIGHT, RIGHT, WRONG, WRONG, WRONG),
-        texts(setting, WRONG, RIGHT, WRONG, WRONG, WRONG, WRONG),
-        texts(setting, RIGHT, WRONG, RIGHT, RIGHT, RIGHT, RIGHT),
+        texts(context, RIGHT, RIGHT, RIGHT, WRONG, WRONG, WRONG),
+        texts(context, WRONG, RIGHT, WRONG, WRONG, WRONG, WRONG),
+        texts(context, RIGHT, WRONG, RIGHT, RIGHT, RIGHT, RIGHT),
     ]
     asked: list[int] = []
 
@@ -190,34 +190,34 @@ def test_groups_that_tell_nothing_are_drawn_again_and_then_left_out(trainer):
         asked.append(redraw)
         return draws[redraw]
 
-    found = gather(setting, draw)
+    found = gather(context, draw)
     assert asked == [0, 1, 2]  # the last group stays uniform
     assert sum(found.rollouts.count) == found.totals.num_rollouts == 4
     assert found.measured["reward"] == 0.5
     assert found.rows[0].gain_B.sum() == pytest.approx(-found.rows[0].cost_B.sum())
 
     spec = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, max_redraws=0))
-    assert gather(dataclasses.replace(setting, spec=spec), draw).totals.num_rollouts == 6
+    assert gather(dataclasses.replace(context, spec=spec), draw).totals.num_rollouts == 6
 
 
 def test_where_every_group_tells_nothing_the_step_has_no_gradient(trainer):
-    setting = setting_of(trainer, spec_of("dapo", sampling={"num_rollouts": 16}))
-    found = gather(setting, lambda _: texts(setting, *[RIGHT] * 16))
+    context = context_of(trainer, spec_of("dapo", sampling={"num_rollouts": 16}))
+    found = gather(context, lambda _: texts(context, *[RIGHT] * 16))
     assert sum(found.rollouts.count) == 16
     assert not found.rows[0].gain_B.any()
 
 
 def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(trainer):
-    setting = setting_of(trainer, spec_of("em"))
+    context = context_of(trainer, spec_of("em"))
     with torch.no_grad():
         drawn = [
             draw_rollouts(
-                setting.engine.module,
-                setting.spec,
-                setting.base,
-                setting.prompts,
+                context.engine.module,
+                context.spec,
+                context.base,
+                context.prompts,
                 step=0,
-                gang=setting.gang,
+                gang=context.gang,
                 drafts=None,
                 redraw=k,
             )
@@ -227,9 +227,9 @@ def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(train
 
 
 def test_copies_in_different_groups_earn_what_each_group_gives_them(trainer):
-    setting = setting_of(trainer, spec_of("rgra", sampling={"num_rollouts": 8}, objective={"group_size": 4}))
+    context = context_of(trainer, spec_of("rgra", sampling={"num_rollouts": 8}, objective={"group_size": 4}))
     rows = [RIGHT, WRONG, WRONG, WRONG, RIGHT, RIGHT, RIGHT, WRONG]
-    [found] = gather(setting, lambda _: texts(setting, *rows)).rows
+    [found] = gather(context, lambda _: texts(context, *rows)).rows
     gains = [0.75 / (0.5 + 1e-4), 3 * 0.25 / (0.5 + 1e-4)]
     assert found.gain_B.tolist() == pytest.approx([sum(gains), 0])
     assert found.cost_B.tolist() == pytest.approx([0, -sum(gains)])

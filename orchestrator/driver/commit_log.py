@@ -1,6 +1,6 @@
 """Makes what the scheduler decides durable: journal, SQLite, spools of other nodes, logs, Parquet, weights.
 
-Nothing here decides. :meth:`Recorder.flush` is the commit point: what was accepted before is durable after.
+Nothing here decides. :meth:`CommitLog.flush` is the commit point: what was accepted before is durable after.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orchestrator.store.journal import Journal
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.memory import give_back
 from orchestrator.store.parts import PartWriter, drop_parts
-from orchestrator.store.run_index import CODE, DIVERGED, DONE, PENDING, FailureNote, Reading
+from orchestrator.store.run_index import CODE, DIVERGED, DONE, PENDING, FailureNote, ReplayResult
 from orchestrator.store.spool import LineReader, SpoolWriter
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import StateWriter
-from orchestrator.worker.protocol import Item
+from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 
 
-class Recorder:
+class CommitLog:
     """The one writer of a sweep directory, workers' spools apart."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Recorder:
         *,
         layout: Layout,
         manifest: Manifest,
-        reading: Reading,
+        reading: ReplayResult,
         epoch: int,
         reopened: Collection[int] = (),
         say: Callable[[str], None] = lambda _: None,
@@ -73,7 +73,7 @@ class Recorder:
         self._uncompacted: list[int] = []
         self._copies: dict[str, SpoolWriter] = {}
 
-    def granted(self, worker: str, items: Sequence[Item]) -> None:
+    def granted(self, worker: str, items: Sequence[Task]) -> None:
         """A batch is about to be handed out."""
         at = time.time()
         grants = [item.grant for item in items]
