@@ -20,8 +20,8 @@ from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import label, resolve, short_names
 from analysis.data.sweep import Sweep
 from analysis.output.table import ReportTable, percent
-from orchestrator.driver.terminal import duration
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import duration
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from orchestrator.driver.eta import Rate
+from sweeps.spec.text import duration
 
 LINE_S = 15.0
 """Period of the lines written where there is no terminal."""
@@ -85,13 +86,3 @@ class Progress:
 def num_over(counts: Mapping[str, int]) -> int:
     """Runs that ended by themselves, with a result or without."""
     return sum(counts[k] for k in ("done", "diverged", "failed", "quarantined"))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

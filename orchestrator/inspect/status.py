@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.driver.session import open_manifest
-from orchestrator.driver.terminal import duration
 from orchestrator.inspect.replay import find_run
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import OUTCOMES
@@ -16,6 +15,7 @@ from orchestrator.store.lock import holder_of
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import RunHistory, history_of, indexed_runs
 from orchestrator.store.status import read_status
+from sweeps.spec.text import duration
 
 
 def sweep_status(directory: Path) -> dict[str, Any]:

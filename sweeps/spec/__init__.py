@@ -8,6 +8,7 @@ cross_checks    rules between groups
 selection_rules which problems of a pool are worth training on
 identity        from a configuration to the run_id
 errors          what a user can cause and fix
+text            numbers as people write them
 
 The planner and the notebook import this package without Hydra or torch.
 """
