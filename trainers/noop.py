@@ -42,6 +42,3 @@ class Noop:
             steps=[{"step": k, "draw": draw} for k in range(int(spec.trainer.params.get("steps", 0)))],
             layout={"world_size": self._world_size},
         )
-
-    def close(self) -> None:
-        """Nothing is kept."""

@@ -64,7 +64,7 @@ class PolicyTrainer:
         self.references = References(self.gang)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
-        """Train and judge one run; see :class:`trainers.protocol.Trainer`."""
+        """Train and judge one run: a group of one; see :class:`trainers.protocol.Trainer`."""
         [(_, outcome)] = self.run_group([spec], [context])
         if isinstance(outcome, Cancelled):
             raise outcome
@@ -73,11 +73,8 @@ class PolicyTrainer:
     def run_group(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> Iterator[tuple[int, RunResult | Cancelled]]:
-        """Train and judge several runs, sharing what they have in common; see :mod:`sweeps.sharing.stages`.
-
-        Yields:
-            The position of a run and its result as soon as it ends, or :class:`Cancelled` if it was called
-            off.
+        """Train and judge several runs, sharing what they have in common; see
+        :class:`trainers.protocol.GroupTrainer`. Runs that save training states are not shared.
         """
         together = [i for i, spec in enumerate(specs) if not spec.resources.save_every_steps]
         alone = [[i] for i, spec in enumerate(specs) if spec.resources.save_every_steps]
@@ -283,7 +280,7 @@ class _Group:
 
     def _call_off(self, stage: Stage) -> Iterator[tuple[int, Cancelled]]:
         for run in self._live(stage):
-            if self._contexts[run].cancelled():
+            if self._gang.any(self._contexts[run].cancelled()):  # ranks hear of it at different moments
                 self._gone.add(run)
                 yield run, Cancelled(self._specs[run].run_id)
 

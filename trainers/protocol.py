@@ -2,8 +2,8 @@
 
 A worker process builds one :class:`Trainer` and calls :meth:`Trainer.run` once per attempt, many times in
 its life; the trainer may keep models and engines warm between calls. Nothing here imports torch, so that
-anyone's own loop can satisfy the protocol. All results are plain JSON values: the worker's spool stores
-:meth:`RunResult.to_json` as one record.
+anyone's own loop can satisfy the protocol. What a run found is a :class:`~trainers.run_result.RunResult`,
+plain values that the worker's spool stores as one record.
 
 A whole trainer of one's own, ``forests.py``::
 
@@ -35,9 +35,6 @@ A whole trainer of one's own, ``forests.py``::
                 context.heartbeat(f"{step} of {spec.steps}")
             return RunResult(outcome="done", metrics={"accuracy": rows[-1]["accuracy"]}, steps=rows)
 
-        def close(self) -> None:
-            del self.data
-
 and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --allow-target forests`` runs::
 
     # @package _global_
@@ -47,6 +44,7 @@ and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --all
       about: how deep must the trees be?
       axes: {trainer.params.max_depth: [2, 8], seed: range(3)}
 
+``close()`` is optional (:class:`Closable`), as is sharing work between runs (:class:`GroupTrainer`).
 What a trainer raises is a failed attempt. To resume after one, keep training states below
 :attr:`RunContext.checkpoint_dir`, which is there when ``resources.save_every_steps`` is set. Tables are about
 the metric that is named first.
@@ -54,22 +52,36 @@ the metric that is named first.
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import zlib
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sweeps.spec import RunSpec
+from trainers.run_result import (
+    RESULT_VERSION,
+    TIMING_SUFFIX,
+    Evaluation,
+    RolloutText,
+    RunResult,
+)
 
-RESULT_VERSION = 1
-"""Version of the JSON form of a result, stored with it."""
-
-TIMING_SUFFIX = "_s"
-"""Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
+__all__ = [
+    "RESULT_VERSION",
+    "TIMING_SUFFIX",
+    "Cancelled",
+    "Closable",
+    "Evaluation",
+    "GroupTrainer",
+    "Outcome",
+    "RolloutText",
+    "RunContext",
+    "RunResult",
+    "Trainer",
+    "WorkerContext",
+    "outcomes_of",
+    "require_outcome",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,157 +120,99 @@ class Cancelled(Exception):
     """Raised by a trainer that stopped because :attr:`RunContext.cancelled` turned true."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Verdicts of one benchmark at one step under one decoding setting, a column of integers per item
-    field.
-    """
-
-    benchmark: str
-    """Label of the benchmark."""
-    step: int
-    """Optimizer steps taken before the evaluation."""
-    mode: str
-    """``greedy`` or ``sampled``."""
-    temperature: float
-    """Sampling temperature; 0 for greedy."""
-    num_samples: int
-    """Completions per item."""
-    correct: Sequence[int]
-    """Completions per item that math-verify accepts, shape (items,)."""
-    strict: Sequence[int]
-    """Completions per item whose answer equals the gold text exactly, shape (items,)."""
-    boxed: Sequence[int]
-    """Completions per item in which an answer was found at all, shape (items,)."""
-    truncated: Sequence[int]
-    """Completions per item cut off by the token limit, shape (items,)."""
-    tokens: Sequence[int]
-    """Completion tokens per item, summed over its completions, shape (items,)."""
-
-    @property
-    def accuracy(self) -> float:
-        """Mean correctness over items and samples."""
-        return sum(self.correct) / max(1, len(self.correct) * self.num_samples)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutText:
-    """One distinct rollout and how often it was drawn."""
-
-    step: int
-    """Optimizer steps taken before it was drawn."""
-    prompt: int
-    """Index of the prompt it completes."""
-    text: str
-    """The completion, special tokens included."""
-    count: int
-    """Multiplicity among the step's rollouts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What one attempt found."""
-
-    outcome: str
-    """``done``, or ``diverged`` when the loss or a gradient stopped being finite (a result, not a failure).
-    """
-    metrics: Mapping[str, float | int | str | None] = field(default_factory=dict)
-    """Named scalars of the run, one column each in ``runs()``."""
-    steps: Sequence[Mapping[str, float | int | None]] = ()
-    """One mapping per recorded step, ``step`` first; columns of ``steps()``."""
-    evaluations: Sequence[Evaluation] = ()
-    """Per-item verdicts; rows of ``items()``."""
-    rollouts: Sequence[RolloutText] = ()
-    """Distinct rollouts of the first and last step."""
-    logit_stats: Sequence[Mapping[str, Any]] = ()
-    """Statistics of raw logits, one mapping per (model, text); see :mod:`trainers.step.logit_stats`."""
-    layout: Mapping[str, Any] = field(default_factory=dict)
-    """How it was computed: world size, ZeRO stage, micro batch, threads, versions, host."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON form; floats survive a round trip bit for bit, NaN and infinities become text."""
-        return {
-            "version": RESULT_VERSION,
-            "outcome": self.outcome,
-            "metrics": {k: _number_to_json(v) for k, v in self.metrics.items()},
-            "steps": [{k: _number_to_json(v) for k, v in row.items()} for row in self.steps],
-            "evaluations": [_evaluation_to_json(e) for e in self.evaluations],
-            "rollouts": [dataclasses.asdict(r) for r in self.rollouts],
-            "logit_stats": [dict(s) for s in self.logit_stats],
-            "layout": dict(self.layout),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RunResult:
-        """Inverse of :meth:`to_json`.
-
-        Raises:
-            ValueError: for a form written by a newer version.
-        """
-        if data["version"] > RESULT_VERSION:
-            raise ValueError(
-                f"result version {data['version']}: newer than {RESULT_VERSION}; upgrade emsweep"
-            )
-        return cls(
-            outcome=data["outcome"],
-            metrics={k: _number_from_json(v) for k, v in data["metrics"].items()},
-            steps=[{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]],
-            evaluations=[_evaluation_from_json(e) for e in data["evaluations"]],
-            rollouts=[RolloutText(**r) for r in data["rollouts"]],
-            logit_stats=data["logit_stats"],
-            layout=data["layout"],
-        )
+Outcome = RunResult | BaseException
+"""How one run of a batch ended: its result, :class:`Cancelled`, or the exception that failed it."""
 
 
 class Trainer(Protocol):
-    """Anything that can turn a spec into a result. Constructed once per worker process."""
+    """Anything that can turn a spec into a result. Constructed once per worker process.
+
+    This is all that is required. A trainer that keeps things warm is also :class:`Closable`, one that shares
+    work between runs also a :class:`GroupTrainer`.
+    """
 
     def __init__(self, context: WorkerContext) -> None: ...
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run. In a gang every rank is called; rank 0's result is the one that counts.
 
-        Any exception is a failed attempt, classified by the worker; ``diverged`` is a result.
+        Any exception is a failed attempt, classified by the worker; ``diverged`` is a result. After a failure
+        the worker closes the trainer and builds it anew: what it kept warm may be half changed.
         """
         ...
 
+
+@runtime_checkable
+class Closable(Protocol):
+    """A trainer with something to free."""
+
     def close(self) -> None:
-        """Free what was kept warm; the process ends soon after."""
+        """Free what was kept warm; called once, after a failure or shortly before the process ends."""
         ...
 
 
-_ITEM_FIELDS = ("correct", "strict", "boxed", "truncated", "tokens")
-_NON_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+@runtime_checkable
+class GroupTrainer(Protocol):
+    """A trainer that shares work between the runs of a batch, in addition to running one alone.
 
-
-def _number_to_json(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and value - value != 0.0 else value
-
-
-def _number_from_json(value: Any) -> Any:
-    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    row = {f.name: getattr(evaluation, f.name) for f in dataclasses.fields(evaluation)}
-    return row | {"items": len(evaluation.correct)} | {k: pack_ints(row[k]) for k in _ITEM_FIELDS}
-
-
-def _evaluation_from_json(data: Mapping[str, Any]) -> Evaluation:
-    row = {k: v for k, v in data.items() if k != "items"}
-    return Evaluation(**row | {k: unpack_ints(row[k]) for k in _ITEM_FIELDS})
-
-
-def pack_ints(values: Sequence[int]) -> str:
-    """Pack non-negative 32-bit integers as base64 of deflated little-endian words: 500 verdicts take about
-    100 bytes.
+    The worker hands such a trainer every batch of two runs or more whole, unless sharing is switched off;
+    other trainers get run after run. :mod:`sweeps.sharing.stages` plans what can be shared.
     """
-    words = array("I", values)
-    return base64.b64encode(zlib.compress(words.tobytes(), 6)).decode()
+
+    def run_group(
+        self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Train and judge several runs; ``contexts[i]`` belongs to ``specs[i]``.
+
+        *Order.* One ``(i, outcome)`` per run, in any order, each as soon as it is known: it is stored before
+        the next one is asked for, and then survives whatever happens to the rest.
+
+        *Results* are those that :meth:`Trainer.run` gives for the same spec, bit for bit, timings apart,
+        whatever else is in the batch: a run is replayed, resumed and retried alone.
+
+        *Failures.* An exception that is yielded fails run ``i`` alone, and the iterator goes on. One that is
+        raised ends the batch: the first run in the order of ``specs`` without an outcome is charged with it,
+        the others go back to the queue uncharged. To end without an outcome for each run, or to yield one
+        twice, counts as raising. After either the worker closes the trainer and builds it anew, once the
+        iterator has ended.
+
+        *Cancellation.* ``contexts[i].cancelled()`` may turn true at any time; yield ``(i, Cancelled())`` at
+        the next step that is only of called-off runs' interest, and go on with the others. A worker that
+        stops drops the iterator, which sees ``GeneratorExit`` at its ``yield``.
+
+        *Gangs.* Every rank is called with the same specs in the same order and must take the same steps;
+        rank 0's outcomes count. Ranks see a cancellation at different moments, so they agree on it first.
+        """
+        ...
 
 
-def unpack_ints(text: str) -> list[int]:
-    """Inverse of :func:`pack_ints`."""
-    words = array("I")
-    words.frombytes(zlib.decompress(base64.b64decode(text)))
-    return words.tolist()
+def outcomes_of(
+    trainer: GroupTrainer, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+) -> Iterator[tuple[int, Outcome]]:
+    """Call :meth:`GroupTrainer.run_group` and hold it to its contract.
+
+    Raises:
+        RuntimeError: for a position that is yielded twice or stands for no run, and for runs left out.
+        TypeError: for an outcome that is none.
+    """
+    owed = set(range(len(specs)))
+    for position, outcome in trainer.run_group(specs, contexts):
+        if position not in owed:
+            raise RuntimeError(
+                f"run_group yielded position {position!r}; it still owes {sorted(owed)}, each once"
+            )
+        yield position, require_outcome(outcome, "run_group yielded")
+        owed.remove(position)
+    if owed:
+        raise RuntimeError(f"run_group ended without an outcome for positions {sorted(owed)}")
+
+
+def require_outcome(outcome: Any, source: str) -> Outcome:
+    """The outcome, if it is one.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not isinstance(outcome, RunResult | BaseException):
+        raise TypeError(f"{source} a {type(outcome).__name__}; give a trainers.protocol.RunResult")
+    return outcome

@@ -170,7 +170,7 @@ def _items_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _words(text: str) -> np.ndarray:
-    """Inverse of :func:`trainers.protocol.pack_ints` as an int32 array."""
+    """Inverse of :func:`trainers.run_result.pack_ints` as an int32 array."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u4").astype(np.int32)
 
 

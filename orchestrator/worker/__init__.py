@@ -1,6 +1,8 @@
 """The worker: builds the trainer, runs specs, spools results, reports.
 
-runtime      the loop of a worker process
-protocol     what driver and worker say to each other
-process_env  what a worker process inherits, and what it knows about itself
+runtime        the loop of a worker process
+hot_trainers   the trainers it keeps warm
+smaller_batch  what a run that ran out of memory computes at once the next time
+protocol       what driver and worker say to each other
+process_env    what a worker process inherits, and what it knows about itself
 """

@@ -1,17 +1,15 @@
 """What a worker process does: build the trainer, run specs, spool results, report.
 
 Bytes it owns: its spool. A result is written and synced before it is reported; short runs share one sync.
-Exceptions of a trainer stop here, where they become a :class:`~orchestrator.scheduling.retry.Failure`. A
-trainer with a ``run_group(specs, contexts)`` gets each batch whole and yields ``(position, result or
-exception)`` in turn.
+Exceptions of a trainer stop here, where they become a :class:`~orchestrator.scheduling.retry.Failure`. What a
+trainer may do is in :mod:`trainers.protocol`.
 
 The pools decide how messages travel and which thread calls :meth:`Runtime.loop`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
+import contextlib
 import os
 import queue
 import socket
@@ -25,10 +23,20 @@ from typing import Any
 from orchestrator.scheduling.events import AttemptReport
 from orchestrator.scheduling.retry import INFRASTRUCTURE, Failure, classify
 from orchestrator.store.spool import SpoolWriter, encode_line
+from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.process_env import resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
-from sweeps.spec import RunSpec, SpecError
-from trainers.protocol import Cancelled, RunContext, RunResult, Trainer, WorkerContext
+from orchestrator.worker.smaller_batch import with_smaller_batch
+from sweeps.spec import RunSpec
+from trainers.protocol import (
+    Cancelled,
+    GroupTrainer,
+    Outcome,
+    RunContext,
+    RunResult,
+    outcomes_of,
+    require_outcome,
+)
 
 FLUSH_S = 0.25
 """Longest a finished result waits to be synced and reported: more often than people can see is of no use."""
@@ -48,7 +56,7 @@ class Runtime:
         self._attempts: Iterator[AttemptReport] = iter(())
         self._left = 0
         self._cancelled: set[int] = set()
-        self._trainers: dict[str, Trainer] = {}
+        self._trainers = HotTrainers(setup.context)
         self._spool: SpoolWriter | None = None
         self._lock = threading.Lock()
         self._reports: list[AttemptReport] = []
@@ -109,10 +117,8 @@ class Runtime:
             facts = {"kind": "worker", "worker": self.setup.name, "host": self._host}
             self._write(encode_line({**facts, "pid": os.getpid(), "started_at": time.time()}))
         if self.setup.warm_target:
-            try:
-                self._trainer(self.setup.warm_target)
-            except Exception:
-                self._trainers.clear()
+            with contextlib.suppress(Exception):
+                self._trainers.get(self.setup.warm_target)
 
     def loop(self) -> None:
         """Work until stopped."""
@@ -143,16 +149,14 @@ class Runtime:
     def close(self) -> None:
         """Report what is left and free what is warm."""
         self.flush()
-        for trainer in self._trainers.values():
-            trainer.close()
-        self._trainers.clear()
+        self._trainers.close()
         if self._spool is not None:
             self._spool.close()
 
     def _run_all(self, items: list[Task]) -> Iterator[AttemptReport]:
         """Yield a report per item of a batch, each as soon as it has ended."""
-        if self.setup.sharing and len(items) > 1 and self._shares(items[0].spec.trainer.target):
-            yield from self._run_group(items)
+        if self.setup.sharing and len(items) > 1 and (trainer := self._group_trainer(items)):
+            yield from self._run_group(trainer, items)
             return
         for item in items:
             timer = time.perf_counter()
@@ -160,25 +164,31 @@ class Runtime:
                 yield self._report(item, Cancelled(), timer)
                 continue
             self._token = item.grant.token
+            outcome: Outcome | None
             try:
-                trainer = self._trainer(item.spec.trainer.target)
-                outcome: Any = trainer.run(self._spec(item), self._context(item))
+                trainer_of_item = self._trainers.get(item.spec.trainer.target)
+                outcome = require_outcome(
+                    trainer_of_item.run(self._spec(item), self._context(item)), "run returned"
+                )
             except (Exception, SystemExit) as error:
                 outcome = error
             report = self._report(item, outcome, timer)
             outcome = None  # a traceback kept alive through the next run would hold this one's tensors
+            if _is_trainers_fault(report):
+                self._trainers.discard(item.spec.trainer.target)
             yield report
 
-    def _shares(self, target: str) -> bool:
+    def _group_trainer(self, items: list[Task]) -> GroupTrainer | None:
+        """The batch's trainer, if it takes batches whole."""
         try:
-            return hasattr(self._trainer(target), "run_group")
+            trainer = self._trainers.get(items[0].spec.trainer.target)
         except Exception:
-            return False  # the first run tells what is wrong with the trainer
+            return None  # the first run tells what is wrong with the trainer
+        return trainer if isinstance(trainer, GroupTrainer) else None
 
-    def _run_group(self, items: list[Task]) -> Iterator[AttemptReport]:
-        """Let the trainer share work between the runs of a batch.
-
-        What it raises outside a run ends the batch: the run it was at is charged, the others go back.
+    def _run_group(self, trainer: GroupTrainer, items: list[Task]) -> Iterator[AttemptReport]:
+        """Let the trainer share work between the runs of a batch; :class:`GroupTrainer` says what comes of
+        each.
         """
         timer = time.perf_counter()
         wanted = [item for item in items if item.grant.token not in self._cancelled]
@@ -186,23 +196,28 @@ class Runtime:
             if item.grant.token in self._cancelled:
                 yield self._report(item, Cancelled(), timer)
         left = dict(enumerate(wanted))
-        failure: BaseException = RuntimeError("run_group ended without a result for each of its runs")
+        self._token = wanted[0].grant.token if wanted else 0
+        failed = False
+        ending: BaseException | None = None
         try:
-            if left:
-                self._token = wanted[0].grant.token
-                trainer: Any = self._trainer(wanted[0].spec.trainer.target)
-                specs, contexts = [self._spec(i) for i in wanted], [self._context(i) for i in wanted]
-                for position, outcome in trainer.run_group(specs, contexts):
-                    report = self._report(left.pop(position), outcome, timer)
-                    self._token = next(iter(left.values())).grant.token if left else 0
-                    timer = time.perf_counter()
-                    yield report
+            specs, contexts = [self._spec(i) for i in wanted], [self._context(i) for i in wanted]
+            outcome: Outcome | None
+            for position, outcome in outcomes_of(trainer, specs, contexts) if wanted else ():
+                report = self._report(left.pop(position), outcome, timer)
+                outcome = None  # as above
+                failed |= _is_trainers_fault(report)
+                self._token = next(iter(left.values())).grant.token if left else 0
+                timer = time.perf_counter()
+                yield report
         except (Exception, SystemExit) as error:
-            failure = error
-        for number, item in enumerate(left.values()):
-            yield self._report(item, Cancelled() if number else failure, timer)
+            ending = error
+        if failed or ending is not None:
+            self._trainers.discard(items[0].spec.trainer.target)
+        for item in left.values():
+            yield self._report(item, ending or Cancelled(), timer)
+            ending = None
 
-    def _report(self, item: Task, outcome: RunResult | BaseException, timer: float) -> AttemptReport:
+    def _report(self, item: Task, outcome: Outcome, timer: float) -> AttemptReport:
         """Spool a result, or say why there is none."""
         grant, more = item.grant, {}
         if isinstance(outcome, RunResult):
@@ -213,11 +228,11 @@ class Runtime:
                 except OSError as error:  # a full or failing disk is no fault of the run
                     failure = classify(error)._replace(kind=INFRASTRUCTURE)
                     word, more = "failed", {"failure": failure}
+                except Exception as error:  # a result that is not plain JSON is the trainer's fault
+                    word, more = "failed", {"failure": classify(error)}
         elif isinstance(outcome, Cancelled):
             word = "cancelled"
         else:
-            # What the trainer kept warm may be half changed; the next run builds it anew.
-            self._discard(item.spec.trainer.target)
             word, more = "failed", {"failure": classify(outcome)}
         self._token = 0
         self._cancelled.discard(grant.token)
@@ -271,49 +286,12 @@ class Runtime:
     def _spec(self, item: Task) -> RunSpec:
         return with_smaller_batch(item.spec, item.grant.shrink)
 
-    def _trainer(self, target: str) -> Trainer:
-        if target not in self._trainers:
-            self._trainers[target] = import_target(target)(self.setup.context)
-        return self._trainers[target]
 
-    def _discard(self, target: str) -> None:
-        trainer = self._trainers.pop(target, None)
-        if trainer is not None:
-            try:
-                trainer.close()
-            except Exception as error:
-                print(f"closing {target} after a failure: {error!r}", file=sys.stderr)
+def _is_trainers_fault(report: AttemptReport) -> bool:
+    return report.failure is not None and report.failure.kind != INFRASTRUCTURE
 
 
 def _as_failed(report: AttemptReport, failure: Failure) -> AttemptReport:
     if report.failure is not None:
         return report
     return report._replace(outcome="failed", failure=failure, spool="", offset=0, length=0)
-
-
-def import_target(target: str) -> Callable[[WorkerContext], Trainer]:
-    """Import the class that a dotted path names.
-
-    Raises:
-        SpecError: when there is no such module or class.
-    """
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(
-            f"trainer.target={target!r}: cannot be imported ({error}); give module.Class"
-        ) from error
-
-
-def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
-    """The spec with what it computes at once, in training and in evaluation, halved ``shrink`` times.
-
-    It needs less memory, takes the same steps and keeps its run_id.
-    """
-    if not shrink:
-        return spec
-    rows = spec.engine.micro_batch or spec.sampling.num_rollouts
-    engine = dataclasses.replace(spec.engine, micro_batch=max(1, rows >> shrink))
-    judged = dataclasses.replace(spec.eval, batch_items=max(1, spec.eval.batch_items >> shrink))
-    return dataclasses.replace(spec, engine=engine, eval=judged)

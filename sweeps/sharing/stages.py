@@ -19,10 +19,9 @@ untrained model does, in this order of agreement:
     base evaluation    one a (model, engine, benchmark), sampled verdicts also per seed
                        (:func:`base_evaluation_key`)
 
-**What a trainer must provide.** ``run_group(specs, contexts)`` takes the specs of one batch, kin as far as
-possible (:func:`sweeps.sharing.batches.batches`), and yields (position, result) in any order, each result
-equal bit for bit to what ``run`` would return, timings apart. It calls :func:`plan_stages` and walks each
-tree depth first::
+**What a trainer does with it.** Its ``run_group`` (``trainers.protocol.GroupTrainer`` is the contract) takes
+the specs of one batch, kin as far as possible (:func:`sweeps.sharing.batches.batches`). It calls
+:func:`plan_stages` and walks each tree depth first::
 
     def walk(stage):
         for runs in stage.evaluations.get(0, ()):       # at a root only: the untrained model

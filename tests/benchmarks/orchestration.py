@@ -96,7 +96,7 @@ import multiprocessing, sys, time
 def work(arguments):
     folder, first, step = arguments
     from pathlib import Path
-    from orchestrator.worker.runtime import import_target
+    from orchestrator.worker.hot_trainers import import_target
     from sweeps.manifest.manifest import Manifest
     from trainers.protocol import RunContext, WorkerContext
     manifest = Manifest.read(Path(folder) / "manifest.parquet")

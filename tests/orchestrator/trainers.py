@@ -13,6 +13,40 @@ from trainers.protocol import Cancelled, RunResult
 HERE = "tests.orchestrator.trainers"
 
 
+class Bare:
+    """The least that a trainer may be: it has neither ``close`` nor ``run_group``."""
+
+    def __init__(self, context):
+        self.num_runs = 0
+
+    def run(self, spec, context):
+        self.num_runs += 1
+        return RunResult(outcome="done", metrics={"nth": self.num_runs})
+
+
+class Closing(Bare):
+    """Writes a line into ``params.folder`` whenever it is closed; fails for seed 1."""
+
+    def run(self, spec, context):
+        self._note = Path(spec.trainer.params["folder"]) / "closed"
+        if spec.seed == 1:
+            raise ArithmeticError("one does not please me")
+        return super().run(spec, context)
+
+    def close(self):
+        with self._note.open("a") as note:
+            note.write(f"after {self.num_runs}\n")
+
+
+class Wordless(Noop):
+    """Forgets to return its result for seed 0, and returns what JSON cannot hold for seed 1."""
+
+    def run(self, spec, context):
+        result = super().run(spec, context)
+        unstorable = RunResult(outcome="done", metrics={"draw": {1, 2}})
+        return {0: None, 1: unstorable}.get(spec.seed, result)
+
+
 class Faulty(Noop):
     """Fails for seeds divisible by ``params.every``, always in the same way."""
 
@@ -72,18 +106,28 @@ class Greedy(Noop):
 
 
 class Sharing(Noop):
-    """Shares work within a batch; seed 3 fails alone, the batch breaks at seed ``params.breaks``."""
+    """Shares work within a batch; seed 3 fails alone, the batch breaks at seed ``params.breaks``, and seed
+    ``params.forgotten`` gets no outcome. Once closed it is of no more use.
+    """
+
+    is_closed = False
 
     def run_group(self, specs, contexts):
         for position in reversed(range(len(specs))):
             spec = specs[position]
             if spec.seed == int(spec.trainer.params.get("breaks", -1)) and contexts[position].attempt == 0:
                 raise RuntimeError("the group broke")
+            if spec.seed == int(spec.trainer.params.get("forgotten", -1)):
+                continue
             if spec.seed == 3:
                 yield position, ValueError("three is a crowd")
                 continue
+            assert not self.is_closed
             result = self.run(spec, contexts[position])
             yield position, RunResult(outcome="done", metrics={**result.metrics, "shared": len(specs)})
+
+    def close(self):
+        self.is_closed = True
 
 
 class Keeping(Noop):

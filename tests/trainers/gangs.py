@@ -30,10 +30,15 @@ class Ranks:
         for process in self._processes:
             process.start()
 
-    def run(self, specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
-        """Run specs one after another and return rank 0's results as JSON."""
-        for work in self._work:
-            work.put(list(specs))
+    def run(self, specs: Sequence[RunSpec], *, called_off_on: int | None = None) -> list[dict[str, Any]]:
+        """Run specs one after another and return rank 0's results as JSON.
+
+        Args:
+            specs: the runs.
+            called_off_on: the one rank that hears that they are called off.
+        """
+        for rank, work in enumerate(self._work):
+            work.put((list(specs), rank == called_off_on))
         deadline_s = monotonic() + JOIN_S
         while True:
             try:
@@ -68,7 +73,7 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
     os.environ["OMP_NUM_THREADS"] = "1"
     from trainers.engine.gang import host_rendezvous
     from trainers.policy_trainer import PolicyTrainer
-    from trainers.protocol import RunContext, WorkerContext
+    from trainers.protocol import Cancelled, RunContext, WorkerContext
 
     address = ""
     if world_size > 1:
@@ -80,8 +85,14 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
             address = addresses.get(timeout=JOIN_S)
     try:
         trainer = PolicyTrainer(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
-        for specs in iter(work.get, None):
-            results = [trainer.run(spec, RunContext()).to_json() for spec in specs]
+        for specs, called_off in iter(work.get, None):
+            context = RunContext(cancelled=lambda called_off=called_off: called_off)
+            results = []
+            for spec in specs:
+                try:
+                    results.append(trainer.run(spec, context).to_json())
+                except Cancelled:
+                    results.append({"outcome": "cancelled"})
             if rank == 0:
                 reports.put(results)
         trainer.close()

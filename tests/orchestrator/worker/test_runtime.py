@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-
-import pytest
+import json
 
 from orchestrator.scheduling.events import Grant
 from orchestrator.scheduling.retry import ERROR, INFRASTRUCTURE, MEMORY
-from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
+from orchestrator.store.spool import Line, LineReader, SpoolHealth, read_spool
 from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
-from orchestrator.worker.runtime import Runtime, import_target, with_smaller_batch
-from sweeps.spec import SpecError
+from orchestrator.worker.runtime import Runtime
 from tests.orchestrator.sweeping import noop_manifest
 from tests.orchestrator.trainers import HERE
 
@@ -47,9 +45,12 @@ class Bench:
             pass
         return [(report.run, report.outcome) for report in self.told[before:]]
 
-    def results(self) -> list[str]:
+    def lines(self) -> list[Line]:
         path = self.folder / "w.jsonl"
-        return [x.header["run_id"] for x in read_spool(path, SpoolHealth()) if x.header["kind"] == "result"]
+        return [x for x in read_spool(path, SpoolHealth()) if x.header["kind"] == "result"]
+
+    def results(self) -> list[str]:
+        return [x.header["run_id"] for x in self.lines()]
 
 
 def test_each_run_of_a_batch_is_spooled_once_and_told_once(tmp_path):
@@ -67,6 +68,73 @@ def test_an_exception_fails_its_run_alone_with_class_fingerprint_and_traceback(t
     assert {f.kind for f in failures} == {ERROR}
     assert len({f.fingerprint for f in failures}) == 1
     assert all("does not please me" in f.message and "Traceback" in f.details for f in failures)
+
+
+def by_seed(manifest) -> list[int]:
+    """Row of each seed."""
+    return sorted(range(len(manifest)), key=lambda i: manifest.axis_values(i)["seed"])
+
+
+def test_a_trainer_of_init_and_run_alone_works_warm_and_needs_no_close(tmp_path):
+    bench = Bench(tmp_path, noop_manifest(3, target=f"{HERE}.Bare"), sharing=True)
+    assert dict(bench.work(0, 1, 2)) == dict.fromkeys(range(3), "done")
+    bench.runtime.close()
+    results = [json.loads(x.body)["metrics"] for x in bench.lines()]
+    assert [r["nth"] for r in results] == [1, 2, 3]
+
+
+def test_a_trainer_that_closes_is_closed_after_a_failure_and_at_the_end_once_each(tmp_path):
+    bench = Bench(tmp_path, noop_manifest(4, target=f"{HERE}.Closing", folder=str(tmp_path)))
+    bench.work(*by_seed(bench.manifest))
+    bench.runtime.close()
+    assert (tmp_path / "closed").read_text() == "after 1\nafter 2\n", "seed 0, failure; seeds 2 and 3, end"
+
+
+def test_a_group_trainer_gets_the_batch_whole_and_goes_on_after_a_run_that_failed_in_it(tmp_path):
+    bench = Bench(tmp_path, noop_manifest(6, target=f"{HERE}.Sharing"), sharing=True)
+    rows = by_seed(bench.manifest)
+    bench.runtime.cancel((100 + rows[1],))
+    outcomes = bench.work(*rows)
+    expected = {rows[1]: "cancelled", rows[3]: "failed"}
+    assert dict(outcomes) == dict.fromkeys(rows, "done") | expected
+    results = [json.loads(x.body)["metrics"]["shared"] for x in bench.lines()]
+    assert results == [5] * 4, "the run that was called off before is not in the batch"
+    again = bench.work(rows[0], rows[2])
+    assert dict(again) == {rows[0]: "done", rows[2]: "done"}, "what was closed is not used again"
+
+
+def test_a_group_trainer_runs_run_after_run_where_sharing_is_off(tmp_path):
+    bench = Bench(tmp_path, noop_manifest(6, target=f"{HERE}.Sharing"))
+    assert dict(bench.work(*range(6))) == dict.fromkeys(range(6), "done")
+    assert not any("shared" in json.loads(x.body)["metrics"] for x in bench.lines())
+
+
+def test_what_a_group_raises_is_charged_to_its_first_open_run_and_the_others_go_back(tmp_path):
+    manifest = noop_manifest(6, target=f"{HERE}.Sharing", breaks=2)
+    bench = Bench(tmp_path, manifest, sharing=True)
+    rows = by_seed(manifest)
+    outcomes = dict(bench.work(*rows))
+    assert [outcomes[row] for row in rows] == ["failed", "cancelled", "cancelled", "failed", "done", "done"]
+    charged = next(r for r in bench.told if r.run == rows[0])
+    assert "the group broke" in charged.failure.message
+
+
+def test_a_group_that_forgets_a_run_fails_it_with_what_it_owes(tmp_path):
+    manifest = noop_manifest(3, target=f"{HERE}.Sharing", forgotten=1)
+    bench = Bench(tmp_path, manifest, sharing=True)
+    rows = by_seed(manifest)
+    assert dict(bench.work(*rows)) == {rows[0]: "done", rows[1]: "failed", rows[2]: "done"}
+    assert "without an outcome for positions [1]" in bench.told[-1].failure.message
+
+
+def test_a_result_that_is_none_or_no_plain_json_fails_its_run_and_not_the_worker(tmp_path):
+    manifest = noop_manifest(3, target=f"{HERE}.Wordless")
+    bench = Bench(tmp_path, manifest)
+    rows = by_seed(manifest)
+    assert [outcome for _, outcome in bench.work(*rows)] == ["failed", "failed", "done"]
+    nothing, unstorable = (r.failure.message for r in bench.told[:2])
+    assert nothing == "TypeError: run returned a NoneType; give a trainers.protocol.RunResult"
+    assert "set" in unstorable
 
 
 def test_running_out_of_memory_is_told_as_such(tmp_path):
@@ -88,18 +156,6 @@ def test_a_trainer_that_cannot_be_imported_fails_the_run_and_not_the_worker(tmp_
     )
     assert dict(bench.work(0, 1)) == {0: "failed", 1: "failed"}
     assert "cannot be imported" in bench.told[0].failure.message
-
-
-def test_what_a_failed_run_left_warm_is_not_used_again(tmp_path):
-    bench = Bench(tmp_path, noop_manifest(4, target=f"{HERE}.Faulty", every=4))
-    trainers = bench.runtime._trainers
-    order = sorted(range(4), key=lambda i: bench.manifest.axis_values(i)["seed"])
-    bench.work(order[1])
-    first = dict(trainers)
-    bench.work(order[2])
-    assert trainers == first, "a good run leaves it warm"
-    bench.work(order[0])
-    assert not trainers
 
 
 def test_a_full_disk_is_no_fault_of_the_run(tmp_path, monkeypatch):
@@ -132,20 +188,3 @@ def test_the_pulse_names_no_lease_when_idle_and_its_counter_grows_with_work(tmp_
     after = bench.runtime.pulse()
     assert (before.token, after.token) == (0, 0)
     assert after.progress > before.progress
-
-
-def test_less_memory_means_half_the_micro_batch_and_the_same_run():
-    manifest = noop_manifest(1)
-    spec = manifest.spec(0)
-    rows = spec.engine.micro_batch or spec.sampling.num_rollouts
-    smaller = with_smaller_batch(spec, 1)
-    assert smaller.engine.micro_batch == rows // 2
-    assert smaller.run_id == spec.run_id
-    assert with_smaller_batch(spec, 0) is spec
-    assert with_smaller_batch(spec, 30).engine.micro_batch == 1
-
-
-@pytest.mark.parametrize("target", ["nothing", "no.such.Class", "trainers.noop.Nobody", ""])
-def test_a_target_that_names_nothing_is_refused_with_the_fix(target):
-    with pytest.raises(SpecError, match=r"give module\.Class"):
-        import_target(target)

@@ -1,4 +1,8 @@
-from orchestrator.worker.runtime import with_smaller_batch
+"""A run that ran out of memory computes less at once and stays the same run."""
+
+from __future__ import annotations
+
+from orchestrator.worker.smaller_batch import with_smaller_batch
 from tests.trainers.worlds import tiny_spec
 
 
@@ -13,3 +17,8 @@ def test_a_batch_of_everything_is_halved_from_the_number_of_rollouts_and_never_v
     spec = tiny_spec(sampling={"num_rollouts": 64}, eval={"batch_items": 2})
     assert with_smaller_batch(spec, 1).engine.micro_batch == 32
     assert with_smaller_batch(spec, 9).engine.micro_batch == with_smaller_batch(spec, 9).eval.batch_items == 1
+
+
+def test_a_run_that_did_not_run_out_of_memory_is_left_as_it_is():
+    spec = tiny_spec()
+    assert with_smaller_batch(spec, 0) is spec

@@ -1,0 +1,20 @@
+"""What a run that ran out of memory computes at once the next time. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sweeps.spec import RunSpec
+
+
+def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
+    """The spec with what it computes at once, in training and in evaluation, halved ``shrink`` times.
+
+    It needs less memory, takes the same steps and keeps its run_id.
+    """
+    if not shrink:
+        return spec
+    rows = spec.engine.micro_batch or spec.sampling.num_rollouts
+    engine = dataclasses.replace(spec.engine, micro_batch=max(1, rows >> shrink))
+    judged = dataclasses.replace(spec.eval, batch_items=max(1, spec.eval.batch_items >> shrink))
+    return dataclasses.replace(spec, engine=engine, eval=judged)

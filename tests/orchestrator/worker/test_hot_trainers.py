@@ -1,0 +1,43 @@
+"""Trainers that a worker keeps warm."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.worker.hot_trainers import HotTrainers, import_target
+from sweeps.spec import SpecError
+from tests.orchestrator.trainers import HERE
+from trainers.protocol import WorkerContext
+
+
+class Angry:
+    """Raises when it is closed."""
+
+    def __init__(self, context):
+        pass
+
+    def close(self):
+        raise OSError("in use")
+
+
+def test_a_trainer_is_built_once_and_anew_after_it_is_discarded():
+    hot = HotTrainers(WorkerContext())
+    first = hot.get(f"{HERE}.Bare")
+    assert hot.get(f"{HERE}.Bare") is first
+    hot.discard(f"{HERE}.Bare")
+    assert hot.get(f"{HERE}.Bare") is not first
+
+
+def test_a_trainer_that_raises_on_close_is_named_and_keeps_no_other_open(capsys):
+    hot = HotTrainers(WorkerContext())
+    hot.get(f"{__name__}.Angry")
+    shared = hot.get(f"{HERE}.Sharing")
+    hot.close()
+    assert shared.is_closed
+    assert f"closing {__name__}.Angry: OSError('in use')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["nothing", "no.such.Class", "trainers.noop.Nobody", ""])
+def test_a_target_that_names_nothing_is_refused_with_the_fix(target):
+    with pytest.raises(SpecError, match=r"give module\.Class"):
+        import_target(target)

@@ -1,0 +1,159 @@
+"""What a run found: the form in which a trainer hands it over and the worker's spool stores it.
+
+Plain values only: :meth:`RunResult.to_json` is one record of a spool.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RESULT_VERSION = 1
+"""Version of the JSON form of a result, stored with it."""
+
+TIMING_SUFFIX = "_s"
+"""Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Verdicts of one benchmark at one step under one decoding setting, a column of integers per item
+    field.
+    """
+
+    benchmark: str
+    """Label of the benchmark."""
+    step: int
+    """Optimizer steps taken before the evaluation."""
+    mode: str
+    """``greedy`` or ``sampled``."""
+    temperature: float
+    """Sampling temperature; 0 for greedy."""
+    num_samples: int
+    """Completions per item."""
+    correct: Sequence[int]
+    """Completions per item that math-verify accepts, shape (items,)."""
+    strict: Sequence[int]
+    """Completions per item whose answer equals the gold text exactly, shape (items,)."""
+    boxed: Sequence[int]
+    """Completions per item in which an answer was found at all, shape (items,)."""
+    truncated: Sequence[int]
+    """Completions per item cut off by the token limit, shape (items,)."""
+    tokens: Sequence[int]
+    """Completion tokens per item, summed over its completions, shape (items,)."""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean correctness over items and samples."""
+        return sum(self.correct) / max(1, len(self.correct) * self.num_samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutText:
+    """One distinct rollout and how often it was drawn."""
+
+    step: int
+    """Optimizer steps taken before it was drawn."""
+    prompt: int
+    """Index of the prompt it completes."""
+    text: str
+    """The completion, special tokens included."""
+    count: int
+    """Multiplicity among the step's rollouts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What one attempt found."""
+
+    outcome: str
+    """``done``, or ``diverged`` when the loss or a gradient stopped being finite (a result, not a failure).
+    """
+    metrics: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    """Named scalars of the run, one column each in ``runs()``."""
+    steps: Sequence[Mapping[str, float | int | None]] = ()
+    """One mapping per recorded step, ``step`` first; columns of ``steps()``."""
+    evaluations: Sequence[Evaluation] = ()
+    """Per-item verdicts; rows of ``items()``."""
+    rollouts: Sequence[RolloutText] = ()
+    """Distinct rollouts of the first and last step."""
+    logit_stats: Sequence[Mapping[str, Any]] = ()
+    """Statistics of raw logits, one mapping per (model, text); see :mod:`trainers.step.logit_stats`."""
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    """How it was computed: world size, ZeRO stage, micro batch, threads, versions, host."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON form; floats survive a round trip bit for bit, NaN and infinities become text."""
+        return {
+            "version": RESULT_VERSION,
+            "outcome": self.outcome,
+            "metrics": {k: _number_to_json(v) for k, v in self.metrics.items()},
+            "steps": [{k: _number_to_json(v) for k, v in row.items()} for row in self.steps],
+            "evaluations": [_evaluation_to_json(e) for e in self.evaluations],
+            "rollouts": [dataclasses.asdict(r) for r in self.rollouts],
+            "logit_stats": [dict(s) for s in self.logit_stats],
+            "layout": dict(self.layout),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunResult:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: for a form written by a newer version.
+        """
+        if data["version"] > RESULT_VERSION:
+            raise ValueError(
+                f"result version {data['version']}: newer than {RESULT_VERSION}; upgrade emsweep"
+            )
+        return cls(
+            outcome=data["outcome"],
+            metrics={k: _number_from_json(v) for k, v in data["metrics"].items()},
+            steps=[{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]],
+            evaluations=[_evaluation_from_json(e) for e in data["evaluations"]],
+            rollouts=[RolloutText(**r) for r in data["rollouts"]],
+            logit_stats=data["logit_stats"],
+            layout=data["layout"],
+        )
+
+
+_ITEM_FIELDS = ("correct", "strict", "boxed", "truncated", "tokens")
+_NON_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+
+
+def _number_to_json(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and value - value != 0.0 else value
+
+
+def _number_from_json(value: Any) -> Any:
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    row = {f.name: getattr(evaluation, f.name) for f in dataclasses.fields(evaluation)}
+    return row | {"items": len(evaluation.correct)} | {k: pack_ints(row[k]) for k in _ITEM_FIELDS}
+
+
+def _evaluation_from_json(data: Mapping[str, Any]) -> Evaluation:
+    row = {k: v for k, v in data.items() if k != "items"}
+    return Evaluation(**row | {k: unpack_ints(row[k]) for k in _ITEM_FIELDS})
+
+
+def pack_ints(values: Sequence[int]) -> str:
+    """Pack non-negative 32-bit integers as base64 of deflated little-endian words: 500 verdicts take about
+    100 bytes.
+    """
+    words = array("I", values)
+    return base64.b64encode(zlib.compress(words.tobytes(), 6)).decode()
+
+
+def unpack_ints(text: str) -> list[int]:
+    """Inverse of :func:`pack_ints`."""
+    words = array("I")
+    words.frombytes(zlib.decompress(base64.b64decode(text)))
+    return words.tolist()
