@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +27,9 @@ PoolEvent = Event | Shipped
 class Pool(Protocol):
     """Starts, feeds and ends workers. Calls return at once; what came of them arrives through :meth:`events`.
 
-    A worker is one process, or a gang of ``shape.world_size`` processes that lives and dies as one. Each
-    granted attempt is reported exactly once unless its worker is lost.
+    A worker is one process, or a gang of ``shape.world_size`` processes that lives and dies as one. It beats
+    about once a second, and ``WorkerLost`` also tells of one that dies by itself. Each granted attempt is
+    reported exactly once unless its worker is lost, a result only once it is durable in the worker's spool.
     """
 
     def capacity(self) -> Capacity:
@@ -41,19 +41,23 @@ class Pool(Protocol):
         ...
 
     def stop_worker(self, name: str) -> None:
-        """End an idle worker; ``WorkerLost`` follows or not."""
+        """End an idle worker, which frees what its trainer holds; ``WorkerLost`` follows, once."""
         ...
 
     def kill_worker(self, name: str, *, record_stack: bool) -> None:
-        """End a worker whatever it does, recording first where it stands."""
+        """End a worker whatever it does; its log first gets the stacks of its threads, if ``record_stack``.
+        ``WorkerLost`` follows, once.
+        """
         ...
 
     def dispatch(self, name: str, items: list[Task]) -> None:
-        """Give a worker a batch."""
+        """Give a worker that is up a batch: it runs after those given before, its runs in their order."""
         ...
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
-        """Ask a worker to drop attempts."""
+        """Drop attempts: those that wait never start, one under way is asked to end. Each is reported, as
+        ``cancelled`` or as it ended.
+        """
         ...
 
     def events(self, timeout_s: float) -> list[PoolEvent]:
@@ -63,9 +67,6 @@ class Pool(Protocol):
     def close(self) -> None:
         """End every worker and leave nothing behind: no process, socket or temporary file."""
         ...
-
-
-PoolFactory = Callable[[], Pool]
 
 
 def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:

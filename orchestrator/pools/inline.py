@@ -6,9 +6,9 @@ import socket
 import time
 
 from orchestrator.pools.base import PoolEvent, batch_event
-from orchestrator.scheduling.events import Capacity, Shape, WorkerReady
+from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.protocol import Task, WorkerSetup
-from orchestrator.worker.runtime import Runtime
+from orchestrator.worker.runtime import BEAT_S, Runtime
 
 
 class InlinePool:
@@ -17,6 +17,7 @@ class InlinePool:
     def __init__(self) -> None:
         self._runtimes: dict[str, Runtime] = {}
         self._events: list[PoolEvent] = []
+        self._beat_s = time.monotonic()
 
     def capacity(self) -> Capacity:
         """One worker, no GPU."""
@@ -34,6 +35,7 @@ class InlinePool:
         runtime = self._runtimes.pop(name, None)
         if runtime is not None:
             runtime.close()
+            self._events.append(WorkerLost(worker=name, reason="stopped"))
 
     def kill_worker(self, name: str, *, record_stack: bool) -> None:
         """Close the worker; nothing runs while the driver decides."""
@@ -54,10 +56,20 @@ class InlinePool:
         for runtime in self._runtimes.values():
             while runtime.step(block=False) and time.monotonic() < until_s:
                 pass
+        self._beat()
         if not self._events:
             time.sleep(min(timeout_s, 0.01))
         events, self._events = self._events, []
         return events
+
+    def _beat(self) -> None:
+        """Beat without a figure of memory: it is the driver's own, and no other worker would hold less."""
+        now_s = time.monotonic()
+        if now_s - self._beat_s >= BEAT_S:
+            self._beat_s = now_s
+            for name, runtime in self._runtimes.items():
+                pulse = runtime.pulse()
+                self._events.append(Beat(worker=name, token=pulse.token, progress=pulse.progress))
 
     def close(self) -> None:
         """Close the worker."""

@@ -109,6 +109,13 @@ def test_two_ranks_agree_with_one(reference, two_ranks, zero_stage):
     assert first["metrics"]["accuracy_sampled"] == reference["metrics"]["accuracy_sampled"]
 
 
+def test_a_run_that_one_rank_alone_hears_is_called_off_ends_on_both(two_ranks):
+    spec = tiny_spec(resources={"world_size": 2})
+    assert two_ranks.run([spec], called_off_on=1) == [{"outcome": "cancelled"}]
+    [after] = two_ranks.run([tiny_spec(steps=1, eval={"path": None}, resources={"world_size": 2})])
+    assert after["outcome"] == "done"
+
+
 def test_a_fresh_process_gives_the_same_bits(reference):
     assert numbers(run_in_fresh_process(tiny_spec())) == numbers(reference)
 
