@@ -1,15 +1,24 @@
-# Two commands: `make sweep` runs a real sweep, `make test` proves the tree. Each builds .venv when needed.
+# `make sweep` runs a real sweep, `make test` proves the tree, `make quick` most of it while one works. Each
+# builds .venv when needed.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint clean
+.PHONY: sweep test quick lint clean
 
 sweep: $(READY)
 	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
 
 test: $(READY) lint
 	$(VENV)/bin/pytest -q -m "not slow" -n logical --maxprocesses 4
+
+# What starts no process, engine or browser, by folder: decisions, formats, formulas. Peers are slow to import.
+QUICK := $(addprefix tests/sweeps/,spec grid sharing cost) $(addprefix tests/orchestrator/,scheduling store) \
+  tests/analysis/stats tests/trainers/objectives tests/trainers/step/test_masks.py tests/trainers/test_noise.py \
+  tests/docs
+
+quick: $(READY) lint
+	$(VENV)/bin/pytest -q -m "not slow" -k "not trl and not statsmodels" -n 2 $(QUICK)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
