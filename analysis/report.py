@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.findings import find_all
 from analysis.output.html import Page
@@ -18,6 +18,7 @@ from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.costs import cost_table
 from analysis.tables.importance import importance, in_words
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 REPORT_NAME = "report.html"
 """File inside the sweep directory that a report is written to by default."""

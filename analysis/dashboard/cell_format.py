@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analysis.dashboard.links import one_of
-from analysis.data.axes import label, resolve, short_names
 from analysis.output.table import ReportTable, percent
 from analysis.tables.cell_table import is_share
+from sweeps.grid.axes import resolve, short_names
+from sweeps.spec.text import label
 
 SHORT_ID = 8
 """Digits of a run id in a table: enough to tell most of a million runs apart; the link has all."""

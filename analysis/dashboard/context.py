@@ -14,14 +14,15 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from analysis.dashboard.links import SNAPSHOT, Link, filter_text, join
+from analysis.dashboard.links import SNAPSHOT, Link, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
-from analysis.data.axes import label, resolve, short_names
 from analysis.data.sweep import Sweep
 from analysis.output.table import ReportTable, percent
+from sweeps.grid.axes import resolve, short_names
+from sweeps.grid.filters import write_filter
 from sweeps.spec.errors import UserError
-from sweeps.spec.text import duration
+from sweeps.spec.text import duration, label
 
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ class Context:
 
         def address(row: int) -> str:
             values = {key: table.frame[key].iloc[row] for key in by}
-            return join("/runs", {"filter": f"{filters} {filter_text(values)}".strip()})
+            return join("/runs", {"filter": f"{filters} {write_filter(values)}".strip()})
 
         return address
 

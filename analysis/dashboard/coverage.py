@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.dashboard.links import filter_text, plain
-from analysis.data.axes import cell_label, label
+from analysis.dashboard.links import plain
+from analysis.data.axes import cell_label
 from analysis.data.sweep import Sweep
 from analysis.data.views import quoted
+from sweeps.grid.filters import write_filter
+from sweeps.spec.text import label
 
 MAX_COLUMNS, MAX_ROWS = 48, 64
 """Tiles that a page has room for."""
@@ -125,7 +127,7 @@ def coverage(sweep: Sweep) -> Coverage:
                 x=across.places[place(columns, row)],
                 y=down.places[place(rows, row)],
                 name=f"{cell_label(values)}: {words}",
-                filter=filter_text(values),
+                filter=write_filter(values),
                 shares=(row["done"] / total, row["failed"] / total),
             )
         )
@@ -141,7 +143,7 @@ def at_work(sweep: Sweep, shown: Coverage, runs: Sequence[int]) -> frozenset[str
         return frozenset(tile.filter for tile in shown.tiles)
     listed = ", ".join(str(int(index)) for index in runs)
     rows = sweep.arrow(f"SELECT DISTINCT {quoted(keys)} FROM runs WHERE index IN ({listed})").to_pylist()
-    return frozenset(filter_text({key: plain(row[key]) for key in keys}) for row in rows)
+    return frozenset(write_filter({key: row[key] for key in keys}) for row in rows)
 
 
 def _side(names: Sequence[str], found: Set[tuple[int, ...]], axes: Mapping[str, Sequence[Any]]) -> Side:

@@ -10,7 +10,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
 
 
 def failures(sweep: Sweep) -> list[dict[str, Any]]:
@@ -26,6 +26,6 @@ def failures(sweep: Sweep) -> list[dict[str, Any]]:
     counts = sweep.counts()
     if not any(counts.get(outcome) for outcome in ("failed", "quarantined", "pending")):
         return []
-    manifest = Manifest.read(layout.manifest)
+    manifest = read_manifest(layout.manifest)
     book = indexed_runs(layout, manifest) or read_index(layout, manifest.run_ids, live=True).book
     return failure_groups(manifest, book)

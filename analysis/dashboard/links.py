@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from analysis.data.axes import resolve
 from analysis.data.sweep import Sweep
-from sweeps.grid.filters import Filter, Term
+from sweeps.grid.axes import resolve
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -53,12 +52,6 @@ def join(path: str, params: Mapping[str, Any]) -> str:
     """A URL of this server."""
     kept = {key: text for key, value in params.items() if value is not None and (text := str(value)) != ""}
     return f"{path}?{urlencode(kept)}" if kept else path
-
-
-def filter_text(values: Mapping[str, Any]) -> str:
-    """The filter that means exactly the runs with these axis values."""
-    terms = tuple(Term(key=key, op="=", values=(plain(value),)) for key, value in values.items())
-    return " ".join(str(term) for term in Filter(terms=terms).terms)
 
 
 def plain(value: Any) -> Any:

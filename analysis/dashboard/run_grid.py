@@ -7,19 +7,21 @@ million runs sort in the time it takes to read one column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from analysis.data.axes import SEED, resolve, short_names
+from analysis.data.axes import SEED
+from analysis.data.filters_sql import comparison_sql
 from analysis.data.sweep import Sweep
-from analysis.data.views import literal, quoted
+from analysis.data.views import quoted
 from analysis.output.table import ReportColumn, ReportTable
 from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
-from sweeps.grid.filters import Term, parse_filter
+from sweeps.grid.axes import resolve, short_names
+from sweeps.grid.filters import parse_filter
 
 SIZES = (25, 50, 100, 250)
 """Rows of a page to choose from."""
@@ -120,37 +122,16 @@ def condition(sweep: Sweep, text: str) -> str:
     Raises:
         UserError, SpecError: for an unknown column or value; names the nearest.
     """
-    axes = [*sweep.axis_keys, "outcome"]
     terms, parts = parse_filter(text).terms, []
     types = {f.name: f.type for f in sweep.arrow("SELECT * FROM runs LIMIT 0").schema} if terms else {}
-    for term in terms:
-        key = resolve(term.key, list(types), "column")
-        if key in axes:
+    for written in terms:
+        term = replace(written, key=resolve(written.key, types, "column"))
+        if term.key in (*sweep.axis_keys, "outcome"):
             parts.append(sweep.condition(str(term)))
         else:
-            parts.append(_comparison(term, key, is_text=str(types[key]) in ("string", "large_string")))
+            is_text = str(types[term.key]) in ("string", "large_string")
+            parts.append(comparison_sql(term, is_text=is_text))
     return " AND ".join(f"({part})" for part in parts) or "true"
-
-
-def _comparison(term: Term, key: str, *, is_text: bool) -> str:
-    """SQL of one term over a column whose values are not listed anywhere; null matches only ``null``."""
-    column, choices = quoted([key]), []
-    for value in term.values:
-        if value is None:
-            choices.append(f"{column} IS NULL")
-        elif term.op != "=":
-            choices.append(f"{column} {term.op} {literal(value)}" if not is_text else "false")
-        elif is_text:
-            pattern = (
-                str(value).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
-            )
-            choices.append(f"{column} LIKE {literal(pattern)} ESCAPE '\\'")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            choices.append(f"{column} = {literal(value)}")
-        else:
-            choices.append("false")
-    either = f"coalesce({' OR '.join(choices)}, false)"
-    return f"NOT {either}" if term.negated else either
 
 
 def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> ReportTable:

@@ -16,10 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.data.axes import SEED, Axis
+from analysis.data.axes import SEED
 from analysis.data.frames import to_frame
 from analysis.data.views import finite_sql, quoted
 from orchestrator.store.layout import OUTCOMES
+from sweeps.grid.axes import Axis
 from sweeps.grid.filters import Term
 from sweeps.spec.errors import UserError
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
-from analysis.data.axes import Axis, label, resolve
 from analysis.data.views import literal, quoted
 from orchestrator.store.layout import OUTCOMES
-from sweeps.grid.filters import Filter, Term, parse_filter
-from sweeps.spec.errors import UserError
+from sweeps.grid.axes import Axis
+from sweeps.grid.filters import Pattern, Term, as_text, is_number
 
 
 def selectable(axes: Sequence[Axis], sources: Sequence[str]) -> dict[str, Axis]:
@@ -19,28 +18,6 @@ def selectable(axes: Sequence[Axis], sources: Sequence[str]) -> dict[str, Axis]:
         choices["sweep"] = Axis(key="sweep", values=tuple(sources), kind="str")
     choices["outcome"] = Axis(key="outcome", values=OUTCOMES, kind="str")
     return choices
-
-
-def parse_terms(filters: Sequence[str], choices: Mapping[str, Axis]) -> tuple[Term, ...]:
-    """Parse filters that must all hold; short names become whole keys.
-
-    Args:
-        filters: each one or more terms.
-        choices: what they may name, by key; see :func:`selectable`.
-
-    Raises:
-        UserError, SpecError: for an unknown name, or a value that no run has.
-    """
-    terms = []
-    for written in parse_filter(list(filters)).terms:
-        axis = choices[resolve(written.key, choices, "axis")]
-        term = dataclasses.replace(written, key=axis.key)
-        Filter(terms=(term,)).check({axis.key: axis.kind})
-        if not any(term.matches(value) for value in (*axis.values, None)):
-            listed = ", ".join(label(value) for value in axis.values[:30])
-            raise UserError(f"filter {str(written)!r}: no run has such a value; {axis.key} takes {listed}")
-        terms.append(term)
-    return tuple(terms)
 
 
 def to_sql(terms: Sequence[Term], choices: Mapping[str, Axis]) -> str:
@@ -53,3 +30,22 @@ def to_sql(terms: Sequence[Term], choices: Mapping[str, Axis]) -> str:
         either += [f"{column} IS NULL"] if term.matches(None) else []
         parts.append(f"({' OR '.join(either)})")
     return " AND ".join(parts) or "true"
+
+
+def comparison_sql(term: Term, *, is_text: bool) -> str:
+    """SQL of one term over a column whose values are not listed anywhere; null matches only ``null``."""
+    column, choices = quoted([term.key]), []
+    for value in term.values:
+        if value is None:
+            choices.append(f"{column} IS NULL")
+        elif term.op != "=":
+            choices.append(f"{column} {term.op} {literal(value)}" if not is_text else "false")
+        elif is_text and isinstance(value, Pattern):
+            parts = [re.sub(r"([\\%_])", r"\\\1", part) for part in value.parts]
+            choices.append(f"{column} LIKE {literal('%'.join(parts))} ESCAPE '\\'")
+        elif is_text or is_number(value):
+            choices.append(f"{column} = {literal(as_text(value) if is_text else value)}")
+        else:
+            choices.append("false")
+    either = f"coalesce({' OR '.join(choices)}, false)"
+    return f"NOT {either}" if term.negated else either

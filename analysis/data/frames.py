@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.data.axes import Axis
 from orchestrator.store.layout import OUTCOMES
+from sweeps.grid.axes import Axis
 
 
 def to_frame(table: pa.Table, axes: Sequence[Axis]) -> pd.DataFrame:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from analysis.data.axes import SEED, Axis
+from analysis.data.axes import SEED
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
+from sweeps.grid.axes import Axis
 from sweeps.grid.filters import as_text
 from sweeps.manifest.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
 from sweeps.manifest.manifest_file import METADATA_KEY, axis_values

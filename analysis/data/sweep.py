@@ -20,12 +20,13 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.data import views
-from analysis.data.axes import SEED, Axis, merge_axes, resolve
+from analysis.data.axes import SEED, merge_axes
 from analysis.data.columns import RunArrays
-from analysis.data.filters_sql import parse_terms, selectable, to_sql
+from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.source import Source, find_source
-from sweeps.grid.filters import Term
+from sweeps.grid.axes import Axis, resolve
+from sweeps.grid.filters import Term, choose
 from sweeps.spec.errors import UserError
 from trainers.protocol import TIMING_SUFFIX
 
@@ -194,7 +195,7 @@ class Sweep:
 
     def terms(self, *filters: str) -> tuple[Term, ...]:
         """Filters as terms that name axes by their whole keys; errors as :meth:`where`."""
-        return parse_terms(filters, selectable(self.axes, views.labels(self.sources)))
+        return choose(filters, selectable(self.axes, views.labels(self.sources))).terms
 
     def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per run of the manifest: identity, outcome, axes, metrics, cost, attempts."""

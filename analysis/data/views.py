@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from analysis.data.axes import SEED, Axis
+from analysis.data.axes import SEED
 from analysis.data.source import DETAILS, Source
+from sweeps.grid.axes import Axis
 
 IDENTITY = ("sweep", "index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at")
 """Columns of ``runs`` that say which run it is and how it went."""

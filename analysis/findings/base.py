@@ -16,6 +16,7 @@ from analysis.output.table import ReportTable
 from analysis.stats.intervals import Interval, mean_interval
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison
+from sweeps.grid.filters import write_term
 from sweeps.spec.errors import UserError
 
 OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
@@ -61,8 +62,7 @@ def best_setting(sweep: Sweep, keys: Sequence[str], gain: str) -> tuple[Sweep, s
         return sweep, ""
     means = sweep.query(f"SELECT {quoted(by)}, avg({finite_sql(gain)}) AS gain FROM runs GROUP BY ALL")
     value = means.sort_values("gain", ascending=False, na_position="last")[by[0]].iloc[0]
-    text = repr(float(value)) if isinstance(value, float) else str(value)
-    return sweep.where(f"{by[0]}={text}"), f" at {cell_label({by[0]: value})} (best mean gain)"
+    return sweep.where(write_term(by[0], value)), f" at {cell_label({by[0]: value})} (best mean gain)"
 
 
 def over_seeds(rows: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
@@ -16,6 +16,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.crossed import crossed_interval
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
+from sweeps.spec.text import label
 
 _finding = partial(
     Finding,

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.data.views import finite_sql, literal, quoted
 from analysis.findings.base import (
@@ -26,6 +26,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import is_share
 from analysis.tables.compare import compare_levels
+from sweeps.spec.text import label
 
 _finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.data.views import quoted
 from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
@@ -16,6 +16,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
+from sweeps.spec.text import label
 
 _finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
 

@@ -7,13 +7,14 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable
 from analysis.tables.cell_table import headline_axis
+from sweeps.spec.text import label
 
 _finding = partial(
     Finding,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from analysis.data.axes import Axis, cell_label
+from analysis.data.axes import cell_label
 from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds, said_by
 from analysis.output import figures
@@ -20,7 +19,8 @@ from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import cell_table, is_share
 from analysis.tables.compare import compare, compare_levels
 from analysis.tables.seed_values import gather
-from sweeps.grid.filters import parse_filter
+from sweeps.grid.axes import Axis
+from sweeps.grid.filters import parse_filter, write_filter, write_term
 
 _finding = partial(
     Finding, key="order", question="Does it matter what comes first, and what does merging keep?"
@@ -108,7 +108,7 @@ def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> lis
     stages = [value for value in sweep.axis(key).values if f"{key}={value}" in axis.values]
     sentences: list[str] = []
     for one, other in itertools.combinations(stages, 2):
-        orders = [f'{axis.key}="{key}={a}" {key}={b}' for a, b in ((one, other), (other, one))]
+        orders = [write_filter({axis.key: f"{key}={a}", key: b}) for a, b in ((one, other), (other, one))]
         sentences += said_by(partial(compare, sweep, *orders, metric=metric))
     return sentences
 
@@ -117,7 +117,7 @@ def _tested(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list
     """Every value against the first, apart for each of what stands beside it."""
     if not apart:
         return list(said_by(partial(compare_levels, sweep, axis.key, metric=metric)))
-    first, *others = (f"{axis.key}={json.dumps(value)}" for value in axis.values if value is not None)
+    first, *others = (write_term(axis.key, value) for value in axis.values if value is not None)
     return [
         sentence
         for other in others

@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import label
 from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.examples import STATISTICS, example_axis, known_before
@@ -22,6 +21,7 @@ from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
 from analysis.stats.intervals import mean_interval
 from analysis.tables.seed_values import gather
+from sweeps.spec.text import label
 
 _finding = partial(Finding, key="picking", question="How biased is picking one example?")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.data.axes import resolve
 from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding
 from analysis.findings.baseline import baseline
@@ -18,6 +17,7 @@ from analysis.findings.picking import picking
 from analysis.findings.seeds import seeds
 from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
+from sweeps.grid.axes import resolve
 
 FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
     "decoupling": decoupling,

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.data.axes import label
 from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
@@ -16,6 +15,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import gather
+from sweeps.spec.text import label
 
 _finding = partial(
     Finding,

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED, label
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.data.views import quoted
 from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
@@ -17,6 +17,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import EvaluationSetting, main_setting
+from sweeps.spec.text import label
 
 _finding = partial(Finding, key="sharpening", question="Does pass@1 rise while pass@k falls?")
 

@@ -6,7 +6,6 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.data.axes import label
 from analysis.data.sweep import Sweep
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
@@ -15,6 +14,7 @@ from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_interval
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 from analysis.tables.seed_values import gather
+from sweeps.spec.text import label
 
 _finding = partial(
     Finding, key="temperature", question="Which training temperature suits which evaluation temperature?"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.axes import label
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette without its yellow, which is too light for lines on paper."""

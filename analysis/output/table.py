@@ -15,9 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.axes import label, short_names
+from sweeps.grid.axes import short_names
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 FORMATS = ("text", "md", "csv", "latex", "parquet")
 """Forms of :meth:`ReportTable.render`; ``parquet`` needs a file to go to."""

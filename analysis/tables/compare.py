@@ -15,14 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import cell_label, label, resolve
+from analysis.data.axes import cell_label
 from analysis.data.sweep import Sweep
 from analysis.output.table import ReportColumn, ReportTable, axis_columns
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.tables.cell_table import is_share
 from analysis.tables.matching import Matched, match
+from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import short_names
 from analysis.data.sweep import Sweep
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.anova import Decomposition, decompose
 from analysis.tables.seed_values import gather
+from sweeps.grid.axes import short_names
 from sweeps.spec.errors import UserError
 
 SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions", "noise within cells"

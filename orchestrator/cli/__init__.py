@@ -13,27 +13,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import typer
 
 from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
-from sweeps.spec.errors import StoreError, UserError
+from orchestrator.cli.typer_internals import UsageError
+from sweeps.spec.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, StoreError, UserError
 
 FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
-
-EXIT_BAD_INPUT = 2
-"""Status for a mistake in what was asked; nothing was started."""
-
-EXIT_INTERRUPTED = 130
-"""Status after Ctrl-C or SIGTERM; the directory can be resumed."""
-
-
-_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
-"""Typer's base of all usage errors; where it lives differs between Typer's versions."""
 
 
 def build_app() -> typer.Typer:
@@ -78,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except _USAGE_ERROR as error:
+    except UsageError as error:
         return _refuse(error.format_message(), args)
 
 

@@ -8,20 +8,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
+from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
 from sweeps.spec.errors import UserError
 
-Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory, finished or still running.")]
-Filters = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FILTER]...", help="Runs to use: axis=value, '!axis=value', axis>=value.", show_default=False
-    ),
-]
 Metric = Annotated[
     str | None,
     typer.Option(help="Column of runs() to summarise; sampled accuracy, else greedy, else the first."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -152,8 +145,3 @@ def dashboard(
         if server.token:
             typer.echo(f"token, asked for by the page: {server.token}")
     server.run()
-
-
-def split_names(text: str | None) -> list[str] | None:
-    """``a,b`` as a list of names; ``None`` stays so."""
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.filters import AsJson, Directory, Filters, matching
 from orchestrator.cli.output import print_json, say
+from orchestrator.cli.shared_options import AsJson, Directory, Filters
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,15 +31,16 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
     from orchestrator.driver.session import Session, open_manifest
     from orchestrator.store.control import send_request
-    from orchestrator.store.run_index import PENDING, read_index
+    from orchestrator.store.matching import matching
+    from orchestrator.store.run_index import PENDING, RunIndex, read_index
     from sweeps.spec.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
-    chosen = matching(manifest, filters or [])
+    matching(manifest, RunIndex(manifest.run_ids), filters or [])  # refused here, not by a live driver
     try:
         with Session(layout) as session:
             book = session.read(manifest).book
-            pending = [i for i in chosen if book.outcome[i] == PENDING]
+            pending = [i for i in matching(manifest, book, filters or []) if book.outcome[i] == PENDING]
             if pending:
                 session.settle(manifest, pending, "cancelled")
     except DirectoryBusyError:

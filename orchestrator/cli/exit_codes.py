@@ -10,12 +10,7 @@ import typer
 
 from orchestrator.cli.output import print_json, say
 from orchestrator.driver.run_summary import Summary
-
-EXIT_FAILED_RUNS = 1
-"""Status when the sweep ended with failed runs."""
-
-EXIT_INTERRUPTED = 130
-"""Status after Ctrl-C, SIGTERM or ``--until``; the directory can be resumed."""
+from sweeps.spec.errors import EXIT_INTERRUPTED, EXIT_NOT_OK
 
 
 def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool) -> None:
@@ -49,7 +44,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     if summary.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed or summary.committed + summary.cancelled < summary.expected:
-        raise typer.Exit(EXIT_FAILED_RUNS)
+        raise typer.Exit(EXIT_NOT_OK)
 
 
 def _peak_mib() -> float:

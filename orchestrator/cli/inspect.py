@@ -9,15 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli.output import print_json, say
-
-EXIT_NOT_OK = 1
-"""Status when a check is not ok."""
+from orchestrator.cli.shared_options import AsJson, Directory
+from sweeps.spec.errors import EXIT_NOT_OK
 
 WATCH_S = 1.0
 """Period of ``status --watch``: a driver writes its status once a second."""
-
-Directory = Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:

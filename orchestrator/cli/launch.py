@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.exit_codes import conclude
-from orchestrator.cli.filters import (
+from orchestrator.cli.output import say
+from orchestrator.cli.shared_options import (
     Address,
+    AllowTarget,
     AsJson,
+    ConfigDir,
     Directory,
     Filters,
+    MetricsPort,
+    Overrides,
     PoolName,
+    SweepFolder,
     Until,
     deadline_of,
-    matching,
+    with_config_dir,
 )
-from orchestrator.cli.output import say
-from orchestrator.cli.shared_options import AllowTarget, ConfigDir, MetricsPort, with_config_dir
 from orchestrator.cli.submit import DryRun, goes_to_queue, hand_over
 from sweeps.spec.errors import UserError
 
@@ -42,13 +46,8 @@ def register(app: typer.Typer) -> None:
 
 
 def launch(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides: sweep=NAME, seed=range(16)."),
-    ] = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Sweep directory; outputs/NAME unless given.")
-    ] = None,
+    overrides: Overrides = None,
+    directory: SweepFolder = None,
     pool: PoolName = None,
     address: Address = None,
     until: Until = None,
@@ -68,7 +67,7 @@ def launch(
     from orchestrator.store.layout import Layout
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
-    from sweeps.manifest.manifest import Manifest
+    from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
 
     started_s = time.monotonic()
@@ -82,7 +81,7 @@ def launch(
     check_needs(manifest.needs, has_network)
     layout = Layout(directory or OUTPUTS / manifest.sweep)
     _require_free_or_sweep(layout.root)
-    manifest = pin_commits(manifest, Manifest.read(layout.manifest) if layout.manifest.exists() else None)
+    manifest = pin_commits(manifest, read_manifest(layout.manifest) if layout.manifest.exists() else None)
     require_budget(manifest, layout.root)
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     pool_factory(manifest, cluster)
@@ -131,17 +130,18 @@ def rerun(
 ) -> None:
     """Give runs without a result another chance, with fresh budgets. A committed result is never repeated."""
     from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.store.matching import matching
 
     started_s = time.monotonic()
     if not (failed or incomplete or filters):
         raise UserError("rerun: say which runs: --failed, --incomplete or axis=value")
     layout, manifest = open_manifest(directory)
-    chosen = matching(manifest, filters or [])
     cluster = _stored_cluster(directory, manifest, pool, address)
     deadline = deadline_of(until)
     with Session(layout) as session:
         reading = session.read(manifest)
         failed_only = failed and not incomplete
+        chosen = matching(manifest, reading.book, filters or [])
         again = {i for i in chosen if _is_open(reading.book, i, failed_only=failed_only)}
         if not as_json:
             say(f"{len(again)} of {len(manifest)} runs get another chance")

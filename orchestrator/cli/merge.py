@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.exit_codes import conclude
-from orchestrator.cli.filters import AsJson, Directory, Filters, PoolName
 from orchestrator.cli.output import say
+from orchestrator.cli.shared_options import AsJson, Directory, Filters, PoolName, split_names
+from sweeps.spec.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +50,6 @@ def merge(
     from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.layout import Layout
     from sweeps.manifest.merged import MergeRequest, merges_of
-    from sweeps.spec.errors import UserError
 
     started_s = time.monotonic()
     open_manifest(directory)
@@ -61,7 +61,7 @@ def merge(
         sweep=directory,
         methods=method.split(","),
         filters=filters or [],
-        by=None if by is None else [word for word in by.split(",") if word],
+        by=split_names(by),
         alphas=weights,
         held_out=held_out,
         keep=keep,

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.output import print_json
-from orchestrator.cli.shared_options import ConfigDir, with_config_dir
+from orchestrator.cli.shared_options import AsJson, ConfigDir, Overrides, SweepFolder, with_config_dir
+from orchestrator.cli.typer_internals import verbs_of
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.cost.schedule_curves import Curve
-
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[OVERRIDE]...",
-        help="Hydra overrides: sweep=NAME, model=tiny-64,tiny-96, seed=range(16).",
-        show_default=False,
-    ),
-]
 
 CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -49,10 +41,8 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    overrides: Words = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Sweep directory; outputs/NAME unless given.")
-    ] = None,
+    overrides: Overrides = None,
+    directory: SweepFolder = None,
     like: Annotated[
         Path | None, typer.Option("--like", help="Sweep directory whose measured seconds to use.")
     ] = None,
@@ -78,7 +68,7 @@ def plan(
         bool,
         typer.Option("--show-schedules", help="Also draw its learning rates, here and beside the directory."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Expand a sweep, price it, and say what would run and why. Starts nothing."""
     words = with_config_dir(overrides, config_dir)
@@ -139,7 +129,9 @@ def completion(
     typer.echo(SHELLS[shell])
 
 
-def complete(line: Annotated[str, typer.Argument(help="The command line so far.")]) -> None:
+def complete(
+    context: typer.Context, line: Annotated[str, typer.Argument(help="The command line so far.")]
+) -> None:
     """Print how a command line could go on, one possibility a line."""
     try:
         words = shlex.split(line)
@@ -147,16 +139,11 @@ def complete(line: Annotated[str, typer.Argument(help="The command line so far."
         return
     words += [""] if line.endswith(" ") or len(words) < 2 else []
     if len(words) == 2:
-        from orchestrator.cli import build_app
-
-        verbs = [
-            c.name or (c.callback.__name__ if c.callback else "") for c in build_app().registered_commands
-        ]
-        found = [v for v in verbs if v.startswith(words[1]) and v != "complete"]
+        possible = [verb for verb in verbs_of(context) if verb.startswith(words[1])]
     elif words[1] in ("plan", "launch") and not words[-1].startswith("-"):
         from sweeps.compose import completions
 
-        found = completions([w for w in words[2:-1] if "=" in w] + [words[-1]])
+        possible = completions([w for w in words[2:-1] if "=" in w] + [words[-1]])
     else:
-        found = []
-    typer.echo("\n".join(found), nl=bool(found))
+        possible = []
+    typer.echo("\n".join(possible), nl=bool(possible))

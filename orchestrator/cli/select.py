@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json
+from orchestrator.cli.shared_options import AsJson
 
 TINY_MODEL = "tiny-64"
 """Shipped model that judges a pool unless another is named."""
@@ -20,8 +21,6 @@ TINY_TOKENS = 16
 
 SHOWN_CHARACTERS = 60
 """Characters of a problem that are shown."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:

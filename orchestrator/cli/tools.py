@@ -11,12 +11,11 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import print_json, say
+from orchestrator.cli.shared_options import AsJson, Directory
 from sweeps.spec.errors import UserError
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between progress lines when standard error is not a terminal."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def mirror(
-    directory: Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.")],
+    directory: Directory,
     to: Annotated[str, typer.Option(help="wandb, mlflow or tensorboard.")] = "wandb",
     project: Annotated[
         str | None, typer.Option(help="Project or experiment; the directory's name by default.")
@@ -91,7 +90,7 @@ class _Progress:
 
 
 def log(
-    directory: Annotated[Path, typer.Argument(metavar="D", help="Sweep directory.")],
+    directory: Directory,
     run: Annotated[str | None, typer.Option("--run", help="Only this run, by its id's first digits.")] = None,
 ) -> None:
     """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""

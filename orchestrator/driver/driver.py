@@ -29,10 +29,10 @@ from orchestrator.store.control import requests_left
 from orchestrator.store.disk_space import SHORTAGES, Space
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
+from orchestrator.store.matching import matching
 from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex
 from orchestrator.worker.process_env import own_import_path
 from orchestrator.worker.protocol import Task, WorkerSetup
-from sweeps.grid.filters import parse_filter
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError
 
@@ -258,9 +258,9 @@ class Driver:
     def _obey(self, request: dict[str, Any]) -> None:
         match request["verb"]:
             case "cancel":
-                chosen = parse_filter(request["filters"])
-                runs = (i for i, code in enumerate(self._commits.book.outcome) if not code)
-                wanted = tuple(i for i in runs if chosen.matches(self._manifest.axis_values(i)))
+                book = self._commits.book
+                runs = matching(self._manifest, book, request["filters"])
+                wanted = tuple(i for i in runs if book.outcome[i] == PENDING)
                 self._scheduler.tell(ev.CancelRequested(runs=wanted), time.monotonic())
             case "cap":
                 self._scheduler.cap(max_slots=int(request["max_slots"]), max_gpus=float(request["max_gpus"]))

@@ -25,6 +25,7 @@ from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.run_index import PENDING, ReplayResult, next_epoch, read_index
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import StoreError, UserError
 
 
@@ -73,14 +74,14 @@ class Session:
         layout = self.layout
         known: Collection[str] = ()
         if layout.manifest.exists():
-            earlier = Manifest.read(layout.manifest)
+            earlier = read_manifest(layout.manifest)
             if earlier.digest == manifest.digest and layout.config.exists():
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
         document = provenance(manifest, pool=pool, address=address, about=about)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         write_atomically(layout.config, text.encode(), durable=True)
-        manifest.write(layout.manifest)
+        write_manifest(manifest, layout.manifest)
         give_back()
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
@@ -183,7 +184,7 @@ def open_manifest(folder: Path) -> tuple[Layout, Manifest]:
         raise UserError(
             f"directory {str(folder)!r}: has format {version}, newer than {FORMAT_VERSION}; upgrade emsweep"
         )
-    return layout, Manifest.read(layout.manifest)
+    return layout, read_manifest(layout.manifest)
 
 
 def stored_pool(layout: Layout) -> tuple[str | None, str | None]:

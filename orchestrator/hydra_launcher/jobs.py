@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from orchestrator.hydra_launcher.configurations import Word, plain
-from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, column_of_runs
+from sweeps.manifest.assemble import manifest_of_specs
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import (
-    GROUPS,
     ResourcesSpec,
     RunSpec,
     TrainerSpec,
     canonical_json,
-    group_canonical,
-    join_run_id,
 )
-from sweeps.spec.identity import group_to_dict
 
 TARGET = "orchestrator.hydra_launcher.trainer.HydraJob"
 """What runs a job."""
@@ -59,37 +54,10 @@ def manifest_of(
         resources: what every job occupies.
         options: what is not part of any run.
     """
-    spec = RunSpec(resources=resources, steps=1)
-    same = {g: group_canonical(g, getattr(spec, g)) for g in GROUPS}
-    numbers: dict[str, int] = {}
-    firsts: list[Job] = []
-    texts: list[str] = []
-    run_of = []
-    for job in jobs:
-        trainer = TrainerSpec(target=TARGET, params={"task": task, "config": job.content})
-        run_id = join_run_id(same | {"trainer": group_canonical("trainer", trainer)}, 1, job.seed)
-        if run_id not in numbers:
-            numbers[run_id] = len(numbers)
-            firsts.append(job)
-            texts.append(canonical_json(group_to_dict(trainer)))
-        run_of.append(numbers[run_id])
-    count = len(firsts)
-    columns = _columns(firsts)
-    groups = {g: (canonical_json(group_to_dict(getattr(spec, g))),) for g in GROUPS}
-    codes = {g: np.zeros(count, dtype=np.int32) for g in GROUPS}
-    manifest = Manifest(
-        sweep=name,
-        run_ids=list(numbers),
-        columns=columns,
-        groups=groups | {"trainer": tuple(texts)},
-        group_codes=codes | {"trainer": np.arange(count, dtype=np.int32)},
-        steps=np.ones(count, dtype=np.int64),
-        seeds=np.array([job.seed for job in firsts], dtype=np.int64),
-        cells=Table(num_runs=count, columns=columns).cells(),
-        options=dict(options),
-        num_duplicates=len(jobs) - count,
-    )
-    return manifest, run_of
+    common = RunSpec(resources=resources, steps=1)
+    trainers = [TrainerSpec(target=TARGET, params={"task": task, "config": job.content}) for job in jobs]
+    specs = [replace(common, trainer=t, seed=job.seed) for t, job in zip(trainers, jobs, strict=True)]
+    return manifest_of_specs(specs, _columns(jobs), sweep=name, options=options)
 
 
 def _columns(jobs: Sequence[Job]) -> tuple[Column, ...]:
@@ -102,12 +70,9 @@ def _columns(jobs: Sequence[Job]) -> tuple[Column, ...]:
 
 
 def _column(key: str, given: Sequence[Any]) -> Column:
+    """A job's words need not agree on a type: numbers beside text are text."""
     values = [canonical_json(v) if isinstance(v, (list, dict)) else v for v in given]
-    present = [v for v in values if v is not None]
-    kinds = {type(v) for v in present}
-    kind = kinds.pop() if len(kinds) == 1 else float if kinds == {int, float} else str
-    typed = [None if v is None else kind(v) for v in values]
-    distinct = {v: i for i, v in enumerate(dict.fromkeys(v for v in typed if v is not None))}
-    codes = np.array([ABSENT if v is None else distinct[v] for v in typed], dtype=np.int32)
-    name = f"{key}_" if key in TAKEN else key
-    return Column(key=name, values=tuple(distinct), kind=kind.__name__, codes=codes)
+    kinds = {type(v) for v in values if v is not None}
+    if len(kinds) > 1 and kinds != {int, float}:
+        values = [None if v is None else str(v) for v in values]
+    return column_of_runs(f"{key}_" if key in TAKEN else key, values)

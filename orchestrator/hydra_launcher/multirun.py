@@ -22,11 +22,9 @@ from orchestrator.planning.cluster import cluster_of
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import ResourcesSpec
-from sweeps.spec.errors import UserError
-
-EXIT_INTERRUPTED = 130
-"""Status after Ctrl-C or SIGTERM; the same command again goes on."""
+from sweeps.spec.errors import EXIT_INTERRUPTED, UserError
 
 WITHOUT_RESULT = ("failed", "quarantined", "cancelled")
 """Outcomes that asking again gives another chance, with fresh budgets."""
@@ -132,7 +130,7 @@ def _require_ours(layout: Layout) -> None:
     if not layout.root.exists() or not any(layout.root.iterdir()):
         return
     layout.require_sweep()
-    earlier = Manifest.read(layout.manifest)
+    earlier = read_manifest(layout.manifest)
     if len(earlier) and earlier.group("trainer", 0).target != TARGET:
         raise UserError(
             f"hydra.launcher.directory={str(layout.root)!r}: holds the sweep {earlier.sweep!r}, which is not "

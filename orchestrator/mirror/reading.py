@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.mirror.target import FinishedRun
 from orchestrator.store.layout import Layout
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import spec_to_dict
 
 BATCH_RUNS = 1000
@@ -40,7 +40,7 @@ def finished(layout: Layout) -> list[dict[str, Any]]:
 
 def read_runs(layout: Layout, rows: Sequence[Mapping[str, Any]]) -> Iterator[FinishedRun]:
     """Read the runs behind ``rows``, a batch at a time."""
-    manifest = Manifest.read(layout.manifest)
+    manifest = read_manifest(layout.manifest)
     for start in range(0, len(rows), BATCH_RUNS):
         batch = rows[start : start + BATCH_RUNS]
         histories = _histories(layout, [row["index"] for row in batch])

@@ -21,6 +21,7 @@ from sweeps.grid.columns import combine
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError
 
 MAX_NEIGHBOURS = 4
@@ -75,7 +76,7 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
     layout = Layout(folder)
     try:
         table = pq.read_table(layout.table("runs"), columns=["index", "outcome", *TIMINGS])
-        manifest = Manifest.read(layout.manifest)
+        manifest = read_manifest(layout.manifest)
     except (
         OSError,
         pa.ArrowException,

@@ -23,6 +23,7 @@ from sweeps.grid.filters import as_text
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import SpecError
 
 OUTPUTS = Path("outputs")
@@ -212,7 +213,7 @@ def plan_manifest(
     if layout.manifest.exists():
         outcomes = np.asarray(read_index(layout, manifest.run_ids, live=True).book.outcome)
         pending = np.flatnonzero((outcomes != DONE) & (outcomes != DIVERGED))
-        earlier = Manifest.read(layout.manifest)
+        earlier = read_manifest(layout.manifest)
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
     remaining = manifest if len(pending) == len(manifest) else manifest.take(pending)

@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.run_index import RunIndex
 from sweeps.grid.columns import ABSENT
-from sweeps.grid.filters import as_text
+from sweeps.grid.filters import as_text, write_term
 from sweeps.manifest.manifest import Manifest
 
 SIGNIFICANT = 0.01
@@ -54,9 +54,9 @@ def _group(manifest: Manifest, book: RunIndex, members: list[int]) -> dict[str, 
             total = int(everywhere[code])
             chance = tail(len(manifest), total, len(members), count)
             if chance < SIGNIFICANT:
-                value = as_text(column.values[code])
+                value = column.values[code]
                 named.append((chance, column.key, value, count / len(members), total / len(manifest)))
-    named.sort()
+    named.sort(key=lambda entry: (entry[0], entry[1], as_text(entry[2])))
     return {
         "fingerprint": note.failure.fingerprint,
         "class": note.failure.kind,
@@ -65,10 +65,10 @@ def _group(manifest: Manifest, book: RunIndex, members: list[int]) -> dict[str, 
         "example": book.run_ids[members[-1]],
         "example_attempt": note.attempt,
         "over_represented": [
-            {"axis": axis, "value": value, "share": share, "share_of_sweep": of_sweep}
+            {"axis": axis, "value": as_text(value), "share": share, "share_of_sweep": of_sweep}
             for _, axis, value, share, of_sweep in named[:MAX_VALUES]
         ],
-        "filter": shlex.quote(f"{named[0][1]}={named[0][2]}") if named else "",
+        "filter": shlex.quote(write_term(*named[0][1:3])) if named else "",
     }
 
 

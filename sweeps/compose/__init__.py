@@ -26,7 +26,7 @@ from sweeps.compose.session import CONFIG_MODULE, CONFIG_NAME, VERSION_BASE, ope
 from sweeps.grid import sweep_file
 from sweeps.grid.columns import SEED_KEY
 from sweeps.grid.error_location import mistakes_in
-from sweeps.grid.grid import Axis, Grid
+from sweeps.grid.grid import DeclaredAxis, Grid
 from sweeps.grid.resolve_configs import Layers
 from sweeps.spec import GROUPS, SCALARS, SpecError
 
@@ -112,7 +112,7 @@ def _with_seed(grid: Grid, base: Mapping[str, Any]) -> Grid:
     """Make the seed an axis of every sweep, so that every table has its column."""
     if SEED_KEY in grid.key_names() or not isinstance(base[SEED_KEY], int):
         return grid
-    return dataclasses.replace(grid, axes=(*grid.axes, Axis(key=SEED_KEY, values=(base[SEED_KEY],))))
+    return dataclasses.replace(grid, axes=(*grid.axes, DeclaredAxis(key=SEED_KEY, values=(base[SEED_KEY],))))
 
 
 def _typed(grid: Grid, composer: Composer) -> Grid:

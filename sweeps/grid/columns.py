@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.grid.axes import Axis, Kind
 from sweeps.grid.filters import Filter, as_text
 from sweeps.spec import SpecError
 
@@ -32,11 +33,16 @@ class Column:
     """The axis."""
     values: tuple[Any, ...]
     """Distinct values in the order given."""
-    kind: str
-    """``int``, ``float``, ``bool`` or ``str``."""
+    kind: Kind
+    """Type of the values."""
     codes: np.ndarray
     """Index into ``values`` of each run, int32, shape (runs,); :data:`ABSENT` where the axis does not exist.
     """
+
+    @property
+    def axis(self) -> Axis:
+        """The axis without the runs."""
+        return Axis(key=self.key, values=self.values, kind=self.kind)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +89,13 @@ def column(key: str, values: Sequence[Any], codes: np.ndarray) -> Column:
     )
 
 
+def column_of_runs(key: str, given: Sequence[Any]) -> Column:
+    """Build a column from the value that each run has; ``None`` is that the axis does not exist for it."""
+    exists = np.array([value is not None for value in given], dtype=bool)
+    codes = np.where(exists, np.cumsum(exists) - 1, ABSENT).astype(np.int32)
+    return column(key, [value for value in given if value is not None], codes)
+
+
 def spelling(value: Any) -> str:
     """Return the text under which equal values are one."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
@@ -97,13 +110,13 @@ def combine(codes: Sequence[np.ndarray], num_rows: int) -> np.ndarray:
     return joint
 
 
-def kind_of(key: str, values: Sequence[Any]) -> str:
+def kind_of(key: str, values: Sequence[Any]) -> Kind:
     """Return the one kind of ``values``; ``None`` fits every kind.
 
     Raises:
         SpecError: if text, truth values and numbers are mixed.
     """
-    kinds = {_kind(v) for v in values if v is not None}
+    kinds: set[Kind] = {_kind(v) for v in values if v is not None}
     if kinds == {"int", "float"}:
         return "float"
     if len(kinds) > 1:
@@ -112,7 +125,8 @@ def kind_of(key: str, values: Sequence[Any]) -> str:
     return kinds.pop() if kinds else "str"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> Kind:
     if isinstance(value, bool):
         return "bool"
-    return {int: "int", float: "float"}.get(type(value), "str")
+    kinds: dict[type, Kind] = {int: "int", float: "float"}
+    return kinds.get(type(value), "str")

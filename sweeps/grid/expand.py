@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.grid.columns import ABSENT, SEED_KEY, Table, column, combine, spelling
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, column, combine, spelling
 from sweeps.grid.error_location import at
 from sweeps.grid.filters import Filter
-from sweeps.grid.grid import MAX_RUNS, Axis, Grid, Subset, too_large, upper_bound
+from sweeps.grid.grid import MAX_RUNS, DeclaredAxis, Grid, Subset, too_large, upper_bound
 from sweeps.spec import SpecError, nearest
 
 
@@ -54,8 +54,7 @@ def _expand(grid: Grid, defaults: Mapping[str, Any]) -> Table:
     kinds = {c.key: c.kind for c in table.columns}
     for i, rule in enumerate(grid.excludes):
         with at("exclude", i):
-            rule.check(kinds, "exclude")
-            table = table.take(~table.select(rule))
+            table = table.take(~table.select(rule.resolved(kinds, "exclude")))
             if table.num_runs == 0:
                 raise SpecError(f"exclude {str(rule)!r}: leaves no run; narrow it or drop it")
     return _draw(table, grid.subset) if grid.subset else table
@@ -74,28 +73,27 @@ class _Step:
 
 
 def _in_dependency_order(grid: Grid, defaults: Mapping[str, Any]) -> list[_Step]:
-    waiting = [_bundle_step(axes) for axes in _bundles(grid)]
+    bundles = _bundles(grid)
+    parts = Table(num_runs=1, columns=())
     if grid.parts:
         parts = _concatenate([_expand_part(i, p, defaults) for i, p in enumerate(grid.parts)], defaults)
-        waiting.append(_Step(tuple(c.key for c in parts.columns), frozenset(), lambda t: _cross(t, parts)))
-    known = [k for step in waiting for k in step.keys]
+    declared: list[DeclaredAxis | Column] = [*(a for axes in bundles for a in axes), *parts.columns]
+    known = [a.key for a in declared]
     for key in known:
         if known.count(key) > 1:
             raise SpecError(f"axis {key}: is declared twice in one product; join the values in one place")
+    kinds = {a.key: a.kind for a in declared}
+    waiting = [_bundle_step(axes, kinds) for axes in bundles]
+    if grid.parts:
+        waiting.append(_Step(tuple(c.key for c in parts.columns), frozenset(), lambda t: _cross(t, parts)))
     ordered: list[_Step] = []
     done: set[str] = set()
     while waiting:
         ready = [s for s in waiting if s.needs <= done]
         if not ready:
-            step = next((s for s in waiting if s.needs - set(known)), waiting[0])
-            missing = sorted(step.needs - set(known))
-            with at("axes", step.keys[0]):
-                if missing:
-                    raise SpecError(
-                        f"axis {step.keys[0]}: its condition names {missing[0]!r}, which is not an axis"
-                        f"{nearest(missing[0], known)}; the axes are {', '.join(known)}"
-                    )
-                raise SpecError(f"axis {step.keys[0]}: its condition depends on itself; break the circle")
+            key = waiting[0].keys[0]
+            with at("axes", key):
+                raise SpecError(f"axis {key}: its condition depends on itself; break the circle")
         ordered += ready[:1]
         done.update(ready[0].keys)
         waiting.remove(ready[0])
@@ -107,20 +105,20 @@ def _expand_part(number: int, part: Grid, defaults: Mapping[str, Any]) -> Table:
         return _expand(part, defaults)
 
 
-def _bundles(grid: Grid) -> list[list[Axis]]:
+def _bundles(grid: Grid) -> list[list[DeclaredAxis]]:
     by_key = {a.key: a for a in grid.axes}
     leader: dict[str, tuple[str, ...]] = {}
     for i, keys in enumerate(grid.zips):
         with at("zip", i):
             _check_zip(keys, by_key, leader)
         leader.update(dict.fromkeys(keys, keys))
-    bundles: dict[tuple[str, ...], list[Axis]] = {}
+    bundles: dict[tuple[str, ...], list[DeclaredAxis]] = {}
     for a in grid.axes:
         bundles.setdefault(leader.get(a.key, (a.key,)), []).append(a)
     return list(bundles.values())
 
 
-def _check_zip(keys: tuple[str, ...], by_key: Mapping[str, Axis], taken: Mapping[str, Any]) -> None:
+def _check_zip(keys: tuple[str, ...], by_key: Mapping[str, DeclaredAxis], taken: Mapping[str, Any]) -> None:
     shown = f"zip [{', '.join(keys)}]"
     for key in keys:
         if key not in by_key:
@@ -134,19 +132,20 @@ def _check_zip(keys: tuple[str, ...], by_key: Mapping[str, Axis], taken: Mapping
         raise SpecError(f"{shown}: {counts} values; zipped axes need equally many")
 
 
-def _bundle_step(axes: list[Axis]) -> _Step:
-    conditions = [a.when for a in axes if a.when is not None]
+def _bundle_step(axes: list[DeclaredAxis], kinds: Mapping[str, str]) -> _Step:
+    conditions = []
+    for a in axes:
+        with at("axes", a.key):
+            conditions += [a.when.resolved(kinds, f"axis {a.key}: when")] if a.when is not None else []
     needs = frozenset(k for c in conditions for k in c.key_names())
     return _Step(tuple(a.key for a in axes), needs, lambda table: _multiply(table, axes, conditions))
 
 
-def _multiply(table: Table, axes: list[Axis], conditions: list[Filter]) -> Table:
+def _multiply(table: Table, axes: list[DeclaredAxis], conditions: list[Filter]) -> Table:
     """Repeat each run of ``table`` once per value of the zipped ``axes``, where their conditions hold."""
     length = len(axes[0].values)
     exists = np.ones(table.num_runs, dtype=bool)
-    kinds = {c.key: c.kind for c in table.columns}
     for condition in conditions:
-        condition.check(kinds, f"axis {axes[0].key}: when")
         exists &= table.select(condition)
     counts = np.where(exists, length, 1)
     rows = np.repeat(np.arange(table.num_runs), counts)

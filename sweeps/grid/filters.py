@@ -4,34 +4,46 @@ A *term* is ``key=value``. Terms separated by spaces must all hold; several valu
 any of them::
 
     model=tiny-64                    one value
+    lr=1e-4                          the last part of a key, where no other key ends alike
     example=carry-1,carry-2          any of these
     model=tiny-*                     * stands for any text
     optim.lr>=1e-4                   < <= > >= for numbers
     '!seed=3'  or  seed!=3           not
     model=tiny-96 optim.lr>2e-4      both
+    name='a, b*'                     quoted: that very text, whatever is in it; '' is a quote inside quotes
 
-A text with spaces is quoted (``name='a b'``), ``null`` means that the axis does not exist for a run. The same
-grammar serves ``exclude``, ``when`` and ``set`` in sweep files and FILTER on the command line. It is data,
-never code: nothing is evaluated.
+``null`` means that the axis does not exist for a run. :func:`write_term` writes a value so that it reads
+back. The same grammar serves ``exclude``, ``when`` and ``set`` in sweep files, FILTER on the command line,
+the dashboard and Python. It is data, never code: nothing is evaluated.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sweeps.spec import SpecError, nearest
+from sweeps.grid.axes import Axis, listed, resolve
+from sweeps.spec.errors import SpecError
+from sweeps.spec.text import label
 
 GRAMMAR = (
     "write key=value terms such as 'model=tiny-64 optim.lr>=1e-4'; terms are joined by spaces and mean and"
 )
 """The rule in one line, for messages."""
 
-_TERM = re.compile(r"(?P<bang>!?)(?P<key>[A-Za-z_][\w./-]*)(?P<op><=|>=|!=|<|>|=)(?P<values>.*)", re.DOTALL)
+_TERM = re.compile(r"(?P<bang>!?)(?P<key>[A-Za-z_][\w./@-]*)(?P<op><=|>=|!=|<|>|=)(?P<values>.*)", re.DOTALL)
+
+_SEGMENT = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<bare>[^'"]+)""")
+"""Quoted and bare parts of a value."""
+
+_BARE = re.compile(r"[^\s'\"(){}\[\]*,=][^\s'\"(){}\[\]*,]*|\[[\w.,+-]*\]")
+"""Text that needs no quotes, unless it reads as something else than text."""
+
+Op = Literal["=", "<", "<=", ">", ">="]
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {
     "<": lambda a, b: a < b,
@@ -41,16 +53,31 @@ _ORDER: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A text with unquoted stars."""
+
+    parts: tuple[str, ...]
+    """What stands before, between and after the stars."""
+
+    def matches(self, text: str) -> bool:
+        """Say whether any texts in the place of the stars make it ``text``."""
+        return re.fullmatch(".*".join(map(re.escape, self.parts)), text, re.DOTALL) is not None
+
+    def __str__(self) -> str:
+        return "*".join(_write(part) if part else "" for part in self.parts)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Term:
     """One comparison of one key."""
 
     key: str
     """Axis, or any other column that the caller offers."""
-    op: str
-    """``=``, ``<``, ``<=``, ``>`` or ``>=``."""
+    op: Op
+    """How the value is compared."""
     values: tuple[Any, ...]
-    """Numbers, text, booleans or ``None``; any of them may match."""
+    """Numbers, text, booleans, ``None`` or a :class:`Pattern`; any of them may match."""
     negated: bool = False
     """True for ``!key=value`` and ``key!=value``."""
 
@@ -60,18 +87,18 @@ class Term:
 
     def _compare(self, value: Any, wanted: Any) -> bool:
         if self.op != "=":
-            return _is_number(value) and _ORDER[self.op](value, wanted)
+            return is_number(value) and _ORDER[self.op](value, wanted)
         if value is None or wanted is None:
             return value is wanted
-        if _is_number(value) and _is_number(wanted):
-            return value == wanted
-        text, pattern = as_text(value), as_text(wanted)
-        return fnmatch.fnmatchcase(text, _only_stars(pattern)) if "*" in pattern else text == pattern
+        if is_number(value) and is_number(wanted):
+            return bool(value == wanted)
+        text = as_text(value)
+        return wanted.matches(text) if isinstance(wanted, Pattern) else text == as_text(wanted)
 
     def __str__(self) -> str:
         op = "!=" if self.negated and self.op == "=" else self.op
         bang = "!" if self.negated and self.op != "=" else ""
-        return f"{bang}{self.key}{op}{','.join(_quote(as_text(v)) for v in self.values)}"
+        return f"{bang}{self.key}{op}{','.join(map(_write, self.values))}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,39 +116,38 @@ class Filter:
         """Return the keys that the filter looks at."""
         return frozenset(term.key for term in self.terms)
 
-    def check(self, kinds: Mapping[str, str], what: str = "filter") -> None:
-        """Refuse a filter that cannot work on these axes.
+    def resolved(self, kinds: Mapping[str, str], what: str = "filter") -> Filter:
+        """Return the filter with whole keys in place of short ones.
 
         Args:
             kinds: known keys and their kinds (``int``, ``float``, ``bool`` or ``str``).
             what: what the filter is for, as messages name it.
 
         Raises:
-            SpecError: for an unknown key (with the nearest), an ordering of text, or text compared with
-                numbers.
+            SpecError: for an unknown or ambiguous key, an ordering of text, or text compared with numbers.
         """
-        for term in self.terms:
-            if term.key not in kinds:
-                known = ", ".join(kinds) or "none"
-                hint = nearest(term.key, kinds)
-                raise SpecError(
-                    f"{what} {str(self)!r}: unknown axis {term.key!r}{hint}; the axes are {known}"
-                )
-            kind = kinds[term.key]
-            if term.op != "=" and kind not in ("int", "float"):
-                raise SpecError(
-                    f"{what} {str(self)!r}: {term.key} holds {kind} values; {term.op} needs numbers"
-                )
-            wrong = [v for v in term.values if kind in ("int", "float") and isinstance(v, (str, bool))]
-            if wrong and "*" not in str(wrong[0]):
-                raise SpecError(f"{what} {str(self)!r}: {term.key} holds numbers, not {wrong[0]!r}")
+        return Filter(terms=tuple(self._resolved(term, kinds, what) for term in self.terms))
+
+    def _resolved(self, term: Term, kinds: Mapping[str, str], what: str) -> Term:
+        shown = f"{what} {str(self)!r}"
+        try:
+            key = resolve(term.key, kinds)
+        except SpecError as error:
+            raise SpecError(f"{shown}: {error}") from None
+        has_numbers = kinds[key] in ("int", "float")
+        if term.op != "=" and not has_numbers:
+            raise SpecError(f"{shown}: {key} holds {kinds[key]} values; {term.op} needs numbers")
+        wrong = [v for v in term.values if has_numbers and isinstance(v, (str, bool))]
+        if wrong:
+            raise SpecError(f"{shown}: {key} holds numbers, not {wrong[0]!r}")
+        return dataclasses.replace(term, key=key)
 
     def __str__(self) -> str:
         return " ".join(str(term) for term in self.terms)
 
 
 def parse_filter(text: str | Sequence[str], what: str = "filter") -> Filter:
-    """Parse one filter.
+    """Parse one filter; its keys are as written (see :meth:`Filter.resolved`).
 
     Args:
         text: terms in one string, or a sequence of such strings that must all hold.
@@ -133,49 +159,118 @@ def parse_filter(text: str | Sequence[str], what: str = "filter") -> Filter:
     parts = [text] if isinstance(text, str) else text
     if not all(isinstance(part, str) for part in parts):
         raise SpecError(f"{what} {text!r}: must be text; {GRAMMAR}")
-    return Filter(terms=tuple(_parse_term(word, what, part) for part in parts for word in _words(part, what)))
+    return Filter(
+        terms=tuple(
+            _parse_term(word, what, part)
+            for part in parts
+            for word in _split(part, str.isspace, f"{what} {part!r}")
+            if word
+        )
+    )
+
+
+def choose(filters: Sequence[str], axes: Mapping[str, Axis]) -> Filter:
+    """Parse the filters by which a user chooses among the runs of a sweep.
+
+    Args:
+        filters: each one or more terms; all must hold.
+        axes: what they may name, by whole key.
+
+    Raises:
+        SpecError: as :func:`parse_filter` and :meth:`Filter.resolved`, and for a value that no run has.
+    """
+    chosen = parse_filter(list(filters)).resolved({key: axis.kind for key, axis in axes.items()})
+    for term in chosen.terms:
+        values = axes[term.key].values
+        if not any(term.matches(value) for value in (*values, None)):
+            shown = listed(label(v) if isinstance(v, float) else _write(v) for v in values)
+            raise SpecError(f"filter {str(term)!r}: no run has such a value; {term.key} takes {shown}")
+    return chosen
+
+
+def write_term(key: str, value: Any) -> str:
+    """The term that holds for exactly this value; NaN, as frames write what is missing, is ``null``."""
+    if hasattr(value, "item"):
+        value = value.item()  # of numpy
+    return str(Term(key=key, op="=", values=(None if value != value else value,)))
+
+
+def write_filter(values: Mapping[str, Any]) -> str:
+    """The filter that holds for exactly the runs with these values."""
+    return " ".join(write_term(key, value) for key, value in values.items())
+
+
+def as_text(value: Any) -> str:
+    """One spelling per value, as tables and filters show it: ``true``, ``[0,1]``, ``1e-05``, plain text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple, dict)) or value is None or isinstance(value, bool):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return repr(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it can be ordered; truth values cannot."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _parse_term(word: str, what: str, whole: str) -> Term:
     match = _TERM.fullmatch(word)
-    if match is None or match["values"].startswith("=") or "(" in match["values"].split("'")[0]:
+    if match is None or match["values"].startswith("=") or "(" in _SEGMENT.sub(r"\g<bare>", match["values"]):
         where = f" (in {whole!r})" if word != whole.strip() else ""
         raise SpecError(f"{what} {word!r}{where}: is not a filter; {GRAMMAR}")
-    values = tuple(_literal(v) for v in _split(match["values"], ","))
     if match["values"] == "":
         raise SpecError(f"{what} {word!r}: has no value; {GRAMMAR}")
-    op = "=" if match["op"] == "!=" else match["op"]
-    if op != "=" and not (len(values) == 1 and _is_number(values[0])):
+    values = tuple(map(_read, _split(match["values"], ",".__eq__, f"{what} {word!r}")))
+    op: Any = "=" if match["op"] == "!=" else match["op"]
+    if op != "=" and not (len(values) == 1 and is_number(values[0])):
         raise SpecError(f"{what} {word!r}: {op} takes one number")
     negated = bool(match["bang"]) != (match["op"] == "!=")
     return Term(key=match["key"], op=op, values=values, negated=negated)
 
 
-def _words(text: str, what: str) -> list[str]:
-    if text.count("'") % 2 or text.count('"') % 2:
-        raise SpecError(f"{what} {text!r}: a quote is not closed")
-    return [word for word in _split(text, " ") if word]
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Split at ``separator`` outside quotes and square brackets."""
+def _split(text: str, separates: Callable[[str], bool], shown: str) -> list[str]:
+    """Split at separators outside quotes and brackets."""
     parts, depth, quote, start = [], 0, "", 0
     for i, char in enumerate(text):
         if quote:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char in "[]":
-            depth += 1 if char == "[" else -1
-        elif char == separator and depth == 0:
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth = max(0, depth - 1)
+        elif depth == 0 and separates(char):
             parts.append(text[start:i])
             start = i + 1
+    if quote or depth:
+        raise SpecError(f"{shown}: a {'quote' if quote else 'bracket'} is not closed")
     return [*parts, text[start:]]
 
 
+def _read(text: str) -> Any:
+    """The value that a text stands for."""
+    if text[:1] in ("[", "{"):
+        try:
+            return as_text(json.loads(text))
+        except ValueError:
+            return text
+    if "'" not in text and '"' not in text and "*" not in text:
+        return _literal(text)
+    parts = [""]
+    for segment in _SEGMENT.finditer(text):
+        if segment["bare"] is None:
+            quote = segment[0][0]
+            parts[-1] += segment[0][1:-1].replace(quote * 2, quote)
+        else:
+            first, *rest = segment["bare"].split("*")
+            parts[-1] += first
+            parts += rest
+    return parts[0] if len(parts) == 1 else Pattern(tuple(parts))
+
+
 def _literal(text: str) -> Any:
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
     if text in ("true", "false", "null"):
         return {"true": True, "false": False, "null": None}[text]
     for kind in (int, float):
@@ -188,27 +283,9 @@ def _literal(text: str) -> Any:
     return text
 
 
-def as_text(value: Any) -> str:
-    """One spelling per value, as tables and filters show it: ``true``, ``[0,1]``, ``1e-05``, plain text."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple, dict)) or value is None or isinstance(value, bool):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return repr(value)
-
-
-def _quote(text: str) -> str:
-    return f"'{text}'" if any(c in text for c in " ,'\"") and not text.startswith("[") else text
-
-
-def _only_stars(pattern: str) -> str:
-    return re.sub(r"[\[?]", lambda m: f"[{m[0]}]", pattern)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def any_matches(filters: Iterable[Filter], row: Mapping[str, Any]) -> bool:
-    """Say whether at least one of ``filters`` holds for ``row``."""
-    return any(f.matches(row) for f in filters)
+def _write(value: Any) -> str:
+    """A value as a filter writes it: :func:`_read` gives back one that compares alike."""
+    text = str(value) if isinstance(value, Pattern) else as_text(value)
+    if not isinstance(value, (str, list, tuple, dict)) or (_BARE.fullmatch(text) and _read(text) == text):
+        return text
+    return "'" + text.replace("'", "''") + "'"

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.grid.axes import Kind
 from sweeps.grid.columns import kind_of
 from sweeps.grid.filters import Filter, parse_filter
 from sweeps.spec import SpecError
@@ -33,8 +34,8 @@ itself becomes the job.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Axis:
-    """One Hydra key and its values."""
+class DeclaredAxis:
+    """One Hydra key, its values, and the runs that it exists for."""
 
     key: str
     """Dotted key such as ``optim.lr``, or a group such as ``model``, whose values are option names."""
@@ -49,8 +50,8 @@ class Axis:
         kind_of(self.key, self.values)
 
     @property
-    def kind(self) -> str:
-        """``int``, ``float``, ``bool`` or ``str`` (lists and mappings are shown as JSON text)."""
+    def kind(self) -> Kind:
+        """Type of the values."""
         return kind_of(self.key, self.values)
 
 
@@ -76,7 +77,7 @@ class Subset:
 class Grid:
     """Axes and the rules that combine them."""
 
-    axes: tuple[Axis, ...] = ()
+    axes: tuple[DeclaredAxis, ...] = ()
     """Multiplied with each other, in column order."""
     zips: tuple[tuple[str, ...], ...] = ()
     """Keys of axes that advance together instead."""
@@ -108,14 +109,16 @@ class Grid:
         return list(dict.fromkeys([*keys, *(k for part in self.parts for k in part.key_names())]))
 
 
-def axis(key: str, values: Iterable[Any], when: str | None = None) -> Axis:
+def axis(key: str, values: Iterable[Any], when: str | None = None) -> DeclaredAxis:
     """Return an axis; ``when`` is a filter such as ``"schedule=wsd"``."""
     if isinstance(values, range) and len(values) > MAX_RUNS:
         raise too_large(len(values), [f"{key} {len(values):,}"])
-    return Axis(key=key, values=tuple(values), when=parse_filter(when, f"axis {key}: when") if when else None)
+    return DeclaredAxis(
+        key=key, values=tuple(values), when=parse_filter(when, f"axis {key}: when") if when else None
+    )
 
 
-def product(*axes: Axis) -> Grid:
+def product(*axes: DeclaredAxis) -> Grid:
     """Return the grid of every combination of ``axes``."""
     return Grid(axes=axes)
 

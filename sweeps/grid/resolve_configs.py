@@ -9,6 +9,7 @@ grow with the number of runs.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,8 +67,8 @@ def bind(layers: Layers, table: Table) -> dict[str, Bound]:
         SpecError: for a rule on an axis that does not exist, an unknown or circular reference.
     """
     kinds = {c.key: c.kind for c in table.columns}
-    for rule in layers.rules:
-        rule.when.check(kinds, "set: when")
+    rules = [dataclasses.replace(rule, when=rule.when.resolved(kinds, "set: when")) for rule in layers.rules]
+    layers = dataclasses.replace(layers, rules=rules)
     return {name: _bind_one(name, layers, table) for name in (*GROUPS, *SCALARS)}
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from sweeps.grid.error_location import at
 from sweeps.grid.filters import parse_filter
-from sweeps.grid.grid import Axis, Grid, Subset
+from sweeps.grid.grid import DeclaredAxis, Grid, Subset
 from sweeps.grid.resolve_configs import Rule
 from sweeps.spec import SpecError, nearest
 
@@ -106,7 +106,7 @@ def _grid(node: Mapping[str, Any], values: Values) -> Grid:
     )
 
 
-def _axis(key: str, written: Any, values: Values) -> Axis:
+def _axis(key: str, written: Any, values: Values) -> DeclaredAxis:
     condition = None
     if isinstance(written, Mapping):
         extra = [k for k in written if k not in ("values", "when")]
@@ -118,7 +118,7 @@ def _axis(key: str, written: Any, values: Values) -> Axis:
     if written is None or written in ([], ""):
         raise SpecError(f"axis {key}: is empty; give at least one value, such as {key}: [1, 2]")
     when = parse_filter(condition, f"axis {key}: when") if condition is not None else None
-    return Axis(key=key, values=tuple(values(key, written)), when=when)
+    return DeclaredAxis(key=key, values=tuple(values(key, written)), when=when)
 
 
 def _zips(node: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
@@ -194,7 +194,7 @@ def override(declared: Declared, given: Iterable[tuple[str, Sequence[Any]]], swe
         if key in grid.key_names():
             grid = _replace(grid, key, tuple(values))
         elif key in swept:
-            grid = dataclasses.replace(grid, axes=(*grid.axes, Axis(key=key, values=tuple(values))))
+            grid = dataclasses.replace(grid, axes=(*grid.axes, DeclaredAxis(key=key, values=tuple(values))))
         rules = [_without(rule, key) for rule in rules]
     return Declared(grid=grid, rules=tuple(r for r in rules if r.assign))
 

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-_TYPE_OF = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-
 
 def numbers(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
     """Return integers or floats of any width as an array of the same type.

@@ -6,16 +6,16 @@ objective, optimizer).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, combine
+from sweeps.grid.columns import SEED_KEY, combine
 from sweeps.grid.error_location import at, mistakes_in
 from sweeps.grid.expand import expand
 from sweeps.grid.resolve_configs import Bound, bind
+from sweeps.manifest.assemble import assemble
 from sweeps.manifest.lineage import trace
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.prompts import check_formats, check_lengths
@@ -96,21 +96,18 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
             ),
             lineage,
         )
-    run_ids = found.run_ids
     groups["init"], codes["init"] = found.inits, found.init_codes
-    keep, num_duplicates = _first_of_each(run_ids, _locality(codes, steps, seeds))
-    return Manifest(
+    return assemble(
         sweep=composed.name,
-        run_ids=[run_ids[i] for i in keep.tolist()],
-        columns=tuple(_used(c) for c in table.take(keep).columns),
+        run_ids=found.run_ids,
+        columns=table.columns,
         groups=groups,
-        group_codes={g: c[keep].astype(np.int32) for g, c in codes.items()},
-        steps=steps[keep],
-        seeds=seeds[keep],
-        cells=_cells(table, keep),
+        group_codes=codes,
+        steps=steps,
+        seeds=seeds,
+        order=_locality(codes, steps, seeds),
         options=dict(composed.options),
         overrides=composed.overrides,
-        num_duplicates=num_duplicates,
         needs=tuple(needs),
     )
 
@@ -154,34 +151,5 @@ def _scalars(key: str, bound: Bound) -> np.ndarray:
 def _locality(codes: Mapping[str, np.ndarray], steps: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Return the order of runs in which neighbours share most."""
     keys = [seeds if name == SEED_KEY else codes[name] for name in LOCALITY]
-    return np.lexsort([codes["eval"], steps, *reversed(keys)])
-
-
-def _first_of_each(run_ids: Sequence[str], order: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the rows to keep, in ``order``, without a second run of the same identity."""
-    seen: set[str] = set()
-    keep = []
-    for row in order.tolist():
-        if run_ids[row] not in seen:
-            seen.add(run_ids[row])
-            keep.append(row)
-    return np.array(keep, dtype=np.int64), len(run_ids) - len(keep)
-
-
-def _used(column: Column) -> Column:
-    """Drop values that no run has, after exclusions and subsets; ``null`` is that an axis does not exist."""
-    used = np.zeros(len(column.values) + 1, dtype=bool)
-    used[column.codes] = True
-    used[:-1] &= [value is not None for value in column.values]
-    if used[:-1].all():
-        return column
-    recode = np.where(used, np.cumsum(used) - 1, ABSENT).astype(np.int32)
-    recode[-1] = ABSENT
-    values = tuple(v for v, u in zip(column.values, used[:-1], strict=True) if u)
-    return dataclasses.replace(column, values=values, codes=recode[column.codes])
-
-
-def _cells(table: Table, keep: np.ndarray) -> np.ndarray:
-    """Number the cells of the runs that are kept, from 0 without gaps."""
-    _, cells = np.unique(table.cells()[keep], return_inverse=True)
-    return cells
+    order: np.ndarray = np.lexsort([codes["eval"], steps, *reversed(keys)])
+    return order

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +29,9 @@ from sweeps.grid.error_location import at
 from sweeps.grid.filters import as_text, parse_filter
 from sweeps.grid.resolve_configs import Bound
 from sweeps.manifest.data_files import local_path
-from sweeps.spec import RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, nearest
-
-if TYPE_CHECKING:
-    from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
+from sweeps.spec import GROUPS, RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, nearest
 
 KEY = "init_from"
 
@@ -105,8 +104,7 @@ def trace(table: Table, written: Bound) -> Lineage:
 
 def _cells_named(table: Table, text: str, members: np.ndarray, starts_at_base: np.ndarray) -> np.ndarray:
     """Row that each of ``members`` starts from."""
-    named = parse_filter(text, KEY)
-    named.check({c.key: c.kind for c in table.columns}, KEY)
+    named = parse_filter(text, KEY).resolved({c.key: c.kind for c in table.columns}, KEY)
     keys = named.key_names()
     candidates = table.select(named)
     if KEY not in keys:
@@ -158,8 +156,6 @@ def init_of_cell(
     Raises:
         SpecError: if they train different models, or in different ways.
     """
-    from sweeps.spec import GROUPS
-
     changes: dict[str, Any] = {}
     for group in GROUPS:
         (own, _), (code, text) = part_of(group, row), part_of(group, parent)
@@ -209,10 +205,8 @@ def kept_weights(sweep: Path, beginning: str, key: str) -> tuple[str, Path, Mode
     Raises:
         SpecError: for a run that does not exist, has no result, or left no weights.
     """
-    from sweeps.manifest.manifest import Manifest
-
     sweep = sweep.expanduser().absolute()
-    manifest = Manifest.read(sweep / "manifest.parquet")
+    manifest = read_manifest(sweep / "manifest.parquet")
     row = row_of_run(manifest, beginning, f"{key}: {sweep}")
     return kept_weights_of(sweep, manifest, outcomes_of(sweep), row, key)
 

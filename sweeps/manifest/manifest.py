@@ -13,12 +13,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sweeps.grid.columns import ABSENT, SEED_KEY, Column
+from sweeps.grid.axes import Axis
+from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table
+from sweeps.grid.filters import choose
 from sweeps.manifest import run_names
 from sweeps.manifest.resolve import Need
 from sweeps.spec import (
@@ -33,18 +34,6 @@ from sweeps.spec.identity import LATER_GROUPS
 
 CHUNK_RUNS = 10_000
 """Runs that are hashed or named at a time: a million would take 100 MiB at once."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Axis:
-    """One axis of a manifest."""
-
-    key: str
-    """Hydra key, the name of its column in every table."""
-    values: tuple[Any, ...]
-    """Distinct values in YAML order."""
-    kind: str
-    """``int``, ``float``, ``bool`` or ``str`` (lists and mappings are shown as JSON text)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +71,7 @@ class Manifest:
     @functools.cached_property
     def axes(self) -> list[Axis]:
         """Axes in YAML order."""
-        return [Axis(key=c.key, values=c.values, kind=c.kind) for c in self.columns]
+        return [c.axis for c in self.columns]
 
     @functools.cached_property
     def num_cells(self) -> int:
@@ -172,19 +161,16 @@ class Manifest:
             cells=self.cells[chosen],
         )
 
-    def write(self, path: Path) -> None:
-        """Write the Parquet form; the file appears complete or not at all."""
-        from sweeps.manifest.manifest_file import write_manifest
+    def matching(self, filters: Sequence[str], also: Sequence[Column] = ()) -> list[int]:
+        """Return the runs whose axes satisfy every filter, in order; all of them without one.
 
-        write_manifest(self, Path(path))
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Read the Parquet form.
+        Args:
+            filters: each one or more terms.
+            also: columns that filters may name besides the axes.
 
         Raises:
-            SpecError: if the file is missing, is not a manifest, or was written by a newer version.
+            SpecError: for a filter that is none, an unknown axis, or a value that no run has.
         """
-        from sweeps.manifest.manifest_file import read_manifest
-
-        return read_manifest(Path(path))
+        table = Table(num_runs=len(self), columns=(*self.columns, *also))
+        chosen = choose(filters, {c.key: c.axis for c in table.columns})
+        return [int(i) for i in np.flatnonzero(table.select(chosen))]

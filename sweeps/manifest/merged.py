@@ -7,22 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, column
-from sweeps.grid.filters import as_text, parse_filter
+from sweeps.grid.axes import resolve
+from sweeps.grid.columns import SEED_KEY, Column, column_of_runs
+from sweeps.grid.filters import as_text
+from sweeps.manifest.assemble import manifest_of_specs
 from sweeps.manifest.data_files import dig, file_digest, local_path, read_rows, stable_path
 from sweeps.manifest.lineage import check_same_architecture, kept_weights_of, outcomes_of
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import (
-    GROUPS,
     EvalSpec,
     InitSpec,
     ModelSpec,
     RunSpec,
     TrainerSpec,
     canonical_json,
-    group_to_dict,
 )
 from sweeps.spec.errors import UserError, choice
 
@@ -71,8 +70,10 @@ def merges_of(request: MergeRequest) -> Manifest:
         choice("--method", method, METHODS)
     if bad := [a for a in request.alphas if not 0 <= a <= 1]:
         raise UserError(f"--alphas {bad[0]:g}: must lie in [0, 1]")
-    source = Manifest.read(request.sweep / "manifest.parquet")
-    rows = _chosen(source, request.filters)
+    source = read_manifest(request.sweep / "manifest.parquet")
+    rows = source.matching(request.filters)
+    if not rows:
+        raise UserError(f"merge: no run matches {' '.join(request.filters)}")
     sweep, outcomes = request.sweep.absolute(), outcomes_of(request.sweep)
     kept = {row: kept_weights_of(sweep, source, outcomes, row, "merge") for row in rows}
     merges: list[_Merge] = []
@@ -81,16 +82,13 @@ def merges_of(request: MergeRequest) -> Manifest:
             merges += _curves(source, method, request, kept)
         else:
             merges += _soups(source, method, request, kept)
-    return _manifest(source, f"{source.sweep}-merged", merges)
-
-
-def _chosen(source: Manifest, filters: Sequence[str]) -> list[int]:
-    chosen = parse_filter(list(filters))
-    chosen.check({axis.key: axis.kind for axis in source.axes})
-    rows = [i for i in range(len(source)) if not filters or chosen.matches(source.axis_values(i))]
-    if not rows:
-        raise UserError(f"merge: no run matches {' '.join(filters)}")
-    return rows
+    manifest, _ = manifest_of_specs(
+        [merge.spec for merge in merges],
+        _columns(source, merges),
+        sweep=f"{source.sweep}-merged",
+        options={**source.options, "sharing": False, "budget": {}},
+    )
+    return manifest
 
 
 _Kept = Mapping[int, tuple[str, Path, ModelSpec]]
@@ -110,11 +108,11 @@ def _curves(source: Manifest, method: str, request: MergeRequest, kept: _Kept) -
 
 def _soups(source: Manifest, method: str, request: MergeRequest, kept: _Kept) -> list[_Merge]:
     """Runs that agree on some axes, one soup each."""
-    axes = {axis.key for axis in source.axes}
+    axes = [axis.key for axis in source.axes]
     if request.by is None:
         by = [key for key in axes if key != SEED_KEY]
     else:
-        by = [_axis(word, axes) for word in request.by]
+        by = [resolve(word, axes, "--by axis") for word in request.by]
     groups: dict[str, list[int]] = {}
     for row in kept:
         values = source.axis_values(row)
@@ -132,13 +130,6 @@ def _soups(source: Manifest, method: str, request: MergeRequest, kept: _Kept) ->
         axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
         merges.append(_Merge(spec=_spec(source, rows[0], params, members, request), axes=axes_of))
     return merges
-
-
-def _axis(word: str, axes: set[str]) -> str:
-    found = [key for key in axes if key == word or key.rsplit(".", 1)[-1] == word]
-    if len(found) != 1:
-        raise UserError(f"--by {word}: choose among {', '.join(sorted(axes))}")
-    return found[0]
 
 
 def _held_out(path: str | None, judged: EvalSpec) -> dict[str, Any]:
@@ -186,40 +177,12 @@ def _spec(
     )
 
 
-def _manifest(source: Manifest, name: str, merges: Sequence[_Merge]) -> Manifest:
-    distinct = list({merge.spec.run_id: merge for merge in merges}.items())
-    run_ids, kept = [i for i, _ in distinct], [merge for _, merge in distinct]
-    columns = _columns(source, kept)
-    texts: dict[str, dict[str, int]] = {g: {} for g in GROUPS}
-    codes = {g: np.empty(len(kept), dtype=np.int32) for g in GROUPS}
-    for i, merge in enumerate(kept):
-        for group in GROUPS:
-            text = canonical_json(group_to_dict(getattr(merge.spec, group)))
-            codes[group][i] = texts[group].setdefault(text, len(texts[group]))
-    return Manifest(
-        sweep=name,
-        run_ids=run_ids,
-        columns=columns,
-        groups={g: tuple(t) for g, t in texts.items()},
-        group_codes=codes,
-        steps=np.array([m.spec.steps for m in kept], dtype=np.int64),
-        seeds=np.array([m.spec.seed for m in kept], dtype=np.int64),
-        cells=np.unique(Table(num_runs=len(kept), columns=columns).cells(), return_inverse=True)[1],
-        options={**source.options, "sharing": False, "budget": {}},
-        num_duplicates=len(merges) - len(kept),
-    )
-
-
 def _columns(source: Manifest, merges: Sequence[_Merge]) -> tuple[Column, ...]:
     """The source's axes and the merge's own; the seed stays last."""
     keys = [a.key for a in source.axes if a.key != SEED_KEY]
-    columns = []
-    for key in (*keys, METHOD_KEY, ALPHA_KEY, SEED_KEY):
-        given = [merge.axes.get(key) for merge in merges]
-        if all(value is None for value in given):
-            continue
-        present = [value for value in given if value is not None]
-        places = iter(range(len(present)))
-        codes = np.array([ABSENT if value is None else next(places) for value in given], dtype=np.int32)
-        columns.append(column(key, present, codes))
-    return tuple(columns)
+    given = {
+        key: [merge.axes.get(key) for merge in merges] for key in (*keys, METHOD_KEY, ALPHA_KEY, SEED_KEY)
+    }
+    return tuple(
+        column_of_runs(key, values) for key, values in given.items() if any(v is not None for v in values)
+    )

@@ -232,11 +232,6 @@ class InitSpec:
     folders: tuple[str, ...] = compute(())
     """Where those weights lie, a folder for each of ``runs``."""
 
-    @property
-    def is_base(self) -> bool:
-        """Whether training starts from the base model."""
-        return not self.changes and not self.runs
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerSpec:

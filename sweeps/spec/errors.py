@@ -1,6 +1,7 @@
 """Errors that a user can cause and fix, and the words they are told in.
 
-The command line prints them as one line and exits with status 2, or 130 where a sweep was cut short.
+The command line prints them as one line and exits with :data:`EXIT_BAD_INPUT`, or :data:`EXIT_INTERRUPTED`
+where a sweep was cut short.
 """
 
 from __future__ import annotations
@@ -8,6 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+
+EXIT_NOT_OK = 1
+"""Status when a sweep ended with failed runs, or a check is not ok."""
+
+EXIT_BAD_INPUT = 2
+"""Status for a mistake in what was asked; nothing was started."""
+
+EXIT_INTERRUPTED = 130
+"""Status after Ctrl-C, SIGTERM or a time limit; the same directory can be resumed."""
 
 
 class UserError(ValueError):

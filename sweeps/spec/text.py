@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
@@ -11,3 +13,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def label(value: Any) -> str:
+    """Short spelling of an axis value: ``1e-4`` rather than ``0.0001``."""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        mantissa, _, exponent = f"{value:.6e}".partition("e")
+        science = f"{float(mantissa):g}e{int(exponent)}"
+        return science if value and (abs(value) < 1e-2 or abs(value) >= 1e5) else short
+    return str(value)

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from sweeps.grid.columns import Column, kind_of
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import write_manifest
 from sweeps.spec import GROUPS, RUN_ID_LENGTH, group_to_dict, group_type
 
 CHUNK_RUNS = 8192
@@ -117,7 +118,7 @@ def write_sweep(directory: Path, world: World) -> Path:
     """Write manifest, runs, steps and items of ``world`` under ``directory`` and return it."""
     directory.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(world)
-    manifest.write(directory / "manifest.parquet")
+    write_manifest(manifest, directory / "manifest.parquet")
     (directory / "sweep.yaml").write_text(json.dumps(_asked(world), indent=1))
     writers: dict[str, pq.ParquetWriter] = {}
     try:

@@ -145,7 +145,7 @@ def index() -> dict[str, Any]:
     """What `status` costs with the index and without, and how large either is."""
     from orchestrator.store.layout import Layout
     from orchestrator.store.run_index import read_index
-    from sweeps.manifest.manifest import Manifest
+    from sweeps.manifest.manifest_file import read_manifest
 
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name) / "noop"
@@ -156,7 +156,7 @@ def index() -> dict[str, Any]:
         counts = dict(db.execute("SELECT outcome, count(*) FROM runs GROUP BY outcome").fetchall())
         sqlite_s = time.perf_counter() - started
         db.close()
-        run_ids = Manifest.read(layout.manifest).run_ids
+        run_ids = read_manifest(layout.manifest).run_ids
         started = time.perf_counter()
         book = read_index(layout, run_ids).book
         spools_s = time.perf_counter() - started

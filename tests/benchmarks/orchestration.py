@@ -97,9 +97,9 @@ def work(arguments):
     folder, first, step = arguments
     from pathlib import Path
     from orchestrator.worker.hot_trainers import import_target
-    from sweeps.manifest.manifest import Manifest
+    from sweeps.manifest.manifest_file import read_manifest
     from trainers.protocol import RunContext, WorkerContext
-    manifest = Manifest.read(Path(folder) / "manifest.parquet")
+    manifest = read_manifest(Path(folder) / "manifest.parquet")
     trainer = import_target(manifest.spec(0).trainer.target)(WorkerContext())
     half = len(manifest) // step
     started = time.perf_counter()
@@ -202,7 +202,7 @@ def recovery() -> dict[str, Any]:
     """Seconds to find that nothing is left of 13,440 runs, and records a second of a rebuild from spools."""
     from orchestrator.store.layout import Layout
     from orchestrator.store.run_index import read_index
-    from sweeps.manifest.manifest import Manifest
+    from sweeps.manifest.manifest_file import read_manifest
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "noop"
@@ -212,7 +212,7 @@ def recovery() -> dict[str, Any]:
         resume_s = time.perf_counter() - started
         assert again["new"] == 0
         (folder / "state.sqlite").unlink()
-        run_ids = Manifest.read(folder / "manifest.parquet").run_ids
+        run_ids = read_manifest(folder / "manifest.parquet").run_ids
         started = time.perf_counter()
         reading = read_index(Layout(folder), run_ids)
         rebuild_s = time.perf_counter() - started

@@ -35,6 +35,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from sweeps.manifest.manifest_file import write_manifest
+
 HYDRA_SAMPLE = 40
 """Configurations composed one by one; their mean stands for all 13,440, which would take minutes."""
 
@@ -54,7 +56,7 @@ def expand(path: Path) -> float:
 
     started = time.perf_counter()
     manifest = build_manifest(compose_sweep(["sweep=grid13440"]))
-    manifest.write(path)
+    write_manifest(manifest, path)
     assert len(manifest) == 13_440
     return time.perf_counter() - started
 
@@ -75,7 +77,7 @@ def expand_million(path: Path) -> dict[str, float]:
         axis("seed", range(100)),
     )
     manifest = build_manifest(compose_sweep([], grid=grid))
-    manifest.write(path)
+    write_manifest(manifest, path)
     assert len(manifest) == 1_000_000
     seconds = time.perf_counter() - started
     return {

@@ -8,10 +8,10 @@ import numpy as np
 from starlette.responses import Response
 
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.links import filter_text, join
+from analysis.dashboard.links import join
 from analysis.dashboard.step_curves import draw_curves
 from analysis.dashboard.vega_figure import HERE, Drawing, draw
-from analysis.data.axes import SEED, cell_label, label, resolve
+from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import Sweep
 from analysis.findings.base import OVER_SEEDS
 from analysis.output import figures
@@ -20,7 +20,10 @@ from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import gather
+from sweeps.grid.axes import resolve
+from sweeps.grid.filters import write_filter, write_term
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 MAX_TILES = 1_500
 """Tiles of a heatmap that can still be read, and drawn in time."""
@@ -105,7 +108,7 @@ def cells(context: Context) -> Response:
 
 def filter_word(value: object) -> str:
     """A value as a filter spells it, without its key."""
-    return filter_text({"x": value}).removeprefix("x=")
+    return write_term("x", value).removeprefix("x=")
 
 
 def cells_svg(context: Context) -> Response:
@@ -165,7 +168,7 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
             for place, row in zip(places, frame.itertuples(), strict=True)
         ],
         address=[
-            HERE + join("/runs", {"filter": f"{choice.filter} {filter_text(place)}".strip()})
+            HERE + join("/runs", {"filter": f"{choice.filter} {write_filter(place)}".strip()})
             for place in places
         ],
     )

@@ -8,16 +8,18 @@ import pandas as pd
 from starlette.responses import Response
 
 from analysis.dashboard.context import Context, csv, svg
-from analysis.dashboard.links import filter_text
 from analysis.dashboard.vega_figure import Drawing, draw
-from analysis.data.axes import SEED, label, resolve
+from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.compare import Comparison
 from analysis.tables.compare import compare as test
+from sweeps.grid.axes import resolve
+from sweeps.grid.filters import write_filter
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import label
 
 MAX_SEEDS = 40
 """Seeds drawn one by one."""
@@ -68,7 +70,7 @@ def choice_of(context: Context) -> Choice:
 def _suggestion(sweep: Sweep) -> tuple[str, str]:
     for key in headline_axis(sweep):
         values = sweep.axis(key).values
-        return filter_text({key: values[0]}), filter_text({key: values[len(values) // 2]})
+        return write_filter({key: values[0]}), write_filter({key: values[len(values) // 2]})
     return "", ""
 
 

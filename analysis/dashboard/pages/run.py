@@ -13,13 +13,13 @@ from starlette.responses import Response
 from analysis.dashboard.cell_format import shown_columns
 from analysis.dashboard.context import Context, download, svg
 from analysis.dashboard.history import events_of, logs_of
-from analysis.dashboard.links import filter_text
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
 from analysis.data.sweep import Sweep
 from analysis.data.views import literal
 from analysis.output import figures
 from analysis.output.figures import Figure
+from sweeps.grid.filters import write_filter
 from sweeps.spec import RUN_ID_LENGTH
 from sweeps.spec.errors import UserError
 
@@ -62,7 +62,7 @@ def run(context: Context) -> Response:
         events=events_of(layout, row["run_id"]),
         logs=logs_of(layout, row["run_id"], row.get("worker")),
         replay=context.command("replay", row["run_id"]),
-        siblings=filter_text(cell),
+        siblings=write_filter(cell),
         code=context.python(f"sweep.steps().query('run_id == {json.dumps(row['run_id'])}')"),
     )
 

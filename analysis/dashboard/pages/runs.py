@@ -10,9 +10,9 @@ from analysis.dashboard import run_grid
 from analysis.dashboard.cell_format import Shown, shown_columns
 from analysis.dashboard.context import Context, csv
 from analysis.dashboard.links import one_of, whole_number
-from analysis.data.axes import resolve
 from analysis.data.sweep import Sweep
 from analysis.data.views import quoted
+from sweeps.grid.axes import resolve
 from sweeps.spec.errors import UserError
 
 CSV_ROWS = 20_000

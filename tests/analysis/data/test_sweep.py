@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_sweep
+from analysis.dashboard.run_grid import condition
+from analysis.data.views import literal
+from sweeps.grid.filters import write_term
 from sweeps.spec import SpecError
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
@@ -62,6 +65,23 @@ def test_columns_asked_for_are_the_only_ones_read(quickstart):
 )
 def test_filters_follow_the_command_lines_grammar(quickstart, filters, expected):
     assert len(open_sweep(quickstart).where(*filters).runs()) == expected
+
+
+def test_a_value_of_any_spelling_selects_its_own_runs_in_python_and_in_the_dashboard(tmp_path):
+    values = ("star*", "starfish", "x y", "it's, so", "1e-4", "null")
+    axes = {"model": ("tiny-64",), "example": values, "optim.lr": (1e-4,), "seed": (0, 1)}
+    sweep = open_sweep(write_sweep(tmp_path / "spelt", quickstart_world(axes=axes, num_items=4)))
+    for value in values:
+        text = write_term("example", value)
+        assert list(sweep.where(text).runs()["example"]) == [value] * 2
+        assert (
+            list(sweep.query(f"SELECT example FROM runs WHERE {condition(sweep, text)}")["example"])
+            == [value] * 2
+        )
+        names = sweep.query(f"SELECT name FROM runs WHERE example = {literal(value)}")["name"]
+        for name in names:
+            found = sweep.query(f"SELECT name FROM runs WHERE {condition(sweep, write_term('name', name))}")
+            assert list(found["name"]) == [name]
 
 
 def test_filters_narrow_steps_and_items_too(quickstart):

@@ -250,3 +250,40 @@ def test_what_cancel_reports_is_already_so(tmp_path, capsys):
     with Person(lambda: num_done(tmp_path) >= 1, ask):
         run(tmp_path, manifest)
     assert told[0]["cancelled"] == 100
+
+
+def lr_manifest(*words):
+    return noop_manifest(2, "optim.lr=1e-4,2e-4", *words)
+
+
+def test_cancel_and_rerun_take_short_names_and_outcomes_as_tables_do(tmp_path, capsys):
+    manifest = lr_manifest()
+    with Session(Layout(tmp_path)) as session:
+        session.freeze(manifest, pool="inline", address=None)
+    assert emsweep("cancel", tmp_path, "lr=1e-4", "seed=0") == 0
+    assert json.loads(capsys.readouterr().out)["cancelled"] == 1
+    assert emsweep("rerun", tmp_path, "lr=1e-4", "--pool", "inline") == 1, "the other rate is still to run"
+    ran = {(row["optim.lr"], row["seed"]) for row in rows(tmp_path) if row["outcome"] == "done"}
+    assert ran == {(1e-4, 0), (1e-4, 1)}
+    assert emsweep("cancel", tmp_path, "outcome=pending") == 0
+    assert emsweep("rerun", tmp_path, "outcome=cancelled", "lr>1e-4", "--pool", "inline") == 0
+    assert {row["outcome"] for row in rows(tmp_path)} == {"done"}
+
+
+@pytest.mark.parametrize("verb", ["cancel", "rerun", "merge", "table", "report"])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [("lr=7", "optim.lr takes 1e-4, 2e-4"), ("lrr=1e-4", 'did you mean \\"lr'), ("lr='1", "not closed")],
+)
+def test_every_verb_refuses_a_filter_in_the_same_words(tmp_path, capsys, verb, words, says):
+    with Session(Layout(tmp_path)) as session:
+        session.freeze(lr_manifest(), pool="inline", address=None)
+    assert emsweep(verb, tmp_path, words) == 2
+    assert says in capsys.readouterr().out
+
+
+def test_cancel_of_a_live_sweep_takes_short_names(tmp_path):
+    manifest = lr_manifest(f"trainer.target={HERE}.Endless", "+trainer.params.below=2")
+    with Person(lambda: is_running(tmp_path, 2), lambda: emsweep("cancel", tmp_path, "lr=1e-4,2e-4")):
+        summary = run(tmp_path, manifest, pool="local", num_workers=2, unit_s=0.0)
+    assert summary.cancelled == 4

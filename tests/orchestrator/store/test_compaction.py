@@ -14,6 +14,7 @@ from orchestrator.store.parts import PartWriter
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.spool import Line, encode_line
 from sweeps.manifest import manifest_file
+from sweeps.manifest.manifest_file import write_manifest
 from tests.orchestrator.sweeping import noop_manifest
 from trainers.protocol import Evaluation, RunResult
 
@@ -26,7 +27,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest_file, "CHUNK_ROWS", 25)
     manifest, layout = noop_manifest(NUM), Layout(tmp_path)
     layout.create()
-    manifest.write(layout.manifest)
+    write_manifest(manifest, layout.manifest)
     assert pq.ParquetFile(layout.manifest).num_row_groups == 3
     return layout, manifest, RunIndex(manifest.run_ids)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from scipy.stats import hypergeom
 
@@ -38,6 +40,17 @@ def test_the_axis_that_failures_share_is_named_with_a_filter_that_selects_it(man
         "share_of_sweep": 0.5,
     }
     assert group["filter"] == "optim.lr=0.001"
+
+
+@pytest.mark.parametrize("value", ["x y", "star*", "it's, so", "1e-4"])
+def test_the_filter_selects_a_value_of_any_spelling_and_no_other(value):
+    words = ["sweep=noop", "seed=range(20)"]
+    quoted = ["'" + v.replace("'", "\\'") + "'" for v in (value, "starfish")]
+    manifest = build_manifest(compose_sweep([*words, f"trainer.params.note={','.join(quoted)}"]))
+    key = "trainer.params.note"
+    (group,) = failure_groups(manifest, failed(manifest, lambda row: row[key] == value))
+    chosen = manifest.matching(shlex.split(group["filter"]))
+    assert {manifest.axis_values(i)[key] for i in chosen} == {value}
 
 
 def test_failures_spread_evenly_name_no_axis(manifest):

@@ -184,7 +184,7 @@ def test_a_wrong_word_is_refused_with_value_rule_and_fix(word, message):
         ("exlude: [seed=1]\naxes: {seed: [1]}", 3, 'did you mean "exclude"'),
         ("axes: {seed: [1, 2]}\nexclude:\n  - seed=1\n  - seed == 2 and True", 6, "is not a filter"),
         ("axes: {seed: [1, 2]}\nexclude:\n  - seed=1\n  - seed<9", 6, "leaves no run"),
-        ("axes:\n  seed: [1]\n  optim.lr: {values: [1.0], when: shedule=wsd}", 5, "is not an axis"),
+        ("axes:\n  seed: [1]\n  optim.lr: {values: [1.0], when: shedule=wsd}", 5, "unknown axis 'shedule'"),
         ("axes: {seed: [1, 2], optim.lr: [1.0]}\nzip: [[seed, optim.lr]]", 4, "equally many"),
         (
             "concat:\n  - axes: {trainer.params.a: [1]}\n  - axes: {trainer.params.a: [x]}",

@@ -52,6 +52,11 @@ def test_a_rule_holds_where_its_condition_does_and_a_group_axis_wins_over_it():
     assert large == {"gpus_per_worker": 1.0, "world_size": 2, "memory_gib": 8.0}
 
 
+def test_the_condition_of_a_rule_takes_the_last_part_of_a_key():
+    rule = Rule(when=parse_filter("lr>1"), assign={"steps": 3})
+    assert bound(axis("optim.lr", [1.0, 2.0]), rules=[rule], name="steps")[1] == 3
+
+
 def test_an_absent_conditional_axis_leaves_the_base_value():
     base = BASE | {"schedule": {"name": "x", "decay_fraction": 0.5}}
     axes = (axis("optim.lr", [1.0, 2.0]), axis("schedule.decay_fraction", [0.1], when="optim.lr=2"))

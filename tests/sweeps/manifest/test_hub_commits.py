@@ -9,7 +9,7 @@ from sweeps.grid.grid import axis, product
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.hf_cache import resolve_commit
 from sweeps.manifest.hub_commits import pin_commits
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec import SpecError
 
 
@@ -50,8 +50,8 @@ def test_the_first_launch_freezes_the_commit_without_touching_the_identity(hub, 
     assert {pinned.spec(i).model.commit for i in range(2)} == {"a" * 40}
     assert asked.spec(0).model.commit is None
     assert pinned.run_ids == asked.run_ids
-    pinned.write(tmp_path / "manifest.parquet")
-    read = Manifest.read(tmp_path / "manifest.parquet")
+    write_manifest(pinned, tmp_path / "manifest.parquet")
+    read = read_manifest(tmp_path / "manifest.parquet")
     assert read.spec(1).model == pinned.spec(1).model
     assert pin_commits(asked, read).digest == read.digest
 

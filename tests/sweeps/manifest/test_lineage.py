@@ -4,7 +4,7 @@ import pytest
 from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.sharing.batches import batches
 from sweeps.sharing.stages import plan_stages
 from sweeps.spec import phases_of
@@ -57,8 +57,8 @@ def test_other_runs_keep_their_identity(tmp_path):
 def test_null_and_base_are_the_same_start(tmp_path):
     found = manifest(tmp_path, "null, objective=em")
     assert found.run_ids == manifest(tmp_path, "base, objective=em").run_ids
-    found.write(tmp_path / "manifest.parquet")
-    assert Manifest.read(tmp_path / "manifest.parquet").digest == found.digest
+    write_manifest(found, tmp_path / "manifest.parquet")
+    assert read_manifest(tmp_path / "manifest.parquet").digest == found.digest
 
 
 def test_three_phases_may_be_named_from_inside(tmp_path):
@@ -80,8 +80,8 @@ def test_a_run_may_be_named_by_its_id(tmp_path):
 
 def test_a_manifest_with_phases_survives_its_file(tmp_path):
     found = manifest(tmp_path)
-    found.write(tmp_path / "manifest.parquet")
-    again = Manifest.read(tmp_path / "manifest.parquet")
+    write_manifest(found, tmp_path / "manifest.parquet")
+    again = read_manifest(tmp_path / "manifest.parquet")
     assert again.digest == found.digest
     assert [again.spec(i).run_id for i in range(len(again))] == found.run_ids
 
@@ -139,7 +139,7 @@ def kept(tmp_path, outcome, steps_dir="step-2"):
     earlier = manifest(tmp_path, "base", "resources.keep_checkpoints=last")
     folder = tmp_path / "earlier"
     (folder / "checkpoints" / earlier.run_ids[0] / steps_dir).mkdir(parents=True)
-    earlier.write(folder / "manifest.parquet")
+    write_manifest(earlier, folder / "manifest.parquet")
     pq.write_table(
         pa.table({"run_id": earlier.run_ids, "outcome": [outcome] * len(earlier)}), folder / "runs.parquet"
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweeps.compose import compose_sweep
 from sweeps.grid.grid import axis, product
 from sweeps.manifest.build import build_manifest
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec import SpecError
 
 PLAIN = ["example=text", "eval=none"]
@@ -126,8 +126,8 @@ def test_a_manifest_survives_its_file(tmp_path):
     )
     asked = dataclasses.replace(composed(), grid=grid, options={**composed().options, "sharing": False})
     manifest = build_manifest(asked)
-    manifest.write(tmp_path / "manifest.parquet")
-    again = Manifest.read(tmp_path / "manifest.parquet")
+    write_manifest(manifest, tmp_path / "manifest.parquet")
+    again = read_manifest(tmp_path / "manifest.parquet")
     assert again.digest == manifest.digest
     assert again.run_ids == manifest.run_ids
     assert again.axes == manifest.axes
@@ -142,7 +142,7 @@ def test_a_manifest_survives_its_file(tmp_path):
 
 def test_the_file_has_one_typed_column_an_axis(tmp_path):
     manifest = build("schedule=constant,wsd", "optim.lr=1e-4,2e-4", "seed=0", "example.prompts=[a],[b]")
-    manifest.write(tmp_path / "m.parquet")
+    write_manifest(manifest, tmp_path / "m.parquet")
     table = pq.read_table(tmp_path / "m.parquet")
     kinds = {f.name: f.type for f in table.schema}
     assert kinds["optim.lr"] == pa.float64()
@@ -161,22 +161,22 @@ def test_building_twice_gives_the_same_manifest_and_another_order_of_values_the_
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path):
     with pytest.raises(SpecError, match="no such manifest"):
-        Manifest.read(tmp_path / "missing.parquet")
+        read_manifest(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(SpecError, match="is not a manifest"):
-        Manifest.read(tmp_path / "text.parquet")
+        read_manifest(tmp_path / "text.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(SpecError, match="is not a manifest"):
-        Manifest.read(tmp_path / "other.parquet")
+        read_manifest(tmp_path / "other.parquet")
 
 
 def test_a_file_of_a_newer_format_is_refused(tmp_path):
-    build_grid(axis("seed", [0])).write(tmp_path / "m.parquet")
+    write_manifest(build_grid(axis("seed", [0])), tmp_path / "m.parquet")
     table = pq.read_table(tmp_path / "m.parquet")
     header = json.loads(table.schema.metadata[b"emsweep"]) | {"version": 99}
     pq.write_table(table.replace_schema_metadata({b"emsweep": json.dumps(header)}), tmp_path / "m.parquet")
     with pytest.raises(SpecError, match="newer than 2; upgrade"):
-        Manifest.read(tmp_path / "m.parquet")
+        read_manifest(tmp_path / "m.parquet")
 
 
 @pytest.mark.parametrize(

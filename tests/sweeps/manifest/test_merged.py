@@ -10,7 +10,7 @@ import pytest
 from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.manifest.merged import MergeRequest, merges_of
 from sweeps.spec.errors import SpecError, UserError
 from trainers.engine.checkpoint import check_weights
@@ -81,7 +81,9 @@ def test_filters_and_axes_choose_what_goes_together(kept):
     one = merges_of(MergeRequest(sweep=kept, methods=["soup"], filters=["seed=0"]))
     assert [len(one.spec(i).init.runs) for i in range(len(one))] == [1, 1]
     curve = merges_of(
-        MergeRequest(sweep=kept, methods=["wise"], filters=["model=tiny-32"], alphas=[0.0, 0.5, 1.0])
+        MergeRequest(
+            sweep=kept, methods=["wise"], filters=["model=tiny-32", "lr=4e-4"], alphas=[0.0, 0.5, 1.0]
+        )
     )
     assert len(curve) == 2 * 3
     assert curve.num_cells == 3
@@ -92,7 +94,7 @@ def test_filters_and_axes_choose_what_goes_together(kept):
     [
         ({"methods": ["suop"]}, 'did you mean "soup"'),
         ({"methods": ["soup"], "by": ["optim.lr"]}, "different architectures"),
-        ({"methods": ["soup"], "by": ["colour"]}, "choose among"),
+        ({"methods": ["soup"], "by": ["colour"]}, "choose one of model"),
         ({"methods": ["wise"], "alphas": [1.5]}, "--alphas 1.5"),
         ({"methods": ["greedy"]}, "--held-out"),
         (
@@ -108,7 +110,7 @@ def test_mistakes_are_told_before_anything_is_merged(kept, change, says):
 
 
 def test_runs_that_kept_no_weights_name_the_policy_that_would(kept, tmp_path):
-    manifest = Manifest.read(kept / "manifest.parquet")
-    manifest.write(tmp_path / "manifest.parquet")
+    manifest = read_manifest(kept / "manifest.parquet")
+    write_manifest(manifest, tmp_path / "manifest.parquet")
     with pytest.raises(SpecError, match=r"keep_checkpoints=last"):
         merges_of(MergeRequest(sweep=Path(tmp_path), methods=["soup"]))

@@ -1,0 +1,63 @@
+"""The axes of a sweep as its readers see them, and the words a user may call them by. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweeps.spec.errors import SpecError, nearest
+
+Kind = Literal["int", "float", "bool", "str"]
+"""Type of an axis's values; lists and mappings are shown as JSON text, so they are ``str``."""
+
+MAX_LISTED = 30
+"""Names or values that a message lists: about three lines of a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One Hydra key and the values that a sweep gives it."""
+
+    key: str
+    """Hydra key, such as ``optim.lr`` or, for a whole group, ``model``; the name of its column in tables."""
+    values: tuple[Any, ...]
+    """Distinct values in YAML order."""
+    kind: Kind
+    """Type of the values."""
+
+
+def resolve(word: str, known: Iterable[str], what: str = "axis") -> str:
+    """Return the name in ``known`` that ``word`` means: itself, or the only one that ends in ``.word``.
+
+    Raises:
+        SpecError: when there is none, or several; names the nearest.
+    """
+    known = list(known)
+    if word in known:
+        return word
+    endings = [name for name in known if last_part(name) == word]
+    if len(endings) == 1:
+        return endings[0]
+    if endings:
+        raise SpecError(f"{what} {word!r} is ambiguous: choose one of {', '.join(endings)}")
+    close = nearest(word, {*known, *map(last_part, known)})
+    raise SpecError(f"unknown {what} {word!r}{close}: choose one of {listed(known) or '(none)'}")
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Headings for keys: the last part (``lr`` for ``optim.lr``) where no other key ends alike."""
+    keys = list(keys)
+    endings = [last_part(key) for key in keys]
+    return {key: end if endings.count(end) == 1 else key for key, end in zip(keys, endings, strict=True)}
+
+
+def last_part(key: str) -> str:
+    """``lr`` for ``optim.lr``."""
+    return key.rsplit(".", 1)[-1]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, cut where there are too many to read."""
+    names = list(names)
+    return ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "")
