@@ -1,17 +1,23 @@
-"""What the journals say of one run: each attempt, where it ran and how it ended.
-
-Journals are append-only files that only drivers write; reading them needs no lock.
-"""
+"""The story of one run in words for its page, and the ends of its logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
-from orchestrator.store.spool import decode_line
+from orchestrator.store.records import (
+    AcceptRecord,
+    EndRecord,
+    FailureRecord,
+    JournalRecord,
+    LeaseRecord,
+    ReopenRecord,
+    SettleRecord,
+    VoidRecord,
+)
 
 MAX_LOG_BYTES = 64 * 2**10
 """Bytes of a log shown, its end: a traceback is there."""
@@ -26,53 +32,49 @@ class Event:
     worker: str = ""
     """Where."""
     at: str = ""
-    """When, in UTC; journals record it for failures only."""
+    """When, in UTC; empty where the journal does not say."""
     detail: str = ""
     """The message of a failure, or the place of a result."""
 
 
 def events_of(layout: Layout, run_id: str) -> list[Event]:
     """Everything the journals say of a run, in order."""
-    found = []
-    for path in sorted(layout.spools.glob("driver-*.jsonl")):
-        found += [event for record in _records(path, run_id) for event in _events(record, run_id)]
-    return found
+    return [event for record in history_of(layout, run_id).records for event in _events(record)]
 
 
-def _records(path: Path, run_id: str) -> list[dict[str, Any]]:
-    """Valid records of one journal that mention the run; an unfinished last line is left alone."""
-    mark = run_id.encode()
-    with path.open("rb") as file:
-        lines = (decode_line(line) for line in file if mark in line)
-        return [line.header for line in lines if line is not None]
-
-
-def _events(record: dict[str, Any], run_id: str) -> list[Event]:
-    match record["kind"]:
-        case "lease":
-            return [Event(what="handed out", worker=record["worker"])]
-        case "accept":
-            places = [run for run in record["runs"] if run[0] == run_id]
-            spool = record["spool"]
+def _events(record: JournalRecord) -> list[Event]:
+    at = _clock(record.at)
+    match record:
+        case LeaseRecord():
+            return [Event(what="handed out", worker=record.worker, at=at)]
+        case AcceptRecord(spool=spool):
             return [
                 Event(
-                    what=f"result committed: {outcome}",
+                    what=f"result committed: {result.outcome}",
                     worker=spool.removesuffix(".jsonl"),
-                    detail=f"spool/{spool}, {length:,} bytes from {offset:,}",
+                    at=at,
+                    detail=f"spool/{spool}, {result.length:,} bytes from {result.offset:,}",
                 )
-                for _, offset, length, outcome in places
+                for result in record.runs
             ]
-        case "failure":
-            when = datetime.fromtimestamp(record["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-            what = f"attempt {record['attempt']} failed ({record['class']})"
-            return [Event(what=what, worker=record["worker"], at=when, detail=record["message"])]
-        case "settle":
-            return [Event(what=f"ended without a result: {record['outcome']}")]
-        case "reopen":
-            return [Event(what="given another chance")]
-        case "void":
-            return [Event(what="its result can no longer be read")]
+        case EndRecord():
+            return [
+                Event(what=f"an attempt changed nothing: {end.outcome}", at=at) for end in record.attempts
+            ]
+        case FailureRecord(failure=failure):
+            what = f"attempt {record.attempt} failed ({failure.failure_class})"
+            return [Event(what=what, worker=record.worker, at=at, detail=failure.message)]
+        case SettleRecord():
+            return [Event(what=f"ended without a result: {record.outcome}", at=at)]
+        case ReopenRecord():
+            return [Event(what="given another chance", at=at)]
+        case VoidRecord():
+            return [Event(what="its result can no longer be read", at=at)]
     return []
+
+
+def _clock(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def logs_of(layout: Layout, run_id: str, worker: str | None) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Which state of a sweep directory a request sees.
 
-Only Parquet files, ``status.json`` and the journal are read: no lock is taken and no database opened, so that
-a reader can never be in a writer's way. A change is noticed by looking at names, sizes and times of the
+Only Parquet files, ``status.json`` and the journal are read, and no database is opened, so that a reader can
+never be in a writer's way. A change is noticed by looking at names, sizes and times of the
 files; what was computed is kept until then.
 """
 
@@ -21,8 +21,8 @@ import duckdb
 
 from analysis.data.sweep import Sweep, open_sweep
 from orchestrator.store.layout import Layout
+from orchestrator.store.liveness import live_driver
 from orchestrator.store.memory import give_back
-from orchestrator.store.status import read_status
 from sweeps.spec.errors import UserError
 
 T = TypeVar("T")
@@ -37,9 +37,6 @@ since it showed a snapshot, the next one has to wait two hundred times as long, 
 
 LONGEST_WAIT_S = 300.0
 """A page is never further behind than this, however much was looked at meanwhile."""
-
-LIVE_S = 20.0
-"""Age of ``status.json`` up to which its driver counts as alive; it is written every second."""
 
 MAX_ANSWERS = 256
 """Computed answers kept per snapshot: panels, heatmaps and comparisons of a session."""
@@ -199,11 +196,9 @@ class Store:
         return self.current()
 
     def status(self) -> dict[str, Any] | None:
-        """What a live driver says of itself; ``None`` when none is at work."""
-        told = read_status(self.layout)
-        if told is None or told.get("state") in ("finished", "interrupted"):
-            return None
-        return told if time.time() - told.get("updated_at", 0.0) < LIVE_S else None
+        """What a live driver says of itself; ``None`` when none is at work, or it is silent."""
+        driver = live_driver(self.layout)
+        return None if driver is None or driver.is_silent else driver.status
 
 
 def _main_metric(sweep: Sweep, metrics: Sequence[str]) -> str:

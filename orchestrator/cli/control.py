@@ -39,10 +39,11 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     matching(manifest, RunIndex(manifest.run_ids), filters or [])  # refused here, not by a live driver
     try:
         with Session(layout) as session:
-            book = session.read(manifest).book
-            pending = [i for i in matching(manifest, book, filters or []) if book.outcome[i] == PENDING]
+            reading = session.read(manifest)
+            chosen = matching(manifest, reading.book, filters or [])
+            pending = [i for i in chosen if reading.book.outcome[i] == PENDING]
             if pending:
-                session.settle(manifest, pending, "cancelled")
+                session.settle(manifest, reading, pending, "cancelled")
     except DirectoryBusyError:
         request = send_request(layout, "cancel", filters=list(filters or []))
         _wait_until_taken(layout, request)
@@ -84,10 +85,10 @@ def stop(directory: Directory, as_json: AsJson = False) -> None:
 def _live(directory: Path, verb: str) -> Layout:
     """The layout of a sweep that has a driver."""
     from orchestrator.driver.session import open_manifest
-    from orchestrator.store.lock import holder_of
+    from orchestrator.store.liveness import live_driver
 
     layout, _ = open_manifest(directory)
-    if holder_of(layout.lock) is None:
+    if live_driver(layout) is None:
         raise UserError(f"directory {str(directory)!r}: no driver is at work there; nothing to {verb}")
     return layout
 

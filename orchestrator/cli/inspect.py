@@ -58,10 +58,10 @@ def verify(
     """Prove that each run of the manifest has exactly one committed, checksummed result."""
     from orchestrator.driver.session import open_manifest
     from orchestrator.inspect.verify import verify as run_verify
-    from orchestrator.store.lock import holder_of
+    from orchestrator.store.liveness import live_driver
 
     layout, manifest = open_manifest(directory)
-    verdict = run_verify(layout, manifest, live=holder_of(layout.lock) is not None)
+    verdict = run_verify(layout, manifest, live=live_driver(layout) is not None)
     agreed = None
     if against is not None:
         from analysis.tables.agreement import agreement

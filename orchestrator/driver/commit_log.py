@@ -6,24 +6,25 @@ Nothing here decides. :meth:`CommitLog.flush` is the commit point: what was acce
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from orchestrator.driver.retention import Retention
 from orchestrator.pools.base import Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.store import compaction
-from orchestrator.store.journal import Journal
-from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.attempts import AttemptBegan
+from orchestrator.store.journal import begin_epoch
+from orchestrator.store.layout import Layout
 from orchestrator.store.memory import give_back
 from orchestrator.store.parts import PartWriter, drop_parts
-from orchestrator.store.run_index import CODE, DIVERGED, DONE, PENDING, FailureNote, ReplayResult
+from orchestrator.store.records import Grant
+from orchestrator.store.run_index import CODE, FailureNote, ReplayResult
 from orchestrator.store.spool import LineReader, SpoolWriter
-from orchestrator.store.sqlite_path import state_path
-from orchestrator.store.state import StateWriter
+from orchestrator.store.state import RunRow
+from orchestrator.store.state_reader import is_complete
+from orchestrator.store.state_rebuild import opened_state, row_without_result
 from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 
@@ -37,7 +38,6 @@ class CommitLog:
         layout: Layout,
         manifest: Manifest,
         reading: ReplayResult,
-        epoch: int,
         reopened: Collection[int] = (),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -47,7 +47,6 @@ class CommitLog:
             layout: the directory, whose lock is held.
             manifest: the runs.
             reading: the directory's truth; its book is kept up to date from here on.
-            epoch: number of this driver's life.
             reopened: runs that the book already shows as pending again.
             say: tells people something.
         """
@@ -56,15 +55,13 @@ class CommitLog:
         self.num_new = 0
         """Results committed in this life."""
         self._layout, self._manifest, self._say = layout, manifest, say
-        self._journal = Journal(layout, epoch, manifest.run_ids)
-        self._journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
-        if reopened:
-            self._journal.reopen(sorted(reopened))
-        self._journal.void(reading.void)
-        self._journal.adopt(reading.adopted)
+        fill = bool(reading.adopted or reading.unreadable) or not is_complete(layout, manifest)
+        self._journal = begin_epoch(layout, manifest.digest, reading)
+        self._journal.reopen(sorted(reopened), time.time())
         self._journal.sync()
-        self._state = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
-        self._state.replace_all(self._rows_of_earlier())
+        self._state = opened_state(layout, manifest, self.book, self._journal.epoch, fill=fill)
+        for index in reopened:
+            self._state.pending_again(manifest.run_ids[index])
         drop_parts(layout)
         self._parts = PartWriter(layout)
         self._lines = LineReader(layout.spools)
@@ -73,33 +70,45 @@ class CommitLog:
         self._uncompacted: list[int] = []
         self._copies: dict[str, SpoolWriter] = {}
 
+    @property
+    def epoch(self) -> int:
+        """Number of this driver's life."""
+        return self._journal.epoch
+
     def granted(self, worker: str, items: Sequence[Task]) -> None:
         """A batch is about to be handed out."""
         at = time.time()
-        grants = [item.grant for item in items]
-        self._journal.lease(worker, grants)
-        self._state.granted((i.grant.token, i.run_id, i.grant.attempt, worker, at) for i in items)
+        self._journal.lease(worker, [item.grant for item in items], at)
+        self._state.granted(AttemptBegan(i.grant.token, i.run_id, i.grant.attempt, worker, at) for i in items)
 
-    def ended(self, reports: Iterable[ev.AttemptReport]) -> None:
-        """Attempts ended, whatever becomes of them."""
-        self._state.ended((r.outcome, r.token) for r in reports)
+    def note_ends(self, action: ev.NoteEnds) -> None:
+        """Record attempts that change nothing."""
+        self._journal.ended(action.reports, time.time())
+        self._state.ended((r.outcome, r.token) for r in action.reports)
 
     def accept(self, action: ev.Accept) -> None:
         """Commit results."""
-        self._journal.accept(action)
-        run_ids, rows = self._manifest.run_ids, []
+        self._journal.accept(action.reports, time.time())
+        run_ids, worker = self._manifest.run_ids, action.worker
         for r in action.reports:
             self.book.commit(r.run, r.outcome, r.spool, r.offset, r.length)
-            place = (r.spool, r.offset, r.length, r.finished_at, r.wall_s)
-            rows.append((run_ids[r.run], r.outcome, r.attempt, action.worker, *place, None, None, None))
             self._uncompacted.append(r.run)
-        self.num_new += len(rows)
-        self._state.settled(rows)
+        self.num_new += len(action.reports)
+        self._state.ended((r.outcome, r.token) for r in action.reports)
+        self._state.settled(
+            RunRow(
+                run_ids[r.run], r.outcome, r.attempt, worker, r.spool, r.offset, r.length, r.finished_at,
+                r.wall_s,
+            )
+            for r in action.reports
+        )  # fmt: skip
 
     def note_failure(self, action: ev.NoteFailure) -> None:
         """Record a failed attempt, its traceback in a log of its own."""
         failure, at = action.failure, time.time()
-        self._journal.failure(action, at)
+        grant = Grant(action.run, action.attempt, action.token)
+        self._journal.failure(grant, action.worker, failure, at)
+        self._state.ended([("failed", action.token)])
         note = FailureNote(failure._replace(details=""), action.attempt, action.worker, at)
         self.book.notes[action.run] = note
         log = self._layout.attempt_log(self._manifest.run_ids[action.run], action.attempt)
@@ -109,9 +118,9 @@ class CommitLog:
 
     def settle(self, action: ev.Settle) -> None:
         """Record the end of a run without a result."""
-        self._journal.settle([action.run], action.outcome)
+        self._journal.settle([action.run], action.outcome, time.time())
         self.book.outcome[action.run] = CODE[action.outcome]
-        self._state.settled([self._row_without_result(action.run)])
+        self._state.settled([row_without_result(self.book, action.run)])
         note = self.book.notes.get(action.run)
         if note is not None and action.outcome != "cancelled":
             log = self._layout.attempt_log(self._manifest.run_ids[action.run], note.attempt)
@@ -154,7 +163,7 @@ class CommitLog:
         Raises:
             OSError: when the disk is full or fails; committed results are safe, the tables may lag behind.
         """
-        self._journal.end(reason)
+        self._journal.close(reason, time.time())
         self._state.close(self._journal.num_bytes)
         for index in self._earlier:
             self._compact(index)
@@ -167,49 +176,13 @@ class CommitLog:
         """Add a committed result to the Parquet parts; one that can no longer be read is pending again."""
         if self._parts.is_full:
             self._parts.write_part()
-        line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.place(index))
+        line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.location(index))
         run_id = self._manifest.run_ids[index]
         if line is None:
             self.book.outcome[index] = CODE["pending"]
-            self._journal.void([index])
+            self._journal.void([index], time.time())
             self._state.pending_again(run_id)
             self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
             return
         metrics = self._parts.add(index, line)
         self._retention.take(run_id, metrics, self._manifest.group("resources", index))
-
-    def _rows_of_earlier(self) -> Iterator[tuple]:
-        """The rows of runs that were over before this life."""
-        book = self.book
-        for index, code in enumerate(book.outcome):
-            if code in (DONE, DIVERGED):
-                spool = book.spools[book.spool[index]]
-                worker = spool.removesuffix(".jsonl")
-                yield (
-                    book.run_ids[index],
-                    OUTCOMES[code],
-                    None,
-                    worker,
-                    spool,
-                    *book.place(index),
-                    *[None] * 5,
-                )
-            elif code != PENDING:
-                yield self._row_without_result(index)
-
-    def _row_without_result(self, index: int) -> tuple:
-        """The row of a run that ended in failure or was cancelled."""
-        outcome, note = OUTCOMES[self.book.outcome[index]], self.book.notes.get(index)
-        if note is None or outcome == "cancelled":
-            return (self.book.run_ids[index], outcome, *[None] * 10)
-        why = (note.failure.kind, note.failure.message, note.failure.fingerprint)
-        return (
-            self.book.run_ids[index],
-            outcome,
-            note.attempt,
-            note.worker,
-            *[None] * 3,
-            note.at,
-            None,
-            *why,
-        )

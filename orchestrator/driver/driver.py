@@ -69,7 +69,6 @@ class Driver:
         layout: Layout,
         manifest: Manifest,
         reading: ReplayResult,
-        epoch: int,
         pool: Pool,
         settings: SchedulerConfig | None = None,
         options: DriverOptions | None = None,
@@ -83,7 +82,6 @@ class Driver:
             layout: the directory.
             manifest: the runs.
             reading: what the directory holds.
-            epoch: number of this life, one more than any before.
             pool: where to run; the caller closes it.
             settings: what the scheduler is told.
             options: how the driver behaves.
@@ -101,11 +99,10 @@ class Driver:
             layout=layout,
             manifest=manifest,
             reading=reading,
-            epoch=epoch,
             reopened=reopened,
             say=self._progress.say,
         )
-        book, until = reading.book, self._options.until
+        book, until, epoch = reading.book, self._options.until, self._commits.epoch
         now_s = time.monotonic()
         settled = (i for i, code in enumerate(book.outcome) if code or (only is not None and i not in only))
         self._scheduler = Scheduler(
@@ -181,6 +178,8 @@ class Driver:
                     self._pool.kill_worker(action.worker, record_stack=action.record_stack)
                 case ev.CancelAttempts():
                     self._pool.cancel(action.worker, action.tokens)
+                case ev.NoteEnds():
+                    self._commits.note_ends(action)
                 case ev.NoteFailure():
                     self._commits.note_failure(action)
                 case ev.Settle():
@@ -220,9 +219,7 @@ class Driver:
             if isinstance(event, Shipped):
                 self._commits.store_copy(event)
                 event = event.reported
-            if isinstance(event, ev.Reported):
-                self._commits.ended(event.reports)
-            elif isinstance(event, ev.WorkerLost):
+            if isinstance(event, ev.WorkerLost):
                 self._commits.worker_is_gone(event.worker)
             elif isinstance(event, ev.DrainRequested):
                 self._interrupted = True

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import re
 import sqlite3
 import sys
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
-from orchestrator.store.journal import Journal
+from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
-from orchestrator.store.run_index import PENDING, ReplayResult, next_epoch, read_index
+from orchestrator.store.records import Outcome
+from orchestrator.store.run_index import PENDING, ReplayResult, read_index
+from orchestrator.store.state_rebuild import bring_up_to_date
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import StoreError, UserError
@@ -122,6 +124,7 @@ class Session:
             print(text, file=sys.stderr)
         if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
             return self._nothing_to_do(manifest, reading)
+        self._raise_format()
         pool = pool_factory(manifest, cluster)()
         try:
             if cluster.address is not None:
@@ -130,7 +133,6 @@ class Session:
                 layout=self.layout,
                 manifest=manifest,
                 reading=reading,
-                epoch=next_epoch(self.layout),
                 pool=pool,
                 settings=cluster.settings,
                 options=DriverOptions(
@@ -147,24 +149,32 @@ class Session:
         finally:
             pool.close()
 
-    def settle(self, manifest: Manifest, indices: Collection[int], outcome: str) -> None:
+    def settle(
+        self, manifest: Manifest, reading: ReplayResult, indices: Collection[int], outcome: Outcome
+    ) -> None:
         """Record the end of runs without running anything."""
-        epoch = next_epoch(self.layout)
-        journal = Journal(self.layout, epoch, manifest.run_ids)
-        journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
-        journal.settle(sorted(indices), outcome)
-        journal.end(outcome)
-        compaction.rebuild(self.layout, manifest, self.read(manifest).book)
+        self._raise_format()
+        journal = begin_epoch(self.layout, manifest.digest, reading)
+        journal.settle(sorted(indices), outcome, time.time())
+        journal.close(outcome, time.time())
+        book = self.read(manifest).book
+        bring_up_to_date(self.layout, manifest, book)
+        compaction.rebuild(self.layout, manifest, book)
+
+    def _raise_format(self) -> None:
+        """Note in a ``sweep.yaml`` of an older format that what is written from here on is of this one."""
+        text = self.layout.config.read_text() if self.layout.config.exists() else ""
+        raised = re.sub(r"(?m)^format: \d+$", f"format: {FORMAT_VERSION}", text, count=1)
+        if raised != text:
+            write_atomically(self.layout.config, raised.encode(), durable=True)
 
     def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
-        if reading.adopted or reading.void:
-            epoch = next_epoch(self.layout)
-            journal = Journal(self.layout, epoch, manifest.run_ids)
-            journal.epoch(epoch, socket.gethostname(), os.getpid(), manifest.digest)
-            journal.void(reading.void)
-            journal.adopt(reading.adopted)
-            journal.end("nothing was left to run")
+        if reading.adopted or reading.unreadable:
+            self._raise_format()
+            journal = begin_epoch(self.layout, manifest.digest, reading)
+            journal.close("nothing was left to run", time.time())
+        bring_up_to_date(self.layout, manifest, reading.book)
         if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
             compaction.rebuild(self.layout, manifest, reading.book)
         return Summary.of(reading.book.counts())

@@ -5,19 +5,16 @@ for it.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.store.layout import Layout
+from orchestrator.store.liveness import age_s, live_driver
 from orchestrator.store.status import read_status
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-
-STALE_S = 10.0
-"""Age of a status from which its driver counts as gone; a live one writes every second."""
 
 
 class SweepCollector:
@@ -39,9 +36,8 @@ class SweepCollector:
                 family.add_metric([name, *labels.values()], value)
             return family
 
-        age_s = time.time() - status.get("updated_at", 0.0)
-        alive = status.get("state") in ("running", "paused") and age_s < STALE_S
-        yield gauge("up", "Whether a driver is at work.", float(alive))
+        driver = live_driver(self._layout)
+        yield gauge("up", "Whether a driver is at work.", float(driver is not None and not driver.is_silent))
         if not status:
             return
         runs = GaugeMetricFamily("emsweep_runs", "Runs by outcome.", labels=["sweep", "outcome"])
@@ -52,7 +48,7 @@ class SweepCollector:
         yield gauge("runs_per_second", "Rate at which runs end.", status.get("runs_per_s"))
         yield gauge("eta_seconds", "Expected time to the end.", status.get("eta_s"))
         yield gauge("workers", "Worker processes.", status.get("workers"))
-        yield gauge("status_age_seconds", "Seconds since the driver last spoke.", age_s)
+        yield gauge("status_age_seconds", "Seconds since the driver last spoke.", age_s(status))
         labels = ["sweep", "fingerprint", "class"]
         failures = GaugeMetricFamily("emsweep_failures", "Runs without a result by cause.", labels=labels)
         for group in status.get("failures") or ():

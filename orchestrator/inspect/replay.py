@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.pools.local import LocalPool
-from orchestrator.scheduling.events import Grant, Reported, Shape, WorkerLost
-from orchestrator.scheduling.retry import Failure
+from orchestrator.scheduling.events import Reported, Shape, WorkerLost
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.store.layout import Layout
+from orchestrator.store.records import Failure, Grant
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.process_env import own_import_path
@@ -106,7 +106,7 @@ def _stored(layout: Layout, manifest: Manifest, index: int) -> RunResult:
     if not book.committed(index):
         raise UserError(f"run {manifest.run_ids[index]}: has no result to compare with")
     lines = LineReader(layout.spools)
-    line = lines.read(book.spools[book.spool[index]], *book.place(index))
+    line = lines.read(book.spools[book.spool[index]], *book.location(index))
     lines.close()
     if line is None:
         raise UserError(

@@ -10,11 +10,11 @@ from typing import Any
 from orchestrator.driver.session import open_manifest
 from orchestrator.inspect.replay import find_run
 from orchestrator.store.failure_groups import failure_groups
+from orchestrator.store.history import Attempt, history_of
 from orchestrator.store.layout import OUTCOMES
-from orchestrator.store.lock import holder_of
+from orchestrator.store.liveness import live_driver
 from orchestrator.store.run_index import read_index
-from orchestrator.store.state_reader import RunHistory, history_of, indexed_runs
-from orchestrator.store.status import read_status
+from orchestrator.store.state_reader import indexed_runs
 from sweeps.spec.text import duration
 
 
@@ -25,18 +25,19 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         UserError: when the directory is not a sweep.
     """
     layout, manifest = open_manifest(directory)
-    told, holder = read_status(layout), holder_of(layout.lock)
-    if holder is not None and told is not None and told["pid"] == holder.get("pid"):
-        return {**told, "live": True, "dir": str(directory)}
-    book = indexed_runs(layout, manifest) if holder is None else None
+    driver = live_driver(layout)
+    if driver is not None and driver.status is not None:
+        silent = {"runs_per_s": 0.0, "eta_s": None, "silent_s": driver.silent_s} if driver.is_silent else {}
+        return {**driver.status, **silent, "live": True, "dir": str(directory)}
+    book = indexed_runs(layout, manifest) if driver is None else None
     if book is None:
-        book = read_index(layout, manifest.run_ids, live=holder is not None).book
+        book = read_index(layout, manifest.run_ids, live=driver is not None).book
     counts = {**book.counts(), "running": 0}
     state = "interrupted" if counts["pending"] else "finished"
     return {
         "dir": str(directory),
-        "live": holder is not None,
-        "state": state if holder is None else "starting",
+        "live": driver is not None,
+        "state": state if driver is None else "starting",
         "total": len(manifest),
         "counts": counts,
         "runs_per_s": 0.0,
@@ -57,22 +58,23 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
     """
     layout, manifest = open_manifest(directory)
     index = find_run(manifest, text)
-    story, run_id = history_of(layout, manifest, index), manifest.run_ids[index]
-    if story is None:
-        book = read_index(layout, manifest.run_ids, live=True).book
-        note = book.notes.get(index)
-        story = RunHistory(
-            outcome=OUTCOMES[book.outcome[index]], error=note.failure.message if note else None, attempts=[]
-        )
+    run_id = manifest.run_ids[index]
+    story = history_of(layout, run_id)
     logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))
     return {
         "run_id": run_id,
         "name": manifest.name(index),
         "outcome": story.outcome,
         "error": story.error,
-        "attempts": [attempt._asdict() for attempt in story.attempts],
+        "attempts": [_plain(attempt) for attempt in story.attempts],
         "logs": [str(path) for path in logs],
     }
+
+
+def _plain(attempt: Attempt) -> dict[str, Any]:
+    names = ("attempt", "worker", "granted_at", "ended", "ended_at")
+    error = attempt.failure.message if attempt.failure else None
+    return {name: getattr(attempt, name) for name in names} | {"error": error}
 
 
 def story_text(story: dict[str, Any]) -> str:
@@ -81,10 +83,16 @@ def story_text(story: dict[str, Any]) -> str:
     if story["error"]:
         lines.append(f"  {story['error']}")
     for attempt in story["attempts"]:
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["granted_at"]))
-        ended = attempt["ended"] or "no end was heard of"
+        began, ended = _clock(attempt["granted_at"]), attempt["ended"] or "no end was heard of"
+        if attempt["error"]:
+            ended += f": {attempt['error']}"
         lines.append(f"  attempt {attempt['attempt']}  {began}  on {attempt['worker']}: {ended}")
     return "\n".join([*lines, *(f"  log: {path}" for path in story["logs"])])
+
+
+def _clock(at: float | None) -> str:
+    """A time for people; format 1 did not keep every one."""
+    return "time unknown" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -92,7 +100,9 @@ def status_text(status: dict[str, Any]) -> str:
     counts = status["counts"]
     words = [f"{counts['done']}/{status['total']} done"]
     words += [f"{counts[k]} {k}" for k in ("running", *OUTCOMES) if k != "done" and counts.get(k)]
-    if status["live"]:
+    if status.get("silent_s"):
+        words.append(f"its driver has been silent for {duration(status['silent_s'])}")
+    elif status["live"] and "runs_per_s" in status:
         words.append(f"{status['runs_per_s']:.3g} runs/s")
         if status.get("eta_s") is not None:
             between = f"{duration(status['eta_low_s'])} to {duration(status['eta_high_s'])}"

@@ -94,7 +94,7 @@ def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: 
     policy = replace(
         policy,
         infrastructure=retries.get("infrastructure", policy.infrastructure),
-        memory=retries.get("oom", policy.memory),
+        oom=retries.get("oom", policy.oom),
         error=retries.get("error", policy.error),
         timeout=retries.get("timeout", policy.timeout),
     )

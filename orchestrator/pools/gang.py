@@ -7,8 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.scheduling.events import AttemptReport
-from orchestrator.scheduling.retry import Failure
+from orchestrator.store.records import AttemptReport, Failure
 from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 MISMATCH_S = 10.0

@@ -8,9 +8,8 @@ directory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from orchestrator.scheduling.retry import Failure
+from orchestrator.store.records import AttemptReport, Failure, Grant, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,45 +34,6 @@ class Capacity:
     """Worker processes that may live at once; a gang takes one per rank."""
     gpus: float = 0.0
     """GPUs in all."""
-
-
-class Grant(NamedTuple):
-    """One run handed to a worker: a lease."""
-
-    run: int
-    """The run, by its index in the manifest."""
-    attempt: int
-    """Zero-based number of this try."""
-    token: int
-    """Fencing token, unique in the sweep directory and growing."""
-    shrink: int = 0
-    """How often the micro batch is to be halved, after running out of memory."""
-
-
-class AttemptReport(NamedTuple):
-    """How one attempt ended, as its worker tells it."""
-
-    run: int
-    """The run, by its index in the manifest."""
-    attempt: int
-    """Zero-based number of the try."""
-    token: int
-    """The lease it ran under."""
-    outcome: str
-    """``done`` or ``diverged``; ``failed`` with a :class:`Failure`; ``cancelled`` when it stopped on request.
-    """
-    wall_s: float
-    """Seconds the attempt took in its worker, storing included."""
-    finished_at: float
-    """Wall-clock end, Unix seconds."""
-    spool: str = ""
-    """Name of the spool file that holds the result."""
-    offset: int = 0
-    """First byte of the result's line."""
-    length: int = 0
-    """Bytes of the line."""
-    failure: Failure | None = None
-    """What went wrong, when ``outcome`` is ``failed``."""
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -217,6 +177,16 @@ class Accept:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoteEnds:
+    """Record that attempts ended without changing what is known of their runs: cancelled, or superseded."""
+
+    worker: str
+    """Where they ran."""
+    reports: tuple[AttemptReport, ...]
+    """How they ended."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NoteFailure:
     """Record that an attempt failed."""
 
@@ -224,6 +194,8 @@ class NoteFailure:
     """The run, by its index in the manifest."""
     attempt: int
     """Zero-based number of the try."""
+    token: int
+    """The lease it ran under."""
     worker: str
     """Where it ran."""
     failure: Failure
@@ -236,7 +208,7 @@ class Settle:
 
     run: int
     """The run, by its index in the manifest."""
-    outcome: str
+    outcome: Outcome
     """``failed``, ``quarantined`` or ``cancelled``."""
 
 
@@ -255,6 +227,7 @@ Action = (
     | Dispatch
     | CancelAttempts
     | Accept
+    | NoteEnds
     | NoteFailure
     | Settle
     | Announce

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.config import SchedulerConfig
-from orchestrator.scheduling.events import Beat, Capacity, Grant, Shape
-from orchestrator.scheduling.retry import Failure
+from orchestrator.scheduling.events import Beat, Capacity, Shape
+from orchestrator.store.records import INFRASTRUCTURE, TIMEOUT, Failure, Grant
 
 _EPSILON = 1e-9
 """Fractions of a GPU that add up to a whole one may miss it by rounding."""
@@ -79,7 +79,7 @@ class Sickness(NamedTuple):
 def lost(reason: str) -> Failure:
     """The failure of a run whose worker went away."""
     text = f"worker lost: {reason}"
-    return Failure(retry.INFRASTRUCTURE, retry.fingerprint_of("worker lost", reason), text)
+    return Failure(INFRASTRUCTURE, retry.fingerprint_of("worker lost", reason), text)
 
 
 class Fleet:
@@ -229,7 +229,7 @@ class Fleet:
 
 
 def _slow(reason: str) -> Sickness:
-    return Sickness(reason, Failure(retry.TIMEOUT, retry.fingerprint_of("timeout", reason), reason), True)
+    return Sickness(reason, Failure(TIMEOUT, retry.fingerprint_of("timeout", reason), reason), True)
 
 
 def _in_the_way(worker: Worker, waiting: Mapping[Shape, int]) -> bool:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import LEASED, PENDING, SETTLED, Backlog, Workload
-from orchestrator.scheduling.events import Grant
-from orchestrator.scheduling.retry import Failure
+from orchestrator.store.records import Failure, Grant
 
 
 class Lease(NamedTuple):

@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.scheduling import retry
 from orchestrator.scheduling.config import SchedulerConfig
-from orchestrator.scheduling.retry import Failure
+from orchestrator.store.records import INFRASTRUCTURE, Failure
 
 MAX_UNIT = 512
 """Most runs in one batch: beyond it the cost of a message is already below 1 % of a no-op run's."""
@@ -54,7 +53,10 @@ class ModelHealth:
         newest = history[-1]
         if self.proven or self.tripped:
             return False
-        if newest.kind == retry.INFRASTRUCTURE and sum(f.kind == newest.kind for f in history) < 2:
+        if (
+            newest.failure_class == INFRASTRUCTURE
+            and sum(f.failure_class == INFRASTRUCTURE for f in history) < 2
+        ):
             return False
         alike = self.failures[newest.fingerprint]
         alike.add(index)

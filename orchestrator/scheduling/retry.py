@@ -4,7 +4,7 @@
 class          meaning                                           answer
 ============== ================================================= =========================================
 infrastructure its worker, node or raylet went away              many retries, with backoff
-memory         out of memory                                     smaller micro batch, then another place
+oom            out of memory                                     smaller micro batch, then another host
 error          an exception                                      again; the same one twice is quarantined
 timeout        over the spec's time limit, or hung               once more
 ============== ================================================= =========================================
@@ -20,29 +20,12 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-INFRASTRUCTURE = "infrastructure"
-MEMORY = "memory"
-ERROR = "error"
-TIMEOUT = "timeout"
-FAILURE_CLASSES = (INFRASTRUCTURE, MEMORY, ERROR, TIMEOUT)
+from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure, FailureClass
 
 FINGERPRINT_LENGTH = 12
 """Hex digits of a fingerprint: 48 bits tell a sweep's few kinds of failure apart and still fit in a table."""
-
-
-class Failure(NamedTuple):
-    """Why an attempt did not give a result."""
-
-    kind: str
-    """One of :data:`FAILURE_CLASSES`."""
-    fingerprint: str
-    """Equal for failures that look alike: the exception's type and the functions it passed through."""
-    message: str
-    """One line for people."""
-    details: str = ""
-    """Traceback or stacks, for the attempt's log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +36,9 @@ class RetryPolicy:
     """Retries after a lost worker: with backoff this outlasts the reboot of a node, yet a run that kills its
     workers ends.
     """
-    memory: int = 3
-    """Retries after running out of memory: one with half the micro batch, one with a quarter, one elsewhere.
+    oom: int = 3
+    """Retries after running out of memory, all with half the micro batch: the first anywhere, the others away
+    from the host of the failure before.
     """
     error: int = 2
     """Retries after exceptions that differ from each other; the same one twice ends the run at once."""
@@ -69,8 +53,8 @@ class RetryPolicy:
 class RetryDecision(NamedTuple):
     """What becomes of a run after a failed attempt."""
 
-    outcome: str
-    """``pending`` to try again, else ``failed`` or ``quarantined``."""
+    outcome: Literal["pending", "failed", "quarantined"]
+    """``pending`` to try again."""
     delay_s: float = 0.0
     """Seconds to wait before trying again."""
     elsewhere: bool = False
@@ -80,26 +64,26 @@ class RetryDecision(NamedTuple):
 def decide(policy: RetryPolicy, history: Sequence[Failure]) -> RetryDecision:
     """Say what becomes of a run whose failures so far, the newest last, are ``history``."""
     newest = history[-1]
-    alike = [f for f in history if f.kind == newest.kind]
+    alike = [f for f in history if f.failure_class == newest.failure_class]
     num = len(alike)
-    if newest.kind == ERROR and any(f.fingerprint == newest.fingerprint for f in alike[:-1]):
+    if newest.failure_class == ERROR and any(f.fingerprint == newest.fingerprint for f in alike[:-1]):
         return RetryDecision("quarantined")
-    budgets = {
+    budgets: dict[FailureClass, int] = {
         INFRASTRUCTURE: policy.infrastructure,
-        MEMORY: policy.memory,
+        OOM: policy.oom,
         ERROR: policy.error,
         TIMEOUT: policy.timeout,
     }
-    if num > budgets[newest.kind]:
+    if num > budgets[newest.failure_class]:
         return RetryDecision("failed")
-    if newest.kind == INFRASTRUCTURE:
+    if newest.failure_class == INFRASTRUCTURE:
         return RetryDecision("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s))
-    return RetryDecision("pending", elsewhere=newest.kind == MEMORY and num >= 2)
+    return RetryDecision("pending", elsewhere=newest.failure_class == OOM and num >= 2)
 
 
 def shrink_for(history: Sequence[Failure]) -> int:
-    """How often to halve the micro batch of a run with these failures: once; a third try goes elsewhere."""
-    return int(any(f.kind == MEMORY for f in history))
+    """How often to halve the micro batch of a run with these failures: once, if ever it was out of memory."""
+    return int(any(f.failure_class == OOM for f in history))
 
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
@@ -111,9 +95,9 @@ def classify(error: BaseException) -> Failure:
     name = type(error).__name__
     text = str(error).strip()
     known = isinstance(error, MemoryError) or name == "OutOfMemoryError"
-    memory = known or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
+    oom = known or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
     return Failure(
-        MEMORY if memory else ERROR,
+        OOM if oom else ERROR,
         fingerprint(error),
         f"{name}: {text.splitlines()[0][:300]}" if text else name,
         "".join(traceback.format_exception(error)),

@@ -31,7 +31,6 @@ from orchestrator.scheduling.events import (
     Accept,
     Action,
     Announce,
-    AttemptReport,
     Beat,
     CancelAttempts,
     CancelRequested,
@@ -39,8 +38,8 @@ from orchestrator.scheduling.events import (
     CapacityChanged,
     DrainRequested,
     Event,
-    Grant,
     KillWorker,
+    NoteEnds,
     NoteFailure,
     Reported,
     Settle,
@@ -52,7 +51,7 @@ from orchestrator.scheduling.events import (
 from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
 from orchestrator.scheduling.leases import LeaseTable
 from orchestrator.scheduling.model_health import ModelHealth
-from orchestrator.scheduling.retry import Failure
+from orchestrator.store.records import AttemptReport, Failure, Grant
 
 
 class Scheduler:
@@ -166,6 +165,7 @@ class Scheduler:
     def _on_reports(self, event: Reported) -> None:
         worker = self.fleet.workers.get(event.worker)
         accepted: list[AttemptReport] = []
+        changing_nothing: list[AttemptReport] = []
         for report in event.reports:
             index = report.run
             holder = self._runs.holder(index)
@@ -180,11 +180,16 @@ class Scheduler:
                     self._settle(index)
                     self.groups[self.workload.group_of[index]].learn(report.wall_s)
                     accepted.append(report)
-            elif current:
-                if report.failure is not None:
-                    self._fail(index, report.attempt, event.worker, report.failure)
                 else:
+                    changing_nothing.append(report)
+            elif current and report.failure is not None:
+                self._fail(Grant(index, report.attempt, report.token), event.worker, report.failure)
+            else:
+                changing_nothing.append(report)
+                if current:
                     self._runs.release(index)
+        if changing_nothing:
+            self._actions.append(NoteEnds(worker=event.worker, reports=tuple(changing_nothing)))
         if accepted:
             self._actions.append(Accept(worker=event.worker, reports=tuple(accepted)))
         if worker is not None:
@@ -292,7 +297,7 @@ class Scheduler:
             if self._runs.holder(grant.run) != (worker.name, token):
                 continue
             if token == working_on and failure is not None:
-                self._fail(grant.run, grant.attempt, worker.name, failure)
+                self._fail(grant, worker.name, failure)
             else:
                 self._runs.release(grant.run)
 
@@ -320,9 +325,12 @@ class Scheduler:
         self._runs.settle(index)
         self._feeder.keep_away(index, None)
 
-    def _fail(self, index: int, attempt: int, worker: str, failure: Failure) -> None:
+    def _fail(self, grant: Grant, worker: str, failure: Failure) -> None:
+        index, attempt, token = grant.run, grant.attempt, grant.token
         history = self._runs.charge(index, failure)
-        self._actions.append(NoteFailure(run=index, attempt=attempt, worker=worker, failure=failure))
+        self._actions.append(
+            NoteFailure(run=index, attempt=attempt, token=token, worker=worker, failure=failure)
+        )
         group = self.workload.group_of[index]
         if self.groups[group].note_failure(index, history, self.settings):
             name = self.workload.groups[group].affinity or "the sweep"

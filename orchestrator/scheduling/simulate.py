@@ -19,13 +19,11 @@ from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
     Accept,
-    AttemptReport,
     CancelAttempts,
     Capacity,
     CapacityChanged,
     Dispatch,
     Event,
-    Grant,
     KillWorker,
     NoteFailure,
     Reported,
@@ -36,6 +34,7 @@ from orchestrator.scheduling.events import (
     WorkerReady,
 )
 from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.store.records import AttemptReport, Grant
 
 
 def simulate(

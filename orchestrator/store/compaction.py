@@ -48,7 +48,7 @@ def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     parts, lines = PartWriter(layout), LineReader(layout.spools)
     for index in range(len(book)):
         if book.committed(index):
-            line = lines.read(book.spools[book.spool[index]], *book.place(index))
+            line = lines.read(book.spools[book.spool[index]], *book.location(index))
             if line is not None:
                 parts.add(index, line)
                 if parts.is_full:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.run_index import RunIndex
 from sweeps.grid.columns import ABSENT
 from sweeps.grid.filters import as_text, write_term
@@ -30,16 +29,16 @@ def failure_groups(manifest: Manifest, book: RunIndex) -> list[dict[str, Any]]:
     """Failed and quarantined runs by fingerprint, the largest group first.
 
     Returns:
-        Per group ``fingerprint, class, message, count``, an ``example`` run with its ``example_attempt``,
+        Per group ``fingerprint, class, message, count``, the newest as ``example`` with ``example_attempt``,
         ``over_represented`` (axis, value, share in the group, share in the sweep) and a ``filter`` that
         selects the group's most telling value, empty when nothing stands out.
     """
     groups: dict[str, list[int]] = {}
-    for index, note in book.notes.items():
-        if OUTCOMES[book.outcome[index]] in ("failed", "quarantined"):
+    for index, note in sorted(book.notes.items(), key=lambda entry: (entry[1].at or 0.0, entry[0])):
+        if book.outcome_of(index) in ("failed", "quarantined"):
             groups.setdefault(note.failure.fingerprint, []).append(index)
     found = [_group(manifest, book, members) for members in groups.values()]
-    return sorted(found, key=lambda group: -group["count"])
+    return sorted(found, key=lambda group: (-group["count"], group["fingerprint"]))
 
 
 def _group(manifest: Manifest, book: RunIndex, members: list[int]) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def _group(manifest: Manifest, book: RunIndex, members: list[int]) -> dict[str, 
     named.sort(key=lambda entry: (entry[0], entry[1], as_text(entry[2])))
     return {
         "fingerprint": note.failure.fingerprint,
-        "class": note.failure.kind,
+        "class": note.failure.failure_class,
         "message": note.failure.message,
         "count": len(members),
         "example": book.run_ids[members[-1]],

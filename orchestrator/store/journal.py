@@ -1,25 +1,39 @@
-"""The driver's own spool: what it decided, in order. Runs go by run_id, which outlives a changed grid.
+"""Writes the driver's own spool: what it decided, in order. Owns ``spool/driver-<epoch>.jsonl``.
 
-Kinds of record
----------------
-``epoch``    a driver began: ``epoch, host, pid, at, manifest`` (digest), ``runs``
-``lease``    a batch was granted: ``worker, token`` (the first; they are consecutive), ``runs``
-``accept``   results were committed: ``spool``, ``runs`` as ``[run_id, offset, length, outcome]``
-``failure``  an attempt failed: ``run_id, attempt, worker, class, fingerprint, message, at``
-``settle``   a run ended without a result: ``runs, outcome``
-``reopen``   runs were given another chance: ``runs``; earlier failures no longer count
-``void``     accepted results can no longer be read: ``runs``; a later ``accept`` counts again
-``close``    the driver ended by itself: ``reason``
+:mod:`orchestrator.store.records` says what the lines mean.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from orchestrator.scheduling.events import Accept, Grant, NoteFailure
-from orchestrator.store.layout import Layout
+from orchestrator.store.frozen import FROZEN, parts_of_file, sha256_of
+from orchestrator.store.layout import FORMAT_VERSION, Layout
+from orchestrator.store.records import (
+    AcceptedResult,
+    AcceptRecord,
+    AttemptReport,
+    CloseRecord,
+    EndedAttempt,
+    EndRecord,
+    EpochRecord,
+    Failure,
+    FailureRecord,
+    FoundResult,
+    Grant,
+    JournalRecord,
+    LeaseRecord,
+    Outcome,
+    ReopenRecord,
+    SettleRecord,
+    VoidRecord,
+)
+from orchestrator.store.run_index import ReplayResult, next_epoch
 from orchestrator.store.spool import SpoolWriter, encode_line
 
 TOKEN_BITS = 40
@@ -34,9 +48,13 @@ def first_token(epoch: int) -> int:
 
 
 class Journal:
-    """Writes one driver's journal. Records gather in memory until :meth:`sync` makes them durable."""
+    """One driver's journal; runs are given by their index. Records gather in memory until :meth:`sync` makes
+    them durable.
+    """
 
     def __init__(self, layout: Layout, epoch: int, run_ids: Sequence[str]) -> None:
+        self.epoch = epoch
+        """Number of the driver's life."""
         self._writer = SpoolWriter(layout.journal(epoch))
         self._run_ids = run_ids
         self._gathered: deque[bytes] = deque()
@@ -46,65 +64,60 @@ class Journal:
         """Bytes written so far."""
         return self._writer.size
 
-    def epoch(self, epoch: int, host: str, pid: int, manifest: str) -> None:
-        """A driver began."""
-        self._write(
-            kind="epoch",
-            epoch=epoch,
-            host=host,
-            pid=pid,
-            at=time.time(),
-            manifest=manifest,
-            runs=len(self._run_ids),
-        )
-
-    def lease(self, worker: str, grants: Sequence[Grant]) -> None:
+    def lease(self, worker: str, grants: Sequence[Grant], at: float) -> None:
         """A batch was granted."""
-        self._write(
-            kind="lease", worker=worker, token=grants[0].token, runs=[self._run_ids[g.run] for g in grants]
-        )
+        attempts = tuple(g.attempt for g in grants) if any(g.attempt for g in grants) else ()
+        runs = self._ids([g.run for g in grants])
+        self._write(LeaseRecord(at=at, worker=worker, token=grants[0].token, runs=runs, attempts=attempts))
 
-    def accept(self, action: Accept) -> None:
+    def accept(self, reports: Sequence[AttemptReport], at: float) -> None:
         """Results were committed."""
-        self.adopt([(r.run, r.spool, r.offset, r.length, r.outcome) for r in action.reports])
+        self.adopt([FoundResult(r.run, r.spool, r.offset, r.length, r.outcome, r.token) for r in reports], at)
 
-    def adopt(self, results: Sequence[tuple[int, str, int, int, str]]) -> None:
-        """Results that nobody had committed were: ``(run, spool, offset, length, outcome)``."""
-        by_spool: dict[str, list[list[object]]] = {}
-        for run, spool, offset, length, outcome in results:
-            by_spool.setdefault(spool, []).append([self._run_ids[run], offset, length, outcome])
-        for spool, runs in by_spool.items():
-            self._write(kind="accept", spool=spool, runs=runs)
+    def adopt(self, results: Sequence[FoundResult], at: float) -> None:
+        """Results that nobody had committed were."""
+        by_spool: dict[str, list[AcceptedResult]] = {}
+        for run, spool, offset, length, outcome, token in results:
+            accepted = AcceptedResult(self._run_ids[run], offset, length, outcome, token)
+            by_spool.setdefault(spool, []).append(accepted)
+        for spool, accepts in by_spool.items():
+            self._write(AcceptRecord(at=at, spool=spool, runs=accepts))
 
-    def failure(self, action: NoteFailure, at: float) -> None:
-        """An attempt failed ``at`` some Unix time."""
+    def ended(self, reports: Sequence[AttemptReport], at: float) -> None:
+        """Attempts ended that change nothing."""
+        attempts = [EndedAttempt(self._run_ids[r.run], r.token, r.outcome) for r in reports]
+        self._write(EndRecord(at=at, attempts=attempts))
+
+    def failure(self, grant: Grant, worker: str, failure: Failure, at: float) -> None:
+        """An attempt failed."""
         self._write(
-            kind="failure",
-            run_id=self._run_ids[action.run],
-            attempt=action.attempt,
-            worker=action.worker,
-            **{"class": action.failure.kind},
-            fingerprint=action.failure.fingerprint,
-            message=action.failure.message,
-            at=at,
+            FailureRecord(
+                at=at,
+                run_id=self._run_ids[grant.run],
+                attempt=grant.attempt,
+                token=grant.token,
+                worker=worker,
+                failure=failure,
+            )
         )
 
-    def settle(self, indices: Sequence[int], outcome: str) -> None:
+    def settle(self, indices: Sequence[int], outcome: Outcome, at: float) -> None:
         """Runs ended without a result."""
-        self._write(kind="settle", runs=[self._run_ids[i] for i in indices], outcome=outcome)
+        self._write(SettleRecord(at=at, runs=self._ids(indices), outcome=outcome))
 
-    def reopen(self, indices: Sequence[int]) -> None:
+    def reopen(self, indices: Sequence[int], at: float) -> None:
         """Runs get another chance."""
-        self._write(kind="reopen", runs=[self._run_ids[i] for i in indices])
+        if indices:
+            self._write(ReopenRecord(at=at, runs=self._ids(indices)))
 
-    def void(self, indices: Sequence[int]) -> None:
+    def void(self, indices: Sequence[int], at: float) -> None:
         """Accepted results can no longer be read."""
         if indices:
-            self._write(kind="void", runs=[self._run_ids[i] for i in indices])
+            self._write(VoidRecord(at=at, runs=self._ids(indices)))
 
-    def end(self, reason: str) -> None:
+    def close(self, reason: str, at: float) -> None:
         """The driver ended by itself."""
-        self._write(kind="close", reason=reason)
+        self._write(CloseRecord(at=at, reason=reason))
         self.sync()
         self._writer.close()
 
@@ -119,5 +132,42 @@ class Journal:
             self._gathered.popleft()
         self._writer.sync()
 
-    def _write(self, **record: object) -> None:
-        self._gathered.append(encode_line(record))
+    def write_now(self, record: JournalRecord, body: Mapping[str, Any] | None = None) -> None:
+        """Write a record at once, with what it carries; durable after :meth:`sync`."""
+        self._writer.append(encode_line(record.to_json(), body))
+
+    def _ids(self, indices: Sequence[int]) -> list[str]:
+        return [self._run_ids[i] for i in indices]
+
+    def _write(self, record: JournalRecord) -> None:
+        self._gathered.append(encode_line(record.to_json()))
+
+
+def begin_epoch(layout: Layout, digest: str, reading: ReplayResult) -> Journal:
+    """Begin a driver's life: who it is, what it has read, and the frozen files that no journal holds yet.
+
+    What reading found goes along: results that nobody had committed are, those that can no longer be read are
+    void.
+
+    Args:
+        layout: the directory, whose lock is held.
+        digest: of the manifest.
+        reading: what the directory holds.
+    """
+    epoch, at, run_ids = next_epoch(layout), time.time(), reading.book.run_ids
+    journal = Journal(layout, epoch, run_ids)
+    journal.write_now(
+        EpochRecord(
+            at=at, epoch=epoch, host=socket.gethostname(), pid=os.getpid(), manifest=digest,
+            runs=len(run_ids), format=FORMAT_VERSION, read=reading.health.read_bytes,
+        )
+    )  # fmt: skip
+    for name in FROZEN:
+        path = layout.root / name
+        if path.exists() and reading.journalled.get(name) != sha256_of(path):
+            for record, body in parts_of_file(path, at):
+                journal.write_now(record, body)
+    journal.void(reading.unreadable, at)
+    journal.adopt(reading.adopted, at)
+    journal.sync()
+    return journal

@@ -40,16 +40,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from orchestrator.store.records import Outcome
 from sweeps.spec.errors import UserError
 
-FORMAT_VERSION = 1
-"""Version of everything this docstring describes, stored as ``format`` in ``sweep.yaml``."""
-
-OUTCOMES = ("pending", "done", "diverged", "failed", "quarantined", "cancelled")
-"""What can be said of a run. ``done`` and ``diverged`` are results; ``pending`` also covers a run that is
-running.
+FORMAT_VERSION = 2
+"""Version of everything this docstring describes, stored as ``format`` in ``sweep.yaml`` and in the ``epoch``
+record of each journal. Version 1 had no times in most journal records, no ``end`` and ``manifest`` records,
+called the failure class ``oom`` ``memory``, and did not say in ``runs.parquet`` which other tables there are.
 """
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""What can be said of a run."""
 
 TABLES = ("runs", "steps", "items", "rollouts", "logits")
 """Names of the Parquet tables."""
@@ -110,6 +113,10 @@ class Layout:
     def journal(self, epoch: int) -> Path:
         """The journal of the driver of ``epoch``."""
         return self.spools / f"driver-{epoch:05d}.jsonl"
+
+    def journal_paths(self) -> list[Path]:
+        """The drivers' journals, by epoch."""
+        return sorted(self.spools.glob("driver-*.jsonl"))
 
     def spool(self, worker: str) -> Path:
         """The spool of one worker process."""

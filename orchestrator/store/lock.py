@@ -8,10 +8,14 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 from sweeps.spec.errors import DirectoryBusyError
+
+PATIENCE_S = 0.2
+"""Time to wait for the lock: whoever asks who holds it has a share in it for a moment."""
 
 
 class DriverLock:
@@ -24,7 +28,7 @@ class DriverLock:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd)
         except OSError as error:
             holder = _read(self._fd)
             os.close(self._fd)
@@ -41,6 +45,18 @@ class DriverLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _lock(fd: int) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(PATIENCE_S / 20)
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:

@@ -1,22 +1,37 @@
 """What is known of every run, in arrays, and how it is read back from the spools alone.
 
-:func:`read_book` is the one reader of a directory's truth: the driver starts from it, and ``status`` and
+:func:`read_index` is the one reader of a directory's truth: the driver starts from it, and ``status`` and
 ``verify`` look at the same thing.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.scheduling.retry import Failure
 from orchestrator.store.layout import OUTCOMES, Layout
-from orchestrator.store.spool import SpoolHealth, read_spool
+from orchestrator.store.records import (
+    AcceptRecord,
+    CloseRecord,
+    EpochRecord,
+    Failure,
+    FailureRecord,
+    FoundResult,
+    JournalRecord,
+    LeaseRecord,
+    ManifestRecord,
+    Outcome,
+    ReopenRecord,
+    SettleRecord,
+    VoidRecord,
+    record_of,
+)
+from orchestrator.store.spool import Line, SpoolHealth, read_spool
 
-CODE = {name: code for code, name in enumerate(OUTCOMES)}
+CODE: dict[Outcome, int] = {name: code for code, name in enumerate(OUTCOMES)}
 """Outcomes as the small integers that the arrays hold."""
 
 PENDING, DONE, DIVERGED = CODE["pending"], CODE["done"], CODE["diverged"]
@@ -31,7 +46,7 @@ class FailureNote(NamedTuple):
     """Zero-based number of the try."""
     worker: str
     """Where it ran."""
-    at: float
+    at: float | None
     """When, Unix seconds."""
 
 
@@ -74,9 +89,13 @@ class RunIndex:
 
     def counts(self) -> dict[str, int]:
         """Runs per outcome."""
-        return {name: self.outcome.count(code) for name, code in CODE.items()}
+        return {str(name): self.outcome.count(code) for name, code in CODE.items()}
 
-    def commit(self, index: int, outcome: str, spool: str, offset: int, length: int) -> None:
+    def outcome_of(self, index: int) -> Outcome:
+        """What can be said of a run."""
+        return OUTCOMES[self.outcome[index]]
+
+    def commit(self, index: int, outcome: Outcome, spool: str, offset: int, length: int) -> None:
         """Note where a run's result lies."""
         self.outcome[index] = CODE[outcome]
         self.spool[index] = self.spool_number(spool)
@@ -103,7 +122,7 @@ class RunIndex:
             self.histories.pop(index, None)
             self.notes.pop(index, None)
 
-    def place(self, index: int) -> tuple[int, int]:
+    def location(self, index: int) -> tuple[int, int]:
         """Offset and length of a committed result's line in its spool."""
         return self.offset[index], self.length[index]
 
@@ -118,17 +137,19 @@ class ReplayResult:
     """Epoch of the last driver; 0 when there was none."""
     health: SpoolHealth = field(default_factory=SpoolHealth)
     """Valid, corrupt and torn lines."""
-    adopted: list[tuple[int, str, int, int, str]] = field(default_factory=list)
-    """Results that no journal mentions: ``(index, spool, offset, length, outcome)``."""
+    adopted: list[FoundResult] = field(default_factory=list)
+    """Results that no journal mentions."""
+    journalled: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the frozen files that the journals hold, by name (:mod:`.frozen`)."""
     num_superseded: int = 0
     """Valid results of runs that have another one committed."""
     num_foreign: int = 0
     """Valid results of runs that the manifest no longer holds."""
     doubly_accepted: list[int] = field(default_factory=list)
     """Runs whose commit the journals record at more than one place."""
-    void: list[int] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
     """Runs whose accepted result can no longer be read."""
-    lost: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
     """Those of them that have no other result either."""
     closed: bool = False
     """Whether the last driver ended by itself."""
@@ -143,8 +164,10 @@ class ReplayResult:
         if health.num_corrupt:
             name, offset = health.corrupt_at[0]
             found.append(f"{health.num_corrupt} corrupt lines were skipped, the first in {name} at {offset}")
-        if self.lost:
-            found.append(f"{len(self.lost)} committed results can no longer be read and are computed again")
+        if self.missing:
+            found.append(
+                f"{len(self.missing)} committed results can no longer be read and are computed again"
+            )
         return found
 
 
@@ -163,7 +186,9 @@ def read_index(layout: Layout, run_ids: Sequence[str], *, live: bool = False) ->
     index_of = {run_id: index for index, run_id in enumerate(run_ids)}
     for path in journals:
         for line in read_spool(path, reading.health, live=live):
-            _replay(line.header, reading, index_of)
+            record = record_of(line.header)
+            if record is not None:
+                replay_record(record, reading, index_of)
     _confirm(spools, reading, index_of, live)
     return reading
 
@@ -175,7 +200,7 @@ def spool_paths(layout: Layout) -> list[Path]:
 
 def journal_paths(layout: Layout) -> list[Path]:
     """The drivers' journals, by epoch."""
-    return sorted(layout.spools.glob("driver-*.jsonl"))
+    return layout.journal_paths()
 
 
 def next_epoch(layout: Layout) -> int:
@@ -184,51 +209,54 @@ def next_epoch(layout: Layout) -> int:
     return 1 + max((int(p.stem.removeprefix("driver-")) for p in journals), default=0)
 
 
-def _replay(record: dict, reading: ReplayResult, index_of: dict[str, int]) -> None:
-    """Apply one journal record."""
+def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mapping[str, int]) -> None:
+    """Apply one journal record to what is known so far; runs that ``index_of`` lacks are passed over."""
     book = reading.book
-    match record["kind"]:
-        case "lease":
-            for run_id in record["runs"]:
-                if (index := index_of.get(run_id)) is not None:
-                    book.attempts[index] += 1
-        case "accept":
-            for run_id, offset, length, outcome in record["runs"]:
-                if (index := index_of.get(run_id)) is None:
+    match record:
+        case LeaseRecord():
+            for index in _known(record.runs, index_of):
+                book.attempts[index] += 1
+        case AcceptRecord():
+            for accepted in record.runs:
+                if (run := index_of.get(accepted.run_id)) is None:
                     continue
+                if not book.committed(run):
+                    book.commit(run, accepted.outcome, record.spool, accepted.offset, accepted.length)
+                elif (book.spools[book.spool[run]], book.offset[run]) != (record.spool, accepted.offset):
+                    reading.doubly_accepted.append(run)
+        case FailureRecord():
+            for index in _known((record.run_id,), index_of):
+                note = FailureNote(record.failure, record.attempt, record.worker, record.at)
+                book.note_failure(index, note)
+        case SettleRecord():
+            for index in _known(record.runs, index_of):
                 if not book.committed(index):
-                    book.commit(index, outcome, record["spool"], offset, length)
-                elif (book.spools[book.spool[index]], book.offset[index]) != (record["spool"], offset):
-                    reading.doubly_accepted.append(index)
-        case "failure":
-            if (index := index_of.get(record["run_id"])) is not None:
-                failure = Failure(record["class"], record["fingerprint"], record["message"])
-                book.note_failure(
-                    index, FailureNote(failure, record["attempt"], record["worker"], record["at"])
-                )
-        case "settle":
-            for run_id in record["runs"]:
-                if (index := index_of.get(run_id)) is not None and not book.committed(index):
-                    book.outcome[index] = CODE[record["outcome"]]
-        case "reopen":
-            for run_id in record["runs"]:
-                if (index := index_of.get(run_id)) is not None:
-                    book.reopen(index)
-        case "void":
-            for run_id in record["runs"]:
-                if (index := index_of.get(run_id)) is not None and book.committed(index):
+                    book.outcome[index] = CODE[record.outcome]
+        case ReopenRecord():
+            for index in _known(record.runs, index_of):
+                book.reopen(index)
+        case VoidRecord():
+            for index in _known(record.runs, index_of):
+                if book.committed(index):
                     book.outcome[index] = PENDING
-        case "epoch":
-            reading.epoch, reading.closed = record["epoch"], False
-        case "close":
+        case ManifestRecord():
+            if record.part == record.parts - 1:
+                reading.journalled[record.name] = record.sha256
+        case EpochRecord():
+            reading.epoch, reading.closed = record.epoch, False
+        case CloseRecord():
             reading.closed = True
 
 
-def _confirm(spools: list[Path], reading: ReplayResult, index_of: dict[str, int], live: bool) -> None:
+def _known(run_ids: Iterable[str], index_of: Mapping[str, int]) -> Iterator[int]:
+    return (index for run_id in run_ids if (index := index_of.get(run_id)) is not None)
+
+
+def _confirm(spools: list[Path], reading: ReplayResult, index_of: Mapping[str, int], live: bool) -> None:
     """Read every result: confirm the accepted ones, adopt what nobody accepted, replace what was lost."""
     book = reading.book
     confirmed = bytearray(len(book))
-    spare: dict[int, list[tuple[str, int, int, str]]] = {}
+    spare: dict[int, list[FoundResult]] = {}
     for path in spools:
         name = path.name
         number = book.spool_number(name)
@@ -242,16 +270,22 @@ def _confirm(spools: list[Path], reading: ReplayResult, index_of: dict[str, int]
             elif book.committed(index) and (book.spool[index], book.offset[index]) == (number, line.offset):
                 confirmed[index] = 1
             else:
-                spare.setdefault(index, []).append((name, line.offset, line.length, header["outcome"]))
+                spare.setdefault(index, []).append(found_result(index, name, line))
     for index in range(len(book)):
         if book.committed(index) and not confirmed[index]:
             book.outcome[index] = PENDING
-            reading.void.append(index)
+            reading.unreadable.append(index)
             if index not in spare:
-                reading.lost.append(index)
+                reading.missing.append(index)
     for index, results in spare.items():
         if book.outcome[index] == PENDING:
-            name, offset, length, outcome = results.pop(0)
-            book.commit(index, outcome, name, offset, length)
-            reading.adopted.append((index, name, offset, length, outcome))
+            first = results.pop(0)
+            book.commit(index, first.outcome, first.spool, first.offset, first.length)
+            reading.adopted.append(first)
         reading.num_superseded += len(results)
+
+
+def found_result(index: int, spool: str, line: Line) -> FoundResult:
+    """A ``result`` line as something to commit."""
+    header = line.header
+    return FoundResult(index, spool, line.offset, line.length, header["outcome"], header.get("token"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +85,8 @@ class SpoolHealth:
     """Complete lines whose checksum is wrong."""
     num_torn: int = 0
     """Files that end in an incomplete line."""
+    read_bytes: dict[str, int] = field(default_factory=dict)
+    """Bytes read of each file, an incomplete last line left out."""
     corrupt_at: list[tuple[str, int]] = field(default_factory=list)
     """File name and offset of each bad line, the first :data:`MAX_NOTED` of them."""
 
@@ -98,11 +100,23 @@ MAX_NOTED = 100
 """Bad lines remembered with their place; a message names no more than that."""
 
 
-def read_spool(path: Path, health: SpoolHealth, start: int = 0, *, live: bool = False) -> Iterator[Line]:
+def read_spool(
+    path: Path,
+    health: SpoolHealth,
+    start: int = 0,
+    *,
+    live: bool = False,
+    mentioning: Sequence[bytes] = (),
+) -> Iterator[Line]:
     """Yield the valid lines of a spool from byte ``start`` on; skip, count and note the others.
 
-    With ``live`` an incomplete last line is left for the next read and not counted: its writer may still be
-    at it.
+    Args:
+        path: the file.
+        health: what is met is counted here.
+        start: offset of the first line to read.
+        live: leave an incomplete last line for the next read and do not count it: its writer may still be at
+            it.
+        mentioning: pass over lines that hold none of these texts, unread; empty reads all.
     """
     offset, rest = start, b""
     with path.open("rb") as file:
@@ -111,6 +125,9 @@ def read_spool(path: Path, health: SpoolHealth, start: int = 0, *, live: bool = 
             lines = (rest + chunk).splitlines(keepends=True) if rest else chunk.splitlines(keepends=True)
             rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
             for raw in lines:
+                if mentioning and not any(text in raw for text in mentioning):
+                    offset += len(raw)
+                    continue
                 line = decode_line(raw, offset)
                 if line is not None:
                     health.num_valid += 1
@@ -119,6 +136,7 @@ def read_spool(path: Path, health: SpoolHealth, start: int = 0, *, live: bool = 
                     health.num_corrupt += 1
                     health.note(path.name, offset)
                 offset += len(raw)
+    health.read_bytes[path.name] = offset
     if rest and not live:
         health.num_torn += 1
         health.note(path.name, offset)

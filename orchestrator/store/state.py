@@ -5,9 +5,9 @@ failed and why, and the story of one run, attempt by attempt. Tables: ``meta(key
 outcome, attempt, worker, spool, offset, length, finished_at, wall_s, class, error, fingerprint)``, one row
 per run that is over; ``attempts(token, run_id, attempt, worker, granted_at, ended)``.
 
-Derived data: a file that is missing, damaged or of another version is written anew by the next driver, and
-readers fall back to the spools unless it has kept up with the journal to the last byte
-(:mod:`orchestrator.store.state_reader`).
+Derived data: a file that is missing, damaged, of another version or behind the journal is written anew from
+journals and spools (:mod:`orchestrator.store.state_rebuild`), and readers fall back to the spools unless it
+has kept up with the journal to the last byte (:mod:`orchestrator.store.state_reader`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ import errno
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
-VERSION = 2
-"""Of the tables, stored as SQLite's ``user_version``."""
+from orchestrator.store.attempts import AttemptBegan, AttemptOver
+from orchestrator.store.records import AttemptEnd, Outcome
+
+VERSION = 3
+"""Of the tables, stored as SQLite's ``user_version``; 2 lacked what only later journals hold."""
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -32,11 +36,33 @@ PRAGMA user_version = {VERSION};
 """
 
 _INSERT_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)"
+_UPDATE_ATTEMPT = "UPDATE attempts SET ended = ? WHERE token = ?"
 _INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 12)})"
 _INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 CACHE_KIB = 4_096
 """Page cache: the upper levels of a million random run_ids; the system caches the rest of the file."""
+
+
+REBUILD_ROWS = 50_000
+"""Attempts gathered at a time while the file is written anew: bounds memory to about 20 MiB."""
+
+
+class RunRow(NamedTuple):
+    """One row of ``runs``: a run that is over."""
+
+    run_id: str
+    outcome: Outcome
+    attempt: int | None = None
+    worker: str | None = None
+    spool: str | None = None
+    offset: int | None = None
+    length: int | None = None
+    finished_at: float | None = None
+    wall_s: float | None = None
+    failure_class: str | None = None
+    error: str | None = None
+    fingerprint: str | None = None
 
 
 class StateWriter:
@@ -45,36 +71,55 @@ class StateWriter:
     def __init__(self, path: Path, *, epoch: int, manifest: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = _open(path)
-        self._runs: list[tuple] = []
-        self._grants: list[tuple] = []
-        self._ends: list[tuple] = []
-        self._forget: list[tuple] = []
+        self._runs: list[RunRow] = []
+        self._grants: list[AttemptBegan] = []
+        self._ends: list[tuple[AttemptEnd, int]] = []
+        self._forget: list[tuple[str]] = []
         self._journal_bytes = 0
         facts = [("epoch", epoch), ("manifest", manifest), ("journal_bytes", 0), ("closed", 0)]
         with self._db:
             self._db.executemany(_INSERT_META, facts)
 
-    def granted(self, rows: Iterable[tuple[int, str, int, str, float]]) -> None:
-        """Attempts began: ``(token, run_id, attempt, worker, granted_at)``."""
+    def granted(self, rows: Iterable[AttemptBegan]) -> None:
+        """Attempts began."""
         self._grants.extend(rows)
 
-    def ended(self, rows: Iterable[tuple[str, int]]) -> None:
-        """Attempts ended: ``(how, token)``."""
+    def ended(self, rows: Iterable[tuple[AttemptEnd, int]]) -> None:
+        """Attempts ended: how, and under which token."""
         self._ends.extend(rows)
 
-    def settled(self, rows: Iterable[tuple]) -> None:
-        """Runs are over; a row has the columns of ``runs``."""
+    def settled(self, rows: Iterable[RunRow]) -> None:
+        """Runs are over."""
         self._runs.extend(rows)
 
     def pending_again(self, run_id: str) -> None:
-        """A result can no longer be read."""
+        """A run that was over is no longer: its result cannot be read, or it gets another chance."""
         self._forget.append((run_id,))
 
-    def replace_all(self, rows: Iterable[tuple]) -> None:
-        """Forget every run and write these rows."""
-        with self._db:
+    def replace_all(self, rows: Iterable[RunRow], changes: Iterable[AttemptBegan | AttemptOver]) -> None:
+        """Forget everything and write these runs, and the attempts that these changes make.
+
+        Raises:
+            OSError: when the disk is full or fails.
+        """
+        with _as_os_error(), self._db:
             self._db.execute("DELETE FROM runs")
+            self._db.execute("DELETE FROM attempts")
             self._db.executemany(_INSERT_RUN, rows)
+            for change in changes:
+                if isinstance(change, AttemptBegan):
+                    self._grants.append(change)
+                else:
+                    self._ends.append((change.ended, change.token))
+                if len(self._grants) + len(self._ends) >= REBUILD_ROWS:
+                    self._write_attempts()
+            self._write_attempts()
+
+    def _write_attempts(self) -> None:
+        self._db.executemany(_INSERT_ATTEMPT, self._grants)
+        self._db.executemany(_UPDATE_ATTEMPT, self._ends)
+        self._grants.clear()
+        self._ends.clear()
 
     def flush(self, journal_bytes: int) -> None:
         """Commit what has gathered: everything that the first ``journal_bytes`` of the journal say.
@@ -82,14 +127,14 @@ class StateWriter:
         Raises:
             OSError: when the disk is full or fails; the rows stay for the next call.
         """
-        gathered = (self._grants, self._ends, self._runs, self._forget)
+        gathered: tuple[list[Any], ...] = (self._grants, self._ends, self._runs, self._forget)
         if journal_bytes == self._journal_bytes and not any(gathered):
             return
         with _as_os_error(), self._db:
             self._db.executemany(_INSERT_ATTEMPT, self._grants)
-            self._db.executemany("UPDATE attempts SET ended = ? WHERE token = ?", self._ends)
-            self._db.executemany(_INSERT_RUN, self._runs)
+            self._db.executemany(_UPDATE_ATTEMPT, self._ends)
             self._db.executemany("DELETE FROM runs WHERE run_id = ?", self._forget)
+            self._db.executemany(_INSERT_RUN, self._runs)
             self._db.execute(_INSERT_META, ("journal_bytes", journal_bytes))
         self._journal_bytes = journal_bytes
         for rows in gathered:

@@ -5,42 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from orchestrator.scheduling.retry import Failure
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import CODE, FailureNote, RunIndex, journal_paths
+from orchestrator.store.records import Failure, failure_class_of
+from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import VERSION
 from sweeps.manifest.manifest import Manifest
 
 T = TypeVar("T")
-
-
-class Attempt(NamedTuple):
-    """One try at a run."""
-
-    attempt: int
-    """Zero-based number."""
-    worker: str
-    """Who was given it."""
-    granted_at: float
-    """When, Unix seconds."""
-    ended: str | None
-    """``done``, ``diverged``, ``failed`` or ``cancelled``; ``None`` when nobody heard of its end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunHistory:
-    """What became of one run."""
-
-    outcome: str
-    """One of :data:`orchestrator.store.layout.OUTCOMES`."""
-    error: str | None
-    """Why it has no result, where it failed."""
-    attempts: list[Attempt]
-    """Every try, oldest first."""
 
 
 def indexed_runs(layout: Layout, manifest: Manifest) -> RunIndex | None:
@@ -51,9 +25,9 @@ def indexed_runs(layout: Layout, manifest: Manifest) -> RunIndex | None:
     return _ask(layout, manifest, lambda db: _book(db, manifest))
 
 
-def history_of(layout: Layout, manifest: Manifest, index: int) -> RunHistory | None:
-    """Every attempt at one run, or ``None`` without an index; what a live driver tells is a moment old."""
-    return _ask(layout, manifest, lambda db: _story(db, manifest.run_ids[index]), lag=True)
+def is_complete(layout: Layout, manifest: Manifest) -> bool:
+    """Whether the index says all that the journals say, of this manifest's runs."""
+    return _ask(layout, manifest, lambda _: True) is not None
 
 
 def _book(db: sqlite3.Connection, manifest: Manifest) -> RunIndex:
@@ -62,44 +36,36 @@ def _book(db: sqlite3.Connection, manifest: Manifest) -> RunIndex:
         if (index := index_of.get(run_id)) is not None:
             book.outcome[index] = CODE[outcome]
     columns = "run_id, class, fingerprint, error, attempt, worker, finished_at"
-    for run_id, *failure, attempt, worker, at in db.execute(
+    for run_id, word, fingerprint, error, attempt, worker, at in db.execute(
         f"SELECT {columns} FROM runs WHERE class IS NOT NULL ORDER BY finished_at"
     ):
         if (index := index_of.get(run_id)) is not None:
-            book.notes[index] = FailureNote(Failure(*failure), attempt, worker, at)
+            failure = Failure(failure_class_of(word), fingerprint, error)
+            book.notes[index] = FailureNote(failure, attempt, worker, at)
     return book
 
 
-def _story(db: sqlite3.Connection, run_id: str) -> RunHistory:
-    found = db.execute("SELECT outcome, error FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-    outcome, error = found or ("pending", None)
-    tries = "SELECT attempt, worker, granted_at, ended FROM attempts WHERE run_id = ? ORDER BY token"
-    attempts = [Attempt(*row) for row in db.execute(tries, (run_id,))]
-    return RunHistory(outcome=outcome, error=error, attempts=attempts)
-
-
-def _ask(
-    layout: Layout, manifest: Manifest, question: Callable[[sqlite3.Connection], T], *, lag: bool = False
-) -> T | None:
-    """The answer of an index that belongs to this manifest and driver and, unless it may lag, is complete."""
+def _ask(layout: Layout, manifest: Manifest, question: Callable[[sqlite3.Connection], T]) -> T | None:
+    """The answer of an index that belongs to this manifest and driver and is complete."""
     path = state_path(layout)
     if not path.exists():
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            return question(db) if _belongs(db, layout, manifest, lag=lag) else None
+            return question(db) if _is_complete(db, layout, manifest) else None
     except (sqlite3.DatabaseError, KeyError):
         return None
 
 
-def _belongs(db: sqlite3.Connection, layout: Layout, manifest: Manifest, *, lag: bool) -> bool:
+def _is_complete(db: sqlite3.Connection, layout: Layout, manifest: Manifest) -> bool:
     if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         return False
     facts = dict(db.execute("SELECT key, value FROM meta"))
-    journals = journal_paths(layout)
+    journals = layout.journal_paths()
     return (
         bool(journals)
         and facts["manifest"] == manifest.digest
         and journals[-1] == layout.journal(facts["epoch"])
-        and (lag or (facts["closed"] and journals[-1].stat().st_size == facts["journal_bytes"]))
+        and bool(facts["closed"])
+        and journals[-1].stat().st_size == facts["journal_bytes"]
     )

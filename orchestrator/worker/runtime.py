@@ -1,7 +1,7 @@
 """What a worker process does: build the trainer, run specs, spool results, report.
 
 Bytes it owns: its spool. A result is written and synced before it is reported; short runs share one sync.
-Exceptions of a trainer stop here, where they become a :class:`~orchestrator.scheduling.retry.Failure`. What a
+Exceptions of a trainer stop here, where they become a :class:`~orchestrator.store.records.Failure`. What a
 trainer may do is in :mod:`trainers.protocol`.
 
 The pools decide how messages travel and which thread calls :meth:`Runtime.loop`.
@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from orchestrator.scheduling.events import AttemptReport
-from orchestrator.scheduling.retry import INFRASTRUCTURE, Failure, classify
+from orchestrator.scheduling.retry import classify
+from orchestrator.store.records import INFRASTRUCTURE, AttemptEnd, AttemptReport, Failure
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.process_env import resident_gib
@@ -95,7 +95,7 @@ class Runtime:
                     self._spool.sync()
                 batch = ReportBatch(tuple(self._reports), b"".join(self._lines))
             except OSError as error:  # nobody knows which of these bytes are on the disk: none count
-                failure = classify(error)._replace(kind=INFRASTRUCTURE)
+                failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                 batch = ReportBatch(tuple(_as_failed(r, failure) for r in self._reports), b"")
                 self._stopping = True
             self._reports.clear()
@@ -219,14 +219,17 @@ class Runtime:
 
     def _report(self, item: Task, outcome: Outcome, timer: float) -> AttemptReport:
         """Spool a result, or say why there is none."""
-        grant, more = item.grant, {}
+        grant, finished_at = item.grant, time.time()
+        wall_s = time.perf_counter() - timer
+        word: AttemptEnd
+        more: dict[str, Any] = {}
         if isinstance(outcome, RunResult):
-            word = outcome.outcome
+            word = cast("AttemptEnd", outcome.outcome)
             if self._spool is not None:
                 try:
-                    more = self._store(item, outcome)
+                    more = self._store(item, outcome, finished_at, wall_s)
                 except OSError as error:  # a full or failing disk is no fault of the run
-                    failure = classify(error)._replace(kind=INFRASTRUCTURE)
+                    failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                     word, more = "failed", {"failure": failure}
                 except Exception as error:  # a result that is not plain JSON is the trainer's fault
                     word, more = "failed", {"failure": classify(error)}
@@ -236,12 +239,9 @@ class Runtime:
             word, more = "failed", {"failure": classify(outcome)}
         self._token = 0
         self._cancelled.discard(grant.token)
-        wall_s = time.perf_counter() - timer
-        return AttemptReport(
-            grant.run, grant.attempt, grant.token, word, wall_s=wall_s, finished_at=time.time(), **more
-        )
+        return AttemptReport(grant.run, grant.attempt, grant.token, word, wall_s, finished_at, **more)
 
-    def _store(self, item: Task, result: RunResult) -> dict[str, Any]:
+    def _store(self, item: Task, result: RunResult, finished_at: float, wall_s: float) -> dict[str, Any]:
         header = {
             "kind": "result",
             "run_id": item.run_id,
@@ -250,7 +250,8 @@ class Runtime:
             "outcome": result.outcome,
             "worker": self.setup.name,
             "host": self._host,
-            "finished_at": time.time(),
+            "finished_at": finished_at,
+            "wall_s": wall_s,
         }
         line = encode_line(header, result.to_json())
         assert self._spool is not None
@@ -288,7 +289,7 @@ class Runtime:
 
 
 def _is_trainers_fault(report: AttemptReport) -> bool:
-    return report.failure is not None and report.failure.kind != INFRASTRUCTURE
+    return report.failure is not None and report.failure.failure_class != INFRASTRUCTURE
 
 
 def _as_failed(report: AttemptReport, failure: Failure) -> AttemptReport:

@@ -120,4 +120,4 @@ def run_out_of_memory(spec: RunSpec) -> dict[str, Any]:
     hoard.clear()
     result = trainer.run(spec, RunContext())
     trainer.close()
-    return {"kind": failure.kind, "message": failure.message, "outcome": result.outcome}
+    return {"class": failure.failure_class, "message": failure.message, "outcome": result.outcome}

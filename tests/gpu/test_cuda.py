@@ -81,5 +81,5 @@ def test_two_processes_on_one_device_each_get_what_one_alone_gets(device):
 @pytest.mark.parametrize("device", [on_gpu()])
 def test_a_real_allocation_beyond_memory_is_of_the_memory_class_and_leaves_the_worker_fit(device):
     [found] = call_on(device, [(run_out_of_memory, (tiny_spec(**SHORT),))])
-    assert found["kind"] == "memory", found["message"]
+    assert found["class"] == "oom", found["message"]
     assert found["outcome"] == "done"

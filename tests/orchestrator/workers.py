@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Group, Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
     Accept,
     Action,
-    AttemptReport,
     Beat,
     CancelAttempts,
     Capacity,
     Dispatch,
-    Grant,
     KillWorker,
     Reported,
     Settle,
@@ -26,8 +23,8 @@ from orchestrator.scheduling.events import (
     WorkerLost,
     WorkerReady,
 )
-from orchestrator.scheduling.retry import Failure
 from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.store.records import ERROR, AttemptReport, Failure, Grant
 
 
 def workload(num_runs: int, num_groups: int = 1, shape: Shape | None = None) -> Workload:
@@ -39,7 +36,7 @@ def done(grant: Grant, wall_s: float = 1.0, outcome: str = "done") -> AttemptRep
     return AttemptReport(grant.run, grant.attempt, grant.token, outcome, wall_s, 0.0, "w.jsonl", 0, 1)
 
 
-def failed(grant: Grant, kind: str = retry.ERROR, fingerprint: str = "f") -> AttemptReport:
+def failed(grant: Grant, kind: str = ERROR, fingerprint: str = "f") -> AttemptReport:
     failure = Failure(kind, fingerprint, "it broke")
     return AttemptReport(grant.run, grant.attempt, grant.token, "failed", 1.0, 0.0, failure=failure)
 

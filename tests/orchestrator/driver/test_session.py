@@ -202,8 +202,8 @@ def test_a_second_driver_is_refused_with_the_holders_host_and_pid(tmp_path):
 def test_a_directory_of_a_newer_format_is_refused(tmp_path):
     run(tmp_path, noop_manifest(1))
     text = (tmp_path / "sweep.yaml").read_text()
-    (tmp_path / "sweep.yaml").write_text(text.replace("format: 1", "format: 99"))
-    with pytest.raises(UserError, match="format 99, newer than 1; upgrade"):
+    (tmp_path / "sweep.yaml").write_text(text.replace("format: 2", "format: 99"))
+    with pytest.raises(UserError, match="format 99, newer than 2; upgrade"):
         open_manifest(tmp_path)
 
 

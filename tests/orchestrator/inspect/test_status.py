@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 
 from orchestrator.cli import main
 from orchestrator.inspect.status import run_story, status_text, sweep_status
@@ -42,7 +43,7 @@ def test_a_live_drivers_own_words_are_believed_and_those_of_a_dead_one_are_not(t
     manifest = noop_manifest(3)
     run(tmp_path, manifest)
     layout = Layout(tmp_path)
-    told = {**sweep_status(tmp_path), "state": "running", "pid": 1}
+    told = {**sweep_status(tmp_path), "state": "running", "pid": 1, "host": socket.gethostname()}
     write_status(layout, told)
     assert sweep_status(tmp_path)["state"] == "finished"
     lock = DriverLock(layout.lock)

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.inspect.verify import verify
 from orchestrator.store.journal import Journal
 from orchestrator.store.layout import Layout
+from orchestrator.store.records import FoundResult
 from tests.orchestrator.sweeping import noop_manifest, run
 
 
@@ -55,8 +56,8 @@ def test_two_commits_of_one_run_are_no_proof(swept):
     result = next(line for line in lines_of(spool(layout)) if manifest.run_ids[0].encode() in line)
     layout.spool("late").write_bytes(result)
     journal = Journal(layout, 2, manifest.run_ids)
-    journal.adopt([(0, "late.jsonl", 0, len(result), "done")])
-    journal.end("")
+    journal.adopt([FoundResult(0, "late.jsonl", 0, len(result), "done")], 1.0)
+    journal.close("", 2.0)
     verdict = verify(layout, manifest)
     assert (verdict.ok, verdict.duplicated) == (False, 1)
 

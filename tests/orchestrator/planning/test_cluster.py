@@ -23,7 +23,7 @@ def test_the_shipped_options_are_the_defaults_of_the_settings():
 def test_what_is_asked_reaches_the_scheduler():
     words = ["cluster.watchdog_s=5", "cluster.retries.oom=7", "cluster.max_gpus=2.5", "cluster.num_workers=3"]
     cluster = asked(*words, "cluster.node_spools=scratch")
-    assert (cluster.settings.watchdog_s, cluster.settings.policy.memory) == (5, 7)
+    assert (cluster.settings.watchdog_s, cluster.settings.policy.oom) == (5, 7)
     assert (cluster.settings.max_gpus, cluster.num_workers, cluster.node_spools) == (2.5, 3, "scratch")
 
 

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 from orchestrator.pools.base import Pool
 from orchestrator.scheduling.events import (
-    AttemptReport,
     Beat,
-    Grant,
     Reported,
     Shape,
     WorkerLost,
     WorkerReady,
 )
+from orchestrator.store.records import AttemptReport, Grant
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest

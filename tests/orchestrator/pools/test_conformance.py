@@ -18,7 +18,7 @@ from orchestrator.pools import ray_environment
 from orchestrator.pools.inline import InlinePool
 from orchestrator.pools.local import LocalPool
 from orchestrator.scheduling.events import Beat, WorkerLost, WorkerReady
-from orchestrator.scheduling.retry import ERROR, MEMORY
+from orchestrator.store.records import ERROR, OOM
 from tests.chaos.harness import Marked
 from tests.orchestrator.pools.desk import SEEING, Desk, manifest_of, seen
 from tests.orchestrator.trainers import HERE
@@ -110,12 +110,12 @@ def test_an_exception_fails_its_run_with_its_class_and_the_worker_goes_on(desk):
     desk.up("w")
     assert desk.work("w", manifest_of(f"{HERE}.Faulty", every=4), 0, 1, 4) == ["failed", "done", "failed"]
     first, second = (r.failure for r in desk.reports() if r.failure)
-    assert first.kind == second.kind == ERROR
+    assert first.failure_class == second.failure_class == ERROR
     assert first.fingerprint == second.fingerprint
     assert first.message == "ArithmeticError: seed 0 does not please me"
     assert "in run" in first.details
     assert desk.work("w", manifest_of(f"{HERE}.Greedy"), 0) == ["failed"]
-    assert desk.reports()[-1].failure.kind == MEMORY
+    assert desk.reports()[-1].failure.failure_class == OOM
 
 
 def test_a_worker_beats_while_it_is_idle(desk):

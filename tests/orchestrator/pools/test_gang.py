@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.pools.gang import MISMATCH_S, GangReports, rank_setup
-from orchestrator.scheduling.events import AttemptReport
-from orchestrator.scheduling.retry import ERROR, Failure
+from orchestrator.store.records import ERROR, AttemptReport, Failure
 from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 

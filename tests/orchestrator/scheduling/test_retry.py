@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.scheduling import retry
-from orchestrator.scheduling.retry import Failure, RetryDecision, RetryPolicy, classify, decide
+from orchestrator.scheduling.retry import RetryDecision, RetryPolicy, classify, decide
+from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure
 
 
 def failures(kind, *fingerprints):
@@ -19,34 +20,34 @@ def story(kind, fingerprints, policy=None):
 
 
 def test_the_same_exception_twice_is_quarantined_and_different_ones_run_out():
-    assert story(retry.ERROR, "aa") == ["pending", "quarantined"]
-    assert story(retry.ERROR, "abc") == ["pending", "pending", "failed"]
-    assert story(retry.ERROR, "aba") == ["pending", "pending", "quarantined"]
+    assert story(ERROR, "aa") == ["pending", "quarantined"]
+    assert story(ERROR, "abc") == ["pending", "pending", "failed"]
+    assert story(ERROR, "aba") == ["pending", "pending", "quarantined"]
 
 
 def test_lost_workers_wait_longer_each_time_up_to_a_limit():
     policy = RetryPolicy(backoff_s=1.0, backoff_max_s=10.0)
-    history = failures(retry.INFRASTRUCTURE, *"aaaaaa")
+    history = failures(INFRASTRUCTURE, *"aaaaaa")
     delays = [decide(policy, history[: n + 1]).delay_s for n in range(6)]
     assert delays == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 
 def test_each_class_has_a_budget_of_its_own():
-    policy = RetryPolicy(infrastructure=2, memory=2, error=2, timeout=1)
+    policy = RetryPolicy(infrastructure=2, oom=2, error=2, timeout=1)
     mixed = [
-        *failures(retry.INFRASTRUCTURE, "i", "i"),
-        *failures(retry.MEMORY, "m", "m"),
-        *failures(retry.TIMEOUT, "t"),
-        *failures(retry.ERROR, "e"),
+        *failures(INFRASTRUCTURE, "i", "i"),
+        *failures(OOM, "m", "m"),
+        *failures(TIMEOUT, "t"),
+        *failures(ERROR, "e"),
     ]
     for end in range(1, len(mixed) + 1):
         assert decide(policy, mixed[:end]).outcome == "pending"
-    assert decide(policy, [*mixed, *failures(retry.TIMEOUT, "t")]).outcome == "failed"
+    assert decide(policy, [*mixed, *failures(TIMEOUT, "t")]).outcome == "failed"
 
 
 def test_memory_is_retried_smaller_then_elsewhere_then_given_up():
-    history = failures(retry.MEMORY, "m", "m", "m")
-    policy = RetryPolicy(memory=2)
+    history = failures(OOM, "m", "m", "m")
+    policy = RetryPolicy(oom=2)
     assert [decide(policy, history[:n]) for n in (1, 2, 3)] == [
         RetryDecision("pending"),
         RetryDecision("pending", elsewhere=True),
@@ -83,7 +84,7 @@ def test_a_fingerprint_ignores_the_message_but_not_the_type_or_the_place():
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error):
-    assert classify(error).kind == retry.MEMORY
+    assert classify(error).failure_class == OOM
 
 
 def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
@@ -91,6 +92,6 @@ def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
         raise ValueError("first line\nsecond line")
 
     failure = raised(fail)
-    assert failure.kind == retry.ERROR
+    assert failure.failure_class == ERROR
     assert failure.message == "ValueError: first line"
     assert "in fail" in failure.details

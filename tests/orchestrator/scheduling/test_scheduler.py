@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Group, Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
@@ -25,6 +24,7 @@ from orchestrator.scheduling.events import (
     StopWorker,
 )
 from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.store.records import INFRASTRUCTURE, OOM, TIMEOUT
 from tests.orchestrator.workers import World, done, failed, world
 
 
@@ -150,7 +150,7 @@ def test_only_the_run_in_progress_is_charged_when_a_worker_is_lost():
     w.lose(canary.worker)
     (charged,) = of(NoteFailure, w.act())
     assert charged.run == batch[0].run
-    assert charged.failure.kind == retry.INFRASTRUCTURE
+    assert charged.failure.failure_class == INFRASTRUCTURE
     w.work_to_the_end()
     assert len(w.accepted) == 100
 
@@ -193,7 +193,7 @@ def test_a_hung_worker_that_still_beats_is_replaced_and_the_run_charged_with_a_t
         actions = w.act()
     assert 100 < w.now_s < 104
     assert of(KillWorker, actions)[0].record_stack
-    assert of(NoteFailure, actions)[0].failure.kind == retry.TIMEOUT
+    assert of(NoteFailure, actions)[0].failure.failure_class == TIMEOUT
 
 
 def test_a_run_over_its_time_limit_is_killed_though_it_makes_progress():
@@ -257,7 +257,7 @@ def test_out_of_memory_is_tried_with_a_smaller_batch():
     w.all_up()
     (first,) = of(Dispatch, w.act())
     assert first.grants[0].shrink == 0
-    w.finish("w1", failed(first.grants[0], retry.MEMORY))
+    w.finish("w1", failed(first.grants[0], OOM))
     (second,) = of(Dispatch, w.act())
     assert second.grants[0].shrink == 1
 
@@ -272,10 +272,10 @@ def test_a_run_that_ran_out_of_memory_keeps_away_from_that_host():
     other = next(n for n in w.holding if n != canary.worker)
     (busy,) = of(Dispatch, w.act())
     assert busy.worker == other
-    w.finish(canary.worker, failed(canary.grants[0], retry.MEMORY))
+    w.finish(canary.worker, failed(canary.grants[0], OOM))
     (again,) = of(Dispatch, w.act())
     assert again.grants[0].run == canary.grants[0].run
-    w.finish(canary.worker, failed(again.grants[0], retry.MEMORY))
+    w.finish(canary.worker, failed(again.grants[0], OOM))
     w.act()
     assert canary.grants[0].run not in [g.run for g in w.holding[canary.worker]]
     w.finish(other, done(busy.grants[0], wall_s=5))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.scheduling import retry
 from orchestrator.scheduling.events import (
     CancelRequested,
     Capacity,
@@ -14,6 +13,7 @@ from orchestrator.scheduling.events import (
     Reported,
     WorkerLost,
 )
+from orchestrator.store.records import ERROR, OOM, TIMEOUT
 from tests.orchestrator.workers import World, done, failed, world
 
 KINDS = (
@@ -62,7 +62,7 @@ def disturb(w: World, kind: str, a: int, b: int) -> None:
             w.lose(pick([*w.holding, *w.starting], a))
         case "fail" if busy:
             name = pick(busy, a)
-            kind = pick([retry.ERROR, retry.MEMORY, retry.TIMEOUT], b)
+            kind = pick([ERROR, OOM, TIMEOUT], b)
             w.finish(name, failed(w.holding[name][0], kind, fingerprint=f"f{b % 7}"))
         case "beat" if w.holding:
             w.beat(pick(w.holding, a), progress=b)

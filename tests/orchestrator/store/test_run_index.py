@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.scheduling.events import Accept, AttemptReport, Grant, NoteFailure
-from orchestrator.scheduling.retry import Failure
 from orchestrator.store.journal import Journal, first_token
 from orchestrator.store.layout import Layout
+from orchestrator.store.records import AttemptReport, EpochRecord, Failure, Grant
 from orchestrator.store.run_index import next_epoch, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 
@@ -39,15 +38,16 @@ def spool(layout, name, *run_ids, outcome="done"):
 def journal(layout):
     epoch = next_epoch(layout)
     made = Journal(layout, epoch, RUNS)
-    made.epoch(epoch, "host", 1, "digest")
+    record = EpochRecord(at=0.5, epoch=epoch, host="host", pid=1, manifest="digest", runs=3, format=2)
+    made.write_now(record)
     return made
 
 
 def test_an_accepted_result_is_committed(layout):
     reports = spool(layout, "w1", *RUNS[:2])
     j = journal(layout)
-    j.accept(Accept(worker="w1", reports=tuple(reports)))
-    j.end("")
+    j.accept(reports, 1.0)
+    j.close("", 2.0)
     reading = read_index(layout, RUNS)
     assert [reading.book.committed(i) for i in range(3)] == [True, True, False]
     assert reading.adopted == []
@@ -57,7 +57,7 @@ def test_an_accepted_result_is_committed(layout):
 def test_a_result_that_nobody_accepted_is_adopted_once(layout):
     spool(layout, "w1", RUNS[0])
     spool(layout, "w2", RUNS[0])
-    journal(layout).end("")
+    journal(layout).close("", 2.0)
     reading = read_index(layout, RUNS)
     assert [(r[0], r[1]) for r in reading.adopted] == [(0, "w1.jsonl")]
     assert reading.num_superseded == 1
@@ -65,8 +65,8 @@ def test_a_result_that_nobody_accepted_is_adopted_once(layout):
 
 def test_a_cancelled_run_stays_cancelled_though_a_result_turns_up(layout):
     j = journal(layout)
-    j.settle([0], "cancelled")
-    j.end("")
+    j.settle([0], "cancelled", 1.0)
+    j.close("", 2.0)
     spool(layout, "w1", RUNS[0])
     reading = read_index(layout, RUNS)
     assert reading.book.counts()["cancelled"] == 1
@@ -76,13 +76,13 @@ def test_a_cancelled_run_stays_cancelled_though_a_result_turns_up(layout):
 def test_reopened_runs_are_pending_again_with_a_clean_history(layout):
     j = journal(layout)
     failure = Failure("error", "f" * 12, "it broke")
-    j.failure(NoteFailure(run=1, attempt=0, worker="w", failure=failure), at=1.0)
-    j.settle([1], "quarantined")
-    j.end("")
+    j.failure(Grant(1, 0, first_token(1)), "w", failure, 1.0)
+    j.settle([1], "quarantined", 1.0)
+    j.close("", 2.0)
     assert read_index(layout, RUNS).book.histories == {1: [failure]}
     j = journal(layout)
-    j.reopen([1])
-    j.end("")
+    j.reopen([1], 1.5)
+    j.close("", 2.0)
     book = read_index(layout, RUNS).book
     assert book.counts()["pending"] == 3
     assert book.histories == {}
@@ -91,27 +91,27 @@ def test_reopened_runs_are_pending_again_with_a_clean_history(layout):
 def test_a_lost_result_makes_its_run_pending_and_is_told(layout):
     reports = spool(layout, "w1", RUNS[0])
     j = journal(layout)
-    j.accept(Accept(worker="w1", reports=tuple(reports)))
-    j.end("")
+    j.accept(reports, 1.0)
+    j.close("", 2.0)
     layout.spool("w1").unlink()
     reading = read_index(layout, RUNS)
-    assert reading.lost == [0]
+    assert reading.missing == [0]
     assert reading.book.counts()["pending"] == 3
 
 
 def test_a_lost_result_is_replaced_by_another_of_the_same_run_and_not_called_double(layout):
     reports = spool(layout, "w1", RUNS[0])
     j = journal(layout)
-    j.accept(Accept(worker="w1", reports=tuple(reports)))
-    j.end("")
+    j.accept(reports, 1.0)
+    j.close("", 2.0)
     layout.spool("w1").unlink()
     spool(layout, "w2", RUNS[0])
     reading = read_index(layout, RUNS)
-    assert reading.lost == []
+    assert reading.missing == []
     j = journal(layout)
-    j.void(reading.void)
-    j.adopt(reading.adopted)
-    j.end("")
+    j.void(reading.unreadable, 1.0)
+    j.adopt(reading.adopted, 1.0)
+    j.close("", 2.0)
     reading = read_index(layout, RUNS)
     assert reading.book.committed(0)
     assert reading.doubly_accepted == []
@@ -121,8 +121,8 @@ def test_two_accepts_of_one_run_at_two_places_are_reported(layout):
     reports = [*spool(layout, "w1", RUNS[0]), *spool(layout, "w2", RUNS[0])]
     j = journal(layout)
     for report in reports:
-        j.accept(Accept(worker="w", reports=(report,)))
-    j.end("")
+        j.accept([report], 1.0)
+    j.close("", 2.0)
     reading = read_index(layout, RUNS)
     assert reading.doubly_accepted == [0]
     assert reading.book.spools[reading.book.spool[0]] == "w1.jsonl", "the first one wins"
@@ -130,19 +130,19 @@ def test_two_accepts_of_one_run_at_two_places_are_reported(layout):
 
 def test_results_of_runs_that_left_the_grid_are_counted_apart(layout):
     spool(layout, "w1", "d" * 32)
-    journal(layout).end("")
+    journal(layout).close("", 2.0)
     assert read_index(layout, RUNS).num_foreign == 1
 
 
 def test_attempts_are_counted_from_leases_and_tokens_never_repeat(layout):
     j = journal(layout)
-    j.lease("w1", [Grant(0, 0, first_token(1)), Grant(2, 0, first_token(1) + 1)])
-    j.end("")
+    j.lease("w1", [Grant(0, 0, first_token(1)), Grant(2, 0, first_token(1) + 1)], 1.0)
+    j.close("", 2.0)
     assert list(read_index(layout, RUNS).book.attempts) == [1, 0, 1]
     assert first_token(2) > first_token(1) + 10**9
 
 
 def test_an_epoch_is_never_given_twice(layout):
-    journal(layout).end("")
+    journal(layout).close("", 2.0)
     journal(layout).sync()
     assert next_epoch(layout) == 3

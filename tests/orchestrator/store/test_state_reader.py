@@ -6,10 +6,11 @@ import sqlite3
 
 import pytest
 
+from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import CODE, read_index
 from orchestrator.store.sqlite_path import state_path
-from orchestrator.store.state_reader import history_of, indexed_runs
+from orchestrator.store.state_reader import indexed_runs
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 
@@ -83,7 +84,7 @@ def test_a_runs_story_has_every_attempt_in_order(tmp_path):
     manifest = noop_manifest(12, target=f"{HERE}.Moody")
     run(tmp_path, manifest)
     index = next(i for i in range(12) if manifest.axis_values(i)["seed"] == 3)
-    story = history_of(Layout(tmp_path), manifest, index)
+    story = history_of(Layout(tmp_path), manifest.run_ids[index])
     assert (story.outcome, story.error) == ("done", None)
     assert [(a.attempt, a.ended) for a in story.attempts] == [(0, "failed"), (1, "done")]
     assert story.attempts[0].granted_at <= story.attempts[1].granted_at
@@ -92,6 +93,6 @@ def test_a_runs_story_has_every_attempt_in_order(tmp_path):
 def test_the_story_of_a_run_that_failed_says_why(swept):
     layout, manifest = swept
     index = next(i for i in range(24) if manifest.axis_values(i)["seed"] == 6)
-    story = history_of(layout, manifest, index)
+    story = history_of(layout, manifest.run_ids[index])
     assert (story.outcome, story.error) == ("quarantined", "ArithmeticError: seed 6 does not please me")
     assert CODE[story.outcome] == indexed_runs(layout, manifest).outcome[index]

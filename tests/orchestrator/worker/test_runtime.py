@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import json
 
-from orchestrator.scheduling.events import Grant
-from orchestrator.scheduling.retry import ERROR, INFRASTRUCTURE, MEMORY
+from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, Grant
 from orchestrator.store.spool import Line, LineReader, SpoolHealth, read_spool
 from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime
@@ -65,7 +64,7 @@ def test_an_exception_fails_its_run_alone_with_class_fingerprint_and_traceback(t
     outcomes = dict(bench.work(*range(8)))
     assert {seeds[i] for i, outcome in outcomes.items() if outcome == "failed"} == {0, 4}
     failures = [r.failure for r in bench.told if r.failure]
-    assert {f.kind for f in failures} == {ERROR}
+    assert {f.failure_class for f in failures} == {ERROR}
     assert len({f.fingerprint for f in failures}) == 1
     assert all("does not please me" in f.message and "Traceback" in f.details for f in failures)
 
@@ -140,7 +139,7 @@ def test_a_result_that_is_none_or_no_plain_json_fails_its_run_and_not_the_worker
 def test_running_out_of_memory_is_told_as_such(tmp_path):
     bench = Bench(tmp_path, noop_manifest(1, target=f"{HERE}.Greedy"))
     bench.work(0)
-    assert bench.told[0].failure.kind == MEMORY
+    assert bench.told[0].failure.failure_class == OOM
 
 
 def test_a_run_cancelled_before_its_turn_never_starts(tmp_path):
@@ -166,7 +165,7 @@ def test_a_full_disk_is_no_fault_of_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bench.runtime._spool, "append", full)
     assert bench.work(0) == [(0, "failed")]
-    assert bench.told[0].failure.kind == INFRASTRUCTURE
+    assert bench.told[0].failure.failure_class == INFRASTRUCTURE
 
 
 def test_a_sync_that_fails_counts_for_nothing_and_ends_the_worker(tmp_path, monkeypatch):
@@ -177,7 +176,7 @@ def test_a_sync_that_fails_counts_for_nothing_and_ends_the_worker(tmp_path, monk
 
     monkeypatch.setattr(bench.runtime._spool, "sync", broken)
     assert {outcome for _, outcome in bench.work(0, 1)} == {"failed"}
-    assert all(r.failure.kind == INFRASTRUCTURE and not r.spool for r in bench.told)
+    assert all(r.failure.failure_class == INFRASTRUCTURE and not r.spool for r in bench.told)
     assert bench.work(2) == [], "nobody knows what is on this disk: no more work"
 
 

@@ -1,0 +1,350 @@
+"""Every record of a driver's journal as a typed value, and the values that they are made of. Pure.
+
+A record is one line of ``spool/driver-<epoch>.jsonl``: the JSON of :meth:`Record.to_json`, whose ``kind``
+says which class reads it again. ``at`` is when it happened, Unix seconds; ``None`` in journals of format 1,
+which kept the time of failures and epochs only: *time unknown*, not the year 1970. Runs go by run_id, which
+outlives a changed grid.
+
+============ ========================================================================================
+kind         what happened
+============ ========================================================================================
+``epoch``    a driver began, having read so many bytes of every older file
+``manifest`` a part of ``manifest.parquet`` or ``sweep.yaml``, so that the spools alone suffice
+``lease``    a batch was granted to a worker, under consecutive tokens
+``accept``   results were committed, each by its place in a spool
+``end``      attempts ended that change nothing: cancelled, superseded, or too late
+``failure``  an attempt failed and is charged to its run
+``settle``   runs ended without a result
+``reopen``   runs were given another chance; earlier failures no longer count
+``void``     accepted results can no longer be read; a later ``accept`` counts again
+``close``    the driver ended by itself
+============ ========================================================================================
+
+A kind that is not listed is passed over by readers, so that a later version may add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, cast, get_args
+
+Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled"]
+"""What can be said of a run. ``done`` and ``diverged`` are results; ``pending`` also covers a run that is
+running.
+"""
+
+AttemptEnd = Literal["done", "diverged", "failed", "cancelled"]
+"""How an attempt ends that a worker reports; one whose worker was lost idle has no end."""
+
+FailureClass = Literal["infrastructure", "oom", "error", "timeout"]
+"""Why an attempt gave no result: its worker went away, it ran out of memory, it raised an exception, it took
+too long.
+"""
+
+RecordKind = Literal[
+    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "close"
+]
+
+INFRASTRUCTURE: Final = "infrastructure"
+OOM: Final = "oom"
+ERROR: Final = "error"
+TIMEOUT: Final = "timeout"
+FAILURE_CLASSES: tuple[FailureClass, ...] = (INFRASTRUCTURE, OOM, ERROR, TIMEOUT)
+
+_CLASSES_OF_FORMAT_1: Mapping[str, FailureClass] = {"memory": OOM}
+"""Failure classes that format 1 called otherwise."""
+
+
+def failure_class_of(word: str) -> FailureClass:
+    """The failure class that a journal, a table or an index names, in the words of any format."""
+    return _CLASSES_OF_FORMAT_1.get(word) or cast(FailureClass, word)
+
+
+class Failure(NamedTuple):
+    """Why an attempt did not give a result."""
+
+    failure_class: FailureClass
+    fingerprint: str
+    """Equal for failures that look alike: the exception's type and the functions it passed through."""
+    message: str
+    """One line for people."""
+    details: str = ""
+    """Traceback or stacks, for the attempt's log; not in the journal."""
+
+
+class Grant(NamedTuple):
+    """One run handed to a worker: a lease."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    attempt: int
+    """Zero-based number of this try."""
+    token: int
+    """Fencing token, unique in the sweep directory and growing."""
+    shrink: int = 0
+    """How often the micro batch is to be halved, after running out of memory."""
+
+
+class AttemptReport(NamedTuple):
+    """How one attempt ended, as its worker tells it."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    attempt: int
+    """Zero-based number of the try."""
+    token: int
+    """The lease it ran under."""
+    outcome: AttemptEnd
+    """``failed`` comes with a :class:`Failure`; ``cancelled`` when it stopped on request."""
+    wall_s: float
+    """Seconds the attempt took in its worker."""
+    finished_at: float
+    """Wall-clock end, Unix seconds."""
+    spool: str = ""
+    """Name of the spool file that holds the result."""
+    offset: int = 0
+    """First byte of the result's line."""
+    length: int = 0
+    """Bytes of the line."""
+    failure: Failure | None = None
+    """What went wrong, when ``outcome`` is ``failed``."""
+
+
+class AcceptedResult(NamedTuple):
+    """One committed result and where it lies."""
+
+    run_id: str
+    offset: int
+    """First byte of its line in the spool."""
+    length: int
+    """Bytes of the line."""
+    outcome: AttemptEnd
+    """``done`` or ``diverged``."""
+    token: int | None = None
+    """The lease it ran under; unknown in format 1."""
+
+
+class FoundResult(NamedTuple):
+    """A valid result of a run that no driver has committed."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    spool: str
+    """Name of the file that holds it."""
+    offset: int
+    """First byte of its line."""
+    length: int
+    """Bytes of the line."""
+    outcome: AttemptEnd
+    """``done`` or ``diverged``."""
+    token: int | None = None
+    """The lease it ran under."""
+
+
+class EndedAttempt(NamedTuple):
+    """One attempt that changes nothing."""
+
+    run_id: str
+    token: int
+    """The lease it ran under."""
+    outcome: AttemptEnd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One record; its fields are the keys of its JSON unless it says otherwise."""
+
+    kind: ClassVar[RecordKind]
+    """Says on disk which class it is."""
+    at: float | None
+    """When it happened, Unix seconds; ``None`` is unknown."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the journal's line."""
+        return {"kind": self.kind} | {name: getattr(self, name) for name in _field_names(type(self))}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`; also reads what format 1 wrote, which lacked some keys."""
+        found = {name: line[name] for name in _field_names(cls) if name in line}
+        values: dict[str, Any] = {"at": None}
+        values |= {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        return cls(**values)
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _field_names(record: type[Record]) -> tuple[str, ...]:
+    names = _NAMES.get(record)
+    if names is None:
+        names = _NAMES[record] = tuple(f.name for f in fields(record))
+    return names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochRecord(Record):
+    """A driver began."""
+
+    kind: ClassVar[RecordKind] = "epoch"
+    epoch: int
+    """Number of this driver's life, one more than any before."""
+    host: str
+    pid: int
+    manifest: str
+    """Digest of the manifest."""
+    runs: int
+    """Runs of the manifest."""
+    format: int = 1
+    """Version of this journal's format."""
+    read: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of every older journal and spool that this driver has read, by file name: what an older driver or
+    its workers append later is not part of the sweep's history.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestRecord(Record):
+    """A part of a frozen file; the line's body ``{"data": …}`` holds its bytes (:mod:`.frozen`)."""
+
+    kind: ClassVar[RecordKind] = "manifest"
+    name: str
+    """Name of the file in the sweep directory."""
+    sha256: str
+    """Of the whole file."""
+    part: int
+    """Zero-based number of this part."""
+    parts: int
+    """How many there are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseRecord(Record):
+    """A batch was granted."""
+
+    kind: ClassVar[RecordKind] = "lease"
+    worker: str
+    token: int
+    """Fencing token of the first run; the others' follow it."""
+    runs: Sequence[str]
+    attempts: Sequence[int] = ()
+    """Zero-based number of each run's try; empty when all are the first, and in format 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptRecord(Record):
+    """Results were committed: each the first complete one of its run."""
+
+    kind: ClassVar[RecordKind] = "accept"
+    spool: str
+    """Name of the file that holds them."""
+    runs: Sequence[AcceptedResult]
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`."""
+        runs = tuple(AcceptedResult(*run) for run in line["runs"])
+        return cls(at=line.get("at"), spool=line["spool"], runs=runs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndRecord(Record):
+    """Attempts ended that change nothing: cancelled, superseded, or too late."""
+
+    kind: ClassVar[RecordKind] = "end"
+    attempts: Sequence[EndedAttempt]
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`."""
+        return cls(at=line.get("at"), attempts=tuple(EndedAttempt(*ended) for ended in line["attempts"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureRecord(Record):
+    """An attempt failed and is charged to its run."""
+
+    kind: ClassVar[RecordKind] = "failure"
+    run_id: str
+    attempt: int
+    """Zero-based number of the try."""
+    token: int | None = None
+    """The lease it ran under; ``None`` in format 1."""
+    worker: str
+    failure: Failure
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the journal's line."""
+        failure = self.failure
+        return {
+            "kind": self.kind, "at": self.at, "run_id": self.run_id, "attempt": self.attempt,
+            "token": self.token, "worker": self.worker, "class": failure.failure_class,
+            "fingerprint": failure.fingerprint, "message": failure.message,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`."""
+        failure = Failure(failure_class_of(line["class"]), line["fingerprint"], line["message"])
+        known = {key: line.get(key) for key in ("at", "token")}
+        return cls(
+            run_id=line["run_id"], attempt=line["attempt"], worker=line["worker"], failure=failure, **known
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettleRecord(Record):
+    """Runs ended without a result."""
+
+    kind: ClassVar[RecordKind] = "settle"
+    runs: Sequence[str]
+    outcome: Outcome
+    """``failed``, ``quarantined`` or ``cancelled``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReopenRecord(Record):
+    """Runs were given another chance; earlier failures no longer count."""
+
+    kind: ClassVar[RecordKind] = "reopen"
+    runs: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoidRecord(Record):
+    """Accepted results can no longer be read; a later ``accept`` counts again."""
+
+    kind: ClassVar[RecordKind] = "void"
+    runs: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloseRecord(Record):
+    """The driver ended by itself."""
+
+    kind: ClassVar[RecordKind] = "close"
+    reason: str
+    """Why it stopped early; empty at the end of the sweep."""
+
+
+JournalRecord = (
+    EpochRecord
+    | ManifestRecord
+    | LeaseRecord
+    | AcceptRecord
+    | EndRecord
+    | FailureRecord
+    | SettleRecord
+    | ReopenRecord
+    | VoidRecord
+    | CloseRecord
+)
+
+_CLASSES: dict[str, type[JournalRecord]] = {record.kind: record for record in get_args(JournalRecord)}
+
+
+def record_of(line: Mapping[str, Any]) -> JournalRecord | None:
+    """The record that a journal's line holds; ``None`` for a kind that this version does not know."""
+    record = _CLASSES.get(line["kind"])
+    return None if record is None else record.from_json(line)

@@ -1,0 +1,78 @@
+"""Writes ``state.sqlite`` anew from journals and spools, where it is missing or behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
+from orchestrator.store.layout import Layout
+from orchestrator.store.records import record_of
+from orchestrator.store.run_index import DIVERGED, DONE, PENDING, RunIndex
+from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
+from orchestrator.store.sqlite_path import state_path
+from orchestrator.store.state import RunRow, StateWriter
+from orchestrator.store.state_reader import is_complete
+from sweeps.manifest.manifest import Manifest
+
+
+def opened_state(
+    layout: Layout, manifest: Manifest, book: RunIndex, epoch: int, *, fill: bool
+) -> StateWriter:
+    """The index, to be written on by the driver of ``epoch``; with ``fill`` it is written anew first."""
+    writer = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
+    if fill:
+        writer.replace_all(run_rows(layout, book), _changes(layout))
+    return writer
+
+
+def bring_up_to_date(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
+    """Write the index anew unless it says all that the journals say; no driver is at work."""
+    journals = layout.journal_paths()
+    if not journals or is_complete(layout, manifest):
+        return
+    epoch = int(journals[-1].stem.removeprefix("driver-"))
+    opened_state(layout, manifest, book, epoch, fill=True).close(journals[-1].stat().st_size)
+
+
+def run_rows(layout: Layout, book: RunIndex) -> Iterator[RunRow]:
+    """The row of every run that is over."""
+    lines = LineReader(layout.spools)
+    for index, code in enumerate(book.outcome):
+        if code in (DONE, DIVERGED):
+            spool, location = book.spools[book.spool[index]], book.location(index)
+            line = lines.read(spool, *location)
+            if line is not None:
+                head = line.header
+                yield RunRow(
+                    book.run_ids[index], book.outcome_of(index), head["attempt"], head["worker"], spool,
+                    *location, head["finished_at"], head.get("wall_s"),
+                )  # fmt: skip
+        elif code != PENDING:
+            yield row_without_result(book, index)
+    lines.close()
+
+
+def row_without_result(book: RunIndex, index: int) -> RunRow:
+    """The row of a run that ended in failure or was cancelled."""
+    outcome, note = book.outcome_of(index), book.notes.get(index)
+    if note is None or outcome == "cancelled":
+        return RunRow(book.run_ids[index], outcome)
+    return RunRow(
+        book.run_ids[index],
+        outcome,
+        note.attempt,
+        note.worker,
+        finished_at=note.at,
+        failure_class=note.failure.failure_class,
+        error=note.failure.message,
+        fingerprint=note.failure.fingerprint,
+    )
+
+
+def _changes(layout: Layout) -> Iterator[AttemptBegan | AttemptOver]:
+    reader = AttemptReader()
+    for path in layout.journal_paths():
+        for line in read_spool(path, SpoolHealth(), live=True):
+            record = record_of(line.header)
+            if record is not None:
+                yield from reader.changes(record)
