@@ -17,6 +17,7 @@ from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.costs import cost_table
 from analysis.tables.importance import importance, in_words
+from sweeps.manifest.atomic import write_atomically
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label
 
@@ -82,9 +83,7 @@ def build_report(sweep: Sweep, *, metric: str | None = None) -> str:
 def write_report(sweep: Sweep, path: Path, *, metric: str | None = None) -> Path:
     """Write the report to ``path`` by rename and return the path."""
     text = build_report(sweep, metric=metric)
-    draft = path.with_name(path.name + ".partial")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, text.encode())
     return path
 
 

@@ -14,6 +14,11 @@ from typing import Any
 
 import pandas as pd
 
+<<<<<<< HEAD
+=======
+from analysis.data.axes import label
+from sweeps.manifest.atomic import write_atomically
+>>>>>>> fceb7f5 (Write every file through one helper, and say which tables are missing)
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label
@@ -70,9 +75,7 @@ class Figure:
             content = vl_convert.vegalite_to_png(spec, scale=200 / 72)
         else:
             content = vl_convert.vegalite_to_pdf(spec)
-        draft = path.with_name(path.name + ".partial")
-        draft.write_bytes(content)
-        draft.replace(path)
+        write_atomically(path, content)
 
 
 def _extra(module: str) -> Any:

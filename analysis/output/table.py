@@ -15,7 +15,12 @@ from typing import Any
 
 import pandas as pd
 
+<<<<<<< HEAD
 from sweeps.grid.axes import short_names
+=======
+from analysis.data.axes import label, short_names
+from sweeps.manifest.atomic import replacing
+>>>>>>> fceb7f5 (Write every file through one helper, and say which tables are missing)
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label
@@ -95,12 +100,11 @@ class ReportTable:
         """Write to ``path`` by rename; the form defaults to the file's ending."""
         endings = {".md": "md", ".csv": "csv", ".tex": "latex", ".parquet": "parquet", ".txt": "text"}
         form = form or endings.get(path.suffix, "text")
-        draft = path.with_name(path.name + ".partial")
-        if form == "parquet":
-            self.frame.to_parquet(draft, index=False)
-        else:
-            draft.write_text(self.render(form) + "\n")
-        draft.replace(path)
+        with replacing(path) as draft:
+            if form == "parquet":
+                self.frame.to_parquet(draft, index=False)
+            else:
+                draft.write_text(self.render(form) + "\n")
 
     def text(self) -> str:
         """Plain text in aligned columns."""

@@ -20,12 +20,13 @@ from orchestrator.planning.cluster import Cluster, pool_factory, require_capacit
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
 from orchestrator.store.journal import begin_epoch
-from orchestrator.store.layout import FORMAT_VERSION, Layout, write_atomically
+from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.records import Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.state_rebuild import bring_up_to_date
+from sweeps.manifest.atomic import write_atomically
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import StoreError, UserError

@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from orchestrator.store.layout import write_atomically
+from sweeps.manifest.atomic import write_atomically
 
 FILE = Path("hydra") / "application.pickle"
 """Where it lies, below the sweep directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.store.compaction import is_current
+from orchestrator.store import compaction
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import CODE, read_index
 from sweeps.manifest.manifest import Manifest
@@ -35,6 +35,10 @@ class Verification:
     """Torn or corrupt lines, skipped."""
     tables_agree: bool
     """Whether ``runs.parquet``, where there is one, says the same."""
+    tables_missing: tuple[str, ...] = ()
+    """Tables that ought to be there, since the last driver ended by itself, and are not; ``resume`` writes
+    them.
+    """
 
     @property
     def missing(self) -> int:
@@ -44,12 +48,21 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Exactly one result per run, and tables that agree."""
-        return not (self.missing or self.duplicated or self.corrupt) and self.tables_agree
+        lacking = self.missing or self.duplicated or self.corrupt or self.tables_missing
+        return not lacking and self.tables_agree
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain values."""
         names = ("expected", "committed", "missing", "duplicated", "corrupt", "ok")
-        more = ("cancelled", "superseded", "foreign", "uncommitted", "bad_lines", "tables_agree")
+        more = (
+            "cancelled",
+            "superseded",
+            "foreign",
+            "uncommitted",
+            "bad_lines",
+            "tables_agree",
+            "tables_missing",
+        )
         return {name: getattr(self, name) for name in (*names, *more)}
 
 
@@ -57,6 +70,11 @@ def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verific
     """Read every line of every spool and hold it against the manifest."""
     reading = read_index(layout, manifest.run_ids, live=live)
     book = reading.book
+    written = reading.closed and not live and not reading.adopted
+    absent = tuple(compaction.missing_tables(layout, book)) if written else ()
+    tables_agree = True
+    if not live and layout.table("runs").exists():
+        tables_agree = bool(absent) or compaction.is_current(layout, manifest.digest, book)
     return Verification(
         expected=len(manifest),
         committed=book.num_committed - len(reading.adopted),
@@ -67,5 +85,6 @@ def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verific
         foreign=reading.num_foreign,
         uncommitted=len(reading.adopted),
         bad_lines=reading.health.num_corrupt + reading.health.num_torn,
-        tables_agree=live or not layout.table("runs").exists() or is_current(layout, manifest.digest, book),
+        tables_agree=tables_agree,
+        tables_missing=absent,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_
 from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
 from sweeps.manifest import arrow
+from sweeps.manifest.atomic import replacing
 from sweeps.manifest.manifest import Manifest
 
 METADATA_KEY = b"emsweep"
-"""Key of the schema metadata of ``runs.parquet``: JSON with the format's version and the manifest's digest.
+"""Key of the schema metadata of ``runs.parquet``: JSON with the format's version, the manifest's digest and,
+under ``tables``, an object for each other table that was written with it: its number of ``rows``.
 """
 
 PAGE_BYTES = 64 * 2**10
@@ -43,7 +45,7 @@ _OF_FAILURE = {"error": pa.string(), "fingerprint": pa.string()}
 
 
 def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
-    """Write the four tables from the spools alone."""
+    """Write the tables from the spools alone."""
     drop_parts(layout)
     parts, lines = PartWriter(layout), LineReader(layout.spools)
     for index in range(len(book)):
@@ -59,7 +61,7 @@ def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
 
 
 def merge(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
-    """Merge the parts into the four tables and drop them."""
+    """Merge the parts into the tables and drop them."""
     for name in TABLES[1:]:
         _merge_table(parts_of(layout, name), layout.table(name))
     write_runs(layout, manifest, book)
@@ -70,7 +72,9 @@ def write_runs(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts."""
     metrics = _Metrics(parts_of(layout, "runs"), len(book))
     failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
-    header = json.dumps({"version": FORMAT_VERSION, "manifest": manifest.digest}).encode()
+    tables = {name: {"rows": num} for name in TABLES[1:] if (num := _num_rows(layout, name)) is not None}
+    facts = {"version": FORMAT_VERSION, "manifest": manifest.digest, "tables": tables}
+    header = json.dumps(facts).encode()
     asked = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
     with pq.ParquetFile(layout.manifest) as source:
         own = [source.schema_arrow.field(name) for name in dict.fromkeys(asked)]
@@ -150,18 +154,21 @@ def _with_failures(
 
 def is_current(layout: Layout, digest: str, book: RunIndex) -> bool:
     """Whether ``runs.parquet`` was written for this manifest and says what the book says, and no table is
-    cut off.
+    missing or cut off.
     """
     try:
-        for path in (layout.table(name) for name in TABLES):
-            if path.exists():
-                pq.read_metadata(path)
+        rows = {name: _num_rows(layout, name) for name in TABLES}
         file = pq.ParquetFile(layout.table("runs"))
     except (OSError, pa.ArrowException):
         return False
     with file:
-        header = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        header = _facts(file.schema_arrow)
+        written = header.get("tables", {})
         if header.get("manifest") != digest or file.metadata.num_rows != len(book):
+            return False
+        if missing_tables(layout, book) or any(
+            rows[name] != facts["rows"] for name, facts in written.items()
+        ):
             return False
         outcomes = file.read(columns=["outcome"])["outcome"].combine_chunks().dictionary_encode()
     names = outcomes.dictionary.to_pylist()
@@ -169,6 +176,54 @@ def is_current(layout: Layout, digest: str, book: RunIndex) -> bool:
     return bool(
         (codes[arrow.as_numpy(outcomes.indices)] == np.frombuffer(book.outcome, dtype=np.uint8)).all()
     )
+
+
+def missing_tables(layout: Layout, book: RunIndex) -> list[str]:
+    """Tables that have rows and no file.
+
+    ``runs.parquet`` says which there were. Where it is gone, or of format 1, the results are looked through
+    until it is clear.
+    """
+    absent = [name for name in TABLES if not layout.table(name).exists()]
+    if not absent:
+        return []
+    try:
+        written = _facts(pq.read_schema(layout.table("runs"))).get("tables")
+    except (OSError, pa.ArrowException):
+        written = None
+    with_rows = set(written) if written is not None else set(_tables_with_rows(layout, book, absent))
+    return [name for name in absent if name == "runs" or name in with_rows]
+
+
+_KEYS = {"steps": "steps", "items": "evaluations", "rollouts": "rollouts", "logits": "logit_stats"}
+"""Key of a result that holds the rows of each table."""
+
+
+def _tables_with_rows(layout: Layout, book: RunIndex, names: Sequence[str]) -> Iterator[str]:
+    """Those of the tables that any committed result has rows for."""
+    left = {name: f'"{_KEYS[name]}":[{{'.encode() for name in names if name in _KEYS}
+    lines = LineReader(layout.spools)
+    for index in range(len(book)):
+        if not left:
+            break
+        if not book.committed(index):
+            continue
+        line = lines.read(book.spools[book.spool[index]], *book.location(index))
+        for name in [n for n, mark in left.items() if line is not None and mark in (line.body or b"")]:
+            del left[name]
+            yield name
+    lines.close()
+
+
+def _facts(schema: pa.Schema) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    return found
+
+
+def _num_rows(layout: Layout, name: str) -> int | None:
+    """Rows of a table by its footer; ``None`` when it is not there."""
+    path = layout.table(name)
+    return int(pq.read_metadata(path).num_rows) if path.exists() else None
 
 
 def _merge_table(parts: list[Path], target: Path) -> None:
@@ -192,11 +247,9 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @contextlib.contextmanager
 def _written(target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Write beside ``target``, row group by row group, and rename in the end."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer:
-            yield writer
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write ``target`` row group by row group."""
+    with (
+        replacing(target, durable=True) as temporary,
+        pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer,
+    ):
+        yield writer

@@ -10,7 +10,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.layout import Layout, write_atomically
+from orchestrator.store.layout import Layout
+from sweeps.manifest.atomic import write_atomically
 
 
 def send_request(layout: Layout, verb: str, **arguments: Any) -> str:

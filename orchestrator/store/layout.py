@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import get_args
 
 from orchestrator.store.records import Outcome
+from sweeps.manifest.atomic import is_temporary
 from sweeps.spec.errors import UserError
 
 FORMAT_VERSION = 2
@@ -168,9 +169,10 @@ class Layout:
 
     def remove_stale(self) -> None:
         """Remove files that a killed process was about to write; only for the holder of the lock."""
-        for path in self.root.glob(".*"):
-            if _is_stale(path):
-                path.unlink(missing_ok=True)
+        for folder in (self.root, self.parts, self.control):
+            for path in folder.glob(".*"):
+                if _is_stale(path):
+                    path.unlink(missing_ok=True)
 
     def require_sweep(self) -> None:
         """Raise :class:`UserError` unless this is a sweep directory."""
@@ -184,37 +186,10 @@ class Layout:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether a file is a temporary one of ours: a probe, or one that was to replace a file of the layout."""
-    return path.name.startswith((".probe-", ".sweep.yaml.", ".manifest.parquet.", ".status.json.")) or (
-        path.name.startswith(".") and path.name.endswith(".parquet.tmp")
-    )
+    """Whether a file is a probe, or one that was to replace another."""
+    of_format_1 = (".sweep.yaml.", ".manifest.parquet.", ".status.json.")
+    return path.name.startswith((".probe-", *of_format_1)) or is_temporary(path)
 
 
 def _not_writable(root: Path, error: OSError) -> str:
     return f"directory {str(root)!r}: cannot be written ({error.strerror}); choose another with --dir"
-
-
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replace ``path``: a reader sees the old bytes or the new, never a part; ``durable`` also fsyncs."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    if durable:
-        fsync_folder(path.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.layout import Layout, write_atomically
+from orchestrator.store.layout import Layout
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
+from sweeps.manifest.atomic import write_atomically
 from trainers.protocol import RunResult
 
 PART_RUNS = 2_000

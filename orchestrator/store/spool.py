@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.store.layout import fsync_folder
+from sweeps.manifest.atomic import fsync_path
 
 _PREFIX = b'{"crc":"'
 _BODY = b',"result":'
@@ -177,7 +177,7 @@ class SpoolWriter:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._size = 0
         self._dirty = False
-        fsync_folder(path.parent)
+        fsync_path(path.parent)
 
     @property
     def size(self) -> int:

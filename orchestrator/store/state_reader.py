@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from orchestrator.store.layout import Layout
@@ -51,10 +52,16 @@ def _ask(layout: Layout, manifest: Manifest, question: Callable[[sqlite3.Connect
     if not path.exists():
         return None
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        with contextlib.closing(_opened(path)) as db:
             return question(db) if _is_complete(db, layout, manifest) else None
     except (sqlite3.DatabaseError, KeyError):
         return None
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The database, to be read. Without a log of its own, nobody writes it and it is left untouched."""
+    log = path.with_name(path.name + "-wal")
+    return sqlite3.connect(f"file:{path}?mode=ro" + ("" if log.exists() else "&immutable=1"), uri=True)
 
 
 def _is_complete(db: sqlite3.Connection, layout: Layout, manifest: Manifest) -> bool:

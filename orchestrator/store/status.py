@@ -6,7 +6,8 @@ import json
 import time
 from typing import Any
 
-from orchestrator.store.layout import Layout, write_atomically
+from orchestrator.store.layout import Layout
+from sweeps.manifest.atomic import write_atomically
 
 
 def write_status(layout: Layout, status: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 build          from a composed sweep to its manifest: expand, resolve, check, identify
 manifest       the list itself; manifest_file its Parquet form; arrow the arrays in between
+atomic         files and folders that appear whole or not at all
 run_ids        identities; run_names short names for people; manifest_diff why two manifests differ
 lineage        what runs start from
 resolve        models, prompts and benchmarks, read and hashed (data_files, hf_cache, hub_commits, prompts)

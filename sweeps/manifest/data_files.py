@@ -11,12 +11,12 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sweeps.manifest.atomic import write_atomically
 from sweeps.spec import SpecError
 
 PACKAGE_SCHEME = "pkg://"
@@ -78,9 +78,7 @@ def _remember(key: str, entry: list[Any]) -> None:
     target = _cache_file()
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as file:
-            json.dump(_read_cache() | {key: entry}, file)
-        Path(file.name).replace(target)
+        write_atomically(target, json.dumps(_read_cache() | {key: entry}).encode())
 
 
 def read_rows(path: str, what: str) -> list[Mapping[str, Any]]:

@@ -10,7 +10,6 @@ as start, stop, step), options, overrides, number of duplicates and the manifest
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from sweeps.grid.columns import ABSENT, Column
 from sweeps.grid.filters import as_text
 from sweeps.manifest import arrow
+from sweeps.manifest.atomic import replacing
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import GROUPS, SpecError, canonical_json, group_to_dict, group_type
 
@@ -46,23 +46,15 @@ _TYPES = {
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write ``manifest`` to ``path`` by writing beside it and renaming."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write ``manifest`` to ``path``: whole, and on the disk once it returns."""
     schema = _schema(manifest)
     names = manifest.names()
-    try:
-        with pq.ParquetWriter(
-            temporary, schema, compression="zstd", use_dictionary=_dictionary_columns(schema)
-        ) as writer:
-            for start in range(0, len(manifest), CHUNK_ROWS):
-                rows = slice(start, min(start + CHUNK_ROWS, len(manifest)))
-                chunk_names = [next(names) for _ in range(rows.stop - rows.start)]
-                writer.write_table(pa.table(_arrays(manifest, rows, chunk_names), schema=schema))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    packing = {"compression": "zstd", "use_dictionary": _dictionary_columns(schema)}
+    with replacing(path, durable=True) as temporary, pq.ParquetWriter(temporary, schema, **packing) as writer:
+        for start in range(0, len(manifest), CHUNK_ROWS):
+            rows = slice(start, min(start + CHUNK_ROWS, len(manifest)))
+            chunk_names = [next(names) for _ in range(rows.stop - rows.start)]
+            writer.write_table(pa.table(_arrays(manifest, rows, chunk_names), schema=schema))
 
 
 def _schema(manifest: Manifest) -> pa.Schema:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sweeps.manifest.atomic import replacing, replacing_folder, write_atomically
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
 from trainers.engine.engine import Engine, EngineState
 from trainers.engine.gang import Gang
@@ -70,7 +70,7 @@ def write_weights(
         "spec": canonical_json(spec_to_dict(spec)),
         "digest": tensors_digest(tensors),
     }
-    with _appearing(folder / f"step-{step}") as place:
+    with replacing_folder(folder / f"step-{step}", durable=True) as place:
         save_file(dict(tensors), place / WEIGHTS, metadata=metadata)
         loaded = cast(Any, module)
         loaded.config.save_pretrained(place)
@@ -139,15 +139,12 @@ def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> N
         tensors |= {f"m.{k}.{name}": t.contiguous() for name, t in moments.items()}
     scaler = {k: v for k, v in state.engine.scaler.items() if isinstance(v, (bool, int, float, str))}
     path = place / f"rank-{gang.rank}.safetensors"
-    save_file(tensors, path.with_suffix(".tmp"), metadata={"scaler": json.dumps(scaler)})
-    _sync(path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    with replacing(path, durable=True) as temporary:
+        save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler)})
     gang.any(False)  # every rank's file stands before the state counts as complete
     if gang.rank == 0:
         text = json.dumps({"run_id": run_id, "world_size": gang.world_size, "progress": state.progress})
-        (place / "progress.tmp").write_text(text)
-        _sync(place / "progress.tmp")
-        (place / "progress.tmp").replace(place / PROGRESS)
+        write_atomically(place / PROGRESS, text.encode(), durable=True)
         for other in (folder / "state").iterdir():
             if other != place:
                 shutil.rmtree(other)
@@ -188,33 +185,3 @@ def _engine_state(tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> E
 
 def _step_of(place: Path) -> int:
     return int(place.name.removeprefix("step-"))
-
-
-class _appearing:  # noqa: N801 - reads as a statement: `with _appearing(folder) as place`
-    """A folder that is filled under another name and renamed once everything in it is on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._place = folder, folder.with_name(f".{folder.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._place.mkdir(parents=True)
-        return self._place
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            for file in self._place.iterdir():
-                _sync(file)
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._place.rename(self._folder)
-            _sync(self._folder.parent)
-        else:
-            shutil.rmtree(self._place, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

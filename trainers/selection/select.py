@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.manifest.atomic import write_atomically
 from sweeps.manifest.data_files import dig, read_rows, row_name
 from sweeps.spec.errors import SpecError, choice, nearest, require
 from sweeps.spec.selection_rules import (
@@ -77,11 +78,9 @@ class Picks:
             SpecError: if it cannot be written.
         """
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
-        part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            write_atomically(path, text.encode())
         except OSError as error:
             raise SpecError(
                 f"--out {str(path)!r}: cannot be written ({error.strerror}); choose another"

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from sweeps.manifest.atomic import replacing_folder
 from trainers.tiny.world import ALPHABET, CAREFUL_SHARE, split
 
 if TYPE_CHECKING:
@@ -183,17 +184,13 @@ def make(recipe: "Recipe", name: str, target: Path) -> str:
         final_loss=trained.final_loss,
         command=command_for(recipe, name),
     )
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}-") as scratch:
-        folder = Path(scratch) / name
+    with replacing_folder(target) as folder:
         trained.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder, save_jinja_files=False)
         shutil.copy(tokenization.__file__, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         for file in folder.iterdir():
             file.chmod(FILE_MODE)
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
     return card
 
 
