@@ -14,11 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-<<<<<<< HEAD
-=======
-from analysis.data.axes import label
 from sweeps.manifest.atomic import write_atomically
->>>>>>> fceb7f5 (Write every file through one helper, and say which tables are missing)
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label

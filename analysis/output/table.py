@@ -15,12 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-<<<<<<< HEAD
 from sweeps.grid.axes import short_names
-=======
-from analysis.data.axes import label, short_names
 from sweeps.manifest.atomic import replacing
->>>>>>> fceb7f5 (Write every file through one helper, and say which tables are missing)
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label
