@@ -1,29 +1,49 @@
 """What it means: run tables in pandas, statistics that tell luck from effect, figures and reports.
 
-Start with ``from analysis import open_sweep; sweep = open_sweep("outputs/quickstart")``.
+Start with ``from analysis import open_sweep; sweep = open_sweep("outputs/quickstart")``. The rooms, each of
+which imports only those below it:
+
+dashboard · report · sweep    what is opened: pages, one document, the object of a notebook
+findings                      questions answered
+tables                        cells, comparisons, what matters
+output                        how tables and figures are written
+data · stats                  a directory as arrays and frames; statistics of arrays
 
 Glossary
 --------
 Metric     a numeric column of ``runs()``, such as ``accuracy_sampled``.
 Gain       a metric minus the base model's, paired: same items, same evaluation noise.
 Group      the cells that share the values of the axes a table is made by.
+Mean       over seeds, by the one estimator of :mod:`analysis.stats.seed_means`.
 IQM        interquartile mean: the mean of the middle half.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.data.sweep import Sweep, open_sweep
+    from analysis.findings import find
+    from analysis.sweep import Sweep, open_sweep
+    from analysis.tables.best_cells import best_cells
+    from analysis.tables.compare import compare
+    from analysis.tables.importance import importance
 
-__all__ = ["Sweep", "open_sweep"]
+__all__ = ["Sweep", "open_sweep", "best_cells", "compare", "find", "importance"]
+
+_HOMES = {
+    "Sweep": "analysis.sweep",
+    "open_sweep": "analysis.sweep",
+    "best_cells": "analysis.tables.best_cells",
+    "compare": "analysis.tables.compare",
+    "find": "analysis.findings",
+    "importance": "analysis.tables.importance",
+}
+"""Modules of the names above; they load the data libraries and are imported when first asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the data libraries when they are first needed."""
-    if name in __all__:
-        from analysis.data import sweep
-
-        return getattr(sweep, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'analysis' has no attribute {name!r}")

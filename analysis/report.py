@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.findings import find_all
 from analysis.output.html import Page
 from analysis.tables.best_cells import best_cells
@@ -28,7 +28,7 @@ MAX_FINGERPRINTS = 10
 """Kinds of failure listed."""
 
 
-def build_report(sweep: Sweep, *, metric: str | None = None) -> str:
+def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     """Return the report as one HTML document that needs no network.
 
     Raises:
@@ -80,14 +80,14 @@ def build_report(sweep: Sweep, *, metric: str | None = None) -> str:
     return page.text()
 
 
-def write_report(sweep: Sweep, path: Path, *, metric: str | None = None) -> Path:
+def write_report(sweep: SweepData, path: Path, *, metric: str | None = None) -> Path:
     """Write the report to ``path`` by rename and return the path."""
     text = build_report(sweep, metric=metric)
     write_atomically(path, text.encode())
     return path
 
 
-def _grid(page: Page, sweep: Sweep) -> None:
+def _grid(page: Page, sweep: SweepData) -> None:
     page.heading("The grid")
     rows = [(axis.key, _listed([label(v) for v in axis.values])) for axis in sweep.axes]
     cells = 1
@@ -106,7 +106,7 @@ def _listed(values: Sequence[str], most: int = 20) -> str:
     return f"{shown}, … ({len(values):,} values)" if len(values) > most else shown
 
 
-def _coverage(page: Page, sweep: Sweep) -> None:
+def _coverage(page: Page, sweep: SweepData) -> None:
     page.heading("Coverage and failures")
     counts = sweep.counts()
     total = max(1, sum(counts.values()))
@@ -131,7 +131,7 @@ def _coverage(page: Page, sweep: Sweep) -> None:
         page.pairs([(f"{row['n']:,} ×", f"{row['error']} (first: {row['name']})") for row in failures])
 
 
-def _reproduce(page: Page, sweep: Sweep) -> None:
+def _reproduce(page: Page, sweep: SweepData) -> None:
     page.heading("How to reproduce")
     for source in sweep.sources:
         words = [str(w) for w in source.header.get("overrides") or source.asked.get("overrides") or ()]

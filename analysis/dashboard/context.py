@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from analysis.dashboard.links import SNAPSHOT, Link, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportTable, percent
 from sweeps.grid.axes import resolve, short_names
 from sweeps.grid.filters import write_filter
@@ -88,7 +88,9 @@ class Context:
         text = templates().get_template(template).render(c=self, link=self.link, fragment=fragment, **values)
         return HTMLResponse(text, status_code=status, headers=headers)
 
-    def answer(self, key: Any, compute: Callable[[Sweep], T], *, filters: str = "", lane: str = "slow") -> T:
+    def answer(
+        self, key: Any, compute: Callable[[SweepData], T], *, filters: str = "", lane: str = "slow"
+    ) -> T:
         """:meth:`Snapshot.answer <analysis.dashboard.snapshot.Snapshot.answer>`, as long as the browser waits
         for it.
         """

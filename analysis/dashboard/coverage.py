@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.dashboard.links import plain
 from analysis.data.axes import cell_label
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
 from sweeps.grid.filters import write_filter
 from sweeps.spec.text import label
@@ -95,7 +95,7 @@ def split_axes(sizes: Sequence[tuple[str, int]]) -> tuple[list[str], list[str], 
     return rows, columns, [key for key, _ in rest]
 
 
-def coverage(sweep: Sweep) -> Coverage:
+def coverage(sweep: SweepData) -> Coverage:
     """Count outcomes per tile."""
     axes = {axis.key: axis.values for axis in sweep.axes}
     rows, columns, left_out = split_axes([(key, len(axes[key])) for key in sweep.cell_keys])
@@ -134,7 +134,7 @@ def coverage(sweep: Sweep) -> Coverage:
     return Coverage(down=down, across=across, left_out=tuple(left_out), tiles=tiles)
 
 
-def at_work(sweep: Sweep, shown: Coverage, runs: Sequence[int]) -> frozenset[str]:
+def at_work(sweep: SweepData, shown: Coverage, runs: Sequence[int]) -> frozenset[str]:
     """Filters of the tiles that some of these runs, given by their index, belong to."""
     keys = [*shown.down.axes, *shown.across.axes]
     if not runs:

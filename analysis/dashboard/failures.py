@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import read_index
@@ -13,7 +13,7 @@ from orchestrator.store.status import read_status
 from sweeps.manifest.manifest_file import read_manifest
 
 
-def failures(sweep: Sweep) -> list[dict[str, Any]]:
+def failures(sweep: SweepData) -> list[dict[str, Any]]:
     """Groups of failed runs, the largest first; see :func:`orchestrator.store.failure_groups.failure_groups`.
 
     A driver keeps them in its status. Where it has none to tell, and runs are without a result, they are read

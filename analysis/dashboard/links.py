@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from sweeps.grid.axes import resolve
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -88,7 +88,7 @@ def one_of(params: Mapping[str, str], name: str, choices: Mapping[str, Any] | tu
     return word
 
 
-def axis_of(sweep: Sweep, params: Mapping[str, str], name: str, default: str | None) -> str | None:
+def axis_of(sweep: SweepData, params: Mapping[str, str], name: str, default: str | None) -> str | None:
     """An axis other than the seed by its key or last word.
 
     Raises:

@@ -14,10 +14,9 @@ import numpy as np
 
 from analysis.data.axes import SEED
 from analysis.data.filters_sql import comparison_sql
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
 from analysis.output.table import ReportColumn, ReportTable
-from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
 from sweeps.grid.axes import resolve, short_names
@@ -78,21 +77,21 @@ class Page:
     """Pages there are."""
 
 
-def all_columns(sweep: Sweep) -> list[str]:
+def all_columns(sweep: SweepData) -> list[str]:
     """Columns of ``runs`` in their usual order."""
     names = sweep.arrow("SELECT * FROM runs LIMIT 0").column_names
     first = [n for n in ("run_id", "name", "outcome", *sweep.axis_keys) if n in names]
     return [*first, *(n for n in names if n not in (*first, *HIDDEN)), *(n for n in HIDDEN if n in names)]
 
 
-def default_columns(sweep: Sweep) -> tuple[str, ...]:
+def default_columns(sweep: SweepData) -> tuple[str, ...]:
     """Id, outcome, axes, and the first few metrics; the name repeats the axes."""
     metrics = sweep.metrics
     shown = [name for name in FIRST_METRICS if name in metrics] or metrics[:4]
     return ("run_id", "outcome", *sweep.axis_keys, *shown)
 
 
-def page_of(sweep: Sweep, choice: Choice) -> Page:
+def page_of(sweep: SweepData, choice: Choice) -> Page:
     """The rows of one page.
 
     Raises:
@@ -116,7 +115,7 @@ def page_of(sweep: Sweep, choice: Choice) -> Page:
     return Page(rows=rows, total=total, number=number, pages=pages)
 
 
-def condition(sweep: Sweep, text: str) -> str:
+def condition(sweep: SweepData, text: str) -> str:
     """SQL over ``runs`` for a filter; beyond axes and outcome it may name any column.
 
     Raises:
@@ -134,7 +133,7 @@ def condition(sweep: Sweep, text: str) -> str:
     return " AND ".join(f"({part})" for part in parts) or "true"
 
 
-def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> ReportTable:
+def grouped(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
     """One row per combination of the axes ``by``: mean over seeds with its interval, and what is missing.
 
     The same numbers as :func:`analysis.tables.cell_table.cell_table`, without the columns that need every
@@ -146,7 +145,7 @@ def grouped(sweep: Sweep, by: Sequence[str], metric: str) -> ReportTable:
     metric = sweep.metric(metric)
     by = [sweep.axis(word).key for word in by]
     gathered = gather(sweep, by, metric)
-    interval = mean_interval(gathered.values)
+    interval = gathered.interval()
     frame = gathered.groups.assign(
         mean=interval.value, low=interval.low, high=interval.high, n=(~np.isnan(gathered.values)).sum(axis=1)
     )
@@ -182,7 +181,7 @@ def _signed(metric: str, kind: str) -> str:
     return "gain" if kind == "points" and metric.startswith("gain") else kind
 
 
-def without_seed(sweep: Sweep, words: Sequence[str]) -> list[str]:
+def without_seed(sweep: SweepData, words: Sequence[str]) -> list[str]:
     """Axes to group by; the seed is what groups are averaged over.
 
     Raises:

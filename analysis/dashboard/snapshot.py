@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from analysis.data.sweep import Sweep, open_sweep
+from analysis.data.sweep import SweepData
 from orchestrator.store.layout import Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.memory import give_back
@@ -52,7 +52,7 @@ class Unwanted(Exception):
 class Snapshot:
     """The files of a sweep at one moment, and what was computed from them."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: SweepData) -> None:
         """Take over a sweep that nobody else uses."""
         self.sweep = sweep
         """For its axes and sources; queries go through :meth:`reading` and :meth:`answer`."""
@@ -71,7 +71,7 @@ class Snapshot:
         self._guard = threading.Lock()
 
     @contextlib.contextmanager
-    def reading(self, filters: str = "", lane: str = "quick") -> Iterator[Sweep]:
+    def reading(self, filters: str = "", lane: str = "quick") -> Iterator[SweepData]:
         """The sweep, narrowed by a filter, for one thread at a time.
 
         Raises:
@@ -83,7 +83,7 @@ class Snapshot:
     def answer(
         self,
         key: Any,
-        compute: Callable[[Sweep], T],
+        compute: Callable[[SweepData], T],
         *,
         filters: str = "",
         lane: str = "slow",
@@ -131,13 +131,13 @@ class Snapshot:
 class _Lane:
     """Sweeps that one thread uses at a time; its connections share the database of the others."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: SweepData) -> None:
         self._sweep = sweep.where()
-        self._narrowed: OrderedDict[str, Sweep] = OrderedDict()
+        self._narrowed: OrderedDict[str, SweepData] = OrderedDict()
         self._lock = threading.RLock()
 
     @contextlib.contextmanager
-    def narrowed(self, filters: str) -> Iterator[Sweep]:
+    def narrowed(self, filters: str) -> Iterator[SweepData]:
         with self._lock:
             if filters not in self._narrowed:
                 self._narrowed[filters] = self._sweep.where(filters) if filters else self._sweep
@@ -201,7 +201,7 @@ class Store:
         return None if driver is None or driver.is_silent else driver.status
 
 
-def _main_metric(sweep: Sweep, metrics: Sequence[str]) -> str:
+def _main_metric(sweep: SweepData, metrics: Sequence[str]) -> str:
     """What tables are about; a sweep that records nothing but times is about the first of them."""
     try:
         return sweep.metric(None)
@@ -213,7 +213,7 @@ def _open(directory: Path) -> Snapshot:
     """Open the files there are; a driver may be replacing parts by whole tables at this very moment."""
     for left in (2, 1, 0):
         try:
-            return Snapshot(open_sweep(directory))
+            return Snapshot(SweepData.open(directory))
         except (OSError, duckdb.Error) as error:
             if not left:
                 raise UserError(f"directory {str(directory)!r}: cannot be read ({error})") from error
@@ -234,7 +234,7 @@ def _marks(layout: Layout) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-def _digest(sweep: Sweep) -> str:
+def _digest(sweep: SweepData) -> str:
     """Ten hex digits of a hash over the manifest's digest and every Parquet footer.
 
     A footer holds row counts, offsets and extremes of all columns: it changes when the contents do.

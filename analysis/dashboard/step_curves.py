@@ -8,12 +8,11 @@ import pandas as pd
 
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.data.views import finite_sql
-from analysis.findings.base import OVER_SEEDS, long_values, over_seeds
+from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportTable
+from analysis.tables.seed_values import OVER_SEEDS, curves
 
 LINES = ("loss", "entropy_nats")
 """Step columns drawn beside the metric."""
@@ -22,28 +21,21 @@ WIDTH, HEIGHT = 270, 190
 """Plot area of one of four in a row."""
 
 
-def by_step(sweep: Sweep, by: str, names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Mean and interval of each column of ``steps`` per value of ``by`` and step; those that are recorded.
+def by_step(sweep: SweepData, by: str, metric: str, others: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """Curves of the metric and of other columns of ``steps`` by the axis ``by``; those that are recorded.
 
-    By seed, each row stands for itself, without a band.
+    All of the same runs: those that have the metric at their end. By seed, each row stands for itself,
+    without a band.
     """
     recorded = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
-    names = [name for name in names if name in recorded]
-    if not names:
-        return {}
-    select = ", ".join(f'avg({finite_sql(name)}) AS "{name}"' for name in names)
-    rows = long_values(sweep, [by], select, "steps", extra=["step"])
-    parts = {}
-    for name in names:
-        found = rows[rows[name].notna()]
-        if len(found):
-            parts[name] = over_seeds(found, [by, "step"], name) if by != SEED else _single(found, name)
-    return parts
+    names = [name for name in (metric, *others) if name in recorded]
+    parts = {name: curves(sweep, [by], name, counted_by=metric) for name in names}
+    return {name: part for name, part in parts.items() if len(part)}
 
 
-def draw_metric(sweep: Sweep, by: str, metric: str) -> Drawing | None:
+def draw_metric(sweep: SweepData, by: str, metric: str) -> Drawing | None:
     """The metric alone; ``None`` where it was judged at fewer than two steps."""
-    part = by_step(sweep, by, [metric]).get(metric)
+    part = by_step(sweep, by, metric).get(metric)
     if part is None or part["step"].nunique() < 2:
         return None
     kept, left_out = figures.keep_groups(part, by)
@@ -52,13 +44,13 @@ def draw_metric(sweep: Sweep, by: str, metric: str) -> Drawing | None:
     return draw(Figure(chart=chart, caption=caption))
 
 
-def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, ReportTable]:
+def draw_curves(sweep: SweepData, by: str, metric: str) -> tuple[Drawing | None, ReportTable]:
     """Curves with bands over seeds per value of ``by``, and the metric against the loss.
 
     ``None`` instead of a figure where no step is recorded. Of a cell, ``by`` may be the seed: then each line
     is one run, without a band.
     """
-    parts = by_step(sweep, by, [metric, *LINES])
+    parts = by_step(sweep, by, metric, LINES)
     table = _points(parts, by)
     if not parts:
         return None, table
@@ -80,10 +72,6 @@ def draw_curves(sweep: Sweep, by: str, metric: str) -> tuple[Drawing | None, Rep
         + left_out
     )
     return draw(Figure(chart=figures.beside(charts), caption=caption)), table
-
-
-def _single(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    return rows[[SEED, "step", name]].assign(low=rows[name], high=rows[name], n=1).reset_index(drop=True)
 
 
 def _points(parts: dict[str, pd.DataFrame], by: str) -> ReportTable:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from orchestrator.store.layout import OUTCOMES
 
@@ -87,7 +87,7 @@ class Spending:
     """Seconds from the first result to the last."""
 
 
-def spending(sweep: Sweep) -> Spending:
+def spending(sweep: SweepData) -> Spending:
     """Add up the time of all finished runs."""
     names = set(sweep.arrow("SELECT * FROM runs LIMIT 0").column_names)
     if not {"wall_s", "finished_at"} <= names:

@@ -1,6 +1,6 @@
 """A sweep directory as tidy tables.
 
-sweep        opens a directory, finished or running
+sweep        a directory, finished or running, opened
 source       which Parquet files its tables lie in
 views        the SQL views over them; filters_sql filters in SQL
 columns      runs as plain arrays; frames as pandas

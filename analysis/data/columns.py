@@ -31,7 +31,13 @@ MAX_GROUPINGS = 8
 """Ways of grouping all runs that are remembered: 8 MB each for a million runs."""
 
 BATCH_STEPS = 500_000
-"""Rows of ``steps`` summed at once (12 MB)."""
+"""Rows of ``steps`` read at once (12 MB)."""
+
+STEP_VALUES = 32_000_000
+"""Values of a step metric held at once (256 MB): 2,400 steps of 13,440 runs, 32 of a million."""
+
+MAX_STEP_METRICS = 3
+"""Step metrics that are remembered: what one page of curves draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +70,6 @@ class Groups:
         found = np.empty(self.size, dtype=np.int64)
         found[self.number] = np.arange(len(self.number))
         return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepMeans:
-    """A step metric summed over the runs of each cell."""
-
-    steps: np.ndarray
-    """The steps that have a value, ascending, shape (T,)."""
-    sums: np.ndarray
-    """Sum over the cell's runs, shape (C, T)."""
-    counts: np.ndarray
-    """Number of runs in it, shape (C, T)."""
 
 
 class RunArrays:
@@ -126,7 +120,7 @@ class RunArrays:
         self._codes: dict[str, np.ndarray] = {}
         self._groups: dict[tuple[str, ...], Groups] = {}
         self._metrics: dict[str, np.ndarray] = {}
-        self._step_means: dict[str, StepMeans] = {}
+        self._steps: dict[str, list[tuple[int, np.ndarray]]] = {}
         self._rows = None
 
     def __len__(self) -> int:
@@ -137,6 +131,11 @@ class RunArrays:
     def identity(self) -> str:
         """SQL columns that :meth:`locate` needs of any view."""
         return "sweep, index" if len(self._sources) > 1 else "index"
+
+    @property
+    def cell_keys(self) -> list[str]:
+        """Every axis but the seed."""
+        return [axis.key for axis in self._axes if axis.key != SEED]
 
     def levels(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Values of an axis that runs have, numbers ascending; and the place of each run's value among them.
@@ -176,33 +175,58 @@ class RunArrays:
         self.load([name])
         return self._metrics[name]
 
-    def step_means(self, metric: str) -> StepMeans:
-        """A metric of ``steps`` over the runs that have it at their end, summed per cell and step.
+    def step_values(self, metric: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Each step at which a column of ``steps`` has values, ascending, and its value in each run.
 
-        Runs that stopped early are left out of every step, so that a curve does not bend because its members
-        change.
+        Arrays of shape (R,), NaN where a run has none.
         """
-        if metric not in self._step_means:
-            cells = self.group([axis.key for axis in self._axes if axis.key != SEED])
-            cell, size = cells.number, cells.size
-            counted = ~np.isnan(self.metric(metric))
-            parts: dict[int, np.ndarray] = {}
-            sql = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
-            for batch in self._batches(f"SELECT * FROM ({sql}) WHERE value IS NOT NULL", BATCH_STEPS):
-                row, value = self.locate(batch), batch["value"].to_numpy()
-                kept = (row >= 0) & counted[row]
-                place, value, step = cell[row[kept]], value[kept], batch["step"].to_numpy()[kept]
-                for number in np.unique(step):
-                    here = step == number
-                    part = parts.setdefault(int(number), np.zeros((2, size)))
-                    part[0] += np.bincount(place[here], weights=value[here], minlength=size)
-                    part[1] += np.bincount(place[here], minlength=size)
-            steps = sorted(parts)
-            both = np.stack([parts[step] for step in steps], axis=-1) if steps else np.zeros((2, size, 0))
-            self._step_means[metric] = StepMeans(
-                steps=np.array(steps, dtype=int), sums=both[0], counts=both[1]
-            )
-        return self._step_means[metric]
+        if self._wider is not None:
+            wider, rows = self._wider
+            for step, value in wider.step_values(metric):
+                yield step, value[rows]
+        elif metric in self._steps:
+            yield from self._steps[metric]
+        else:
+            yield from self._read_steps(metric)
+
+    def _read_steps(self, metric: str) -> Iterator[tuple[int, np.ndarray]]:
+        known = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
+        known = f"FROM ({known}) WHERE value IS NOT NULL"
+        steps = np.sort(self._arrow(f"SELECT DISTINCT step {known}")["step"].to_numpy())
+        at_once = max(1, STEP_VALUES // max(1, len(self)))
+        for start in range(0, len(steps), at_once):
+            part = steps[start : start + at_once]
+            values_TR = np.full((len(part), len(self)), np.nan)
+            sql = f"SELECT * {known} AND step BETWEEN {part[0]} AND {part[-1]}"
+            for batch in self._batches(sql, BATCH_STEPS):
+                row = self.locate(batch)
+                ours = row >= 0
+                place = np.searchsorted(part, batch["step"].to_numpy()[ours])
+                values_TR[place, row[ours]] = batch["value"].to_numpy()[ours]
+            found = list(zip(part.tolist(), values_TR, strict=True))
+            if len(part) == len(steps):
+                self._steps[metric] = found
+                if len(self._steps) > MAX_STEP_METRICS:
+                    del self._steps[next(iter(self._steps))]
+            yield from found
+
+    def rows(self, sql: str) -> pa.Table:
+        """Rows of the snapshot that a query selects; :meth:`locate` says which runs they are of."""
+        return self._arrow(sql)
+
+    def per_run(self, sql: str) -> dict[str, np.ndarray]:
+        """Numbers that a query has one row per run for, by column: arrays of shape (R,), NaN for no row.
+
+        The query selects :attr:`identity` and the numbers.
+        """
+        table = self.rows(sql)
+        row = self.locate(table)
+        found = {}
+        for name in table.column_names:
+            if name not in ("sweep", "index"):
+                found[name] = np.full(len(self), np.nan)
+                found[name][row[row >= 0]] = table[name].to_numpy()[row >= 0]
+        return found
 
     def group(self, keys: Sequence[str], rows: np.ndarray | None = None) -> Groups:
         """Sort all runs, or these, into groups by the values of some axes; into one without any."""

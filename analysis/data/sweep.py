@@ -1,7 +1,4 @@
-"""Open a sweep directory, finished or still running, as tidy tables.
-
-    sweep = open_sweep("outputs/quickstart")
-    sweep.where("optim.lr=1e-4").runs()
+"""A sweep directory, finished or still running, as tidy tables.
 
 Tables are read by DuckDB from Parquet when they are asked for and only in the columns asked for; nothing is
 written.
@@ -13,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Self
 
 import duckdb
 import pandas as pd
@@ -29,9 +26,6 @@ from sweeps.grid.axes import Axis, resolve
 from sweeps.grid.filters import Term, choose
 from sweeps.spec.errors import UserError
 from trainers.protocol import TIMING_SUFFIX
-
-if TYPE_CHECKING:
-    from analysis.output.table import ReportTable
 
 _DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
 """How DuckDB words it."""
@@ -50,24 +44,27 @@ HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
 """What a sweep is about unless its runs measure neither."""
 
 
-def open_sweep(*directories: str | Path, live: bool = False) -> Sweep:
-    """Open one sweep directory, or several that are then read as one.
+class SweepData:
+    """The runs of one or more sweep directories, perhaps narrowed by filters.
 
-    Args:
-        *directories: sweep directories. Of several, a run found in more than one counts once, and an axis
-            that one of them does not sweep takes its value from that sweep's configuration.
-        live: look at the directory anew at every call, for a sweep that is still running.
-
-    Raises:
-        UserError: for a directory that is missing, is no sweep, or was written by a newer version.
+    What :mod:`analysis` opens is its subclass :class:`analysis.sweep.Sweep`, which has tables too.
     """
-    if not directories:
-        raise UserError("open_sweep needs a directory, such as outputs/quickstart")
-    return Sweep([Path(d) for d in directories], live=live)
 
+    @classmethod
+    def open(cls, *directories: str | Path, live: bool = False) -> Self:
+        """Open one sweep directory, or several that are then read as one.
 
-class Sweep:
-    """The runs of one or more sweep directories, perhaps narrowed by filters."""
+        Args:
+            *directories: sweep directories. Of several, a run found in more than one counts once, and an axis
+                that one of them does not sweep takes its value from that sweep's configuration.
+            live: look at the directory anew at every call, for a sweep that is still running.
+
+        Raises:
+            UserError: for a directory that is missing, is no sweep, or was written by a newer version.
+        """
+        if not directories:
+            raise UserError("open_sweep needs a directory, such as outputs/quickstart")
+        return cls([Path(directory) for directory in directories], live=live)
 
     def __init__(
         self,
@@ -75,9 +72,9 @@ class Sweep:
         *,
         live: bool = False,
         filters: Sequence[str] = (),
-        origin: Sweep | None = None,
+        origin: SweepData | None = None,
     ) -> None:
-        """Use :func:`open_sweep`; with ``origin`` its files are looked at again, not looked for."""
+        """Use :meth:`open`; with ``origin`` its files are looked at again, not looked for."""
         self.directories = tuple(directories)
         self.filters = tuple(filters)
         self.live = live
@@ -177,7 +174,7 @@ class Sweep:
             raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
         return next((name for name in HEADLINE_METRICS if name in found), found[0])
 
-    def where(self, *filters: str) -> Sweep:
+    def where(self, *filters: str) -> Self:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
 
         The grammar is that of :mod:`sweeps.grid.filters`; the keys are the axes, ``outcome``, and
@@ -187,7 +184,7 @@ class Sweep:
             UserError, SpecError: for an unknown axis or a value that no run has.
         """
         origin = None if self.live else self
-        return Sweep(self.directories, live=self.live, filters=(*self.filters, *filters), origin=origin)
+        return type(self)(self.directories, live=self.live, filters=(*self.filters, *filters), origin=origin)
 
     def condition(self, *filters: str) -> str:
         """SQL over the columns of ``runs`` that holds where every filter does; errors as :meth:`where`."""
@@ -213,20 +210,6 @@ class Sweep:
         """One row per distinct recorded rollout with its multiplicity and the run's axes."""
         return self._frame("rollouts", columns, order=["index", "step"])
 
-    def cells(self, by: Sequence[str] | None = None, metric: str | None = None) -> pd.DataFrame:
-        """One row per cell, or per combination of the axes ``by``; see
-        :func:`analysis.tables.cell_table.cell_table`.
-        """
-        return self.cell_table(by, metric).frame
-
-    def cell_table(
-        self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any
-    ) -> ReportTable:
-        """The same with its footnotes, ready to be written as text, Markdown, CSV, LaTeX or Parquet."""
-        from analysis.tables.cell_table import cell_table
-
-        return cell_table(self, by=by, metric=metric, **options)
-
     def columns(self, metrics: Sequence[str] = ()) -> RunArrays:
         """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""
         if self.live:
@@ -236,7 +219,7 @@ class Sweep:
             self._columns = self._wider.columns(metrics).where(self.terms(*added))
         elif self._columns is None:
             # What is read later must come from the same snapshot.
-            still = Sweep(self.directories, filters=self.filters, origin=self) if self.live else self
+            still = SweepData(self.directories, filters=self.filters, origin=self) if self.live else self
             self._columns = RunArrays(still.arrow, still.batches, self.axes, views.labels(self.sources))
         self._columns.load(metrics)
         return self._columns
@@ -251,7 +234,7 @@ class Sweep:
         """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
         if self.live:
             self._refresh()
-        other = Sweep(self.directories, filters=self.filters, origin=self)  # queries may come in between
+        other = SweepData(self.directories, filters=self.filters, origin=self)  # queries may come in between
         with _damage_named():
             for batch in other._connection.sql(sql).to_arrow_reader(rows):
                 yield pa.Table.from_batches([batch])

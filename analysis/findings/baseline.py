@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.crossed import crossed_interval
+from analysis.stats.intervals import mean_of
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
+from analysis.tables.seed_values import gather
 from sweeps.spec.text import label
 
 _finding = partial(
@@ -27,7 +29,7 @@ _finding = partial(
 _GRADERS = {"correct": "math-verify", "strict": "exact text"}
 
 
-def baseline(sweep: Sweep) -> Finding:
+def baseline(sweep: SweepData) -> Finding:
     """Base accuracy under every decoding and grader recorded, and the gain over the best of them."""
     found = settings(sweep)
     has_base = found and sweep.arrow("SELECT count(*) AS n FROM items WHERE step = 0")["n"][0].as_py()
@@ -81,7 +83,7 @@ def _name(setting: EvaluationSetting) -> str:
     return "greedy" if setting.mode == "greedy" else f"sampled at T={label(setting.temperature)}"
 
 
-def _accuracy(sweep: Sweep, by: list[str], setting: EvaluationSetting, column: str) -> pd.DataFrame:
+def _accuracy(sweep: SweepData, by: list[str], setting: EvaluationSetting, column: str) -> pd.DataFrame:
     """Base accuracy with its interval over items; equal base evaluations of one seed count once."""
     keys = quoted([*by, SEED])
     one_per_seed = (
@@ -106,22 +108,17 @@ def _accuracy(sweep: Sweep, by: list[str], setting: EvaluationSetting, column: s
     return groups.assign(**dict(zip(("accuracy", "low", "high", "n"), zip(*lines, strict=True), strict=True)))
 
 
-def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[EvaluationSetting]) -> list[str]:
+def _left(sweep: SweepData, by: list[str], frame: pd.DataFrame, found: list[EvaluationSetting]) -> list[str]:
     """Best cell's accuracy per model against the best base protocol."""
     metrics = [m for m in sweep.metrics if m.startswith("accuracy")]
     if not metrics:
         return []
     sentences = []
     for metric in metrics[:1] if len(found) == 1 else metrics:
-        cells = quoted(sweep.cell_keys) or SEED
-        picked = quoted(by)
-        means = sweep.query(
-            f"SELECT {picked + ',' if by else ''} max(mean) AS top FROM (SELECT {cells}, "
-            f"avg({quoted([metric])}) AS mean "
-            f"FROM runs WHERE isfinite({quoted([metric])}) GROUP BY ALL) {f'GROUP BY {picked}' if by else ''}"
-        )
+        gathered = gather(sweep, sweep.cell_keys, metric)
+        means = gathered.groups[by].assign(top=mean_of(gathered.values))
         base = frame.groupby(by, observed=True)["accuracy"].max() if by else frame["accuracy"].max()
-        top = means.set_index(by)["top"] if by else means["top"].iloc[0]
+        top = means.groupby(by, observed=True)["top"].max() if by else means["top"].max()
         left = (top - base).max() if by else top - base
         side = "above" if left >= 0 else "below"
         sentences.append(
@@ -132,7 +129,7 @@ def _left(sweep: Sweep, by: list[str], frame: pd.DataFrame, found: list[Evaluati
     return sentences
 
 
-def _figure(sweep: Sweep, frame: pd.DataFrame, by: list[str]) -> Figure:
+def _figure(sweep: SweepData, frame: pd.DataFrame, by: list[str]) -> Figure:
     shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame, "")
     chart = figures.dots(
         shown,

@@ -7,22 +7,23 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED, cell_label
-from analysis.data.sweep import Sweep
-from analysis.data.views import finite_sql
-from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
+from analysis.data.axes import cell_label
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.stats.intervals import mean_of
 from analysis.stats.testing import paired_difference
 from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, values_by_step
 
 _finding = partial(
     Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"
 )
 
 
-def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     """Peak step and collapse step per value of the headline axis.
 
     The collapse step is the first evaluated step after the peak of the mean curve whose paired fall from the
@@ -32,19 +33,22 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     if not {metric, "loss"} <= columns:
         return _finding(missing=f"steps with loss and {metric}; none are recorded")
     by = headline_axis(sweep)
-    finished = f"SELECT sweep, index FROM runs WHERE {finite_sql(metric)} IS NOT NULL"
-    source = f"(SELECT * FROM steps SEMI JOIN ({finished}) USING (sweep, index))"
-    select = f"avg({finite_sql(metric)}) AS accuracy, avg({finite_sql('loss')}) AS loss"
-    rows = long_values(sweep, by, select, source, extra=["step"])
-    judged = rows[rows["accuracy"].notna()]
-    if judged["step"].nunique() < 3:
+    arranged = SeedGroups(sweep.columns([metric]), by)
+    judged = dict(values_by_step(arranged, metric))
+    if len(judged) < 3:
         return _finding(
             missing="evaluations at three steps or more; set eval.steps, for example eval.steps=[0,1,2,5,10]",
         )
-    groups = [({}, judged)] if not by else [({by[0]: v}, g) for v, g in judged.groupby(by[0], observed=True)]
+    loss = {step: mean_of(values) for step, values in values_by_step(arranged, "loss", counted_by=metric)}
+    groups = arranged.frame()
     lines = [
-        values | _line(group, rows if not by else rows[rows[by[0]] == values[by[0]]])
-        for values, group in groups
+        groups.iloc[g][by].to_dict()
+        | _line(
+            pd.DataFrame({step: values_GS[g] for step, values_GS in judged.items()}, index=arranged.seeds),
+            pd.Series({step: mean_G[g] for step, mean_G in loss.items()}, dtype=float).dropna(),
+        )
+        for g in range(len(groups))
+        if any(not np.isnan(values_GS[g]).all() for values_GS in judged.values())
     ]
     frame = pd.DataFrame(lines)
     return _finding(
@@ -73,13 +77,14 @@ def decoupling(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
                 f"Rule: runs with a final {metric} only, so that no curve bends because its members change.",
             ),
         ),
-        figure=_figure(sweep, rows, judged, by, metric),
+        figure=_figure(sweep, by, metric),
     )
 
 
-def _line(judged: pd.DataFrame, rows: pd.DataFrame) -> dict[str, object]:
-    curve = judged.pivot_table(index=SEED, columns="step", values="accuracy")
-    mean = curve.mean()
+def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
+    """One group: ``curve`` has a row per seed and a column per step, ``loss`` the mean per step."""
+    curve = curve.dropna(how="all").dropna(how="all", axis="columns")
+    mean = pd.Series(mean_of(curve.to_numpy().T), index=curve.columns)
     peak, end = int(mean.idxmax()), int(mean.index[-1])
     fall = paired_difference((curve[end] - curve[peak]).to_numpy())
     falls = {
@@ -87,7 +92,6 @@ def _line(judged: pd.DataFrame, rows: pd.DataFrame) -> dict[str, object]:
     }
     collapse = next((step for step, test in falls.items() if test.high < 0), None)
     below = next((step for step in mean.index if step > peak and mean[step] < mean.iloc[0]), None)
-    loss = rows.groupby("step")["loss"].mean().dropna()
     after = loss[loss.index >= max(peak, loss.index[0])] if len(loss) else loss
     return {
         "base": mean.iloc[0],
@@ -117,9 +121,9 @@ def _sentence(line: dict, by: list[str]) -> str:
     return f"{where}: highest at step {line['peak_step']} ({percent(line['peak'])}); no fall beyond noise."
 
 
-def _figure(sweep: Sweep, rows: pd.DataFrame, judged: pd.DataFrame, by: list[str], metric: str) -> Figure:
-    accuracy = over_seeds(judged, [*by, "step"], "accuracy")
-    loss = over_seeds(rows[rows["loss"].notna()], [*by, "step"], "loss")
+def _figure(sweep: SweepData, by: list[str], metric: str) -> Figure:
+    accuracy = curves(sweep, by, metric)
+    loss = curves(sweep, by, "loss", counted_by=metric)
     left_out = ""
     if by:
         accuracy, left_out = figures.keep_groups(accuracy, by[0])
@@ -129,7 +133,7 @@ def _figure(sweep: Sweep, rows: pd.DataFrame, judged: pd.DataFrame, by: list[str
         figures.curves(
             accuracy,
             x="step",
-            y="accuracy",
+            y=metric,
             color=color,
             x_title="optimizer step",
             y_title=metric,

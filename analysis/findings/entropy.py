@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.data.views import finite_sql, quoted
-from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, over_seeds, runs_and_seeds
+import numpy as np
+
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable
 from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 
 _finding = partial(
     Finding, key="entropy", question="Do models and prompts that start with more entropy gain more?"
@@ -25,7 +26,7 @@ MIN_FAMILIES = 3
 """Models below which nothing can be said about families."""
 
 
-def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
+def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     """Initial entropy against gain, one point per model and example."""
     if not (has_metric(sweep, "first_entropy_nats") and has_metric(sweep, gain)):
         return _finding(
@@ -34,12 +35,11 @@ def entropy(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     keys: list[str] = [key for key in ("model", "example") if key in sweep.axis_keys]
     keys = keys or headline_axis(sweep)
     best, where = best_setting(sweep, keys, gain)
-    rows = best.query(
-        f"SELECT {quoted([*keys, SEED])}, avg({finite_sql('first_entropy_nats')}) AS entropy, "
-        f"avg({finite_sql(gain)}) AS gain FROM runs WHERE {finite_sql(gain)} IS NOT NULL GROUP BY ALL"
-    ).sort_values([*keys, SEED], ignore_index=True)
-    frame = over_seeds(rows, keys, "gain")
-    frame["entropy"] = over_seeds(rows, keys, "entropy")["entropy"]
+    columns = best.columns([gain, "first_entropy_nats"])
+    arranged, gain_R = SeedGroups(columns, keys), columns.metric(gain)
+    entropy_R = np.where(np.isnan(gain_R), np.nan, columns.metric("first_entropy_nats"))
+    entropies = arranged.estimate(entropy_R, "entropy")[[*keys, "entropy"]]
+    frame = arranged.estimate(gain_R, "gain").merge(entropies, on=keys, how="left")
     correlation, p = rank_correlation(frame["entropy"], frame["gain"])
     models = frame["model"].nunique() if "model" in frame else 1
     high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())

@@ -8,15 +8,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.data.views import finite_sql, literal, quoted
+from analysis.data.sweep import SweepData
+from analysis.data.views import literal, quoted
 from analysis.findings.base import (
-    OVER_SEEDS,
     Finding,
     best_setting,
     has_metric,
-    over_seeds,
     runs_and_seeds,
     said_by,
 )
@@ -26,6 +23,7 @@ from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import is_share
 from analysis.tables.compare import compare_levels
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
@@ -42,7 +40,7 @@ STATISTICS = {
 """What is known of an example before any training, and how tables call it."""
 
 
-def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
+def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     """Gain per example beside what is known about it before training: entropy, disagreement, length.
 
     Where the sweep varies the rule that picked the examples, gain per rule, each tested against the first.
@@ -53,11 +51,9 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
         what = f"runs with {gain}" if axis else "an axis of several examples"
         return _finding(missing=what)
     best, where = best_setting(sweep, [axis], gain)
-    rows = best.query(
-        f"SELECT {quoted([axis])} AS example, {SEED}, avg({finite_sql(gain)}) AS gain FROM runs "
-        f"WHERE {finite_sql(gain)} IS NOT NULL GROUP BY ALL"
-    ).sort_values(["example", SEED], ignore_index=True)
-    frame = over_seeds(rows, ["example"], "gain")
+    columns = best.columns([gain])
+    frame = SeedGroups(columns, [axis]).estimate(columns.metric(gain), "gain")
+    frame = frame.rename(columns={axis: "example"})
     for name, values in known_before(sweep, axis).items():
         frame[name] = [values.get(label(e), np.nan) for e in frame["example"]]
     told = {
@@ -108,16 +104,16 @@ def examples(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
     )
 
 
-def example_axis(sweep: Sweep) -> str | None:
+def example_axis(sweep: SweepData) -> str | None:
     """The axis along which runs train on different examples: ``example``, or its rows or ids."""
     return next((key for key in ("example", "example.rows", "example.ids") if _is_varied(sweep, key)), None)
 
 
-def _is_varied(sweep: Sweep, key: str) -> bool:
+def _is_varied(sweep: SweepData, key: str) -> bool:
     return any(axis.key == key and len(axis.values) > 1 for axis in sweep.axes)
 
 
-def known_before(sweep: Sweep, axis: str) -> dict[str, dict[str, float]]:
+def known_before(sweep: SweepData, axis: str) -> dict[str, dict[str, float]]:
     """What is known of each example before training, by statistic and by the label of its axis value."""
     found: dict[str, dict[str, float]] = {name: {} for name in STATISTICS}
     example = f"{quoted([axis])} AS example"
@@ -146,7 +142,7 @@ def _by_example(means: pd.DataFrame) -> dict[str, float]:
     return {label(e): float(v) for e, v in zip(means["example"], means["value"], strict=True) if v == v}
 
 
-def _prompt_lengths(sweep: Sweep, axis: str) -> dict[str, float]:
+def _prompt_lengths(sweep: SweepData, axis: str) -> dict[str, float]:
     """Mean over the prompts of all examples that share the axis value, characters."""
     lengths: dict[str, list[float]] = {}
     for source in sweep.sources:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.data.views import quoted
-from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
+from analysis.data.columns import RunArrays
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
@@ -24,36 +25,25 @@ _PARTS = {"gain": "gain [95 % CI]", "form": "by form", "content": "by content"}
 """Parts of the change that have an interval, and their headings."""
 
 
-def form(sweep: Sweep) -> Finding:
+def form(sweep: SweepData) -> Finding:
     """Split the gain into form (more answers found) and content (more of the found ones right).
 
     With f the share of completions in which an answer is found and a the accuracy among them, accuracy is f·a
-    and its change is Δf·ā + f̄·Δa, with bars for the mean of before and after: exact, and symmetric in the
-    two.
+    and its change is Δf·ā + f̄·Δa, with bars for the mean of before and after: exact for every run, and
+    symmetric in the two.
     """
     sampled = main_setting(sweep)
     if sampled is None:
         return _finding(missing="verdicts per item; set an eval with items")
     by = headline_axis(sweep)
-    rates = _rates(sweep, by, sampled.sql)
-    wide = rates.pivot_table(index=[*by, SEED], columns="moment", observed=True).dropna()
-    if "base" not in rates["moment"].to_numpy() or not len(wide):
+    columns = sweep.columns()
+    parts = _parts(columns, sampled.sql)
+    if np.isnan(parts["gain"]).all():
         return _finding(missing="evaluations before and after; add 0 to eval.steps")
-    found, right = wide["found"], wide["accuracy"] / wide["found"].where(wide["found"] > 0)
-    right = right.fillna(0.0)
-    parts = pd.DataFrame(
-        {
-            "gain": wide["accuracy"]["after"] - wide["accuracy"]["base"],
-            "form": (found["after"] - found["base"]) * right.mean(axis=1),
-            "content": found.mean(axis=1) * (right["after"] - right["base"]),
-            "found": found["after"] - found["base"],
-            "truncated": wide["truncated"]["after"] - wide["truncated"]["base"],
-            "strict": wide["strict"]["after"] - wide["strict"]["base"],
-        }
-    ).reset_index()
-    frame = over_seeds(parts, by, "gain").rename(columns={"low": "gain_low", "high": "gain_high"})
+    arranged = SeedGroups(columns, by)
+    frame = arranged.estimate(parts["gain"], "gain").rename(columns={"low": "gain_low", "high": "gain_high"})
     for name in ("form", "content", "found", "truncated", "strict"):
-        part = over_seeds(parts, by, name)
+        part = arranged.estimate(parts[name], name)
         frame[[name, f"{name}_low", f"{name}_high"]] = part[[name, "low", "high"]].to_numpy()
     return _finding(
         sentences=tuple(_sentence(row, by) for row in frame.to_dict("records")),
@@ -85,24 +75,35 @@ def form(sweep: Sweep) -> Finding:
     )
 
 
-def _rates(sweep: Sweep, by: Sequence[str], where: str) -> pd.DataFrame:
-    keys = quoted([*by, SEED])
-    columns = {"accuracy": "correct", "found": "boxed", "truncated": "truncated", "strict": "strict"}
+def _parts(columns: RunArrays, where: str) -> dict[str, np.ndarray]:
+    """Parts of the change of each finished run that was judged before and after, NaN for any other."""
+    shares = {"accuracy": "correct", "found": "boxed", "truncated": "truncated", "strict": "strict"}
     rates = ", ".join(
-        f"list_sum({column}) / (len({column}) * num_samples) AS {name}" for name, column in columns.items()
+        f"avg(list_sum({column}) / (len({column}) * num_samples)) AS {name}"
+        for name, column in shares.items()
     )
-    shares = ", ".join(f"avg({name}) AS {name}" for name in columns)
-    # Lists are summed before any join, which would hold them all in memory.
-    return sweep.query(
-        f"""
-        SELECT {keys}, CASE WHEN step = 0 THEN 'base' ELSE 'after' END AS moment, {shares}
-        FROM (SELECT sweep, index, step, {rates} FROM raw_items WHERE {where})
-        JOIN (SELECT sweep, index, max(step) AS last FROM raw_items WHERE {where} GROUP BY ALL)
-        USING (sweep, index)
-        JOIN (SELECT sweep, index, {keys} FROM runs WHERE outcome = 'done') USING (sweep, index)
-        WHERE step = 0 OR step = last GROUP BY ALL
-        """
+    last = f"SELECT {columns.identity}, max(step) AS last FROM raw_items WHERE {where} GROUP BY ALL"
+    base = columns.per_run(
+        f"SELECT {columns.identity}, {rates} FROM raw_items WHERE {where} AND step = 0 GROUP BY ALL"
     )
+    after = columns.per_run(
+        f"SELECT {columns.identity}, {rates} FROM raw_items JOIN ({last}) USING ({columns.identity}) "
+        f"WHERE {where} AND step = last AND step > 0 GROUP BY ALL"
+    )
+    done = columns.is_outcome("done")
+    found, after_found = base["found"], after["found"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        right, after_right = (
+            np.where(one["found"] > 0, one["accuracy"] / one["found"], 0 * one["found"])
+            for one in (base, after)
+        )
+    parts = {
+        "gain": after["accuracy"] - base["accuracy"],
+        "form": (after_found - found) * (right + after_right) / 2,
+        "content": (found + after_found) / 2 * (after_right - right),
+        **{name: after[name] - base[name] for name in ("found", "truncated", "strict")},
+    }
+    return {name: np.where(done, part, np.nan) for name, part in parts.items()}
 
 
 def _sentence(row: dict, by: Sequence[str]) -> str:
@@ -114,7 +115,7 @@ def _sentence(row: dict, by: Sequence[str]) -> str:
     )
 
 
-def _figure(sweep: Sweep, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
+def _figure(sweep: SweepData, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
     shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame.assign(all="all runs"), "")
     key = by[0] if by else "all"
     long = pd.concat(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.findings.base import OVER_SEEDS, Finding, long_values, over_seeds, runs_and_seeds
+from analysis.data.columns import RunArrays
+from analysis.data.sweep import SweepData
+from analysis.data.views import literal
+from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable
 from analysis.tables.cell_table import headline_axis
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
 
 _finding = partial(
@@ -32,20 +35,25 @@ _NAMES = {
 }
 
 
-def logits(sweep: Sweep) -> Finding:
+def logits(sweep: SweepData) -> Finding:
     """Skewness of raw logits, base and tuned, per value of the headline axis."""
     if not sweep.has("logits"):
         return _finding(
             missing="moments and histograms of raw logits; launch with eval.logit_stats=true",
         )
     by = headline_axis(sweep)
-    rows = long_values(sweep, by, "avg(skewness) AS skewness", "logits", extra=["state", "text"])
-    shown = over_seeds(rows, [*by, "state", "text"], "skewness")
+    columns = sweep.columns()
+    arranged = SeedGroups(columns, by)
+    skewness = _skewness(columns)
+    shown = pd.concat(
+        arranged.estimate(value_R, "skewness").assign(state=state, text=text)
+        for (state, text), value_R in skewness.items()
+    ).sort_values([*by, "state", "text"], ignore_index=True)
     shown["which"] = [
         _NAMES.get((m, t), f"{m}, {t}") for m, t in zip(shown["state"], shown["text"], strict=True)
     ]
     return _finding(
-        sentences=tuple(_sentences(rows, by)),
+        sentences=tuple(_sentences(arranged, skewness, by)),
         table=ReportTable(
             title="Skewness of raw logits",
             frame=shown,
@@ -67,12 +75,24 @@ def logits(sweep: Sweep) -> Finding:
     )
 
 
-def _sentences(rows: pd.DataFrame, by: Sequence[str]) -> list[str]:
-    wide = rows.pivot_table(index=[*by, SEED], columns=["state", "text"], values="skewness", observed=True)
-    if ("base", "own") not in wide or ("tuned", "shared") not in wide:
+def _skewness(columns: RunArrays) -> dict[tuple[str, str], np.ndarray]:
+    """Skewness of each run, by whose logits they are and on which text."""
+    pairs = columns.rows("SELECT DISTINCT state, text FROM logits ORDER BY ALL").to_pylist()
+    return {
+        (pair["state"], pair["text"]): columns.per_run(
+            f"SELECT {columns.identity}, avg(skewness) AS skewness FROM logits "
+            f"WHERE state = {literal(pair['state'])} AND text = {literal(pair['text'])} GROUP BY ALL"
+        )["skewness"]
+        for pair in pairs
+    }
+
+
+def _sentences(
+    arranged: SeedGroups, skewness: Mapping[tuple[str, str], np.ndarray], by: Sequence[str]
+) -> list[str]:
+    if not {("base", "own"), ("tuned", "shared")} <= set(skewness):
         return []
-    shift = (wide["tuned", "shared"] - wide["base", "own"]).dropna().rename("shift").reset_index()
-    result = over_seeds(shift, list(by), "shift")
+    result = arranged.estimate(skewness["tuned", "shared"] - skewness["base", "own"], "shift")
     sentences = []
     for row in result.to_dict("records"):
         where = f"{by[0]}={label(row[by[0]])}" if by else "All runs"
@@ -84,7 +104,7 @@ def _sentences(rows: pd.DataFrame, by: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _figure(sweep: Sweep) -> Figure:
+def _figure(sweep: SweepData) -> Figure:
     """Histograms of all runs together, every logit counting once."""
     counted = sweep.query(
         """

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.axes import cell_label
-from analysis.data.sweep import Sweep
-from analysis.findings.base import OVER_SEEDS, Finding, has_metric, runs_and_seeds, said_by
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, has_metric, runs_and_seeds, said_by
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import percent
-from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import cell_table, is_share
 from analysis.tables.compare import compare, compare_levels
-from analysis.tables.seed_values import gather
+from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import Axis
 from sweeps.grid.filters import parse_filter, write_filter, write_term
 
@@ -30,7 +29,7 @@ ORDER_WORDS = ("order", "init_from", "stages", "merge", "alpha", "soup", "recipe
 """Last parts of the keys of axes that say where weights come from."""
 
 
-def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+def order(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     """Gain by order of stages or by interpolation weight, and each value tested against the first."""
     axis = next(
         (a for a in sweep.axes if a.key.rsplit(".", 1)[-1] in ORDER_WORDS and len(a.values) > 1), None
@@ -45,7 +44,7 @@ def order(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     apart = _beside(sweep, axis)
     keys = [*apart, axis.key]
     gathered = gather(sweep, keys, metric)
-    interval = mean_interval(gathered.values)
+    interval = gathered.interval()
     frame = gathered.groups[keys].assign(accuracy=interval.value, low=interval.low, high=interval.high)
     top = frame.loc[frame["accuracy"].idxmax()]
     best = cell_label({key: top[key] for key in keys if pd.notna(top[key])})
@@ -84,7 +83,7 @@ def _chart(frame: pd.DataFrame, axis: Axis, apart: Sequence[str], metric: str) -
     return figures.dots(frame, y=axis.key, x="accuracy", x_title=metric, share=share)
 
 
-def _beside(sweep: Sweep, axis: Axis) -> list[str]:
+def _beside(sweep: SweepData, axis: Axis) -> list[str]:
     """Axes without which ``axis`` says only half: what follows the cells that runs start from, or the way of
     merging that a weight belongs to.
     """
@@ -100,7 +99,7 @@ def _beside(sweep: Sweep, axis: Axis) -> list[str]:
     return [key for key in dict.fromkeys(named) if key in several]
 
 
-def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
+def _swapped(sweep: SweepData, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
     """Each two stages in one order against the other."""
     if axis.key != "init_from" or len(apart) != 1:
         return []
@@ -113,7 +112,7 @@ def _swapped(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> lis
     return sentences
 
 
-def _tested(sweep: Sweep, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
+def _tested(sweep: SweepData, axis: Axis, apart: Sequence[str], metric: str) -> list[str]:
     """Every value against the first, apart for each of what stands beside it."""
     if not apart:
         return list(said_by(partial(compare_levels, sweep, axis.key, metric=metric)))

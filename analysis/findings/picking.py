@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.sweep import Sweep
-from analysis.findings.base import OVER_SEEDS, Finding, best_setting, has_metric, runs_and_seeds
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.examples import STATISTICS, example_axis, known_before
 from analysis.output import figures
 from analysis.output.figures import Figure
@@ -20,7 +20,7 @@ from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
 from analysis.stats.intervals import mean_interval
-from analysis.tables.seed_values import gather
+from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="picking", question="How biased is picking one example?")
@@ -41,7 +41,7 @@ class _Rule:
     """Mask over the candidates."""
 
 
-def picking(sweep: Sweep, gain: str = "gain_sampled") -> Finding:
+def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     """Shares of example, seed and interaction in the gain; rank, percentile and regret of each rule's pick.
 
     A rule that ties several candidates is judged by their average: it leaves the choice to chance. Regret is

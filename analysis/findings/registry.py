@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding
 from analysis.findings.baseline import baseline
 from analysis.findings.decoupling import decoupling
@@ -19,7 +19,7 @@ from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
 from sweeps.grid.axes import resolve
 
-FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
+FINDINGS: dict[str, Callable[[SweepData], Finding]] = {
     "decoupling": decoupling,
     "seeds": seeds,
     "temperature": temperature,
@@ -35,7 +35,7 @@ FINDINGS: dict[str, Callable[[Sweep], Finding]] = {
 """Name to analysis."""
 
 
-def find(sweep: Sweep, name: str) -> Finding:
+def find(sweep: SweepData, name: str) -> Finding:
     """Run one analysis.
 
     Raises:
@@ -44,6 +44,6 @@ def find(sweep: Sweep, name: str) -> Finding:
     return FINDINGS[resolve(name, FINDINGS, "analysis")](sweep)
 
 
-def find_all(sweep: Sweep) -> list[Finding]:
+def find_all(sweep: SweepData) -> list[Finding]:
     """Run all of them."""
     return [analyse(sweep) for analyse in FINDINGS.values()]

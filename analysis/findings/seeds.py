@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import gather
 from sweeps.spec.text import label
@@ -24,7 +25,7 @@ _finding = partial(
 )
 
 
-def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
+def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     """Spread between the seeds of a cell, and the expected best of k, per value of the headline axis."""
     if not has_metric(sweep, metric):
         return _finding(missing=f"runs with {metric}")
@@ -33,13 +34,15 @@ def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
     if counts.max(initial=0) < 2:
         return _finding(missing="cells with two seeds or more; set seed=range(4)")
     by = headline_axis(sweep)
+    whole = gather(sweep, by, metric)
+    means = dict(zip(whole.groups[by[0]] if by else ["all"], mean_of(whole.values), strict=True))
     values_CS = gathered.values[counts >= 2]
     groups = gathered.groups[counts >= 2]
     names = groups[by[0]].tolist() if by else ["all"] * len(groups)
     lines, best, deviations = [], [], []
     for name in dict.fromkeys(names):
         part_CS = values_CS[[n == name for n in names]]
-        lines.append({"group": name} | _line(part_CS))
+        lines.append({"group": name, "mean": means[name]} | _line(part_CS))
         best.append(_best_of(part_CS).assign(group=name))
         centred = part_CS - np.nanmean(part_CS, axis=1, keepdims=True)
         deviations.append(pd.DataFrame({"group": [name] * centred.size, "deviation": centred.ravel()}))
@@ -67,7 +70,7 @@ def seeds(sweep: Sweep, metric: str = "accuracy_sampled") -> Finding:
                 ReportColumn(header="cells", source="cells_counted", kind="count"),
             ),
             notes=(
-                "Means over cells with two seeds or more. Standard deviations are pooled over cells. "
+                "Spreads of cells with two seeds or more; standard deviations are pooled over cells. "
                 f"Rule: runs with a finite {metric}.",
             ),
         ),
@@ -83,7 +86,6 @@ def _line(values_CS: np.ndarray) -> dict[str, float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(low > 0, high / low, np.nan)
     return {
-        "mean": float(mean.mean()),
         "deviation": float(np.sqrt(squares / (counts - 1).sum())),
         "spread": float((high - low).mean()),
         "widest": float((high - low).max()),
@@ -109,7 +111,9 @@ def _best_of(values_CS: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _figure(sweep: Sweep, best: pd.DataFrame, deviations: pd.DataFrame, by: list[str], metric: str) -> Figure:
+def _figure(
+    sweep: SweepData, best: pd.DataFrame, deviations: pd.DataFrame, by: list[str], metric: str
+) -> Figure:
     key = by[0] if by else "cells"
     best, left_out = figures.keep_groups(best, "group")
     spread = deviations.dropna().groupby("group", sort=False)["deviation"]

@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
-from analysis.data.views import quoted
-from analysis.findings.base import OVER_SEEDS, Finding, over_seeds, runs_and_seeds
+from analysis.data.columns import RunArrays
+from analysis.data.sweep import SweepData
+from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import EvaluationSetting, main_setting
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="sharpening", question="Does pass@1 rise while pass@k falls?")
@@ -36,7 +36,7 @@ def pass_at_k(correct: np.ndarray, n: int, k: int) -> np.ndarray:
     return result
 
 
-def sharpening(sweep: Sweep) -> Finding:
+def sharpening(sweep: SweepData) -> Finding:
     """pass@k before and after training, per value of the headline axis, and the k at which they cross."""
     sampled = main_setting(sweep)
     samples = _num_samples(sweep, sampled) if sampled else 0
@@ -45,14 +45,19 @@ def sharpening(sweep: Sweep) -> Finding:
             missing="several samples per item; launch with eval.num_samples=16 or more",
         )
     by = headline_axis(sweep)
-    rows = _pass_rates(sweep, by, sampled.sql, samples)
-    wide = rows.pivot_table(index=[*by, "k", SEED], columns="moment", values="rate", observed=True).dropna()
-    if not len(wide):
+    columns = sweep.columns()
+    rates = _pass_rates(columns, sampled.sql, samples)
+    both = ~np.isnan(rates[1]["base"] + rates[1]["after"])
+    if not both.any():
         return _finding(missing="evaluations before and after; add 0 to eval.steps")
-    wide["change"] = wide["after"] - wide["base"]
-    change = over_seeds(wide.reset_index(), [*by, "k"], "change")
-    for moment in ("base", "after"):
-        change[moment] = over_seeds(wide.reset_index(), [*by, "k"], moment)[moment]
+    arranged = SeedGroups(columns, by)
+    parts = []
+    for k, rate in rates.items():
+        part = arranged.estimate(rate["after"] - rate["base"], "change").assign(k=k)
+        for moment, value_R in rate.items():
+            part[moment] = arranged.estimate(np.where(both, value_R, np.nan), moment)[moment]
+        parts.append(part)
+    change = pd.concat(parts, ignore_index=True).sort_values([*by, "k"], ignore_index=True)
     return _finding(
         sentences=tuple(_sentences(change, by)),
         table=ReportTable(
@@ -73,36 +78,42 @@ def sharpening(sweep: Sweep) -> Finding:
                 f"{label(sampled.temperature)}. {OVER_SEEDS}. Rule: runs with both evaluations.",
             ),
         ),
-        figure=_figure(sweep, rows, by),
+        figure=_figure(sweep, rates, both, by),
     )
 
 
-def _num_samples(sweep: Sweep, setting: EvaluationSetting) -> int:
+def _num_samples(sweep: SweepData, setting: EvaluationSetting) -> int:
     return sweep.arrow(f"SELECT max(num_samples) AS n FROM items WHERE {setting.sql}")["n"][0].as_py() or 0
 
 
-def _pass_rates(sweep: Sweep, by: Sequence[str], where: str, samples: int) -> pd.DataFrame:
-    """Mean pass@k per group, seed and moment, from counts of items by their number of right samples."""
-    keys = quoted([*by, SEED])
-    done = "SELECT sweep, index FROM runs WHERE outcome = 'done'"
-    last = f"SELECT sweep, index, max(step) AS last FROM items WHERE {where} GROUP BY ALL"
-    counts = sweep.query(
-        f"""
-        SELECT {keys}, moment, c, count(*) AS items FROM (
-            SELECT {keys}, CASE WHEN step = 0 THEN 'base' ELSE 'after' END AS moment, unnest(correct) AS c
-            FROM (SELECT * FROM items WHERE {where} AND num_samples = {samples})
-            JOIN ({last}) USING (sweep, index) SEMI JOIN ({done}) USING (sweep, index)
-            WHERE step = 0 OR step = last)
-        GROUP BY ALL
-        """
+def _pass_rates(columns: RunArrays, where: str, samples: int) -> dict[int, dict[str, np.ndarray]]:
+    """By k and moment, pass@k of each finished run, from counts of items by their number of right samples."""
+    judged = (
+        f"SELECT {columns.identity}, step, unnest(correct) AS c FROM raw_items "
+        f"WHERE {where} AND num_samples = {samples}"
     )
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k < samples] + [samples]
-    parts = []
-    for k in ks:
-        rate = pass_at_k(np.arange(samples + 1), samples, k)[counts["c"].to_numpy()]
-        parts.append(counts.assign(k=k, hits=rate * counts["items"]))
-    sums = pd.concat(parts).groupby([*by, SEED, "moment", "k"], observed=True)[["hits", "items"]].sum()
-    return (sums["hits"] / sums["items"]).rename("rate").reset_index()
+    last = f"SELECT {columns.identity}, max(step) AS last FROM raw_items WHERE {where} GROUP BY ALL"
+    counts = columns.rows(
+        f"SELECT {columns.identity}, step = 0 AS base, c, count(*) AS items FROM ({judged}) "
+        f"JOIN ({last}) USING ({columns.identity}) WHERE step = 0 OR step = last GROUP BY ALL"
+    )
+    done = columns.is_outcome("done")
+    row = columns.locate(counts)
+    kept = (row >= 0) & done[row]
+    row, base, c, items = (
+        values[kept] for values in (row, *(counts[name].to_numpy() for name in ("base", "c", "items")))
+    )
+    rates: dict[int, dict[str, np.ndarray]] = {}
+    for k in [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k < samples] + [samples]:
+        hits = pass_at_k(np.arange(samples + 1), samples, k)[c] * items
+        rates[k] = {}
+        for moment, mask in (("base", base), ("after", ~base)):
+            num_items, num_hits = (
+                np.bincount(row[mask], weights=weight[mask], minlength=len(columns))
+                for weight in (items, hits)
+            )
+            rates[k][moment] = np.where(num_items > 0, num_hits / np.maximum(num_items, 1), np.nan)
+    return rates
 
 
 def _sentences(change: pd.DataFrame, by: Sequence[str]) -> list[str]:
@@ -122,10 +133,16 @@ def _sentences(change: pd.DataFrame, by: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _figure(sweep: Sweep, rows: pd.DataFrame, by: Sequence[str]) -> Figure:
-    after = over_seeds(rows[rows["moment"] == "after"], [*by, "k"], "rate")
-    base = over_seeds(
-        rows[rows["moment"] == "base"].groupby([SEED, "k"], as_index=False)["rate"].mean(), ["k"], "rate"
+def _figure(
+    sweep: SweepData, rates: dict[int, dict[str, np.ndarray]], both: np.ndarray, by: Sequence[str]
+) -> Figure:
+    columns = sweep.columns()
+    base, after = (
+        pd.concat(
+            SeedGroups(columns, axes).estimate(np.where(both, rate[moment], np.nan), "rate").assign(k=k)
+            for k, rate in rates.items()
+        )
+        for moment, axes in (("base", ()), ("after", by))
     )
     names = [label(v) for v in after[by[0]]] if by else ["after"] * len(after)
     lines = pd.concat([base.assign(model="base"), after.assign(model=names)], ignore_index=True)

@@ -6,12 +6,11 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
-from analysis.stats.intervals import mean_interval
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 from analysis.tables.seed_values import gather
 from sweeps.spec.text import label
@@ -24,7 +23,7 @@ TRAINING_AXIS = "objective.temperature"
 """Axis of the training temperature τ."""
 
 
-def temperature(sweep: Sweep) -> Finding:
+def temperature(sweep: SweepData) -> Finding:
     """Gain over base for every training temperature under every decoding setting of the evaluation."""
     by_setting = _metric_of(sweep)
     varied = TRAINING_AXIS in sweep.axis_keys and len(sweep.axis(TRAINING_AXIS).values) > 1
@@ -39,7 +38,7 @@ def temperature(sweep: Sweep) -> Finding:
     for setting, metric in by_setting.items():
         gain = metric.replace("accuracy", "gain", 1)
         gathered = gather(best_sweep, [TRAINING_AXIS], gain)
-        interval = mean_interval(gathered.values)
+        interval = gathered.interval()
         parts.append(
             pd.DataFrame(
                 {
@@ -86,7 +85,7 @@ def temperature(sweep: Sweep) -> Finding:
     )
 
 
-def _metric_of(sweep: Sweep) -> dict[EvaluationSetting, str]:
+def _metric_of(sweep: SweepData) -> dict[EvaluationSetting, str]:
     """The accuracy metric of each decoding setting that has a gain."""
     names = set(sweep.metrics)
     metrics = [m for m in names if m.startswith("accuracy") and m.replace("accuracy", "gain", 1) in names]

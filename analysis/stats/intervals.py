@@ -63,13 +63,19 @@ def t_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
     """
     values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))
     present = ~np.isnan(values_GS)
-    n = present.sum(axis=1)
+    n, mean = present.sum(axis=1), mean_of(values_GS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(present, values_GS, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
         deviation = np.where(present, values_GS - mean[:, None], 0.0)
         error = np.sqrt((deviation**2).sum(axis=1) / np.where(n > 1, n - 1, np.nan) / n)
         half = special.stdtrit(np.maximum(n - 1, 1), 0.5 + level / 2) * error
     return Interval(value=mean, low=mean - half, high=mean + half, n=n)
+
+
+def mean_of(values_GS: np.ndarray) -> np.ndarray:
+    """Mean of each row, NaN left out; NaN for a row without values."""
+    present = ~np.isnan(values_GS)
+    n = present.sum(axis=1)
+    return np.where(present, values_GS, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
 
 
 def mean_weights(n: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.data.sweep import open_sweep
+from analysis.data.sweep import SweepData
 from sweeps.spec.errors import UserError
 
 ROUNDING = 1e-6
@@ -67,7 +67,7 @@ def agreement(directory: str | Path, other: str | Path) -> Agreement:
     Raises:
         UserError: for a directory that is no sweep, or when the two have no finished run in common.
     """
-    first, second = open_sweep(directory), open_sweep(other)
+    first, second = SweepData.open(directory), SweepData.open(other)
     accuracies = [m for m in first.metrics if m.startswith("accuracy") and m in second.metrics]
     runs = _joined(first.runs(["run_id", *accuracies]), second.runs(["run_id", *accuracies]), ["run_id"])
     columns = ["run_id", "step", "loss"]

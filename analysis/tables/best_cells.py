@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.data.axes import cell_label
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
 from analysis.stats.heldout import HeldOutBest, held_out_best
-from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
 
@@ -27,7 +26,7 @@ class BestCells:
     """The same in words."""
 
 
-def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> BestCells:
+def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) -> BestCells:
     """Rank cells by their mean and judge the choice on held-out seeds.
 
     Columns of the frame: the axes, ``mean`` with its interval, ``chosen`` (share of splits in which half of
@@ -39,7 +38,7 @@ def best_cells(sweep: Sweep, *, metric: str | None = None, top: int = 10) -> Bes
     metric = sweep.metric(metric)
     keys = sweep.cell_keys
     gathered = gather(sweep, keys, metric)
-    interval = mean_interval(gathered.values)
+    interval = gathered.interval()
     check = held_out_best(gathered.values)
     frame = gathered.groups[keys].assign(
         mean=interval.value,

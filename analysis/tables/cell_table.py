@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED, cell_label
-from analysis.data.sweep import Sweep, open_sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
 from analysis.stats.crossed import OVER, crossed_interval
-from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_interval, median_weights
-from analysis.tables.item_means import item_means
-from analysis.tables.seed_values import curves, gather
+from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_of, median_weights
+from analysis.tables.item_means import centring, item_means
+from analysis.tables.seed_values import SeedGroups, SeedValues, gather, values_by_step
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -34,7 +35,7 @@ _MEANING = {
 
 
 def cell_table(
-    sweep: Sweep,
+    sweep: SweepData,
     *,
     by: Sequence[str] | None = None,
     metric: str | None = None,
@@ -66,24 +67,18 @@ def cell_table(
     gain = _gain_metric(sweep, metric)
     frame["best"], frame["worst"] = _extremes(gathered.values)
     if over == "seeds":
-        _put(frame, "mean", mean_interval(gathered.values))
+        _put(frame, "mean", gathered.interval())
         if robust:
             _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
             _put(frame, "median", l_interval(gathered.values, median_weights))
         if gain:
-            _put(frame, "gain", mean_interval(gather(sweep, by, gain).values))
+            _put(frame, "gain", gather(sweep, by, gain).interval())
     else:
-        if not gain or frame["valued"].sum() != gather(sweep, by, gain).groups["valued"].sum():
-            final, _ = item_means(sweep, gathered, by, metric)
-            _put(frame, "mean", crossed_interval(final, over))
-        if gain:
-            final, base = item_means(sweep, gathered, by, metric, counted_by=gain)
-            if "mean" not in frame:
-                _put(frame, "mean", crossed_interval(final, over))
-            _put(frame, "gain", crossed_interval(final.minus(base), over))
+        for name, interval in _over_items(sweep, gathered, by, metric, gain, over).items():
+            _put(frame, name, interval)
     has_curve = metric in _step_columns(sweep)
     if has_curve:
-        frame = _with_peak(frame, curves(sweep, by, metric), by)
+        frame = frame.assign(**_peak(sweep, by, metric))
     kind = "points" if is_share(metric) else "number"
     layout = [
         *axis_columns(by),
@@ -118,7 +113,7 @@ def cell_table(
 
 def closing_table(directory: str | Path) -> str:
     """Text that a launch ends with: cells, headline, where the files are, what to type next."""
-    sweep = open_sweep(directory)
+    sweep = SweepData.open(directory)
     lines = []
     try:
         metric = sweep.metric()
@@ -131,7 +126,7 @@ def closing_table(directory: str | Path) -> str:
     return "\n".join([*lines, "", *_next_steps(sweep, directory)])
 
 
-def headline(sweep: Sweep, metric: str | None = None) -> list[str]:
+def headline(sweep: SweepData, metric: str | None = None) -> list[str]:
     """Sentences: per learning rate the paired gain over base, and whether the end fell below the group's own
     peak.
     """
@@ -156,7 +151,7 @@ def headline(sweep: Sweep, metric: str | None = None) -> list[str]:
     return lines
 
 
-def headline_axis(sweep: Sweep) -> list[str]:
+def headline_axis(sweep: SweepData) -> list[str]:
     """The axis that splits the headline, as a list; empty when no axis but the seed has two values."""
     varied = [axis.key for axis in sweep.axes if axis.key != SEED and len(axis.values) > 1]
     return [HEADLINE_AXIS] if HEADLINE_AXIS in varied else varied[:1]
@@ -167,17 +162,39 @@ def is_share(metric: str) -> bool:
     return metric.startswith(("accuracy", "gain", "base_accuracy"))
 
 
-def _gain_metric(sweep: Sweep, metric: str) -> str | None:
+def _gain_metric(sweep: SweepData, metric: str) -> str | None:
     name = metric.replace("accuracy", "gain", 1)
     return name if metric.startswith("accuracy") and name in sweep.metrics else None
 
 
-def _step_columns(sweep: Sweep) -> set[str]:
+def _step_columns(sweep: SweepData) -> set[str]:
     return set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names)
 
 
 def _put(frame: pd.DataFrame, name: str, interval: Interval) -> None:
     frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = interval.value, interval.low, interval.high
+
+
+def _over_items(
+    sweep: SweepData, gathered: SeedValues, by: Sequence[str], metric: str, gain: str | None, over: str
+) -> dict[str, Interval]:
+    """Mean, and gain where there is one, with intervals over items or over both."""
+    value_R = gathered.columns.metric(metric)
+    intervals = {}
+    gain_R = sweep.columns([metric, gain]).metric(gain) if gain else None
+    alike = gain_R is not None and not (np.isnan(gain_R) & ~np.isnan(value_R)).any()
+    if not alike:
+        final, _ = item_means(sweep, gathered, by, metric)
+        final = replace(final, shift=centring(gathered, by, value_R))
+        intervals["mean"] = crossed_interval(final, over)
+    if gain_R is not None:
+        final, base = item_means(sweep, gathered, by, metric, counted_by=gain)
+        if alike:
+            shifted = replace(final, shift=centring(gathered, by, value_R))
+            intervals["mean"] = crossed_interval(shifted, over)
+        change = replace(final.minus(base), shift=centring(gathered, by, gain_R))
+        intervals["gain"] = crossed_interval(change, over)
+    return intervals
 
 
 def _extremes(values_GS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,22 +204,21 @@ def _extremes(values_GS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isinf(best), np.nan, best), np.where(np.isinf(worst), np.nan, worst)
 
 
-def _with_peak(frame: pd.DataFrame, curve: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Add the highest point of each group's mean curve and how far its end lies below."""
-    curve = curve.assign(group=curve.groupby(list(by), observed=True, dropna=False).ngroup() if by else 0)
-    curve = curve.sort_values(["group", "step"])
-    final = curve.groupby("group").tail(1).set_index("group")["value"]
-    top = (
-        curve.sort_values(["group", "value", "step"], ascending=[True, False, True]).groupby("group").head(1)
-    )
-    top = top.set_index("group").assign(final=final).rename(columns={"value": "peak", "step": "peak_step"})
-    top["fall"] = top["final"] - top["peak"]
-    wanted = [*by, "peak", "peak_step", "final", "fall"]
-    if not by:
-        return (
-            frame.assign(**top[wanted].iloc[0]) if len(top) else frame.assign(**dict.fromkeys(wanted, np.nan))
-        )
-    return frame.merge(top[wanted], on=list(by), how="left")
+def _peak(sweep: SweepData, by: Sequence[str], metric: str) -> dict[str, np.ndarray]:
+    """The highest point of each group's mean curve and how far its end lies below; NaN without a curve."""
+    arranged = SeedGroups(sweep.columns([metric]), by)
+    curves = [(step, mean_of(values_GS)) for step, values_GS in values_by_step(arranged, metric)]
+    if not curves:
+        return dict.fromkeys(("peak", "peak_step", "final", "fall"), np.full(arranged.groups.size, np.nan))
+    steps = np.array([step for step, _ in curves])
+    mean_GT = np.stack([mean for _, mean in curves], axis=1)
+    judged = ~np.isnan(mean_GT)
+    has_curve, rows = judged.any(axis=1), np.arange(len(mean_GT))
+    top = np.where(judged, mean_GT, -np.inf).argmax(axis=1)
+    last = len(steps) - 1 - judged[:, ::-1].argmax(axis=1)
+    peak, final = mean_GT[rows, top], mean_GT[rows, last]
+    peak_step = steps[top] if has_curve.all() else np.where(has_curve, steps[top], np.nan)
+    return {"peak": peak, "peak_step": peak_step, "final": final, "fall": final - peak}
 
 
 def _notes(frame: pd.DataFrame, metric: str, gain: str | None, over: str) -> list[str]:
@@ -231,7 +247,7 @@ def _shortened(table: ReportTable) -> ReportTable:
     return ReportTable(title=title, frame=best, layout=table.layout, notes=(*table.notes, note))
 
 
-def _next_steps(sweep: Sweep, directory: str | Path) -> list[str]:
+def _next_steps(sweep: SweepData, directory: str | Path) -> list[str]:
     counts = sweep.counts()
     unfinished = sum(n for outcome, n in counts.items() if outcome not in ("done", "diverged"))
     lines = [

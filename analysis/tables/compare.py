@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import cell_label
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, axis_columns
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.tables.cell_table import is_share
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(
-    sweep: Sweep,
+    sweep: SweepData,
     a: str,
     b: str,
     *,
@@ -96,7 +96,7 @@ def compare(
 
 
 def compare_levels(
-    sweep: Sweep, axis: str, *, reference: str | None = None, metric: str | None = None
+    sweep: SweepData, axis: str, *, reference: str | None = None, metric: str | None = None
 ) -> Comparison:
     """Compare every value of an axis with one of them (default: the first), corrected as one family.
 
@@ -140,11 +140,13 @@ def compare_levels(
     return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
 
 
-def _free(sweep: Sweep, named: set[str]) -> list[str]:
+def _free(sweep: SweepData, named: set[str]) -> list[str]:
     return [key for key in sweep.axis_keys if key not in named]
 
 
-def _between(sweep: Sweep, a: str, b: str, keys: Sequence[str], by: Sequence[str], metric: str) -> Matched:
+def _between(
+    sweep: SweepData, a: str, b: str, keys: Sequence[str], by: Sequence[str], metric: str
+) -> Matched:
     columns = sweep.columns([metric])
     side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
     return match(columns, metric, side_a, side_b, keys, by)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import finite_sql, quoted
 from analysis.output.table import ReportColumn, ReportTable
 
 
-def cost_table(sweep: Sweep) -> ReportTable:
+def cost_table(sweep: SweepData) -> ReportTable:
     """Seconds per run by part (``…_s`` metrics), in total and per model where there are several."""
     parts = [name for name in sweep.metrics if name.endswith("_s")]
     by = "model" if "model" in sweep.axis_keys and len(sweep.axis("model").values) > 1 else None
@@ -35,7 +35,7 @@ def cost_table(sweep: Sweep) -> ReportTable:
     return ReportTable(title="Time spent", frame=frame, layout=tuple(columns), notes=(_span(sweep),))
 
 
-def _span(sweep: Sweep) -> str:
+def _span(sweep: SweepData) -> str:
     if "finished_at" not in sweep.arrow("SELECT * FROM runs LIMIT 0").column_names:
         return "No run has finished."
     row = sweep.arrow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.anova import Decomposition, decompose
 from analysis.tables.seed_values import gather
@@ -16,7 +16,7 @@ SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions
 """Names of the lines that are no axis."""
 
 
-def importance(sweep: Sweep, *, metric: str | None = None, max_order: int = 2) -> ReportTable:
+def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 2) -> ReportTable:
     """Return the decomposition of a metric's variance, largest share first, seed and noise last.
 
     Columns of the frame: ``effect, order, share`` (ω²), ``freedom, p``.

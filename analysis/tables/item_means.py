@@ -16,9 +16,10 @@ from scipy import sparse
 
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import literal
-from analysis.tables.seed_values import SeedValues
+from analysis.stats.seed_means import means
+from analysis.tables.seed_values import SeedGroups, SeedValues
 from sweeps.spec.errors import UserError
 
 BATCH_ROWS = 20_000
@@ -47,7 +48,7 @@ class EvaluationSetting:
         return f"mode = {literal(self.mode)} AND temperature = {literal(float(self.temperature))}"
 
 
-def settings(sweep: Sweep) -> list[EvaluationSetting]:
+def settings(sweep: SweepData) -> list[EvaluationSetting]:
     """The decoding settings that the sweep's items hold, greedy first, then by temperature."""
     if not sweep.has("items"):
         return []
@@ -55,7 +56,7 @@ def settings(sweep: Sweep) -> list[EvaluationSetting]:
     return [EvaluationSetting(**row) for row in rows]
 
 
-def setting_of(sweep: Sweep, metric: str) -> EvaluationSetting:
+def setting_of(sweep: SweepData, metric: str) -> EvaluationSetting:
     """The decoding setting behind an accuracy metric.
 
     ``accuracy_sampled`` is the temperature that no other column names (``accuracy_sampled_t0.6`` names 0.6).
@@ -83,7 +84,7 @@ def setting_of(sweep: Sweep, metric: str) -> EvaluationSetting:
     return found[0]
 
 
-def main_setting(sweep: Sweep) -> EvaluationSetting | None:
+def main_setting(sweep: SweepData) -> EvaluationSetting | None:
     """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
     without items.
     """
@@ -106,6 +107,8 @@ class ItemMeans:
     """Right samples of all runs, or the difference of two such counts, shape (G, S, I)."""
     weight: np.ndarray
     """What one right sample adds to the mean, shape (G, S); NaN for a seed without runs."""
+    shift: np.ndarray | None = None
+    """Added to every item of a group and seed, shape (G, S); see :func:`centring`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,7 +116,10 @@ class ItemMeans:
         return self.counts.shape
 
     def __getitem__(self, groups: slice) -> np.ndarray:
-        return np.multiply(self.counts[groups], self.weight[groups][:, :, None], dtype=float)
+        values_GSI = np.multiply(self.counts[groups], self.weight[groups][:, :, None], dtype=float)
+        if self.shift is not None:
+            values_GSI += self.shift[groups][:, :, None]
+        return values_GSI
 
     def minus(self, other: ItemMeans) -> ItemMeans:
         """The difference to ``other``, written over these counts where both weigh the same."""
@@ -124,8 +130,20 @@ class ItemMeans:
         return ItemMeans(counts=self[:] - other[:], weight=np.where(np.isnan(both), np.nan, 1.0))
 
 
+def centring(gathered: SeedValues, by: Sequence[str], value_R: np.ndarray) -> np.ndarray:
+    """What centring adds to the plain mean of a seed's runs, shape (G, S); zero where no run is missing.
+
+    Added to the mean verdicts of a group and seed it makes them agree with the estimator over seeds.
+    """
+    arranged = SeedGroups(gathered.columns, by)
+    shape = (arranged.groups.size, len(arranged.seeds))
+    place = arranged.groups.number * shape[1] + arranged.seed
+    added = arranged.values(value_R) - means(value_R, place, shape[0] * shape[1]).reshape(shape)
+    return added[:, np.isin(arranged.seeds, gathered.seeds)]
+
+
 def item_means(
-    sweep: Sweep, gathered: SeedValues, by: Sequence[str], metric: str, *, counted_by: str | None = None
+    sweep: SweepData, gathered: SeedValues, by: Sequence[str], metric: str, *, counted_by: str | None = None
 ) -> tuple[ItemMeans, ItemMeans]:
     """Mean verdicts of each run's last evaluation and of its base model, read in one pass.
 
@@ -209,7 +227,7 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
 
 
 def _evaluations(
-    sweep: Sweep, columns: RunArrays, setting: EvaluationSetting
+    sweep: SweepData, columns: RunArrays, setting: EvaluationSetting
 ) -> tuple[np.ndarray, list[int]]:
     """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
     rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")

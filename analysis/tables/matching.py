@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
+from analysis.stats.seed_means import means, seed_means
 from analysis.stats.testing import Difference, paired_difference, unpaired_difference
-from analysis.tables.seed_values import means, seed_means
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,11 @@
 """From runs to the arrays that statistics work on: one value per (group of cells, seed).
 
-Of a group with several cells, each seed's cells are averaged first, because cells share their seeds' noise;
-what is left to generalise over is the seed. Where runs are missing, values are centred on their cell's mean
-before averaging, so that a seed is not judged by which cells it happened to finish.
+Feeds runs to the estimator of :mod:`analysis.stats.seed_means`, where its formula is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +13,38 @@ import pandas as pd
 
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
+from analysis.stats.intervals import Interval, mean_interval
+from analysis.stats.seed_means import seed_means
+
+OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
+"""Meaning of the intervals of most figures."""
+
+
+class SeedGroups:
+    """The runs of a snapshot by group of cells and by seed."""
+
+    def __init__(self, columns: RunArrays, by: Sequence[str]) -> None:
+        """Group by the axes ``by``; the seed, should it be among them, makes no group."""
+        self.by = [key for key in by if key != SEED]
+        self.columns = columns
+        self.groups = columns.group(self.by)
+        self.cells = columns.group(columns.cell_keys)
+        self.group_of_cell = self.groups.number[self.cells.members()]
+        self.seeds, self.seed = columns.levels(SEED)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per group: the axes ``by``."""
+        return self.columns.frame(self.groups)
+
+    def values(self, value_R: np.ndarray) -> np.ndarray:
+        """Estimator's value per group and seed of one value per run; NaN where a run, or a seed, has none."""
+        shape = (self.groups.size, len(self.seeds))
+        return seed_means(value_R, self.seed, self.cells.number, self.group_of_cell, shape)
+
+    def estimate(self, value_R: np.ndarray, name: str) -> pd.DataFrame:
+        """One row per group that has a value: ``by``, then ``name``, ``low``, ``high``, ``n`` (seeds)."""
+        return _with_interval(self.frame(), name, mean_interval(self.values(value_R)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,114 +54,87 @@ class SeedValues:
     groups: pd.DataFrame
     """One row per group: the axes ``by``, then ``expected, valued, diverged, failed, missing, num_cells``."""
     values: np.ndarray
-    """Mean over the group's cells, shape (groups, seeds); NaN where a seed has no run."""
+    """The estimator's value per group and seed, shape (groups, seeds); NaN where a seed has no run."""
     seeds: np.ndarray
     """The seeds that have a value, shape (S,)."""
     columns: RunArrays
     """The snapshot of the runs that the values come from."""
 
+    def interval(self) -> Interval:
+        """Mean over seeds of each group with its interval."""
+        return mean_interval(self.values)
 
-def gather(sweep: Sweep, by: Sequence[str], metric: str) -> SeedValues:
+
+def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
     """Arrange ``metric`` by the axes ``by`` and the seed.
 
     ``expected`` counts runs of the manifest, ``valued`` those with a finite metric, ``missing`` those without
     one that did not diverge.
     """
     columns = sweep.columns([metric])
-    by = [key for key in by if key != SEED]
-    groups, cells = columns.group(by), columns.group(sweep.cell_keys)
-    value, (seeds, seed) = columns.metric(metric), columns.levels(SEED)
+    arranged = SeedGroups(columns, by)
+    groups, num_seeds = arranged.groups, len(arranged.seeds)
+    value = columns.metric(metric)
     valued, diverged = ~np.isnan(value), columns.is_outcome("diverged")
-    num_seeds = len(seeds)
-    place = groups.number * num_seeds + seed
-    present_GS = np.bincount(place, minlength=groups.size * num_seeds).reshape(groups.size, num_seeds) > 0
-    group_of_cell = groups.number[cells.members()]
-    frame = columns.frame(groups).assign(
+    present = np.bincount(groups.number * num_seeds + arranged.seed, minlength=groups.size * num_seeds) > 0
+    frame = arranged.frame().assign(
         expected=groups.count(),
         valued=groups.count(valued),
         diverged=groups.count(diverged),
         failed=groups.count(columns.is_outcome("failed", "quarantined")),
         missing=groups.count(~valued & ~diverged),
-        num_cells=np.bincount(group_of_cell, minlength=groups.size),
-        num_seeds=present_GS.sum(axis=1),
+        num_cells=np.bincount(arranged.group_of_cell, minlength=groups.size),
+        num_seeds=present.reshape(groups.size, num_seeds).sum(axis=1),
     )
-    values_GS = seed_means(value, seed, cells.number, group_of_cell, (groups.size, num_seeds))
+    values_GS = arranged.values(value)
     known = ~np.isnan(values_GS).all(axis=0)
-    return SeedValues(groups=frame, values=values_GS[:, known], seeds=seeds[known], columns=columns)
+    return SeedValues(groups=frame, values=values_GS[:, known], seeds=arranged.seeds[known], columns=columns)
 
 
-def seed_means(
-    value: np.ndarray,
-    seed: np.ndarray,
-    cell: np.ndarray,
-    group_of_cell: np.ndarray,
-    shape: tuple[int, int],
-) -> np.ndarray:
-    """Mean per group and seed over the group's cells, centred on the cells' own means where seeds lack cells.
+def values_by_step(
+    arranged: SeedGroups, metric: str, *, counted_by: str | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each step that has a value of a column of ``steps``, and the estimator's values there, shape (G, S).
 
-    Args:
-        value: of each run, shape (R,); NaN where it has none.
-        seed: number of each run's seed, shape (R,).
-        cell: number of each run's cell, shape (R,).
-        group_of_cell: number of each cell's group, shape (C,).
-        shape: number of groups and of seeds.
-
-    Returns:
-        Shape ``shape``; NaN where a seed has no value.
+    Only runs that have the metric ``counted_by`` (by default the same) at their end count, at every step, so
+    that a curve does not bend because its members change.
     """
-    place, size = group_of_cell[cell] * shape[1] + seed, shape[0] * shape[1]
-    if len(group_of_cell) == shape[0] or _is_complete(~np.isnan(value), seed, cell, group_of_cell, shape[1]):
-        return means(value, place, size).reshape(shape)
-    cell_mean = means(value, cell, len(group_of_cell))
-    group_mean = means(cell_mean, group_of_cell, shape[0])
-    return means(value - cell_mean[cell], place, size).reshape(shape) + group_mean[:, None]
+    counted = ~np.isnan(arranged.columns.metric(counted_by or metric))
+    for step, value in arranged.columns.step_values(metric):
+        value_R = np.where(counted, value, np.nan)
+        if not np.isnan(value_R).all():
+            yield step, arranged.values(value_R)
 
 
-def _is_complete(
-    known: np.ndarray, seed: np.ndarray, cell: np.ndarray, group_of_cell: np.ndarray, num_seeds: int
-) -> bool:
-    """Whether every cell has equally many values of every seed, so that there is nothing to centre."""
-    size = len(group_of_cell) * num_seeds
-    if not size or np.count_nonzero(known) % size or not known.any():
-        return False
-    place = (cell * num_seeds + seed)[known]
-    if len(place) == size:  # as usual: then one of each means that none is missing
-        seen = np.zeros(size, dtype=bool)
-        seen[place] = True
-        return bool(seen.all())
-    counts = np.bincount(place, minlength=size)
-    return bool((counts == counts[0]).all())
+def curves(
+    sweep: SweepData, by: Sequence[str], metric: str, *, counted_by: str | None = None
+) -> pd.DataFrame:
+    """Mean over seeds with its interval per group and step.
 
-
-def means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
-    """Mean of the values at each place, NaN left out; NaN where there are none."""
-    known = ~np.isnan(values)
-    if not known.all():
-        values, place = values[known], place[known]
-    count = np.bincount(place, minlength=size)
-    total = np.bincount(place, weights=values, minlength=size)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def curves(sweep: Sweep, by: Sequence[str], metric: str) -> pd.DataFrame:
-    """Mean of a step metric per group and step, over the runs that have the metric at their end.
-
-    Runs that stopped early are left out of every step, so that a curve does not bend because its members
-    change.
+    Columns: the axes ``by``, ``step``, the metric under its name, ``low``, ``high``, ``n`` (seeds).
+    With the seed among ``by``, each seed's value stands for itself, without an interval.
     """
-    by = [key for key in by if key != SEED]
-    columns = sweep.columns([metric])
-    found = columns.step_means(metric)
-    groups, cells = columns.group(by), columns.group(sweep.cell_keys)
-    size, num_steps = groups.size, len(found.steps)
-    group_of_cell = groups.number[cells.members()]
-    place = (group_of_cell[:, None] * num_steps + np.arange(num_steps)).ravel()
-    total, count = (
-        np.bincount(place, weights=part.ravel(), minlength=size * num_steps)
-        for part in (found.sums, found.counts)
-    )
-    known = np.flatnonzero(count)
-    frame = columns.frame(groups).iloc[known // num_steps].reset_index(drop=True)
-    return frame.assign(
-        step=found.steps[known % num_steps], value=total[known] / count[known], n=count[known].astype(int)
-    )
+    counted_by = counted_by or metric
+    arranged = SeedGroups(sweep.columns([counted_by]), by)
+    frame, parts = arranged.frame(), []
+    for step, values_GS in values_by_step(arranged, metric, counted_by=counted_by):
+        if SEED in by:
+            group, seed = np.nonzero(~np.isnan(values_GS))
+            value = values_GS[group, seed]
+            part = frame.iloc[group].reset_index(drop=True)
+            part = part.assign(
+                **{SEED: arranged.seeds[seed], metric: value, "low": value, "high": value, "n": 1}
+            )
+        else:
+            part = _with_interval(frame, metric, mean_interval(values_GS))
+        parts.append(part.assign(step=step))
+    keys = [*by, "step"]
+    if not parts:
+        return pd.DataFrame(columns=[*keys, metric, "low", "high", "n"])
+    rows = pd.concat(parts, ignore_index=True).sort_values(keys, ignore_index=True)
+    return rows[[*keys, metric, "low", "high", "n"]]
+
+
+def _with_interval(frame: pd.DataFrame, name: str, interval: Interval) -> pd.DataFrame:
+    rows = frame.assign(**{name: interval.value, "low": interval.low, "high": interval.high, "n": interval.n})
+    return rows[interval.n > 0].reset_index(drop=True)

@@ -40,7 +40,7 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """Show each cell: mean with interval over seeds, gain over base, best and worst seed, peak, fall."""
-    from analysis.data.sweep import open_sweep
+    from analysis import open_sweep
     from analysis.tables.cell_table import cell_table
 
     sweep = open_sweep(directory).where(*(filters or ()))
@@ -71,7 +71,7 @@ def compare(
     """Test B against A on matched runs: difference with interval, p corrected for their number, effect size,
     power.
     """
-    from analysis.data.sweep import open_sweep
+    from analysis import open_sweep
     from analysis.tables.compare import compare as test
     from analysis.tables.compare import compare_levels
 
@@ -109,7 +109,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: question, grid, coverage, results, importance, curves, costs."""
-    from analysis.data.sweep import open_sweep
+    from analysis import open_sweep
     from analysis.report import REPORT_NAME, write_report
 
     path = write_report(

@@ -12,14 +12,12 @@ from analysis.dashboard.links import join
 from analysis.dashboard.step_curves import draw_curves
 from analysis.dashboard.vega_figure import HERE, Drawing, draw
 from analysis.data.axes import SEED, cell_label
-from analysis.data.sweep import Sweep
-from analysis.findings.base import OVER_SEEDS
+from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
-from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import headline_axis, is_share
-from analysis.tables.seed_values import gather
+from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import write_filter, write_term
 from sweeps.spec.errors import UserError
@@ -130,7 +128,7 @@ def _heatmap(context: Context, choice: Choice) -> Heatmap:
     )
 
 
-def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
+def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
     """Mean over seeds with its interval for each pair of values.
 
     Raises:
@@ -144,7 +142,7 @@ def heatmap(sweep: Sweep, choice: Choice) -> Heatmap:
         )
     if np.isnan(gathered.values).all():
         raise UserError(f"none of these runs has a value of {choice.metric} yet")
-    interval = mean_interval(gathered.values)
+    interval = gathered.interval()
     frame = gathered.groups[by].assign(
         value=interval.value,
         low=interval.low,

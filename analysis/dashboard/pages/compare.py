@@ -10,7 +10,7 @@ from starlette.responses import Response
 from analysis.dashboard.context import Context, csv, svg
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.tables.cell_table import headline_axis, is_share
@@ -67,7 +67,7 @@ def choice_of(context: Context) -> Choice:
     return Choice(a=a, b=b, by=tuple(by), match_on=tuple(match) or None, metric=metric)
 
 
-def _suggestion(sweep: Sweep) -> tuple[str, str]:
+def _suggestion(sweep: SweepData) -> tuple[str, str]:
     for key in headline_axis(sweep):
         values = sweep.axis(key).values
         return write_filter({key: values[0]}), write_filter({key: values[len(values) // 2]})
@@ -124,7 +124,7 @@ def _answer(context: Context, choice: Choice) -> Answer:
     return context.answer(("compare", choice), lambda sweep: answer_of(sweep, choice), lane="quick")
 
 
-def answer_of(sweep: Sweep, choice: Choice) -> Answer:
+def answer_of(sweep: SweepData, choice: Choice) -> Answer:
     """Test, and draw the differences: by group where there are groups, else seed by seed.
 
     Raises:

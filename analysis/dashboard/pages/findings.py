@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from analysis.dashboard.context import Context, csv, svg
 from analysis.dashboard.vega_figure import Drawing, draw
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.findings import FINDINGS, Finding, find
 from analysis.output.table import ReportTable
 from sweeps.spec import nearest
@@ -78,7 +78,7 @@ def finding_csv(context: Context) -> Response:
 def answer(context: Context, key: str) -> Answer:
     """The analysis' own answer."""
 
-    def compute(sweep: Sweep) -> Answer:
+    def compute(sweep: SweepData) -> Answer:
         found = find(sweep, key)
         figure = draw(found.figure) if found.figure else None
         return Answer(finding=replace(found, figure=None), figure=figure)

@@ -15,7 +15,7 @@ from analysis.dashboard.failures import failures
 from analysis.dashboard.step_curves import draw_metric
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.output.table import ReportTable
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
@@ -34,7 +34,7 @@ class Panel:
     """Heading."""
     template: str
     """Template of its inside, given ``answer``."""
-    compute: Callable[[Sweep], Any]
+    compute: Callable[[SweepData], Any]
     """What is shown; raises :class:`UserError` where the sweep cannot say it."""
     lane: str = "slow"
     """How long it takes, see :meth:`~analysis.dashboard.snapshot.Snapshot.answer`."""
@@ -58,7 +58,7 @@ class Panel:
             UserError: where the sweep cannot say it.
         """
 
-        def compute(sweep: Sweep) -> Any:
+        def compute(sweep: SweepData) -> Any:
             try:
                 return self.compute(sweep)
             except UserError as error:
@@ -82,7 +82,7 @@ class Headline:
     """The metric by step; absent where it was judged at the end only."""
 
 
-def _headline(sweep: Sweep) -> Headline:
+def _headline(sweep: SweepData) -> Headline:
     metric, by = sweep.metric(None), headline_axis(sweep)
     return Headline(
         lines=[line.strip() for line in headline(sweep)],

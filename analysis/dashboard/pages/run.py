@@ -15,7 +15,7 @@ from analysis.dashboard.context import Context, download, svg
 from analysis.dashboard.history import events_of, logs_of
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from analysis.output import figures
 from analysis.output.figures import Figure
@@ -96,7 +96,7 @@ def _figure(context: Context) -> Drawing | None:
     return context.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
 
 
-def _draw(sweep: Sweep, run_id: str) -> Drawing | None:
+def _draw(sweep: SweepData, run_id: str) -> Drawing | None:
     row = _row(sweep, run_id)
     steps = pd.DataFrame(_rows(sweep, "steps", row, "step"))
     charts = []
@@ -114,7 +114,7 @@ def _draw(sweep: Sweep, run_id: str) -> Drawing | None:
     return draw(Figure(chart=figures.beside(small), caption=caption))
 
 
-def _row(sweep: Sweep, run_id: str) -> dict[str, Any]:
+def _row(sweep: SweepData, run_id: str) -> dict[str, Any]:
     """The run's row of ``runs``; its id may be shortened to digits that no other run begins with."""
     if not _ID.fullmatch(run_id):
         raise UserError(f"run {run_id[:80]!r}: is no run id; ids are {RUN_ID_LENGTH} hexadecimal digits")
@@ -127,7 +127,7 @@ def _row(sweep: Sweep, run_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def _rows(sweep: Sweep, view: str, row: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
+def _rows(sweep: SweepData, view: str, row: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
     if not sweep.has(view):
         return []
     skip = {"sweep", "index", "run_id", SEED, "outcome", *sweep.axis_keys}
@@ -135,7 +135,7 @@ def _rows(sweep: Sweep, view: str, row: Mapping[str, Any], order: str) -> list[d
     return found.drop_columns([name for name in found.column_names if name in skip]).to_pylist()
 
 
-def _spec(sweep: Sweep, index: int) -> str:
+def _spec(sweep: SweepData, index: int) -> str:
     """The frozen configuration, group by group, as JSON."""
     path = literal(str(sweep.sources[0].manifest))
     [row] = sweep.arrow(f"SELECT * FROM read_parquet({path}) WHERE index = {index}").to_pylist()

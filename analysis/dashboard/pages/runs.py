@@ -10,7 +10,7 @@ from analysis.dashboard import run_grid
 from analysis.dashboard.cell_format import Shown, shown_columns
 from analysis.dashboard.context import Context, csv
 from analysis.dashboard.links import one_of, whole_number
-from analysis.data.sweep import Sweep
+from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
 from sweeps.grid.axes import resolve
 from sweeps.spec.errors import UserError
@@ -119,7 +119,7 @@ def runs_csv(context: Context) -> Response:
     return StreamingResponse(_lines(own, sql), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _lines(sweep: Sweep, sql: str) -> Iterator[str]:
+def _lines(sweep: SweepData, sql: str) -> Iterator[str]:
     first = True
     for batch in sweep.batches(sql, CSV_ROWS):
         yield batch.to_pandas().to_csv(index=False, header=first)
