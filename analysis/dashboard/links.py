@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from analysis.data.sweep import SweepData
-from sweeps.grid.axes import resolve
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -86,13 +84,3 @@ def one_of(params: Mapping[str, str], name: str, choices: Mapping[str, Any] | tu
         close = nearest(word, choices)
         raise UserError(f"{name}={word[:80]!r}{close}: choose one of {', '.join(choices)}")
     return word
-
-
-def axis_of(sweep: SweepData, params: Mapping[str, str], name: str, default: str | None) -> str | None:
-    """An axis other than the seed by its key or last word.
-
-    Raises:
-        UserError: for an unknown one; names the nearest.
-    """
-    word = params.get(name, "")
-    return resolve(word, sweep.cell_keys, "axis") if word else default

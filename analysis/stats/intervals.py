@@ -75,7 +75,8 @@ def mean_of(values_GS: np.ndarray) -> np.ndarray:
     """Mean of each row, NaN left out; NaN for a row without values."""
     present = ~np.isnan(values_GS)
     n = present.sum(axis=1)
-    return np.where(present, values_GS, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
+    mean_G: np.ndarray = np.where(present, values_GS, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
+    return mean_G
 
 
 def mean_weights(n: int) -> np.ndarray:
@@ -176,9 +177,9 @@ def _bca(
 
 def _quantile(sorted_GB: np.ndarray, share_G: np.ndarray) -> np.ndarray:
     """Linear-interpolation quantile, a different one for each row."""
-    place = np.clip(share_G, 0, 1) * (sorted_GB.shape[1] - 1)
-    left = np.floor(place).astype(int)
+    position = np.clip(share_G, 0, 1) * (sorted_GB.shape[1] - 1)
+    left = np.floor(position).astype(int)
     right = np.minimum(left + 1, sorted_GB.shape[1] - 1)
-    rows = np.arange(len(sorted_GB))
-    fraction = place - left
-    return sorted_GB[rows, left] * (1 - fraction) + sorted_GB[rows, right] * fraction
+    rows, fraction = np.arange(len(sorted_GB)), position - left
+    value_G: np.ndarray = sorted_GB[rows, left] * (1 - fraction) + sorted_GB[rows, right] * fraction
+    return value_G

@@ -41,7 +41,8 @@ def seed_means(
         return means(value, place, size).reshape(shape)
     cell_mean = means(value, cell, len(group_of_cell))
     group_mean = means(cell_mean, group_of_cell, shape[0])
-    return means(value - cell_mean[cell], place, size).reshape(shape) + group_mean[:, None]
+    values_GS: np.ndarray = means(value - cell_mean[cell], place, size).reshape(shape) + group_mean[:, None]
+    return values_GS
 
 
 def means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
