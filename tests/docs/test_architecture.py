@@ -59,9 +59,9 @@ def test_every_state_transition_names_an_outcome_of_the_store_or_a_phase_of_pend
 
 
 def test_every_record_of_the_state_diagram_is_one_the_journal_writes():
-    from orchestrator.store import journal
+    from orchestrator.store import records
 
-    kinds = set(re.findall(r"^``(\w+)``", journal.__doc__, re.MULTILINE))
+    kinds = set(re.findall(r"^``(\w+)``", records.__doc__, re.MULTILINE))
     labels = re.findall(r"^  \S+ --> \S+: .*\(([\w, ]+)\)$", _DIAGRAM, re.MULTILINE)
     told = {word for label in labels for word in label.split(", ")} - {"not charged", "backoff"}
     assert len(told) > 4
@@ -75,7 +75,7 @@ def test_the_retry_table_states_the_default_budgets():
     budgets = dict(re.findall(r"^\| ([a-z ]+) \| [^|]+ \| [^|]+ \| (\d+) \|$", PAGE, re.MULTILINE))
     assert budgets == {
         "infrastructure": str(policy.infrastructure),
-        "out of memory": str(policy.memory),
+        "oom": str(policy.oom),
         "error": str(policy.error),
         "timeout": str(policy.timeout),
     }
