@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.driver.commit_log import CommitLog
+from orchestrator.driver.driver_log import DriverLog
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.signals import StopSignals
 from orchestrator.driver.status_writer import StatusWriter
@@ -102,6 +103,7 @@ class Driver:
             reopened=reopened,
             say=self._progress.say,
         )
+        self._log = DriverLog(layout, self._commits.epoch)
         book, until, epoch = reading.book, self._options.until, self._commits.epoch
         now_s = time.monotonic()
         settled = (i for i, code in enumerate(book.outcome) if code or (only is not None and i not in only))
@@ -138,6 +140,8 @@ class Driver:
         Raises:
             OSError: when the directory can no longer be written; nothing committed is lost.
         """
+        num = self._scheduler.num_open
+        self._log.write(f"driver {self._commits.epoch} begins: {num} of {len(self._manifest)} runs are open")
         with StopSignals() as signals:
             with self._progress:
                 self._loop(signals)
@@ -164,6 +168,7 @@ class Driver:
 
     def _act(self, actions: Iterable[ev.Action]) -> None:
         for action in actions:
+            self._log.note(action)
             match action:
                 case ev.Accept():
                     self._commits.accept(action)
@@ -219,6 +224,7 @@ class Driver:
             if isinstance(event, Shipped):
                 self._commits.store_copy(event)
                 event = event.reported
+            self._log.note(event)
             if isinstance(event, ev.WorkerLost):
                 self._commits.worker_is_gone(event.worker)
             elif isinstance(event, ev.DrainRequested):
@@ -245,7 +251,7 @@ class Driver:
             try:
                 self._obey(request)
             except (SpecError, KeyError, TypeError, ValueError) as error:
-                self._progress.say(f"a request was not understood and is passed over ({error!r}): {request}")
+                self._say(f"a request was not understood and is passed over ({error!r}): {request}")
         if requests:
             self._act(self._scheduler.decide(time.monotonic()))
             self._flush_or_pause()
@@ -258,7 +264,7 @@ class Driver:
                 book = self._commits.book
                 runs = matching(self._manifest, book, request["filters"])
                 wanted = tuple(i for i in runs if book.outcome[i] == PENDING)
-                self._scheduler.tell(ev.CancelRequested(runs=wanted), time.monotonic())
+                self._tell(ev.CancelRequested(runs=wanted))
             case "cap":
                 self._scheduler.cap(max_slots=int(request["max_slots"]), max_gpus=float(request["max_gpus"]))
             case "stop":
@@ -276,7 +282,15 @@ class Driver:
 
     def _drain(self, reason: str, grace_s: float) -> None:
         self._interrupted = True
-        self._scheduler.tell(ev.DrainRequested(reason=reason, grace_s=grace_s), time.monotonic())
+        self._tell(ev.DrainRequested(reason=reason, grace_s=grace_s))
+
+    def _tell(self, event: ev.Event) -> None:
+        self._log.note(event)
+        self._scheduler.tell(event, time.monotonic())
+
+    def _say(self, text: str) -> None:
+        self._log.write(text)
+        self._progress.say(text)
 
     # --- making durable -------------------------------------------------------------------------------
 
@@ -295,9 +309,9 @@ class Driver:
                 raise
             reason = str(error)
         if reason and not self._scheduler.paused:
-            self._progress.say(f"paused: {reason}; goes on by itself once there is room")
+            self._say(f"paused: {reason}; goes on by itself once there is room")
         elif self._scheduler.paused and not reason:
-            self._progress.say("there is room again: going on")
+            self._say("there is room again: going on")
         self._scheduler.paused = bool(reason)
 
     def _finish(self) -> Summary:
@@ -305,6 +319,9 @@ class Driver:
             self._drain("no further run would end before the time limit of --until", 0.0)
         self._flush_or_pause()
         self._pool.close()
+        why = self._scheduler.stop_reason or "nothing is left to hand out"
+        self._log.write(f"driver {self._commits.epoch} ends: {why}")
+        self._log.close()
         try:
             self._flush()
             self._commits.finish(self._scheduler.stop_reason)

@@ -3,12 +3,15 @@ from the spools, which hold it anyway.
 
 Fields: ``at`` (Unix seconds or ``None``), ``event``, then ``run_id, attempt, worker, host, outcome, class,
 message`` as far as they apply. Events: ``driver`` began, ``worker`` began, ``result``, ``failure``,
-``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``.
+``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``, and ``decision``: a line of a
+driver's own log.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from orchestrator.store.layout import Layout
@@ -32,9 +35,10 @@ EVENTS = {"epoch": "driver"}
 """Kinds of record that people call otherwise."""
 
 FILE_TIME_S = 0.01
-"""How far a file's time may lag behind the clock: a tick of the kernel."""
+"""How far a file's time, which format 1 leaves to tell a close by, may lag behind the clock: a kernel's tick.
+"""
 
-QUIET = ("lease", "accept")
+QUIET = ("lease", "accept", "end", "manifest")
 """Kinds of record that say nothing new: a result or a failure follows."""
 
 
@@ -50,11 +54,24 @@ def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
         last_s = 0.0
         for line in read_spool(path, SpoolHealth(), live=True):
             for record in _records(line.header):
-                closed_s = path.stat().st_mtime + FILE_TIME_S
-                last_s = closed_s if record["event"] == "close" else record["at"] or last_s
+                if record["event"] == "close" and record["at"] is None:
+                    last_s = path.stat().st_mtime + FILE_TIME_S
+                last_s = record["at"] or last_s
                 if run_id is None or str(record.get("run_id", "")).startswith(run_id):
                     found.append((last_s, len(found), record))
+    if run_id is None:
+        for at, message in _decisions(layout):
+            found.append((at, len(found), {"at": at, "event": "decision", "message": message}))
     return [record for *_, record in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _decisions(layout: Layout) -> Iterator[tuple[float, str]]:
+    """The lines of the drivers' logs; one that a full disk cut off is passed over."""
+    for path in sorted((layout.root / "logs").glob("driver-*.log")):
+        for line in path.read_text(errors="replace").splitlines():
+            time, _, message = line.partition(" ")
+            with contextlib.suppress(ValueError):
+                yield datetime.fromisoformat(time).timestamp(), message
 
 
 def _records(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -127,7 +127,7 @@ class _Metrics:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _outcomes(book: RunIndex, rows: range) -> pa.Array:

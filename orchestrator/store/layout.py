@@ -4,22 +4,24 @@
 
     sweep.yaml                      what was asked: format version, overrides, options, package versions, host
     manifest.parquet                one row a run, in order (:mod:`sweeps.manifest.manifest_file`)
-    spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.journal`)
+    spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.records`)
     spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
     state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`);
-                                    elsewhere if this is on a network file system (:mod:`.place`)
+                                    elsewhere if this is on a network file system (:mod:`.sqlite_path`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
     parts/<table>-<n>.parquet       compacted results so far; a part counts once its ``runs`` table exists
-    <table>.parquet                 compacted results, written when a driver ends (:mod:`.compact`)
+    <table>.parquet                 compacted results, written when a driver ends (:mod:`.compaction`)
     checkpoints/<run_id>/           weights that the retention policy keeps
+    logs/driver-<epoch>.log         what a driver decided, a line each with its time; bounded: older lines are
+                                    in ``driver-<epoch>.old.log``, still older ones are gone
     logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
     logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung
 
-**Truth** is the spools, journal included: everything else but ``sweep.yaml`` and ``manifest.parquet`` can be
-deleted and is rebuilt from them. A line of a spool is one JSON object, one ``write()``, and begins with a
-checksum of the rest of it.
+**Truth** is the spools, journal included, and they hold ``sweep.yaml`` and ``manifest.parquet`` too
+(:mod:`.frozen`): everything else can be deleted and is rebuilt from them by ``resume``. A line of a spool is
+one JSON object, one ``write()``, and begins with a checksum of the rest of it.
 
 A run is **committed** by an ``accept`` record of the journal that points at a valid ``result`` line; the
 first one wins. A valid result that no journal mentions yet, because its driver died, is adopted by the next
@@ -105,6 +107,10 @@ class Layout:
     def parts(self) -> Path:
         """Folder of the Parquet parts."""
         return self.root / "parts"
+
+    def driver_log(self, epoch: int) -> Path:
+        """What the driver of ``epoch`` decided."""
+        return self.root / "logs" / f"driver-{epoch:05d}.log"
 
     @property
     def worker_logs(self) -> Path:

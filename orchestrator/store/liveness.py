@@ -58,7 +58,8 @@ def live_driver(layout: Layout) -> LiveDriver | None:
 
 def age_s(status: dict[str, Any]) -> float:
     """Seconds since a status was written."""
-    return max(0.0, time.time() - status.get("updated_at", 0.0))
+    written_at = status.get("updated_at")
+    return max(0.0, time.time() - (written_at if isinstance(written_at, (int, float)) else 0.0))
 
 
 def _driver(who: dict[str, Any], status: dict[str, Any] | None) -> LiveDriver:

@@ -76,6 +76,7 @@ def holder_of(path: Path) -> dict[str, Any] | None:
 
 def _read(fd: int) -> dict[str, Any]:
     try:
-        return json.loads(os.pread(fd, 4096, 0))
+        found = json.loads(os.pread(fd, 4096, 0))
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}

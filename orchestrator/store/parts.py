@@ -57,7 +57,7 @@ class PartWriter:
         self._runs: list[dict[str, Any]] = []
         self._steps: list[tuple[int, str, Sequence[Mapping[str, Any]]]] = []
         self._items: list[dict[str, Any]] = []
-        self._rollouts: list[tuple] = []
+        self._rollouts: list[tuple[Any, ...]] = []
         self._logits: list[dict[str, Any]] = []
 
     def add(self, index: int, line: Line) -> Mapping[str, Any]:
@@ -175,7 +175,7 @@ def _words(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u4").astype(np.int32)
 
 
-def _rollouts_table(rows: list[tuple]) -> pa.Table:
+def _rollouts_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     names = ("index", "run_id", "step", "prompt", "text", "count")
     return _table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {})
 

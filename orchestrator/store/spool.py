@@ -59,7 +59,8 @@ class Line(NamedTuple):
     def result(self) -> dict[str, Any]:
         """Parse the ``result``."""
         assert self.body is not None
-        return json.loads(self.body)
+        found: dict[str, Any] = json.loads(self.body)
+        return found
 
 
 def decode_line(line: bytes, offset: int = 0) -> Line | None:

@@ -18,6 +18,7 @@ def write_status(layout: Layout, status: dict[str, Any]) -> None:
 def read_status(layout: Layout) -> dict[str, Any] | None:
     """The last status written, or ``None`` when there is none that can be read."""
     try:
-        return json.loads(layout.status.read_bytes())
+        status = json.loads(layout.status.read_bytes())
     except (OSError, ValueError):
         return None
+    return status if isinstance(status, dict) else None
