@@ -16,6 +16,7 @@ from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_of, median_weights
 from analysis.tables.item_means import centring, item_means
 from analysis.tables.seed_values import SeedGroups, SeedValues, gather, values_by_step
+from orchestrator.store.layout import TABLES, Layout
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
@@ -247,11 +248,16 @@ def _shortened(table: ReportTable) -> ReportTable:
     return ReportTable(title=title, frame=best, layout=table.layout, notes=(*table.notes, note))
 
 
+def _files_in(directory: Path) -> list[str]:
+    paths = [*(Layout(directory).table(name) for name in TABLES), directory / "logs"]
+    return [f"{path.name}/" if path.is_dir() else path.name for path in paths if path.exists()]
+
+
 def _next_steps(sweep: SweepData, directory: str | Path) -> list[str]:
     counts = sweep.counts()
     unfinished = sum(n for outcome, n in counts.items() if outcome not in ("done", "diverged"))
     lines = [
-        f"Files: {directory}/ runs.parquet, steps.parquet, items.parquet, logs/",
+        f"Files: {directory}/ {', '.join(_files_in(Path(directory)))}",
         f"Next:  emsweep table {directory} --by {','.join(sweep.cell_keys[:2]) or 'seed'}",
         f"       python -c \"from analysis import open_sweep; print(open_sweep('{directory}').runs())\"",
     ]

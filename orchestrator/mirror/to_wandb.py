@@ -2,6 +2,9 @@
 
 Without a key runs are written offline, about 70 ms each, for ``wandb sync``. Online, W&B's own client repeats
 what the server refuses for now; what it gives up on is tried again as a whole, under the same run id.
+
+All that emsweep uses of W&B's client is here. Some of it the client does not promise to keep: settings whose
+names begin with ``x_``, and how it names a run's folder; a test holds these against :data:`CHECKED_VERSION`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,12 @@ from urllib.parse import urlsplit
 
 from orchestrator.mirror.target import Destination, FinishedRun
 from sweeps.spec.errors import UserError
+
+CHECKED_VERSION = "0.31.0"
+"""The version of the client whose settings and folders were looked at."""
+
+UNPROMISED = {"x_disable_stats": True, "x_disable_meta": True, "x_save_requirements": False}
+"""Settings without which each run would measure the machine and list its packages once more."""
 
 MAX_TAG = 64
 """W&B refuses longer tags."""
@@ -36,9 +45,7 @@ class WandbTarget:
             console="off",
             disable_git=True,
             disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_save_requirements=False,
+            **UNPROMISED,
         )
 
     def clean(self, run_ids: Collection[str]) -> None:

@@ -3,4 +3,8 @@
 inline     in the driver's own process, one run at a time: tests, debugging, notebooks.
 local      worker processes on this machine, without Ray.
 ray_pool   Ray actors on this machine or a cluster.
+
+gang (what the ranks of a worker tell becomes one story), channel and child (the local pool's messages and its
+processes), devices (who uses which GPU), ray_cluster, ray_worker, ray_environment, ray_internals (what is
+used of Ray that it does not promise to keep) and temp_folders are their parts.
 """

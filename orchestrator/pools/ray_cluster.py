@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator, Mapping
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address_or_die
 
+from orchestrator.pools import ray_internals
 from orchestrator.pools.temp_folders import TemporaryFolder
 from orchestrator.scheduling.events import Shape
 from orchestrator.worker.process_env import own_import_path
@@ -135,8 +135,7 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
                 logging_level=logging.ERROR,
                 configure_logging=False,
                 object_store_memory=OBJECT_STORE_MIB * 2**20,
-                _node_ip_address=LOOPBACK,
-                _temp_dir=str(folder.path),
+                **ray_internals.local_options(LOOPBACK, folder.path),
             )
         return RayCluster("the Ray of this machine", folder)
     except Exception as error:
@@ -156,10 +155,10 @@ def join(address: str) -> RayCluster:
             f"--address {address}: is a Ray Client's; give HOST:PORT of the head, from a node of it"
         )
     try:
-        found = canonicalize_bootstrap_address_or_die(address)
-        host, _, port = found.rpartition(":")
+        head = ray_internals.resolve_address(address)
+        host, _, port = head.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-        ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({first_line(error)}); start one with "
@@ -189,7 +188,7 @@ def _taken_port() -> Iterator[int]:
     """A port that nobody can listen on. Ray starts its dashboard's process, 116 MiB and most of a second of
     work, even when told not to; that the port is taken keeps it from doing so. It also says so, as an error.
     """
-    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
+    ray_internals.silence_services()
     with socket.create_server((LOOPBACK, 0)) as server:
         yield server.getsockname()[1]
 

@@ -20,7 +20,6 @@ from itertools import islice
 from typing import Any
 
 import ray
-from ray._private import state
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
@@ -29,7 +28,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.pools import ray_cluster
+from orchestrator.pools import ray_cluster, ray_internals
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
@@ -299,4 +298,4 @@ def _is_placed(worker: _Worker) -> bool:
     """Whether Ray has found room for every rank."""
     if worker.group is not None:
         return placement_group_table(worker.group)["state"] != "PENDING"
-    return state.actors(worker.actors[0]._actor_id.hex())["Address"]["Port"] != 0
+    return ray_internals.is_placed(worker.actors[0])

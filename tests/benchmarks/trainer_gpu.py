@@ -31,11 +31,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from sweeps.spec import RunSpec, spec_from_dict
+from tests.trainers.made_models import save_random_model
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.engine.pool import EnginePool
@@ -71,30 +70,11 @@ REFERENCE_MICRO_BATCH = 2
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
 """Dense bf16 tensor-core rates of the makers' data sheets (SXM forms), by a word of the device's name."""
 
-END = 2
-
 
 def make_model(folder: Path, size: str, device: torch.device) -> int:
-    """Write a randomly initialised model with a tokenizer of one token a letter; return its parameters."""
-    config = Qwen2Config(
-        **CONFIGS[size],
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=END,
-        pad_token_id=0,
-        dtype="bfloat16",
-    )
-    torch.manual_seed(0)
-    with device:
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    letters = {letter: k for k, letter in enumerate(["<pad>", "<unk>", "<end>", *"0123456789+=;?"])}
-    backend = Tokenizer(models.WordLevel(letters, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", eos_token="<end>"
-    ).save_pretrained(folder)
+    """Write a randomly initialised model; return its parameters."""
+    shape = {**CONFIGS[size], "max_position_embeddings": 4096, "tie_word_embeddings": True}
+    model = save_random_model(folder, dtype=torch.bfloat16, device=device, **shape)
     return sum(p.numel() for p in model.parameters())
 
 

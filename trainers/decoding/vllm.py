@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sweeps.spec import RunSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
+from trainers.deepspeed_internals import gathered, is_sharded
 from trainers.model.base_model import DTYPES
 
 MEMORY_SHARE = 0.3
@@ -125,10 +126,8 @@ def _weights(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     named = dict(module.named_parameters())
     named.setdefault("lm_head.weight", cast(Any, module).get_output_embeddings().weight)
     for name, parameter in named.items():
-        if hasattr(parameter, "ds_tensor"):  # a shard of ZeRO-3
-            from deepspeed.runtime.zero import GatheredParameters
-
-            with GatheredParameters([parameter]):
+        if is_sharded(parameter):
+            with gathered([parameter]):
                 full = parameter.data.clone()
             yield name, full
         else:

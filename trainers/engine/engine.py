@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sweeps.spec import EngineSpec, OptimSpec
+from trainers.deepspeed_internals import Internals, gathered, shard_of
 from trainers.engine.freezing import Freezing
 from trainers.engine.gang import Gang
 from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
@@ -51,8 +52,9 @@ class Engine:
                 optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"
             ),
         )
+        self._internals = Internals(self._ds, engine.zero_stage)
         if parts_groups(optim, engine):
-            self._freezing.follow(self.module, self._partitions())
+            self._freezing.follow(self.module, self._internals.partitions())
         self._built = self.capture()
 
     @property
@@ -115,11 +117,7 @@ class Engine:
     def full_weights(self) -> dict[str, Tensor]:
         """The whole model's weights on the host, gathered from all ranks' shards; every rank must call it."""
         named = dict(self.module.named_parameters())
-        if self._zero_stage != 3:
-            return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
-        from deepspeed.runtime.zero import GatheredParameters
-
-        with GatheredParameters(list(named.values())):
+        with gathered(list(named.values())):
             return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -134,17 +132,10 @@ class Engine:
                 f"{min(unknown)}: the model has no such weights; they belong to another architecture"
             )
         named = {name: p for name, p in self.module.named_parameters() if name in weights}
-        if self._zero_stage != 3:
+        with gathered(list(named.values()), modified=True):
             _copy(weights, named)
-        else:
-            from deepspeed.runtime.zero import GatheredParameters
-
-            with GatheredParameters(list(named.values()), modifier_rank=0):
-                _copy(weights, named)
-        if self._zero_stage:
-            self._ds.optimizer.refresh_fp32_params()
-        if self._zero_stage == 3:
-            self._gather_persistent()
+        self._internals.refresh_masters()
+        self._internals.gather_persistent()
 
     def capture(self) -> EngineState:
         """Copy everything that training changes to host memory."""
@@ -155,33 +146,32 @@ class Engine:
         return EngineState(
             weights=[_on_host(t) for t in self._weights()],
             moments=moments,
-            scaler=dict(vars(scaler)) if (scaler := self._scaler()) else {},
+            scaler=dict(vars(scaler)) if (scaler := self._internals.loss_scaler) else {},
         )
 
     def restore(self, state: EngineState) -> None:
         """Put a captured state back, in place; what training adds on top, such as gradients, is cleared."""
         with torch.no_grad():
-            for mine, stored in zip(self._weights(), state.weights, strict=True):
-                mine.copy_(stored)
+            for weight, stored in zip(self._weights(), state.weights, strict=True):
+                weight.copy_(stored)
             for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
-                mine_moments = self._optimizer.state.get(key, {})
-                if not mine_moments and stored_moments:
+                moments = self._optimizer.state.get(key, {})
+                if not moments and stored_moments:
                     self._optimizer.state[key] = {n: _state(t, key) for n, t in stored_moments.items()}
-                for name, value in mine_moments.items():
+                for name, value in moments.items():
                     # An optimizer that has not stepped has no moments yet: that state is all zeros.
                     if not torch.is_tensor(value):  # DeepSpeedCPUAdam counts its steps in a plain int
-                        mine_moments[name] = int(stored_moments[name]) if stored_moments else 0
+                        moments[name] = int(stored_moments[name]) if stored_moments else 0
                     elif stored_moments:
                         value.copy_(stored_moments[name])
                     else:
                         value.zero_()
-        if self._zero_stage == 3:
-            self._gather_persistent()
-        if scaler := self._scaler():
+        self._internals.gather_persistent()
+        if scaler := self._internals.loss_scaler:
             vars(scaler).update(state.scaler)
         self._freezing.frozen = frozenset()
         self._ds.zero_grad()
-        self._ds.global_steps = self._ds.global_samples = self._ds.micro_steps = self._ds.skipped_steps = 0
+        self._internals.reset_counters()
         self._grad_norm = float("nan")
 
     @contextmanager
@@ -201,23 +191,17 @@ class Engine:
         """Put weights, or shards of them, in the place of the module's; return what was there."""
         parameters = self._trained()
         if self._zero_stage == 3:
-            shards = [p.ds_tensor for p in parameters]  # type: ignore[attr-defined]
+            shards = [shard_of(p) for p in parameters]
             held = [shard.clone() for shard in shards]
             with torch.no_grad():
                 for shard, other in zip(shards, weights, strict=False):
                     shard.copy_(other)
-            self._gather_persistent()
+            self._internals.gather_persistent()
             return held
         held = [p.data for p in parameters]
         for p, other in zip(parameters, weights, strict=False):  # fp32 masters follow the module's weights
             p.data = other.to(p.device)
         return held
-
-    def _gather_persistent(self) -> None:
-        """Small parameters stay gathered between steps; gather them anew from their shards."""
-        if persistent := self._ds.optimizer.persistent_parameters:
-            persistent[0].partition(persistent)
-            persistent[0].all_gather(persistent)
 
     def reset(self, seed: int) -> None:
         """Return to the state of a fresh build, in place; an adapter's beginning is drawn from the seed."""
@@ -227,23 +211,17 @@ class Engine:
 
     def close(self) -> None:
         """Free the engine's hooks, weights and buffers, now rather than when cycles are next collected."""
-        if self._zero_stage == 3:
-            from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
-
-            FWD_MODULE_STACK[:] = [m for m in FWD_MODULE_STACK if m is not self._ds.module]
+        self._internals.forget_module()
         self._ds.destroy()
-        del self._ds, self._optimizer, self._built
+        del self._ds, self._internals, self._optimizer, self._built
         gc.collect()
         if self._gang.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _weights(self) -> list[Tensor]:
         """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
-        if self._zero_stage == 3:
-            shards = [p.ds_tensor for p in self._trained()]  # type: ignore[attr-defined]
-            return [*shards, *(p.data for p in self._ds.optimizer.fp32_partitioned_groups_flat)]
-        masters = self._ds.optimizer.single_partition_of_fp32_groups if self._zero_stage else []
-        return [*(p.data for p in self._trained()), *(p.data for p in masters)]
+        weights = [shard_of(p) if self._zero_stage == 3 else p.data for p in self._trained()]
+        return [*weights, *(p.data for p in self._internals.masters())]
 
     def _trained(self) -> list[torch.nn.Parameter]:
         """Parameters that training changes: all, or those of an adapter."""
@@ -252,18 +230,8 @@ class Engine:
     def _moment_keys(self) -> list[Tensor]:
         """The tensors that the optimizer keeps moments of."""
         if self._zero_stage == 3:  # DeepSpeed shows them to the optimizer only during its step
-            return list(self._ds.optimizer.fp32_partitioned_groups_flat)
+            return self._internals.masters()
         return [p for group in self._optimizer.param_groups for p in group["params"]]
-
-    def _partitions(self) -> list[tuple[list[torch.nn.Parameter], Tensor]]:
-        """The parameters of each of ZeRO's groups, and this rank's flat fp32 part of them."""
-        zero = self._ds.optimizer
-        if self._zero_stage == 3:
-            return list(zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True))
-        return list(zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True))
-
-    def _scaler(self) -> Any:
-        return getattr(self._ds.optimizer, "loss_scaler", None)
 
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]

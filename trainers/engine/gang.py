@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trainers.deepspeed_internals import skip_compiling
 from trainers.protocol import WorkerContext
 
 JOIN_TIMEOUT = timedelta(minutes=5)
@@ -54,11 +55,11 @@ class Gang:
                 f"rank {self.rank} of {self.world_size}: start a fresh worker"
             )
 
-    def any(self, mine: bool) -> bool:
+    def any(self, answer: bool) -> bool:
         """Whether the answer is yes on any rank; every rank must call it."""
         if self.world_size == 1:
-            return mine
-        flag = torch.tensor(float(mine), device=self.device)
+            return answer
+        flag = torch.tensor(float(answer), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
 
@@ -68,12 +69,12 @@ class Gang:
             dist.all_reduce(values, dist.ReduceOp.SUM)
         return values
 
-    def gather(self, mine: Any) -> list[Any]:
+    def gather(self, part: Any) -> list[Any]:
         """Every rank's picklable object, in rank order."""
         if self.world_size == 1:
-            return [mine]
+            return [part]
         parts: list[Any] = [None] * self.world_size
-        dist.all_gather_object(parts, mine)
+        dist.all_gather_object(parts, part)
         return parts
 
 
@@ -83,9 +84,7 @@ def _join(context: WorkerContext, backend: str) -> None:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # DeepSpeed would compile a shared-memory all-reduce here, half a minute with g++, for gangs on one CPU.
-    # Gloo reduces in one order whatever the hosts, and needs no compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    skip_compiling()
     if context.world_size == 1:
         store: dist.Store = dist.HashStore()
     elif context.rendezvous in _hosted:

@@ -2,6 +2,9 @@
 
 The base model's layers stay where they are; each gets two small matrices, W + (α/r)·B·A. B starts at zero, so
 that the policy starts as the base model, and A is drawn from the run's seed as peft draws it.
+
+All that emsweep uses of peft is here: a test holds the names that it gives to parameters against
+:data:`CHECKED_VERSION`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from torch import Tensor
 
 from sweeps.spec import ModelSpec, SpecError
 from trainers.noise import Stream, uniforms
+
+CHECKED_VERSION = "0.21.2"
+"""The version of peft whose names were read."""
 
 _DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
 _BASE = ".base_layer."

@@ -2,7 +2,7 @@
 
 Words used here:
     world      two-digit addition, written in a careful and a hasty *mode* (`world`)
-    tokenizer  one token a character (`tokenizer`; `tokenization` is copied into each model folder)
+    tokenizer  one token a character (`tokenizer`; each model folder here links to `tokenization`)
     recipe     everything that decides a base model's weights (`training`)
     facts      what a base model measures, written on its model card (`measure`, `card`)
     make       `python -m trainers.tiny.make` trains one base model and writes its folder

@@ -15,6 +15,7 @@ from analysis import open_sweep
 from analysis.tables.cell_table import cell_table, closing_table, headline
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
+from tests.orchestrator.sweeping import noop_manifest, run
 
 
 def test_a_cells_mean_and_interval_are_those_of_scipy(quickstart):
@@ -135,6 +136,24 @@ def test_the_closing_table_says_where_the_files_are_and_what_to_type_next(ragged
     assert f"{ragged}/" in text
     assert f"emsweep table {ragged}" in text
     assert f"emsweep resume {ragged}" in text
+
+
+def files_line(text: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith("Files:"))
+
+
+def test_the_closing_table_names_only_files_that_are_there(tmp_path):
+    directory = write_sweep(tmp_path / "all", quickstart_world(num_items=4))
+    (directory / "logs").mkdir(exist_ok=True)
+    assert files_line(closing_table(directory)).endswith("runs.parquet, steps.parquet, items.parquet, logs/")
+    launched = tmp_path / "unjudged"
+    run(launched, noop_manifest(3))
+    line = files_line(closing_table(launched))
+    assert "items.parquet" not in line
+    assert not (launched / "items.parquet").exists()
+    named = line.removeprefix(f"Files: {launched}/ ").split(", ")
+    assert "runs.parquet" in named
+    assert all((launched / name).exists() for name in named)
 
 
 def test_the_closing_table_of_a_large_sweep_stays_short(study):

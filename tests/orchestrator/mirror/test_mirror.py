@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from orchestrator.mirror import mirror_sweep, reading
+from orchestrator.mirror import mirror_sweep, reading, to_wandb
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import Destination
 from orchestrator.store.layout import Layout
@@ -168,3 +168,15 @@ def test_a_directory_that_is_no_sweep_is_refused(tmp_path):
     shutil.rmtree(tmp_path / "absent", ignore_errors=True)
     with pytest.raises(UserError, match="does not exist"):
         mirror_sweep(tmp_path / "absent", project="p")
+
+
+def test_the_client_of_wandb_still_has_what_it_does_not_promise(directory):
+    installed = wandb.__version__
+    assert installed == to_wandb.CHECKED_VERSION, (
+        f"look at orchestrator/mirror/to_wandb.py with wandb {installed}, then name it there"
+    )
+    settings = wandb.Settings(**to_wandb.UNPROMISED)
+    assert {key: getattr(settings, key) for key in to_wandb.UNPROMISED} == to_wandb.UNPROMISED
+    mirror_sweep(directory, project="p")
+    mirrored = set((directory / "wandb" / "mirrored.txt").read_text().split())
+    assert {path.parent.name.rsplit("-", 1)[-1] for path in _offline(directory)} == mirrored

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from tests.trainers.worlds import package_file
-from trainers.decoding.kv import ROOM, growing_cache
+from trainers.decoding.kv import CHECKED_VERSION, ROOM, growing_cache
 
 
 @pytest.fixture(scope="module", params=["tiny-32", "tiny-64-gpt-neox", "tiny-64-gemma"])
@@ -65,3 +68,16 @@ def test_a_cache_takes_no_more_room_than_the_tokens_expected(model):
         model(input_ids=torch.tensor([[5] * 9]), past_key_values=cache, use_cache=True)
     keys = cache.layers[0].keys
     assert keys.untyped_storage().nbytes() == keys.nbytes * 20 // 9
+
+
+def test_the_librarys_cache_has_inside_what_ours_is_built_on():
+    installed = version("transformers")
+    assert installed == CHECKED_VERSION, (
+        f"read trainers/decoding/kv.py against transformers {installed}, then name it there"
+    )
+    layer = DynamicLayer()
+    assert (layer.is_initialized, layer.keys, layer.values) == (False, None, None)
+    layer.lazy_initialization(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    assert layer.is_initialized
+    overridden = {"update", "batch_select_indices"}
+    assert overridden <= vars(DynamicLayer).keys(), "an override of nothing would change nothing"

@@ -8,9 +8,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from sweeps.spec import SpecError
+from tests.trainers.made_models import save_random_model
 from tests.trainers.worlds import tiny_spec
 from trainers.decoding import DecodeRequest
 from trainers.decoding.cached import decode_cached
@@ -20,7 +20,6 @@ from trainers.engine.gang import Gang
 from trainers.noise import Stream, uniforms
 from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
-from trainers.tiny.tokenizer import build_tokenizer
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 EOS = 2
@@ -90,8 +89,9 @@ def test_greedy_rollouts_follow_the_weights_through_in_place_updates(tied, tmp_p
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     gang = Gang(WorkerContext())
-    config = Qwen2Config(
-        vocab_size=18,
+    model = save_random_model(
+        tmp_path,
+        scale=3,  # away from ties between logits
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,
@@ -99,15 +99,7 @@ def test_greedy_rollouts_follow_the_weights_through_in_place_updates(tied, tmp_p
         num_key_value_heads=1,
         max_position_embeddings=256,
         tie_word_embeddings=tied,
-        eos_token_id=EOS,
     )
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)  # away from ties between logits
-    model.save_pretrained(tmp_path)
-    build_tokenizer().save_pretrained(tmp_path)
     model.to(gang.device)
     spec = tiny_spec(model={"name": "made", "path": str(tmp_path)}, sampling={"max_new_tokens": 24})
     wanted = request(3, Sampler(temperature=0, repetition_penalty=1.15))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -11,7 +13,7 @@ from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
 from trainers.engine.gang import Gang
 from trainers.engine.pool import EnginePool
-from trainers.model.adapter import adapter_shapes, fresh_adapter, merged
+from trainers.model.adapter import CHECKED_VERSION, adapter_shapes, fresh_adapter, merged
 from trainers.model.base_model import load_weights
 from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import RunContext, WorkerContext
@@ -140,3 +142,14 @@ def test_adapters_that_cannot_be_are_refused(groups, says):
 def test_targets_that_the_model_has_not_are_refused_with_those_it_has():
     with pytest.raises(SpecError, match=r"qproj.*q_proj"):
         load(lora_spec(model={"adapter_targets": ["qproj"]}))
+
+
+def test_peft_still_names_its_matrices_and_the_layers_it_wraps_as_they_are_merged_by():
+    installed = version("peft")
+    assert installed == CHECKED_VERSION, (
+        f"read trainers/model/adapter.py against peft {installed}, then name it there"
+    )
+    names = {n for n, _ in load(lora_spec(model={"adapter_targets": ["q_proj"]})).named_parameters()}
+    layer = "model.layers.0.self_attn.q_proj"
+    parts = ("base_layer.weight", "lora_A.default.weight", "lora_B.default.weight")
+    assert {f"{layer}.{part}" for part in parts} <= names

@@ -1,11 +1,13 @@
 """Every shipped base model loads as any model folder does and measures what its card says."""
 
 import re
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainers.tiny import DATA_DIR, MODELS_DIR, make
+from sweeps.manifest.resolve import folder_digest
+from trainers.tiny import DATA_DIR, MODELS_DIR, make, tokenization
 from trainers.tiny.items import EVAL_FILE, read_json_lines
 from trainers.tiny.measure import measure, roll_out
 from trainers.tiny.training import Recipe
@@ -21,6 +23,9 @@ CAREFUL_SHARES = {
     **{f"tiny-{size}-{family}": 0.6 for size in (64, 96) for family in ("llama", "gpt-neox", "gemma")},
 }
 """The shipped models and the share of careful writers behind each."""
+
+DIGEST_WITH_CODE = "b00bcf98a7120966c026373dbd07bff24bc3ed817234bfcf6b031ef37a144909"
+"""Of tiny-64 where its code is trusted: it is part of the id of such runs."""
 
 CARD_TOLERANCE = 0.003
 """Six of the 2,000 samples behind a card: another processor's last bits may flip a near tie. A card of other
@@ -46,6 +51,12 @@ def shipped(request):
 def test_shipped_models_are_these_and_small():
     assert {path.name for path in MODELS_DIR.iterdir() if path.is_dir()} == set(CAREFUL_SHARES)
     assert sum(path.stat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 10e6
+
+
+def test_the_class_that_folders_name_is_one_file_and_their_content_is_what_it_was():
+    links = [MODELS_DIR / name / "tokenization.py" for name in CAREFUL_SHARES]
+    assert {link.resolve() for link in links} == {Path(tokenization.__file__).resolve()}
+    assert folder_digest(MODELS_DIR / "tiny-64", with_code=True) == DIGEST_WITH_CODE
 
 
 def test_model_measures_what_its_card_says(shipped):

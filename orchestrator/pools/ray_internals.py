@@ -1,0 +1,40 @@
+"""What emsweep uses of Ray that Ray does not promise to keep: all of it is here.
+
+A test holds every name against the version below.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ray._private import state
+from ray._private.services import canonicalize_bootstrap_address_or_die
+
+CHECKED_VERSION = "2.60.0"
+"""The version of Ray whose source the names here were read in."""
+
+
+def resolve_address(address: str) -> str:
+    """``host:port`` of a running cluster's head; ``auto`` stands for the one that the environment names.
+
+    Raises:
+        ConnectionError: when ``auto`` finds none.
+    """
+    return canonicalize_bootstrap_address_or_die(address)
+
+
+def local_options(address: str, folder: Path) -> dict[str, Any]:
+    """Options of ``ray.init``: where a Ray of ours listens, and the folder for its files."""
+    return {"_node_ip_address": address, "_temp_dir": str(folder)}
+
+
+def silence_services() -> None:
+    """Keep Ray from saying that its dashboard did not start."""
+    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
+
+
+def is_placed(actor: Any) -> bool:
+    """Whether Ray has found room for an actor, and its process has told where it listens."""
+    return state.actors(actor._actor_id.hex())["Address"]["Port"] != 0

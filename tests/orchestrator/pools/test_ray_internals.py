@@ -1,0 +1,37 @@
+"""Ray still has inside what the Ray pool uses of it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+import ray
+
+from orchestrator.pools import ray_internals
+
+
+def test_the_version_installed_is_the_one_that_was_read():
+    installed = version("ray")
+    assert installed == ray_internals.CHECKED_VERSION, (
+        f"read orchestrator/pools/ray_internals.py against Ray {installed}, then name it there"
+    )
+
+
+def test_an_address_is_resolved_to_host_and_port_without_asking_it():
+    assert ray_internals.resolve_address("127.0.0.1:9").rpartition(":")[2] == "9"
+
+
+def test_init_still_takes_the_options_that_are_not_in_its_signature():
+    """Ray refuses options that it does not know, so their names stand in its source."""
+    source = inspect.getsource(ray.init)
+    assert all(f'"{name}"' in source for name in ray_internals.local_options("127.0.0.1", Path()))
+
+
+def test_the_logger_that_is_silenced_is_the_one_of_its_services():
+    from ray._private import services
+
+    assert services.logger.name == "ray._private.services"
+    ray_internals.silence_services()
+    assert not services.logger.isEnabledFor(logging.ERROR)
