@@ -59,14 +59,14 @@ class ShownColumn:
 def shown_columns(keys: Sequence[str], axes: Collection[str], metrics: Collection[str]) -> list[ShownColumn]:
     """How columns are headed and set."""
     headers = short_names(keys)
-    found = []
+    columns = []
     for key in keys:
         kind = "axis" if key in axes else "number" if key in metrics else "text"
         if key in metrics and is_share(key):
             kind = "gain" if key.startswith("gain") else "points"
         unit = {"points": "%", "gain": "points"}.get(kind, "s" if key.endswith("_s") else "")
-        found.append(ShownColumn(key=key, header=headers[key], unit=unit, kind=kind))
-    return found
+        columns.append(ShownColumn(key=key, header=headers[key], unit=unit, kind=kind))
+    return columns
 
 
 @dataclass(frozen=True, kw_only=True)

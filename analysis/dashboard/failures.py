@@ -20,9 +20,9 @@ def failures(sweep: SweepData) -> list[dict[str, Any]]:
     from the index that the last driver left, or from the journals.
     """
     layout = Layout(sweep.directories[0])
-    told = read_status(layout) or {}
-    if told.get("failures"):
-        return told["failures"]
+    status = read_status(layout) or {}
+    if status.get("failures"):
+        return status["failures"]
     counts = sweep.counts()
     if not any(counts.get(outcome) for outcome in ("failed", "quarantined", "pending")):
         return []

@@ -16,7 +16,7 @@ from analysis.data.axes import SEED
 from analysis.data.filters_sql import comparison_sql
 from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
-from analysis.output.table import ReportColumn, ReportTable
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
 from sweeps.grid.axes import resolve, short_names
@@ -102,16 +102,16 @@ def page_of(sweep: SweepData, choice: Choice) -> Page:
     pages = max(1, -(-total // choice.size))
     number = min(choice.page, pages)
     way = "DESC" if choice.descending else "ASC"
-    found = sweep.arrow(
+    indices = sweep.arrow(
         f"SELECT index FROM runs WHERE {where} "
         f"ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way} "
         f"LIMIT {choice.size} OFFSET {(number - 1) * choice.size}"
     )["index"].to_pylist()
     columns = dict.fromkeys(["index", "run_id", "name", "outcome", *choice.columns])
-    listed = ", ".join(map(str, found)) or "NULL"
+    listed = ", ".join(map(str, indices)) or "NULL"
     rows = sweep.arrow(f"SELECT {quoted(columns)} FROM runs WHERE index IN ({listed})").to_pylist()
-    place = {index: position for position, index in enumerate(found)}
-    rows.sort(key=lambda row: place[row["index"]])
+    position = {index: number for number, index in enumerate(indices)}
+    rows.sort(key=lambda row: position[row["index"]])
     return Page(rows=rows, total=total, number=number, pages=pages)
 
 
@@ -151,13 +151,9 @@ def grouped(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
     )
     kind = "points" if is_share(metric) else "number"
     layout = [ReportColumn(header=short, source=key) for key, short in short_names(by).items()]
-    layout.append(
-        ReportColumn(
-            header=f"{metric} [95 % CI]", source="mean", kind=_signed(metric, kind), interval=("low", "high")
-        )
-    )
+    layout.append(interval_column(metric, "mean", _signed(metric, kind)))
     layout += [
-        ReportColumn(header="seeds", source="n", kind="count"),
+        SEEDS,
         ReportColumn(header="cells", source="num_cells", kind="count"),
         ReportColumn(header="runs", source="expected", kind="count"),
         *(

@@ -46,30 +46,30 @@ class Progress:
 
     def segments(self) -> list[tuple[str, int, float, float]]:
         """Outcome, runs, start and width in per cent of the bar."""
-        found, start = [], 0.0
+        segments, start = [], 0.0
         for outcome in ORDER:
             width = 100 * self.counts.get(outcome, 0) / max(1, self.total)
             if width:
-                found.append((outcome, self.counts[outcome], start, width))
+                segments.append((outcome, self.counts[outcome], start, width))
             start += width
-        return found
+        return segments
 
 
-def progress_of(counts: Mapping[str, int], told: Mapping[str, Any] | None) -> Progress:
+def progress_of(counts: Mapping[str, int], status: Mapping[str, Any] | None) -> Progress:
     """Progress from the tables' counts, or in the words of a driver that is at work."""
-    if told is None:
+    if status is None:
         whole = dict.fromkeys(OUTCOMES, 0) | dict(counts)
         state = "stopped" if whole["pending"] else "finished"
         return Progress(state=state, live=False, total=sum(whole.values()), counts=whole)
-    eta = (told.get("eta_s"), told.get("eta_low_s"), told.get("eta_high_s"))
+    eta = (status.get("eta_s"), status.get("eta_low_s"), status.get("eta_high_s"))
     return Progress(
-        state=told["state"],
+        state=status["state"],
         live=True,
-        total=told["total"],
-        counts=told["counts"],
-        runs_per_s=told.get("runs_per_s", 0.0),
+        total=status["total"],
+        counts=status["counts"],
+        runs_per_s=status.get("runs_per_s", 0.0),
         eta_s=eta if None not in eta else None,  # type: ignore[arg-type]
-        workers=told.get("workers", 0),
+        workers=status.get("workers", 0),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from analysis.data.axes import SEED
 from analysis.data.frames import to_frame
+from analysis.data.groups import Groups
 from analysis.data.views import finite_sql, quoted
 from orchestrator.store.layout import OUTCOMES
 from sweeps.grid.axes import Axis
@@ -38,38 +38,6 @@ STEP_VALUES = 32_000_000
 
 MAX_STEP_METRICS = 3
 """Step metrics that are remembered: what one page of curves draws."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Groups:
-    """Runs sorted into groups, the groups in the order of the axes' values."""
-
-    number: np.ndarray
-    """Group of each run, shape (R,)."""
-    levels: dict[str, np.ndarray]
-    """Per axis the number of each group's level, shape (G,)."""
-    size: int
-    """Number of groups, G."""
-
-    def of(self, rows: np.ndarray) -> Groups:
-        """The groups of some of the runs, given by their places; groups that have none of them are gone."""
-        number = self.number[rows]
-        used = np.zeros(self.size, dtype=bool)
-        used[number] = True
-        if not used.all():
-            number = (np.cumsum(used) - 1)[number]
-        levels = {key: level[used] for key, level in self.levels.items()}
-        return Groups(number=number, levels=levels, size=int(np.count_nonzero(used)))
-
-    def count(self, mask: np.ndarray | None = None) -> np.ndarray:
-        """Number of runs per group, of all or of those that ``mask`` picks."""
-        return np.bincount(self.number if mask is None else self.number[mask], minlength=self.size)
-
-    def members(self) -> np.ndarray:
-        """Place of one run of each group among those that were sorted, shape (G,)."""
-        found = np.empty(self.size, dtype=np.int64)
-        found[self.number] = np.arange(len(self.number))
-        return found
 
 
 class RunArrays:
@@ -111,10 +79,10 @@ class RunArrays:
     def where(self, terms: Iterable[Term]) -> RunArrays:
         """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
         rows = np.flatnonzero(self.selected(terms))
-        found = copy(self)
-        found._size, found._wider = len(rows), (self, rows)
-        found._forget()
-        return found
+        narrowed = copy(self)
+        narrowed._size, narrowed._wider = len(rows), (self, rows)
+        narrowed._forget()
+        return narrowed
 
     def _forget(self) -> None:
         self._codes: dict[str, np.ndarray] = {}
@@ -201,14 +169,14 @@ class RunArrays:
             for batch in self._batches(sql, BATCH_STEPS):
                 row = self.locate(batch)
                 ours = row >= 0
-                place = np.searchsorted(part, batch["step"].to_numpy()[ours])
-                values_TR[place, row[ours]] = batch["value"].to_numpy()[ours]
-            found = list(zip(part.tolist(), values_TR, strict=True))
+                column = np.searchsorted(part, batch["step"].to_numpy()[ours])
+                values_TR[column, row[ours]] = batch["value"].to_numpy()[ours]
+            read = list(zip(part.tolist(), values_TR, strict=True))
             if len(part) == len(steps):
-                self._steps[metric] = found
+                self._steps[metric] = read
                 if len(self._steps) > MAX_STEP_METRICS:
                     del self._steps[next(iter(self._steps))]
-            yield from found
+            yield from read
 
     def rows(self, sql: str) -> pa.Table:
         """Rows of the snapshot that a query selects; :meth:`locate` says which runs they are of."""
@@ -221,22 +189,22 @@ class RunArrays:
         """
         table = self.rows(sql)
         row = self.locate(table)
-        found = {}
+        values = {}
         for name in table.column_names:
             if name not in ("sweep", "index"):
-                found[name] = np.full(len(self), np.nan)
-                found[name][row[row >= 0]] = table[name].to_numpy()[row >= 0]
-        return found
+                values[name] = np.full(len(self), np.nan)
+                values[name][row[row >= 0]] = table[name].to_numpy()[row >= 0]
+        return values
 
     def group(self, keys: Sequence[str], rows: np.ndarray | None = None) -> Groups:
         """Sort all runs, or these, into groups by the values of some axes; into one without any."""
-        place = tuple(keys)
-        if place not in self._groups:
+        grouping = tuple(keys)
+        if grouping not in self._groups:
             wider = self._wider
-            self._groups[place] = wider[0].group(keys, wider[1]) if wider else self._sort(keys)
+            self._groups[grouping] = wider[0].group(keys, wider[1]) if wider else self._sort(keys)
             if len(self._groups) > MAX_GROUPINGS:
                 del self._groups[next(iter(self._groups))]
-        whole = self._groups[place]
+        whole = self._groups[grouping]
         return whole if rows is None else whole.of(rows)
 
     def _sort(self, keys: Sequence[str]) -> Groups:
@@ -248,11 +216,11 @@ class RunArrays:
             number += code
         if np.prod(sizes, dtype=float) <= SPARSE * max(1000, len(number)):
             used = np.bincount(number, minlength=1) > 0
-            found, number = np.flatnonzero(used), (np.cumsum(used) - 1)[number]
+            combinations, number = np.flatnonzero(used), (np.cumsum(used) - 1)[number]
         else:
-            found, number = np.unique(number, return_inverse=True)
-        levels = dict(zip(keys, np.unravel_index(found, sizes) if keys else (), strict=True))
-        return Groups(number=number, levels=levels, size=len(found))
+            combinations, number = np.unique(number, return_inverse=True)
+        levels = dict(zip(keys, np.unravel_index(combinations, sizes) if keys else (), strict=True))
+        return Groups(number=number, levels=levels, size=len(combinations))
 
     def frame(self, groups: Groups) -> pd.DataFrame:
         """One row per group: the values of its axes, typed."""
@@ -275,12 +243,12 @@ class RunArrays:
 
     def locate(self, table: pa.Table) -> np.ndarray:
         """Row of each run named by the columns :attr:`identity`; −1 for one that is not among these."""
-        index, found = table["index"].to_numpy(), self._rows_of_sources()
+        index, rows_of_sources = table["index"].to_numpy(), self._rows_of_sources()
         if len(self._sources) == 1:
-            return found[0].take(index, mode="clip")
+            return rows_of_sources[0].take(index, mode="clip")
         rows = np.full(len(index), -1)
         source = _source_numbers(table["sweep"], self._sources)
-        for number, row_of in enumerate(found):
+        for number, row_of in enumerate(rows_of_sources):
             rows[source == number] = row_of.take(index[source == number], mode="clip")
         return rows
 
@@ -307,13 +275,13 @@ class RunArrays:
 
     def _rows_by_index(self, index: np.ndarray) -> list[np.ndarray]:
         """Per source the row of each index of its manifest, and a last −1 for any index beyond."""
-        found = []
+        rows_of_sources = []
         for number in range(len(self._sources)):
-            mine = np.flatnonzero(self._codes["sweep"] == number)
-            rows = np.full(int(index[mine].max(initial=-1)) + 2, -1)
-            rows[index[mine]] = mine
-            found.append(rows)
-        return found
+            members = np.flatnonzero(self._codes["sweep"] == number)
+            rows = np.full(int(index[members].max(initial=-1)) + 2, -1)
+            rows[index[members]] = members
+            rows_of_sources.append(rows)
+        return rows_of_sources
 
 
 def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
@@ -321,12 +289,15 @@ def _encode(column: pa.ChunkedArray, axis: Axis) -> tuple[pa.Array, np.ndarray]:
     encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
         return pa.array([], column.type), np.zeros(0, dtype=np.int32)
-    found = encoded.dictionary.to_pylist()
+    distinct = encoded.dictionary.to_pylist()
     if axis.kind in ("str", "bool"):
-        place = {value: number for number, value in enumerate(axis.values)}
-        order = sorted(range(len(found)), key=lambda i: (found[i] is None, place.get(found[i], len(place))))
+        position = {value: number for number, value in enumerate(axis.values)}
+        order = sorted(
+            range(len(distinct)),
+            key=lambda i: (distinct[i] is None, position.get(distinct[i], len(position))),
+        )
     else:
-        order = sorted(range(len(found)), key=lambda i: (found[i] is None, found[i]))
+        order = sorted(range(len(distinct)), key=lambda i: (distinct[i] is None, distinct[i]))
     kind = np.min_scalar_type(-max(1, len(order)))
     rank = np.empty(len(order), dtype=kind)
     rank[order] = np.arange(len(order), dtype=kind)

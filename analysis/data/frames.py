@@ -36,8 +36,8 @@ def _categorical(column: pa.ChunkedArray, order: Sequence[Any]) -> pd.Categorica
     encoded = pc.dictionary_encode(column).combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
         return pd.Categorical([], categories=list(order), ordered=True)
-    found = encoded.dictionary.to_pylist()
-    categories = [*order, *(value for value in found if value not in order)]
-    position = np.array([categories.index(value) for value in found] or [0], dtype=np.int32)
+    distinct = encoded.dictionary.to_pylist()
+    categories = [*order, *(value for value in distinct if value not in order)]
+    position = np.array([categories.index(value) for value in distinct] or [0], dtype=np.int32)
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     return pd.Categorical.from_codes(np.where(codes < 0, -1, position[codes]), categories, ordered=True)

@@ -169,10 +169,10 @@ class SweepData:
         metrics = self.metrics
         if word is not None:
             return resolve(word, metrics, "metric")
-        found = [name for name in metrics if not name.endswith(TIMING_SUFFIX)]
-        if not found:
+        results = [name for name in metrics if not name.endswith(TIMING_SUFFIX)]
+        if not results:
             raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
-        return next((name for name in HEADLINE_METRICS if name in found), found[0])
+        return next((name for name in HEADLINE_METRICS if name in results), results[0])
 
     def where(self, *filters: str) -> Self:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
@@ -283,11 +283,11 @@ def _damage_named() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        found = _DAMAGED.search(str(error))
-        if found is None:
+        damage = _DAMAGED.search(str(error))
+        if damage is None:
             raise
-        folder = Path(found["file"]).parent
+        folder = Path(damage["file"]).parent
         raise UserError(
-            f"{found['file']}: damaged ({found['why'].strip()}); delete {folder / 'runs.parquet'} and "
+            f"{damage['file']}: damaged ({damage['why'].strip()}); delete {folder / 'runs.parquet'} and "
             f"`emsweep resume {folder}`, which writes all tables anew"
         ) from error

@@ -122,13 +122,13 @@ def _renamed(files: Sequence[Path]) -> str:
 
 
 def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
-    own = source.columns
+    columns = source.columns
     files = source.files["runs"]
     if len(files) == 1 and files[0].name == "runs.parquet":
         body = f"SELECT * FROM {_read(files)}"
     else:
         body = _unfinished(source)
-    missing = [axis for axis in axes if axis.key not in own]
+    missing = [axis for axis in axes if axis.key not in columns]
     constants = "".join(
         f", {literal(_configured(connection, source, axis.key))} AS {quoted([axis.key])}" for axis in missing
     )
@@ -145,10 +145,10 @@ def _unfinished(source: Source) -> str:
     files = source.files["runs"]
     if not files:
         return f"SELECT *, 'pending' AS outcome FROM ({runs})"
-    found = {name for path in files for name in pq.read_schema(path).names}
-    results = [name for name in sorted(found) if name not in (*known, "outcome")]
+    recorded = {name for path in files for name in pq.read_schema(path).names}
+    results = [name for name in sorted(recorded) if name not in (*known, "outcome")]
     # A part without an outcome column holds results that are all in.
-    outcome = "coalesce(outcome, 'done')" if "outcome" in found else "'done'"
+    outcome = "coalesce(outcome, 'done')" if "outcome" in recorded else "'done'"
     rows = f"SELECT index, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
     latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {_age(results)})"
     newest = f"SELECT * EXCLUDE (age) FROM (SELECT *, {latest} AS age FROM ({rows})) WHERE age = 1"

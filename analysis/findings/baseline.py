@@ -13,7 +13,7 @@ from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.crossed import crossed_interval
 from analysis.stats.intervals import mean_of
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
@@ -31,8 +31,8 @@ _GRADERS = {"correct": "math-verify", "strict": "exact text"}
 
 def baseline(sweep: SweepData) -> Finding:
     """Base accuracy under every decoding and grader recorded, and the gain over the best of them."""
-    found = settings(sweep)
-    has_base = found and sweep.arrow("SELECT count(*) AS n FROM items WHERE step = 0")["n"][0].as_py()
+    decodings = settings(sweep)
+    has_base = decodings and sweep.arrow("SELECT count(*) AS n FROM items WHERE step = 0")["n"][0].as_py()
     if not has_base:
         return _finding(missing="evaluations of the base model; add 0 to eval.steps")
     by: list[str] = [
@@ -40,7 +40,7 @@ def baseline(sweep: SweepData) -> Finding:
     ]
     parts = [
         _accuracy(sweep, by, setting, column).assign(protocol=f"{_name(setting)}, {grader}")
-        for setting in found
+        for setting in decodings
         for column, grader in _GRADERS.items()
     ]
     frame = pd.concat(parts, ignore_index=True)
@@ -56,9 +56,9 @@ def baseline(sweep: SweepData) -> Finding:
             f"{where}: from {percent(low['accuracy'])} ({low['protocol']}) to {percent(top['accuracy'])} "
             f"({top['protocol']}) before any training."
         )
-    sentences += _left(sweep, by, frame, found)
+    sentences += _left(sweep, by, frame, decodings)
     notes = ["Intervals: 95 %, over items (these seeds, other items). Each base model counts once per seed."]
-    if len(frame) == 2 * max(1, len(frame) // 2) and len(found) < 3:
+    if len(frame) == 2 * max(1, len(frame) // 2) and len(decodings) < 3:
         notes.append("Prompt templates are one more protocol: sweep eval.template or several eval options.")
     return _finding(
         sentences=tuple(sentences),
@@ -68,10 +68,8 @@ def baseline(sweep: SweepData) -> Finding:
             layout=(
                 *(ReportColumn(header=key, source=key) for key in by),
                 ReportColumn(header="protocol", source="protocol"),
-                ReportColumn(
-                    header="accuracy [95 % CI]", source="accuracy", kind="points", interval=("low", "high")
-                ),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                interval_column("accuracy", "accuracy", "points"),
+                SEEDS,
             ),
             notes=tuple(notes),
         ),
@@ -108,13 +106,15 @@ def _accuracy(sweep: SweepData, by: list[str], setting: EvaluationSetting, colum
     return groups.assign(**dict(zip(("accuracy", "low", "high", "n"), zip(*lines, strict=True), strict=True)))
 
 
-def _left(sweep: SweepData, by: list[str], frame: pd.DataFrame, found: list[EvaluationSetting]) -> list[str]:
+def _left(
+    sweep: SweepData, by: list[str], frame: pd.DataFrame, decodings: list[EvaluationSetting]
+) -> list[str]:
     """Best cell's accuracy per model against the best base protocol."""
     metrics = [m for m in sweep.metrics if m.startswith("accuracy")]
     if not metrics:
         return []
     sentences = []
-    for metric in metrics[:1] if len(found) == 1 else metrics:
+    for metric in metrics[:1] if len(decodings) == 1 else metrics:
         gathered = gather(sweep, sweep.cell_keys, metric)
         means = gathered.groups[by].assign(top=mean_of(gathered.values))
         base = frame.groupby(by, observed=True)["accuracy"].max() if by else frame["accuracy"].max()

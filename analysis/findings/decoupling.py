@@ -12,7 +12,7 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.intervals import mean_of
 from analysis.stats.testing import paired_difference
 from analysis.tables.cell_table import headline_axis, is_share
@@ -62,13 +62,11 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
                 ReportColumn(header="peak", source="peak", kind="points"),
                 ReportColumn(header="peak step", source="peak_step", kind="count"),
                 ReportColumn(header="end", source="final", kind="points"),
-                ReportColumn(
-                    header="fall [95 % CI]", source="fall", kind="gain", interval=("fall_low", "fall_high")
-                ),
+                interval_column("fall", "fall", "gain", ("fall_low", "fall_high")),
                 ReportColumn(header="collapse step", source="collapse_step", kind="count"),
                 ReportColumn(header="below base from", source="below_base_step", kind="count"),
                 ReportColumn(header="loss since peak", source="loss_change", kind="number"),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                SEEDS,
             ),
             notes=(
                 "Collapse step: first evaluated step after the peak whose paired fall over seeds excludes "

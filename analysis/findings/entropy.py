@@ -11,7 +11,7 @@ from analysis.findings.base import Finding, best_setting, has_metric, runs_and_s
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 
@@ -62,8 +62,8 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
             layout=(
                 *(ReportColumn(header=key, source=key) for key in keys),
                 ReportColumn(header="initial entropy, nats", source="entropy", kind="number"),
-                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                interval_column("gain", "gain", "gain"),
+                SEEDS,
             ),
             notes=(
                 "Entropy: mean over the tokens of the first step's rollouts, at temperature 1, before any "

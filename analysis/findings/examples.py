@@ -20,7 +20,7 @@ from analysis.findings.base import (
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.cell_table import is_share
 from analysis.tables.compare import compare_levels
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -56,7 +56,7 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     frame = frame.rename(columns={axis: "example"})
     for name, values in known_before(sweep, axis).items():
         frame[name] = [values.get(label(e), np.nan) for e in frame["example"]]
-    told = {
+    correlations = {
         name: rank_correlation(frame[name], frame["gain"]) for name in STATISTICS if frame[name].notna().any()
     }
     order = frame.sort_values("gain", ascending=False, ignore_index=True)
@@ -71,10 +71,10 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     sentences += [
         f"Rank correlation of gain with {STATISTICS[name]}: {rho:+.2f} "
         f"(permutation p={p:.2g}, {len(frame)} {noun}s)."
-        for name, (rho, p) in told.items()
+        for name, (rho, p) in correlations.items()
         if rho == rho
     ]
-    absent = [title for name, title in STATISTICS.items() if name not in told]
+    absent = [title for name, title in STATISTICS.items() if name not in correlations]
     note = f" Not recorded: {', '.join(absent)}." if absent else ""
     return _finding(
         sentences=tuple(sentences),
@@ -83,12 +83,12 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
             frame=order,
             layout=(
                 ReportColumn(header=noun, source="example"),
-                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                interval_column("gain", "gain", "gain"),
                 *(
                     ReportColumn(header=title, source=name, kind="number")
                     for name, title in STATISTICS.items()
                 ),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                SEEDS,
             ),
             notes=(
                 f"p: share of the most frequent of the base model's rollouts. {OVER_SEEDS}.{note} "
@@ -115,16 +115,16 @@ def _is_varied(sweep: SweepData, key: str) -> bool:
 
 def known_before(sweep: SweepData, axis: str) -> dict[str, dict[str, float]]:
     """What is known of each example before training, by statistic and by the label of its axis value."""
-    found: dict[str, dict[str, float]] = {name: {} for name in STATISTICS}
+    known: dict[str, dict[str, float]] = {name: {} for name in STATISTICS}
     example = f"{quoted([axis])} AS example"
     if has_metric(sweep, "first_entropy_nats"):
         means = sweep.query(f"SELECT {example}, avg(first_entropy_nats) AS value FROM runs GROUP BY ALL")
-        found["entropy"] = _by_example(means)
+        known["entropy"] = _by_example(means)
     if sweep.has("steps") and "num_distinct" in sweep.arrow("SELECT * FROM steps LIMIT 0").column_names:
         means = sweep.query(
             f"SELECT {example}, avg(num_distinct) AS value FROM steps WHERE step = 1 GROUP BY ALL"
         )
-        found["distinct"] = _by_example(means)
+        known["distinct"] = _by_example(means)
     if sweep.has("rollouts"):
         means = sweep.query(
             f"""
@@ -133,9 +133,9 @@ def known_before(sweep: SweepData, axis: str) -> dict[str, dict[str, float]]:
                 FROM rollouts WHERE step = 0 GROUP BY ALL) GROUP BY ALL
             """
         )
-        found["disagreement"] = _by_example(means)
-    found["length"] = _prompt_lengths(sweep, axis)
-    return found
+        known["disagreement"] = _by_example(means)
+    known["length"] = _prompt_lengths(sweep, axis)
+    return known
 
 
 def _by_example(means: pd.DataFrame) -> dict[str, float]:

@@ -13,7 +13,7 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -61,7 +61,7 @@ def form(sweep: SweepData) -> Finding:
                 ReportColumn(header="answers found", source="found", kind="gain"),
                 ReportColumn(header="cut off", source="truncated", kind="gain"),
                 ReportColumn(header="gain, exact text", source="strict", kind="gain"),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                SEEDS,
             ),
             notes=(
                 "Form: more completions in which an answer is found; content: more of the found answers "

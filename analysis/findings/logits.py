@@ -14,7 +14,7 @@ from analysis.data.views import literal
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
@@ -60,10 +60,8 @@ def logits(sweep: SweepData) -> Finding:
             layout=(
                 *(ReportColumn(header=key, source=key) for key in by),
                 ReportColumn(header="logits of", source="which"),
-                ReportColumn(
-                    header="skewness [95 % CI]", source="skewness", kind="number", interval=("low", "high")
-                ),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                interval_column("skewness", "skewness", "number"),
+                SEEDS,
             ),
             notes=(
                 "Population skewness of all raw logits at completion positions, before temperature and any "

@@ -16,7 +16,7 @@ from analysis.findings.base import Finding, best_setting, has_metric, runs_and_s
 from analysis.findings.examples import STATISTICS, example_axis, known_before
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
 from analysis.stats.intervals import mean_interval
@@ -68,7 +68,7 @@ def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
             layout=(
                 ReportColumn(header="rule", source="rule"),
                 ReportColumn(header="candidates tied", source="tied", kind="count"),
-                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
+                interval_column("gain", "gain", "gain"),
                 ReportColumn(header="rank", source="rank", kind="number"),
                 ReportColumn(header="percentile", source="percentile", kind="points"),
                 ReportColumn(header="regret", source="regret", kind="gain"),

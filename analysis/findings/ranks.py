@@ -25,11 +25,11 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> tuple[float, float]:
         return float("nan"), float("nan")
     a = (rank_x - rank_x.mean()) / np.linalg.norm(rank_x - rank_x.mean())
     b = (rank_y - rank_y.mean()) / np.linalg.norm(rank_y - rank_y.mean())
-    found = float(a @ b)
-    bar = abs(found) - 1e-12
+    rho = float(a @ b)
+    bar = abs(rho) - 1e-12
     if len(a) <= EXACT_UP_TO:
         hits = sum(abs(a @ np.array(order)) >= bar for order in itertools.permutations(b))
-        return found, hits / math.factorial(len(a))
+        return rho, hits / math.factorial(len(a))
     rng = np.random.default_rng(len(a))
     shuffled = rng.permuted(np.tile(b, (NUM_PERMUTATIONS, 1)), axis=1)
-    return found, (int((np.abs(shuffled @ a) >= bar).sum()) + 1) / (NUM_PERMUTATIONS + 1)
+    return rho, (int((np.abs(shuffled @ a) >= bar).sum()) + 1) / (NUM_PERMUTATIONS + 1)

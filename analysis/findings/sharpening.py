@@ -13,7 +13,7 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import EvaluationSetting, main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -68,10 +68,8 @@ def sharpening(sweep: SweepData) -> Finding:
                 ReportColumn(header="k", source="k", kind="count"),
                 ReportColumn(header="base", source="base", kind="points"),
                 ReportColumn(header="after", source="after", kind="points"),
-                ReportColumn(
-                    header="change [95 % CI]", source="change", kind="gain", interval=("low", "high")
-                ),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                interval_column("change", "change", "gain"),
+                SEEDS,
             ),
             notes=(
                 f"Unbiased pass@k from {samples} samples per item at temperature "

@@ -10,7 +10,7 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 from analysis.tables.seed_values import gather
 from sweeps.spec.text import label
@@ -71,8 +71,8 @@ def temperature(sweep: SweepData) -> Finding:
             layout=(
                 ReportColumn(header="training τ", source="train"),
                 ReportColumn(header="evaluation", source="evaluation"),
-                ReportColumn(header="gain [95 % CI]", source="gain", kind="gain", interval=("low", "high")),
-                ReportColumn(header="seeds", source="n", kind="count"),
+                interval_column("gain", "gain", "gain"),
+                SEEDS,
             ),
             notes=(f"Intervals: 95 %, over seeds; all other axes are averaged within each seed.{note}",),
         ),
@@ -91,8 +91,8 @@ def _metric_of(sweep: SweepData) -> dict[EvaluationSetting, str]:
     metrics = [m for m in names if m.startswith("accuracy") and m.replace("accuracy", "gain", 1) in names]
     if not settings(sweep):
         return {}
-    found = {setting_of(sweep, metric): metric for metric in metrics}
-    return dict(sorted(found.items(), key=lambda item: item[0].temperature))
+    metric_by_setting = {setting_of(sweep, metric): metric for metric in metrics}
+    return dict(sorted(metric_by_setting.items(), key=lambda item: item[0].temperature))
 
 
 def _name(setting: EvaluationSetting) -> str:

@@ -44,6 +44,17 @@ class ReportColumn:
     """Columns that hold the ends of the interval."""
 
 
+SEEDS = ReportColumn(header="seeds", source="n", kind="count")
+"""The column of how many seeds a row rests on."""
+
+
+def interval_column(
+    header: str, source: str, kind: str, ends: tuple[str, str] = ("low", "high")
+) -> ReportColumn:
+    """A value beside its 95 % interval, whose ends are the columns ``ends``."""
+    return ReportColumn(header=f"{header} [95 % CI]", source=source, kind=kind, interval=ends)
+
+
 def axis_columns(keys: Iterable[str]) -> list[ReportColumn]:
     """One column per axis under its short name."""
     return [ReportColumn(header=short, source=key) for key, short in short_names(keys).items()]

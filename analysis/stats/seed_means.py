@@ -36,22 +36,24 @@ def seed_means(
     Returns:
         Shape ``shape``; NaN where a seed has no value.
     """
-    place, size = group_of_cell[cell] * shape[1] + seed, shape[0] * shape[1]
+    group_seed, size = group_of_cell[cell] * shape[1] + seed, shape[0] * shape[1]
     if len(group_of_cell) == shape[0] or _is_complete(~np.isnan(value), seed, cell, group_of_cell, shape[1]):
-        return means(value, place, size).reshape(shape)
+        return means(value, group_seed, size).reshape(shape)
     cell_mean = means(value, cell, len(group_of_cell))
     group_mean = means(cell_mean, group_of_cell, shape[0])
-    values_GS: np.ndarray = means(value - cell_mean[cell], place, size).reshape(shape) + group_mean[:, None]
+    values_GS: np.ndarray = (
+        means(value - cell_mean[cell], group_seed, size).reshape(shape) + group_mean[:, None]
+    )
     return values_GS
 
 
-def means(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
-    """Mean of the values at each place, NaN left out; NaN where there are none."""
+def means(values: np.ndarray, bins: np.ndarray, size: int) -> np.ndarray:
+    """Mean of the values of each bin, NaN left out; NaN for a bin without any."""
     known = ~np.isnan(values)
     if not known.all():
-        values, place = values[known], place[known]
-    count = np.bincount(place, minlength=size)
-    total = np.bincount(place, weights=values, minlength=size)
+        values, bins = values[known], bins[known]
+    count = np.bincount(bins, minlength=size)
+    total = np.bincount(bins, weights=values, minlength=size)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
@@ -62,10 +64,10 @@ def _is_complete(
     size = len(group_of_cell) * num_seeds
     if not size or np.count_nonzero(known) % size or not known.any():
         return False
-    place = (cell * num_seeds + seed)[known]
-    if len(place) == size:  # as usual: then one of each means that none is missing
+    cell_seed = (cell * num_seeds + seed)[known]
+    if len(cell_seed) == size:  # as usual: then one of each means that none is missing
         seen = np.zeros(size, dtype=bool)
-        seen[place] = True
+        seen[cell_seed] = True
         return bool(seen.all())
-    counts = np.bincount(place, minlength=size)
+    counts = np.bincount(cell_seed, minlength=size)
     return bool((counts == counts[0]).all())

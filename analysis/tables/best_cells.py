@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns, interval_column, percent
 from analysis.stats.heldout import HeldOutBest, held_out_best
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
@@ -52,9 +52,9 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
     kind = "points" if is_share(metric) else "number"
     layout = (
         *axis_columns(keys),
-        ReportColumn(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
+        interval_column("mean", "mean", kind, ("mean_low", "mean_high")),
         ReportColumn(header="chosen by half the seeds, %", source="chosen", kind="points"),
-        ReportColumn(header="seeds", source="n", kind="count"),
+        SEEDS,
     )
     sentence = _sentence(check, winner, len(gathered.groups), gathered.values.shape[1], metric)
     return BestCells(

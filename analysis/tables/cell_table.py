@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import ReportColumn, ReportTable, axis_columns, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns, interval_column, percent
 from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_of, median_weights
 from analysis.tables.item_means import centring, item_means
@@ -83,12 +83,12 @@ def cell_table(
     kind = "points" if is_share(metric) else "number"
     layout = [
         *axis_columns(by),
-        ReportColumn(header="mean [95 % CI]", source="mean", kind=kind, interval=("mean_low", "mean_high")),
+        interval_column("mean", "mean", kind, ("mean_low", "mean_high")),
     ]
     if gain:
         ends = ("gain_low", "gain_high")
         shown = "gain" if is_share(metric) else "number"
-        layout.append(ReportColumn(header="gain [95 % CI]", source="gain", kind=shown, interval=ends))
+        layout.append(interval_column("gain", "gain", shown, ends))
     layout += [
         ReportColumn(header="best", source="best", kind=kind),
         ReportColumn(header="worst", source="worst", kind=kind),
@@ -99,7 +99,7 @@ def cell_table(
             ReportColumn(header="step", source="peak_step", kind="count"),
             ReportColumn(header="fall", source="fall", kind="gain" if kind == "points" else "number"),
         ]
-    layout.append(ReportColumn(header="seeds", source="n", kind="count"))
+    layout.append(SEEDS)
     for name in ("missing", "diverged"):
         if frame[name].sum():
             layout.append(ReportColumn(header=name, source=name, kind="count"))

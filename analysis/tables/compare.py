@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import ReportColumn, ReportTable, axis_columns
+from analysis.output.table import ReportColumn, ReportTable, axis_columns, interval_column
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
 from analysis.tables.cell_table import is_share
 from analysis.tables.matching import Matched, match
@@ -74,25 +74,25 @@ def compare(
     by = [sweep.axis(word).key for word in by]
     keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
     keys = list(dict.fromkeys([*keys, *by]))
-    found = _between(sweep, a, b, keys, by, metric)
-    if not found.tests:
+    matched = _between(sweep, a, b, keys, by, metric)
+    if not matched.tests:
         raise UserError(
-            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {found.candidates[0]} and "
-            f"{found.candidates[1]} candidates have a result; match on fewer axes with --match-on"
+            f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {matched.candidates[0]} and "
+            f"{matched.candidates[1]} candidates have a result; match on fewer axes with --match-on"
         )
-    frame = _frame(found.groups, found.tests)
+    frame = _frame(matched.groups, matched.tests)
     labels = [cell_label(values) or "all" for values in _rows(frame[by])]
     question = f"{b} minus {a}"
     table = ReportTable(
         title=f"{metric}: {question}",
         frame=frame,
         layout=_layout(by, metric),
-        notes=(*_notes(found.tests, keys, metric, found.alone), *sweep.warnings),
+        notes=(*_notes(matched.tests, keys, metric, matched.alone), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
     )
-    return Comparison(table=table, sentences=sentences, by_seed=found.by_seed)
+    return Comparison(table=table, sentences=sentences, by_seed=matched.by_seed)
 
 
 def compare_levels(
@@ -103,18 +103,18 @@ def compare_levels(
     Raises:
         UserError: for an unknown axis, or one with a single value.
     """
-    found = sweep.axis(axis)
-    if len(found.values) < 2:
-        raise UserError(f"axis {found.key!r} has one value, {label(found.values[0])}: nothing to compare")
+    varied = sweep.axis(axis)
+    if len(varied.values) < 2:
+        raise UserError(f"axis {varied.key!r} has one value, {label(varied.values[0])}: nothing to compare")
     metric = sweep.metric(metric)
-    term = parse_filter(f"{found.key}={reference}").terms[0] if reference is not None else None
-    base = next((v for v in found.values if term is None or term.matches(v)), None)
+    term = parse_filter(f"{varied.key}={reference}").terms[0] if reference is not None else None
+    base = next((v for v in varied.values if term is None or term.matches(v)), None)
     if base is None and reference is not None:
-        listed = ", ".join(label(value) for value in found.values[:30])
-        raise UserError(f"{found.key}={reference}: no run has this value; it takes {listed}")
-    keys = _free(sweep, {found.key})
+        listed = ", ".join(label(value) for value in varied.values[:30])
+        raise UserError(f"{varied.key}={reference}: no run has this value; it takes {listed}")
+    keys = _free(sweep, {varied.key})
     columns = sweep.columns([metric])
-    sides = {value: columns.has_level(found.key, value) for value in found.values}
+    sides = {value: columns.has_level(varied.key, value) for value in varied.values}
     matched = {
         value: match(columns, metric, sides[base], side, keys, [])
         for value, side in sides.items()
@@ -122,19 +122,19 @@ def compare_levels(
     }
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
-        raise UserError(f"no two values of {found.key} have matched results")
-    frame = _frame(pd.DataFrame({found.key: list(tests)}), list(tests.values()))
-    question = f"minus {found.key}={label(base)}"
+        raise UserError(f"no two values of {varied.key} have matched results")
+    frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()))
+    question = f"minus {varied.key}={label(base)}"
     alone = sum(one.alone for one in matched.values())
-    by_seed = pd.concat([one.by_seed.assign(**{found.key: v}) for v, one in matched.items()])
+    by_seed = pd.concat([one.by_seed.assign(**{varied.key: v}) for v, one in matched.items()])
     table = ReportTable(
-        title=f"{metric}: each {found.key} {question}",
+        title=f"{metric}: each {varied.key} {question}",
         frame=frame,
-        layout=_layout([found.key], metric),
+        layout=_layout([varied.key], metric),
         notes=(*_notes(list(tests.values()), keys, metric, alone), *sweep.warnings),
     )
     sentences = tuple(
-        _sentence(f"{found.key}={label(row[found.key])} {question}", row, "all", metric)
+        _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", metric)
         for row in _rows(frame)
     )
     return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
@@ -182,7 +182,7 @@ def _layout(by: Sequence[str], metric: str) -> tuple[ReportColumn, ...]:
     kind = "gain" if is_share(metric) else "number"
     columns = [
         *axis_columns(by),
-        ReportColumn(header="B − A [95 % CI]", source="difference", kind=kind, interval=("low", "high")),
+        interval_column("B − A", "difference", kind),
         ReportColumn(header="p", source="p", kind="p"),
         ReportColumn(header="p Holm", source="p_holm", kind="p"),
         ReportColumn(header="p BH", source="p_bh", kind="p"),

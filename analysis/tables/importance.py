@@ -32,7 +32,7 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
     if not axes:
         raise UserError("importance needs an axis with two values that have results")
     levels_CA = np.stack([pd.factorize(groups[key], use_na_sentinel=False)[0] for key in axes], axis=1)
-    found = decompose(values_CS, levels_CA, max_order)
+    decomposition = decompose(values_CS, levels_CA, max_order)
     short = short_names(axes)
     rows = [
         {
@@ -42,11 +42,11 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
             "freedom": effect.freedom,
             "p": effect.p,
         }
-        for effect in sorted(found.effects, key=lambda e: -e.share)
+        for effect in sorted(decomposition.effects, key=lambda e: -e.share)
     ]
     rows += [
         {"effect": name, "order": 0, "share": share, "freedom": np.nan, "p": np.nan}
-        for name, share in _rest(found)
+        for name, share in _rest(decomposition)
     ]
     layout = (
         ReportColumn(header="effect", source="effect"),
@@ -59,7 +59,7 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
         title=f"What moves {metric}",
         frame=pd.DataFrame(rows),
         layout=layout,
-        notes=(*_notes(found, missing, values_CS.shape[1]), *sweep.warnings),
+        notes=(*_notes(decomposition, missing, values_CS.shape[1]), *sweep.warnings),
     )
 
 
@@ -75,24 +75,24 @@ def in_words(table: ReportTable) -> str:
     return f"{text}; noise within cells {percent(noise)} %." if noise == noise else f"{text}."
 
 
-def _rest(found: Decomposition) -> list[tuple[str, float]]:
-    rest = [(SEED_ROW, found.seed_share), (NOISE_ROW, found.noise_share)]
-    return rest if not found.higher_share else [(HIGHER_ROW, found.higher_share), *rest]
+def _rest(decomposition: Decomposition) -> list[tuple[str, float]]:
+    rest = [(SEED_ROW, decomposition.seed_share), (NOISE_ROW, decomposition.noise_share)]
+    return rest if not decomposition.higher_share else [(HIGHER_ROW, decomposition.higher_share), *rest]
 
 
-def _notes(found: Decomposition, missing: int, seeds: int) -> tuple[str, ...]:
+def _notes(decomposition: Decomposition, missing: int, seeds: int) -> tuple[str, ...]:
     method = (
         "Exact functional ANOVA of the full factorial"
-        if found.balanced
+        if decomposition.balanced
         else "Incomplete grid: type-II least squares, each effect after all others that do not contain it"
     )
-    if not found.balanced and found.max_order < 2:
+    if not decomposition.balanced and decomposition.max_order < 2:
         method += " (main effects only: the interactions are too many to fit)"
     notes = [
-        f"{method}; {found.num_runs:,} runs, {seeds} seeds crossed with all cells. ω² is corrected for "
-        "noise, so that an axis without effect has 0 on average; a small negative share means none.",
+        f"{method}; {decomposition.num_runs:,} runs, {seeds} seeds crossed with all cells. ω² is corrected "
+        "for noise, so that an axis without effect has 0 on average; a small negative share means none.",
     ]
-    if np.isnan(found.noise_share):
+    if np.isnan(decomposition.noise_share):
         notes.append("One seed: noise cannot be told from effects; shares are upper bounds.")
     if missing:
         notes.append(f"Rule: {missing:,} diverged or missing runs have no value and are left out.")

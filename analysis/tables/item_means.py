@@ -69,30 +69,30 @@ def setting_of(sweep: SweepData, metric: str) -> EvaluationSetting:
         raise UserError(
             f"metric {metric!r}: has no verdicts per item; use an accuracy, or intervals over seeds"
         )
-    found = [s for s in settings(sweep) if s.mode == match["mode"]]
+    matching = [s for s in settings(sweep) if s.mode == match["mode"]]
     if match["temperature"]:
-        found = [s for s in found if s.temperature == float(match["temperature"])]
+        matching = [s for s in matching if s.temperature == float(match["temperature"])]
     elif match["mode"] == "sampled":
         named = {
             float(m["temperature"])
             for n in sweep.metrics
             if (m := _ACCURACY.fullmatch(n)) and m["temperature"]
         }
-        found = [s for s in found if s.temperature not in named] or found
-    if not found:
+        matching = [s for s in matching if s.temperature not in named] or matching
+    if not matching:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
-    return found[0]
+    return matching[0]
 
 
 def main_setting(sweep: SweepData) -> EvaluationSetting | None:
     """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
     without items.
     """
-    found = settings(sweep)
-    sampled = [s for s in found if s.mode == "sampled"]
+    recorded = settings(sweep)
+    sampled = [s for s in recorded if s.mode == "sampled"]
     if len(sampled) > 1 and "accuracy_sampled" in sweep.metrics:
         return setting_of(sweep, "accuracy_sampled")
-    return next(iter(sampled or found), None)
+    return next(iter(sampled or recorded), None)
 
 
 @dataclass(frozen=True, kw_only=True)

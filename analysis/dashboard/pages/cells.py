@@ -15,7 +15,7 @@ from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.cell_table import headline_axis, is_share
 from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import resolve
@@ -195,8 +195,8 @@ def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
         frame=frame,
         layout=(
             *(ReportColumn(header=key, source=key) for key in by),
-            ReportColumn(header="mean [95 % CI]", source="value", kind=kind, interval=("low", "high")),
-            ReportColumn(header="seeds", source="n", kind="count"),
+            interval_column("mean", "value", kind),
+            SEEDS,
             ReportColumn(header="runs", source="runs", kind="count"),
             ReportColumn(header="without a value", source="missing", kind="count"),
         ),

@@ -45,7 +45,7 @@ class Choice:
 class Answer:
     """The comparison, and its picture."""
 
-    found: Comparison
+    comparison: Comparison
     """Table and sentences."""
     figure: Drawing
     """Differences with their intervals, or seed by seed."""
@@ -87,7 +87,7 @@ def compare(context: Context) -> Response:
     except UserError as error:
         message, status = str(error), 400
     sweep = context.snapshot.sweep
-    words = "".join(
+    options = "".join(
         [
             f", by={list(choice.by)!r}" if choice.by else "",
             f", match_on={list(choice.match_on)!r}" if choice.match_on else "",
@@ -104,7 +104,7 @@ def compare(context: Context) -> Response:
         all_axes=sweep.axis_keys,
         metrics=context.snapshot.metrics,
         code=context.python(
-            f"compare(sweep, {choice.a!r}, {choice.b!r}{words}).table.frame",
+            f"compare(sweep, {choice.a!r}, {choice.b!r}{options}).table.frame",
             "from analysis.tables.compare import compare",
         ),
     )
@@ -117,7 +117,7 @@ def compare_svg(context: Context) -> Response:
 
 def compare_csv(context: Context) -> Response:
     """The comparison's table as a file."""
-    return csv(_answer(context, choice_of(context)).found.table, "compare.csv")
+    return csv(_answer(context, choice_of(context)).comparison.table, "compare.csv")
 
 
 def _answer(context: Context, choice: Choice) -> Answer:
@@ -130,8 +130,8 @@ def answer_of(sweep: SweepData, choice: Choice) -> Answer:
     Raises:
         UserError, SpecError: for a filter that means nothing, or sides without matching runs.
     """
-    found = test(sweep, choice.a, choice.b, by=choice.by, match_on=choice.match_on, metric=choice.metric)
-    frame = found.table.frame
+    comparison = test(sweep, choice.a, choice.b, by=choice.by, match_on=choice.match_on, metric=choice.metric)
+    frame = comparison.table.frame
     unit = f"{choice.metric}: B − A"
     scale = 100 if is_share(choice.metric) else 1
     unit += ", points" if scale == 100 else ""
@@ -146,7 +146,7 @@ def answer_of(sweep: SweepData, choice: Choice) -> Answer:
         {"row": names, "difference": frame["difference"], "low": frame["low"], "high": frame["high"]}
     )
     if not choice.by and frame["paired"].all():
-        each = found.by_seed.sort_values(SEED).head(MAX_SEEDS)
+        each = comparison.by_seed.sort_values(SEED).head(MAX_SEEDS)
         singles = pd.DataFrame(
             {"row": [f"seed {label(s)}" for s in each[SEED]], "difference": each["difference"]}
         )
@@ -154,4 +154,4 @@ def answer_of(sweep: SweepData, choice: Choice) -> Answer:
     drawn = drawn.reset_index(drop=True)
     drawn[["difference", "low", "high"]] *= scale
     chart = figures.dots(drawn, y="row", x="difference", x_title=unit, zero=True)
-    return Answer(found=found, figure=draw(Figure(chart=chart, caption=caption)))
+    return Answer(comparison=comparison, figure=draw(Figure(chart=chart, caption=caption)))

@@ -92,9 +92,9 @@ def _headline(sweep: SweepData) -> Headline:
 
 
 def _at_work(context: Context, shown: Coverage) -> frozenset[str]:
-    told = context.store.status() or {}
+    status = context.store.status() or {}
     with context.snapshot.reading() as sweep:
-        return at_work(sweep, shown, told.get("running_runs", ()))
+        return at_work(sweep, shown, status.get("running_runs", ()))
 
 
 PANELS = {
@@ -162,16 +162,16 @@ def show(context: Context, panel: Panel) -> Markup:
 
 def panel(context: Context) -> Response:
     """One panel, alone on its page or as the part that a page asked for."""
-    found = _named(context)
-    return context.page("panel.html", panel=found, inside=show(context, found))
+    asked = _named(context)
+    return context.page("panel.html", panel=asked, inside=show(context, asked))
 
 
 def panel_csv(context: Context) -> Response:
     """A panel's table."""
-    found = _named(context)
-    if found.table is None:
-        raise UserError(f"panel {found.name!r} has no table to save")
-    return csv(found.table(found.answer(context)), f"{found.name}.csv")
+    asked = _named(context)
+    if asked.table is None:
+        raise UserError(f"panel {asked.name!r} has no table to save")
+    return csv(asked.table(asked.answer(context)), f"{asked.name}.csv")
 
 
 def _named(context: Context) -> Panel:

@@ -127,7 +127,7 @@ def _lines(sweep: SweepData, sql: str) -> Iterator[str]:
 
 
 def _code(context: Context, choice: run_grid.Choice) -> str:
-    words = f"sweep.runs({list(choice.columns)!r})"
+    line = f"sweep.runs({list(choice.columns)!r})"
     if choice.sort != "index":
-        words += f".sort_values({choice.sort!r}, ascending={not choice.descending})"
-    return context.python(words, filters=choice.filter)
+        line += f".sort_values({choice.sort!r}, ascending={not choice.descending})"
+    return context.python(line, filters=choice.filter)

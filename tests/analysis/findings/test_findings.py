@@ -337,7 +337,7 @@ def test_order_sets_each_two_stages_against_their_reverse(tmp_path):
     runs = sweep.runs().astype({"init_from": str, "objective": str})
     mean = runs.groupby(["init_from", "objective"])["accuracy_sampled"].mean()
     difference = 100 * (mean["objective=em_ft", "em"] - mean["objective=em", "em_ft"])
-    swapped = [s for s in finding.sentences if 'minus init_from="objective=em" objective=em_ft' in s]
+    swapped = [s for s in finding.sentences if "minus init_from=objective=em objective=em_ft" in s]
     assert len(swapped) == 1
     assert f": {difference:+.1f} points" in swapped[0]
     assert len(finding.sentences) == 1 + 1 + 4
