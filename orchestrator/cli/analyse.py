@@ -10,6 +10,7 @@ import typer
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import size
 
 Metric = Annotated[
     str | None,
@@ -118,9 +119,7 @@ def report(
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size})
     else:
-        typer.echo(
-            f"{path} ({path.stat().st_size / 1024:,.0f} KiB); open it in any browser, no network needed"
-        )
+        typer.echo(f"{path} ({size(path.stat().st_size)}); open it in any browser, no network needed")
 
 
 def dashboard(

@@ -13,6 +13,7 @@ import typer
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.shared_options import AsJson, Directory
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import duration
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between progress lines when standard error is not a terminal."""
@@ -81,7 +82,7 @@ class _Progress:
             return
         self._last_s = now_s
         left_s = (now_s - self._started_s) / done * (total - done)
-        line = f"mirrored {done:,} of {total:,}, about {left_s:.0f} s left"
+        line = f"mirrored {done:,} of {total:,}, about {duration(left_s)} left"
         if live:
             sys.stderr.write(f"\r{line}" + ("\n" if done == total else ""))
             sys.stderr.flush()

@@ -7,13 +7,14 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.store.layout import FORMAT_VERSION
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.identity import plain
 
 PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "pyarrow")
 """Packages whose version is written down with a sweep."""
@@ -34,7 +35,7 @@ def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str
         "axes": {axis.key: _shown(axis.values) for axis in manifest.axes},
         "pool": pool,
         "address": address,
-        "options": _plain(manifest.options),
+        "options": plain(manifest.options),
         "manifest": manifest.digest,
         "frozen_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -53,14 +54,6 @@ def _shown(values: Sequence[Any]) -> list[Any] | str:
     if len(values) <= MAX_VALUES:
         return list(values)
     return f"{len(values):,} values from {values[0]} to {values[-1]}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
 
 
 def _version(package: str) -> str | None:

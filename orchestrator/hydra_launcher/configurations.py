@@ -139,7 +139,7 @@ class Configurations:
             ours = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
             if len(self._composed) >= MAX_KEPT:
                 del self._composed[next(iter(self._composed))]
-            content = plain(OmegaConf.to_container(ours))
+            content = json_value(OmegaConf.to_container(ours))
             found = _Composed(cloudpickle.dumps(config), cloudpickle.dumps(ours), content)
             self._composed[chosen] = found
         return found
@@ -155,7 +155,7 @@ class Configurations:
             OmegaConf.update(config, word.key, word.value, merge=True)
             node = _node(config, path)
             value = OmegaConf.to_container(node) if isinstance(node, Container) else node._value()
-            found = self._settings[chosen, text] = (path, plain(value))
+            found = self._settings[chosen, text] = (path, json_value(value))
         return found
 
 
@@ -167,12 +167,12 @@ def _node(config: DictConfig, path: Sequence[str]) -> Any:
     return node
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A configuration's value as a JSON value: what JSON lacks becomes text."""
     if isinstance(value, (Mapping, DictConfig)):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): json_value(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, ListConfig)):
-        return [plain(v) for v in value]
+        return [json_value(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.hydra_launcher.configurations import Word, plain
+from orchestrator.hydra_launcher.configurations import Word, json_value
 from sweeps.grid.columns import ABSENT, SEED_KEY, Column, column_of_runs
 from sweeps.manifest.assemble import manifest_of_specs
 from sweeps.manifest.manifest import Manifest
@@ -62,7 +62,7 @@ def manifest_of(
 
 def _columns(jobs: Sequence[Job]) -> tuple[Column, ...]:
     """A column for each key that differs between jobs, and the seed's."""
-    given = [{w.key: plain(w.value) for w in job.words if w.ours} for job in jobs]
+    given = [{w.key: json_value(w.value) for w in job.words if w.ours} for job in jobs]
     keys = dict.fromkeys(key for values in given for key in values)
     columns = [_column(key, [values.get(key) for values in given]) for key in keys if key != SEED_KEY]
     kept = [c for c in columns if len(c.values) > 1 or (c.codes == ABSENT).any()] or columns[:1]

@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, run_job
 from omegaconf import open_dict
 
 from orchestrator.hydra_launcher.application import Application, load
-from orchestrator.hydra_launcher.configurations import Configurations, plain
+from orchestrator.hydra_launcher.configurations import Configurations, json_value
 from sweeps.spec import RunSpec
 from trainers.protocol import RunContext, RunResult, WorkerContext
 
@@ -83,7 +83,7 @@ def _record(job: JobReturn, value: Any) -> dict[str, Any]:
     plainly = is_json(value)
     returned = {"returned": value} if plainly else {"pickled": _pickled(value)}
     return returned | {
-        "overrides": plain(job.overrides),
+        "overrides": json_value(job.overrides),
         "working_dir": job.working_dir,
         "task_name": job.task_name,
         "saved": str(Path(hydra.runtime.output_dir) / saved) if saved is not None else None,

@@ -25,6 +25,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import SpecError
+from sweeps.spec.text import duration, size
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""
@@ -136,19 +137,19 @@ class Plan:
             where = f"{self.num_gpus:g} GPUs" if on_gpus else f"{self.num_workers:,} workers"
             gpus = f" · {found.gpu_hours:,.3g} GPU-hours" if found.gpu_hours else ""
             money = "" if found.usd is None else f" · {found.usd:,.2f} USD"
-            span = f"{_duration(found.eta_low_s)} to {_duration(found.eta_high_s)}"
+            span = f"{duration(found.eta_low_s)} to {duration(found.eta_high_s)}"
             lines.append(
-                f"time      {_duration(found.eta_s)} ({span}) on {where}{gpus}{money} · {_basis(found)}"
+                f"time      {duration(found.eta_s)} ({span}) on {where}{gpus}{money} · {_basis(found)}"
             )
             if self.simulated:
                 s = self.simulated
                 lines.append(
-                    f"simulated {_duration(s.makespan_s)}, {s.overhead:.3f}× the lower bound · "
+                    f"simulated {duration(s.makespan_s)}, {s.overhead:.3f}× the lower bound · "
                     f"{s.utilisation:.1%} of the GPUs in use · {s.node_failures:,} nodes lost, "
                     f"{s.retries:,} attempts repeated"
                     + (f" · gave up with {len(m) - s.runs:,} runs left: {s.stopped}" if s.stopped else "")
                 )
-            lines.append(f"disk      {_bytes(found.disk_bytes)}")
+            lines.append(f"disk      {size(found.disk_bytes)}")
         lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]
         if self.over_budget:
             lines.append(f"refused   {self.over_budget}")
@@ -280,17 +281,3 @@ def _basis(found: Price) -> str:
             "evaluation)"
         )
     return "; ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 2**10:.1f} KiB"

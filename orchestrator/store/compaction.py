@@ -149,7 +149,7 @@ def _with_failures(
         for column, value in zip(patched.values(), values, strict=True):
             column[place] = value
     types = _OF_ATTEMPT | _OF_FAILURE
-    return columns | {k: arrow.plain(v, k).cast(types[k]) for k, v in patched.items()}
+    return columns | {k: arrow.array(v, k).cast(types[k]) for k, v in patched.items()}
 
 
 def is_current(layout: Layout, digest: str, book: RunIndex) -> bool:

@@ -157,12 +157,12 @@ def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -
 
 
 def _table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    return pa.table({name: arrow.plain(values, name) for name, values in columns.items()})
+    return pa.table({name: arrow.array(values, name) for name, values in columns.items()})
 
 
 def _items_table(rows: list[dict[str, Any]]) -> pa.Table:
     names = ("index", "run_id", "benchmark", "step", "mode", "temperature", "num_samples")
-    columns = {name: arrow.plain([row[name] for row in rows], name) for name in names}
+    columns = {name: arrow.array([row[name] for row in rows], name) for name in names}
     for name in _COUNTS:
         arrays = [_words(row[name]) for row in rows]
         values = np.concatenate([np.zeros(0, dtype=np.int32), *arrays])

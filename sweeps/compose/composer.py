@@ -141,7 +141,8 @@ class Composer:
                     f"{group}={option}: its option file also changes {other}, which an axis cannot; "
                     f"use set: [{{when: {group}={option}, {other}: …}}] in the sweep file"
                 )
-        return config[group]
+        composed_group: Mapping[str, Any] = config[group]
+        return composed_group
 
 
 def _named_options(declared: Declared) -> Iterator[tuple[str, str]]:

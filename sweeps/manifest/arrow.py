@@ -44,7 +44,7 @@ def lists(lengths: Sequence[int], values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(numbers(offsets), values)
 
 
-def plain(values: Sequence[Any], name: str = "column") -> pa.Array:
+def array(values: Sequence[Any], name: str = "column") -> pa.Array:
     """Return truth values, whole numbers, numbers, texts or lists of one of them as an array of that type.
 
     ``None`` is null; whole and other numbers together are floats; nothing but ``None`` is an array of nulls.
@@ -59,7 +59,7 @@ def plain(values: Sequence[Any], name: str = "column") -> pa.Array:
         return texts(values)
     if kinds == {list}:
         missing = np.array([v is None for v in values], dtype=bool)
-        inner = plain([x for v in values if v is not None for x in v], name)
+        inner = array([x for v in values if v is not None for x in v], name)
         found = lists([0 if v is None else len(v) for v in values], inner)
         return _masked(found, missing) if missing.any() else found
     if not kinds <= {bool} and not kinds <= {int, float}:

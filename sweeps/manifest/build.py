@@ -145,7 +145,7 @@ def _scalars(key: str, bound: Bound) -> np.ndarray:
     values = [coerce_key(key, v) for v in bound.variants]
     for extreme in (min(values), max(values)):
         RunSpec(**{key: extreme})  # its range is an interval, so the ends decide
-    return np.array(values, dtype=np.int64)[bound.codes]
+    return np.asarray(np.array(values, dtype=np.int64)[bound.codes])
 
 
 def _locality(codes: Mapping[str, np.ndarray], steps: np.ndarray, seeds: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def file_digest(path: Path) -> str:
     key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
     cached = _read_cache().get(key)
     if cached is not None and cached[:2] == stamp:
-        return cached[2]
+        return str(cached[2])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _remember(key, [*stamp, digest])
@@ -68,9 +68,10 @@ def _cache_file() -> Path:
 
 def _read_cache() -> dict[str, list[Any]]:
     try:
-        return json.loads(_cache_file().read_text())
+        digests: dict[str, list[Any]] = json.loads(_cache_file().read_text())
     except (OSError, ValueError):
         return {}
+    return digests
 
 
 def _remember(key: str, entry: list[Any]) -> None:
@@ -105,15 +106,16 @@ def read_rows(path: str, what: str) -> list[Mapping[str, Any]]:
 
 @lru_cache(maxsize=16)
 def _read_rows(path: Path, what: str, _mtime_ns: int) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
     if path.suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.read_table(path).to_pylist()
+            rows = pyarrow.parquet.read_table(path).to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
             raise SpecError(f"{what}={str(path)!r}: is not a Parquet file ({error})") from None
-    rows: list[Mapping[str, Any]] = []
+        return rows
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

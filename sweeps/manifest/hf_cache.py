@@ -89,7 +89,8 @@ def resolve_commit(hub_id: str, revision: str) -> str | None:
     try:
         request = urllib.request.Request(address, headers=build_hf_headers())
         with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as answer:
-            return json.load(answer).get("sha")
+            commit: str | None = json.load(answer).get("sha")
+            return commit
     except urllib.error.HTTPError as error:
         if error.code not in REFUSALS:
             return None

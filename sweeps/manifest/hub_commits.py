@@ -53,7 +53,8 @@ def _commits(manifest: Manifest) -> dict[tuple[str, str], str]:
 
 
 def _model(text: str) -> ModelSpec:
-    return group_from_dict("model", json.loads(text))
+    model: ModelSpec = group_from_dict("model", json.loads(text))
+    return model
 
 
 def _refuse_drift(hub_id: str, revision: str, then: str | None, now: str | None) -> None:

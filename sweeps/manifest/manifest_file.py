@@ -121,7 +121,7 @@ def _values(kind: str, values: Sequence[Any]) -> pa.Array:
     """The values of an axis in the type of its column, text for ``str``."""
     if kind == "str":
         return arrow.texts([None if v is None else as_text(v) for v in values])
-    return arrow.plain(values).cast(_TYPES[kind])
+    return arrow.array(values).cast(_TYPES[kind])
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -176,7 +176,7 @@ def _header(path: Path) -> dict[str, Any]:
     text = (schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise SpecError(f"{path}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
-    header = json.loads(text)
+    header: dict[str, Any] = json.loads(text)
     if header["version"] > FORMAT_VERSION:
         raise SpecError(
             f"{path}: has format {header['version']}, newer than {FORMAT_VERSION}; upgrade emsweep"

@@ -12,9 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import choice, require
+
+Adapter = Literal["none", "lora"]
+PromptFormat = Literal["chat", "plain"]
+Retention = Literal["none", "last", "best", "all"]
 
 
 def compute(default: Any, **metadata: Any) -> Any:
@@ -44,7 +48,7 @@ class ModelSpec:
     """SHA-256 over the local folder's config, tokenizer and weights; ``None`` for a hub model."""
     trust_remote_code: bool = False
     """Run Python code that the model folder ships. Off unless named for the model."""
-    adapter: str = "none"
+    adapter: Adapter = "none"
     """``none`` trains every weight; ``lora`` low-rank additions to frozen ones (arXiv 2106.09685)."""
     adapter_rank: int = field(default=8, metadata={"omit_at": 8})
     """Rank r of ``lora``."""
@@ -56,7 +60,7 @@ class ModelSpec:
     """
 
     def __post_init__(self) -> None:
-        choice("model.adapter", self.adapter, ("none", "lora"))
+        choice("model.adapter", self.adapter, get_args(Adapter))
         require(self.adapter_rank >= 1, "model.adapter_rank", self.adapter_rank, "must be at least 1")
         require(
             0 < self.adapter_alpha < math.inf,
@@ -90,7 +94,7 @@ class ExampleSpec:
     """System message put before the prompt when ``format`` is ``chat``."""
     template: str = "{problem}"
     """Text around the prompt; ``{problem}`` is replaced by it."""
-    format: str = "chat"
+    format: PromptFormat = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
     rule: str = field(default="", metadata={"omit_at": ""})
     """Rule that picked the prompts, as ``emsweep select`` labels it. Part of the identity: two rules that
@@ -98,7 +102,7 @@ class ExampleSpec:
     """
 
     def __post_init__(self) -> None:
-        choice("example.format", self.format, ("chat", "plain"))
+        choice("example.format", self.format, get_args(PromptFormat))
         require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
 
 
@@ -122,7 +126,7 @@ class EvalSpec:
     """System message put before the question when ``format`` is ``chat``."""
     template: str = "{problem}"
     """Text around the question; ``{problem}`` is replaced by it."""
-    format: str = "chat"
+    format: PromptFormat = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
     pattern: str | None = None
     """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
@@ -158,7 +162,7 @@ class EvalSpec:
     """Rows decoded together."""
 
     def __post_init__(self) -> None:
-        choice("eval.format", self.format, ("chat", "plain"))
+        choice("eval.format", self.format, get_args(PromptFormat))
         require("{problem}" in self.template, "eval.template", self.template, "must contain {problem}")
         require(all(s >= 0 for s in self.steps), "eval.steps", self.steps, "every step must be at least 0")
         require(
@@ -191,7 +195,7 @@ class ResourcesSpec:
     """Host memory per process in GiB; 0 asks for none in particular."""
     timeout_s: float = compute(0.0)
     """Longest wall time of one attempt in seconds; 0 sets no limit."""
-    keep_checkpoints: str = compute("none")
+    keep_checkpoints: Retention = field(default="none", metadata={"compute": True})
     """Retention policy of weights: ``none``, ``last``, ``best`` (the sweep's best ``keep_best_k`` runs) or
     ``all`` evaluated steps.
     """
@@ -210,7 +214,7 @@ class ResourcesSpec:
             require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
         gpus = self.gpus_per_worker
         require(gpus <= 1 or gpus == int(gpus), "resources.gpus_per_worker", gpus, "above 1 must be whole")
-        choice("resources.keep_checkpoints", self.keep_checkpoints, ("none", "last", "best", "all"))
+        choice("resources.keep_checkpoints", self.keep_checkpoints, get_args(Retention))
         for key in ("keep_best_k", "save_every_steps"):
             require(getattr(self, key) >= 0, f"resources.{key}", getattr(self, key), "must be at least 0")
 

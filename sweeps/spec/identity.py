@@ -21,8 +21,10 @@ def group_to_dict(part: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, to any depth; the rest as it is."""
-    return [plain(v) for v in value] if isinstance(value, tuple) else value
+    """A value as JSON reads it back: tuples as lists, mappings as dictionaries, to any depth."""
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 LATER_GROUPS = ("init",)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import choice, require
 
@@ -29,7 +29,7 @@ _COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
 _MISPLACED = ("upstream", "padded_lengths", "unshifted_mask")
 """Defects that count positions at which no token of the rollout is predicted, so that there is no log π."""
 
-OBJECTIVES = (
+Method = Literal[
     "em",
     "em_ft",
     "em_rl_sequence",
@@ -44,7 +44,9 @@ OBJECTIVES = (
     "majority",
     "self_certainty",
     "reinforce_positive_only",
-)
+]
+
+OBJECTIVES: tuple[Method, ...] = get_args(Method)
 """Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
 
 REWARDS = (
@@ -59,8 +61,10 @@ REWARDS = (
 )
 """Rewards of :mod:`trainers.step.rewards`, each with a weight ``objective.reward_<name>``."""
 
-AGGREGATIONS = ("token", "sequence", "sum", "dr")
-ADVANTAGES = ("group", "batch", "center", "loo", "raw")
+Aggregation = Literal["token", "sequence", "sum", "dr"]
+Advantage = Literal["group", "batch", "center", "loo", "raw"]
+Divergence = Literal["k1", "k3"]
+Reference = Literal["base", "none"]
 RELATIVE = ("group", "center", "loo")
 """Advantages that compare a rollout with the others of its group, and so need others."""
 
@@ -74,7 +78,7 @@ def _later(default: Any) -> Any:
 class ObjectiveSpec:
     """What an optimizer step lowers."""
 
-    name: str = "em"
+    name: Method = "em"
     """Which method this is; its parts are in the other keys."""
     temperature: float = 0.5
     """Training temperature τ dividing the logits inside entropies and log-probabilities."""
@@ -83,7 +87,7 @@ class ObjectiveSpec:
 
     entropy_weight: float = _later(1.0)
     """Weight of the token entropy in the loss: 1 minimises it, a negative one is an entropy bonus."""
-    aggregation: str = _later("token")
+    aggregation: Aggregation = field(default="token", metadata={"omit_at": "token"})
     """``token``: mean over all tokens; ``sequence``: mean over rollouts of their token means; ``sum``: mean
     over rollouts of their token sums; ``dr``: the same divided by ``sampling.max_new_tokens``.
     """
@@ -109,7 +113,7 @@ class ObjectiveSpec:
     ``None`` lets math-verify find it.
     """
 
-    advantage: str = _later("raw")
+    advantage: Advantage = field(default="raw", metadata={"omit_at": "raw"})
     """From rewards to advantages. ``group``: (r − mean)/std within a group; ``batch``: the same over the std
     of all; ``center``: r − mean; ``loo``: r − mean of the others in the group; ``raw``: r itself.
     """
@@ -129,13 +133,13 @@ class ObjectiveSpec:
     iterations: int = _later(1)
     """Optimizer steps taken on the same rollouts."""
 
-    kl: str = _later("k3")
+    kl: Divergence = field(default="k3", metadata={"omit_at": "k3"})
     """How divergence from the reference is estimated: ``k3`` in the loss, token by token; ``k1`` in the
     reward, summed over the completion (in the loss its gradient would be zero in expectation).
     """
     kl_coef: float = _later(0.0)
     """Weight β of that divergence."""
-    reference: str = _later("base")
+    reference: Reference = field(default="base", metadata={"omit_at": "base"})
     """Frozen policy that divergence is measured from: ``base``, the untrained model, or ``none``."""
 
     def __post_init__(self) -> None:
@@ -143,10 +147,10 @@ class ObjectiveSpec:
         for name in self.compat.split("+"):
             choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
         self._check_numbers()
-        choice("objective.aggregation", self.aggregation, AGGREGATIONS)
-        choice("objective.advantage", self.advantage, ADVANTAGES)
-        choice("objective.kl", self.kl, ("k1", "k3"))
-        choice("objective.reference", self.reference, ("base", "none"))
+        choice("objective.aggregation", self.aggregation, get_args(Aggregation))
+        choice("objective.advantage", self.advantage, get_args(Advantage))
+        choice("objective.kl", self.kl, get_args(Divergence))
+        choice("objective.reference", self.reference, get_args(Reference))
         require(
             not self.kl_coef or self.reference != "none",
             "objective.kl_coef",

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.spec.cross_checks import check_fit, check_trainable
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
@@ -93,7 +93,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def group_type(name: str) -> type:
     """Return the dataclass of the group ``name``."""
-    return _hints(RunSpec)[name]
+    kind: type = _hints(RunSpec)[name]
+    return kind
 
 
 def known_keys() -> list[str]:
@@ -157,6 +158,8 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         if value is None and type(None) in args:
             return None
         return _coerce(key, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        return _coerce(key, value, str)  # the group says which texts it takes
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise SpecError(f"{key}={value!r}: must be a list, such as [{value}]")

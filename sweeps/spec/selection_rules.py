@@ -76,7 +76,7 @@ def random_scores(ids: Sequence[str], seed: int) -> np.ndarray:
 
 def majority_p1p(shares_P: np.ndarray) -> np.ndarray:
     """p(1 − p) of the majority's share: highest where rollouts are split, 0 where they all agree."""
-    return shares_P * (1 - shares_P)
+    return np.asarray(shares_P * (1 - shares_P))
 
 
 def pass_variance(correct_P: np.ndarray, num: int, k: int = 1) -> np.ndarray:
@@ -90,7 +90,7 @@ def pass_variance(correct_P: np.ndarray, num: int, k: int = 1) -> np.ndarray:
     pass@k = 1 − C(N − c, k) / C(N, k), arXiv 2107.03374.
     """
     passed = np.array([1 - math.comb(num - int(c), k) / math.comb(num, k) for c in correct_P])
-    return passed * (1 - passed)
+    return np.asarray(passed * (1 - passed))
 
 
 def accuracy_std(accuracy_EP: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ class WeakSignal:
     def passes(self, right_N: np.ndarray, uniform_2N: np.ndarray) -> np.ndarray:
         """Which completions pass, bool of shape (N,), from whether each is right and two draws in [0, 1)."""
         filtered_N = right_N ^ (uniform_2N[0] < self.gamma)
-        return filtered_N | ((uniform_2N[1] < self.beta) & right_N)
+        return np.asarray(filtered_N | ((uniform_2N[1] < self.beta) & right_N))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,13 +6,23 @@ from typing import Any
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``, ``12 d 3 h``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest unit that fits: ``512 bytes``, ``1.5 GiB``."""
+    for unit, width in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= width:
+            return f"{count / width:.1f} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def label(value: Any) -> str:

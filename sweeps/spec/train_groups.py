@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from sweeps.spec.data_groups import compute
 from sweeps.spec.errors import choice, require
@@ -56,7 +57,13 @@ class OptimSpec:
         )
 
 
-SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "power", "infinite")
+Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "power", "infinite"]
+DecayShape = Literal["linear", "sqrt"]
+Overlong = Literal["refuse", "truncate"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Decoder = Literal["auto", "tree", "cached", "vllm"]
+
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """Names of :mod:`sweeps.sharing.schedules`."""
 
 
@@ -64,7 +71,7 @@ SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "powe
 class ScheduleSpec:
     """Multiplier of the peak learning rate at each step; see :mod:`sweeps.sharing.schedules`."""
 
-    name: str = "constant"
+    name: Schedule = "constant"
     """Name of the schedule."""
     warmup_steps: int = 0
     """Steps of linear warmup, step s using (s+1)/warmup_steps so that no step is wasted at zero."""
@@ -72,7 +79,7 @@ class ScheduleSpec:
     """Multiplier that ``cosine`` approaches."""
     decay_fraction: float = field(default=0.2, metadata={"omit_at": 0.2})
     """Share of the steps over which ``wsd`` and ``infinite`` decay, at the end; at least one step does."""
-    decay_shape: str = field(default="linear", metadata={"omit_at": "linear"})
+    decay_shape: DecayShape = field(default="linear", metadata={"omit_at": "linear"})
     """How ``wsd`` decays: ``linear`` or ``sqrt``."""
     power_exponent: float = field(default=-0.51, metadata={"omit_at": -0.51})
     """Exponent b of ``power``, below 0."""
@@ -92,7 +99,7 @@ class ScheduleSpec:
         require(
             0 < self.decay_fraction <= 1, "schedule.decay_fraction", self.decay_fraction, "must lie in (0, 1]"
         )
-        choice("schedule.decay_shape", self.decay_shape, ("linear", "sqrt"))
+        choice("schedule.decay_shape", self.decay_shape, get_args(DecayShape))
         require(self.power_exponent < 0, "schedule.power_exponent", self.power_exponent, "must be below 0")
         for key in ("power_timescale", "hold_ratio", "final_ratio"):
             require(getattr(self, key) > 0, f"schedule.{key}", getattr(self, key), "must be above 0")
@@ -118,7 +125,7 @@ class SamplingSpec:
     """Longest completion, in tokens."""
     max_prompt_tokens: int = 2048
     """Longest prompt, in tokens."""
-    overlong: str = "refuse"
+    overlong: Overlong = "refuse"
     """What to do with a longer prompt: ``refuse``, or ``truncate`` its beginning."""
 
     def __post_init__(self) -> None:
@@ -133,14 +140,14 @@ class SamplingSpec:
             self.repetition_penalty,
             "must be above 0",
         )
-        choice("sampling.overlong", self.overlong, ("refuse", "truncate"))
+        choice("sampling.overlong", self.overlong, get_args(Overlong))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineSpec:
     """The DeepSpeed engine. Only ``precision`` changes the science; the rest is layout."""
 
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """``fp32``, ``bf16`` or ``fp16`` (the last with dynamic loss scaling)."""
     zero_stage: int = compute(0)
     """ZeRO stage, 0 to 3."""
@@ -150,7 +157,7 @@ class EngineSpec:
     """Keep optimizer state in host memory (ZeRO-2 and 3)."""
     gradient_checkpointing: bool = compute(False)
     """Recompute activations in the backward pass to save memory."""
-    decoder: str = compute("auto", science_at="vllm")
+    decoder: Decoder = field(default="auto", metadata={"compute": True, "science_at": "vllm"})
     """``tree`` (short completions), ``cached`` (KV cache), ``vllm``, or ``auto``. Only ``vllm`` draws other
     rollouts and is therefore part of the identity.
     """
@@ -160,7 +167,7 @@ class EngineSpec:
     """Engines a worker keeps; the least recently used goes first."""
 
     def __post_init__(self) -> None:
-        choice("engine.precision", self.precision, ("fp32", "bf16", "fp16"))
+        choice("engine.precision", self.precision, get_args(Precision))
         require(self.zero_stage in (0, 1, 2, 3), "engine.zero_stage", self.zero_stage, "must be 0, 1, 2 or 3")
         require(
             self.micro_batch >= 0, "engine.micro_batch", self.micro_batch, "must be at least 0 (0 takes all)"
@@ -177,7 +184,7 @@ class EngineSpec:
             self.offload,
             "needs engine.zero_stage 2 or 3",
         )
-        choice("engine.decoder", self.decoder, ("auto", "tree", "cached", "vllm"))
+        choice("engine.decoder", self.decoder, get_args(Decoder))
         require(
             self.max_hot_engines >= 1, "engine.max_hot_engines", self.max_hot_engines, "must be at least 1"
         )

@@ -28,6 +28,7 @@ from sweeps.spec import (
     SpecError,
     group_from_dict,
 )
+from sweeps.spec.data_groups import PromptFormat
 from sweeps.spec.selection_rules import Curated, Curation, curate
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
@@ -107,7 +108,9 @@ class Prober:
         self._model = group_from_dict("model", config)
         self._probing = probing
         self._base = load_base(self._model)
-        self._format = "chat" if getattr(self._base.tokenizer, "chat_template", None) else "plain"
+        self._format: PromptFormat = (
+            "chat" if getattr(self._base.tokenizer, "chat_template", None) else "plain"
+        )
         self._gang = Gang(WorkerContext())
         self._engines, self._rewards = EnginePool(self._gang), Rewards(self._gang)
         self._references = References(self._gang)

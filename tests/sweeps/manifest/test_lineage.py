@@ -128,7 +128,7 @@ def test_references_that_lead_nowhere_are_refused(tmp_path, init_from, sweep, sa
 
 def test_runs_that_would_start_from_one_another_are_refused(tmp_path):
     with pytest.raises(SpecError, match="start from one another"):
-        manifest(tmp_path, "\"objective=em,grpo init_from='*'\"", "objective=em", "optim.lr=1e-4")
+        manifest(tmp_path, '"objective=em,grpo init_from=*"', "objective=em", "optim.lr=1e-4")
 
 
 def kept(tmp_path, outcome, steps_dir="step-2"):
