@@ -1,14 +1,14 @@
-"""Is an answer right? Cut out of the completion, judged by math-verify, remembered.
+"""Is an answer right? Cut out of the completion, put into one form, compared, remembered.
 
-math-verify bounds its time with SIGALRM, which only a main thread may use, and a hostile answer can hang
-it. So plain numbers are judged in process without a timer, and everything else in one helper process that
-is killed when it overruns.
+:mod:`.answer_text` says how an answer is cut out and spelt, :mod:`.answer_equality` when two are equal. Numbers
+are compared in process. Everything else goes through math-verify, which bounds its time with SIGALRM, which
+only a main thread may use, and which a hostile answer can hang: so it runs in one helper process that is killed
+when it overruns, and answers that overrun are bounded in sum as well (:meth:`Grader.begin`).
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import select
 import subprocess
@@ -18,10 +18,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-_PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
-"""Answers that math-verify parses in constant time: 0.2 ms, measured on three-digit numbers."""
+from trainers.evaluation.answer_equality import (
+    close_numbers,
+    equal_by_reading,
+    equal_in_prose,
+    equal_numbers,
+    prose_spelling,
+    spelling,
+)
+from trainers.evaluation.answer_text import exact_number, last_box, normalise
 
-_BOXED = re.compile(r"\\boxed\s*\{")
+GRADERS = ("math_verify", "relative")
+"""Rules of equality: mathematical, or that with numbers within 1e-4 of the gold and percent forms, as the
+benchmarks' own grader has it, for comparison with published columns.
+"""
+
+PATIENCE = 3
+"""Answers of one step or evaluation that may use up their time; 64 that did took minutes a step."""
+
+IMPATIENT_SHARE = 0.02
+"""Share of its time that an answer gets afterwards: 0.1 of 5 s, and an honest answer takes 0.01 s."""
+
 PAIRS_REMEMBERED = 100_000
 """(gold, answer) pairs kept: 10⁵ short ones take about 25 MB."""
 
@@ -46,88 +63,87 @@ class Verdict:
 class Grader:
     """Judges completions of one benchmark, remembering every (gold, answer) pair it has seen."""
 
-    def __init__(self, *, pattern: str | None, timeout_s: float) -> None:
+    def __init__(self, *, pattern: str | None, timeout_s: float, rule: str = "math_verify") -> None:
         self._pattern = re.compile(pattern) if pattern else None
-        self._timeout_s = timeout_s
+        self._timeout_s, self._rule = timeout_s, rule
+        self._num_overrun = 0
         self._helper = _Helper()
-        self._equal = lru_cache(maxsize=PAIRS_REMEMBERED)(self._verify)
+        self._equal = lru_cache(maxsize=PAIRS_REMEMBERED)(self._compare)
         self._canonical = lru_cache(maxsize=PAIRS_REMEMBERED)(self._spell)
+
+    def begin(self) -> None:
+        """Begin a step or an evaluation: :data:`PATIENCE` is counted anew."""
+        self._num_overrun = 0
 
     def judge(self, gold: str, completion: str) -> Verdict:
         """Judge a completion's text against the gold answer."""
-        answer, found = self._extract(completion)
-        if answer is None:
+        answer = self._extract(completion)
+        found = answer is not None
+        if answer is None and self._pattern is not None:
             return Verdict(correct=False, strict=False, found=False)
-        return Verdict(correct=self._equal(gold, answer), strict=answer.strip() == gold.strip(), found=found)
+        correct = self._equal(gold, answer, None if found else completion)
+        return Verdict(correct=correct, strict=found and answer.strip() == cut_out(gold).strip(), found=found)
 
     def has_answer(self, completion: str) -> bool:
         """Whether an answer is found at all: :attr:`Verdict.found`."""
-        return self._extract(completion)[1]
+        return self._extract(completion) is not None
 
     def answer(self, completion: str) -> str | None:
         """The completion's answer, spelt so that equal answers are equal texts; ``None`` without one."""
-        answer, _ = self._extract(completion)
-        return None if answer is None else self._canonical(answer)
+        answer = self._extract(completion)
+        if answer is None:
+            return None if self._pattern else self._canonical(completion, True)
+        return self._canonical(answer, False)
 
     def close(self) -> None:
         """End the helper process."""
         self._helper.stop()
 
-    def _extract(self, completion: str) -> tuple[str | None, bool]:
+    def _extract(self, completion: str) -> str | None:
+        """The answer: what the pattern matched last or, without a pattern, the last closed box."""
         if self._pattern is None:
-            return completion, bool(_BOXED.search(completion))
+            return last_box(completion)
         matches = self._pattern.findall(completion)
         last = matches[-1] if matches else ""
         answer = last if isinstance(last, str) else last[0]
-        return (answer, True) if answer.strip() else (None, False)
+        return answer if answer.strip() else None
 
-    def _verify(self, gold: str, answer: str) -> bool:
-        if _PLAIN_NUMBER.fullmatch(gold) and _PLAIN_NUMBER.fullmatch(answer):
-            return _verify_now(gold, answer)
-        return self._helper.ask([gold, answer], self._timeout_s) is True
+    def _compare(self, gold: str, answer: str | None, prose: str | None) -> bool:
+        gold = normalise(cut_out(gold))
+        if answer is None:
+            return self._ask("equal_in_prose", gold, prose) is True
+        answer = normalise(answer)
+        if (equal := equal_numbers(gold, answer)) is not None and (equal or self._rule != "relative"):
+            return equal
+        if self._rule == "relative" and self._ask("close_numbers", gold, answer) is True:
+            return True
+        return equal is None and self._ask("equal_by_reading", gold, answer) is True
 
-    def _spell(self, answer: str) -> str | None:
-        if _PLAIN_NUMBER.fullmatch(answer):
-            spelt = _spell_now(answer)
-        else:
-            spelt = self._helper.ask([answer], self._timeout_s)
-        # What a pattern cut out is an answer even where it is no mathematics.
-        return spelt or (answer.strip() if self._pattern else None)
+    def _spell(self, answer: str, is_prose: bool) -> str | None:
+        if is_prose:
+            return self._ask("prose_spelling", answer)
+        answer = normalise(answer)
+        number = exact_number(answer)
+        spelt = self._ask("spelling", answer) if number is None else str(number)
+        # What a pattern or a box cut out is an answer even where it is no mathematics.
+        return spelt or answer
 
-
-def _verify_now(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
-    return bool(verify(_parsed(_as_math(gold)), _parsed(answer), timeout_seconds=None))
-
-
-def _spell_now(answer: str) -> str | None:
-    from sympy import Float, Rational
-
-    found = _parsed(answer)
-    if not found:
-        return None
-    value = found[0]
-    return str(Rational(str(value)) if isinstance(value, Float) else value)
+    def _ask(self, *question: str | None) -> Any:
+        patient = self._num_overrun < PATIENCE
+        reply, overran = self._helper.ask(question, self._timeout_s * (1 if patient else IMPATIENT_SHARE))
+        self._num_overrun += overran
+        return reply
 
 
-@lru_cache(maxsize=100_000)
-def _parsed(text: str) -> list:
-    from math_verify import parse
-
-    _quiet()
-    return parse(text, parsing_timeout=None)
+def cut_out(gold: str) -> str:
+    r"""The gold answer of a benchmark's field: the last box of a worked solution, or the field as it is."""
+    box = last_box(gold)
+    return gold if box is None else box
 
 
-def _as_math(gold: str) -> str:
-    r"""Gold answers come bare, such as ``\\frac{1}{2}``; math-verify reads LaTeX between dollar signs."""
-    return gold if "$" in gold or "\\boxed" in gold else f"${gold}$"
-
-
-@lru_cache(maxsize=1)
-def _quiet() -> None:
-    """math-verify warns on every call that its timer is off; the helper process is the timer."""
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
+def require_equal_to_itself(gold: str, grader: Grader) -> bool:
+    """Whether a gold answer, given as an answer, would be judged right."""
+    return grader.judge(gold, f"\\boxed{{{cut_out(gold)}}}").correct
 
 
 class _Helper:
@@ -136,13 +152,15 @@ class _Helper:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, question: Sequence[str], timeout_s: float) -> Any:
-        """Ask the helper; ``None`` for a question that overruns ``timeout_s`` or kills it.
+    def ask(self, question: Sequence[str | None], timeout_s: float) -> tuple[Any, bool]:
+        """Ask the helper.
 
         Args:
-            question: A gold answer and another, to learn whether they are equal; or one answer alone, to
-                learn its spelling.
+            question: A function of :mod:`.answer_equality` and its arguments.
             timeout_s: Seconds it may take.
+
+        Returns:
+            The answer, ``None`` for a question that overruns or kills the helper; and whether it did.
         """
         process = self._running()
         assert process.stdin is not None
@@ -154,8 +172,8 @@ class _Helper:
             reply = None
         if reply is None:
             self.stop()
-            return None
-        return json.loads(reply)
+            return None, True
+        return json.loads(reply), False
 
     def stop(self) -> None:
         """Kill the helper, if there is one."""
@@ -190,15 +208,17 @@ def _serve() -> None:
     """Answer the questions of :meth:`_Helper.ask` from standard input, one a line, until it closes."""
     import math_verify  # noqa: F401 - imported before the first answer, outside its time limit
 
-    _quiet()
+    answers = {
+        f.__name__: f for f in (close_numbers, equal_by_reading, equal_in_prose, prose_spelling, spelling)
+    }
     print("ready", flush=True)
     for line in sys.stdin:
+        name, *arguments = json.loads(line)
         try:
-            question = json.loads(line)
-            found = _spell_now(*question) if len(question) == 1 else _verify_now(*question)
+            reply = answers[name](*arguments)
         except Exception:  # whatever sympy raises on a hostile answer, the answer is not right
-            found = None
-        print(json.dumps(found), flush=True)
+            reply = None
+        print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":
