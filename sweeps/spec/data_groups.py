@@ -18,6 +18,9 @@ from sweeps.spec.errors import choice, require
 
 Adapter = Literal["none", "lora"]
 PromptFormat = Literal["chat", "plain"]
+
+GraderRule = Literal["math_verify", "relative"]
+"""Rules by which two answers are equal."""
 Retention = Literal["none", "last", "best", "all"]
 
 
@@ -129,7 +132,11 @@ class EvalSpec:
     format: PromptFormat = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
     pattern: str | None = None
-    """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
+    """Regular expression whose last match's first group is the answer; ``None`` takes the last ``\\boxed{}``."""
+    grader: GraderRule = field(default="math_verify", metadata={"omit_at": "math_verify"})
+    """When two answers are equal: ``math_verify`` as mathematics; ``relative`` also numbers within 1e-4 of the
+    gold and its percent forms, as the benchmarks' own grader has it, for comparison with published columns.
+    """
     steps: tuple[int, ...] = (0, 10)
     """Optimizer steps after which to evaluate; steps past the end are dropped, the last step is always
     judged.
@@ -163,6 +170,7 @@ class EvalSpec:
 
     def __post_init__(self) -> None:
         choice("eval.format", self.format, get_args(PromptFormat))
+        choice("eval.grader", self.grader, get_args(GraderRule))
         require("{problem}" in self.template, "eval.template", self.template, "must contain {problem}")
         require(all(s >= 0 for s in self.steps), "eval.steps", self.steps, "every step must be at least 0")
         require(

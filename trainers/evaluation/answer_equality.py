@@ -17,9 +17,9 @@ from functools import lru_cache
 from typing import Any
 
 from trainers.evaluation.answer_text import (
-    MAX_ANSWER_CHARS,
     based_number,
     exact_number,
+    is_hostile,
     is_improper_mixed,
     significant_digits,
     without_assignment,
@@ -50,7 +50,7 @@ def equal_numbers(gold: str, answer: str) -> bool | None:
         return True
     if (base := based_number(gold)) or based_number(answer):
         return base == based_number(answer)
-    if is_improper_mixed(answer) or len(answer) > MAX_ANSWER_CHARS:
+    if is_improper_mixed(answer) or is_hostile(answer):
         return False
     of_gold, of_answer = exact_number(gold), exact_number(without_assignment(answer))
     if of_gold is None or of_answer is None:
@@ -114,7 +114,7 @@ def spelling(answer: str) -> str | None:
     """A normalised answer spelt so that equal answers are equal texts; ``None`` if it is no mathematics."""
     if based := based_number(answer):
         return "_".join(based)
-    if is_improper_mixed(answer):
+    if is_improper_mixed(answer) or is_hostile(answer):
         return None
     answer = without_assignment(answer)
     if (exact := exact_number(answer)) is not None:
@@ -185,10 +185,12 @@ def _number(found: list) -> Any:
 
 def _simplified(value: Any) -> Any:
     """One form for equal expressions: evaluated, simplified, roots out of denominators."""
-    from sympy import Basic, Float, Rational, nsimplify, radsimp, simplify
+    from sympy import Basic, Equality, Float, Rational, Symbol, nsimplify, radsimp, simplify
 
     if not isinstance(value, Basic):
         return value
+    if isinstance(value, Equality) and isinstance(value.lhs, Symbol):
+        value = value.rhs
     value = value.doit()
     if value.has(Float):
         value = value.xreplace({f: Rational(str(f)) for f in value.atoms(Float)})

@@ -1,10 +1,12 @@
-r"""Answers as text: cut out of a completion, and spelt so that a mathematics parser reads what was meant. Pure.
+r"""Answers as text: cut out of a completion, and spelt so that a mathematics parser reads what was meant.
+Pure.
 
 A gold answer and a model's are put into one form by the same rules before anything compares them:
 
 * **Boxes.** The last closed ``\boxed{}`` (or ``\fbox{}``) is the answer, cut out by its braces.
 * **Characters.** Full-width digits, typographic minus signs and multiplication signs become ASCII or LaTeX.
-* **Numbers.** ``4.5e33`` is 4.5·10³³. Digits in groups of three (``13\,535``, ``13{,}535``, ``13,535``) are one
+* **Numbers.** ``4.5e33`` is 4.5·10³³. Digits in groups of three (``13\,535``, ``13{,}535``, ``13,535``) are
+one
   number. ``4 1/2`` is a mixed number.
 * **Currency, degrees, percent.** Their signs are dropped: ``\$36`` is 36, ``28\%`` is 28, ``30^\circ`` is 30.
 * **Units.** Text behind a number (``5 \text{ cm}^2``, ``36 dollars``) is dropped; nothing is converted.
@@ -52,6 +54,8 @@ _GROUPED_BY_COMMA = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]([-+]?\d+)(?![\w.])")
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _WORDS = r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
+_TOWER = re.compile(r"(?:\^\s*\{?\s*[\w(]+\s*){3}")
+"""Three powers on top of each other."""
 _ONLY_WORDS = re.compile(_WORDS.replace("[^{}]*", "([^{}]*)"))
 _UNIT = re.compile(
     rf"(?:\s|[/*.]|\\cdot)*(?:{_WORDS}|(?<=[\s/])[A-Za-z]{{2,}}|(?<=/)[A-Za-z])\s*(?:\^\s*\{{?-?\d+\}}?)?\.?$"
@@ -177,7 +181,9 @@ def based_number(text: str) -> tuple[str, str] | None:
 
 
 def exact_number(text: str) -> Fraction | None:
-    """The value of a text that is one number as written: a decimal, a power of ten, a fraction, a mixed number."""
+    """The value of a text that is one number as written: a decimal, a power of ten, a fraction, a mixed
+    number.
+    """
     text = text.strip()
     if match := _NUMBER.fullmatch(text):
         return Fraction(match["mantissa"]) * Fraction(10) ** int(match["exponent"] or 0)
@@ -194,6 +200,11 @@ def exact_number(text: str) -> Fraction | None:
             else None
         )
     return None
+
+
+def is_hostile(text: str) -> bool:
+    """Whether a text is too long to be an answer, or a tower of powers that nobody can evaluate."""
+    return len(text) > MAX_ANSWER_CHARS or bool(_TOWER.search(text))
 
 
 def is_improper_mixed(text: str) -> bool:

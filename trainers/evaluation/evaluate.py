@@ -111,7 +111,7 @@ class Benchmark:
             )
             for item in self.items
         ]
-        self._grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s)
+        self._grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s, rule=spec.grader)
         self._verdict = lru_cache(maxsize=VERDICTS_REMEMBERED)(self._judge_text)
 
     def evaluate(
@@ -126,6 +126,7 @@ class Benchmark:
         """Judge the model under each setting; items are shared out over the ranks and every rank gets the
         whole result.
         """
+        self._grader.begin()
         mine = list(range(gang.rank, len(self.items), gang.world_size))
         per_item = sum(s.num_samples for s in settings)
         chunk = max(1, self.spec.batch_items // per_item)

@@ -1,9 +1,9 @@
 """Is an answer right? Cut out of the completion, put into one form, compared, remembered.
 
-:mod:`.answer_text` says how an answer is cut out and spelt, :mod:`.answer_equality` when two are equal. Numbers
-are compared in process. Everything else goes through math-verify, which bounds its time with SIGALRM, which
-only a main thread may use, and which a hostile answer can hang: so it runs in one helper process that is killed
-when it overruns, and answers that overrun are bounded in sum as well (:meth:`Grader.begin`).
+:mod:`.answer_text` says how an answer is cut out and spelt, :mod:`.answer_equality` when two are equal.
+Numbers are compared in process. Everything else goes through math-verify, which bounds its time with SIGALRM,
+which only a main thread may use, and which a hostile answer can hang: so it runs in one helper process that
+is killed when it overruns, and answers that overrun are bounded in sum as well (:meth:`Grader.begin`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,12 @@ from trainers.evaluation.answer_equality import (
     prose_spelling,
     spelling,
 )
-from trainers.evaluation.answer_text import exact_number, last_box, normalise
+from trainers.evaluation.answer_text import based_number, exact_number, last_box, normalise
 
-GRADERS = ("math_verify", "relative")
-"""Rules of equality: mathematical, or that with numbers within 1e-4 of the gold and percent forms, as the
-benchmarks' own grader has it, for comparison with published columns.
+PATIENCE = 4
+"""Answers of one step or evaluation that may use up their time; what would have to be read after them counts as
+wrong and is not remembered. 64 that each used up theirs took minutes a step.
 """
-
-PATIENCE = 3
-"""Answers of one step or evaluation that may use up their time; 64 that did took minutes a step."""
-
-IMPATIENT_SHARE = 0.02
-"""Share of its time that an answer gets afterwards: 0.1 of 5 s, and an honest answer takes 0.01 s."""
 
 PAIRS_REMEMBERED = 100_000
 """(gold, answer) pairs kept: 10⁵ short ones take about 25 MB."""
@@ -81,8 +75,20 @@ class Grader:
         found = answer is not None
         if answer is None and self._pattern is not None:
             return Verdict(correct=False, strict=False, found=False)
-        correct = self._equal(gold, answer, None if found else completion)
-        return Verdict(correct=correct, strict=found and answer.strip() == cut_out(gold).strip(), found=found)
+        try:
+            correct = self._equal(gold, answer, None if found else completion)
+        except _OutOfPatience:
+            correct = False
+        strict = answer is not None and answer.strip() == cut_out(gold).strip()
+        return Verdict(correct=correct, strict=strict, found=found)
+
+    def reads(self, gold: str) -> bool:
+        """Whether a gold answer can be read and equals itself, so that it can be answered at all."""
+        gold = normalise(cut_out(gold))
+        if gold.count("$") % 2:  # one that opens mathematics and does not close it
+            return False
+        known = exact_number(gold) is not None or based_number(gold) is not None
+        return known or self._ask("equal_by_reading", gold, gold) is True
 
     def has_answer(self, completion: str) -> bool:
         """Whether an answer is found at all: :attr:`Verdict.found`."""
@@ -91,9 +97,12 @@ class Grader:
     def answer(self, completion: str) -> str | None:
         """The completion's answer, spelt so that equal answers are equal texts; ``None`` without one."""
         answer = self._extract(completion)
-        if answer is None:
-            return None if self._pattern else self._canonical(completion, True)
-        return self._canonical(answer, False)
+        try:
+            if answer is None:
+                return None if self._pattern else self._canonical(completion, True)
+            return self._canonical(answer, False)
+        except _OutOfPatience:
+            return answer
 
     def close(self) -> None:
         """End the helper process."""
@@ -129,21 +138,21 @@ class Grader:
         return spelt or answer
 
     def _ask(self, *question: str | None) -> Any:
-        patient = self._num_overrun < PATIENCE
-        reply, overran = self._helper.ask(question, self._timeout_s * (1 if patient else IMPATIENT_SHARE))
+        if self._num_overrun >= PATIENCE:
+            raise _OutOfPatience
+        reply, overran = self._helper.ask(question, self._timeout_s)
         self._num_overrun += overran
         return reply
+
+
+class _OutOfPatience(Exception):
+    """Too many answers of this step used up their time."""
 
 
 def cut_out(gold: str) -> str:
     r"""The gold answer of a benchmark's field: the last box of a worked solution, or the field as it is."""
     box = last_box(gold)
     return gold if box is None else box
-
-
-def require_equal_to_itself(gold: str, grader: Grader) -> bool:
-    """Whether a gold answer, given as an answer, would be judged right."""
-    return grader.judge(gold, f"\\boxed{{{cut_out(gold)}}}").correct
 
 
 class _Helper:

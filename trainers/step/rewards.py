@@ -68,6 +68,7 @@ class Rewards:
         mine: dict[str, np.ndarray] = {}
         if self._gang.rank == 0:
             grader = self._graders(spec.objective.answer_pattern, spec.eval.timeout_s)
+            grader.begin()
             texts = [base.tokenizer.decode(c, skip_special_tokens=True) for c in rollouts.completion]
             wanted = _OF_TEXT & set(spec.objective.rewards)
             mine = judge(grader, wanted, texts, spec.example.answers, rollouts)
