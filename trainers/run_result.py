@@ -20,6 +20,21 @@ TIMING_SUFFIX = "_s"
 """Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
 
 
+NUMERICS = 2
+"""Version of the numbers that the shipped trainers compute, stored with each result's layout. It rises with
+every fix that changes a number: runs of two versions are told apart in every table, and ``replay`` names the
+cause.
+
+1. until emsweep 0.1.0, where a layout holds no version
+2. answers are read by the rules of :mod:`trainers.evaluation.answer_text`
+"""
+
+
+def numerics_of(layout: Mapping[str, Any]) -> int | None:
+    """Version of the numbers of a result with this layout; ``None`` for a trainer that states none."""
+    return layout.get("numerics", 1 if "zero_stage" in layout else None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Verdicts of one benchmark at one step under one decoding setting, a column of integers per item

@@ -36,6 +36,7 @@ HIDDEN = (
     "worker",
     "host",
     "finished_at",
+    "numerics",
     "error",
     "fingerprint",
 )

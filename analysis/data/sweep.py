@@ -130,10 +130,31 @@ class SweepData:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of any table must know about the files behind it; empty as a rule."""
-        if not self.unreadable:
-            return ()
-        names = ", ".join(str(path) for path in self.unreadable)
-        return (f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew.",)
+        found = []
+        if self.unreadable:
+            names = ", ".join(str(path) for path in self.unreadable)
+            found.append(
+                f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew."
+            )
+        if len(mixed := self._runs_by_numerics()) > 1:
+            parts = " and ".join(f"{num} of numerics {version}" for version, num in mixed.items())
+            found.append(
+                f"Runs of different numerics versions ({parts}): they can differ for that reason alone; see "
+                "CHANGELOG.md, and replay the older ones before comparing across them."
+            )
+        return tuple(found)
+
+    def _runs_by_numerics(self) -> dict[int, int]:
+        """Number of runs by the version of their numbers, the lowest first; trainers that state none
+        apart.
+        """
+        if "numerics" not in self.arrow("SELECT * FROM runs LIMIT 0").column_names:
+            return {}
+        counted = (
+            "SELECT numerics, count(*) AS n FROM runs WHERE numerics IS NOT NULL GROUP BY ALL ORDER BY 1"
+        )
+        table = self.arrow(counted)
+        return dict(zip(table["numerics"].to_pylist(), table["n"].to_pylist(), strict=True))
 
     @property
     def axis_keys(self) -> list[str]:

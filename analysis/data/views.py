@@ -18,7 +18,19 @@ from analysis.data.axes import SEED
 from analysis.data.source import DETAILS, Source
 from sweeps.grid.axes import Axis
 
-IDENTITY = ("sweep", "index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at")
+IDENTITY = (
+    "sweep",
+    "index",
+    "run_id",
+    "name",
+    "cell",
+    "outcome",
+    "attempt",
+    "worker",
+    "host",
+    "finished_at",
+    "numerics",
+)
 """Columns of ``runs`` that say which run it is and how it went."""
 
 FAILURE = ("error", "fingerprint")

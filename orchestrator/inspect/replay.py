@@ -26,7 +26,7 @@ from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec
 from sweeps.spec.errors import UserError
-from trainers.protocol import TIMING_SUFFIX, RunResult
+from trainers.run_result import TIMING_SUFFIX, RunResult, numerics_of
 
 MAX_FIELDS_SHOWN = 20
 """Differing fields that are named; the count covers all."""
@@ -93,12 +93,19 @@ def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = N
         compared=sum(1 for _ in _leaves("", _comparable(first))),
         max_abs_diff=max((size for _, size in differing), default=0.0),
         fields=[name for name, _ in differing[:MAX_FIELDS_SHOWN]],
-        environment=[
-            f"{key}: {value!r} then, {second.layout.get(key)!r} now"
-            for key, value in first.layout.items()
-            if second.layout.get(key) != value and not key.endswith(TIMING_SUFFIX)
-        ],
+        environment=_environment(first.layout, second.layout),
     )
+
+
+def _environment(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of two layouts differs, and so may explain other numbers; the version of the numbers first."""
+    versions = {"numerics": numerics_of(then)}, {"numerics": numerics_of(now)}
+    old, new = versions[0] | dict(then), versions[1] | dict(now)
+    return [
+        f"{key}: {value!r} then, {new.get(key)!r} now"
+        for key, value in old.items()
+        if new.get(key) != value and not key.endswith(TIMING_SUFFIX)
+    ]
 
 
 def _stored(layout: Layout, manifest: Manifest, index: int) -> RunResult:

@@ -19,7 +19,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
 from sweeps.manifest.atomic import write_atomically
-from trainers.protocol import RunResult
+from trainers.run_result import RunResult, numerics_of
 
 PART_RUNS = 2_000
 """Runs in a part: at 10 evaluations of 500 items its lists are about 200 MB before packing, which bounds
@@ -75,6 +75,7 @@ class PartWriter:
                 "worker": header["worker"],
                 "host": header["host"],
                 "finished_at": header["finished_at"],
+                "numerics": numerics_of(result.layout),
                 **result.metrics,
             }
         )

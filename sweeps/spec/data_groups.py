@@ -18,9 +18,7 @@ from sweeps.spec.errors import choice, require
 
 Adapter = Literal["none", "lora"]
 PromptFormat = Literal["chat", "plain"]
-
 GraderRule = Literal["math_verify", "relative"]
-"""Rules by which two answers are equal."""
 Retention = Literal["none", "last", "best", "all"]
 
 
@@ -132,10 +130,13 @@ class EvalSpec:
     format: PromptFormat = "chat"
     """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
     pattern: str | None = None
-    """Regular expression whose last match's first group is the answer; ``None`` takes the last ``\\boxed{}``."""
+    """Regular expression whose last match's first group is the answer; ``None`` takes the last box, as in
+    ``\\boxed{7}``.
+    """
     grader: GraderRule = field(default="math_verify", metadata={"omit_at": "math_verify"})
-    """When two answers are equal: ``math_verify`` as mathematics; ``relative`` also numbers within 1e-4 of the
-    gold and its percent forms, as the benchmarks' own grader has it, for comparison with published columns.
+    """When two answers are equal: ``math_verify`` as mathematics; ``relative`` also numbers within 1e-4 of
+    the gold and its percent forms, as the benchmarks' own grader has it, for comparison with published
+    columns.
     """
     steps: tuple[int, ...] = (0, 10)
     """Optimizer steps after which to evaluate; steps past the end are dropped, the last step is always

@@ -1,4 +1,5 @@
-r"""Gold answers in other spellings that mean the same, and in ones that do not: what a grader must tell apart.
+r"""Gold answers in other spellings that mean the same, and in ones that do not: what a grader must tell
+apart.
 
     python -m tests.benchmarks.respellings FOLDER --json
 

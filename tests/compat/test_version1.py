@@ -16,6 +16,7 @@ import pytest
 from analysis import open_sweep
 from orchestrator.cli import main
 from tests.analysis.dashboard.conftest import client_of
+from trainers.run_result import NUMERICS
 
 VERSION1 = Path(__file__).with_name("version1")
 ANSWERS = json.loads((VERSION1 / "answers.json").read_text())
@@ -63,6 +64,7 @@ def test_resume_computes_the_missing_runs_as_they_would_have_been(directory, ans
     ended = answer("resume", directory)
     assert (ended["expected"], ended["committed"], ended["new"]) == (12, 12, 4)
     assert answer("verify", directory)["ok"]
+    assert f"8 of numerics 1 and 4 of numerics {NUMERICS}" in " ".join(open_sweep(directory).warnings)
     runs, steps = open_sweep(directory).runs(), open_sweep(directory).steps()
     accuracy = dict(zip(runs["run_id"], runs["accuracy_sampled"], strict=True))
     expected = {run_id: run["accuracy_sampled"] for run_id, run in ANSWERS["resumed"].items()}
@@ -81,6 +83,7 @@ def test_replay_repeats_a_run_of_it(directory, answer):
     run_id = next(iter(ANSWERS["resumed"]))
     replayed = answer("replay", directory, run_id)
     assert replayed["run_id"] == run_id
+    assert replayed["environment"][0] == f"numerics: 1 then, {NUMERICS} now"
     assert replayed["max_abs_diff"] <= LOSS_TOLERANCE
 
 

@@ -12,6 +12,7 @@ import torch
 
 from sweeps.spec import RunSpec
 from trainers.engine.gang import Gang
+from trainers.run_result import NUMERICS
 
 _LIBRARIES = ("torch", "transformers", "deepspeed", "numpy", "tokenizers", "math-verify")
 
@@ -21,6 +22,7 @@ _OPTIONAL = ("vllm",)
 def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
     """Facts stored with a result: engine layout, threads, versions and processor."""
     return {
+        "numerics": NUMERICS,
         "world_size": gang.world_size,
         "zero_stage": spec.engine.zero_stage,
         "micro_batch": spec.engine.micro_batch,

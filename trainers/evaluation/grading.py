@@ -29,8 +29,8 @@ from trainers.evaluation.answer_equality import (
 from trainers.evaluation.answer_text import based_number, exact_number, last_box, normalise
 
 PATIENCE = 4
-"""Answers of one step or evaluation that may use up their time; what would have to be read after them counts as
-wrong and is not remembered. 64 that each used up theirs took minutes a step.
+"""Answers of one step or evaluation that may use up their time; what would have to be read after them counts
+as wrong and is not remembered. 64 that each used up theirs took minutes a step.
 """
 
 PAIRS_REMEMBERED = 100_000

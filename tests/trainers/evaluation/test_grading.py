@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from time import perf_counter
 
 import pytest
 
-from trainers.evaluation.grading import Grader
+from tests.benchmarks.respellings import FIELDS, KINDS, WRONG_KINDS, golds
+from trainers.evaluation.grading import PATIENCE, Grader
+
+SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +73,92 @@ def test_a_killed_helper_is_replaced(free):
     free._helper._process.kill()
     assert not free.judge("x+2", "$\\boxed{3+x}$").correct
     assert free.judge("x+3", "$\\boxed{3+x}$").correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "correct"),
+    [
+        ("4.5e33", r"4.5 \cdot e \cdot 33", False),  # Euler's number is no exponent
+        (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", False),
+        (r"\frac{1}{2^{99}}", "2^{-99}", True),
+        ("2516_8", "2516_7", False),
+        ("10", "4 10/3", False),
+        (r"\frac{1}{3}", "0.333333", True),
+        (r"\frac{1}{3}", "0.333", False),
+        ("1000001", "1000002", False),
+        ("0", "0.0000001", False),
+        ("1e-12", "2e-12", False),
+        (r"\pm 3", "3,-3", True),
+        (r"x \in [2,5]", "[2,5]", True),
+        (r"\text{(C)}", "C", True),
+    ],
+)
+def test_numbers_are_read_as_numbers(free, gold, answer, correct):
+    assert free.judge(gold, rf"so $\boxed{{{answer}}}$").correct is correct
+
+
+def test_exact_text_is_that_of_the_box(free):
+    assert free.judge("p-q", r"It is $\boxed{p-q}$.").strict
+    assert not free.judge("p-q", r"It is $\boxed{-q+p}$.").strict
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("x=7", "7"),
+        (r"2\pi", r"\pi 2"),
+        (r"\sqrt{8}", r"2\sqrt{2}"),
+        ("10^3", "1000"),
+        ("{7}", "7"),
+        (r"\frac{1}{\sqrt3}", r"\frac{\sqrt3}{3}"),
+        ("x+x", "2x"),
+        ("0.5", r"\frac{1}{2}"),
+    ],
+)
+def test_equal_answers_are_spelt_alike(free, first, second):
+    assert free.answer(rf"\boxed{{{first}}}") == free.answer(rf"\boxed{{{second}}}")
+
+
+def test_the_relative_grader_takes_near_values_and_percent_forms():
+    grader = Grader(pattern=None, timeout_s=5, rule="relative")
+    judged = [
+        grader.judge(gold, rf"\boxed{{{answer}}}").correct
+        for gold, answer in (("0.28", "28"), ("28", "0.28"), ("1.0", "1.00009"), ("1.0", "1.0002"))
+    ]
+    grader.close()
+    assert judged == [True, True, True, False]
+
+
+def test_hostile_answers_are_bounded_in_sum():
+    grader = Grader(pattern=None, timeout_s=2)
+    grader.begin()
+    hostile = [rf"\boxed{{(x+y+z+w+v+{k})^{{99999}} = (a+b)^{{99999}}}}" for k in range(24)]
+    start = perf_counter()
+    assert not any(grader.judge("(a+b)^{99998}", text).correct for text in hostile)
+    in_sum = perf_counter() - start
+    grader.begin()
+    assert grader.judge("x+1", r"\boxed{1+x}").correct, "patience is counted anew in the next step"
+    grader.close()
+    assert in_sum < 60 + 2 * PATIENCE
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the benchmarks' files are not at hand")
+def test_respellings_of_real_golds_are_told_from_other_values(free):
+    wrong = []
+    for number, (benchmark, item, gold) in enumerate(golds(SHARED_DATA)):
+        if number % 29:
+            continue
+        for kinds, right in ((KINDS, True), (WRONG_KINDS, False)):
+            for kind, spell in kinds.items():
+                answer = spell(gold)
+                if answer is not None and free.judge(gold, rf"\boxed{{{answer}}}").correct is not right:
+                    wrong.append((benchmark, item, kind, gold, answer))
+    assert not wrong
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the benchmarks' files are not at hand")
+def test_the_one_damaged_gold_is_found(free):
+    rows = (SHARED_DATA / "olympiadbench.jsonl").read_text().splitlines()
+    damaged, sound = (json.loads(rows[i])[FIELDS["olympiadbench"]][0] for i in (194, 0))
+    assert free.reads(sound)
+    assert not free.reads(damaged)
