@@ -89,6 +89,7 @@ class RunArrays:
         self._groups: dict[tuple[str, ...], Groups] = {}
         self._metrics: dict[str, np.ndarray] = {}
         self._steps: dict[str, list[tuple[int, np.ndarray]]] = {}
+        self._recorded_steps: np.ndarray | None = None
         self._rows = None
 
     def __len__(self) -> int:
@@ -158,20 +159,25 @@ class RunArrays:
             yield from self._read_steps(metric)
 
     def _read_steps(self, metric: str) -> Iterator[tuple[int, np.ndarray]]:
-        known = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
-        known = f"FROM ({known}) WHERE value IS NOT NULL"
-        steps = np.sort(self._arrow(f"SELECT DISTINCT step {known}")["step"].to_numpy())
+        if self._recorded_steps is None:
+            self._recorded_steps = np.sort(
+                self._arrow("SELECT DISTINCT step FROM raw_steps")["step"].to_numpy()
+            )
+        steps = self._recorded_steps
         at_once = max(1, STEP_VALUES // max(1, len(self)))
+        known = f"SELECT {self.identity}, step, {finite_sql(metric)} AS value FROM raw_steps"
         for start in range(0, len(steps), at_once):
             part = steps[start : start + at_once]
             values_TR = np.full((len(part), len(self)), np.nan)
-            sql = f"SELECT * {known} AND step BETWEEN {part[0]} AND {part[-1]}"
+            between = f"step BETWEEN {part[0]} AND {part[-1]}"
+            sql = f"SELECT * FROM ({known}) WHERE value IS NOT NULL AND {between}"
             for batch in self._batches(sql, BATCH_STEPS):
                 row = self.locate(batch)
                 ours = row >= 0
                 column = np.searchsorted(part, batch["step"].to_numpy()[ours])
                 values_TR[column, row[ours]] = batch["value"].to_numpy()[ours]
-            read = list(zip(part.tolist(), values_TR, strict=True))
+            has_value = ~np.isnan(values_TR).all(axis=1)
+            read = list(zip(part[has_value].tolist(), values_TR[has_value], strict=True))
             if len(part) == len(steps):
                 self._steps[metric] = read
                 if len(self._steps) > MAX_STEP_METRICS:
