@@ -49,7 +49,7 @@ from trainers.step.update import update_due
 
 
 class PolicyTrainer:
-    """Trainer of every objective, named after the first (arXiv 2505.20282), on a DeepSpeed engine."""
+    """Trainer of every objective, on a DeepSpeed engine."""
 
     def __init__(self, context: WorkerContext) -> None:
         # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
@@ -143,8 +143,8 @@ class _Group:
             live = self._live(stage)
             if not live:
                 return
-            own = [run for run in live if self._is_last_phase(stage, run)]
-            if done and (step <= done or not own):
+            in_last_phase = [run for run in live if self._is_last_phase(stage, run)]
+            if done and (step <= done or not in_last_phase):
                 continue
             if update_due(spec, step):
                 if experience is None or starts_afresh(spec, step):
@@ -153,13 +153,13 @@ class _Group:
                 self._took("rollout_s", live, stage)
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
-                for run in own:
+                for run in in_last_phase:
                     self._records[run].stepped(step, experience, update, lr)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return
             self._evaluate(stage, step)
-            self._save(own, step)
+            self._save(in_last_phase, step)
             for run in live:
                 self._contexts[run].heartbeat(f"step {step} of {spec.steps}")
 
@@ -226,14 +226,14 @@ class _Group:
                 continue
             spec = self._specs[live[0]]
             with without_gradients(spec):
-                found = (
+                evaluations = (
                     self._eval_cache.tuned(spec, self._engine.module, step)
                     if step
                     else self._eval_cache.base(spec, self._engine.module)
                 )
             self._took("eval_s", live)
             for run in live:
-                self._records[run].evaluated(step, found)
+                self._records[run].evaluated(step, evaluations)
 
     def _save(self, live: Sequence[int], step: int) -> None:
         """Write weights that the retention policy keeps, and the state that a killed run resumes from."""
@@ -291,8 +291,8 @@ class _Group:
         """Add the time since the last call to a part of runs; ``init_s`` where their own phase is later."""
         seconds = self._watch.lap()
         for run in runs:
-            own = stage is None or self._is_last_phase(stage, run)
-            self._records[run].took(part if own else "init_s", seconds)
+            is_own = stage is None or self._is_last_phase(stage, run)
+            self._records[run].took(part if is_own else "init_s", seconds)
 
 
 def starts_afresh(spec: RunSpec, step: int) -> bool:

@@ -105,12 +105,12 @@ class RunContext:
     attempt: int = 0
     """Zero-based number of this try at the run."""
     checkpoint_dir: Path | None = None
-    """Folder for the run's weights, or ``None`` when none are kept."""
+    """Folder for the run's weights and training states, or ``None`` when it keeps neither."""
     sweep_dir: Path | None = None
     """The sweep directory, where the worker sees it."""
     heartbeat: Callable[[str], None] = lambda _: None
-    """Call with a few words whenever progress was made; silence beyond the watchdog's limit counts as a
-    hang.
+    """Call with a few words whenever progress was made: silence beyond the watchdog's limit counts as a hang.
+    That it is called counts; a worker drops the words.
     """
     cancelled: Callable[[], bool] = lambda: False
     """True once the run should stop early; the trainer then raises :class:`Cancelled`."""

@@ -40,8 +40,8 @@ class MlflowTarget:
         """
         self._client, self._entities, self._errors = client, entities, errors
         with self._reaching():
-            found = client.get_experiment_by_name(experiment)
-            self._experiment = found.experiment_id if found else client.create_experiment(experiment)
+            known = client.get_experiment_by_name(experiment)
+            self._experiment = known.experiment_id if known else client.create_experiment(experiment)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -62,7 +62,7 @@ class MlflowTarget:
                     self._client.delete_run(run.info.run_id)
 
     def _open_runs(self) -> list[Any]:
-        found: list[Any] = []
+        runs: list[Any] = []
         token: str | None = ""
         while token is not None:
             page = self._client.search_runs(
@@ -71,9 +71,9 @@ class MlflowTarget:
                 max_results=PAGE,
                 page_token=token or None,
             )
-            found += page
+            runs += page
             token = page.token or None
-        return found
+        return runs
 
     def copy(self, run: FinishedRun) -> None:
         """Log one run.

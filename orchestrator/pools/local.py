@@ -1,5 +1,5 @@
-"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, no port, no
-temporary file.
+"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, no temporary
+file, and no port but the one at which the ranks of a gang meet.
 """
 
 from __future__ import annotations

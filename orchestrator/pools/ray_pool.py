@@ -3,7 +3,7 @@
 A worker is one long-lived actor, a gang is one actor per rank in a placement group that exists whole or not
 at all. An actor's own thread trains; Ray's threads only pass messages: ``submit`` and ``cancel`` go in, and
 one long ``poll`` call per actor is always outstanding, which returns when something has finished or a
-heartbeat is due. So a batch of short runs costs two actor calls, whatever its size.
+heartbeat is due. So a batch that ends within a heartbeat costs two actor calls, whatever its size.
 
 The pool keeps one table of outstanding calls (``_waits``): everything that happens is one of them returning.
 """

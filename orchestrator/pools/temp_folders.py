@@ -83,9 +83,9 @@ def _end_processes(folder: Path) -> None:
 
 
 def _marked(folder: Path) -> list[int]:
-    wanted, found = f"{MARK}={folder}".encode(), []
+    wanted, pids = f"{MARK}={folder}".encode(), []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # gone already, or another user's; a zombie's is empty
             if wanted in environ.read_bytes().split(b"\0"):
-                found.append(int(environ.parent.name))
-    return found
+                pids.append(int(environ.parent.name))
+    return pids

@@ -16,7 +16,7 @@ from sweeps.spec.errors import UserError
 TEMPLATES = Path(__file__).with_name("templates")
 """The texts: ``slurm.sh`` and ``kuberay.yaml``."""
 
-PLACE = re.compile(r"@\{(\w+)\}")
+PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 """What is filled in; ``$`` belongs to the shell."""
 
 SUBMIT = {"slurm": ("sbatch",), "kuberay": ("kubectl", "apply", "--filename", "-")}
@@ -39,7 +39,7 @@ def render(request: Request) -> str:
     """The text that is submitted."""
     values = _slurm_values(request) if request.system == "slurm" else _kuberay_values(request)
     (template,) = TEMPLATES.glob(f"{request.system}.*")
-    text = PLACE.sub(lambda found: str(values[found[1]]), template.read_text())
+    text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), template.read_text())
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

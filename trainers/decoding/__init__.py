@@ -1,13 +1,14 @@
-"""Drawing completions: one request, two ways to fill it.
+"""Drawing completions: one request, three ways to fill it.
 
 ``tree``    for short completions over a small vocabulary: rollouts walk a tree of distinct prefixes, and
             last step's rollouts are verified in one forward as drafts, so a step costs one or two forwards
             instead of one per token.
 ``cached``  for everything else: one prefill per distinct prompt, then a KV-cached forward per token over
             distinct prefixes.
+``vllm``    on request, for large models on a GPU: vLLM's engine and its noise.
 
-Both invert the same cumulative distributions with the same counter-based noise: they differ in the bits of
-the logits only.
+The first two invert the same cumulative distributions with the same counter-based noise: they differ in the
+bits of the logits only.
 """
 
 from __future__ import annotations

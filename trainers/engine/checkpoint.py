@@ -3,11 +3,11 @@
 ``<checkpoint dir>/step-<n>/`` is a Hugging Face folder: config, tokenizer, and a ``model.safetensors`` whose
 metadata holds the run's id, its spec and a digest of the tensors. It loads with ``from_pretrained``.
 
-``<checkpoint dir>/state/step-<n>/`` is what a killed run resumes from: one ``rank-<r>.safetensors`` per
-                                     rank and
-a ``progress.json``, written last. It is removed when the run ends.
+It appears whole or not at all: it is written under another name, synced, then renamed.
 
-A folder appears whole or not at all: it is written under another name, synced, then renamed.
+``<checkpoint dir>/state/step-<n>/`` is what a killed run resumes from: one ``rank-<r>.safetensors`` per rank
+and a ``progress.json``, written last; without that file the state does not count. It is removed when the run
+has a result.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def write_weights(
         "spec": canonical_json(spec_to_dict(spec)),
         "digest": tensors_digest(tensors),
     }
-    with replacing_folder(folder / f"step-{step}", durable=True) as place:
-        save_file(dict(tensors), place / WEIGHTS, metadata=metadata)
+    with replacing_folder(folder / f"step-{step}", durable=True) as target:
+        save_file(dict(tensors), target / WEIGHTS, metadata=metadata)
         loaded = cast(Any, module)
-        loaded.config.save_pretrained(place)
+        loaded.config.save_pretrained(target)
         if loaded.can_generate():
-            loaded.generation_config.save_pretrained(place)
-        base.tokenizer.save_pretrained(place)
+            loaded.generation_config.save_pretrained(target)
+        base.tokenizer.save_pretrained(target)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -97,11 +97,11 @@ def check_weights(folder: Path) -> dict[str, str]:
     """
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         metadata = dict(file.metadata())
-    found = tensors_digest(load_file(folder / WEIGHTS))
-    if found != metadata["digest"]:
+    digest = tensors_digest(load_file(folder / WEIGHTS))
+    if digest != metadata["digest"]:
         raise ValueError(
-            f"{folder / WEIGHTS}: digest {found[:12]}… differs from the recorded {metadata['digest'][:12]}…; "
-            "the file is damaged, compute the run again"
+            f"{folder / WEIGHTS}: digest {digest[:12]}… differs from the recorded "
+            f"{metadata['digest'][:12]}…; the file is damaged, compute the run again"
         )
     return metadata
 
@@ -112,9 +112,9 @@ def load_weights_of(run_id: str, folder: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if the folder holds another run's weights, or damaged ones.
     """
-    found = check_weights(folder)["run_id"]
-    if found != run_id:
-        raise ValueError(f"{folder}: holds the weights of run {found}, not {run_id}; compute that run again")
+    held = check_weights(folder)["run_id"]
+    if held != run_id:
+        raise ValueError(f"{folder}: holds the weights of run {held}, not {run_id}; compute that run again")
     return load_file(folder / WEIGHTS)
 
 
@@ -132,37 +132,41 @@ class TrainingState:
 
 def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> None:
     """Write a training state; every rank must call it. Older states are removed once this one is complete."""
-    place = folder / "state" / f"step-{state.step}"
-    place.mkdir(parents=True, exist_ok=True)
+    state_folder = folder / "state" / f"step-{state.step}"
+    state_folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"w.{k}": t.contiguous() for k, t in enumerate(state.engine.weights)}
     for k, moments in enumerate(state.engine.moments):
         tensors |= {f"m.{k}.{name}": t.contiguous() for name, t in moments.items()}
     scaler = {k: v for k, v in state.engine.scaler.items() if isinstance(v, (bool, int, float, str))}
-    path = place / f"rank-{gang.rank}.safetensors"
+    path = state_folder / f"rank-{gang.rank}.safetensors"
     with replacing(path, durable=True) as temporary:
         save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler)})
     gang.any(False)  # every rank's file stands before the state counts as complete
     if gang.rank == 0:
         text = json.dumps({"run_id": run_id, "world_size": gang.world_size, "progress": state.progress})
-        write_atomically(place / PROGRESS, text.encode(), durable=True)
+        write_atomically(state_folder / PROGRESS, text.encode(), durable=True)
         for other in (folder / "state").iterdir():
-            if other != place:
+            if other != state_folder:
                 shutil.rmtree(other)
 
 
 def load_state(folder: Path | None, run_id: str, gang: Gang) -> TrainingState | None:
     """The latest complete state of this run for this world size, or ``None``."""
-    for place in sorted((folder / "state").glob("step-*") if folder else (), key=_step_of, reverse=True):
-        if not (place / PROGRESS).is_file():
+    for state_folder in sorted(
+        (folder / "state").glob("step-*") if folder else (), key=_step_of, reverse=True
+    ):
+        if not (state_folder / PROGRESS).is_file():
             continue
-        stored = json.loads((place / PROGRESS).read_text())
+        stored = json.loads((state_folder / PROGRESS).read_text())
         if (stored["run_id"], stored["world_size"]) != (run_id, gang.world_size):
             continue
-        path = place / f"rank-{gang.rank}.safetensors"
+        path = state_folder / f"rank-{gang.rank}.safetensors"
         with safe_open(path, framework="pt") as file:
             scaler = json.loads(file.metadata()["scaler"])
         return TrainingState(
-            step=_step_of(place), engine=_engine_state(load_file(path), scaler), progress=stored["progress"]
+            step=_step_of(state_folder),
+            engine=_engine_state(load_file(path), scaler),
+            progress=stored["progress"],
         )
     return None
 
@@ -183,5 +187,5 @@ def _engine_state(tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> E
     return EngineState(weights=weights, moments=[moments[k] for k in sorted(moments)], scaler=scaler)
 
 
-def _step_of(place: Path) -> int:
-    return int(place.name.removeprefix("step-"))
+def _step_of(state_folder: Path) -> int:
+    return int(state_folder.name.removeprefix("step-"))

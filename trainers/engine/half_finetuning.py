@@ -47,13 +47,13 @@ def frozen_half(names: Iterable[str], seed: int, round_number: int) -> frozenset
         num = (len(modules) + int(draws[-1] < 0.5)) // 2
         chosen = np.argsort(draws[:-1], kind="stable")[:num]
         parameters = list(modules.values())
-        still.update(name for place in chosen.tolist() for name in parameters[place])
+        still.update(name for k in chosen.tolist() for name in parameters[k])
     return frozenset(still)
 
 
 def _category(module: str) -> str | None:
-    own = module.rpartition(".")[2]
+    last_name = module.rpartition(".")[2]
     for name, pattern in _CATEGORIES:
-        if pattern.search(own if name == "norm" else module):
+        if pattern.search(last_name if name == "norm" else module):
             return name
     return None

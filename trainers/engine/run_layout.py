@@ -38,11 +38,11 @@ def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in _LIBRARIES}
+    versions = {name: version(name) for name in _LIBRARIES}
     for name in _OPTIONAL:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found | {"python": platform.python_version()}
+            versions[name] = version(name)
+    return versions | {"python": platform.python_version()}
 
 
 @cache

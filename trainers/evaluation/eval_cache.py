@@ -40,7 +40,7 @@ class EvalCache:
         if 0 not in spec.eval_steps:
             return []
         benchmark = self._benchmark(spec.eval, spec.model)
-        found = []
+        evaluations = []
         for setting in settings_of(spec.eval):
             seed = spec.seed if setting.temperature else 0
             key = (spec.model, spec.eval, spec.engine, setting, seed)
@@ -49,8 +49,8 @@ class EvalCache:
                 if len(self._base_evaluations) == BASE_EVALUATIONS_REMEMBERED:
                     self._base_evaluations.pop(next(iter(self._base_evaluations)))
                 self._base_evaluations[key] = fresh
-            found.append(self._base_evaluations[key])
-        return found
+            evaluations.append(self._base_evaluations[key])
+        return evaluations
 
     def close(self) -> None:
         """Forget everything, and with it end the grading processes."""

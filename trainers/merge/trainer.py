@@ -53,7 +53,7 @@ class Merge:
             _put(module, base)
             record.evaluated(0, self._eval_cache.base(spec, module))
             record.took("eval_s", watch.lap())
-            weights, found = self._merged(spec, module, base)
+            weights, metrics = self._merged(spec, module, base)
             record.took("train_s", watch.lap())
             _put(module, weights)
             record.evaluated(spec.steps, self._eval_cache.tuned(spec, module, spec.steps))
@@ -64,7 +64,7 @@ class Merge:
             record.took("checkpoint_s", watch.lap())
         context.heartbeat("merged")
         result = record.result("done", layout_of(spec, self._gang))
-        return dataclasses.replace(result, metrics={**result.metrics, **found})
+        return dataclasses.replace(result, metrics={**result.metrics, **metrics})
 
     def close(self) -> None:
         """Free the model and the grading processes."""
@@ -79,9 +79,9 @@ class Merge:
         kept = list(zip(spec.init.runs, map(Path, spec.init.folders), strict=True))
         match params["method"]:
             case "soup":
-                return soup(load_weights_of(*place) for place in kept), {"num_members": len(kept)}
+                return soup(load_weights_of(*member) for member in kept), {"num_members": len(kept)}
             case "greedy":
-                members = [load_weights_of(*place) for place in kept]
+                members = [load_weights_of(*member) for member in kept]
                 greedy = self._greedy(spec, module, members)
                 metrics = {
                     "num_members": len(greedy.members),
@@ -101,8 +101,8 @@ class Merge:
         def held_out(chosen: tuple[int, ...]) -> float:
             _put(module, soup(members[i] for i in chosen))
             settings = settings_of(benchmark.spec)
-            found = benchmark.evaluate(module, settings, step=1, seed=HELD_OUT_SEED, gang=self._gang)
-            return sum(e.accuracy for e in found) / len(found)
+            evaluations = benchmark.evaluate(module, settings, step=1, seed=HELD_OUT_SEED, gang=self._gang)
+            return sum(e.accuracy for e in evaluations) / len(evaluations)
 
         return greedy_soup([held_out((i,)) for i in range(len(members))], held_out)
 

@@ -62,21 +62,21 @@ def adapter_shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
 
 def fresh_adapter(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
     """What the adapter starts from: A uniform in ±1/√inputs by the seed, B zero; float32, by name."""
-    found = {}
+    weights_by_name = {}
     for number, (name, shape) in enumerate(shapes.items()):
         if name.endswith(_UP):
-            found[name] = torch.zeros(shape)
+            weights_by_name[name] = torch.zeros(shape)
             continue
         unit = torch.from_numpy(uniforms(seed, Stream.ADAPTER, 0, number, math.prod(shape)))
-        found[name] = ((2 * unit - 1) / math.sqrt(shape[1])).float().reshape(shape)
-    return found
+        weights_by_name[name] = ((2 * unit - 1) / math.sqrt(shape[1])).float().reshape(shape)
+    return weights_by_name
 
 
 def merged(weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
     """Weights under the base model's names, the adapter added to them in float32."""
     if spec.adapter == "none":
         return dict(weights)
-    scale, found = spec.adapter_alpha / spec.adapter_rank, {}
+    scale, weights_by_name = spec.adapter_alpha / spec.adapter_rank, {}
     for name, weight in weights.items():
         if name.endswith((_DOWN, _UP)):
             continue
@@ -84,5 +84,5 @@ def merged(weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
         if layer != name and layer + _DOWN in weights:
             low_rank = weights[layer + _UP].float() @ weights[layer + _DOWN].float()
             weight = (weight.float() + scale * low_rank).to(weight.dtype)
-        found[name.replace(_BASE, ".")] = weight.contiguous()
-    return found
+        weights_by_name[name.replace(_BASE, ".")] = weight.contiguous()
+    return weights_by_name

@@ -83,11 +83,11 @@ def beating_while_models_grow(heartbeat: Callable[[str], None]) -> Iterator[None
 
 def _bytes_here() -> int:
     """Bytes of hub models on this node's disk, of files half loaded too."""
-    found = 0
+    total_bytes = 0
     for file in cache_folder().glob("models--*/blobs/*"):
         with contextlib.suppress(FileNotFoundError):
-            found += 512 * file.stat().st_blocks
-    return found
+            total_bytes += 512 * file.stat().st_blocks
+    return total_bytes
 
 
 def _ready(hub_id: str, revision: str, note: Path) -> Path | None:

@@ -95,13 +95,15 @@ def step_batch(
         first = shared_prompt - 1
     share = -(-len(rows) // world_size)
     size = min(size or share, share)
-    mine = rows[rank::world_size]
+    own_rows = rows[rank::world_size]
     filler = replace(rows[0], weight=0)
-    mine += [filler] * (-(-share // size) * size - len(mine))
+    own_rows += [filler] * (-(-share // size) * size - len(own_rows))
     return StepBatch(
         micro_batches=[
-            _micro_batch(mine[start : start + size], width, first, offset, base.pad_id, device, shared_prompt)
-            for start in range(0, len(mine), size)
+            _micro_batch(
+                own_rows[start : start + size], width, first, offset, base.pad_id, device, shared_prompt
+            )
+            for start in range(0, len(own_rows), size)
         ],
         num_tokens=max(1, sum(len(row.counted) * row.weight for row in rows)),
     )

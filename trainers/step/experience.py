@@ -80,17 +80,17 @@ def gather(context: TrainContext, draw: Callable[[int], Rollouts]) -> Experience
     if not objective.is_policy_gradient:
         return _experience(context, rollouts, _batch(context, rollouts), None, {})
     size = group_size(objective, context.spec.sampling, context.spec.example)
-    found = _rewarded(context, rollouts)
+    rewarded = _rewarded(context, rollouts)
     for redraw in range(1, objective.max_redraws + 1):
-        if not uniform_groups(found.reward_R, size).any():
+        if not uniform_groups(rewarded.reward_R, size).any():
             break
-        found = _refilled(context, found, _rewarded(context, draw(redraw)), size)
+        rewarded = _refilled(context, rewarded, _rewarded(context, draw(redraw)), size)
     if objective.max_redraws:
-        found = _without_uniform_groups(context, found, size)
-    advantage_R = advantages(found.reward_R, size, objective.advantage)
-    worth = credit(advantage_R, np.array(found.rollouts.distinct), positive_only=objective.positive_only)
-    measured = {"reward": float(found.reward_R.mean()), **found.measured}
-    return _experience(context, found.rollouts, found.batch, worth, measured)
+        rewarded = _without_uniform_groups(context, rewarded, size)
+    advantage_R = advantages(rewarded.reward_R, size, objective.advantage)
+    worth = credit(advantage_R, np.array(rewarded.rollouts.distinct), positive_only=objective.positive_only)
+    measured = {"reward": float(rewarded.reward_R.mean()), **rewarded.measured}
+    return _experience(context, rewarded.rollouts, rewarded.batch, worth, measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +131,18 @@ def _refilled(context: TrainContext, old: _Rewarded, new: _Rewarded, size: int) 
     return _of_pairs(context, pairs, np.where(taken_R, new.reward_R, old.reward_R), old.measured)
 
 
-def _without_uniform_groups(context: TrainContext, found: _Rewarded, size: int) -> _Rewarded:
+def _without_uniform_groups(context: TrainContext, rewarded: _Rewarded, size: int) -> _Rewarded:
     """Leave groups out whose rewards are all equal, unless no other is left."""
-    uniform = uniform_groups(found.reward_R, size)
+    uniform = uniform_groups(rewarded.reward_R, size)
     if uniform.all() or not uniform.any():
-        return found
+        return rewarded
     kept_R = np.repeat(~uniform, size)
-    pairs = [pair for pair, kept in zip(_pairs(found), kept_R, strict=True) if kept]
-    return _of_pairs(context, pairs, found.reward_R[kept_R], found.measured)
+    pairs = [pair for pair, kept in zip(_pairs(rewarded), kept_R, strict=True) if kept]
+    return _of_pairs(context, pairs, rewarded.reward_R[kept_R], rewarded.measured)
 
 
-def _pairs(found: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
-    drawn = found.rollouts
+def _pairs(rewarded: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
+    drawn = rewarded.rollouts
     return [(drawn.prompt[d], drawn.completion[d]) for d in drawn.distinct]
 
 
@@ -189,8 +189,8 @@ def _experience(
         rollouts=rollouts,
         batch=batch,
         rows=[
-            _rows(some, worth, *beside)
-            for some, *beside in zip(batch.micro_batches, old, reference, strict=True)
+            _rows(micro_batch, worth, *beside)
+            for micro_batch, *beside in zip(batch.micro_batches, old, reference, strict=True)
         ],
         totals=Totals(
             num_tokens=batch.num_tokens,
@@ -201,19 +201,21 @@ def _experience(
     )
 
 
-def _rows(some: MicroBatch, worth: Credit | None, old_BK: Tensor | None, reference_BK: Tensor | None) -> Rows:
-    none_B = torch.zeros_like(some.weight_B)
+def _rows(
+    micro_batch: MicroBatch, worth: Credit | None, old_BK: Tensor | None, reference_BK: Tensor | None
+) -> Rows:
+    none_B = torch.zeros_like(micro_batch.weight_B)
 
     def of_rows(values_D: np.ndarray | None) -> Tensor:
         if values_D is None:
             return none_B
         values = torch.as_tensor(values_D, dtype=torch.float32, device=none_B.device)
-        return values[some.rollout_B].where(some.weight_B > 0, none_B)
+        return values[micro_batch.rollout_B].where(micro_batch.weight_B > 0, none_B)
 
     return Rows(
-        target_BK=some.target_BK,
-        mask_BK=some.mask_BK,
-        count_B=some.weight_B,
+        target_BK=micro_batch.target_BK,
+        mask_BK=micro_batch.mask_BK,
+        count_B=micro_batch.weight_B,
         gain_B=of_rows(worth.gain_D if worth else None),
         cost_B=of_rows(worth.cost_D if worth else None),
         old_log_prob_BK=old_BK,

@@ -126,10 +126,10 @@ def measure_logits(
         the shared text. Beside them stand the fields of :meth:`LogitStats.to_json`.
     """
     tuned = engine.capture()
-    own = draw_rollouts(engine.module, spec, base, prompts, step=spec.steps, gang=gang, drafts=shared)
-    found = [("tuned", "own", own), ("tuned", "shared", shared), ("base", "own", shared)]
+    drawn = draw_rollouts(engine.module, spec, base, prompts, step=spec.steps, gang=gang, drafts=shared)
+    texts = [("tuned", "own", drawn), ("tuned", "shared", shared), ("base", "own", shared)]
     rows = []
-    for model, text, rollouts in found:
+    for model, text, rollouts in texts:
         if model == "base":
             engine.reset(spec.seed)
         stats = _of_rollouts(engine, spec, base, prompts, rollouts, gang)
@@ -155,10 +155,11 @@ def _of_rollouts(
         base=base,
         device=gang.device,
     )
-    mine = LogitStats()
-    for some in batch.micro_batches:
-        mine.add(LogitStats.of(policy_logits(engine.module, some), some.mask_BK, some.weight_B))
+    of_rank = LogitStats()
+    for micro_batch in batch.micro_batches:
+        logits_BKV = policy_logits(engine.module, micro_batch)
+        of_rank.add(LogitStats.of(logits_BKV, micro_batch.mask_BK, micro_batch.weight_B))
     whole = LogitStats()
-    for part in gang.gather(mine.to_json()):
+    for part in gang.gather(of_rank.to_json()):
         whole.add(LogitStats.from_json(part))
     return whole

@@ -39,7 +39,7 @@ def predicting_mask(
     if padding not in ("right", "left"):
         raise ValueError(f"padding={padding!r}: choose right or left")
     mask_BT = torch.zeros(len(tokens), width, dtype=torch.bool)
-    for row, (some, length) in enumerate(zip(tokens, lengths, strict=True)):
+    for row, (counted, length) in enumerate(zip(tokens, lengths, strict=True)):
         first = width - length if padding == "left" else 0
-        mask_BT[row, max(first, first + some.start + offset) : first + some.stop + offset] = True
+        mask_BT[row, max(first, first + counted.start + offset) : first + counted.stop + offset] = True
     return mask_BT

@@ -36,20 +36,19 @@ class References:
         Every rank must call it.
         """
         known = self._known.setdefault(engine, OrderedDict())
-        keys = [_key(some, temperature) for some in batch.micro_batches]
+        keys = [_key(micro_batch, temperature) for micro_batch in batch.micro_batches]
         if self._gang.any(any(key not in known for key in keys)):
             with engine.base_weights():
-                found = log_probs(engine.module, batch, temperature)
-            known.update(zip(keys, found, strict=True))
-        found = [known[key] for key in keys]
+                known.update(zip(keys, log_probs(engine.module, batch, temperature), strict=True))
+        values = [known[key] for key in keys]
         for key in keys:
             known.move_to_end(key)
         while len(known) > BATCHES_REMEMBERED:
             known.popitem(last=False)
-        return found
+        return values
 
 
-def _key(some: MicroBatch, temperature: float) -> tuple:
-    ids = some.ids_BT.cpu().numpy()
-    mask = some.mask_BK.cpu().numpy()
-    return temperature, some.shared_prompt, ids.shape, mask.shape, ids.tobytes(), mask.tobytes()
+def _key(micro_batch: MicroBatch, temperature: float) -> tuple:
+    ids = micro_batch.ids_BT.cpu().numpy()
+    mask = micro_batch.mask_BK.cpu().numpy()
+    return temperature, micro_batch.shared_prompt, ids.shape, mask.shape, ids.tobytes(), mask.tobytes()

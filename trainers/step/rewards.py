@@ -65,14 +65,14 @@ class Rewards:
 
     def _judge(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts) -> dict[str, np.ndarray]:
         """Judge on rank 0 alone: a time limit may strike on one rank and not on another."""
-        mine: dict[str, np.ndarray] = {}
+        earned: dict[str, np.ndarray] = {}
         if self._gang.rank == 0:
             grader = self._graders(spec.objective.answer_pattern, spec.eval.timeout_s)
             grader.begin()
             texts = [base.tokenizer.decode(c, skip_special_tokens=True) for c in rollouts.completion]
             wanted = _OF_TEXT & set(spec.objective.rewards)
-            mine = judge(grader, wanted, texts, spec.example.answers, rollouts)
-        return self._gang.gather(mine)[0]
+            earned = judge(grader, wanted, texts, spec.example.answers, rollouts)
+        return self._gang.gather(earned)[0]
 
 
 def judge(

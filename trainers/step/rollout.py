@@ -104,13 +104,13 @@ def draw_rollouts(
     )
     if decoder == "tree":
         known = list(zip(drafts.prompt, drafts.completion, strict=True)) if drafts else []
-        mine = decode_tree(module, request, drafts=known, pad_id=base.pad_id, any_rank=gang.any)
+        completions = decode_tree(module, request, drafts=known, pad_id=base.pad_id, any_rank=gang.any)
     elif decoder == "vllm":
-        mine = decode_vllm(module, request, spec, base.location)
+        completions = decode_vllm(module, request, spec, base.location)
     else:
-        mine = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
-    everyone = [completion for part in gang.gather(mine) for completion in part]
-    return merge(prompt_of_row.tolist(), everyone)
+        completions = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
+    of_all_ranks = [completion for part in gang.gather(completions) for completion in part]
+    return merge(prompt_of_row.tolist(), of_all_ranks)
 
 
 def merge(prompts: Sequence[int], completions: Sequence[Completion]) -> Rollouts:

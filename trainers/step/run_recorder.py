@@ -111,7 +111,9 @@ class RunRecorder:
             metrics=self._metrics(outcome) | self._seconds | {"wall_s": sum(self._seconds.values())},
             steps=[self._rows[k] for k in sorted(self._rows)],
             evaluations=self._evaluations,
-            rollouts=[text for step, some in self._shown for text in _texts(step, some, self._tokenizer)],
+            rollouts=[
+                text for step, rollouts in self._shown for text in _texts(step, rollouts, self._tokenizer)
+            ],
             logit_stats=self.logit_stats,
             layout=dict(layout),
         )
@@ -121,7 +123,7 @@ class RunRecorder:
         by_step: dict[int, list[Evaluation]] = {}
         for evaluation in self._evaluations:
             by_step.setdefault(evaluation.step, []).append(evaluation)
-        columns = {step: {_column(e, some): e.accuracy for e in some} for step, some in by_step.items()}
+        columns = {step: {_column(e, judged): e.accuracy for e in judged} for step, judged in by_step.items()}
         final = columns.get(self._spec.steps, {}) if outcome == "done" else {}
         for name in columns[max(columns)] if columns else ():
             metrics[name] = final.get(name)

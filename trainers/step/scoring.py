@@ -48,12 +48,12 @@ def score(
         temperature: τ dividing the logits.
         gang: The ranks.
     """
-    found = []
-    for some in batch.micro_batches:
-        seen = token_statistics(policy_logits(module, some), some.target_BK, temperature)
+    values = []
+    for micro_batch in batch.micro_batches:
+        seen = token_statistics(policy_logits(module, micro_batch), micro_batch.target_BK, temperature)
         each = (seen.log_prob_BT, seen.entropy_BT, seen.certainty_BT, torch.ones_like(seen.entropy_BT))
-        found.append(torch.stack(each))
-    log_prob_D, entropy_D, certainty_D, tokens_D = sums(found, batch, num_distinct, gang)
+        values.append(torch.stack(each))
+    log_prob_D, entropy_D, certainty_D, tokens_D = sums(values, batch, num_distinct, gang)
     return Scores(log_prob_D=log_prob_D, entropy_D=entropy_D, certainty_D=certainty_D, tokens_D=tokens_D)
 
 
@@ -67,17 +67,17 @@ def sums(values: Sequence[Tensor], batch: StepBatch, num_distinct: int, gang: Ga
         gang: The ranks; every one must call.
     """
     total = torch.zeros(*values[0].shape[:-2], num_distinct, dtype=torch.float64, device=gang.device)
-    for some, of_tokens in zip(batch.micro_batches, values, strict=True):
-        counted_BK = some.mask_BK * (some.weight_B > 0)[:, None]
-        total.index_add_(-1, some.rollout_B, (of_tokens * counted_BK).sum(-1).double())
+    for micro_batch, of_tokens in zip(batch.micro_batches, values, strict=True):
+        counted_BK = micro_batch.mask_BK * (micro_batch.weight_B > 0)[:, None]
+        total.index_add_(-1, micro_batch.rollout_B, (of_tokens * counted_BK).sum(-1).double())
     return gang.sum(total).cpu().numpy()
 
 
 @torch.no_grad()
 def log_probs(module: torch.nn.Module, batch: StepBatch, temperature: float) -> list[Tensor]:
     """Log π of every token of this rank's rows, 0 where not counted: one (B, K) per micro batch."""
-    found = []
-    for some in batch.micro_batches:
-        statistics = token_statistics(policy_logits(module, some), some.target_BK, temperature)
-        found.append(statistics.log_prob_BT.where(some.mask_BK, 0.0))
-    return found
+    values = []
+    for micro_batch in batch.micro_batches:
+        statistics = token_statistics(policy_logits(module, micro_batch), micro_batch.target_BK, temperature)
+        values.append(statistics.log_prob_BT.where(micro_batch.mask_BK, 0.0))
+    return values

@@ -74,18 +74,18 @@ def update_policy(
 ) -> Update:
     """Take one optimizer step on the objective; every rank must call it."""
     for _ in range(OVERFLOWS_TOLERATED):
-        found = _accumulate(objective, engine, experience, gang)
+        seen = _accumulate(objective, engine, experience, gang)
         grad_norm = engine.step(lr)
         # A step is an update: where fp16 overflowed, the same step is taken again at the lowered scale.
-        if not engine.overflowed or not math.isfinite(found.loss):
+        if not engine.overflowed or not math.isfinite(seen.loss):
             break
-    return Update(**vars(found), grad_norm=grad_norm)
+    return Update(**vars(seen), grad_norm=grad_norm)
 
 
 def gradient_of(objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang) -> Gradient:
     """Compute the gradient without stepping, for :func:`update_by`; see ``engine.gradients_can_be_kept``."""
-    found = _accumulate(objective, engine, experience, gang)
-    return Gradient(seen=found, tensors=engine.gradients())
+    seen = _accumulate(objective, engine, experience, gang)
+    return Gradient(seen=seen, tensors=engine.gradients())
 
 
 def update_by(gradient: Gradient, engine: Engine, lr: float) -> Update:
@@ -98,17 +98,20 @@ def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience
     """Accumulate the objective's gradient; return what was seen of all ranks' rollouts."""
     totals = experience.totals
     sums = torch.zeros(3, dtype=torch.float64, device=gang.device)
-    for some, rows in zip(experience.batch.micro_batches, experience.rows, strict=True):
-        logits_BKV = policy_logits(engine.forward, some)
+    for micro_batch, rows in zip(experience.batch.micro_batches, experience.rows, strict=True):
+        logits_BKV = policy_logits(engine.forward, micro_batch)
         with torch.no_grad():
             plain_BK = token_entropy(logits_BKV)
         losses = token_losses(objective, logits_BKV, rows)
         loss = aggregate(losses.loss_BK, rows.mask_BK, objective.aggregation, totals)
         sums[0] += loss.detach()
-        sums[1] += weighted_token_sum(plain_BK, some.mask_BK, some.weight_B) / totals.num_tokens
+        sums[1] += weighted_token_sum(plain_BK, micro_batch.mask_BK, micro_batch.weight_B) / totals.num_tokens
         if losses.divergence_BK is not None:
             divergence_BK = losses.divergence_BK.detach()
-            sums[2] += weighted_token_sum(divergence_BK, some.mask_BK, some.weight_B) / totals.num_tokens
+            sums[2] += (
+                weighted_token_sum(divergence_BK, micro_batch.mask_BK, micro_batch.weight_B)
+                / totals.num_tokens
+            )
         engine.backward(loss)
     loss_sum, entropy_sum, divergence_sum = gang.sum(sums).tolist()
     in_loss = objective.kl_coef > 0 and objective.kl == "k3"

@@ -220,6 +220,16 @@ def trl_trainer(kind: str, spec: ObjectiveSpec, aggregation: str) -> SimpleNames
     )
 
 
+def trl_inputs(spec: ObjectiveSpec) -> dict[str, torch.Tensor]:
+    return {
+        "prompt_ids": torch.zeros(16, 1, dtype=torch.long),
+        "prompt_mask": torch.ones(16, 1, dtype=torch.long),
+        "completion_ids": TARGETS[DRAWN],
+        "completion_mask": MASK[DRAWN].long(),
+        "advantages": torch.tensor(advantages_of(spec)),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "aggregation"),
     [
@@ -237,11 +247,7 @@ def test_trl_computes_the_same_loss_and_gradient(name, aggregation, drift):
     old = log_probs(spec, LOGITS) + drift * draw(len(LENGTHS), WIDTH, seed=4)
     leaf = LOGITS.clone().requires_grad_()
     inputs = {
-        "prompt_ids": torch.zeros(16, 1, dtype=torch.long),
-        "prompt_mask": torch.ones(16, 1, dtype=torch.long),
-        "completion_ids": TARGETS[DRAWN],
-        "completion_mask": MASK[DRAWN].long(),
-        "advantages": torch.tensor(advantages_of(spec)),
+        **trl_inputs(spec),
         "old_per_token_logps": old[DRAWN],
         "ref_per_token_logps": REFERENCE[DRAWN],
         "num_items_in_batch": torch.tensor(NUM_TOKENS),
@@ -259,11 +265,7 @@ def test_trl_computes_the_same_leave_one_out_gradient():
     spec = spec_of("rloo")
     leaf = LOGITS.clone().requires_grad_()
     inputs = {
-        "prompt_ids": torch.zeros(16, 1, dtype=torch.long),
-        "prompt_mask": torch.ones(16, 1, dtype=torch.long),
-        "completion_ids": TARGETS[DRAWN],
-        "completion_mask": MASK[DRAWN].long(),
-        "advantages": torch.tensor(advantages_of(spec)),
+        **trl_inputs(spec),
         "old_logps": (log_probs(spec, LOGITS) * MASK).sum(1)[DRAWN],
     }
     clipping = preset("rloo", clip_low=0.2, clip_high=0.2)

@@ -99,7 +99,7 @@ def test_the_reference_is_the_base_model_and_lending_leaves_the_policy_as_it_was
     assert column(result, "kl_nats")[2] > 1e-6
 
 
-def draw_once(context: TrainContext) -> Rollouts:
+def draw_once(context: TrainContext, redraw: int = 0) -> Rollouts:
     with torch.no_grad():
         return draw_rollouts(
             context.engine.module,
@@ -109,6 +109,7 @@ def draw_once(context: TrainContext) -> Rollouts:
             step=0,
             gang=context.gang,
             drafts=None,
+            redraw=redraw,
         )
 
 
@@ -209,20 +210,7 @@ def test_where_every_group_tells_nothing_the_step_has_no_gradient(trainer):
 
 def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(trainer):
     context = context_of(trainer, spec_of("em"))
-    with torch.no_grad():
-        drawn = [
-            draw_rollouts(
-                context.engine.module,
-                context.spec,
-                context.base,
-                context.prompts,
-                step=0,
-                gang=context.gang,
-                drafts=None,
-                redraw=k,
-            )
-            for k in (0, 1)
-        ]
+    drawn = [draw_once(context, redraw) for redraw in (0, 1)]
     assert drawn[0].distinct != drawn[1].distinct
 
 
