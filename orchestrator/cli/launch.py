@@ -153,11 +153,12 @@ def rerun(
 
 def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
     """The runs that the words ask for, and the question they answer; what it took to compose them goes."""
+    from orchestrator.store.earlier_sweep import EarlierSweep
     from sweeps.compose import compose_sweep
     from sweeps.manifest.build import build_manifest
 
     composed = compose_sweep(overrides)
-    return build_manifest(composed), composed.about
+    return build_manifest(composed, EarlierSweep), composed.about
 
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:

@@ -48,6 +48,7 @@ def merge(
     """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
     from orchestrator.driver.session import Session, open_manifest
     from orchestrator.planning.cluster import cluster_of
+    from orchestrator.store.earlier_sweep import EarlierSweep
     from orchestrator.store.layout import Layout
     from sweeps.manifest.merged import MergeRequest, merges_of
 
@@ -66,7 +67,7 @@ def merge(
         held_out=held_out,
         keep=keep,
     )
-    manifest = merges_of(request)
+    manifest = merges_of(request, EarlierSweep)
     target = out or directory.with_name(f"{directory.resolve().name}-merged")
     cluster = cluster_of(manifest.options, pool=pool)
     with Session(Layout(target)) as session:

@@ -96,12 +96,9 @@ class CommitLog:
         self.num_new += len(action.reports)
         self._state.ended((r.outcome, r.token) for r in action.reports)
         self._state.settled(
-            RunRow(
-                run_ids[r.run], r.outcome, r.attempt, worker, r.spool, r.offset, r.length, r.finished_at,
-                r.wall_s,
-            )
+            RunRow(run_ids[r.run], r.outcome, r.attempt, worker, r.spool, r.offset, r.length, r.finished_at)
             for r in action.reports
-        )  # fmt: skip
+        )
 
     def note_failure(self, action: ev.NoteFailure) -> None:
         """Record a failed attempt, its traceback in a log of its own."""

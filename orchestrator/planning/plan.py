@@ -14,6 +14,7 @@ from orchestrator.planning.estimates import measured_rates, parts_of
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
+from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import DIVERGED, DONE, read_index
 from sweeps.compose import compose_sweep
@@ -187,7 +188,9 @@ def make_plan(
         SpecError: for a mistake in the overrides or the sweep file.
     """
     composed = compose_sweep(overrides)
-    return plan_manifest(build_manifest(composed), directory or OUTPUTS / composed.name, like, imagined)
+    return plan_manifest(
+        build_manifest(composed, EarlierSweep), directory or OUTPUTS / composed.name, like, imagined
+    )
 
 
 def require_budget(manifest: Manifest, directory: Path) -> None:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import starmap
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, cast, get_args
 
 Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled"]
@@ -98,7 +99,7 @@ class AttemptReport(NamedTuple):
     outcome: AttemptEnd
     """``failed`` comes with a :class:`Failure`; ``cancelled`` when it stopped on request."""
     wall_s: float
-    """Seconds the attempt took in its worker."""
+    """Seconds the attempt took in its worker, storing included."""
     finished_at: float
     """Wall-clock end, Unix seconds."""
     spool: str = ""
@@ -244,7 +245,10 @@ class AcceptRecord(Record):
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
-        runs = tuple(AcceptedResult(*run) for run in line["runs"])
+        runs = line["runs"]
+        with_tokens = bool(runs) and len(runs[0]) == len(AcceptedResult._fields)
+        # Made without a call of Python's own where that can be: a rebuild reads one for every run.
+        runs = tuple(map(AcceptedResult._make, runs) if with_tokens else starmap(AcceptedResult, runs))
         return cls(at=line.get("at"), spool=line["spool"], runs=runs)
 
 

@@ -214,15 +214,17 @@ def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mappin
     book = reading.book
     match record:
         case LeaseRecord():
-            for index in _known(record.runs, index_of):
-                book.attempts[index] += 1
+            attempts = book.attempts
+            for run_id in record.runs:
+                if (leased := index_of.get(run_id)) is not None:
+                    attempts[leased] += 1
         case AcceptRecord():
-            for accepted in record.runs:
-                if (run := index_of.get(accepted.run_id)) is None:
+            for run_id, offset, length, outcome, _ in record.runs:
+                if (run := index_of.get(run_id)) is None:
                     continue
                 if not book.committed(run):
-                    book.commit(run, accepted.outcome, record.spool, accepted.offset, accepted.length)
-                elif (book.spools[book.spool[run]], book.offset[run]) != (record.spool, accepted.offset):
+                    book.commit(run, outcome, record.spool, offset, length)
+                elif (book.spools[book.spool[run]], book.offset[run]) != (record.spool, offset):
                     reading.doubly_accepted.append(run)
         case FailureRecord():
             for index in _known((record.run_id,), index_of):

@@ -2,7 +2,7 @@
 
 It answers at once what the spools tell only to who reads them all: how many runs are in which state, which
 failed and why, and the story of one run, attempt by attempt. Tables: ``meta(key, value)``; ``runs(run_id,
-outcome, attempt, worker, spool, offset, length, finished_at, wall_s, class, error, fingerprint)``, one row
+outcome, attempt, worker, spool, offset, length, finished_at, class, error, fingerprint)``, one row
 per run that is over; ``attempts(token, run_id, attempt, worker, granted_at, ended)``.
 
 Derived data: a file that is missing, damaged, of another version or behind the journal is written anew from
@@ -29,7 +29,7 @@ _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
   run_id TEXT PRIMARY KEY, outcome TEXT NOT NULL, attempt INTEGER, worker TEXT, spool TEXT, offset INTEGER,
-  length INTEGER, finished_at REAL, wall_s REAL, class TEXT, error TEXT, fingerprint TEXT) WITHOUT ROWID;
+  length INTEGER, finished_at REAL, class TEXT, error TEXT, fingerprint TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (
   token INTEGER PRIMARY KEY, run_id TEXT NOT NULL, attempt INTEGER, worker TEXT, granted_at REAL, ended TEXT);
 PRAGMA user_version = {VERSION};
@@ -37,7 +37,7 @@ PRAGMA user_version = {VERSION};
 
 _INSERT_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, NULL)"
 _UPDATE_ATTEMPT = "UPDATE attempts SET ended = ? WHERE token = ?"
-_INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 12)})"
+_INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 11)})"
 _INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 CACHE_KIB = 4_096
@@ -59,7 +59,6 @@ class RunRow(NamedTuple):
     offset: int | None = None
     length: int | None = None
     finished_at: float | None = None
-    wall_s: float | None = None
     failure_class: str | None = None
     error: str | None = None
     fingerprint: str | None = None

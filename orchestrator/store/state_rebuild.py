@@ -45,7 +45,7 @@ def run_rows(layout: Layout, book: RunIndex) -> Iterator[RunRow]:
                 head = line.header
                 yield RunRow(
                     book.run_ids[index], book.outcome_of(index), head["attempt"], head["worker"], spool,
-                    *location, head["finished_at"], head.get("wall_s"),
+                    *location, head["finished_at"],
                 )  # fmt: skip
         elif code != PENDING:
             yield row_without_result(book, index)

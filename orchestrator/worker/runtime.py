@@ -220,14 +220,13 @@ class Runtime:
     def _report(self, item: Task, outcome: Outcome, timer: float) -> AttemptReport:
         """Spool a result, or say why there is none."""
         grant, finished_at = item.grant, time.time()
-        wall_s = time.perf_counter() - timer
         word: AttemptEnd
         more: dict[str, Any] = {}
         if isinstance(outcome, RunResult):
             word = cast("AttemptEnd", outcome.outcome)
             if self._spool is not None:
                 try:
-                    more = self._store(item, outcome, finished_at, wall_s)
+                    more = self._store(item, outcome, finished_at)
                 except OSError as error:  # a full or failing disk is no fault of the run
                     failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                     word, more = "failed", {"failure": failure}
@@ -239,9 +238,10 @@ class Runtime:
             word, more = "failed", {"failure": classify(outcome)}
         self._token = 0
         self._cancelled.discard(grant.token)
+        wall_s = time.perf_counter() - timer
         return AttemptReport(grant.run, grant.attempt, grant.token, word, wall_s, finished_at, **more)
 
-    def _store(self, item: Task, result: RunResult, finished_at: float, wall_s: float) -> dict[str, Any]:
+    def _store(self, item: Task, result: RunResult, finished_at: float) -> dict[str, Any]:
         header = {
             "kind": "result",
             "run_id": item.run_id,
@@ -251,7 +251,6 @@ class Runtime:
             "worker": self.setup.name,
             "host": self._host,
             "finished_at": finished_at,
-            "wall_s": wall_s,
         }
         line = encode_line(header, result.to_json())
         assert self._spool is not None

@@ -16,7 +16,7 @@ from sweeps.grid.error_location import at, mistakes_in
 from sweeps.grid.expand import expand
 from sweeps.grid.resolve_configs import Bound, bind
 from sweeps.manifest.assemble import assemble
-from sweeps.manifest.lineage import trace
+from sweeps.manifest.lineage import OpenSweep, trace
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.prompts import check_formats, check_lengths
 from sweeps.manifest.resolve import Need, resolve_group
@@ -51,10 +51,14 @@ LOCALITY = (
 """Groups by which runs are sorted, the most expensive to change first; evaluation and horizon come last."""
 
 
-def build_manifest(composed: ComposedSweep) -> Manifest:
+def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None) -> Manifest:
     """Expand, resolve and identify every run of a composed sweep, in time linear in their number.
 
     Each distinct configuration of a group is resolved, checked and serialised once; a run costs one hash.
+
+    Args:
+        composed: what was asked.
+        open_sweep: opens the directory of another sweep that runs start from.
 
     Raises:
         SpecError: for what :func:`~sweeps.grid.expand.expand`, :func:`~sweeps.grid.resolve_configs.bind`,
@@ -95,6 +99,7 @@ def build_manifest(composed: ComposedSweep) -> Manifest:
                 seeds=seeds,
             ),
             lineage,
+            open_sweep,
         )
     groups["init"], codes["init"] = found.inits, found.init_codes
     return assemble(

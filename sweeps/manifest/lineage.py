@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from sweeps.grid.filters import as_text, parse_filter
 from sweeps.grid.resolve_configs import Bound
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.manifest import Manifest
-from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import GROUPS, RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, nearest
 
 KEY = "init_from"
@@ -177,7 +176,36 @@ def _name(text: str) -> str:
     return str(part.get("name") or part.get("target") or text)
 
 
-def init_of_run(text: str, model: ModelSpec) -> InitSpec:
+class KeptWeights(NamedTuple):
+    """The weights that a run of another sweep left."""
+
+    run_id: str
+    folder: Path
+    """A Hugging Face folder."""
+    model: ModelSpec
+    """The base model it was trained from."""
+
+
+class EarlierSweep(Protocol):
+    """A sweep directory that runs may start from."""
+
+    manifest: Manifest
+    """Its runs."""
+
+    def kept_weights(self, row: int, key: str) -> KeptWeights:
+        """The final weights of a run by its index; ``key`` is what asks, for messages.
+
+        Raises:
+            SpecError: for a run that has no result, or left no weights.
+        """
+        ...
+
+
+OpenSweep = Callable[[Path], EarlierSweep]
+"""Opens the sweep of a directory; what lies where in one is the store's to know."""
+
+
+def init_of_run(text: str, model: ModelSpec, open_sweep: OpenSweep | None) -> InitSpec:
     """What a run holds that starts from ``SWEEP_DIR/RUN_ID``.
 
     Raises:
@@ -189,7 +217,11 @@ def init_of_run(text: str, model: ModelSpec) -> InitSpec:
             f"{KEY}={text!r}: is neither axis values of this sweep (objective=em), nor a run's id, nor "
             "SWEEP_DIR/RUN_ID"
         )
-    run_id, place, earlier = kept_weights(Path(folder), beginning, KEY)
+    if open_sweep is None:
+        raise SpecError(f"{KEY}={text!r}: other sweeps cannot be opened here; name a run of this sweep")
+    sweep = open_sweep(Path(folder))
+    row = row_of_run(sweep.manifest, beginning, f"{KEY}: {folder}")
+    run_id, place, earlier = sweep.kept_weights(row, KEY)
     check_same_architecture(earlier, model, f"{KEY}={text!r}")
     if model.adapter != "none":
         raise SpecError(
@@ -197,51 +229,6 @@ def init_of_run(text: str, model: ModelSpec) -> InitSpec:
             f"a run of this sweep, or set model.adapter=none"
         )
     return InitSpec(runs=(run_id,), folders=(str(place),))
-
-
-def kept_weights(sweep: Path, beginning: str, key: str) -> tuple[str, Path, ModelSpec]:
-    """Return the id, the folder of the final weights and the base model of a run of another sweep.
-
-    Raises:
-        SpecError: for a run that does not exist, has no result, or left no weights.
-    """
-    sweep = sweep.expanduser().absolute()
-    manifest = read_manifest(sweep / "manifest.parquet")
-    row = row_of_run(manifest, beginning, f"{key}: {sweep}")
-    return kept_weights_of(sweep, manifest, outcomes_of(sweep), row, key)
-
-
-def kept_weights_of(
-    sweep: Path, manifest: Manifest, outcomes: Mapping[str, str], row: int, key: str
-) -> tuple[str, Path, ModelSpec]:
-    """The same for a row of a manifest that is read already.
-
-    Raises:
-        SpecError: for a run that has no result, or left no weights.
-    """
-    run_id = manifest.run_ids[row]
-    outcome = outcomes.get(run_id, "")
-    if outcome and outcome != "done":
-        raise SpecError(
-            f"{key}: run {run_id} of {sweep} {_SAID.get(outcome, 'has no result yet')}; name one that is done"
-        )
-    place = sweep / "checkpoints" / run_id / f"step-{int(manifest.steps[row])}"
-    if not place.is_dir():
-        policy = manifest.group("resources", row).keep_checkpoints
-        raise SpecError(
-            f"{key}: run {run_id} of {sweep} left no weights (resources.keep_checkpoints={policy}); launch "
-            "that sweep again in another directory with resources.keep_checkpoints=last, or make the run "
-            "part of this sweep"
-        )
-    return run_id, place, manifest.group("model", row)
-
-
-_SAID = {
-    "failed": "failed",
-    "quarantined": "failed",
-    "cancelled": "was cancelled",
-    "diverged": "diverged, and its weights are not numbers",
-}
 
 
 def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
@@ -257,17 +244,6 @@ def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
             f"{what}: {many if found else f'has no run {beginning!r}{nearest(beginning, manifest.run_ids)}'}"
         )
     return found[0]
-
-
-def outcomes_of(sweep: Path) -> dict[str, str]:
-    """Outcome by run id, as far as they are tabled."""
-    import pyarrow.parquet as pq
-
-    table = sweep / "runs.parquet"
-    if not table.is_file():
-        return {}
-    rows = pq.read_table(table, columns=["run_id", "outcome"]).to_pydict()
-    return dict(zip(rows["run_id"], rows["outcome"], strict=True))
 
 
 def check_same_architecture(earlier: ModelSpec, model: ModelSpec, what: str) -> None:

@@ -12,9 +12,8 @@ from sweeps.grid.columns import SEED_KEY, Column, column_of_runs
 from sweeps.grid.filters import as_text
 from sweeps.manifest.assemble import manifest_of_specs
 from sweeps.manifest.data_files import dig, file_digest, local_path, read_rows, stable_path
-from sweeps.manifest.lineage import check_same_architecture, kept_weights_of, outcomes_of
+from sweeps.manifest.lineage import KeptWeights, OpenSweep, check_same_architecture
 from sweeps.manifest.manifest import Manifest
-from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import (
     EvalSpec,
     InitSpec,
@@ -59,8 +58,8 @@ class _Merge:
     axes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def merges_of(request: MergeRequest) -> Manifest:
-    """The runs that the wish asks for.
+def merges_of(request: MergeRequest, open_sweep: OpenSweep) -> Manifest:
+    """The runs that the wish asks for; ``open_sweep`` opens the directory of the sweep.
 
     Raises:
         SpecError, UserError: for an unknown method or axis, runs without kept weights, or of several
@@ -70,12 +69,12 @@ def merges_of(request: MergeRequest) -> Manifest:
         choice("--method", method, METHODS)
     if bad := [a for a in request.alphas if not 0 <= a <= 1]:
         raise UserError(f"--alphas {bad[0]:g}: must lie in [0, 1]")
-    source = read_manifest(request.sweep / "manifest.parquet")
+    sweep = open_sweep(request.sweep)
+    source = sweep.manifest
     rows = source.matching(request.filters)
     if not rows:
         raise UserError(f"merge: no run matches {' '.join(request.filters)}")
-    sweep, outcomes = request.sweep.absolute(), outcomes_of(request.sweep)
-    kept = {row: kept_weights_of(sweep, source, outcomes, row, "merge") for row in rows}
+    kept = {row: sweep.kept_weights(row, "merge") for row in rows}
     merges: list[_Merge] = []
     for method in request.methods:
         if method in ("wise", "lines"):
@@ -91,7 +90,7 @@ def merges_of(request: MergeRequest) -> Manifest:
     return manifest
 
 
-_Kept = Mapping[int, tuple[str, Path, ModelSpec]]
+_Kept = Mapping[int, KeptWeights]
 
 
 def _curves(source: Manifest, method: str, request: MergeRequest, kept: _Kept) -> list[_Merge]:
@@ -125,7 +124,7 @@ def _soups(source: Manifest, method: str, request: MergeRequest, kept: _Kept) ->
             params |= _held_out(request.held_out, source.group("eval", rows[0]))
         for row in rows[1:]:
             named = " ".join(f"{k}={as_text(values[k])}" for k in by) or "all runs"
-            check_same_architecture(kept[row][2], kept[rows[0]][2], f"merge --by: the soup of {named}")
+            check_same_architecture(kept[row].model, kept[rows[0]].model, f"merge --by: the soup of {named}")
         members = sorted((kept[row] for row in rows), key=lambda place: place[0])
         axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
         merges.append(_Merge(spec=_spec(source, rows[0], params, members, request), axes=axes_of))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeps.grid.columns import combine
-from sweeps.manifest.lineage import RUN_ID, Lineage, find_by_id, init_of_cell, init_of_run
+from sweeps.manifest.lineage import RUN_ID, Lineage, OpenSweep, find_by_id, init_of_cell, init_of_run
 from sweeps.spec import (
     GROUPS,
     RUN_ID_LENGTH,
@@ -58,8 +58,8 @@ class Unidentified:
     """int64, shape (runs,)."""
 
 
-def identify(runs: Unidentified, lineage: Lineage) -> Identified:
-    """Hash every run.
+def identify(runs: Unidentified, lineage: Lineage, open_sweep: OpenSweep | None = None) -> Identified:
+    """Hash every run; ``open_sweep`` reads the directories of other sweeps that runs start from.
 
     Raises:
         SpecError: for a run that cannot start from where it is told to.
@@ -88,7 +88,7 @@ def identify(runs: Unidentified, lineage: Lineage) -> Identified:
                 init = init_of_cell(row, earlier, part_of, scalars)
                 parents[row] = ids[earlier]
             else:
-                init = init_of_run(text, runs.models[runs.codes["model"][row]])
+                init = init_of_run(text, runs.models[runs.codes["model"][row]], open_sweep)
                 [parents[row]] = init.runs
             init_codes[row] = inits.setdefault(canonical_json(group_to_dict(init)), len(inits))
         _hash(runs, level, parents, ids)

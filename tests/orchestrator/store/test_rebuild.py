@@ -74,7 +74,7 @@ class Driver:
         )  # fmt: skip
         header = {
             "kind": "result", "run_id": run_id, "attempt": grant.attempt, "token": grant.token,
-            "outcome": outcome, "worker": self.worker, "host": "h", "finished_at": at, "wall_s": 0.25,
+            "outcome": outcome, "worker": self.worker, "host": "h", "finished_at": at,
         }  # fmt: skip
         line = encode_line(header, result.to_json())
         place = (self.spool.path.name, self.spool.append(line), len(line))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from orchestrator.store.earlier_sweep import EarlierSweep
 from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
@@ -27,7 +28,7 @@ sweep:
 def manifest(tmp_path, init_from="base, objective=em, objective=grpo", *words, sweep=SWEEP):
     path = tmp_path / "order.yaml"
     path.write_text(sweep.format(init_from=init_from))
-    return build_manifest(compose_sweep([f"sweep={path}", *words]))
+    return build_manifest(compose_sweep([f"sweep={path}", *words]), EarlierSweep)
 
 
 def by_axes(found, **wanted):

@@ -10,6 +10,7 @@ import pytest
 from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
+from orchestrator.store.earlier_sweep import EarlierSweep
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.manifest.merged import MergeRequest, merges_of
 from sweeps.spec.errors import SpecError, UserError
@@ -73,17 +74,18 @@ def test_merges_are_runs_with_rows_in_every_table(kept, held_out, tmp_path):
     finding = find(open_sweep(tmp_path / "merged"), "order")
     assert any("merge.alpha=1.0 minus merge.alpha=0.0, merge.method=wise" in s for s in finding.sentences)
     assert finding.figure.svg().startswith("<svg")
-    before = merges_of(MergeRequest(sweep=kept, methods=["soup"])).run_ids
-    assert before == merges_of(MergeRequest(sweep=kept, methods=["soup"])).run_ids
+    before = merges_of(MergeRequest(sweep=kept, methods=["soup"]), EarlierSweep).run_ids
+    assert before == merges_of(MergeRequest(sweep=kept, methods=["soup"]), EarlierSweep).run_ids
 
 
 def test_filters_and_axes_choose_what_goes_together(kept):
-    one = merges_of(MergeRequest(sweep=kept, methods=["soup"], filters=["seed=0"]))
+    one = merges_of(MergeRequest(sweep=kept, methods=["soup"], filters=["seed=0"]), EarlierSweep)
     assert [len(one.spec(i).init.runs) for i in range(len(one))] == [1, 1]
     curve = merges_of(
         MergeRequest(
             sweep=kept, methods=["wise"], filters=["model=tiny-32", "lr=4e-4"], alphas=[0.0, 0.5, 1.0]
-        )
+        ),
+        EarlierSweep,
     )
     assert len(curve) == 2 * 3
     assert curve.num_cells == 3
@@ -106,11 +108,11 @@ def test_filters_and_axes_choose_what_goes_together(kept):
 )
 def test_mistakes_are_told_before_anything_is_merged(kept, change, says):
     with pytest.raises((SpecError, UserError), match=says):
-        merges_of(MergeRequest(sweep=kept, **change))
+        merges_of(MergeRequest(sweep=kept, **change), EarlierSweep)
 
 
 def test_runs_that_kept_no_weights_name_the_policy_that_would(kept, tmp_path):
     manifest = read_manifest(kept / "manifest.parquet")
     write_manifest(manifest, tmp_path / "manifest.parquet")
     with pytest.raises(SpecError, match=r"keep_checkpoints=last"):
-        merges_of(MergeRequest(sweep=Path(tmp_path), methods=["soup"]))
+        merges_of(MergeRequest(sweep=Path(tmp_path), methods=["soup"]), EarlierSweep)
