@@ -29,7 +29,7 @@ budget.
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _decode = json.JSONDecoder().raw_decode
-"""A rebuild with it takes 15 % less time than with ``json.loads`` of the bytes, which looks for their encoding."""
+"""A rebuild takes 15 % less time so than with ``json.loads`` of bytes, which looks for their encoding."""
 
 
 def encode_line(header: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> bytes:
