@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="emsweep-tests-config-")
+"""Where the tests and what they start remember grants: never this user's own folder."""
 
 TOGETHER = ("browser", "gpu")
 """Folders whose tests share what is dear to start, or a device; elsewhere a module's tests stay together."""

@@ -18,6 +18,7 @@ from analysis.dashboard.links import SNAPSHOT, Link, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.sweep import SweepData
+from analysis.output.csv_text import csv_text
 from analysis.output.table import ReportTable, percent
 from sweeps.grid.axes import resolve, short_names
 from sweeps.grid.filters import write_filter
@@ -143,7 +144,7 @@ def error_page(request: Request, message: str, status: int, store: Store | None 
 
 def csv(table: ReportTable, name: str) -> Response:
     """The table's frame as a file."""
-    return download(table.frame.to_csv(index=False), name, "text/csv; charset=utf-8")
+    return download(csv_text(table.frame), name, "text/csv; charset=utf-8")
 
 
 def svg(figure: Drawing, name: str) -> Response:

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.data.axes import SEED
 from analysis.data.filters_sql import comparison_sql
 from analysis.data.sweep import SweepData
-from analysis.data.views import quoted
+from analysis.data.views import literal, quoted
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import is_share
 from analysis.tables.seed_values import gather
@@ -109,7 +109,7 @@ def page_of(sweep: SweepData, choice: Choice) -> Page:
         f"LIMIT {choice.size} OFFSET {(number - 1) * choice.size}"
     )["index"].to_pylist()
     columns = dict.fromkeys(["index", "run_id", "name", "outcome", *choice.columns])
-    listed = ", ".join(map(str, indices)) or "NULL"
+    listed = ", ".join(map(literal, indices)) or "NULL"
     rows = sweep.arrow(f"SELECT {quoted(columns)} FROM runs WHERE index IN ({listed})").to_pylist()
     position = {index: number for number, index in enumerate(indices)}
     rows.sort(key=lambda row: position[row["index"]])

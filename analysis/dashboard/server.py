@@ -11,6 +11,7 @@ import uvicorn
 
 from analysis.dashboard.app import build_app
 from analysis.dashboard.security import is_loopback, new_token
+from analysis.dashboard.slow_clients import TimedProtocol
 from analysis.dashboard.snapshot import Store
 from orchestrator.store.memory import use_few_arenas, use_system_allocator
 from sweeps.spec.errors import UserError
@@ -20,6 +21,10 @@ MAX_PORTS = 50
 
 BACKLOG = 128
 """Connections that may wait to be taken: a browser opens six at a time."""
+
+
+KEEP_ALIVE_S = 15
+"""Longest an idle connection stays open after an answer: a page asks for its parts within a second."""
 
 
 class Server:
@@ -49,6 +54,8 @@ class Server:
             server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            http=TimedProtocol,
         )
         uvicorn.Server(config).run(sockets=[self._socket])
 

@@ -110,10 +110,22 @@ def _candidates(directory: Path, table: str) -> Iterator[Path]:
 
 
 def _schema(path: Path) -> pa.Schema | None:
+    """A Parquet file's columns; ``None`` where it cannot be read, or is not a table that we would write."""
     try:
-        return pq.read_schema(path)
+        schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError):
         return None
+    return schema if all(_is_ours(field) for field in schema) else None
+
+
+def _is_ours(field: pa.Field) -> bool:
+    """Whether a column that says which run a row is about has its type."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if field.name in ("index", "cell"):
+        return pa.types.is_integer(kind)
+    return (
+        field.name not in ("run_id", "outcome") or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )
 
 
 def _header(manifest: Path, schema: pa.Schema) -> Mapping[str, Any]:

@@ -79,6 +79,19 @@ def metric_columns(connection: duckdb.DuckDBPyConnection, axis_keys: Sequence[st
     return [name for name, kind, *_ in rows if name not in skip and kind in _NUMERIC]
 
 
+def confinement(sources: Sequence[Source]) -> Iterator[str]:
+    """Yield the statements after which the database reads these sweeps' files, and touches no other.
+
+    Whatever a crafted value might make of a query, no file is written or read by it, and no extension loaded.
+    It cannot be undone while the database is open.
+    """
+    files = [
+        f for source in sources for f in (source.manifest, *(p for t in source.files.values() for p in t))
+    ]
+    yield f"SET GLOBAL allowed_paths = [{', '.join(literal(str(path)) for path in files)}]"
+    yield "SET GLOBAL enable_external_access = false"
+
+
 def definitions(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], axes: Sequence[Axis], predicate: str
 ) -> Iterator[str]:

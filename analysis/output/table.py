@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.output.csv_text import csv_text
 from sweeps.grid.axes import short_names
 from sweeps.manifest.atomic import replacing
 from sweeps.spec import nearest
@@ -94,7 +95,7 @@ class ReportTable:
         if form == "md":
             return self.markdown()
         if form == "csv":
-            return self.frame.to_csv(index=False)
+            return csv_text(self.frame)
         if form == "latex":
             return self.latex()
         if form == "parquet":

@@ -169,7 +169,7 @@ def item_means(
     small = _SMALLEST_LIST[np.min_scalar_type(-max(1, *samples, 1)).itemsize]
     sql = (
         f"SELECT {columns.identity}, step, num_samples, correct::{small}[] AS correct FROM raw_items "
-        f"WHERE {setting.sql} AND step IN ({', '.join(map(str, steps))})"
+        f"WHERE {setting.sql} AND step IN ({', '.join(map(literal, steps))})"
     )
     for batch in sweep.batches(sql, BATCH_ROWS):
         verdicts_NI = _matrix(batch["correct"], metric)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import print_json, say
+from orchestrator.cli.output import echo, print_json, say
 from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import size
@@ -52,7 +52,7 @@ def table(
     elif as_json:
         print_json({"title": made.title, "rows": made.records(), "notes": list(made.notes)})
     else:
-        typer.echo(made.render(form))
+        echo(made.render(form))
 
 
 def compare(
@@ -95,9 +95,9 @@ def compare(
             }
         )
         return
-    typer.echo(found.table.render(form))
+    echo(found.table.render(form))
     if form == "text":
-        typer.echo("\n" + "\n".join(found.sentences))
+        echo("\n" + "\n".join(found.sentences))
 
 
 def report(
@@ -119,7 +119,7 @@ def report(
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size})
     else:
-        typer.echo(f"{path} ({size(path.stat().st_size)}); open it in any browser, no network needed")
+        echo(f"{path} ({size(path.stat().st_size)}); open it in any browser, no network needed")
 
 
 def dashboard(
@@ -140,7 +140,7 @@ def dashboard(
     if as_json:
         print_json({"url": server.url, "token": server.token})
     else:
-        typer.echo(f"{directory}: {server.url}  (Ctrl-C stops it)")
+        echo(f"{directory}: {server.url}  (Ctrl-C stops it)")
         if server.token:
-            typer.echo(f"token, asked for by the page: {server.token}")
+            echo(f"token, asked for by the page: {server.token}")
     server.run()

@@ -33,12 +33,14 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     from orchestrator.store.control import send_request
     from orchestrator.store.matching import matching
     from orchestrator.store.run_index import PENDING, RunIndex, read_index
+    from orchestrator.trust.consent import consent_of
+    from orchestrator.trust.gate import permit
     from sweeps.spec.errors import DirectoryBusyError
 
     layout, manifest = open_manifest(directory)
     matching(manifest, RunIndex(manifest.run_ids), filters or [])  # refused here, not by a live driver
     try:
-        with Session(layout) as session:
+        with Session(layout, permit(layout, manifest, consent_of(), runs_code=False)) as session:
             reading = session.read(manifest)
             chosen = matching(manifest, reading.book, filters or [])
             pending = [i for i in chosen if reading.book.outcome[i] == PENDING]

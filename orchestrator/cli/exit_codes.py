@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.output import print_json, say
+from orchestrator.cli.output import echo, print_json, say
 from orchestrator.driver.run_summary import Summary
 from sweeps.spec.errors import EXIT_INTERRUPTED, EXIT_NOT_OK
 
@@ -36,7 +36,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     else:
         from analysis.tables.cell_table import closing_table
 
-        typer.echo(closing_table(directory))
+        echo(closing_table(directory))
         if summary.reason:
             say(f"stopped early: {summary.reason}")
         if summary.committed + summary.failed + summary.cancelled < summary.expected:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import print_json, say
-from orchestrator.cli.shared_options import AsJson, Directory
+from orchestrator.cli.output import echo, print_json, say
+from orchestrator.cli.shared_options import AllowTarget, AsJson, Directory, Trust
 from sweeps.spec.errors import EXIT_NOT_OK
 
 WATCH_S = 1.0
@@ -35,14 +35,14 @@ def status(
 
     if run is not None:
         story = run_story(directory, run)
-        print_json(story) if as_json else typer.echo(story_text(story))
+        print_json(story) if as_json else echo(story_text(story))
         return
     while True:
         found = sweep_status(directory)
         if as_json and not watch:
             print_json(found)
             return
-        typer.echo(status_text(found))
+        echo(status_text(found))
         if not watch or not found["live"]:
             return
         time.sleep(WATCH_S)
@@ -71,11 +71,11 @@ def verify(
         print_json(verdict.to_json() | ({"against": agreed.to_json()} if agreed else {}))
     else:
         data: dict[str, Any] = verdict.to_json()
-        typer.echo(" · ".join(f"{name} {value}" for name, value in data.items()))
+        echo(" · ".join(f"{name} {value}" for name, value in data.items()))
         if verdict.missing or verdict.uncommitted or verdict.corrupt:
             say(f"finish it with: emsweep resume {directory}")
         if agreed:
-            typer.echo(f"against {against}: {agreed}")
+            echo(f"against {against}: {agreed}")
     if not verdict.ok:
         raise typer.Exit(EXIT_NOT_OK)
 
@@ -84,26 +84,31 @@ def replay(
     directory: Directory,
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, its first digits, or a run's name.")],
     save: Annotated[Path | None, typer.Option(help="Keep the trained model in this folder.")] = None,
+    allow_target: AllowTarget = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Run one run again, cold, in fresh processes, and compare every stored number but timings."""
     from orchestrator.driver.session import open_manifest
     from orchestrator.inspect.replay import find_run
     from orchestrator.inspect.replay import replay as run_again
+    from orchestrator.trust.consent import consent_of
+    from orchestrator.trust.gate import permit
 
     layout, manifest = open_manifest(directory)
-    result = run_again(layout, manifest, find_run(manifest, run_id), save)
+    permission = permit(layout, manifest, consent_of(allowed=allow_target or (), trust=trust))
+    result = run_again(layout, manifest, find_run(manifest, run_id), permission, save)
     if as_json:
         print_json(result.to_json())
     else:
         word = "equal" if result.equal else "NOT equal"
-        typer.echo(
+        echo(
             f"{result.run_id}: {word}; {result.compared} values compared, "
             f"largest difference {result.max_abs_diff:g}"
         )
         for name in result.fields:
-            typer.echo(f"  differs: {name}")
+            echo(f"  differs: {name}")
         for line in result.environment:
-            typer.echo(f"  {line}")
+            echo(f"  {line}")
     if not result.equal:
         raise typer.Exit(EXIT_NOT_OK)

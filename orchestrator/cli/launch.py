@@ -23,6 +23,7 @@ from orchestrator.cli.shared_options import (
     Overrides,
     PoolName,
     SweepFolder,
+    Trust,
     Until,
     deadline_of,
     with_config_dir,
@@ -32,7 +33,9 @@ from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.planning.cluster import Cluster
+    from orchestrator.store.layout import Layout
     from orchestrator.store.run_index import RunIndex
+    from orchestrator.trust.gate import Permission
     from sweeps.manifest.manifest import Manifest
 
 CONFIRM_RUNS = 1_000
@@ -53,6 +56,7 @@ def launch(
     until: Until = None,
     config_dir: ConfigDir = None,
     allow_target: AllowTarget = None,
+    trust: Trust = False,
     dry_run: DryRun = False,
     metrics_port: MetricsPort = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -63,8 +67,11 @@ def launch(
     from orchestrator.inspect.metrics import serving_metrics
     from orchestrator.planning.cluster import cluster_of, pool_factory
     from orchestrator.planning.plan import OUTPUTS, require_budget
-    from orchestrator.planning.targets import check_targets
     from orchestrator.store.layout import Layout
+    from orchestrator.trust.consent import consent_of
+    from orchestrator.trust.gate import permit, require_covered
+    from orchestrator.trust.job_lines import require_own_lines
+    from orchestrator.trust.targets import require_targets
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
     from sweeps.manifest.manifest_file import read_manifest
@@ -73,21 +80,29 @@ def launch(
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
     manifest, about = _asked(words)
-    check_targets(manifest, allow_target or ())
+    layout = Layout(directory or OUTPUTS / manifest.sweep)
+    consent = consent_of(
+        overrides or (), allowed=allow_target or (), address=address, trust=trust, launched=True
+    )
     if goes_to_queue(manifest, dry_run):
-        place = directory or OUTPUTS / manifest.sweep
-        hand_over(manifest, words, place, allowed=allow_target or (), dry_run=dry_run, as_json=as_json)
+        require_covered(manifest, consent, layout.root)
+        require_targets(manifest, layout.root)
+        require_own_lines(manifest.options, words, trust=trust)
+        flags = [flag for package in allow_target or () for flag in ("--allow-target", package)]
+        flags += ["--trust"] if trust else []
+        hand_over(manifest, words, layout.root, flags=flags, dry_run=dry_run, as_json=as_json)
         return
     check_needs(manifest.needs, has_network)
-    layout = Layout(directory or OUTPUTS / manifest.sweep)
     _require_free_or_sweep(layout.root)
     manifest = pin_commits(manifest, read_manifest(layout.manifest) if layout.manifest.exists() else None)
-    require_budget(manifest, layout.root)
     cluster = cluster_of(manifest.options, pool=pool, address=address)
+    permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
+    require_targets(manifest, layout.root)
+    require_budget(manifest, layout.root)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
-    with Session(layout) as session, serving_metrics(layout, metrics_port):
+    with Session(layout, permission) as session, serving_metrics(layout, metrics_port):
         found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=about)
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
@@ -101,6 +116,8 @@ def resume(
     pool: PoolName = None,
     address: Address = None,
     until: Until = None,
+    allow_target: AllowTarget = None,
+    trust: Trust = False,
     metrics_port: MetricsPort = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +129,8 @@ def resume(
     layout, manifest = open_manifest(directory)
     cluster = _stored_cluster(directory, manifest, pool, address)
     deadline = deadline_of(until)
-    with Session(layout) as session, serving_metrics(layout, metrics_port):
+    permission = _permitted(layout, manifest, cluster, allow_target, address, trust)
+    with Session(layout, permission) as session, serving_metrics(layout, metrics_port):
         reading = session.read(manifest)
         summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     conclude(directory, summary, started_s, as_json)
@@ -126,6 +144,8 @@ def rerun(
     pool: PoolName = None,
     address: Address = None,
     until: Until = None,
+    allow_target: AllowTarget = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Give runs without a result another chance, with fresh budgets. A committed result is never repeated."""
@@ -138,7 +158,8 @@ def rerun(
     layout, manifest = open_manifest(directory)
     cluster = _stored_cluster(directory, manifest, pool, address)
     deadline = deadline_of(until)
-    with Session(layout) as session:
+    permission = _permitted(layout, manifest, cluster, allow_target, address, trust)
+    with Session(layout, permission) as session:
         reading = session.read(manifest)
         failed_only = failed and not incomplete
         chosen = matching(manifest, reading.book, filters or [])
@@ -173,6 +194,22 @@ def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, addre
         pool=pool or stored,
         address=address or (stored_address if pool in (None, stored) else None),
     )
+
+
+def _permitted(
+    layout: Layout,
+    manifest: Manifest,
+    cluster: Cluster,
+    allow_target: list[str] | None,
+    address: str | None,
+    trust: bool,
+) -> Permission:
+    """Leave to run what the directory holds: its own words are no consent of this user's."""
+    from orchestrator.trust.consent import consent_of
+    from orchestrator.trust.gate import permit
+
+    consent = consent_of(allowed=allow_target or (), address=address, trust=trust)
+    return permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
 
 
 def _require_free_or_sweep(root: Path) -> None:

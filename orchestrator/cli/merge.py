@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.exit_codes import conclude
 from orchestrator.cli.output import say
-from orchestrator.cli.shared_options import AsJson, Directory, Filters, PoolName, split_names
+from orchestrator.cli.shared_options import AsJson, Directory, Filters, PoolName, Trust, split_names
 from sweeps.spec.errors import UserError
 
 
@@ -43,6 +43,7 @@ def merge(
         bool, typer.Option("--keep", help="Keep the merged weights, as Hugging Face folders.")
     ] = False,
     pool: PoolName = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
@@ -50,10 +51,12 @@ def merge(
     from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.earlier_sweep import EarlierSweep
     from orchestrator.store.layout import Layout
+    from orchestrator.trust.consent import consent_of
+    from orchestrator.trust.gate import is_trusted, permit
     from sweeps.manifest.merged import MergeRequest, merges_of
 
     started_s = time.monotonic()
-    open_manifest(directory)
+    source, asked = open_manifest(directory)
     try:
         weights = [float(word) for word in alphas.split(",")]
     except ValueError:
@@ -70,7 +73,9 @@ def merge(
     manifest = merges_of(request, EarlierSweep)
     target = out or directory.with_name(f"{directory.resolve().name}-merged")
     cluster = cluster_of(manifest.options, pool=pool)
-    with Session(Layout(target)) as session:
+    consent = consent_of(trust=trust or is_trusted(source, asked), launched=True)
+    permission = permit(Layout(target), manifest, consent, address=cluster.address)
+    with Session(Layout(target), permission) as session:
         session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=f"merges of {directory}")
         if not as_json:
             say(f"{len(manifest)} merges → {target}")

@@ -7,16 +7,31 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import typer
+
+from sweeps.spec.printable import CONTROL, printable
+
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print exactly one JSON object; NaN and infinities become ``null``."""
-    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False) + "\n")
+    sys.stdout.write(json_line(_finite(value)) + "\n")
     sys.stdout.flush()
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line, with every control character as an escape of JSON's."""
+    text = json.dumps(value, ensure_ascii=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def echo(text: object, *, nl: bool = True) -> None:
+    """Print text for people on standard output; whatever wrote it, it moves no cursor."""
+    typer.echo(printable(str(text)), nl=nl)
 
 
 def say(text: str) -> None:
     """Print a line for people on standard error, so that standard output stays free for results."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import print_json
+from orchestrator.cli.output import echo, print_json
 from orchestrator.cli.shared_options import AsJson, ConfigDir, Overrides, SweepFolder, with_config_dir
 from orchestrator.cli.typer_internals import verbs_of
 from sweeps.spec.errors import UserError
@@ -97,7 +97,7 @@ def plan(
         drawn = {"schedules": [dataclasses.asdict(c) for c in curves]} if show_schedules else {}
         print_json(made.to_json() | drawn)
     else:
-        typer.echo(made.to_text())
+        echo(made.to_text())
     if show_schedules and not as_json:
         _draw(curves, made.directory)
 
@@ -106,18 +106,18 @@ def _draw(curves: Sequence[Curve], directory: Path) -> None:
     """Print sparklines and write the figure beside the sweep directory, which planning leaves untouched."""
     from sweeps.cost.schedule_curves import curves_text
 
-    typer.echo(f"\n{curves_text(curves)}")
+    echo(f"\n{curves_text(curves)}")
     try:
         from analysis.output.schedule_figure import schedule_figure
 
         figure = schedule_figure(curves)
     except (ImportError, UserError) as error:
-        typer.echo(f"no figure: {error}")
+        echo(f"no figure: {error}")
         return
     path = directory.with_name(f"{directory.name}-schedules.svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.save(path)
-    typer.echo(f"figure: {path}")
+    echo(f"figure: {path}")
 
 
 def completion(
@@ -126,7 +126,7 @@ def completion(
     """Print what makes a shell complete this command: eval "$(emsweep completion bash)"."""
     if shell not in SHELLS:
         raise UserError(f"shell {shell!r}: choose one of {', '.join(SHELLS)}")
-    typer.echo(SHELLS[shell])
+    echo(SHELLS[shell])
 
 
 def complete(
@@ -146,4 +146,4 @@ def complete(
         possible = completions([w for w in words[2:-1] if "=" in w] + [words[-1]])
     else:
         possible = []
-    typer.echo("\n".join(possible), nl=bool(possible))
+    echo("\n".join(possible), nl=bool(possible))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import print_json
+from orchestrator.cli.output import echo, print_json
 from orchestrator.cli.shared_options import AsJson
 
 TINY_MODEL = "tiny-64"
@@ -123,13 +123,13 @@ def select(
         )
         return
     note = " · reads right answers: a form of supervision" if picks.supervised else ""
-    typer.echo(f"{picks.label}: {len(shown)} of {picks.num_problems:,} problems{note}")
-    typer.echo(f"{'rank':>4}  {'row':>6}  {'score':>10}  problem")
+    echo(f"{picks.label}: {len(shown)} of {picks.num_problems:,} problems{note}")
+    echo(f"{'rank':>4}  {'row':>6}  {'score':>10}  problem")
     for row in shown:
         text = " ".join(str(row["problem"]).split())
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-        typer.echo(f"{row['rank']:>4}  {row['row']:>6}  {row['score']:>10.4g}  {cut}")
-    typer.echo(f"Written to {out}; train on each with:\n  {use}")
+        echo(f"{row['rank']:>4}  {row['row']:>6}  {row['score']:>10.4g}  {cut}")
+    echo(f"Written to {out}; train on each with:\n  {use}")
 
 
 def _model_path(model: str) -> tuple[str, bool]:

@@ -58,8 +58,14 @@ AllowTarget = Annotated[
     typer.Option(
         "--allow-target",
         metavar="PACKAGE",
-        help="Let configuration files name trainers of this package; may be given several times.",
+        help="Let files name trainers of this package; may be given several times.",
         show_default=False,
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Let these files run code: any trainer, a model's own code, shell lines of a job."
     ),
 ]
 MetricsPort = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import print_json, say
+from orchestrator.cli.output import echo, print_json, say
 
 if TYPE_CHECKING:
     from sweeps.manifest.manifest import Manifest
@@ -28,14 +28,14 @@ def hand_over(
     words: Sequence[str],
     directory: Path,
     *,
-    allowed: Sequence[str],
+    flags: Sequence[str],
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Submit a sweep, or print what would be submitted."""
     from orchestrator.submit import render, request_of, submit
 
-    request = request_of(manifest, words, directory=str(directory), allowed=allowed)
+    request = request_of(manifest, words, directory=str(directory), flags=flags)
     if not dry_run:
         answer = submit(request)
         say(f"{len(manifest):,} runs → {request.system}: {answer}; see emsweep status {directory}")
@@ -44,6 +44,6 @@ def hand_over(
         text = render(request)
         answered = {"would_submit": text}
         if not as_json:
-            typer.echo(text, nl=False)
+            echo(text, nl=False)
     if as_json:
         print_json({"dir": str(directory), "expected": len(manifest), "system": request.system, **answered})

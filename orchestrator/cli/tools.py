@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import print_json, say
+from orchestrator.cli.output import echo, json_line, print_json, say
 from orchestrator.cli.shared_options import AsJson, Directory
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import duration
@@ -61,11 +61,11 @@ def mirror(
     if as_json:
         print_json(dataclasses.asdict(report))
         return
-    typer.echo(f"{report.new:,} runs copied, {report.already:,} were there already")
+    echo(f"{report.new:,} runs copied, {report.already:,} were there already")
     if any((directory / "wandb").glob("offline-run-*")) and to == "wandb" and report.new:
-        typer.echo(f"Upload them with: wandb sync {directory}/wandb/offline-run-*")
+        echo(f"Upload them with: wandb sync {directory}/wandb/offline-run-*")
     if to == "tensorboard":
-        typer.echo(f"See them with: tensorboard --logdir {directory}/tensorboard")
+        echo(f"See them with: tensorboard --logdir {directory}/tensorboard")
 
 
 class _Progress:
@@ -95,15 +95,13 @@ def log(
     run: Annotated[str | None, typer.Option("--run", help="Only this run, by its id's first digits.")] = None,
 ) -> None:
     """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""
-    import json
-
     from orchestrator.inspect.log import records
     from orchestrator.store.layout import Layout
 
     layout = Layout(directory)
     layout.require_sweep()
     for record in records(layout, run):
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        echo(json_line(record))
 
 
 def doctor(
@@ -135,8 +133,8 @@ def doctor(
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:
-            typer.echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:<{width}}  {check.detail}")
+            echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:<{width}}  {check.detail}")
             if check.fix:
-                typer.echo(f"{'':<{width + 7}}{'fix' if not check.ok else 'hint'}: {check.fix}")
-        typer.echo("All well." if ok else "Something is missing; see the fixes above.")
+                echo(f"{'':<{width + 7}}{'fix' if not check.ok else 'hint'}: {check.fix}")
+        echo("All well." if ok else "Something is missing; see the fixes above.")
     return 0 if ok else 1

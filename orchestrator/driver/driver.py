@@ -213,7 +213,7 @@ class Driver:
             log=Layout(root).worker_logs / f"{name}.log",
             warm_target=self._manifest.spec(action.runs_like).trainer.target,
             sharing=self._options.sharing,
-            import_path=own_import_path(),
+            import_path=own_import_path(root),
         )
 
     # --- listening ------------------------------------------------------------------------------------

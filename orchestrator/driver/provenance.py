@@ -24,10 +24,13 @@ MAX_VALUES = 64
 """Values of an axis that are written out; a list of a million would take a minute to read again."""
 
 
-def provenance(manifest: Manifest, *, pool: str, address: str | None, about: str) -> dict[str, Any]:
+def provenance(
+    manifest: Manifest, *, pool: str, address: str | None, about: str, sweep_id: str = ""
+) -> dict[str, Any]:
     """The content of ``sweep.yaml``: what was asked, and what it was asked of."""
     return {
         "format": FORMAT_VERSION,
+        **({"id": sweep_id} if sweep_id else {}),
         "sweep": manifest.sweep,
         "about": about,
         "overrides": list(manifest.overrides),

@@ -26,10 +26,12 @@ from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.records import Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.state_rebuild import bring_up_to_date
+from orchestrator.trust.gate import Permission
 from sweeps.manifest.atomic import write_atomically
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import StoreError, UserError
+from sweeps.spec.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,19 @@ class Reconciled:
 class Session:
     """A sweep directory held by this process."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, permission: Permission | None = None) -> None:
         """Take the directory.
+
+        Args:
+            layout: the directory.
+            permission: of the gate, for the manifest that is to run; without one nothing can be.
 
         Raises:
             UserError: when it cannot be written to or another driver holds it.
         """
         layout.create()
         use_system_allocator()
-        self.layout = layout
+        self.layout, self._permission = layout, permission
         self._lock = DriverLock(layout.lock)
         layout.remove_stale()
         remove_leftovers()
@@ -81,7 +87,8 @@ class Session:
             if earlier.digest == manifest.digest and layout.config.exists():
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
-        document = provenance(manifest, pool=pool, address=address, about=about)
+        sweep_id = self._permission.sweep_id if self._permission else ""
+        document = provenance(manifest, pool=pool, address=address, about=about, sweep_id=sweep_id)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         write_atomically(layout.config, text.encode(), durable=True)
         write_manifest(manifest, layout.manifest)
@@ -118,11 +125,14 @@ class Session:
         Raises:
             UserError: when the runs do not fit the cluster, or it does not answer.
         """
+        if self._permission is None:
+            raise ValueError("nothing runs without a permission of the gate")
+        self._permission.require(manifest)
         book = reading.book
         for index in reopen:
             book.reopen(index)
         for text in reading.findings() if not quiet else ():
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
         if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
             return self._nothing_to_do(manifest, reading)
         self._raise_format()

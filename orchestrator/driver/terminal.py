@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from orchestrator.driver.eta import Rate
+from sweeps.spec.printable import printable
 from sweeps.spec.text import duration
 
 LINE_S = 15.0
@@ -53,6 +54,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line above the bar."""
+        text = printable(text)
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         elif not self._quiet:

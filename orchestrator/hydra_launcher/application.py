@@ -15,10 +15,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+from orchestrator.trust.needs import PICKLE
 from sweeps.manifest.atomic import write_atomically
 
-FILE = Path("hydra") / "application.pickle"
-"""Where it lies, below the sweep directory."""
+FILE = PICKLE
+"""Where it lies, below the sweep directory. It is read only where :mod:`orchestrator.trust` lets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +35,18 @@ class Application:
     words: Mapping[str, tuple[int, tuple[str, ...]]]
     """Run id to the job's number and its overrides."""
 
-    def save(self, directory: Path) -> None:
-        """Write it for the workers, with Hydra's global state and the resolvers that were added."""
-        path = directory / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def pickled(self) -> bytes:
+        """What the workers read, with Hydra's global state and the resolvers that were added."""
         setup_globals()
         state = (Singleton.get_state(), dict(BaseContainer._resolvers), str(Path.cwd()), list(sys.argv))
-        write_atomically(path, cloudpickle.dumps((state, self)))
+        return cloudpickle.dumps((state, self))
+
+
+def save(data: bytes, directory: Path) -> None:
+    """Write a pickled application for the workers."""
+    path = directory / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
 
 
 def load(directory: Path) -> Application:

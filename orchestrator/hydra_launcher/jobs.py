@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.hydra_launcher.configurations import Word, json_value
+from orchestrator.trust.needs import HYDRA_JOB
 from sweeps.grid.columns import ABSENT, SEED_KEY, Column, column_of_runs
 from sweeps.manifest.assemble import manifest_of_specs
 from sweeps.manifest.manifest import Manifest
@@ -17,7 +18,7 @@ from sweeps.spec import (
     canonical_json,
 )
 
-TARGET = "orchestrator.hydra_launcher.trainer.HydraJob"
+TARGET = HYDRA_JOB
 """What runs a job."""
 
 TAKEN = ("index", "run_id", "name", "cell", "outcome", "attempt", "worker", "host", "finished_at", "error")

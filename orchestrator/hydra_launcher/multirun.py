@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from orchestrator.driver.session import Session
-from orchestrator.hydra_launcher.application import Application
+from orchestrator.hydra_launcher.application import Application, save
 from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
@@ -21,6 +22,9 @@ from orchestrator.hydra_launcher.returns import job_return
 from orchestrator.planning.cluster import cluster_of
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
+from orchestrator.trust.consent import Consent, consent_of
+from orchestrator.trust.gate import Permission, permit
+from orchestrator.trust.trusted import Need
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import ResourcesSpec
@@ -83,15 +87,16 @@ class Multirun:
         for number, (job, run) in enumerate(zip(self._jobs, run_of, strict=True), first_number - before):
             words.setdefault(manifest.run_ids[run], (number, job.overrides))
         cluster = cluster_of({"cluster": self._cluster_options})
-        with Session(layout) as session:
+        application = Application(
+            task=self._task, context=self._context, config=self._config, words=words
+        ).pickled()
+        permission = _permission(layout, manifest, application, cluster.address)
+        with Session(layout, permission) as session:
             session.freeze(manifest, pool=cluster.pool, address=cluster.address)
             reading = session.read(manifest)
             done = reading.book.num_committed
             log.info("%d jobs, %d of them done already, in %s", len(manifest), done, layout.root)
-            application = Application(
-                task=self._task, context=self._context, config=self._config, words=words
-            )
-            application.save(layout.root)
+            save(application, layout.root)
             asked = set(run_of[before:])
             again = [i for i in sorted(asked) if OUTCOMES[reading.book.outcome[i]] in WITHOUT_RESULT]
             summary = session.run(manifest, cluster, reading, only=asked, reopen=again)
@@ -125,8 +130,15 @@ class Multirun:
         )
 
 
+def _permission(layout: Layout, manifest: Manifest, application: bytes, address: str | None) -> Permission:
+    """Leave to run this application: whoever started it runs its code already, and reads only what is his."""
+    consent = Consent(everything=True, launched=True)
+    pickle = Need("pickle", hashlib.sha256(application).hexdigest())
+    return permit(layout, manifest, consent, address=address, further=[pickle])
+
+
 def _require_ours(layout: Layout) -> None:
-    """Refuse a directory that holds something else."""
+    """Refuse a directory that holds something else, or pickled results of somebody else's jobs."""
     if not layout.root.exists() or not any(layout.root.iterdir()):
         return
     layout.require_sweep()
@@ -136,3 +148,4 @@ def _require_ours(layout: Layout) -> None:
             f"hydra.launcher.directory={str(layout.root)!r}: holds the sweep {earlier.sweep!r}, which is not "
             "of a Hydra application; give another directory"
         )
+    permit(layout, earlier, consent_of())

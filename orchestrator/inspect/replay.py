@@ -21,6 +21,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.records import Failure, Grant
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
+from orchestrator.trust.gate import Permission
 from orchestrator.worker.process_env import own_import_path
 from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest
@@ -73,7 +74,9 @@ def find_run(manifest: Manifest, text: str) -> int:
     raise UserError(f"run {text!r}: {what} (an id has {RUN_ID_LENGTH} digits, see runs.parquet)")
 
 
-def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = None) -> Replay:
+def replay(
+    layout: Layout, manifest: Manifest, index: int, permission: Permission, save: Path | None = None
+) -> Replay:
     """Run one committed run again and compare.
 
     Raises:
@@ -81,12 +84,13 @@ def replay(layout: Layout, manifest: Manifest, index: int, save: Path | None = N
     """
     if save is not None and save.exists():
         raise UserError(f"--save {save}: is there already; give a new folder")
+    permission.require(manifest)
     first = _stored(layout, manifest, index)
     spec = recorded_spec(manifest.spec(index), first.layout)
     if save is not None:
         resources = dataclasses.replace(spec.resources, keep_checkpoints="last")
         spec = dataclasses.replace(spec, resources=resources)
-    second = run_cold(spec, manifest.run_ids[index], int(first.layout.get("threads", 1)), save)
+    second = run_cold(spec, manifest.run_ids[index], int(first.layout.get("threads", 1)), save, layout.root)
     differing = list(differences(first, second))
     return Replay(
         run_id=manifest.run_ids[index],
@@ -133,7 +137,9 @@ def recorded_spec(spec: RunSpec, layout: Mapping[str, Any]) -> RunSpec:
     )
 
 
-def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = None) -> RunResult:
+def run_cold(
+    spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = None, sweep: Path | None = None
+) -> RunResult:
     """Run a spec once in fresh processes.
 
     Raises:
@@ -149,7 +155,7 @@ def run_cold(spec: RunSpec, run_id: str, threads: int = 1, save: Path | None = N
             spool=root / "replay.jsonl",
             checkpoints=weights.resolve(),
             log=root / "replay.log",
-            import_path=own_import_path(),
+            import_path=own_import_path(sweep),
         )
         try:
             pool.start_worker(setup, shape)

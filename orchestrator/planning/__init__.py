@@ -3,5 +3,4 @@
 plan       runs, cost and reasons of a sweep against what a directory already holds
 estimates  seconds a unit of work takes, from runs measured here or guessed
 cluster    the machines that a sweep asks for
-targets    whether the code that a sweep names may run, and whether it is there
 """

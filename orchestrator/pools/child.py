@@ -1,4 +1,4 @@
-"""The worker process of the local pool: ``python -m orchestrator.pools.child FD``, its end of a socket pair.
+"""A worker process of the local pool: ``python -P -m orchestrator.pools.child FD``, its end of a socket pair.
 
 The main thread trains, a second one listens, a third one beats. The process ends when the driver's end
 closes, whatever it is doing: an orphan must not compute.

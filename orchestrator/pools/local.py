@@ -19,7 +19,7 @@ from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
-from orchestrator.worker.process_env import worker_environment
+from orchestrator.worker.process_env import import_environment, worker_environment
 from orchestrator.worker.protocol import Task, WorkerSetup
 
 STACK_WAIT_S = 0.5
@@ -138,13 +138,13 @@ class LocalPool:
     def _spawn(self, worker: _Worker, setup: WorkerSetup, number: int, devices: str | None) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **self._environment}
-        environment["PYTHONPATH"] = os.pathsep.join(setup.import_path)
+        environment |= import_environment(setup.import_path)
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
         setup.log.parent.mkdir(parents=True, exist_ok=True)
         with theirs, setup.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.pools.child", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "orchestrator.pools.child", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.scheduling.workload import shape_of
+from orchestrator.submit.job_fields import checked_job
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -43,7 +44,7 @@ class Request:
 
 
 def request_of(
-    manifest: Manifest, words: Sequence[str], *, directory: str, allowed: Sequence[str] = ()
+    manifest: Manifest, words: Sequence[str], *, directory: str, flags: Sequence[str] = ()
 ) -> Request:
     """The request that a launch with these words stands for.
 
@@ -51,7 +52,7 @@ def request_of(
         manifest: the runs.
         words: of the command line.
         directory: the sweep directory.
-        allowed: packages whose trainers may be named by configuration files.
+        flags: options of the launch inside, such as ``--allow-target mine``.
 
     Raises:
         UserError: when the cluster has no queue, or its nodes do not hold the largest run.
@@ -63,7 +64,7 @@ def request_of(
         raise UserError(
             f"cluster.submit={system!r}: names no queue{hint}; choose cluster={' or cluster='.join(SYSTEMS)}"
         )
-    job = dict(options["job"])
+    job = checked_job(system, options["job"])
     environment = {str(k): str(v) for k, v in (options.get("environment") or {}).items()}
     for name in environment:
         if not VARIABLE.fullmatch(name):
@@ -72,7 +73,6 @@ def request_of(
     kept = [word for word in words if not _is_outside(word)]
     if options.get("grace_s") is not None and not any(w.startswith("cluster.grace_s=") for w in kept):
         kept.append(f"cluster.grace_s={options['grace_s']}")
-    flags = [flag for package in allowed for flag in ("--allow-target", package)]
     command = ["emsweep", "launch", *kept, "cluster=ray_address", "--dir", directory, "--yes", *flags]
     return Request(
         system=system,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -97,5 +98,5 @@ def _kuberay_values(request: Request) -> Mapping[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar in double quotes."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A YAML scalar in double quotes, on one line whatever it holds."""
+    return json.dumps(text)

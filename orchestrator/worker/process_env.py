@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 LOWEST = 19
@@ -17,11 +18,39 @@ def worker_environment(threads: int) -> dict[str, str]:
     return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
 
 
-def own_import_path() -> tuple[str, ...]:
-    """Folders of this process's import path outside the Python installation, and the current one."""
+OUR_ROOT = Path(__file__).resolve().parents[2]
+"""Folder that holds our packages."""
+
+
+def own_import_path(sweep: Path | None = None) -> tuple[str, ...]:
+    """Folders outside the Python installation in which a trainer may lie: ours first, so that nothing of the
+    same name replaces our packages, the current one last, and none inside the sweep directory ``sweep``.
+    """
+    return tuple(outside(dict.fromkeys([str(OUR_ROOT), *_searched(), str(Path.cwd())]), sweep))
+
+
+def _searched() -> list[str]:
+    """Folders of this process's import path outside the Python installation."""
     inside = (sys.prefix, sys.base_prefix)
-    folders = [str(Path(p).resolve()) for p in sys.path if p and not p.startswith(inside)]
-    return tuple(dict.fromkeys([*folders, str(Path(__file__).parents[2]), str(Path.cwd())]))
+    return [str(Path(p).resolve()) for p in sys.path if p and not p.startswith(inside)]
+
+
+def outside(folders: Iterable[str], sweep: Path | None) -> list[str]:
+    """The folders that are not inside a sweep directory: what lies there may be a stranger's."""
+    if sweep is None:
+        return list(folders)
+    root = sweep.resolve()
+    return [f for f in folders if Path(f).resolve() == OUR_ROOT or not Path(f).resolve().is_relative_to(root)]
+
+
+def import_environment(folders: Iterable[str]) -> dict[str, str]:
+    """Variables that say where a worker looks for modules: ours first, then what this process searches too.
+
+    The current folder is not searched before the installation (``PYTHONSAFEPATH``) unless this process does;
+    a worker appends it to its own path, last.
+    """
+    searched = {str(OUR_ROOT), *_searched()}
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(f for f in folders if f in searched)}
 
 
 def give_way() -> None:

@@ -10,6 +10,8 @@ from orchestrator.driver.session import Session
 from orchestrator.planning.cluster import Cluster
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.store.layout import Layout
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.manifest import Manifest
@@ -35,6 +37,8 @@ def run(
 ) -> Summary:
     """Launch or resume a manifest in a folder."""
     cluster = Cluster(pool=pool, num_workers=num_workers, settings=SchedulerConfig(**settings))
-    with Session(Layout(folder)) as session:
+    layout = Layout(folder)
+    permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))
+    with Session(layout, permission) as session:
         session.freeze(manifest, pool=pool, address=None)
         return session.run(manifest, cluster, session.read(manifest), quiet=True, until=until)

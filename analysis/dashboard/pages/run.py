@@ -18,6 +18,7 @@ from analysis.data.axes import SEED
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from analysis.output import figures
+from analysis.output.csv_text import csv_text
 from analysis.output.figures import Figure
 from sweeps.grid.filters import write_filter
 from sweeps.spec import RUN_ID_LENGTH
@@ -88,7 +89,7 @@ def steps_csv(context: Context) -> Response:
     with context.snapshot.reading() as sweep:
         row = _row(sweep, context.request.path_params["run_id"])
         steps = _rows(sweep, "steps", row, "step")
-    return download(pd.DataFrame(steps).to_csv(index=False), "steps.csv", "text/csv; charset=utf-8")
+    return download(csv_text(pd.DataFrame(steps)), "steps.csv", "text/csv; charset=utf-8")
 
 
 def _figure(context: Context) -> Drawing | None:
@@ -118,8 +119,8 @@ def _row(sweep: SweepData, run_id: str) -> dict[str, Any]:
     """The run's row of ``runs``; its id may be shortened to digits that no other run begins with."""
     if not _ID.fullmatch(run_id):
         raise UserError(f"run {run_id[:80]!r}: is no run id; ids are {RUN_ID_LENGTH} hexadecimal digits")
-    how = f"= {literal(run_id)}" if len(run_id) == RUN_ID_LENGTH else f"LIKE {literal(run_id + '%')}"
-    found = sweep.arrow(f"SELECT * FROM runs WHERE run_id {how} LIMIT 2").to_pylist()
+    matches = "run_id = ?" if len(run_id) == RUN_ID_LENGTH else "starts_with(run_id, ?)"
+    found = sweep.arrow(f"SELECT * FROM runs WHERE {matches} LIMIT 2", run_id).to_pylist()
     if not found:
         raise UserError(f"run {run_id!r}: this sweep has no such run (any more); look it up among the runs")
     if len(found) > 1:
@@ -131,14 +132,14 @@ def _rows(sweep: SweepData, view: str, row: Mapping[str, Any], order: str) -> li
     if not sweep.has(view):
         return []
     skip = {"sweep", "index", "run_id", SEED, "outcome", *sweep.axis_keys}
-    found = sweep.arrow(f"SELECT * FROM raw_{view} WHERE index = {row['index']} ORDER BY {order}")
+    found = sweep.arrow(f"SELECT * FROM raw_{view} WHERE index = ? ORDER BY {order}", row["index"])
     return found.drop_columns([name for name in found.column_names if name in skip]).to_pylist()
 
 
 def _spec(sweep: SweepData, index: int) -> str:
     """The frozen configuration, group by group, as JSON."""
     path = literal(str(sweep.sources[0].manifest))
-    [row] = sweep.arrow(f"SELECT * FROM read_parquet({path}) WHERE index = {index}").to_pylist()
+    [row] = sweep.arrow(f"SELECT * FROM read_parquet({path}) WHERE index = ?", index).to_pylist()
     groups = {key.removeprefix("spec."): value for key, value in row.items() if key.startswith("spec.")}
     spec = {key: json.loads(value) if isinstance(value, str) else value for key, value in groups.items()}
     return json.dumps(spec, indent=2, ensure_ascii=False)

@@ -12,6 +12,7 @@ from analysis.dashboard.context import Context, csv
 from analysis.dashboard.links import one_of, whole_number
 from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
+from analysis.output.csv_text import csv_text
 from sweeps.grid.axes import resolve
 from sweeps.spec.errors import UserError
 
@@ -26,7 +27,7 @@ def runs(context: Context) -> Response:
         defaults = context.answer("defaults", run_grid.default_columns, lane="quick")
         message, status = "", 200
         try:
-            by = run_grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
+            by = run_grid.without_seed(sweep, words_of(context.params.get("group", "")))
             if by:
                 return _grouped(context, by, known)
             choice = choice_of(context, known, defaults)
@@ -104,7 +105,7 @@ def runs_csv(context: Context) -> Response:
     with context.snapshot.reading() as sweep:
         known = context.answer("columns", run_grid.all_columns, lane="quick")
         choice = choice_of(context, known, tuple(known))
-        by = run_grid.without_seed(sweep, [w for w in context.params.get("group", "").split(",") if w])
+        by = run_grid.without_seed(sweep, words_of(context.params.get("group", "")))
         if by:
             metric = context.metric()
             return csv(run_grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
@@ -122,7 +123,7 @@ def runs_csv(context: Context) -> Response:
 def _lines(sweep: SweepData, sql: str) -> Iterator[str]:
     first = True
     for batch in sweep.batches(sql, CSV_ROWS):
-        yield batch.to_pandas().to_csv(index=False, header=first)
+        yield csv_text(batch.to_pandas(), header=first)
         first = False
 
 
@@ -131,3 +132,8 @@ def _code(context: Context, choice: run_grid.Choice) -> str:
     if choice.sort != "index":
         line += f".sort_values({choice.sort!r}, ascending={not choice.descending})"
     return context.python(line, filters=choice.filter)
+
+
+def words_of(text: str) -> list[str]:
+    """The words between commas, each once."""
+    return list(dict.fromkeys(word for word in text.split(",") if word))

@@ -17,6 +17,8 @@ from orchestrator.driver.session import Session
 from orchestrator.inspect.verify import verify
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
 
@@ -92,7 +94,8 @@ def test_cancel_without_a_filter_ends_a_live_sweep_and_keeps_its_results(tmp_pat
 def test_without_a_driver_cancel_holds_and_rerun_takes_it_back(tmp_path, capsys):
     run(tmp_path, noop_manifest(4))
     grown = noop_manifest(10)
-    with Session(Layout(tmp_path)) as session:
+    permission = permit(Layout(tmp_path), grown, consent_of(launched=True))
+    with Session(Layout(tmp_path), permission) as session:
         assert session.freeze(grown, pool="inline").new == 6
     assert emsweep("cancel", tmp_path, "seed>=6") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["cancelled"] == 4

@@ -15,6 +15,8 @@ from orchestrator.driver.session import Session, open_manifest
 from orchestrator.inspect.verify import verify
 from orchestrator.planning.cluster import Cluster
 from orchestrator.store.layout import Layout
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
@@ -192,11 +194,13 @@ def test_the_index_holds_one_row_per_run_and_its_attempts(tmp_path):
 
 def test_a_second_driver_is_refused_with_the_holders_host_and_pid(tmp_path):
 
+    layout, manifest = Layout(tmp_path), noop_manifest(1)
+    permission = permit(layout, manifest, consent_of())
     with (
-        Session(Layout(tmp_path)),
+        Session(layout, permission),
         pytest.raises(UserError, match=f"host {socket.gethostname()}, pid {os.getpid()}"),
     ):
-        Session(Layout(tmp_path))
+        Session(layout, permission)
 
 
 def test_a_directory_of_a_newer_format_is_refused(tmp_path):
@@ -216,7 +220,9 @@ def test_status_json_is_left_in_its_final_state(tmp_path):
 def test_spools_on_the_workers_own_nodes_are_copied_before_they_count(tmp_path):
     manifest = noop_manifest(50)
     cluster = Cluster(pool="local", num_workers=2, node_spools=str(tmp_path / "node"))
-    with Session(Layout(tmp_path / "sweep")) as session:
+    layout = Layout(tmp_path / "sweep")
+    permission = permit(layout, manifest, consent_of(launched=True))
+    with Session(layout, permission) as session:
         session.freeze(manifest, pool="local", address=None)
         summary = session.run(manifest, cluster, session.read(manifest), quiet=True)
     assert summary.committed == 50

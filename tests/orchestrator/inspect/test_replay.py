@@ -9,6 +9,8 @@ import pytest
 from orchestrator.inspect.replay import differences, find_run, recorded_spec, replay
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, encode_line, read_spool
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
@@ -66,11 +68,12 @@ def test_a_run_that_repeats_is_equal_and_one_that_was_altered_is_named(tmp_path)
     manifest = noop_manifest(3, steps=2)
     run(tmp_path, manifest)
     layout = Layout(tmp_path)
-    same = replay(layout, manifest, 1)
+    permission = permit(layout, manifest, consent_of())
+    same = replay(layout, manifest, 1, permission)
     assert (same.equal, same.max_abs_diff) == (True, 0.0)
     assert same.compared > 4
     alter(layout, manifest.run_ids[1])
-    other = replay(layout, manifest, 1)
+    other = replay(layout, manifest, 1, permission)
     assert not other.equal
     assert other.fields == ["metrics.draw"]
     assert other.max_abs_diff > 0
@@ -94,8 +97,9 @@ def alter(layout: Layout, run_id: str) -> None:
 def test_a_run_without_a_result_and_a_folder_that_exists_are_refused(tmp_path):
     manifest = noop_manifest(4, target=f"{HERE}.Faulty", every=2)
     run(tmp_path, manifest)
+    permission = permit(Layout(tmp_path), manifest, consent_of())
     failed = next(i for i in range(4) if manifest.axis_values(i)["seed"] == 2)
     with pytest.raises(UserError, match="has no result to compare with"):
-        replay(Layout(tmp_path), manifest, failed)
+        replay(Layout(tmp_path), manifest, failed, permission)
     with pytest.raises(UserError, match="is there already"):
-        replay(Layout(tmp_path), manifest, 0, save=tmp_path)
+        replay(Layout(tmp_path), manifest, 0, permission, save=tmp_path)

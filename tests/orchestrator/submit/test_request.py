@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 import pytest
 import yaml
 
 from orchestrator.submit import render, request_of, submit
+from orchestrator.submit.job_fields import checked_job
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec.errors import UserError
@@ -17,9 +19,8 @@ def request(*words, **more):
 
 
 def test_the_job_launches_with_the_same_words_but_those_about_the_queue():
-    asked = request(
-        "cluster=slurm", "cluster.job.nodes=3", "seed=range(4)", "cluster.max_gpus=8", allowed=["mine"]
-    )
+    words = ("cluster=slurm", "cluster.job.nodes=3", "seed=range(4)", "cluster.max_gpus=8")
+    asked = request(*words, flags=["--allow-target", "mine"])
     assert asked.command == [
         *("emsweep", "launch", "sweep=noop", "sweep.n=2", "seed=range(4)", "cluster.max_gpus=8"),
         *(
@@ -92,3 +93,35 @@ def test_the_queue_gets_the_text_and_its_answer_is_told(monkeypatch, tmp_path):
     fake.write_text("#!/bin/sh\necho sbatch: error: invalid partition >&2; exit 1\n")
     with pytest.raises(UserError, match="invalid partition"):
         submit(asked)
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "value"),
+    [
+        ("slurm", "partition", "gpu\n#SBATCH --uid=0"),
+        ("slurm", "partition", "gpu\nrm -rf ~"),
+        ("slurm", "account", "a b"),
+        ("slurm", "time", "1:00; true"),
+        ("slurm", "nodes", "1\n#SBATCH --wrap=x"),
+        ("slurm", "memory_gib", "512G\n"),
+        ("slurm", "scratch", "/tmp\nrm -rf ~"),
+        ("kuberay", "namespace", "x\n  annotations: {a: b}"),
+        ("kuberay", "claim", "a}, b: {c"),
+        ("kuberay", "secret", "a, optional: true"),
+        ("kuberay", "image", "a\n              command: [sh]"),
+        ("kuberay", "spot", "yes\n"),
+        ("kuberay", "nodes_min", True),
+        ("kuberay", "more", "x"),
+    ],
+)
+def test_no_value_of_a_job_leaves_its_line(system, key, value):
+    with pytest.raises(UserError, match=f"cluster.job.{key}"):
+        checked_job(system, {key: value})
+
+
+def test_what_looks_like_yaml_in_a_variable_stays_a_text():
+    asked = request("cluster=kuberay")
+    text = render(dataclasses.replace(asked, environment={"A": 'x"}\n- {name: B, value: "y'}))
+    job = yaml.safe_load(text)
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert {"name": "A", "value": 'x"}\n- {name: B, value: "y'} in head["env"]

@@ -1,70 +1,41 @@
-"""Whether the code that a sweep names may be run, and whether it is there; nothing is imported to tell.
-
-A configuration file can come from anywhere, and ``trainer.target`` makes a worker import what it names. So a
-file may only name our own trainers. Others need a word of whoever launches: the target itself on the command
-line, ``--allow-target PACKAGE``, or the variable ``EMSWEEP_ALLOW_TARGETS`` with packages parted by commas.
-"""
+"""Whether the trainers that a sweep names are there; nothing is imported to tell."""
 
 from __future__ import annotations
 
 import ast
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 import numpy as np
 
-from orchestrator.worker.process_env import own_import_path
+from orchestrator.worker.process_env import outside, own_import_path
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
-OWN_PACKAGES = ("trainers",)
-"""Packages whose trainers any configuration may name."""
 
-VARIABLE = "EMSWEEP_ALLOW_TARGETS"
-"""Further packages, parted by commas."""
-
-
-def check_targets(
-    manifest: Manifest, allowed: Sequence[str] = (), environment: Mapping[str, str] = os.environ
-) -> None:
-    """Refuse a sweep whose trainers are not allowed or not there.
+def require_targets(manifest: Manifest, root: Path | None = None) -> None:
+    """Refuse a sweep with a trainer that the workers would not find.
 
     Args:
-        manifest: the runs, with the words of the command line that asked for them.
-        allowed: packages that the caller trusts.
-        environment: where :data:`VARIABLE` is looked up.
+        manifest: the runs.
+        root: the sweep directory, in which no code is looked for.
 
     Raises:
         UserError: naming the target and what mends it.
     """
-    said = {word.lstrip("+").partition("=")[2] for word in manifest.overrides if _names_target(word)}
-    named = {part for values in said for part in values.split(",")}
-    further = [part.strip() for part in environment.get(VARIABLE, "").split(",")]
-    packages = [p for p in (*OWN_PACKAGES, *allowed, *further) if p]
     _, firsts = np.unique(manifest.group_codes["trainer"], return_index=True)
     for index in sorted(firsts.tolist()):
-        target = manifest.group("trainer", index).target
-        if target not in named and not any(target == p or target.startswith(f"{p}.") for p in packages):
-            raise UserError(
-                f"trainer.target={target!r}: a configuration file names code outside "
-                f"{', '.join(OWN_PACKAGES)}; if you trust it, add --allow-target {target.split('.')[0]}"
-            )
-        _require_present(target)
+        _require_present(manifest.group("trainer", index).target, root)
 
 
-def _names_target(word: str) -> bool:
-    return word.lstrip("+").startswith(("trainer.target=", "trainer._target_="))
-
-
-def _require_present(target: str) -> None:
+def _require_present(target: str, root: Path | None) -> None:
     module, _, name = target.rpartition(".")
     if not module:
         raise UserError(f"trainer.target={target!r}: is no path; give module.Class")
-    found = _locate(module)
+    found = _locate(module, root)
     if found is None:
         raise UserError(
             f"trainer.target={target!r}: there is no module {module!r}; install it, put it on PYTHONPATH, or "
@@ -77,9 +48,9 @@ def _require_present(target: str) -> None:
         raise UserError(f"trainer.target={target!r}: {module} has no {name!r}{nearest(name, names)}")
 
 
-def _locate(module: str) -> ModuleSpec | None:
+def _locate(module: str, root: Path | None) -> ModuleSpec | None:
     """Where a module lies, as the workers will look for it."""
-    places: Sequence[str] | None = [*sys.path, *own_import_path()]
+    places: Sequence[str] | None = [*outside(sys.path, root), *own_import_path(root)]
     found: ModuleSpec | None = None
     for part in module.split("."):
         found = PathFinder.find_spec(part, places)  # the last name alone: no parent is imported

@@ -1,0 +1,82 @@
+"""What a sweep would use that must be allowed first. Nothing is imported, unpickled or followed to tell."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.store.layout import Layout
+from orchestrator.trust.trusted import Need
+from sweeps.manifest.manifest import Manifest
+
+OWN_PACKAGES = ("trainers",)
+"""Packages whose trainers any file may name."""
+
+HYDRA_JOB = "orchestrator.hydra_launcher.trainer.HydraJob"
+"""The trainer that unpickles :data:`PICKLE`."""
+
+PICKLE = Path("hydra") / "application.pickle"
+"""The one pickle of a sweep directory."""
+
+FOLDERS = (".", "spool", "control", "parts", "logs", "logs/workers", "checkpoints", "hydra")
+"""Folders of a sweep directory whose entries are written to by name."""
+
+ENVIRONMENT_ADDRESS = "auto"
+"""The address that stands for the cluster that this user's environment names."""
+
+
+def code_of(manifest: Manifest) -> Iterator[Need]:
+    """Trainers outside our own, and models that bring code."""
+    for index in _firsts(manifest, "trainer"):
+        target = manifest.group("trainer", index).target
+        if not is_within(target, OWN_PACKAGES):
+            yield Need("target", target)
+    for index in _firsts(manifest, "model"):
+        model = manifest.group("model", index)
+        if model.trust_remote_code:
+            yield Need("remote_code", model.hub_id or model.path or model.name)
+
+
+def places_of(address: str | None, node_spools: str) -> Iterator[Need]:
+    """Settings that send work or files elsewhere: what answers at a Ray address decides what we unpickle."""
+    if address not in (None, "", ENVIRONMENT_ADDRESS):
+        yield Need("address", str(address))
+    if node_spools:
+        yield Need("node_spools", node_spools)
+
+
+def files_of(layout: Layout, manifest: Manifest) -> Iterator[Need]:
+    """The pickle that a Hydra application's jobs load, and links that lead out of the directory."""
+    targets = {manifest.group("trainer", i).target for i in _firsts(manifest, "trainer")}
+    pickle = layout.root / PICKLE
+    if HYDRA_JOB in targets and pickle.is_file():
+        yield Need("pickle", hashlib.sha256(pickle.read_bytes()).hexdigest())
+    yield from links_of(layout.root)
+
+
+def links_of(root: Path) -> Iterator[Need]:
+    """Links by which something written into the directory would land elsewhere."""
+    inside = root.resolve()
+    for folder in FOLDERS:
+        try:
+            entries = list(os.scandir(root / folder))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+                yield Need("link", f"{Path(entry.path).relative_to(root)} -> {Path(entry.path).resolve()}")
+
+
+def is_within(target: str, packages: tuple[str, ...]) -> bool:
+    """Whether an import path is one of these or lies below one."""
+    return any(target == package or target.startswith(f"{package}.") for package in packages)
+
+
+def _firsts(manifest: Manifest, group: str) -> list[int]:
+    """One run of each distinct configuration of a group."""
+    _, firsts = np.unique(manifest.group_codes[group], return_index=True)
+    return sorted(firsts.tolist())

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.trust.targets import require_targets
+from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
+from sweeps.spec.errors import UserError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A package whose import would fail, and the folder it is in."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "mine" / "loops.py").write_text("import os as system\nclass Loop: ...\nOther = Loop\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sweep_of(*words):
+    return build_manifest(compose_sweep(words))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mine.loops.Lop", "has no 'Lop' \\(did you mean \"Loop\""),
+        ("mine.lops.Loop", "no module 'mine.lops'"),
+        ("nobody.Loop", "no module 'nobody'"),
+        ("Loop", "give module.Class"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_imported(project, target, message):
+    with pytest.raises(UserError, match=message):
+        require_targets(sweep_of("sweep=noop", f"trainer.target={target}"))
+
+
+def test_a_target_may_lie_in_a_package_without_an_init_file(project):
+    folder = project / "plain" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "loops.py").write_text("class Loop: ...\n")
+    require_targets(sweep_of("sweep=noop", "trainer.target=plain.deep.loops.Loop"))
+
+
+def test_a_module_inside_the_sweep_directory_is_not_found(project):
+    require_targets(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"), project / "outputs")
+    with pytest.raises(UserError, match=r"no module 'mine\.loops'"):
+        require_targets(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"), project)
