@@ -303,9 +303,7 @@ class SweepData:
 
 def _read(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] = ()) -> pa.Table:
     with _damage_named():
-        if values:
-            return connection.execute(sql, list(values)).to_arrow_table()
-        return connection.sql(sql).to_arrow_table()
+        return connection.sql(sql, params=list(values) or None).to_arrow_table()
 
 
 @contextmanager
