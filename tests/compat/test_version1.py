@@ -89,7 +89,8 @@ def test_replay_repeats_a_run_of_it(directory, answer):
 
 @pytest.mark.parametrize("directory", ["flaky"], indirect=True)
 def test_resume_of_an_own_trainer_keeps_cancelled_runs_cancelled(directory, answer):
-    ended = answer("resume", directory)
+    assert "add --allow-target tests" in answer("resume", directory)["error"], "who launched it is not known"
+    ended = answer("resume", directory, "--allow-target", "tests")
     assert (ended["committed"], ended["cancelled"], ended["new"]) == (10, 2, 2)
     assert answer("verify", directory)["ok"]
 
