@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import typer
 
 from sweeps.spec.printable import CONTROL, printable
+from sweeps.spec.redaction import redact
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -31,7 +33,7 @@ def echo(text: object, *, nl: bool = True) -> None:
 
 def say(text: str) -> None:
     """Print a line for people on standard error, so that standard output stays free for results."""
-    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.write(printable(redact(text, os.environ, hexadecimal=False)) + "\n")
     sys.stderr.flush()
 
 

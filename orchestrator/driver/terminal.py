@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from orchestrator.driver.eta import Rate
 from sweeps.spec.printable import printable
+from sweeps.spec.redaction import redact
 from sweeps.spec.text import duration
 
 LINE_S = 15.0
@@ -54,7 +56,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line above the bar."""
-        text = printable(text)
+        text = printable(redact(text, os.environ, hexadecimal=False))
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         elif not self._quiet:

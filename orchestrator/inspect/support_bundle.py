@@ -20,45 +20,16 @@ from pathlib import Path
 from orchestrator.inspect.doctor import Check
 from orchestrator.inspect.log import records
 from orchestrator.store.layout import Layout
-
-SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE|NETRC", re.IGNORECASE)
-"""Names of variables whose values are secrets."""
-
-MIN_SECRET = 6
-"""Shortest value that is taken for a secret: shorter ones, such as ``1`` or ``token``, are switches."""
+from sweeps.spec.redaction import HIDDEN, SECRET_NAME, redact
 
 SHOWN = re.compile(r"(CUDA|NCCL|OMP|RAY|SLURM|TORCH|HF|GLOO|EMSWEEP|PYTHON)_\w+|PATH|LANG|VIRTUAL_ENV")
 """Variables whose values tell something, unless their name is a secret's."""
-
-PATTERNS = (
-    re.compile(r"\b(hf|sk|ghp|gho|glpat|xox[abp])[-_][A-Za-z0-9_-]{10,}"),
-    re.compile(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b"),
-    re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-    re.compile(r"(?i)\bbearer\s+[\w.~+/=-]+"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-)
-"""What secrets look like: access tokens, keys in hexadecimal, credentials in addresses."""
-
-ASSIGNED = re.compile(r"""(?i)(?<=[\w-])((?:key|token|secret|password)["']?\s*[:=]\s*["']?)[^\s"',}\[]{6,}""")
-"""A name that ends like a secret's, then its value."""
-
-HIDDEN = "[hidden]"
 
 TAIL_BYTES = 64 * 1024
 """Bytes of the end of a worker's log."""
 
 MAX_LOGS = 50
 """Logs of workers and tracebacks taken, the newest of each."""
-
-
-def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The text without this process's secrets and whatever looks like one."""
-    secrets = {v for k, v in environment.items() if SECRET_NAME.search(k) and len(v) >= MIN_SECRET}
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    for pattern in PATTERNS:
-        text = pattern.sub(HIDDEN, text)
-    return ASSIGNED.sub(rf"\1{HIDDEN}", text)
 
 
 def write_bundle(
@@ -93,14 +64,21 @@ def _parts(
     if not layout.config.exists():
         return
     for file in (layout.config, layout.status):
-        if file.exists():
+        if _is_inside(file, directory):
             yield file.name, file.read_text(errors="replace")
     told = [record for record in records(layout) if record["event"] != "result"]
     yield "log.jsonl", "".join(json.dumps(record) + "\n" for record in told)
-    workers = sorted(layout.worker_logs.glob("*.log"), key=lambda p: p.stat().st_mtime)
-    tracebacks = sorted(directory.glob("logs/*/attempt_*.log"), key=lambda p: p.stat().st_mtime)
+    workers, tracebacks = (
+        sorted((p for p in directory.glob(at) if _is_inside(p, directory)), key=lambda p: p.stat().st_mtime)
+        for at in ("logs/workers/*.log", "logs/*/attempt_*.log")
+    )
     for file in (*workers[-MAX_LOGS:], *tracebacks[-MAX_LOGS:]):
         yield str(file.relative_to(directory)), _tail(file)
+
+
+def _is_inside(path: Path, directory: Path) -> bool:
+    """Whether a path is a file of the sweep itself, with no link on the way out of it."""
+    return path.is_file() and path.resolve().is_relative_to(directory.resolve())
 
 
 def _tail(path: Path) -> str:

@@ -16,6 +16,7 @@ from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.workload import shape_of
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
+from sweeps.spec.environment import filled_in
 from sweeps.spec.errors import UserError
 
 POOLS = ("ray", "local", "inline")
@@ -84,7 +85,7 @@ def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: 
     Raises:
         UserError: for an unknown pool, or a number that is none or too small.
     """
-    asked = options.get("cluster") or {}
+    asked = filled_in(options.get("cluster") or {}, os.environ)
     retries = asked.get("retries") or {}
     for key, least in _AT_LEAST.items():
         _check(f"cluster.{key}", asked.get(key), least, whole=key in _WHOLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from orchestrator.scheduling.workload import shape_of
 from orchestrator.submit.job_fields import checked_job
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
+from sweeps.spec.environment import filled_in
 from sweeps.spec.errors import UserError
 
 SYSTEMS = ("slurm", "kuberay")
@@ -57,7 +59,7 @@ def request_of(
     Raises:
         UserError: when the cluster has no queue, or its nodes do not hold the largest run.
     """
-    options = manifest.options.get("cluster") or {}
+    options = filled_in(manifest.options.get("cluster") or {}, os.environ)
     system = options.get("submit")
     if system not in SYSTEMS:
         hint = nearest(str(system), SYSTEMS) if system else ""

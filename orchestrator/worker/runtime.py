@@ -24,10 +24,12 @@ from orchestrator.scheduling.retry import classify
 from orchestrator.store.records import INFRASTRUCTURE, AttemptEnd, AttemptReport, Failure
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.hot_trainers import HotTrainers
+from orchestrator.worker.log_bounds import bounded, keep_bounded
 from orchestrator.worker.process_env import resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.smaller_batch import with_smaller_batch
 from sweeps.spec import RunSpec
+from sweeps.spec.redaction import redact
 from trainers.protocol import (
     Cancelled,
     GroupTrainer,
@@ -82,7 +84,8 @@ class Runtime:
         self._batches.put(None)
 
     def pulse(self) -> Heartbeat:
-        """The present state, for a heartbeat."""
+        """The present state, for a heartbeat; the log stays within its bounds meanwhile."""
+        keep_bounded(self.setup.log)
         return Heartbeat(self._token, self._progress, resident_gib())
 
     def flush(self) -> None:
@@ -235,7 +238,7 @@ class Runtime:
         elif isinstance(outcome, Cancelled):
             word = "cancelled"
         else:
-            word, more = "failed", {"failure": classify(outcome)}
+            word, more = "failed", {"failure": without_secrets(classify(outcome))}
         self._token = 0
         self._cancelled.discard(grant.token)
         wall_s = time.perf_counter() - timer
@@ -285,6 +288,13 @@ class Runtime:
 
     def _spec(self, item: Task) -> RunSpec:
         return with_smaller_batch(item.spec, item.grant.shrink)
+
+
+def without_secrets(failure: Failure) -> Failure:
+    """The failure as it may be journalled, logged and shown: bounded, and with no secret in it."""
+    message = redact(failure.message, os.environ, hexadecimal=False)
+    details = redact(bounded(failure.details), os.environ, hexadecimal=False)
+    return failure._replace(message=message, details=details)
 
 
 def _is_trainers_fault(report: AttemptReport) -> bool:

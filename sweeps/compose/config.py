@@ -13,6 +13,7 @@ from omegaconf.errors import InterpolationResolutionError
 from sweeps.compose.session import CONFIG_NAME, HYDRA_NAME, TARGET
 from sweeps.grid.interpolation import settle
 from sweeps.spec import SpecError, TrainerSpec, nearest
+from sweeps.spec.environment import require_no_secret, sealed, unsealed
 
 FREE_KEYS = "trainer.params."
 """Prefix of keys that an own trainer makes up."""
@@ -30,7 +31,13 @@ class Config:
         self.raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
 
     def __getitem__(self, key: str) -> Any:
-        return settle(self.raw[key], (key,), self._look_up, self._resolve)
+        value = self.raw[key]
+        if key == "cluster":
+            value = sealed(value)
+        elif key == "sweep" and isinstance(value, Mapping):
+            value = {**value, "about": sealed(value.get("about"))}
+        require_no_secret(value, key)
+        return unsealed(settle(value, (key,), self._look_up, self._resolve))
 
     def _look_up(self, key: str) -> Any:
         try:
@@ -39,9 +46,17 @@ class Config:
             if "Recursive interpolation" not in str(error):
                 raise
             raise SpecError(f"${{{key}}} leads back to itself; give one key in the circle a value") from None
+        require_no_secret(self._written(key), key)
         if value is None:
             raise SpecError(f"${{{key}}} has no value{nearest(key, self.keys())}; set it or refer to another")
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    def _written(self, key: str) -> Any:
+        """What stands at a dotted key, references and all."""
+        found: Any = self.raw
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
 
     def _resolve(self, text: str) -> str:
         return str(OmegaConf.create({"value": text}).value)

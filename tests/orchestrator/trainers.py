@@ -179,3 +179,10 @@ class Placed(Noop):
                 "world_size": self._world_size,
             },
         )
+
+
+class Telling(Noop):
+    """Fails with a long message that holds a secret."""
+
+    def run(self, spec, context):
+        raise ValueError("cannot log in with password=hunter2 " + "x" * 10**6)

@@ -82,3 +82,18 @@ def test_the_log_has_run_and_attempt_of_every_result_and_failure(directory):
     assert records(Layout(directory), failures[0]["run_id"][:8])[-1]["event"] == "settle"
     times = [r["at"] for r in found if r["at"]]
     assert times == sorted(times)
+
+
+def test_a_bundle_follows_no_link_out_of_the_sweep(directory, tmp_path):
+    (tmp_path / "private.txt").write_text("my diary")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "attempt_0.log").write_text("my diary")
+    layout = Layout(directory)
+    (layout.worker_logs / "e9-w1.log").symlink_to(tmp_path / "private.txt")
+    (layout.root / "logs" / "linked").symlink_to(tmp_path / "private")
+    layout.status.unlink()
+    layout.status.symlink_to(tmp_path / "private.txt")
+    write_bundle(tmp_path / "b.zip", directory, [], {})
+    bundle = zipfile.ZipFile(tmp_path / "b.zip")
+    assert not any("diary" in bundle.read(name).decode() for name in bundle.namelist())
+    assert "sweep.yaml" in bundle.namelist()
