@@ -1,8 +1,9 @@
 """The Ray that a pool runs on: one that we start on this machine, or a cluster that is already running.
 
-A Ray that we start listens on 127.0.0.1 only, has no dashboard and a small object store, and keeps its files
-in a folder of its own that goes with it. Whether the cluster still answers is asked in a thread: Ray's own
-calls wait a minute for a head that has gone, and then end the process.
+A Ray that we start listens on 127.0.0.1 only, all its processes do, has no dashboard and a small object
+store, and keeps its files in a folder of its own that no other user can enter and that goes with it. Whether
+the cluster still answers is asked in a thread: Ray's own calls wait a minute for a head that has gone, and
+then end the process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import ray
 from orchestrator.pools import ray_internals
 from orchestrator.pools.temp_folders import TemporaryFolder
 from orchestrator.scheduling.events import Shape
-from orchestrator.worker.process_env import own_import_path
+from orchestrator.worker.process_env import import_environment, own_import_path
 from sweeps.spec.errors import UserError
 
 OBJECT_STORE_MIB = 80
@@ -36,6 +37,9 @@ CONNECT_S = 5.0
 """Longest a head may take to accept a connection; asked first, since Ray tries for minutes."""
 
 LOOPBACK = "127.0.0.1"
+
+RAY_FOLDER = "r"
+"""Ray's folder below ours: it gives everybody every right to its own, and sockets take short paths only."""
 
 
 class RayCluster:
@@ -120,8 +124,9 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
                 **environment,
                 **folder.mark,
                 RAY_USAGE_STATS_ENABLED="0",
-                PYTHONPATH=os.pathsep.join(own_import_path()),
+                **import_environment(own_import_path()),
             ),
+            ray_internals.loopback_only(),
             _taken_port() as port,
         ):
             ray.init(
@@ -135,7 +140,8 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
                 logging_level=logging.ERROR,
                 configure_logging=False,
                 object_store_memory=OBJECT_STORE_MIB * 2**20,
-                **ray_internals.local_options(LOOPBACK, folder.path),
+                job_config=ray_internals.OurPath(),
+                **ray_internals.local_options(LOOPBACK, folder.path / RAY_FOLDER),
             )
         return RayCluster("the Ray of this machine", folder)
     except Exception as error:

@@ -5,12 +5,15 @@ A test holds every name against the version below.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ray._private import state
+from ray._private import ray_constants, state
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.job_config import JobConfig
 
 CHECKED_VERSION = "2.60.0"
 """The version of Ray whose source the names here were read in."""
@@ -28,6 +31,26 @@ def resolve_address(address: str) -> str:
 def local_options(address: str, folder: Path) -> dict[str, Any]:
     """Options of ``ray.init``: where a Ray of ours listens, and the folder for its files."""
     return {"_node_ip_address": address, "_temp_dir": str(folder)}
+
+
+class OurPath(JobConfig):
+    """A job whose workers search for modules where we say: Ray would put the current folder first."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def loopback_only() -> Iterator[None]:
+    """Keep Ray from putting the machine's address in the place of 127.0.0.1, as it does where clusters are
+    possible: its processes listen on all addresses unless the node's own is a loopback one.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def silence_services() -> None:

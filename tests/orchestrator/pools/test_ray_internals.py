@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
+from ray._private import services, worker
+from ray.job_config import JobConfig
 
 from orchestrator.pools import ray_internals
 
@@ -35,3 +37,9 @@ def test_the_logger_that_is_silenced_is_the_one_of_its_services():
     assert services.logger.name == "ray._private.services"
     ray_internals.silence_services()
     assert not services.logger.isEnabledFor(logging.ERROR)
+
+
+def test_the_names_by_which_ray_stays_on_loopback_and_off_the_current_folder_are_there():
+    assert "ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
+    assert "_runtime_env_has_working_dir()" in inspect.getsource(worker.connect)
+    assert callable(JobConfig._runtime_env_has_working_dir)
