@@ -81,7 +81,6 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
 
 
 def write_report(sweep: SweepData, path: Path, *, metric: str | None = None) -> Path:
-    """Write the report to ``path`` by rename and return the path."""
     text = build_report(sweep, metric=metric)
     write_atomically(path, text.encode())
     return path

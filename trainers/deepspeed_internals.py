@@ -44,7 +44,6 @@ class Internals:
 
     @property
     def loss_scaler(self) -> Any:
-        """Scaler of fp16, or ``None``."""
         return getattr(self._optimizer, "loss_scaler", None)
 
     def refresh_masters(self) -> None:
@@ -59,7 +58,6 @@ class Internals:
             persistent[0].all_gather(persistent)
 
     def reset_counters(self) -> None:
-        """Count steps and samples from 0 again."""
         for name in COUNTERS:
             setattr(self._engine, name, 0)
 
@@ -77,7 +75,6 @@ def is_sharded(parameter: Tensor) -> bool:
 
 
 def shard_of(parameter: Tensor) -> Tensor:
-    """This rank's shard of a parameter under ZeRO-3."""
     return parameter.ds_tensor  # type: ignore[attr-defined]
 
 

@@ -84,7 +84,6 @@ class PolicyTrainer:
                 yield members[position], outcome
 
     def close(self) -> None:
-        """Free engines and grading processes."""
         self.engines.close()
         self.eval_cache.close()
         self.rewards.close()
@@ -211,7 +210,6 @@ class _Group:
             self._engine.load(load_weights_of(run_id, Path(folder)))
 
     def _phase_of(self, stage: Stage) -> RunSpec:
-        """What a stage trains."""
         return self._phases[stage.runs[0]][stage.phase]
 
     def _is_last_phase(self, stage: Stage, run: int) -> bool:

@@ -42,11 +42,9 @@ class Evaluation:
     """
 
     benchmark: str
-    """Label of the benchmark."""
     step: int
     """Optimizer steps taken before the evaluation."""
     mode: str
-    """``greedy`` or ``sampled``."""
     temperature: float
     """Sampling temperature; 0 for greedy."""
     num_samples: int
@@ -75,7 +73,6 @@ class RolloutText:
     step: int
     """Optimizer steps taken before it was drawn."""
     prompt: int
-    """Index of the prompt it completes."""
     text: str
     """The completion, special tokens included."""
     count: int
@@ -94,7 +91,6 @@ class RunResult:
     steps: Sequence[Mapping[str, float | int | None]] = ()
     """One mapping per recorded step, ``step`` first; columns of ``steps()``."""
     evaluations: Sequence[Evaluation] = ()
-    """Per-item verdicts; rows of ``items()``."""
     rollouts: Sequence[RolloutText] = ()
     """Distinct rollouts of the first and last step."""
     logit_stats: Sequence[Mapping[str, Any]] = ()
@@ -168,7 +164,6 @@ def pack_ints(values: Sequence[int]) -> str:
 
 
 def unpack_ints(text: str) -> list[int]:
-    """Inverse of :func:`pack_ints`."""
     words = array("I")
     words.frombytes(zlib.decompress(base64.b64decode(text)))
     return words.tolist()

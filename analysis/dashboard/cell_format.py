@@ -26,11 +26,8 @@ class ShownColumn:
     """A column of the table of runs."""
 
     key: str
-    """Name in ``runs()``."""
     header: str
-    """Heading."""
     unit: str
-    """Unit, or empty."""
     kind: str
     """``axis``, ``points``, ``gain``, ``number``, ``time`` or ``text``."""
 
@@ -40,7 +37,6 @@ class ShownColumn:
         return self.kind not in ("text", "axis")
 
     def text(self, value: Any) -> str:
-        """A value for people."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return NOTHING
         if self.key == "run_id":
@@ -74,11 +70,9 @@ class Shown:
     """An analysis table with the order of its rows chosen by the reader."""
 
     table: ReportTable
-    """The table, rows in order."""
     sort: str
     """Column it is sorted by; empty for its own order."""
     descending: bool
-    """Largest first."""
     total: int
     """Rows there are; the table holds the first of them."""
 

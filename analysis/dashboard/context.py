@@ -42,17 +42,13 @@ class Context:
     """One request on one state of the sweep."""
 
     request: Request
-    """The request."""
     store: Store
-    """The directory."""
     snapshot: Snapshot
     """The state that all parts of the answer show."""
     link: Link
-    """Path and choices."""
 
     @property
     def params(self) -> Mapping[str, str]:
-        """The choices."""
         return self.link.params
 
     def without(self, name: str) -> Context:
@@ -78,7 +74,6 @@ class Context:
 
     @property
     def name(self) -> str:
-        """The sweep's name."""
         source = self.snapshot.sweep.sources[0]
         return str(source.header.get("sweep") or self.store.directory.resolve().name)
 
@@ -120,7 +115,6 @@ class Context:
         return "\n".join(["from analysis import open_sweep", *imports, "", opened, line])
 
     def command(self, *words: str) -> str:
-        """A command line about this sweep."""
         verb, *rest = words
         return " ".join(["emsweep", verb, shlex.quote(str(self.store.directory)), *rest])
 
@@ -143,7 +137,6 @@ def error_page(request: Request, message: str, status: int, store: Store | None 
 
 
 def csv(table: ReportTable, name: str) -> Response:
-    """The table's frame as a file."""
     return download(csv_text(table.frame), name, "text/csv; charset=utf-8")
 
 
@@ -153,7 +146,6 @@ def svg(figure: Drawing, name: str) -> Response:
 
 
 def download(content: str, name: str, kind: str) -> Response:
-    """A file to save."""
     return Response(
         content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'}
     )

@@ -65,13 +65,10 @@ class Coverage:
     """The map."""
 
     down: Side
-    """The rows."""
     across: Side
-    """The columns."""
     left_out: tuple[str, ...]
     """Axes that the map does not tell apart."""
     tiles: list[Tile] = field(repr=False)
-    """The tiles there are."""
 
 
 def split_axes(sizes: Sequence[tuple[str, int]]) -> tuple[list[str], list[str], list[str]]:
@@ -96,7 +93,6 @@ def split_axes(sizes: Sequence[tuple[str, int]]) -> tuple[list[str], list[str], 
 
 
 def coverage(sweep: SweepData) -> Coverage:
-    """Count outcomes per tile."""
     axes = {axis.key: axis.values for axis in sweep.axes}
     rows, columns, left_out = split_axes([(key, len(axes[key])) for key in sweep.cell_keys])
     keys = [*rows, *columns]

@@ -28,9 +28,7 @@ class Event:
     """One thing that happened to a run."""
 
     what: str
-    """In words."""
     worker: str = ""
-    """Where."""
     at: str = ""
     """When, in UTC; empty where the journal does not say."""
     detail: str = ""

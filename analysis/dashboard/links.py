@@ -47,7 +47,6 @@ class Link:
 
 
 def join(path: str, params: Mapping[str, Any]) -> str:
-    """A URL of this server."""
     kept = {key: text for key, value in params.items() if value is not None and (text := str(value)) != ""}
     return f"{path}?{urlencode(kept)}" if kept else path
 

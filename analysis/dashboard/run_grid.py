@@ -59,9 +59,7 @@ class Choice:
     columns: tuple[str, ...]
     """Columns shown, in order."""
     page: int = 1
-    """Page, from 1."""
     size: int = DEFAULT_SIZE
-    """Rows of a page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,6 @@ class Page:
     number: int
     """This page, from 1; the last one where fewer pages exist than were asked for."""
     pages: int
-    """Pages there are."""
 
 
 def all_columns(sweep: SweepData) -> list[str]:

@@ -126,7 +126,6 @@ def same(a: str, b: str) -> bool:
 
 
 async def pause_after_wrong_token() -> None:
-    """Wait a little."""
     await asyncio.sleep(WRONG_TOKEN_S)
 
 
@@ -146,5 +145,4 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A token of 128 random bits."""
     return secrets.token_urlsafe(16)

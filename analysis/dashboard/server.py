@@ -46,7 +46,6 @@ class Server:
         self.url = f"http://{shown}:{self.port}/"
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM."""
         config = uvicorn.Config(
             build_app(self.store, token=self.token),
             log_level="warning",

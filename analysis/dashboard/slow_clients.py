@@ -15,7 +15,6 @@ class TimedProtocol(H11Protocol):
     """HTTP/1.1 that closes a connection whose request does not come."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
         super().connection_made(transport)
         self._waiting: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_S, self._give_up)
 
@@ -28,7 +27,6 @@ class TimedProtocol(H11Protocol):
             self._waiting = self.loop.call_later(REQUEST_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
         self._stop_waiting()
         super().connection_lost(exc)
 

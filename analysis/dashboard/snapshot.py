@@ -118,7 +118,6 @@ class Snapshot:
         return answer
 
     def knows(self, key: Any, filters: str = "") -> bool:
-        """Whether the answer is there already."""
         return self._known((key, filters)) is not None
 
     def _known(self, key: Any) -> tuple[Any] | None:

@@ -22,9 +22,7 @@ class Progress:
     state: str
     """``running``, ``paused``, ``finished``, or ``stopped`` when runs are left and no driver is at work."""
     live: bool
-    """Whether a driver is at work."""
     total: int
-    """Runs of the manifest."""
     counts: Mapping[str, int]
     """Runs per outcome, those that are running apart."""
     runs_per_s: float = 0.0
@@ -32,11 +30,9 @@ class Progress:
     eta_s: tuple[float, float, float] | None = None
     """Seconds left: middle, low, high of a 95 % interval."""
     workers: int = 0
-    """Workers at work."""
 
     @property
     def num_results(self) -> int:
-        """Runs with a result."""
         return self.counts.get("done", 0) + self.counts.get("diverged", 0)
 
     @property
@@ -78,7 +74,6 @@ class Spending:
     """What results have cost so far."""
 
     worker_hours: float
-    """Hours of worker processes."""
     gpu_hours: float
     """The same times the GPUs of each."""
     usd: float | None

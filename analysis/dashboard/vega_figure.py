@@ -32,7 +32,6 @@ class Drawing:
     spec: str
     """Vega-Lite JSON, its links leading :data:`HERE`."""
     caption: str
-    """The words under it."""
 
     @property
     def inline(self) -> str:

@@ -103,7 +103,6 @@ class RunArrays:
 
     @property
     def cell_keys(self) -> list[str]:
-        """Every axis but the seed."""
         return [axis.key for axis in self._axes if axis.key != SEED]
 
     def levels(self, key: str) -> tuple[np.ndarray, np.ndarray]:

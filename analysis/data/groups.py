@@ -16,7 +16,6 @@ class Groups:
     levels: dict[str, np.ndarray]
     """Per axis the number of each group's level, shape (G,)."""
     size: int
-    """Number of groups, G."""
 
     def of(self, rows: np.ndarray) -> Groups:
         """The groups of some of the runs, given by their places; groups that have none of them are gone."""

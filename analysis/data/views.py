@@ -40,7 +40,6 @@ _NUMERIC = ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT", "UBIGINT", "SMALL
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Comma-separated SQL identifiers."""
     return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
@@ -61,7 +60,6 @@ def finite_sql(metric: str) -> str:
 
 
 def column_names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
-    """Names of a view's columns."""
     return [row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()]
 
 

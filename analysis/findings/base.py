@@ -27,11 +27,8 @@ class Finding:
     key: str
     """Short name, such as ``decoupling``."""
     question: str
-    """What is asked."""
     sentences: tuple[str, ...] = ()
-    """The answer in words."""
     table: ReportTable | None = None
-    """The answer in numbers."""
     figure: Figure | None = None
     """The answer as a picture; absent where the optional figure packages are."""
     missing: str | None = None
@@ -55,7 +52,6 @@ def best_setting(sweep: SweepData, keys: Sequence[str], gain: str) -> tuple[Swee
 
 
 def has_metric(sweep: SweepData, name: str) -> bool:
-    """Whether any run has a value of the metric."""
     if name not in sweep.metrics:
         return False
     return bool(sweep.arrow(f"SELECT count({finite_sql(name)}) AS n FROM runs")["n"][0].as_py())

@@ -45,5 +45,4 @@ def find(sweep: SweepData, name: str) -> Finding:
 
 
 def find_all(sweep: SweepData) -> list[Finding]:
-    """Run all of them."""
     return [analyse(sweep) for analyse in FINDINGS.values()]

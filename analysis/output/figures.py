@@ -40,12 +40,10 @@ class Figure:
     """A chart with the words that belong under it."""
 
     chart: Any
-    """Altair chart."""
     caption: str
     """What is shown, how many runs and seeds, and what the intervals mean."""
 
     def svg(self) -> str:
-        """The chart as SVG text."""
         return _extra("vl_convert").vegalite_to_svg(self.spec())
 
     def spec(self) -> str:

@@ -47,11 +47,9 @@ class Page:
         self._figures = itertools.count(1)
 
     def heading(self, text: str, level: int = 2) -> None:
-        """A heading."""
         self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def paragraph(self, text: str, kind: str = "") -> None:
-        """A paragraph of plain text."""
         self._parts.append(f"<p{_class(kind)}>{escape(text)}</p>")
 
     def sentences(self, lines: Iterable[str], kind: str = "answer") -> None:
@@ -61,7 +59,6 @@ class Page:
             self._parts.append(f"<div{_class(kind)}>{items}</div>")
 
     def code(self, text: str) -> None:
-        """Literal lines, such as a command."""
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
     def table(self, table: ReportTable, *, folded: bool = False, max_rows: int = 200) -> None:
@@ -83,12 +80,10 @@ class Page:
             self._parts.append(f"<h3>{escape(table.title)}</h3>{whole}")
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
-        """A table of names and values."""
         body = "".join(_row(row, ["text", "text"]) for row in rows)
         self._parts.append(f'<table class="pairs"><tbody>{body}</tbody></table>')
 
     def figure(self, figure: Figure) -> None:
-        """A figure as inline SVG with its caption."""
         number = next(self._figures)
         # Several drawings share one page: their internal names must not meet.
         svg = _ids.sub(lambda m: f"{m[1]}f{number}-{m[2]}", figure.svg())
@@ -98,7 +93,6 @@ class Page:
         self._parts.append(f"<figure{wide}>{svg}{caption}</figure>")
 
     def text(self) -> str:
-        """The document."""
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f"<title>{escape(self._title)}</title><style>{STYLE}</style></head>\n<body>\n"

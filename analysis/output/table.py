@@ -34,7 +34,6 @@ class ReportColumn:
     """How one column of the printed table is made from the frame."""
 
     header: str
-    """Heading."""
     source: str
     """Column of the frame."""
     kind: str = "text"
@@ -66,7 +65,6 @@ class ReportTable:
     """Rows, what they mean, and how to print them."""
 
     title: str
-    """One line saying what is shown."""
     frame: pd.DataFrame
     """Values under machine names, fractions unrounded."""
     layout: tuple[ReportColumn, ...]
@@ -75,7 +73,6 @@ class ReportTable:
     """Footnotes: n, the meaning of intervals, what was left out and by which rule."""
 
     def cells(self) -> list[list[str]]:
-        """The printed cells, row by row."""
         columns = [_format(self.frame, column) for column in self.layout]
         return [list(row) for row in zip(*columns, strict=True)]
 
@@ -115,7 +112,6 @@ class ReportTable:
                 draft.write_text(self.render(form) + "\n")
 
     def text(self) -> str:
-        """Plain text in aligned columns."""
         headers = [column.header for column in self.layout]
         rows = self.cells()
         widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
@@ -127,7 +123,6 @@ class ReportTable:
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, *notes])
 
     def markdown(self) -> str:
-        """GitHub-flavoured Markdown."""
         headers = [column.header for column in self.layout]
         marks = ["---" if column.kind == "text" else "---:" for column in self.layout]
         body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in self.cells()]

@@ -35,9 +35,7 @@ class Effect:
     axes: tuple[int, ...]
     """Positions of the axes; one for a main effect, several for an interaction."""
     sum_squares: float
-    """Sum of squares over runs."""
     freedom: float
-    """Degrees of freedom."""
     share: float
     """ω²: share of the variance of runs, corrected for noise."""
     p: float

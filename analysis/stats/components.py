@@ -21,7 +21,6 @@ class Components:
     first_low: float
     """Lower end of the 95 % interval of the first factor's share among runs of one column."""
     first_high: float
-    """Upper end of the same."""
 
 
 def crossed_components(values_RC: np.ndarray, level: float = 0.95) -> Components | None:

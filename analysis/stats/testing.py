@@ -136,7 +136,6 @@ class Difference:
     low: float
     """Lower end of the 95 % interval; NaN with one pair."""
     high: float
-    """Upper end."""
     n: int
     """Pairs of seeds, or for an unpaired test the smaller number of seeds."""
     p: float
@@ -148,9 +147,7 @@ class Difference:
     superiority: float
     """Chance that B beats A: share of pairs won, ties counting half."""
     deviation: float
-    """Standard deviation of the differences."""
     paired: bool
-    """Whether seeds were matched."""
 
     def power(self, effect: float) -> float:
         """Chance that this design sees a true difference of ``effect``."""

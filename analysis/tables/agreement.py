@@ -48,7 +48,6 @@ class Agreement:
     """Largest difference between two accuracies of the same run."""
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:

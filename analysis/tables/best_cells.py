@@ -23,7 +23,6 @@ class BestCells:
     check: HeldOutBest | None
     """What the choice is worth; ``None`` with one seed."""
     sentence: str
-    """The same in words."""
 
 
 def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) -> BestCells:

@@ -40,7 +40,6 @@ class Comparison:
     table: ReportTable
     """One row per difference."""
     sentences: tuple[str, ...]
-    """The same in words."""
     by_seed: pd.DataFrame
     """What the tests rest on: the axes ``by``, ``seed``, ``difference``; empty where seeds are unmatched."""
 

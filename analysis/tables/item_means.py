@@ -38,7 +38,6 @@ class EvaluationSetting:
     """One way of decoding, as the items table names it."""
 
     mode: str
-    """``greedy`` or ``sampled``."""
     temperature: float
     """Sampling temperature; 0 for greedy."""
 
@@ -112,7 +111,6 @@ class ItemMeans:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Numbers of groups, seeds and items."""
         return self.counts.shape
 
     def __getitem__(self, groups: slice) -> np.ndarray:

@@ -19,7 +19,6 @@ Metric = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(table)
     app.command()(compare)
     app.command()(report)

@@ -14,7 +14,6 @@ from sweeps.spec.errors import EXIT_INTERRUPTED, EXIT_NOT_OK
 
 
 def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool) -> None:
-    """Print what came of it and leave with the matching status."""
     if as_json:
         print_json(
             {

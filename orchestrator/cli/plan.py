@@ -34,7 +34,6 @@ SHELLS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(plan)
     app.command()(completion)
     app.command(hidden=True)(complete)

@@ -24,7 +24,6 @@ SHOWN_CHARACTERS = 60
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(select)
 
 

@@ -32,7 +32,6 @@ def hand_over(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Submit a sweep, or print what would be submitted."""
     from orchestrator.submit import render, request_of, submit
 
     request = request_of(manifest, words, directory=str(directory), flags=flags)

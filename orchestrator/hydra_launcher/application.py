@@ -27,11 +27,9 @@ class Application:
     """What a worker needs to run any job."""
 
     task: TaskFunction
-    """The function below ``@hydra.main``."""
     context: HydraContext
     """Hydra's loader and callbacks."""
     config: DictConfig
-    """The configuration of the multirun."""
     words: Mapping[str, tuple[int, tuple[str, ...]]]
     """Run id to the job's number and its overrides."""
 
@@ -43,14 +41,12 @@ class Application:
 
 
 def save(data: bytes, directory: Path) -> None:
-    """Write a pickled application for the workers."""
     path = directory / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
 
 
 def load(directory: Path) -> Application:
-    """Read it and take over Hydra's global state."""
     (singletons, resolvers, folder, words), application = cloudpickle.loads((directory / FILE).read_bytes())
     os.chdir(folder)
     sys.argv[:] = words

@@ -34,9 +34,7 @@ class Word(NamedTuple):
     """One override of a job."""
 
     key: str
-    """The dotted key or the group."""
     value: Any
-    """Its value."""
     sets_value: bool
     """Whether it does nothing but set a value of the application's configuration."""
     ours: bool
@@ -64,7 +62,6 @@ class Configurations:
         self._settings: dict[tuple[tuple[str, ...], str], tuple[list[str], Any]] = {}
 
     def words(self, overrides: Sequence[str]) -> list[Word]:
-        """Parse a job's overrides."""
         return [self._word(text) for text in overrides]
 
     def content(self, overrides: Sequence[str]) -> dict[str, Any]:

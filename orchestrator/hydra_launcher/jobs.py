@@ -30,11 +30,8 @@ class Job:
     """One job as Hydra asks for it."""
 
     overrides: tuple[str, ...]
-    """Its words."""
     words: Sequence[Word]
-    """The same, parsed."""
     content: Mapping[str, Any]
-    """What its configuration says."""
 
     @property
     def seed(self) -> int:

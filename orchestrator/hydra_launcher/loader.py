@@ -30,25 +30,19 @@ class RememberingLoader(ConfigLoader):
         return self._loader.load_sweep_config(master_config, sweep_overrides)
 
     def load_configuration(self, *args: Any, **options: Any) -> DictConfig:
-        """Hydra's own."""
         return self._loader.load_configuration(*args, **options)
 
     def get_search_path(self) -> ConfigSearchPath:
-        """Hydra's own."""
         return self._loader.get_search_path()
 
     def get_sources(self) -> list[ConfigSource]:
-        """Hydra's own."""
         return self._loader.get_sources()
 
     def list_groups(self, parent_name: str) -> list[str]:
-        """Hydra's own."""
         return self._loader.list_groups(parent_name)
 
     def get_group_options(self, *args: Any, **options: Any) -> list[str]:
-        """Hydra's own."""
         return self._loader.get_group_options(*args, **options)
 
     def compute_defaults_list(self, *args: Any, **options: Any) -> Any:
-        """Hydra's own."""
         return self._loader.compute_defaults_list(*args, **options)

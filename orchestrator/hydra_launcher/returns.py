@@ -40,7 +40,6 @@ class Finished(JobReturn):
 
     @property
     def hydra_cfg(self) -> DictConfig | None:  # type: ignore[override]
-        """Hydra's own part of it."""
         return self._load("hydra.yaml")
 
     def _load(self, name: str) -> DictConfig | None:

@@ -60,7 +60,6 @@ class HydraJob:
         )
 
     def close(self) -> None:
-        """Forget the application."""
         self._application = self._configurations = None
 
 

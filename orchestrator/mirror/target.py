@@ -20,13 +20,11 @@ class FinishedRun:
     run_id: str
     """Its identity, under which it is known everywhere."""
     name: str
-    """Short name."""
     cell: int
     """Number of its cell, by which copies are grouped."""
     axes: Mapping[str, Any]
     """Axis values, by which copies are tagged."""
     config: Mapping[str, Any]
-    """The whole specification, nested."""
     summary: Mapping[str, Any]
     """Metrics, outcome and attempt."""
     steps: Sequence[Mapping[str, Any]]
@@ -60,9 +58,7 @@ class Target(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Finish."""
-        ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,6 @@ class Destination:
     folder: Path
     """The target's folder inside the sweep directory."""
     project: str
-    """Project or experiment."""
     entity: str | None = None
     """W&B team or user."""
     online: bool | None = None

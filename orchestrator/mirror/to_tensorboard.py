@@ -27,7 +27,6 @@ class TensorBoardTarget:
                 shutil.rmtree(path)
 
     def copy(self, run: FinishedRun) -> None:
-        """Write one run's event file."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb

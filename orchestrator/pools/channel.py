@@ -27,7 +27,6 @@ class Channel:
         """True once the other end has gone."""
 
     def fileno(self) -> int:
-        """The descriptor to wait on."""
         return self._sock.fileno()
 
     @property
@@ -53,7 +52,6 @@ class Channel:
             self.closed = True
 
     def receive(self) -> list[Any]:
-        """Return the messages that have arrived whole."""
         try:
             while data := self._sock.recv(_CHUNK):
                 self._incoming += data
@@ -74,7 +72,6 @@ class Channel:
         return messages
 
     def close(self) -> None:
-        """Close this end."""
         self._sock.close()
 
 
@@ -88,7 +85,6 @@ class WorkerChannel:
         self._reader = sock.makefile("rb")
 
     def send(self, value: Any) -> None:
-        """Send one message."""
         with self._lock:
             self._sock.sendall(pack(value))
 

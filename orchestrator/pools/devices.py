@@ -29,7 +29,6 @@ class GpuLedger:
 
     @property
     def total(self) -> int:
-        """GPUs in all."""
         return len(self.names)
 
     def take(self, amount: float) -> list[tuple[int, float]]:
@@ -56,6 +55,5 @@ class GpuLedger:
         return taken
 
     def give_back(self, taken: list[tuple[int, float]]) -> None:
-        """Undo :meth:`take`."""
         for i, share in taken:
             self._free[i] = min(1.0, self._free[i] + share)

@@ -30,7 +30,6 @@ class GangReports:
     """Merges what the ranks of a worker report into one story: rank 0's, unless another rank failed alone."""
 
     world_size: int
-    """Ranks."""
     broken: bool = False
     """True once a rank failed: the gang's collectives may be out of step, so it is to be built anew."""
     _alone: dict[int, tuple[float, AttemptReport]] = field(default_factory=dict)

@@ -24,14 +24,12 @@ class InlinePool:
         return Capacity(slots=1)
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
-        """Build the worker here and now."""
         runtime = Runtime(setup, lambda batch: self._events.append(batch_event(setup.name, batch)))
         runtime.warm()
         self._runtimes[setup.name] = runtime
         self._events.append(WorkerReady(worker=setup.name, host=socket.gethostname()))
 
     def stop_worker(self, name: str) -> None:
-        """Close the worker."""
         runtime = self._runtimes.pop(name, None)
         if runtime is not None:
             runtime.close()
@@ -42,7 +40,6 @@ class InlinePool:
         self.stop_worker(name)
 
     def dispatch(self, name: str, items: list[Task]) -> None:
-        """Queue a batch."""
         self._runtimes[name].add(items)
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
@@ -72,6 +69,5 @@ class InlinePool:
                 self._events.append(Beat(worker=name, token=pulse.token, progress=pulse.progress))
 
     def close(self) -> None:
-        """Close the worker."""
         for name in list(self._runtimes):
             self.stop_worker(name)

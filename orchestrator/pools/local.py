@@ -68,7 +68,6 @@ class LocalPool:
         return Capacity(slots=self._slots, gpus=float(self._gpus.total))
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
-        """Spawn the process, or one per rank."""
         taken = [self._gpus.take(shape.gpus) for _ in range(shape.world_size)] if shape.gpus else []
         worker = _Worker(setup.name, [], GangReports(shape.world_size), [g for t in taken for g in t])
         self._workers[setup.name] = worker
@@ -77,7 +76,6 @@ class LocalPool:
             self._spawn(worker, rank_setup(setup, number, shape.world_size), number, devices)
 
     def stop_worker(self, name: str) -> None:
-        """Ask the worker to end; kill it if it does not."""
         worker = self._workers.get(name)
         if worker is not None:
             worker.stop_by_s = time.monotonic() + STOP_WAIT_S
@@ -95,16 +93,13 @@ class LocalPool:
         self._bury(worker, "killed")
 
     def dispatch(self, name: str, items: list[Task]) -> None:
-        """Send a batch to every rank."""
         self._send(self._workers[name], ("items", items))
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
-        """Tell every rank."""
         if name in self._workers:
             self._send(self._workers[name], ("cancel", tokens))
 
     def events(self, timeout_s: float) -> list[PoolEvent]:
-        """Wait for messages and for processes that end."""
         if not self._events:
             for key, _ in self._selector.select(timeout_s):
                 self._read(*key.data)

@@ -163,20 +163,17 @@ class RayPool:
         self._bury(worker, "killed")
 
     def dispatch(self, name: str, items: list[Task]) -> None:
-        """Send a batch to every rank."""
         worker = self._workers[name]
         packed = ray.put(items) if len(worker.actors) > 1 else items
         for actor in worker.actors:
             actor.submit.remote(packed)
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
-        """Tell every rank."""
         if name in self._workers:
             for actor in self._workers[name].actors:
                 actor.cancel.remote(tokens)
 
     def events(self, timeout_s: float) -> list[PoolEvent]:
-        """Wait for calls that return and for actors that end."""
         if self._waits and not self._events:
             refs = list(self._waits)
             done, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)

@@ -33,11 +33,9 @@ class Place(NamedTuple):
     """Where a rank lives."""
 
     host: str
-    """Name of the machine."""
     node: str
     """Ray's id of the node; two nodes may share a machine, and two machines a name."""
     pid: int
-    """The process."""
     gpus: str
     """The GPUs it sees, as ``CUDA_VISIBLE_DEVICES`` lists them."""
 
@@ -85,12 +83,10 @@ class RayWorker:
             os._exit(1)
 
     def submit(self, items: list[Task]) -> None:
-        """Queue a batch."""
         assert self._runtime is not None
         self._runtime.add(items)
 
     def cancel(self, tokens: tuple[int, ...]) -> None:
-        """Drop attempts."""
         assert self._runtime is not None
         self._runtime.cancel(tokens)
 
@@ -101,7 +97,6 @@ class RayWorker:
             self._thread.join(STOP_WAIT_S)
 
     def record_stack(self) -> None:
-        """Write every thread's stack to the log."""
         faulthandler.dump_traceback(self._log, all_threads=True)
 
     def poll(self) -> tuple[list[ReportBatch], Heartbeat]:

@@ -19,7 +19,6 @@ class Group:
     """Runs that share a shape and a base model."""
 
     shape: Shape
-    """What a worker needs to run them."""
     affinity: str
     """The base model, which a worker keeps hot between runs."""
     timeout_s: float = 0.0
@@ -31,7 +30,6 @@ class Workload:
     """A manifest as the scheduler sees it."""
 
     groups: Sequence[Group]
-    """The distinct groups."""
     group_of: Sequence[int]
     """Group of each run, shape (runs,)."""
     order: Sequence[int] | None = None

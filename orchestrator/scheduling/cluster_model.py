@@ -69,7 +69,6 @@ class SimulationResult:
     """What the imaginary cluster made of the sweep."""
 
     runs: int
-    """Runs with a result."""
     makespan_s: float
     """Virtual seconds from the start to the last result."""
     lower_bound_s: float
@@ -91,7 +90,6 @@ class SimulationResult:
         return self.makespan_s / self.lower_bound_s if self.lower_bound_s else 1.0
 
     def to_json(self) -> dict[str, float | str]:
-        """The outcome as plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"overhead": self.overhead}
 
 

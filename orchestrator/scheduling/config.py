@@ -12,7 +12,6 @@ class SchedulerConfig:
     """Times, limits and budgets of the scheduler."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    """Retry budgets."""
     unit_s: float = 0.5
     """Work in one batch. Batches of runs shorter than this share messages and fsyncs."""
     prefetch_below_s: float = 2.0

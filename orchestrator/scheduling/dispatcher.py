@@ -30,11 +30,9 @@ class Dispatcher:
         self._avoid: dict[int, str] = {}
 
     def note_room(self, worker: Worker) -> None:
-        """A worker has come up or finished a batch."""
         self._idle_workers[worker.name] = None
 
     def forget_worker(self, worker: Worker) -> None:
-        """A worker is gone."""
         self._idle_workers.pop(worker.name, None)
         self._move(worker, -1)
 

@@ -33,7 +33,6 @@ class Capacity:
     slots: int
     """Worker processes that may live at once; a gang takes one per rank."""
     gpus: float = 0.0
-    """GPUs in all."""
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -44,9 +43,7 @@ class WorkerReady:
     """A worker process, or every rank of a gang, is up."""
 
     worker: str
-    """Its name."""
     host: str
-    """Host of rank 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,9 +51,7 @@ class WorkerLost:
     """A worker has ended: asked to, killed, crashed, or its node went away."""
 
     worker: str
-    """Its name."""
     reason: str
-    """What is known about the end, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +59,6 @@ class Reported:
     """A worker finished attempts; their results are already durable in its spool."""
 
     worker: str
-    """Its name."""
     reports: tuple[AttemptReport, ...]
     """One per attempt, in the order they ended."""
 
@@ -74,13 +68,11 @@ class Beat:
     """A worker is alive."""
 
     worker: str
-    """Its name."""
     token: int
     """Lease it is working on, 0 when idle."""
     progress: int
     """Grows whenever the trainer reports progress; standing still beyond the watchdog's limit is a hang."""
     memory_gib: float = 0.0
-    """Resident memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +80,6 @@ class CapacityChanged:
     """Nodes joined or left, or somebody changed the cap."""
 
     capacity: Capacity
-    """What there is now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +87,6 @@ class CancelRequested:
     """Somebody no longer wants these runs."""
 
     runs: tuple[int, ...]
-    """The runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +94,6 @@ class DrainRequested:
     """Hand out nothing more; what runs may finish within the grace."""
 
     reason: str
-    """Why, for people."""
     grace_s: float
     """Seconds until running work is stopped and re-queued, uncharged."""
 
@@ -119,9 +108,7 @@ class StartWorker:
     """Start a worker process, or a gang whole."""
 
     worker: str
-    """Name to give it."""
     shape: Shape
-    """What it may occupy."""
     runs_like: int
     """A run it will be given, so that the trainer can be warmed."""
 
@@ -131,7 +118,6 @@ class StopWorker:
     """End an idle worker."""
 
     worker: str
-    """Its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,9 +125,7 @@ class KillWorker:
     """End a worker at once, whatever it does."""
 
     worker: str
-    """Its name."""
     reason: str
-    """Why, for people."""
     record_stack: bool
     """Write down first where each of its threads stands."""
 
@@ -151,7 +135,6 @@ class Dispatch:
     """Give a worker a batch of runs."""
 
     worker: str
-    """Its name."""
     grants: tuple[Grant, ...]
     """The runs, in order."""
 
@@ -161,9 +144,7 @@ class CancelAttempts:
     """Ask a worker to drop attempts, started or not."""
 
     worker: str
-    """Its name."""
     tokens: tuple[int, ...]
-    """Their leases."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,9 +152,7 @@ class Accept:
     """Commit these results: each is the first complete one of its run."""
 
     worker: str
-    """Who computed them."""
     reports: tuple[AttemptReport, ...]
-    """The results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,9 +160,7 @@ class NoteEnds:
     """Record that attempts ended without changing what is known of their runs: cancelled, or superseded."""
 
     worker: str
-    """Where they ran."""
     reports: tuple[AttemptReport, ...]
-    """How they ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,11 +172,8 @@ class NoteFailure:
     attempt: int
     """Zero-based number of the try."""
     token: int
-    """The lease it ran under."""
     worker: str
-    """Where it ran."""
     failure: Failure
-    """What went wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,7 +191,6 @@ class Announce:
     """Tell people something they should know."""
 
     text: str
-    """One line."""
 
 
 Action = (

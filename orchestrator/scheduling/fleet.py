@@ -23,13 +23,10 @@ class Worker:
     name: str
     """Unique in the sweep directory."""
     shape: Shape
-    """What it occupies."""
     started_s: float
-    """When it was asked for."""
     host: str = ""
     """Host of rank 0, once up."""
     ready: bool = False
-    """Whether it is up."""
     retiring: bool = False
     """Gets nothing more and ends when idle."""
     group: int = -1
@@ -39,11 +36,9 @@ class Worker:
     unit_ends: dict[int, None] = field(default_factory=dict)
     """Last token of each batch it holds."""
     seen_s: float = 0.0
-    """When it was last heard of."""
     token: int = 0
     """Lease it said it works on; 0 when idle or unknown."""
     token_since_s: float = 0.0
-    """Since when."""
     progress: int = 0
     """Its progress counter at the last beat."""
     progress_s: float = 0.0
@@ -69,7 +64,6 @@ class Sickness(NamedTuple):
     """Why a worker must be killed."""
 
     reason: str
-    """For people."""
     failure: Failure | None
     """What to charge the run it works on with, or ``None``."""
     record_stack: bool
@@ -134,11 +128,9 @@ class Fleet:
             worker.seen_s = worker.progress_s = worker.token_since_s = now_s
 
     def count(self, shape: Shape) -> int:
-        """Workers of a shape."""
         return self._num_of[shape]
 
     def remove(self, worker: Worker) -> None:
-        """Count a worker out."""
         del self.workers[worker.name]
         self._num_of[worker.shape] -= 1
 
@@ -182,7 +174,6 @@ class Fleet:
         return min(slots, settings.max_slots or slots), min(gpus, settings.max_gpus or gpus)
 
     def in_use(self) -> tuple[int, float]:
-        """Processes and GPUs in use."""
         shapes = [w.shape for w in self.workers.values()]
         return sum(s.world_size for s in shapes), sum(s.world_size * s.gpus for s in shapes)
 

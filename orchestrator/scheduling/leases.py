@@ -15,9 +15,7 @@ class Lease(NamedTuple):
     """Who holds a run."""
 
     worker: str
-    """Name of the worker."""
     token: int
-    """Fencing token of its lease."""
 
 
 class LeaseTable:
@@ -52,7 +50,6 @@ class LeaseTable:
 
     @property
     def num_leased(self) -> int:
-        """Runs held by workers."""
         return len(self._holders)
 
     def is_over(self, index: int) -> bool:
@@ -60,7 +57,6 @@ class LeaseTable:
         return self._phase[index] == SETTLED
 
     def holder(self, index: int) -> Lease | None:
-        """Who holds a run, if anybody."""
         return self._holders.get(index)
 
     def lease(self, index: int, worker: str) -> Grant:

@@ -24,7 +24,6 @@ class ModelHealth:
     """One group's story so far."""
 
     proven: bool = False
-    """Whether any run gave a result."""
     tripped: bool = False
     """Whether the circuit breaker holds the group back."""
     num_workers: int = 0
@@ -37,7 +36,6 @@ class ModelHealth:
     """Runs that failed before any worked, by fingerprint."""
 
     def learn(self, wall_s: float) -> None:
-        """Take note of a result."""
         self.proven = True
         self.failures.clear()
         if self.mean_s is None:

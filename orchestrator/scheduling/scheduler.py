@@ -112,7 +112,6 @@ class Scheduler:
 
     @property
     def num_leased(self) -> int:
-        """Runs held by workers."""
         return self._runs.num_leased
 
     @property

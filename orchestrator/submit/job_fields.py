@@ -65,5 +65,4 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def job_keys(job: Mapping[str, Any]) -> list[str]:
-    """The known keys among those of a job."""
     return [key for key in job if key in (*PATTERNS, *NUMBERS, *FLAGS)]

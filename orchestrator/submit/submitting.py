@@ -37,7 +37,6 @@ SUBMIT_S = 60.0
 
 
 def render(request: Request) -> str:
-    """The text that is submitted."""
     values = _slurm_values(request) if request.system == "slurm" else _kuberay_values(request)
     (template,) = TEMPLATES.glob(f"{request.system}.*")
     text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), template.read_text())

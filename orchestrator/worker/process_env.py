@@ -66,6 +66,5 @@ def give_way() -> None:
 
 
 def resident_gib() -> float:
-    """Resident memory of this process in GiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30

@@ -41,11 +41,8 @@ class Task(NamedTuple):
     """One run as it travels to a worker."""
 
     grant: Grant
-    """The lease."""
     run_id: str
-    """Identity of the run."""
     spec: RunSpec
-    """What to run."""
 
 
 class ReportBatch(NamedTuple):
@@ -65,4 +62,3 @@ class Heartbeat(NamedTuple):
     progress: int
     """Grows with the trainer's own heartbeats."""
     memory_gib: float
-    """Resident memory of the process."""

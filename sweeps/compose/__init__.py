@@ -56,15 +56,11 @@ class ComposedSweep:
     layers: Layers
     """Base configuration, the options that axes name, and the rules."""
     grid: Grid
-    """Axes and how they combine."""
     choices: Mapping[str, str] = field(default_factory=dict)
-    """Option of each group below the axes."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What is not part of any run: ``sharing``, ``budget``, ``cluster``."""
     overrides: tuple[str, ...] = ()
-    """Words of the command line."""
     source: Path | None = None
-    """The sweep file."""
     about: str = ""
     """The question that the sweep answers, in its author's words."""
 

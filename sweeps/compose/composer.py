@@ -39,7 +39,6 @@ class Composer:
 
     @property
     def source(self) -> Path | None:
-        """The sweep's own file."""
         if self.sweep is None:
             return None
         result = self._loader.repository.load_config(f"sweep/{self.sweep}")

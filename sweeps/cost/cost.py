@@ -42,13 +42,9 @@ class Part:
     """Runs that differ neither in model, trainer, engine, resources nor sampling."""
 
     model: str
-    """Label of the base model."""
     num_runs: int
-    """Runs to do."""
     work: SweepWork
-    """Their work."""
     rates: Rates
-    """Seconds per unit of work."""
     num_items: float
     """Items of the benchmark; of several benchmarks, the mean over all passes."""
     world_size: int
@@ -74,15 +70,12 @@ class Price:
     naive_busy_s: float
     """The same without sharing."""
     gpu_hours: float
-    """GPU-hours."""
     usd: float | None
     """Money, where the price of a GPU-hour is known."""
     eta_s: float
-    """Wall seconds on the workers assumed."""
     eta_low_s: float
     """Lower end of a 95 % interval of :attr:`eta_s`."""
     eta_high_s: float
-    """Upper end."""
     disk_bytes: int
     """Bytes in the sweep directory at the end, checkpoints included."""
     measured: Mapping[str, int]

@@ -22,7 +22,6 @@ class Curve:
     label: str
     """Name of the schedule, with the parameters that are not at their defaults."""
     steps: int
-    """Optimizer steps."""
     multipliers: tuple[float, ...]
     """Multiplier of the peak rate at each step, shape (steps,)."""
 

@@ -86,15 +86,12 @@ class Observation:
     """Timings of one finished run."""
 
     steps: int
-    """Optimizer steps taken."""
     judged: int
     """Completions judged over all evaluations of the trained model: items times passes."""
     rollout_s: float
-    """Seconds spent on rollouts."""
     train_s: float
     """Seconds spent on gradients and optimizer steps."""
     eval_s: float
-    """Seconds spent on evaluation."""
     wall_s: float
     """Seconds in all."""
 

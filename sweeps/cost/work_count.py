@@ -33,7 +33,6 @@ class Work:
     """How much is computed."""
 
     steps: int
-    """Optimizer steps."""
     rollout_batches: int
     """Times a step's rollouts are drawn."""
     gradients: int
@@ -51,7 +50,6 @@ class SweepWork:
     """A sweep's work with and without sharing."""
 
     naive: Work
-    """Every run by itself."""
     shared: Work
     """Each stage, step-0 rollout and gradient, and evaluation once."""
 

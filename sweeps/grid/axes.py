@@ -22,9 +22,7 @@ class Axis:
     key: str
     """Hydra key, such as ``optim.lr`` or, for a whole group, ``model``; the name of its column in tables."""
     values: tuple[Any, ...]
-    """Distinct values in YAML order."""
     kind: Kind
-    """Type of the values."""
 
 
 def resolve(word: str, known: Iterable[str], what: str = "axis") -> str:

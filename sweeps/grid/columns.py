@@ -30,18 +30,14 @@ class Column:
     """One axis of an expanded grid."""
 
     key: str
-    """The axis."""
     values: tuple[Any, ...]
-    """Distinct values in the order given."""
     kind: Kind
-    """Type of the values."""
     codes: np.ndarray
     """Index into ``values`` of each run, int32, shape (runs,); :data:`ABSENT` where the axis does not exist.
     """
 
     @property
     def axis(self) -> Axis:
-        """The axis without the runs."""
         return Axis(key=self.key, values=self.values, kind=self.kind)
 
 
@@ -50,7 +46,6 @@ class Table:
     """An expanded grid."""
 
     num_runs: int
-    """Rows."""
     columns: tuple[Column, ...]
     """One per axis, in the order in which the axes were declared."""
 

@@ -75,7 +75,6 @@ class Term:
     key: str
     """Axis, or any other column that the caller offers."""
     op: Op
-    """How the value is compared."""
     values: tuple[Any, ...]
     """Numbers, text, booleans, ``None`` or a :class:`Pattern`; any of them may match."""
     negated: bool = False
@@ -106,14 +105,12 @@ class Filter:
     """Terms that must all hold. An empty filter holds for every run."""
 
     terms: tuple[Term, ...] = ()
-    """In the order written."""
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Say whether ``row`` (key to value, absent axes ``None`` or missing) satisfies every term."""
         return all(term.matches(row.get(term.key)) for term in self.terms)
 
     def key_names(self) -> frozenset[str]:
-        """Return the keys that the filter looks at."""
         return frozenset(term.key for term in self.terms)
 
     def resolved(self, kinds: Mapping[str, str], what: str = "filter") -> Filter:

@@ -51,7 +51,6 @@ class DeclaredAxis:
 
     @property
     def kind(self) -> Kind:
-        """Type of the values."""
         return kind_of(self.key, self.values)
 
 
@@ -89,7 +88,6 @@ class Grid:
     """Keep only a random part of what is left."""
 
     def zip(self, *keys: str) -> Grid:
-        """Return the grid with the axes ``keys`` advancing together."""
         return dataclasses.replace(self, zips=(*self.zips, keys))
 
     def exclude(self, *filters: str) -> Grid:
@@ -119,7 +117,6 @@ def axis(key: str, values: Iterable[Any], when: str | None = None) -> DeclaredAx
 
 
 def product(*axes: DeclaredAxis) -> Grid:
-    """Return the grid of every combination of ``axes``."""
     return Grid(axes=axes)
 
 

@@ -33,7 +33,6 @@ class Rule:
     """
 
     when: Filter
-    """Which runs."""
     assign: Mapping[str, Any]
     """Key to value; a group's value is an option name."""
 
@@ -55,7 +54,6 @@ class Bound:
     """What one group (or ``steps``, ``seed``) holds across the runs."""
 
     variants: tuple[Any, ...]
-    """Distinct configurations."""
     codes: np.ndarray
     """Index into ``variants`` of each run, int64, shape (runs,)."""
 

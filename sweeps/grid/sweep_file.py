@@ -51,9 +51,7 @@ class Declared:
     """What a sweep file declares."""
 
     grid: Grid
-    """Axes and how they combine."""
     rules: tuple[Rule, ...] = ()
-    """Settings under a condition."""
 
 
 def read_sweep(node: Mapping[str, Any], values: Values) -> Declared:

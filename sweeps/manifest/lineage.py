@@ -183,14 +183,12 @@ class KeptWeights(NamedTuple):
     folder: Path
     """A Hugging Face folder."""
     model: ModelSpec
-    """The base model it was trained from."""
 
 
 class EarlierSweep(Protocol):
     """A sweep directory that runs may start from."""
 
     manifest: Manifest
-    """Its runs."""
 
     def kept_weights(self, row: int, key: str) -> KeptWeights:
         """The final weights of a run by its index; ``key`` is what asks, for messages.

@@ -41,7 +41,6 @@ class Manifest:
     """A sweep's runs. Index ``i`` runs from 0 to ``len(manifest) - 1``."""
 
     sweep: str
-    """Name of the sweep."""
     run_ids: list[str]
     """Identity of each run, all different."""
     columns: tuple[Column, ...]
@@ -70,7 +69,6 @@ class Manifest:
 
     @functools.cached_property
     def axes(self) -> list[Axis]:
-        """Axes in YAML order."""
         return [c.axis for c in self.columns]
 
     @functools.cached_property
@@ -80,7 +78,6 @@ class Manifest:
 
     @functools.cached_property
     def index_of(self) -> Mapping[str, int]:
-        """Run id to index."""
         return {run_id: i for i, run_id in enumerate(self.run_ids)}
 
     @functools.cached_property
@@ -108,7 +105,6 @@ class Manifest:
         return {c.key: None if c.codes[i] == ABSENT else c.values[c.codes[i]] for c in self.columns}
 
     def cell(self, i: int) -> int:
-        """Return run ``i``'s cell."""
         return int(self.cells[i])
 
     @functools.cached_property
@@ -117,12 +113,10 @@ class Manifest:
         return list(zip(run_names.prefixes([c.key for c in columns]), columns, strict=True))
 
     def name(self, i: int) -> str:
-        """Return run ``i``'s short readable name."""
         there = [(prefix, c) for prefix, c in self._prefixes if c.codes[i] != ABSENT]
         return run_names.joined(run_names.part(prefix, c.values[c.codes[i]]) for prefix, c in there)
 
     def names(self) -> Iterator[str]:
-        """Yield every run's name in order."""
         for start in range(0, len(self), CHUNK_RUNS):
             columns = []
             for prefix, column in self._prefixes:
@@ -144,7 +138,6 @@ class Manifest:
         return self._parsed[key]
 
     def spec(self, i: int) -> RunSpec:
-        """Return run ``i``'s full specification."""
         parts = {g: self.group(g, i) for g in GROUPS}
         return RunSpec(**parts, steps=int(self.steps[i]), seed=int(self.seeds[i]))
 

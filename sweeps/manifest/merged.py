@@ -41,7 +41,6 @@ class MergeRequest:
     methods: Sequence[str]
     """Some of :data:`METHODS`."""
     filters: Sequence[str] = ()
-    """Which runs."""
     by: Sequence[str] | None = None
     """Axes that tell soups apart; every axis but the seed unless given."""
     alphas: Sequence[float] = ()
@@ -49,7 +48,6 @@ class MergeRequest:
     held_out: str | None = None
     """Benchmark file on which ``greedy`` chooses."""
     keep: bool = False
-    """Keep the merged weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

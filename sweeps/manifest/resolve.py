@@ -46,9 +46,7 @@ class Need:
     what: str
     """The model or file, as the user would name it."""
     missing: tuple[str, ...]
-    """Files that are not here."""
     fix: str
-    """How to supply it."""
     downloadable: bool
     """True if a network would do."""
 

@@ -16,7 +16,6 @@ RUN_ID_LENGTH = 32
 
 
 def group_to_dict(part: Any) -> dict[str, Any]:
-    """A group's fields as plain JSON values, in declaration order."""
     return {f.name: plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
 
 

@@ -189,7 +189,6 @@ class ObjectiveSpec:
 
     @property
     def rewards(self) -> dict[str, float]:
-        """Rewards in use and their weights."""
         weights = {name: getattr(self, f"reward_{name}") for name in REWARDS}
         return {name: weight for name, weight in weights.items() if weight}
 

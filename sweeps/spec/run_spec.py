@@ -186,7 +186,6 @@ def spec_to_dict(spec: RunSpec) -> dict[str, Any]:
 
 
 def run_id_of(spec: RunSpec) -> str:
-    """The run's identity; see :attr:`RunSpec.run_id`."""
     parent = spec.parent
     parents = (run_id_of(parent),) if parent else spec.init.runs
     fragments = {g: group_canonical(g, getattr(spec, g)) for g in GROUPS}

@@ -27,7 +27,6 @@ class Rule:
     """How a rule is fed."""
 
     about: str
-    """What the score is."""
     needs_model: bool = False
     """Whether a model draws rollouts."""
     needs_labels: bool = False
@@ -124,11 +123,9 @@ class Curation:
     rounds: int = 4
     """Rounds of drawing, training and judging."""
     per_round: int = 8
-    """Problems drawn in a round."""
     eta: float = 1.0
     """How strongly failures are preferred: a problem is drawn with weight exp(η · its failures)."""
     signal: WeakSignal = WeakSignal()
-    """What judges."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "must be at least 1")
@@ -143,7 +140,6 @@ class Curated:
     scores_P: np.ndarray
     """Mean failures of each problem; NaN for one that was never drawn or never passed."""
     failures_P: np.ndarray
-    """Failures summed over rounds."""
     rounds_P: np.ndarray
     """Rounds in which it was drawn."""
 

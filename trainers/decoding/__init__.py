@@ -36,11 +36,9 @@ class DecodeRequest:
     """Completions wanted: R rows over a few prompts."""
 
     prompts: Sequence[Sequence[int]]
-    """Token ids of each distinct prompt."""
     prompt_of_row: np.ndarray
     """Index into ``prompts`` of each row, int64 of shape (R,)."""
     samplers: Sequence[Sampler]
-    """Ways of drawing used by the rows."""
     sampler_of_row: np.ndarray
     """Index into ``samplers`` of each row, int64 of shape (R,)."""
     uniforms: Callable[[int], np.ndarray]

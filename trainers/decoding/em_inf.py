@@ -28,13 +28,11 @@ class Sharpening:
     """How far distributions are sharpened; ``eval.em_inf_*`` default to the published scripts' values."""
 
     steps: int
-    """Gradient steps."""
     threshold_nats: float
     """Entropy δ below which nothing is gained."""
     kl_coef: float
     """Weight κ of the divergence from where the logits started."""
     lr: float
-    """Learning rate of the steps."""
 
 
 def lower_entropy(logits_NV: Tensor, sharpening: Sharpening) -> Tensor:

@@ -33,7 +33,6 @@ class _Tree:
         self.child_NV = np.full((capacity, request.vocab_size), _UNKNOWN, dtype=np.int64)
 
     def child(self, node: int, token: int) -> int:
-        """The node one token further, made when it does not exist yet."""
         found = int(self.child_NV[node, token])
         if found != _UNKNOWN:
             return found

@@ -123,7 +123,6 @@ class TrainingState:
     """Where a run stands between two steps, on one rank."""
 
     step: int
-    """Optimizer steps done."""
     engine: EngineState
     """Weights, moments, loss scale."""
     progress: Mapping[str, Any]

@@ -59,7 +59,6 @@ class Engine:
 
     @property
     def module(self) -> torch.nn.Module:
-        """The model itself, for decoding and evaluation."""
         return self._ds.module
 
     def forward(self, **inputs: Any) -> Any:

@@ -70,7 +70,6 @@ class Gang:
         return values
 
     def gather(self, part: Any) -> list[Any]:
-        """Every rank's picklable object, in rank order."""
         if self.world_size == 1:
             return [part]
         parts: list[Any] = [None] * self.world_size

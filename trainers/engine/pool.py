@@ -33,7 +33,6 @@ class EnginePool:
 
     @property
     def latest(self) -> Engine:
-        """The engine acquired last."""
         return self._engines[next(reversed(self._engines))]
 
     def discard(self, spec: RunSpec) -> None:
@@ -43,7 +42,6 @@ class EnginePool:
             engine.close()
 
     def close(self) -> None:
-        """Free every engine."""
         while self._engines:
             self._engines.popitem()[1].close()
 

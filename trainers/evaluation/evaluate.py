@@ -36,9 +36,7 @@ class Item:
     """One question of a benchmark."""
 
     question: str
-    """Text of the question."""
     gold: str
-    """Text of the right answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,6 @@ class DecodingSetting:
 
     @property
     def mode(self) -> str:
-        """``greedy`` or ``sampled``."""
         return "greedy" if self.temperature == 0 else "sampled"
 
 
@@ -146,7 +143,6 @@ class Benchmark:
         return evaluations
 
     def close(self) -> None:
-        """End the grading process."""
         self._grader.close()
 
     def _decode(
@@ -191,7 +187,6 @@ class Benchmark:
         return {item: decoded[k * len(ways) : (k + 1) * len(ways)] for k, item in enumerate(items)}
 
     def _judge(self, item: int, completion: Completion) -> tuple[Verdict, bool, int]:
-        """Verdict, truncated, tokens."""
         return self._verdict(item, completion), completion[-1] not in self._base.eos_ids, len(completion)
 
     def _judge_text(self, item: int, completion: Completion) -> Verdict:

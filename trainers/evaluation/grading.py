@@ -70,7 +70,6 @@ class Grader:
         self._num_overrun = 0
 
     def judge(self, gold: str, completion: str) -> Verdict:
-        """Judge a completion's text against the gold answer."""
         answer = self._extract(completion)
         found = answer is not None
         if answer is None and self._pattern is not None:
@@ -105,7 +104,6 @@ class Grader:
             return answer
 
     def close(self) -> None:
-        """End the helper process."""
         self._helper.stop()
 
     def _extract(self, completion: str) -> str | None:
@@ -185,7 +183,6 @@ class _Helper:
         return json.loads(reply), False
 
     def stop(self) -> None:
-        """Kill the helper, if there is one."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

@@ -67,7 +67,6 @@ class Merge:
         return dataclasses.replace(result, metrics={**result.metrics, **metrics})
 
     def close(self) -> None:
-        """Free the model and the grading processes."""
         self._eval_cache.close()
         self._held_out.cache_clear()
         self._hot = None

@@ -21,7 +21,6 @@ class Rows:
     """What the loss knows about the rows of a micro batch beside their logits."""
 
     target_BK: Tensor
-    """Token that each position predicts."""
     mask_BK: Tensor
     """True where the loss counts a position."""
     count_B: Tensor
@@ -45,7 +44,6 @@ class Totals:
     num_tokens: int
     """Tokens that the loss counts; at least 1."""
     num_rollouts: int
-    """Rollouts."""
     max_new_tokens: int
     """Longest completion that was allowed, in tokens."""
 
@@ -55,7 +53,6 @@ class TokenLosses:
     """Position by position, summed over the row's copies."""
 
     loss_BK: Tensor
-    """The loss, before any mean."""
     divergence_BK: Tensor | None
     """Divergence from the reference of one copy, where the loss holds it."""
 

@@ -63,7 +63,6 @@ class Probing:
     """How a model is probed."""
 
     model: str
-    """Model folder or hub id."""
     samples: int = 16
     """Rollouts of each problem, N."""
     temperature: float = 1.0
@@ -73,7 +72,6 @@ class Probing:
     pattern: str | None = None
     """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
     seed: int = 0
-    """Keys every draw."""
     lr: float = 2e-4
     """Learning rate of rules that train."""
     steps: int = 5
@@ -122,7 +120,6 @@ class Prober:
         return self._probing.samples
 
     def close(self) -> None:
-        """Free the engine and the grading processes."""
         self._engines.close()
         self._rewards.close()
         self._grader.close()

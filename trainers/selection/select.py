@@ -39,11 +39,8 @@ class SelectionRequest:
     rule: str
     """One of :data:`sweeps.spec.selection_rules.RULES`."""
     num: int = 5
-    """Problems wanted."""
     lowest: bool = False
-    """Prefer low scores."""
     text_field: str = "problem"
-    """Column of the prompt."""
     answer_field: str | None = None
     """Column of the right answer; rules that need one take ``answer`` unless told."""
     k: int = 1
@@ -51,7 +48,6 @@ class SelectionRequest:
     passes: int = 8
     """Passes of training over the pool for ``accuracy_std``."""
     seed: int = 0
-    """Keys every draw."""
     probing: Mapping[str, Any] = field(default_factory=dict)
     """Fields of :class:`trainers.selection.pool_scorer.Probing` for rules that need a model."""
     curation: Curation = field(default_factory=Curation)
@@ -67,7 +63,6 @@ class Picks:
     supervised: bool
     """Whether right answers were read."""
     num_problems: int
-    """Problems in the pool."""
     rows: Sequence[Mapping[str, Any]]
     """Lines of the example file, best first."""
 

@@ -22,11 +22,9 @@ class MicroBatch:
     """Rows of one forward, right-padded."""
 
     ids_BT: Tensor
-    """Token ids."""
     mask_BK: Tensor
     """True where the loss counts a position, over the last K positions."""
     target_BK: Tensor
-    """Token that each of those positions predicts."""
     rollout_B: Tensor
     """Index of the distinct rollout that each row is; a filler's weight is 0, whatever it points at."""
     weight_B: Tensor

@@ -36,7 +36,6 @@ class Experience:
     """Rollouts and all that the loss needs beside their logits."""
 
     rollouts: Rollouts
-    """What is trained on."""
     batch: StepBatch
     """This rank's share of it."""
     rows: Sequence[Rows]
@@ -52,19 +51,13 @@ class TrainContext:
     """What a run's experience is made with."""
 
     spec: RunSpec
-    """The run."""
     base: BaseModel
-    """Tokenizer facts."""
     prompts: Sequence[Sequence[int]]
-    """Encoded prompts."""
     engine: Engine
-    """Holds the policy."""
     rewards: Rewards
-    """Judges rollouts."""
     references: References
     """Knows what the base model thinks of them."""
     gang: Gang
-    """The ranks."""
 
 
 @torch.no_grad()

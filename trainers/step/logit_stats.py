@@ -97,7 +97,6 @@ class LogitStats:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LogitStats:
-        """Inverse of :meth:`to_json`."""
         histogram = [0] * (len(EDGES) + 1)
         histogram[data["first_bin"] : data["first_bin"] + len(data["histogram"])] = data["histogram"]
         return cls(n=data["n"], mean=data["mean"], m2=data["m2"], m3=data["m3"], histogram=histogram)

@@ -60,7 +60,6 @@ class Rewards:
         return sum((weight * values[name] for name, weight in weights.items()), np.zeros(len(rollouts.count)))
 
     def close(self) -> None:
-        """End the grading processes."""
         self._graders.cache_clear()
 
     def _judge(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts) -> dict[str, np.ndarray]:

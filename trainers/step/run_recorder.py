@@ -61,7 +61,6 @@ class RunRecorder:
         return self._shown[0][1]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything recorded so far, as plain values."""
         return {
             "rows": list(self._rows.values()),
             "result": RunResult(outcome="", evaluations=self._evaluations).to_json(),
@@ -69,7 +68,6 @@ class RunRecorder:
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Inverse of :meth:`to_json`."""
         self._rows = {row["step"]: dict(row) for row in data["rows"]}
         self._evaluations = list(RunResult.from_json(data["result"]).evaluations)
         self._shown = [(step, rollouts_from_json(rollouts)) for step, rollouts in data["shown"]]

@@ -32,7 +32,6 @@ class Scores:
     certainty_D: np.ndarray
     """Self-certainties, in nats."""
     tokens_D: np.ndarray
-    """Tokens."""
 
 
 @torch.no_grad()

@@ -31,7 +31,6 @@ class Seen:
     """What the objective's forward saw, over all rollouts, before the update."""
 
     loss: float
-    """The objective."""
     entropy_nats: float
     """Mean token entropy at temperature 1, over the same tokens."""
     kl_nats: float | None

@@ -70,7 +70,6 @@ def render_card(
     final_loss: float,
     command: str,
 ) -> str:
-    """The card as Markdown."""
     return TEMPLATE.format(
         name=name,
         architecture=recipe.architecture,

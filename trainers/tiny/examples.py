@@ -33,9 +33,7 @@ class Measured:
     """A prompt and what the base model does on it."""
 
     prompt: str
-    """The text to complete."""
     problem: Problem
-    """What it asks for."""
     entropy_nats: float
     """Mean token entropy of its own rollouts at temperature 1."""
     accuracy: float

@@ -25,12 +25,10 @@ def as_items(problems: tuple[Problem, ...], prefix: str) -> list[dict[str, str]]
 
 
 def to_json_lines(items: list[dict[str, str]]) -> str:
-    """One JSON object a line."""
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
 def read_json_lines(path: Path) -> list[dict[str, str]]:
-    """The items of a file written by `to_json_lines`."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -37,7 +37,6 @@ writes outputs/models/tiny-64-careful, about two minutes on one core.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainers.tiny.make",
         description="Train one tiny base model on two-digit addition and write it as a Hugging Face folder.",
@@ -73,7 +72,6 @@ def default_name(size: int, careful: float) -> str:
 
 
 def refuse(message: str) -> NoReturn:
-    """Say what is wrong and leave with status 2."""
     print(f"make: {message}", file=sys.stderr)
     raise SystemExit(2)
 
@@ -137,12 +135,10 @@ class Progress:
     """A line a second: steps done, loss, rate, time left."""
 
     def __init__(self, num_steps: int) -> None:
-        """Start the clock."""
         self._num_steps = num_steps
         self._started_s = self._printed_s = time.monotonic()
 
     def __call__(self, done: int, loss: float) -> None:
-        """Report that `done` steps are done."""
         now_s = time.monotonic()
         if now_s - self._printed_s < PROGRESS_S and done < self._num_steps:
             return

@@ -27,7 +27,6 @@ POOL = "pkg://trainers/tiny/data/addition_pool.jsonl"
 
 
 def main() -> int:
-    """Write every file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     folder = parser.parse_args().out

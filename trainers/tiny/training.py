@@ -39,11 +39,9 @@ class Recipe:
     careful_share: float
     """Share of writers who are careful, 0 to 1."""
     num_steps: int
-    """Optimizer steps."""
     peak_lr: float
     """Learning rate after warmup; falls linearly to zero at the last step."""
     seed: int
-    """Of the initial weights and of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)

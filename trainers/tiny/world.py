@@ -62,9 +62,7 @@ class Problem:
     """
 
     a: int
-    """First addend."""
     b: int
-    """Second addend."""
 
     def __post_init__(self) -> None:
         for name, value in (("a", self.a), ("b", self.b)):

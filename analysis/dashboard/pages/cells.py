@@ -36,7 +36,6 @@ class Choice:
     y: str | None
     """Axis from above; ``None`` where the sweep has one axis."""
     metric: str
-    """Column of ``runs()``."""
     filter: str
     """Runs used: the filter box and the axes held fixed."""
     fixed: dict[str, str]
@@ -48,7 +47,6 @@ class Heatmap:
     """The picture, and its numbers."""
 
     figure: Drawing
-    """The heatmap."""
     table: ReportTable
     """A row per tile."""
 
@@ -110,12 +108,10 @@ def filter_word(value: object) -> str:
 
 
 def cells_svg(context: Context) -> Response:
-    """The heatmap as a file."""
     return svg(_heatmap(context, choice_of(context)).figure, "cells.svg")
 
 
 def cells_csv(context: Context) -> Response:
-    """The numbers of the heatmap as a file."""
     return csv(_heatmap(context, choice_of(context)).table, "cells.csv")
 
 
@@ -221,7 +217,6 @@ def curves(context: Context) -> Response:
 
 
 def curves_svg(context: Context) -> Response:
-    """The curves as a file."""
     figure, _ = _curves(context, *_curve_choice(context))
     if figure is None:
         raise UserError("there are no steps to draw")
@@ -229,7 +224,6 @@ def curves_svg(context: Context) -> Response:
 
 
 def curves_csv(context: Context) -> Response:
-    """Their points as a file."""
     _, table = _curves(context, *_curve_choice(context))
     return csv(table, "curves.csv")
 

@@ -30,15 +30,12 @@ class Choice:
     """What is compared."""
 
     a: str
-    """Filter of one side."""
     b: str
-    """Filter of the other."""
     by: tuple[str, ...]
     """Axes that split into a family of comparisons."""
     match_on: tuple[str, ...] | None
     """Axes on which pairs agree; ``None`` for all that neither side names."""
     metric: str
-    """Column of ``runs()``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,6 @@ class Answer:
     """The comparison, and its picture."""
 
     comparison: Comparison
-    """Table and sentences."""
     figure: Drawing
     """Differences with their intervals, or seed by seed."""
 
@@ -116,7 +112,6 @@ def compare_svg(context: Context) -> Response:
 
 
 def compare_csv(context: Context) -> Response:
-    """The comparison's table as a file."""
     return csv(_answer(context, choice_of(context)).comparison.table, "compare.csv")
 
 

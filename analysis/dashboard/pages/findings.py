@@ -36,11 +36,9 @@ class Answer:
     finding: Finding
     """Question, sentences, what is missing; its figure is left behind."""
     figure: Drawing | None
-    """The picture."""
 
     @property
     def table(self) -> ReportTable | None:
-        """The numbers."""
         return self.finding.table
 
 
@@ -54,13 +52,11 @@ def overview(context: Context) -> Response:
 
 
 def finding(context: Context) -> Response:
-    """One of them."""
     key = _key(context)
     return context.page("finding.html", title=TITLES.get(key, key), found=answer(context, key))
 
 
 def finding_svg(context: Context) -> Response:
-    """Its figure as a file."""
     found = answer(context, _key(context))
     if found.figure is None:
         raise UserError(f"{found.finding.key}: there is no figure; the sweep lacks {found.finding.missing}")
@@ -68,7 +64,6 @@ def finding_svg(context: Context) -> Response:
 
 
 def finding_csv(context: Context) -> Response:
-    """Its table as a file."""
     found = answer(context, _key(context))
     if found.table is None:
         raise UserError(f"{found.finding.key}: there is no table; the sweep lacks {found.finding.missing}")
@@ -76,7 +71,6 @@ def finding_csv(context: Context) -> Response:
 
 
 def answer(context: Context, key: str) -> Answer:
-    """The analysis' own answer."""
 
     def compute(sweep: SweepData) -> Answer:
         found = find(sweep, key)

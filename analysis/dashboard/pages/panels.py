@@ -31,7 +31,6 @@ class Panel:
     name: str
     """Last part of its address."""
     title: str
-    """Heading."""
     template: str
     """Template of its inside, given ``answer``."""
     compute: Callable[[SweepData], Any]
@@ -148,7 +147,6 @@ PANELS = {
 
 
 def show(context: Context, panel: Panel) -> Markup:
-    """The inside of a panel."""
     try:
         answer = panel.answer(context)
     except UserError as error:
@@ -167,7 +165,6 @@ def panel(context: Context) -> Response:
 
 
 def panel_csv(context: Context) -> Response:
-    """A panel's table."""
     asked = _named(context)
     if asked.table is None:
         raise UserError(f"panel {asked.name!r} has no table to save")

@@ -37,7 +37,6 @@ _ID = re.compile(rf"[0-9a-f]{{4,{RUN_ID_LENGTH}}}")
 
 
 def run(context: Context) -> Response:
-    """The page of one run."""
     with context.snapshot.reading() as sweep:
         row = _row(sweep, context.request.path_params["run_id"])
         spec = _spec(sweep, row["index"])
@@ -77,7 +76,6 @@ def curves(context: Context) -> Response:
 
 
 def curves_svg(context: Context) -> Response:
-    """The curves as a file."""
     figure = _figure(context)
     if figure is None:
         raise UserError("this run has no steps to draw")
@@ -85,7 +83,6 @@ def curves_svg(context: Context) -> Response:
 
 
 def steps_csv(context: Context) -> Response:
-    """The run's steps as a file."""
     with context.snapshot.reading() as sweep:
         row = _row(sweep, context.request.path_params["run_id"])
         steps = _rows(sweep, "steps", row, "step")

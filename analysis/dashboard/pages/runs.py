@@ -21,7 +21,6 @@ CSV_ROWS = 20_000
 
 
 def runs(context: Context) -> Response:
-    """One page of runs, or of groups of them."""
     with context.snapshot.reading() as sweep:
         known = context.answer("columns", run_grid.all_columns, lane="quick")
         defaults = context.answer("defaults", run_grid.default_columns, lane="quick")
@@ -135,5 +134,4 @@ def _code(context: Context, choice: run_grid.Choice) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words between commas, each once."""
     return list(dict.fromkeys(word for word in text.split(",") if word))
