@@ -100,3 +100,25 @@ def test_dashboard_opens_it(directory):
     with client_of(directory) as client:
         for page in ("/", "/runs"):
             assert client.get(page).status_code == 200
+
+
+@pytest.mark.parametrize("directory", ["flaky"], indirect=True)
+def test_a_runs_story_is_told_attempt_by_attempt_with_its_times_unknown(directory, emsweep, answer):
+    story = answer("status", directory, "--run", "4ae5df9ef191d806a1fa5183dc565f6d")
+    assert (story["outcome"], story["error"]) == ("done", None)
+    assert [(a["attempt"], a["ended"], a["granted_at"]) for a in story["attempts"]] == [
+        (0, "failed", None),
+        (1, "done", None),
+    ]
+    assert story["attempts"][0]["error"] == "RuntimeError: not in the mood"
+    assert "time unknown" in emsweep("status", directory, "--run", story["run_id"])
+
+
+@pytest.mark.parametrize("directory", ["flaky"], indirect=True)
+def test_what_is_written_into_it_raises_its_format_and_keeps_its_runs(directory, answer):
+    before = answer("status", directory)["counts"]
+    answer("cancel", directory)
+    assert "\nformat: 2\n" in "\n" + (directory / "sweep.yaml").read_text()
+    after = answer("status", directory)["counts"]
+    assert after["cancelled"] == before["cancelled"] + before["pending"]
+    assert after["done"] == before["done"]

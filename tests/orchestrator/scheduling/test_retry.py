@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.scheduling import retry
-from orchestrator.scheduling.retry import RetryDecision, RetryPolicy, classify, decide
+from orchestrator.scheduling.retry import RetryDecision, RetryPolicy, classify, decide, shrink_for
 from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure
 
 
@@ -95,3 +95,12 @@ def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
     assert failure.failure_class == ERROR
     assert failure.message == "ValueError: first line"
     assert "in fail" in failure.details
+
+
+def test_every_retry_after_running_out_of_memory_has_half_the_micro_batch_and_all_but_the_first_go_elsewhere():
+    history = failures(OOM, "m", "m", "m", "m")
+    policy = RetryPolicy()
+    assert [shrink_for(history[:n]) for n in range(4)] == [0, 1, 1, 1]
+    decisions = [decide(policy, history[:n]) for n in (1, 2, 3, 4)]
+    assert [d.elsewhere for d in decisions[: policy.oom]] == [False, True, True]
+    assert [d.outcome for d in decisions] == ["pending", "pending", "pending", "failed"]
