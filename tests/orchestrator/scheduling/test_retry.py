@@ -97,7 +97,7 @@ def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
     assert "in fail" in failure.details
 
 
-def test_every_retry_after_running_out_of_memory_has_half_the_micro_batch_and_all_but_the_first_go_elsewhere():
+def test_every_retry_without_memory_has_half_the_micro_batch_and_all_but_the_first_go_elsewhere():
     history = failures(OOM, "m", "m", "m", "m")
     policy = RetryPolicy()
     assert [shrink_for(history[:n]) for n in range(4)] == [0, 1, 1, 1]
