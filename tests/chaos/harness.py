@@ -138,7 +138,7 @@ class Sweep(Marked):
         for path in (self.folder / "spool").glob("driver-*.jsonl"):
             for line in path.read_bytes().split(b"\n"):
                 if b'"kind":"accept"' in line:
-                    found += line.count(b'"done"]') + line.count(b'"diverged"]')
+                    found += line.count(b'"done",') + line.count(b'"diverged",')
         return found
 
     def wait_for(self, num: int, process: subprocess.Popen[str], timeout_s: float = 60.0) -> None:
