@@ -6,7 +6,8 @@ Reads nothing but file footers: opening a directory costs the same for a hundred
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from analysis.data.axes import SEED
+from orchestrator.store.digests import read_digests, require_intact
+from orchestrator.store.frozen import require_frozen
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
+from orchestrator.store.opening import require_known_format
 from sweeps.grid.axes import Axis
 from sweeps.grid.filters import as_text
 from sweeps.manifest.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
@@ -25,6 +29,9 @@ from sweeps.spec.errors import UserError
 
 DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
 """Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""
+
+
+_TABLE_FILE = re.compile(rf"(?:parts/)?({'|'.join(DETAILS)})(?:-\d+)?\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,28 @@ class Source:
         """The frozen list of runs."""
         return Layout(self.directory).manifest
 
+    def require_intact(self, tables: Collection[str]) -> None:
+        """Raise unless the files of these tables hold what was written to them, those that are gone included.
+
+        Raises:
+            DamagedError: naming the file and the fix.
+        """
+        layout = Layout(self.directory)
+        digests = read_digests(layout)
+        if digests is None:
+            return
+        found = {layout.root / name for name in digests if _table_of(name) in tables}
+        found.update(path for table in tables for path in self.files[table])
+        found.update(path for path in self.unreadable if _table_of(path.name) in tables)
+        for path in sorted(found):
+            require_intact(layout, path)
+
+
+def _table_of(name: str) -> str:
+    """The table that a Parquet file belongs to, by its name; empty for any other file."""
+    found = _TABLE_FILE.fullmatch(name)
+    return found[1] if found else ""
+
 
 def find_source(directory: Path) -> Source:
     """Look at a sweep directory.
@@ -58,12 +87,13 @@ def find_source(directory: Path) -> Source:
     Raises:
         UserError: when it is missing, is no sweep, or was written by a newer version.
     """
-    Layout(directory).require_sweep()
+    require_known_format(Layout(directory))
+    require_frozen(Layout(directory))
     asked = _asked(directory)
     manifest = Layout(directory).manifest
     schema = _schema(manifest)
     if schema is None:
-        raise UserError(f"{manifest}: damaged or half written; launch the sweep again to write it anew")
+        raise UserError(f"{manifest}: damaged or half written; mend it with: emsweep repair {directory}")
     header = _header(manifest, schema)
     axes = tuple(_axis(entry) for entry in header["axes"])
     files: dict[str, tuple[Path, ...]] = {}
@@ -87,12 +117,12 @@ def find_source(directory: Path) -> Source:
 def _asked(directory: Path) -> Mapping[str, Any]:
     path = Layout(directory).config
     try:
-        asked = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        asked = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, OSError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: is not YAML ({why}); restore it or launch the sweep anew") from error
     version = asked.get("format", FORMAT_VERSION) if isinstance(asked, Mapping) else FORMAT_VERSION
-    if version > FORMAT_VERSION:
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(
             f"{directory}: format {version} was written by a newer emsweep; this one reads up to "
             f"{FORMAT_VERSION}: upgrade emsweep"
@@ -113,7 +143,7 @@ def _schema(path: Path) -> pa.Schema | None:
     """A Parquet file's columns; ``None`` where it cannot be read, or is not a table that we would write."""
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         return None
     return schema if all(_is_ours(field) for field in schema) else None
 
@@ -132,7 +162,13 @@ def _header(manifest: Path, schema: pa.Schema) -> Mapping[str, Any]:
     text = (schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise UserError(f"{manifest}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+        axes = [axis_values(entry) for entry in header["axes"]]
+    except (KeyError, TypeError, ValueError):
+        axes = None
+    if axes is None:
+        raise UserError(f"{manifest}: damaged; mend it with: emsweep repair {manifest.parent}")
     if header["version"] > MANIFEST_VERSION:
         raise UserError(
             f"{manifest}: format {header['version']} was written by a newer emsweep; this one reads up to "

@@ -21,7 +21,7 @@ from analysis.data.axes import SEED, merge_axes
 from analysis.data.columns import RunArrays
 from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
-from analysis.data.source import Source, find_source
+from analysis.data.source import DETAILS, Source, find_source
 from sweeps.grid.axes import Axis, resolve
 from sweeps.grid.filters import Term, choose
 from sweeps.spec.errors import UserError
@@ -114,11 +114,24 @@ class SweepData:
 
     def _with_views(self) -> duckdb.DuckDBPyConnection:
         """A connection with views of its own, so that several sweeps share one database."""
+        self._require_intact("runs")
         cursor = self._database.cursor()
         cursor.execute("SET enable_progress_bar = false")
-        for statement in views.definitions(cursor, self.sources, self.axes, self._predicate):
-            cursor.execute(statement)
+        try:
+            for statement in views.definitions(cursor, self.sources, self.axes, self._predicate):
+                cursor.execute(statement)
+        except duckdb.Error:
+            self._require_intact(*DETAILS)  # says which file it is
+            raise
         return cursor
+
+    def _require_intact(self, *tables: str) -> None:
+        """Raise unless the files of these tables hold what was written to them."""
+        for source in self.sources:
+            source.require_intact(tables)
+
+    def _require_intact_for(self, sql: str) -> None:
+        self._require_intact(*(t for t in DETAILS if t == "runs" or re.search(rf"\b{t}\b", sql)))
 
     def __repr__(self) -> str:
         where = f" where {' '.join(self.filters)}" if self.filters else ""
@@ -257,12 +270,14 @@ class SweepData:
         """
         if self.live:
             self._refresh()
+        self._require_intact_for(sql)
         return _read(self._connection, sql, values)
 
     def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
         """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
         if self.live:
             self._refresh()
+        self._require_intact_for(sql)
         other = SweepData(self.directories, filters=self.filters, origin=self)  # queries may come in between
         with _damage_named():
             for batch in other._connection.sql(sql).to_arrow_reader(rows):
@@ -285,11 +300,13 @@ class SweepData:
 
     def has(self, table: str) -> bool:
         """Whether any source holds rows of ``table``."""
+        self._require_intact(table)
         return any(source.files[table] for source in self.sources)
 
     def _frame(self, view: str, columns: Sequence[str] | None, order: Sequence[str]) -> pd.DataFrame:
         if self.live:
             self._refresh()
+        self._require_intact("runs", view)
         known = views.column_names(self._connection, view)
         if len(self.sources) == 1:
             known = [name for name in known if name != "sweep"]
@@ -317,6 +334,5 @@ def _damage_named() -> Iterator[None]:
             raise
         folder = Path(damage["file"]).parent
         raise UserError(
-            f"{damage['file']}: damaged ({damage['why'].strip()}); delete {folder / 'runs.parquet'} and "
-            f"`emsweep resume {folder}`, which writes all tables anew"
+            f"{damage['file']}: damaged ({damage['why'].strip()}); mend it with: emsweep repair {folder}"
         ) from error

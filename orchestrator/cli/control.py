@@ -29,9 +29,10 @@ def register(app: typer.Typer) -> None:
 
 def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = False) -> None:
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
-    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.driver.session import Session
     from orchestrator.store.control import send_request
     from orchestrator.store.matching import matching
+    from orchestrator.store.opening import open_manifest
     from orchestrator.store.run_index import PENDING, RunIndex, read_index
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit
@@ -86,8 +87,8 @@ def stop(directory: Directory, as_json: AsJson = False) -> None:
 
 def _live(directory: Path, verb: str) -> Layout:
     """The layout of a sweep that has a driver."""
-    from orchestrator.driver.session import open_manifest
     from orchestrator.store.liveness import live_driver
+    from orchestrator.store.opening import open_manifest
 
     layout, _ = open_manifest(directory)
     if live_driver(layout) is None:

@@ -1,4 +1,4 @@
-"""Verbs that look at a sweep directory: status, verify, replay."""
+"""Verbs that look at a sweep directory and make it whole: status, verify, repair, replay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WATCH_S = 1.0
 
 def register(app: typer.Typer) -> None:
     """Add this family's verbs to ``app``."""
-    for verb in (status, verify, replay):
+    for verb in (status, verify, repair, replay):
         app.command()(verb)
 
 
@@ -53,15 +53,20 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(help="Another sweep of the same runs, to hold the numbers against.")
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Compute every table from the spools again, and compare each value."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prove that each run of the manifest has exactly one committed, checksummed result."""
-    from orchestrator.driver.session import open_manifest
     from orchestrator.inspect.verify import verify as run_verify
     from orchestrator.store.liveness import live_driver
+    from orchestrator.store.opening import open_to_look
 
-    layout, manifest = open_manifest(directory)
-    verdict = run_verify(layout, manifest, live=live_driver(layout) is not None)
+    opened = open_to_look(directory)
+    live = live_driver(opened.layout) is not None
+    verdict = run_verify(opened.layout, opened.manifest, live=live, deep=deep, frozen=opened.damage)
     agreed = None
     if against is not None:
         from analysis.tables.agreement import agreement
@@ -71,12 +76,36 @@ def verify(
         print_json(verdict.to_json() | ({"against": agreed.to_json()} if agreed else {}))
     else:
         data: dict[str, Any] = verdict.to_json()
+        lists = {name: data.pop(name) for name in ("damaged", "findings")}
         echo(" · ".join(f"{name} {value}" for name, value in data.items()))
+        for entry in lists["damaged"]:
+            echo(f"  damaged: {entry['file']}: {entry['why']}")
+        for finding in lists["findings"]:
+            echo(f"  {finding}")
+        if verdict.damaged or verdict.duplicated:
+            say(f"mend it with: emsweep repair {directory}")
         if verdict.missing or verdict.uncommitted or verdict.corrupt:
             say(f"finish it with: emsweep resume {directory}")
         if agreed:
             echo(f"against {against}: {agreed}")
     if not verdict.ok:
+        raise typer.Exit(EXIT_NOT_OK)
+
+
+def repair(directory: Directory, as_json: AsJson = False) -> None:
+    """Make a damaged directory whole from its spools: mend or set aside lines, restore and rebuild files."""
+    from orchestrator.driver.repair import repair as make_whole
+    from orchestrator.store.layout import Layout
+
+    done = make_whole(Layout(directory))
+    if as_json:
+        print_json(done.to_json())
+    else:
+        for word, entries in done.to_json().items():
+            for entry in entries if isinstance(entries, list) else ():
+                typer.echo(f"{word}: {entry}")
+        typer.echo("verify is ok" if done.ok else f"not whole yet; see: emsweep verify {directory}")
+    if not done.ok:
         raise typer.Exit(EXIT_NOT_OK)
 
 
@@ -89,9 +118,9 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Run one run again, cold, in fresh processes, and compare every stored number but timings."""
-    from orchestrator.driver.session import open_manifest
     from orchestrator.inspect.replay import find_run
     from orchestrator.inspect.replay import replay as run_again
+    from orchestrator.store.opening import open_manifest
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit
 

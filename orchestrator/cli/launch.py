@@ -67,6 +67,7 @@ def launch(
     from orchestrator.inspect.metrics import serving_metrics
     from orchestrator.planning.cluster import cluster_of, pool_factory
     from orchestrator.planning.plan import OUTPUTS, require_budget
+    from orchestrator.store.frozen import damage_of_frozen
     from orchestrator.store.layout import Layout
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit, require_covered
@@ -94,7 +95,8 @@ def launch(
         return
     check_needs(manifest.needs, has_network)
     _require_free_or_sweep(layout.root)
-    manifest = pin_commits(manifest, read_manifest(layout.manifest) if layout.manifest.exists() else None)
+    is_there = layout.manifest.exists() and not damage_of_frozen(layout, layout.manifest)
+    manifest = pin_commits(manifest, read_manifest(layout.manifest) if is_there else None)
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
@@ -122,8 +124,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Finish a sweep that was interrupted; runs that failed stay as they are (see rerun)."""
-    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.driver.session import Session
     from orchestrator.inspect.metrics import serving_metrics
+    from orchestrator.store.opening import open_manifest
 
     started_s = time.monotonic()
     layout, manifest = open_manifest(directory)
@@ -149,8 +152,9 @@ def rerun(
     as_json: AsJson = False,
 ) -> None:
     """Give runs without a result another chance, with fresh budgets. A committed result is never repeated."""
-    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.driver.session import Session
     from orchestrator.store.matching import matching
+    from orchestrator.store.opening import open_manifest
 
     started_s = time.monotonic()
     if not (failed or incomplete or filters):
@@ -216,10 +220,11 @@ def _require_free_or_sweep(root: Path) -> None:
     """Refuse a directory that holds something else."""
     if root.exists() and not root.is_dir():
         raise UserError(f"--dir {root}: is a file; give a directory")
+    from orchestrator.store.frozen import require_launchable
     from orchestrator.store.layout import Layout
 
     if root.is_dir() and not Layout(root).is_blank:
-        Layout(root).require_sweep()
+        require_launchable(Layout(root))
 
 
 def _confirm(num_runs: int, yes: bool) -> None:

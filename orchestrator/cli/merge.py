@@ -47,10 +47,11 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge the kept weights of a sweep: every merge is a run, judged and tabled like any other."""
-    from orchestrator.driver.session import Session, open_manifest
+    from orchestrator.driver.session import Session
     from orchestrator.planning.cluster import cluster_of
     from orchestrator.store.earlier_sweep import EarlierSweep
     from orchestrator.store.layout import Layout
+    from orchestrator.store.opening import open_manifest
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import is_trusted, permit
     from sweeps.manifest.merged import MergeRequest, merges_of

@@ -97,9 +97,10 @@ def log(
     """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""
     from orchestrator.inspect.log import records
     from orchestrator.store.layout import Layout
+    from orchestrator.store.opening import open_to_look
 
     layout = Layout(directory)
-    layout.require_sweep()
+    open_to_look(directory)
     for record in records(layout, run):
         echo(json_line(record))
 

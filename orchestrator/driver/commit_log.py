@@ -24,7 +24,7 @@ from orchestrator.store.run_index import CODE, FailureNote, ReplayResult
 from orchestrator.store.spool import LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
 from orchestrator.store.state_reader import is_complete
-from orchestrator.store.state_rebuild import opened_state, row_without_result
+from orchestrator.store.state_rebuild import close_state, opened_state, row_without_result
 from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 
@@ -161,7 +161,7 @@ class CommitLog:
             OSError: when the disk is full or fails; committed results are safe, the tables may lag behind.
         """
         self._journal.close(reason, time.time())
-        self._state.close(self._journal.num_bytes)
+        close_state(self._layout, self._state, self._journal.num_bytes)
         for index in self._earlier:
             self._compact(index)
         self._lines.close()

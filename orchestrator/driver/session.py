@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -19,18 +18,20 @@ from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
+from orchestrator.store.digests import begin_digests, replacing_recorded, write_recorded
+from orchestrator.store.frozen import adopt_frozen, damage_of_frozen
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
+from orchestrator.store.opening import read_config
 from orchestrator.store.records import Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.trust.gate import Permission
-from sweeps.manifest.atomic import write_atomically
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
-from sweeps.spec.errors import StoreError, UserError
+from sweeps.spec.errors import DamagedError, StoreError
 from sweeps.spec.printable import printable
 
 
@@ -61,8 +62,14 @@ class Session:
         use_system_allocator()
         self.layout, self._permission = layout, permission
         self._lock = DriverLock(layout.lock)
-        layout.remove_stale()
-        remove_leftovers()
+        try:
+            layout.remove_stale()
+            begin_digests(layout)
+            adopt_frozen(layout)
+            remove_leftovers()
+        except BaseException:
+            self._lock.release()
+            raise
 
     def __enter__(self) -> Session:
         return self
@@ -82,23 +89,34 @@ class Session:
         """Write down what was asked, replacing an earlier manifest."""
         layout = self.layout
         known: Collection[str] = ()
-        if layout.manifest.exists():
+        if not damage_of_frozen(layout, layout.manifest):
             earlier = read_manifest(layout.manifest)
-            if earlier.digest == manifest.digest and layout.config.exists():
+            if earlier.digest == manifest.digest and not damage_of_frozen(layout, layout.config):
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
         sweep_id = self._permission.sweep_id if self._permission else ""
         document = provenance(manifest, pool=pool, address=address, about=about, sweep_id=sweep_id)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        write_atomically(layout.config, text.encode(), durable=True)
-        write_manifest(manifest, layout.manifest)
+        write_recorded(layout, layout.config, text.encode())
+        with replacing_recorded(layout, layout.manifest) as temporary:
+            write_manifest(manifest, temporary)
         give_back()
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
 
     def read(self, manifest: Manifest) -> ReplayResult:
-        """Read what the directory holds."""
-        return read_index(self.layout, manifest.run_ids)
+        """Read what the directory holds.
+
+        Raises:
+            DamagedError: when a journal does not hold what was written to it; a cancel may be what is gone.
+        """
+        reading = read_index(self.layout, manifest.run_ids)
+        for name, why in reading.journal_damage:
+            raise DamagedError(
+                f"{self.layout.spools / name}: {why}; nothing is run before it is mended with: "
+                f"emsweep repair {self.layout.root}"
+            )
+        return reading
 
     def run(
         self,
@@ -177,7 +195,7 @@ class Session:
         text = self.layout.config.read_text() if self.layout.config.exists() else ""
         raised = re.sub(r"(?m)^format: \d+$", f"format: {FORMAT_VERSION}", text, count=1)
         if raised != text:
-            write_atomically(self.layout.config, raised.encode(), durable=True)
+            write_recorded(self.layout, self.layout.config, raised.encode())
 
     def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
@@ -191,24 +209,7 @@ class Session:
         return Summary.of(reading.book.counts())
 
 
-def open_manifest(folder: Path) -> tuple[Layout, Manifest]:
-    """Open an existing sweep directory.
-
-    Raises:
-        UserError: when it is not one, or was made by a newer version.
-    """
-    layout = Layout(folder)
-    layout.require_sweep()
-    document = yaml.safe_load(layout.config.read_text())
-    version = document.get("format", 0) if isinstance(document, dict) else 0
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"directory {str(folder)!r}: has format {version}, newer than {FORMAT_VERSION}; upgrade emsweep"
-        )
-    return layout, read_manifest(layout.manifest)
-
-
 def stored_pool(layout: Layout) -> tuple[str | None, str | None]:
     """Pool and address that the sweep was launched with."""
-    document = yaml.safe_load(layout.config.read_text())
+    document = read_config(layout)
     return document.get("pool"), document.get("address")

@@ -20,6 +20,7 @@ from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.returns import job_return
 from orchestrator.planning.cluster import cluster_of
+from orchestrator.store.frozen import damage_of_frozen, require_launchable
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.consent import Consent, consent_of
@@ -141,7 +142,9 @@ def _require_ours(layout: Layout) -> None:
     """Refuse a directory that holds something else, or pickled results of somebody else's jobs."""
     if not layout.root.exists() or not any(layout.root.iterdir()):
         return
-    layout.require_sweep()
+    require_launchable(layout)
+    if damage_of_frozen(layout, layout.manifest):
+        return
     earlier = read_manifest(layout.manifest)
     if len(earlier) and earlier.group("trainer", 0).target != TARGET:
         raise UserError(

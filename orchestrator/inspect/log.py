@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from orchestrator.store.fencing import spool_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, read_spool
 
@@ -50,7 +51,7 @@ def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
         run_id: only what is about this run, given by its first digits.
     """
     found: list[tuple[float, int, dict[str, Any]]] = []
-    for path in sorted(layout.spools.glob("*.jsonl")):
+    for path in sorted((*layout.journal_paths(), *spool_paths(layout))):
         last_s = 0.0
         for line in read_spool(path, SpoolHealth(), live=True):
             for record in _records(line.header):

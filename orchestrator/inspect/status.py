@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.driver.session import open_manifest
 from orchestrator.inspect.replay import find_run
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, history_of
 from orchestrator.store.layout import OUTCOMES
 from orchestrator.store.liveness import live_driver
+from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
+from orchestrator.store.status import status_is_damaged
 from sweeps.spec.text import duration
 
 
@@ -24,14 +25,21 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: when the directory is not a sweep.
     """
-    layout, manifest = open_manifest(directory)
+    opened = open_to_look(directory)
+    layout, manifest = opened.layout, opened.manifest
+    findings = [f"{path.name} {why}; mend it with: emsweep repair {directory}" for path, why in opened.damage]
+    if status_is_damaged(layout):
+        findings.append("status.json is damaged and was ignored")
     driver = live_driver(layout)
     if driver is not None and driver.status is not None:
         silent = {"runs_per_s": 0.0, "eta_s": None, "silent_s": driver.silent_s} if driver.is_silent else {}
-        return {**driver.status, **silent, "live": True, "dir": str(directory)}
+        return {**driver.status, **silent, "live": True, "dir": str(directory), "findings": findings}
     book = indexed_runs(layout, manifest) if driver is None else None
     if book is None:
-        book = read_index(layout, manifest.run_ids, live=driver is not None).book
+        reading = read_index(layout, manifest.run_ids, live=driver is not None)
+        book, findings = reading.book, [*findings, *reading.findings()]
+        if reading.journal_damage:
+            findings.append(f"mend the journals with: emsweep repair {directory}")
     counts = {**book.counts(), "running": 0}
     state = "interrupted" if counts["pending"] else "finished"
     return {
@@ -43,6 +51,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "runs_per_s": 0.0,
         "eta_s": None,
         "failures": failure_groups(manifest, book),
+        "findings": findings,
     }
 
 
@@ -56,7 +65,8 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
     Raises:
         UserError: when the directory is not a sweep, or none or several runs match.
     """
-    layout, manifest = open_manifest(directory)
+    opened = open_to_look(directory)
+    layout, manifest = opened.layout, opened.manifest
     index = find_run(manifest, text)
     run_id = manifest.run_ids[index]
     story = history_of(layout, run_id)
@@ -108,6 +118,7 @@ def status_text(status: dict[str, Any]) -> str:
             between = f"{duration(status['eta_low_s'])} to {duration(status['eta_high_s'])}"
             words.append(f"about {duration(status['eta_s'])} left ({between})")
     lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
+    lines += [f"  {finding}" for finding in status.get("findings", ())]
     for group in status["failures"]:
         lines += _failure_lines(status["dir"], group)
     return "\n".join(lines)

@@ -1,11 +1,17 @@
-"""Proof that a directory holds exactly one result per run. Reads; writes nothing."""
+"""Proof that a directory holds exactly one result per run, and that every file of it is whole. Reads; writes
+nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from orchestrator.inspect.damage import Damage, damaged_files, differing_tables
 from orchestrator.store import compaction
+from orchestrator.store.digests import name_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import CODE, read_index
 from sweeps.manifest.manifest import Manifest
@@ -40,6 +46,15 @@ class Verification:
     them.
     """
 
+    fenced: int = 0
+    """Lines that a replaced driver or its workers appended too late; they count for nothing."""
+    unknown: int = 0
+    """Journal lines that ``repair`` could not mend; what they decided is unknown."""
+    damaged: tuple[Damage, ...] = ()
+    """Files that do not hold what was written to them."""
+    findings: tuple[str, ...] = ()
+    """What reading brought to light, for people."""
+
     @property
     def missing(self) -> int:
         """Runs that should have a result and have none."""
@@ -48,7 +63,7 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Exactly one result per run, and tables that agree."""
-        lacking = self.missing or self.duplicated or self.corrupt or self.tables_missing
+        lacking = self.missing or self.duplicated or self.corrupt or self.tables_missing or self.damaged
         return not lacking and self.tables_agree
 
     def to_json(self) -> dict[str, Any]:
@@ -62,12 +77,31 @@ class Verification:
             "bad_lines",
             "tables_agree",
             "tables_missing",
+            "fenced",
+            "unknown",
         )
-        return {name: getattr(self, name) for name in (*names, *more)}
+        found = {name: getattr(self, name) for name in (*names, *more)}
+        return found | {"damaged": [d._asdict() for d in self.damaged], "findings": list(self.findings)}
 
 
-def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verification:
-    """Read every line of every spool and hold it against the manifest."""
+def verify(
+    layout: Layout,
+    manifest: Manifest,
+    *,
+    live: bool = False,
+    deep: bool = False,
+    frozen: Sequence[tuple[Path, str]] = (),
+) -> Verification:
+    """Read every line of every spool and hold it against the manifest; hold every other file against its
+    digest.
+
+    Args:
+        layout: the directory.
+        manifest: its runs.
+        live: a driver is at work; what is incomplete is not yet missing.
+        deep: also compute every table from the spools again, and compare each value.
+        frozen: what is known already to be wrong with the frozen files.
+    """
     reading = read_index(layout, manifest.run_ids, live=live)
     book = reading.book
     written = reading.closed and not live and not reading.adopted
@@ -75,6 +109,11 @@ def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verific
     tables_agree = True
     if not live and layout.table("runs").exists():
         tables_agree = bool(absent) or compaction.is_current(layout, manifest.digest, book)
+    damaged = [Damage(name_of(layout, path), why) for path, why in frozen]
+    damaged += [Damage(f"spool/{name}", why) for name, why in reading.journal_damage]
+    damaged += damaged_files(layout, live=live, known={d.file for d in damaged})
+    if deep and not live:
+        damaged += differing_tables(layout, manifest, book, known={d.file for d in damaged})
     return Verification(
         expected=len(manifest),
         committed=book.num_committed - len(reading.adopted),
@@ -87,4 +126,8 @@ def verify(layout: Layout, manifest: Manifest, *, live: bool = False) -> Verific
         bad_lines=reading.health.num_corrupt + reading.health.num_torn,
         tables_agree=tables_agree,
         tables_missing=absent,
+        fenced=reading.health.num_fenced,
+        unknown=reading.num_unknown,
+        damaged=tuple(damaged),
+        findings=tuple(reading.findings()),
     )

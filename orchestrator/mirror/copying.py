@@ -14,6 +14,7 @@ from typing import IO
 
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import TARGETS, Destination, FinishedRun, Target
+from orchestrator.store.frozen import require_frozen
 from orchestrator.store.layout import Layout
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -63,7 +64,7 @@ def mirror_sweep(
     if to not in TARGETS:
         raise UserError(f"--to {to!r}: choose one of {', '.join(TARGETS)}{nearest(to, TARGETS)}")
     layout = Layout(directory)
-    layout.require_sweep()
+    require_frozen(layout)
     module = importlib.import_module(f"orchestrator.mirror.to_{to}")
     folder = directory / to
     where = Destination(folder=folder, project=project, entity=entity, online=online, url=url)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.mirror.target import FinishedRun
+from orchestrator.store.digests import read_digests, require_intact
 from orchestrator.store.layout import Layout
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import spec_to_dict
@@ -63,8 +64,13 @@ def _read(layout: Layout, name: str, filters: Any = None) -> list[pa.Table]:
     """The files of a table; looked up again when the sweep has merged them between looking and reading."""
     for _ in range(TRIES):
         with contextlib.suppress(FileNotFoundError):
-            return [pq.read_table(path, filters=filters) for path in _table_files(layout, name)]
-    return [pq.read_table(path, filters=filters) for path in _table_files(layout, name)]
+            return [_intact(layout, path, filters) for path in _table_files(layout, name)]
+    return [_intact(layout, path, filters) for path in _table_files(layout, name)]
+
+
+def _intact(layout: Layout, path: Path, filters: Any) -> pa.Table:
+    require_intact(layout, path)
+    return pq.read_table(path, filters=filters)
 
 
 def _table_files(layout: Layout, table: str) -> list[Path]:
@@ -73,7 +79,9 @@ def _table_files(layout: Layout, table: str) -> list[Path]:
         for part in sorted(layout.parts.glob(f"{table}-*.parquet"))
         if part.with_name(part.name.replace(table, "runs", 1)).exists()
     ]
-    return [path for path in (layout.table(table), *parts) if path.exists()]
+    recorded = f"{table}.parquet" in (read_digests(layout) or {})  # gone then means lost
+    whole = layout.table(table)
+    return [*([whole] if recorded or whole.exists() else []), *parts]
 
 
 def _histories(layout: Layout, indexes: Sequence[int]) -> dict[int, list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store.digests import require_intact
 from orchestrator.store.layout import Layout
 from sweeps.cost.cost import TEXT_BYTES, Part
 from sweeps.cost.throughput import TINY_PARAMETERS, Observation, Rates, calibrate, guess, speed_key
@@ -23,6 +24,7 @@ from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError
+from sweeps.spec.errors import UserError
 
 MAX_NEIGHBOURS = 4
 """Newest sweep directories beside a plan's own that are searched for measured runs; each takes some 30 ms."""
@@ -75,12 +77,14 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
     """
     layout = Layout(folder)
     try:
+        for path in (layout.table("runs"), layout.manifest):
+            require_intact(layout, path)
         table = pq.read_table(layout.table("runs"), columns=["index", "outcome", *TIMINGS])
         manifest = read_manifest(layout.manifest)
     except (
         OSError,
         pa.ArrowException,
-        SpecError,
+        UserError,
     ):  # not a finished sweep, or one whose trainer keeps no timings
         return {}
     rows = table.filter(pa.compute.equal(table["outcome"], "done")).drop_null().to_pylist()

@@ -15,6 +15,7 @@ from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.earlier_sweep import EarlierSweep
+from orchestrator.store.frozen import damage_of_frozen, require_launchable
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import DIVERGED, DONE, read_index
 from sweeps.compose import compose_sweep
@@ -214,10 +215,12 @@ def plan_manifest(
     layout = Layout(directory)
     pending, left = np.arange(len(manifest)), 0
     drift: list[Difference] = []
-    if layout.manifest.exists():
+    if layout.manifest.exists() or layout.journal_paths():
+        require_launchable(layout)
         outcomes = np.asarray(read_index(layout, manifest.run_ids, live=True).book.outcome)
         pending = np.flatnonzero((outcomes != DONE) & (outcomes != DIVERGED))
-        earlier = read_manifest(layout.manifest)
+        is_there = not damage_of_frozen(layout, layout.manifest)
+        earlier = read_manifest(layout.manifest) if is_there else manifest
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
     remaining = manifest if len(pending) == len(manifest) else manifest.take(pending)

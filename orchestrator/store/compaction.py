@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store.digests import damage_of, remove_recorded, replacing_recorded
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
 from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
 from sweeps.manifest import arrow
-from sweeps.manifest.atomic import replacing
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import DamagedError
 
 METADATA_KEY = b"emsweep"
 """Key of the schema metadata of ``runs.parquet``: JSON with the format's version, the manifest's digest and,
@@ -63,7 +64,7 @@ def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
 def merge(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Merge the parts into the tables and drop them."""
     for name in TABLES[1:]:
-        _merge_table(parts_of(layout, name), layout.table(name))
+        _merge_table(layout, parts_of(layout, name), layout.table(name))
     write_runs(layout, manifest, book)
     drop_parts(layout)
 
@@ -84,7 +85,7 @@ def write_runs(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
         schema = pa.schema(fields.values(), metadata={METADATA_KEY: header})
         repeated = [f.name for f in schema if _is_text(f.type) and f.name not in ("run_id", "name")]
         options = {"use_dictionary": repeated, "data_page_size": PAGE_BYTES}  # both for less memory
-        with _written(layout.table("runs"), schema, **options) as writer:
+        with _written(layout, layout.table("runs"), schema, **options) as writer:
             start = 0
             for group in range(source.num_row_groups):
                 table = source.read_row_group(group, [f.name for f in own], use_threads=False)
@@ -157,9 +158,11 @@ def is_current(layout: Layout, digest: str, book: RunIndex) -> bool:
     missing or cut off.
     """
     try:
+        if any(damage_of(layout, path) for path in map(layout.table, TABLES) if path.exists()):
+            return False
         rows = {name: _num_rows(layout, name) for name in TABLES}
         file = pq.ParquetFile(layout.table("runs"))
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, DamagedError):
         return False
     with file:
         header = _facts(file.schema_arrow)
@@ -226,13 +229,13 @@ def _num_rows(layout: Layout, name: str) -> int | None:
     return int(pq.read_metadata(path).num_rows) if path.exists() else None
 
 
-def _merge_table(parts: list[Path], target: Path) -> None:
+def _merge_table(layout: Layout, parts: list[Path], target: Path) -> None:
     """Write the parts one after the other as one file; no part, no table."""
     if not parts:
-        target.unlink(missing_ok=True)
+        remove_recorded(layout, [target])
         return
     schema = pa.unify_schemas([pq.read_schema(p) for p in parts], promote_options="permissive")
-    with _written(target, schema) as writer:
+    with _written(layout, target, schema) as writer:
         for path in parts:
             writer.write_table(_conform(read_part(path), schema))
 
@@ -246,10 +249,10 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 @contextlib.contextmanager
-def _written(target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+def _written(layout: Layout, target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Write ``target`` row group by row group."""
     with (
-        replacing(target, durable=True) as temporary,
+        replacing_recorded(layout, target) as temporary,
         pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer,
     ):
         yield writer

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from orchestrator.store.digests import require_intact
+from orchestrator.store.frozen import require_frozen
 from orchestrator.store.layout import Layout
+from orchestrator.store.opening import checked_manifest
 from sweeps.manifest.lineage import KeptWeights
-from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import SpecError
 
 _SAID = {
@@ -29,7 +31,9 @@ class EarlierSweep:
 
     def __init__(self, folder: Path) -> None:
         self._layout = Layout(folder.expanduser().absolute())
-        self.manifest = read_manifest(self._layout.manifest)
+        if self._layout.manifest.exists():
+            require_frozen(self._layout)
+        self.manifest = checked_manifest(self._layout, self._layout.manifest)
         """Its runs."""
 
     def kept_weights(self, row: int, key: str) -> KeptWeights:
@@ -64,5 +68,6 @@ class EarlierSweep:
         table = self._layout.table("runs")
         if not table.is_file():
             return {}
+        require_intact(self._layout, table)
         rows = pq.read_table(table, columns=["run_id", "outcome"]).to_pydict()
         return dict(zip(rows["run_id"], rows["outcome"], strict=True))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
+from orchestrator.store.fencing import fences, journal_lines, spool_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.records import (
@@ -33,7 +34,6 @@ from orchestrator.store.run_index import (
     RunIndex,
     found_result,
     replay_record,
-    spool_paths,
 )
 from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
 
@@ -99,13 +99,11 @@ def history_of(layout: Layout, run_id: str) -> RunHistory:
 
 def _records(layout: Layout, run_id: str) -> Iterator[JournalRecord]:
     """Records that mention the run, and the beginning of each journal, which says its format."""
-    for path in layout.journal_paths():
-        for line in read_spool(
-            path, SpoolHealth(), live=True, mentioning=(run_id.encode(), b'"kind":"epoch"')
-        ):
-            record = record_of(line.header)
-            if record is not None:
-                yield record
+    mentioning = (run_id.encode(), b'"kind":"epoch"')
+    for line in journal_lines(layout, SpoolHealth(), live=True, mentioning=mentioning):
+        record = record_of(line.header)
+        if record is not None:
+            yield record
 
 
 def _about(record: JournalRecord, run_id: str) -> JournalRecord:
@@ -135,8 +133,10 @@ def _look_for_result(layout: Layout, reading: ReplayResult, over: dict[int, Atte
         lines.close()
     if book.outcome[0] != PENDING or live_driver(layout) is not None:
         return
+    limits, mentioning = fences(layout), (book.run_ids[0].encode(),)
     for path in spool_paths(layout):
-        for line in read_spool(path, SpoolHealth(), live=True, mentioning=(book.run_ids[0].encode(),)):
+        end = limits.get(path.name)
+        for line in read_spool(path, SpoolHealth(), live=True, mentioning=mentioning, end=end):
             if line.header["kind"] == "result" and line.header["run_id"] == book.run_ids[0]:
                 result = found_result(0, path.name, line)
                 book.commit(0, result.outcome, *result[1:4])

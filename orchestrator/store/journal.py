@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.store.frozen import FROZEN, parts_of_file, sha256_of
+from orchestrator.store import digests
+from orchestrator.store.frozen import FROZEN, parts_of_file
 from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.records import (
     AcceptedResult,
@@ -55,6 +56,7 @@ class Journal:
     def __init__(self, layout: Layout, epoch: int, run_ids: Sequence[str]) -> None:
         self.epoch = epoch
         """Number of the driver's life."""
+        self._layout = layout
         self._writer = SpoolWriter(layout.journal(epoch))
         self._run_ids = run_ids
         self._gathered: deque[bytes] = deque()
@@ -120,6 +122,7 @@ class Journal:
         self._write(CloseRecord(at=at, reason=reason))
         self.sync()
         self._writer.close()
+        digests.record(self._layout, self._writer.path)
 
     def sync(self) -> None:
         """Write what has gathered and force it to the disk.
@@ -164,10 +167,12 @@ def begin_epoch(layout: Layout, digest: str, reading: ReplayResult) -> Journal:
     )  # fmt: skip
     for name in FROZEN:
         path = layout.root / name
-        if path.exists() and reading.journalled.get(name) != sha256_of(path):
+        if path.exists() and reading.journalled.get(name) != digests.sha256_of(path):
             for record, body in parts_of_file(path, at):
                 journal.write_now(record, body)
     journal.void(reading.unreadable, at)
     journal.adopt(reading.adopted, at)
     journal.sync()
+    read = reading.health.read_bytes
+    digests.record_beginnings(layout, {p: read[p.name] for p in layout.journal_paths() if p.name in read})
     return journal

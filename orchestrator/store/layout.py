@@ -8,6 +8,7 @@
     spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
     state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`);
                                     elsewhere if this is on a network file system (:mod:`.sqlite_path`)
+    digests.json                    SHA-256 of every file that is read as a whole (:mod:`.digests`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
@@ -17,11 +18,13 @@
     logs/driver-<epoch>.log         what a driver decided, a line each with its time; bounded: older lines are
                                     in ``driver-<epoch>.old.log``, still older ones are gone
     logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
+    damaged/                        what ``emsweep repair`` took out of the way, byte for byte
     logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung
 
 **Truth** is the spools, journal included, and they hold ``sweep.yaml`` and ``manifest.parquet`` too
-(:mod:`.frozen`): everything else can be deleted and is rebuilt from them by ``resume``. A line of a spool is
-one JSON object, one ``write()``, and begins with a checksum of the rest of it.
+(:mod:`.frozen`): everything else can be deleted and is rebuilt from them, tables by ``resume`` and all by
+``repair``. A line of a spool is one JSON object, one ``write()``, and begins with a checksum of the rest of
+it.
 
 A run is **committed** by an ``accept`` record of the journal that points at a valid ``result`` line; the
 first one wins. A valid result that no journal mentions yet, because its driver died, is adopted by the next
@@ -40,6 +43,7 @@ table without rows is not written.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -59,6 +63,15 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 TABLES = ("runs", "steps", "items", "rollouts", "logits")
 """Names of the Parquet tables."""
+
+
+JOURNAL = re.compile(r"driver-(\d{5,})\.jsonl")
+"""Names of journals; any other file that begins so is a stranger's, such as a copy."""
+
+
+def epoch_of(journal: Path) -> int:
+    """The driver's life that a journal tells of."""
+    return int(journal.stem.removeprefix("driver-"))
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,16 @@ class Layout:
         return self.root / "status.json"
 
     @property
+    def digests(self) -> Path:
+        """``digests.json``."""
+        return self.root / "digests.json"
+
+    @property
+    def damaged(self) -> Path:
+        """Folder of what was taken out of the way."""
+        return self.root / "damaged"
+
+    @property
     def lock(self) -> Path:
         """``driver.lock``."""
         return self.root / "driver.lock"
@@ -123,7 +146,8 @@ class Layout:
 
     def journal_paths(self) -> list[Path]:
         """The drivers' journals, by epoch."""
-        return sorted(self.spools.glob("driver-*.jsonl"))
+        found = (p for p in self.spools.glob("driver-*.jsonl") if JOURNAL.fullmatch(p.name) and p.is_file())
+        return sorted(found, key=epoch_of)
 
     def spool(self, worker: str) -> Path:
         """The spool of one worker process."""
@@ -170,25 +194,20 @@ class Layout:
     @property
     def is_blank(self) -> bool:
         """Whether it holds nothing but what a launch leaves that was killed before it had frozen its runs."""
-        ours = (self.config, self.lock)
+        ours = (self.config, self.digests, self.lock)
         return all(p in ours or p.is_dir() or _is_stale(p) for p in self.root.rglob("*"))
 
-    def remove_stale(self) -> None:
-        """Remove files that a killed process was about to write; only for the holder of the lock."""
-        for folder in (self.root, self.parts, self.control):
+    def remove_stale(self) -> list[str]:
+        """Remove files that a killed process was about to write, and name them; only for the holder of the
+        lock.
+        """
+        removed = []
+        for folder in (self.root, self.parts, self.control, self.spools):
             for path in folder.glob(".*"):
-                if _is_stale(path):
+                if _is_stale(path) and not path.is_dir():
                     path.unlink(missing_ok=True)
-
-    def require_sweep(self) -> None:
-        """Raise :class:`UserError` unless this is a sweep directory."""
-        if not self.root.is_dir():
-            raise UserError(f"directory {str(self.root)!r}: does not exist; give that of a launched sweep")
-        if not (self.config.exists() and self.manifest.exists()):
-            raise UserError(
-                f"directory {str(self.root)!r}: not a sweep (it has no sweep.yaml and manifest.parquet); "
-                "give a directory that `emsweep launch` made"
-            )
+                    removed.append(path.relative_to(self.root).as_posix())
+        return removed
 
 
 def _is_stale(path: Path) -> bool:

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store.digests import remove_recorded, write_recorded
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
-from sweeps.manifest.atomic import write_atomically
 from trainers.run_result import RunResult, numerics_of
 
 PART_RUNS = 2_000
@@ -111,7 +111,7 @@ class PartWriter:
         }
         for name, table in tables.items():
             if table.num_rows:
-                _write(table.sort_by("index"), self._layout.part(name, self._next))
+                _write(self._layout, table.sort_by("index"), self._layout.part(name, self._next))
         self._next += 1
         self._num_written += len(self._runs)
         self._waiting_since_s = None
@@ -133,8 +133,9 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def drop_parts(layout: Layout) -> None:
     """Remove all parts."""
-    for path in layout.parts.glob("*.parquet"):
-        path.unlink()
+    paths = list(layout.parts.glob("*.parquet"))
+    if paths:
+        remove_recorded(layout, paths)
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -181,7 +182,7 @@ def _rollouts_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     return _table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {})
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _write(layout: Layout, table: pa.Table, path: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **COMPRESSION)
-    write_atomically(path, sink.getvalue().to_pybytes())
+    write_recorded(layout, path, sink.getvalue().to_pybytes())

@@ -18,6 +18,7 @@ kind         what happened
 ``reopen``   runs were given another chance; earlier failures no longer count
 ``void``     accepted results can no longer be read; a later ``accept`` counts again
 ``close``    the driver ended by itself
+``unknown``  filler: a line that could not be mended was taken out; what it decided is unknown
 ============ ========================================================================================
 
 A kind that is not listed is passed over by readers, so that a later version may add one.

@@ -10,11 +10,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.digests import recorded_damage
+from orchestrator.store.fencing import fences, journal_lines, spool_paths, strays
+from orchestrator.store.layout import OUTCOMES, Layout, epoch_of
 from orchestrator.store.records import (
     AcceptRecord,
+    AttemptEnd,
     CloseRecord,
     EpochRecord,
     Failure,
@@ -33,6 +36,9 @@ from orchestrator.store.spool import Line, SpoolHealth, read_spool
 
 CODE: dict[Outcome, int] = {name: code for code, name in enumerate(OUTCOMES)}
 """Outcomes as the small integers that the arrays hold."""
+
+UNKNOWN = "unknown"
+"""Kind of the record that stands where ``emsweep repair`` took out a line that could not be mended."""
 
 PENDING, DONE, DIVERGED = CODE["pending"], CODE["done"], CODE["diverged"]
 
@@ -122,6 +128,11 @@ class RunIndex:
             self.histories.pop(index, None)
             self.notes.pop(index, None)
 
+    def found(self, index: int) -> FoundResult:
+        """A committed result, as something to commit."""
+        outcome = cast(AttemptEnd, self.outcome_of(index))
+        return FoundResult(index, self.spools[self.spool[index]], *self.location(index), outcome)
+
     def location(self, index: int) -> tuple[int, int]:
         """Offset and length of a committed result's line in its spool."""
         return self.offset[index], self.length[index]
@@ -153,6 +164,14 @@ class ReplayResult:
     """Those of them that have no other result either."""
     closed: bool = False
     """Whether the last driver ended by itself."""
+    journal_damage: list[tuple[str, str]] = field(default_factory=list)
+    """Journals that do not hold what was written to them, each with what is wrong: a cancel may be among what
+    is gone.
+    """
+    num_unknown: int = 0
+    """Lines of journals that could not be mended; what they decided is unknown."""
+    strays: list[str] = field(default_factory=list)
+    """Files among the spools that are called as journals are and are none."""
 
     def findings(self) -> list[str]:
         """What reading brought to light, for people."""
@@ -164,6 +183,13 @@ class ReplayResult:
         if health.num_corrupt:
             name, offset = health.corrupt_at[0]
             found.append(f"{health.num_corrupt} corrupt lines were skipped, the first in {name} at {offset}")
+        found += [f"journal {name} {why}" for name, why in self.journal_damage]
+        if self.num_unknown:
+            found.append(f"{self.num_unknown} journal lines were lost; what they decided is unknown")
+        if health.num_fenced:
+            found.append(f"{health.num_fenced} lines of a driver that had been replaced are void")
+        if self.strays:
+            found.append(f"{', '.join(self.strays)}: no journal by its name, passed over")
         if self.missing:
             found.append(
                 f"{len(self.missing)} committed results can no longer be read and are computed again"
@@ -180,33 +206,36 @@ def read_index(layout: Layout, run_ids: Sequence[str], *, live: bool = False) ->
         live: a driver is at work; incomplete last lines are not counted as torn.
     """
     reading = ReplayResult(book=RunIndex(run_ids))
-    journals, spools = journal_paths(layout), spool_paths(layout)
+    journals, spools = layout.journal_paths(), spool_paths(layout)
+    reading.strays = [path.name for path in strays(layout)]
     if not (journals or spools):
         return reading
     index_of = {run_id: index for index, run_id in enumerate(run_ids)}
-    for path in journals:
-        for line in read_spool(path, reading.health, live=live):
-            record = record_of(line.header)
-            if record is not None:
-                replay_record(record, reading, index_of)
-    _confirm(spools, reading, index_of, live)
+    for line in journal_lines(layout, reading.health, live=live):
+        record = record_of(line.header)
+        if record is not None:
+            replay_record(record, reading, index_of)
+        elif line.header["kind"].strip() in ("", UNKNOWN):
+            reading.num_unknown += 1
+    reading.journal_damage = _journal_damage(layout, journals, reading.health)
+    _confirm(layout, spools, reading, index_of, live)
     return reading
 
 
-def spool_paths(layout: Layout) -> list[Path]:
-    """The workers' spools, by name."""
-    return sorted(p for p in layout.spools.glob("*.jsonl") if not p.name.startswith("driver-"))
-
-
-def journal_paths(layout: Layout) -> list[Path]:
-    """The drivers' journals, by epoch."""
-    return layout.journal_paths()
+def _journal_damage(layout: Layout, journals: list[Path], health: SpoolHealth) -> list[tuple[str, str]]:
+    found = {}
+    for name, offset in health.corrupt_at:
+        if (health.read_bytes[name] > offset or name in health.garbled) and name not in found:
+            found[name] = f"has a damaged line at byte {offset:,}"
+    for path in journals:
+        if path.name not in found and (why := recorded_damage(layout, path)):
+            found[path.name] = why
+    return sorted(found.items())
 
 
 def next_epoch(layout: Layout) -> int:
     """One more than any driver's so far."""
-    journals = journal_paths(layout)
-    return 1 + max((int(p.stem.removeprefix("driver-")) for p in journals), default=0)
+    return 1 + max(map(epoch_of, layout.journal_paths()), default=0)
 
 
 def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mapping[str, int]) -> None:
@@ -241,6 +270,8 @@ def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mappin
             for index in _known(record.runs, index_of):
                 if book.committed(index):
                     book.outcome[index] = PENDING
+                if index in reading.doubly_accepted:
+                    reading.doubly_accepted = [i for i in reading.doubly_accepted if i != index]
         case ManifestRecord():
             if record.part == record.parts - 1:
                 reading.journalled[record.name] = record.sha256
@@ -254,15 +285,18 @@ def _known(run_ids: Iterable[str], index_of: Mapping[str, int]) -> Iterator[int]
     return (index for run_id in run_ids if (index := index_of.get(run_id)) is not None)
 
 
-def _confirm(spools: list[Path], reading: ReplayResult, index_of: Mapping[str, int], live: bool) -> None:
+def _confirm(
+    layout: Layout, spools: list[Path], reading: ReplayResult, index_of: Mapping[str, int], live: bool
+) -> None:
     """Read every result: confirm the accepted ones, adopt what nobody accepted, replace what was lost."""
     book = reading.book
     confirmed = bytearray(len(book))
     spare: dict[int, list[FoundResult]] = {}
+    limits = fences(layout)
     for path in spools:
         name = path.name
         number = book.spool_number(name)
-        for line in read_spool(path, reading.health, live=live):
+        for line in read_spool(path, reading.health, live=live, end=limits.get(name)):
             header = line.header
             if header["kind"] != "result":
                 continue

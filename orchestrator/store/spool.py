@@ -88,8 +88,12 @@ class SpoolHealth:
     """Complete lines whose checksum is wrong."""
     num_torn: int = 0
     """Files that end in an incomplete line."""
+    num_fenced: int = 0
+    """Valid lines that a replaced driver or its workers appended too late."""
     read_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes read of each file, an incomplete last line left out."""
+    garbled: set[str] = field(default_factory=set)
+    """Files whose last line is whole but for its last byte."""
     corrupt_at: list[tuple[str, int]] = field(default_factory=list)
     """File name and offset of each bad line, the first :data:`MAX_NOTED` of them."""
 
@@ -110,6 +114,7 @@ def read_spool(
     *,
     live: bool = False,
     mentioning: Sequence[bytes] = (),
+    end: int | None = None,
 ) -> Iterator[Line]:
     """Yield the valid lines of a spool from byte ``start`` on; skip, count and note the others.
 
@@ -120,6 +125,7 @@ def read_spool(
         live: leave an incomplete last line for the next read and do not count it: its writer may still be at
             it.
         mentioning: pass over lines that hold none of these texts, unread; empty reads all.
+        end: lines from this byte on are void and only counted.
     """
     offset, rest = start, b""
     with path.open("rb") as file:
@@ -132,7 +138,9 @@ def read_spool(
                     offset += len(raw)
                     continue
                 line = decode_line(raw, offset)
-                if line is not None:
+                if end is not None and offset >= end:
+                    health.num_fenced += line is not None
+                elif line is not None:
                     health.num_valid += 1
                     yield line
                 else:
@@ -140,8 +148,14 @@ def read_spool(
                     health.note(path.name, offset)
                 offset += len(raw)
     health.read_bytes[path.name] = offset
-    if rest and not live:
-        health.num_torn += 1
+    if rest and not live and (end is None or offset < end):
+        # A record is one write(): a torn one lacks its end; one that is whole but for its last byte was
+        # damaged.
+        if decode_line(rest[:-1] + b"\n") is not None:
+            health.num_corrupt += 1
+            health.garbled.add(path.name)
+        else:
+            health.num_torn += 1
         health.note(path.name, offset)
 
 

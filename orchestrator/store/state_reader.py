@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from orchestrator.store.digests import is_intact
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import Failure, failure_class_of
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import VERSION
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import DamagedError
 
 T = TypeVar("T")
 
@@ -49,12 +51,14 @@ def _book(db: sqlite3.Connection, manifest: Manifest) -> RunIndex:
 def _ask(layout: Layout, manifest: Manifest, question: Callable[[sqlite3.Connection], T]) -> T | None:
     """The answer of an index that belongs to this manifest and driver and is complete."""
     path = state_path(layout)
-    if not path.exists():
-        return None
     try:
+        if not path.exists() or not is_intact(layout, path):
+            return None
+        if not all(is_intact(layout, journal) for journal in layout.journal_paths()):
+            return None
         with contextlib.closing(_opened(path)) as db:
             return question(db) if _is_complete(db, layout, manifest) else None
-    except (sqlite3.DatabaseError, KeyError):
+    except (sqlite3.DatabaseError, KeyError, DamagedError, OSError):
         return None
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestrator.store import digests
 from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
-from orchestrator.store.layout import Layout
+from orchestrator.store.fencing import journal_lines
+from orchestrator.store.layout import Layout, epoch_of
 from orchestrator.store.records import record_of
 from orchestrator.store.run_index import DIVERGED, DONE, PENDING, RunIndex
-from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
+from orchestrator.store.spool import LineReader, SpoolHealth
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import RunRow, StateWriter
 from orchestrator.store.state_reader import is_complete
@@ -19,6 +21,7 @@ def opened_state(
     layout: Layout, manifest: Manifest, book: RunIndex, epoch: int, *, fill: bool
 ) -> StateWriter:
     """The index, to be written on by the driver of ``epoch``; with ``fill`` it is written anew first."""
+    digests.forget(layout, [layout.state.name])
     writer = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
     if fill:
         writer.replace_all(run_rows(layout, book), _changes(layout))
@@ -30,8 +33,14 @@ def bring_up_to_date(layout: Layout, manifest: Manifest, book: RunIndex) -> None
     journals = layout.journal_paths()
     if not journals or is_complete(layout, manifest):
         return
-    epoch = int(journals[-1].stem.removeprefix("driver-"))
-    opened_state(layout, manifest, book, epoch, fill=True).close(journals[-1].stat().st_size)
+    writer = opened_state(layout, manifest, book, epoch_of(journals[-1]), fill=True)
+    close_state(layout, writer, journals[-1].stat().st_size)
+
+
+def close_state(layout: Layout, writer: StateWriter, journal_bytes: int) -> None:
+    """Close the index, and take down its digest: from here on it may answer."""
+    writer.close(journal_bytes)
+    digests.record(layout, state_path(layout))
 
 
 def run_rows(layout: Layout, book: RunIndex) -> Iterator[RunRow]:
@@ -71,8 +80,7 @@ def row_without_result(book: RunIndex, index: int) -> RunRow:
 
 def _changes(layout: Layout) -> Iterator[AttemptBegan | AttemptOver]:
     reader = AttemptReader()
-    for path in layout.journal_paths():
-        for line in read_spool(path, SpoolHealth(), live=True):
-            record = record_of(line.header)
-            if record is not None:
-                yield from reader.changes(record)
+    for line in journal_lines(layout, SpoolHealth(), live=True):
+        record = record_of(line.header)
+        if record is not None:
+            yield from reader.changes(record)

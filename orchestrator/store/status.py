@@ -1,24 +1,43 @@
-"""``status.json``: what a live driver says of itself about once a second, for people and other processes."""
+"""``status.json``: what a live driver says of itself about once a second, for people and other processes.
+
+Its last key ``crc`` is the CRC-32 of the JSON before it; a file whose checksum is not right is ignored.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+import zlib
 from typing import Any
 
+from orchestrator.store.digests import has_no_digests
 from orchestrator.store.layout import Layout
 from sweeps.manifest.atomic import write_atomically
 
 
 def write_status(layout: Layout, status: dict[str, Any]) -> None:
     """Replace the file."""
-    write_atomically(layout.status, json.dumps({**status, "updated_at": time.time()}).encode())
+    text = json.dumps({**status, "updated_at": time.time()})
+    write_atomically(layout.status, f'{text[:-1]}, "crc": "{_crc(text)}"}}'.encode())
 
 
 def read_status(layout: Layout) -> dict[str, Any] | None:
     """The last status written, or ``None`` when there is none that can be read."""
     try:
-        status = json.loads(layout.status.read_bytes())
+        text = layout.status.read_bytes().decode()
+        status = json.loads(text)
     except (OSError, ValueError):
         return None
-    return status if isinstance(status, dict) else None
+    if not isinstance(status, dict):
+        return None
+    crc = status.pop("crc", None)
+    return status if crc == _crc(text.rpartition(', "crc": ')[0] + "}") else None
+
+
+def status_is_damaged(layout: Layout) -> bool:
+    """Whether there is a file that is ignored; format 1 had no checksum and is not held to one."""
+    return layout.status.exists() and read_status(layout) is None and not has_no_digests(layout)
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -21,13 +21,19 @@ def is_temporary(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield the name to write to; the file takes ``path`` when the block ends, and is gone when it raises."""
+def replacing(
+    path: Path, *, durable: bool = False, sealed: Callable[[Path], None] = lambda _: None
+) -> Iterator[Path]:
+    """Yield the name to write to; the file takes ``path`` when the block ends, and is gone when it raises.
+
+    ``sealed`` is called with the whole file right before it takes its name.
+    """
     temporary = _beside(path)
     try:
         yield temporary
         if durable:
             fsync_path(temporary)
+        sealed(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

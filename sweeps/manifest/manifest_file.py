@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -124,13 +124,30 @@ def _values(kind: str, values: Sequence[Any]) -> pa.Array:
     return arrow.array(values).cast(_TYPES[kind])
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest written by :func:`write_manifest`.
+def read_manifest(source: Path | BinaryIO) -> Manifest:
+    """Read a manifest written by :func:`write_manifest`, from its file or from its bytes.
 
     Raises:
-        SpecError: if the file is missing, is not a manifest, or was written by a newer version.
+        SpecError: if the file is missing, is not a manifest, is damaged, or was written by a newer version.
     """
-    header = _header(path)
+    header = _header(source)
+    try:
+        return _read(source, header)
+    except (KeyError, TypeError, ValueError, IndexError, OSError, pa.ArrowException) as error:
+        raise SpecError(
+            f"{_name(source)}: is damaged ({error}); mend it with: emsweep repair {_folder(source)}"
+        ) from None
+
+
+def _name(source: Path | BinaryIO) -> str:
+    return str(source) if isinstance(source, Path) else "the journals' manifest"
+
+
+def _folder(source: Path | BinaryIO) -> str:
+    return str(source.parent) if isinstance(source, Path) else "DIR"
+
+
+def _read(path: Path | BinaryIO, header: Mapping[str, Any]) -> Manifest:
     names = pq.read_schema(path).names
     written = [g for g in GROUPS if f"spec.{g}" in names]
     with pq.ParquetFile(path, read_dictionary=[f"spec.{g}" for g in written]) as file:
@@ -166,18 +183,24 @@ def read_manifest(path: Path) -> Manifest:
     )
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(source: Path | BinaryIO) -> dict[str, Any]:
+    path = _name(source)
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(source)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such manifest; is this a sweep directory?") from None
-    except (pa.ArrowException, OSError) as error:
-        raise SpecError(f"{path}: is not a manifest ({error})") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise SpecError(f"{path}: is not a manifest ({why})") from None
     text = (schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise SpecError(f"{path}: is not a manifest; its metadata lacks {METADATA_KEY.decode()!r}")
-    header: dict[str, Any] = json.loads(text)
-    if header["version"] > FORMAT_VERSION:
+    try:
+        header: dict[str, Any] = json.loads(text)
+        is_newer = header["version"] > FORMAT_VERSION
+    except (KeyError, TypeError, ValueError):
+        raise SpecError(f"{path}: is damaged; mend it with: emsweep repair {_folder(source)}") from None
+    if is_newer:
         raise SpecError(
             f"{path}: has format {header['version']}, newer than {FORMAT_VERSION}; upgrade emsweep"
         )

@@ -32,6 +32,16 @@ class DirectoryBusyError(UserError):
     """Another driver holds the sweep directory."""
 
 
+class DamagedError(UserError):
+    """A file of a sweep directory does not hold what was written to it."""
+
+
+class LostLockError(UserError):
+    """Another driver has taken the sweep directory from this one, which stops; ends with
+    :data:`EXIT_NOT_OK`.
+    """
+
+
 class StoreError(UserError):
     """The sweep directory can no longer be written; what was committed is safe and can be resumed from."""
 

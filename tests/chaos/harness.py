@@ -22,9 +22,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from orchestrator.driver.session import open_manifest
 from orchestrator.inspect.verify import verify
 from orchestrator.store.layout import TABLES
+from orchestrator.store.opening import open_manifest
 from tests.chaos.trainers import PACE
 from trainers.protocol import TIMING_SUFFIX
 

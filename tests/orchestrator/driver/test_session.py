@@ -11,10 +11,11 @@ import sqlite3
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.driver.session import Session, open_manifest
+from orchestrator.driver.session import Session
 from orchestrator.inspect.verify import verify
 from orchestrator.planning.cluster import Cluster
 from orchestrator.store.layout import Layout
+from orchestrator.store.opening import open_manifest
 from orchestrator.trust.consent import consent_of
 from orchestrator.trust.gate import permit
 from sweeps.spec.errors import UserError

@@ -1,0 +1,339 @@
+"""The digest of every file that is read as a whole. Owns ``digests.json``.
+
+::
+
+    {"crc": "<8 hex>", "files": {"<name>": {"bytes": n, "sha256": ["<64 hex>", …]}, …}}
+
+``crc`` is the CRC-32 of the JSON of ``files``, written with sorted keys and no spaces. A name is relative to
+the sweep directory: ``sweep.yaml``, ``manifest.parquet``, every table and part, ``state.sqlite`` once its
+writer has closed it, and the journal of every driver that has ended, of which the first ``bytes`` count.
+
+The holder of the lock writes it: before a new content takes a file's name its digest is among the
+acceptable ones, and afterwards it is the only one, so that a crash at any moment leaves no file without a
+digest. Readers compare once per (device, inode, size, mtime) and process, right before they read:
+:func:`require_intact`. Directories of format 1 have no digests; there nothing is
+compared until a driver or ``emsweep repair`` has been at work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.store.layout import TABLES, Layout
+from sweeps.manifest.atomic import replacing, write_atomically
+from sweeps.spec.errors import DamagedError
+
+NOT_RECORDED = "has no recorded digest"
+"""What is wrong with a file of which nothing was taken down."""
+
+TRIES = 4
+"""Looks at a file before it counts as damaged: its writer replaces it and the digests one after the other."""
+
+TRY_AGAIN_S = 0.05
+"""Pause between two looks."""
+
+ABSENT = ""
+"""Stands for the digest of a file that is not there yet, or about to go."""
+
+READ_BYTES = 2**20
+"""Bytes hashed at a time."""
+
+_FORMAT_1 = re.compile(r"(?m)^\s*[\"']?format[\"']?:\s*1\s*,?\s*$")
+"""How ``sweep.yaml`` says so."""
+
+
+class FileDigest(NamedTuple):
+    """What a file must hold."""
+
+    num_bytes: int
+    """Size of the content that was recorded last."""
+    sha256: tuple[str, ...]
+    """Acceptable digests, one but for the moment in which the file is replaced; :data:`ABSENT` among them
+    while the file may be missing.
+    """
+
+
+Digests = Mapping[str, FileDigest]
+"""By name relative to the sweep directory."""
+
+_checked: dict[tuple[Any, ...], str] = {}
+"""Stamp of a file's content to its digest, in this process."""
+
+_last: dict[Path, tuple[tuple[int, ...], Digests]] = {}
+"""What was parsed last of each ``digests.json``."""
+
+_guard = threading.Lock()
+
+
+def read_digests(layout: Layout) -> Digests | None:
+    """The recorded digests; ``None`` where there are none, as in format 1.
+
+    Raises:
+        DamagedError: when the file is missing in a later format, or damaged.
+    """
+    try:
+        return _parsed(layout.digests)
+    except FileNotFoundError:
+        if has_no_digests(layout):
+            return None
+        raise _damaged(layout, layout.digests, "is missing") from None
+    except OSError as error:
+        raise _damaged(layout, layout.digests, f"cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(layout, layout.digests, "is damaged") from None
+
+
+def _parsed(path: Path) -> Digests:
+    """The file's content, parsed once while nothing about it changes."""
+    stat = path.stat()
+    stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    with _guard:
+        known = _last.get(path)
+    if known is None or known[0] != stamp:
+        known = stamp, parse_digests(path.read_bytes())
+        with _guard:
+            _last[path] = known
+    return known[1]
+
+
+def parse_digests(text: bytes) -> Digests:
+    """The digests that a file holds.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: for a text that is not whole.
+    """
+    document = json.loads(text)
+    files = document["files"]
+    if document["crc"] != _crc(files):
+        raise ValueError("its checksum is wrong")
+    return {name: FileDigest(entry["bytes"], tuple(entry["sha256"])) for name, entry in files.items()}
+
+
+def has_no_digests(layout: Layout) -> bool:
+    """Whether a directory is of format 1, by its ``sweep.yaml``."""
+    try:
+        return bool(_FORMAT_1.search(layout.config.read_text(errors="replace")))
+    except OSError:
+        return False
+
+
+def name_of(layout: Layout, path: Path) -> str:
+    """How the digests call a file."""
+    if path == layout.state or path.suffix == ".sqlite":
+        return layout.state.name
+    return path.relative_to(layout.root).as_posix()
+
+
+def require_intact(layout: Layout, path: Path) -> None:
+    """Raise unless a file holds what was written to it.
+
+    Raises:
+        DamagedError: naming the file and the fix.
+    """
+    why = damage_of(layout, path)
+    if why:
+        raise _damaged(layout, path, why)
+
+
+def damage_of(layout: Layout, path: Path) -> str:
+    """What is wrong with a file, empty when nothing is.
+
+    Raises:
+        DamagedError: when the digests themselves cannot be read.
+        FileNotFoundError: when a file has gone that is not recorded any more: a driver merges its parts.
+    """
+    why = ""
+    for left in reversed(range(TRIES)):
+        digests = read_digests(layout)
+        if digests is None:
+            return ""
+        recorded = digests.get(name_of(layout, path))
+        try:
+            why = _mismatch(path, recorded)
+        except FileNotFoundError:
+            why = "is missing"
+            if recorded is None and not left:
+                raise
+            if recorded is not None and ABSENT in recorded.sha256:
+                return ""
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        if not why:
+            return ""
+        if left:
+            time.sleep(TRY_AGAIN_S)
+    return why
+
+
+def is_intact(layout: Layout, path: Path) -> bool:
+    """Whether a file is recorded and holds that, at the first look; in format 1 always.
+
+    Raises:
+        DamagedError: when the digests themselves cannot be read.
+        OSError: when the file cannot be.
+    """
+    digests = read_digests(layout)
+    return digests is None or not _mismatch(path, digests.get(name_of(layout, path)))
+
+
+def recorded_damage(layout: Layout, path: Path) -> str:
+    """What is wrong with a file, as far as anything is recorded of it; empty when nothing is."""
+    try:
+        recorded = (read_digests(layout) or {}).get(name_of(layout, path))
+        return _mismatch(path, recorded) if recorded is not None else ""
+    except (OSError, DamagedError):
+        return ""
+
+
+def _mismatch(path: Path, recorded: FileDigest | None) -> str:
+    if recorded is None:
+        path.stat()
+        return NOT_RECORDED
+    if path.suffix == ".jsonl":
+        if path.stat().st_size < recorded.num_bytes:
+            return f"is cut off: {path.stat().st_size:,} of {recorded.num_bytes:,} bytes are left"
+        found = sha256_of(path, recorded.num_bytes)
+    else:
+        found = sha256_of(path)
+    return "" if found in recorded.sha256 else "does not hold what was written (its SHA-256 differs)"
+
+
+def sha256_of(path: Path, num_bytes: int | None = None) -> str:
+    """Digest of a file or of its first bytes, 64 hex digits; remembered while nothing about it changes."""
+    with path.open("rb") as file:
+        stat = path.stat()
+        stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, num_bytes)
+        with _guard:
+            known = _checked.get(stamp)
+        if known is not None:
+            return known
+        digest = hashlib.sha256()
+        left = stat.st_size if num_bytes is None else num_bytes
+        while left > 0 and (chunk := file.read(min(READ_BYTES, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    with _guard:
+        _checked[stamp] = digest.hexdigest()
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing_recorded(layout: Layout, path: Path) -> Iterator[Path]:
+    """As :func:`sweeps.manifest.atomic.replacing`, durable, and the digest goes along."""
+    name = name_of(layout, path)
+    sealed: list[FileDigest] = []
+
+    def seal(temporary: Path) -> None:
+        digest = FileDigest(temporary.stat().st_size, (sha256_of(temporary),))
+        sealed.append(digest)
+        known = dict(_written(layout))
+        earlier = known[name].sha256 if name in known and path.exists() else (ABSENT,)
+        _write(layout, known | {name: digest._replace(sha256=(*digest.sha256, *earlier))})
+
+    with replacing(path, durable=True, sealed=seal) as temporary:
+        yield temporary
+    known = dict(_written(layout))
+    if known.get(name) != sealed[0]:
+        _write(layout, known | {name: sealed[0]})
+
+
+def record(layout: Layout, *paths: Path) -> None:
+    """Take down what these files hold now."""
+    found = {name_of(layout, path): FileDigest(path.stat().st_size, (sha256_of(path),)) for path in paths}
+    _write(layout, {**_written(layout), **found})
+
+
+def remove_recorded(layout: Layout, paths: Iterable[Path]) -> None:
+    """Remove files, and what was recorded of them."""
+    there = {name_of(layout, path): path for path in paths}
+    known = _written(layout)
+    going = {name: d._replace(sha256=(*d.sha256, ABSENT)) for name, d in known.items() if name in there}
+    if going:
+        _write(layout, {**known, **going})
+    for path in there.values():
+        path.unlink(missing_ok=True)
+    forget(layout, there)
+
+
+def record_beginnings(layout: Layout, num_bytes: Mapping[Path, int]) -> None:
+    """Take down the first bytes of files that count from now on no further, unless that was done before."""
+    known = _written(layout)
+    found = {
+        name_of(layout, path): FileDigest(num, (sha256_of(path, num),))
+        for path, num in num_bytes.items()
+        if name_of(layout, path) not in known
+    }
+    if found:
+        _write(layout, {**known, **found})
+
+
+def forget(layout: Layout, names: Iterable[str]) -> None:
+    """Drop what was recorded of files that are gone, or about to change."""
+    gone = set(names)
+    known = _written(layout)
+    if gone & set(known):
+        _write(layout, {name: digest for name, digest in known.items() if name not in gone})
+
+
+def begin_digests(layout: Layout) -> None:
+    """Make sure that there are digests, for the holder of the lock.
+
+    In a directory of format 1 every file counts as it is. Where digests are lost or damaged, tables and
+    parts go, for what they hold cannot be told any more and they are written anew; the frozen files must be
+    those of the journals, which whoever opens them compares.
+    """
+    try:
+        if read_digests(layout) is not None:
+            return
+        frozen = (layout.config, layout.manifest)
+        record(layout, *(path for path in (*frozen, *table_files(layout)) if path.is_file()))
+    except DamagedError:
+        _write(layout, {})
+        for path in table_files(layout):
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+
+
+def start_afresh(layout: Layout) -> None:
+    """Record nothing."""
+    _write(layout, {})
+
+
+def table_files(layout: Layout) -> list[Path]:
+    """Where tables and their parts lie, those that are not there included."""
+    return [*map(layout.table, TABLES), *sorted(layout.parts.glob("*.parquet"))]
+
+
+def write_recorded(layout: Layout, path: Path, data: bytes) -> None:
+    """Replace a file durably, and its digest."""
+    with replacing_recorded(layout, path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _written(layout: Layout) -> Digests:
+    """What the holder of the lock has written; nothing yet in a new directory."""
+    return parse_digests(layout.digests.read_bytes()) if layout.digests.exists() else {}
+
+
+def _write(layout: Layout, digests: Digests) -> None:
+    files = {name: {"bytes": d.num_bytes, "sha256": list(d.sha256)} for name, d in sorted(digests.items())}
+    text = json.dumps({"crc": _crc(files), "files": files}, separators=(",", ":"))
+    write_atomically(layout.digests, text.encode(), durable=True)
+
+
+def _crc(files: Mapping[str, Any]) -> str:
+    text = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _damaged(layout: Layout, path: Path, why: str) -> DamagedError:
+    return DamagedError(f"{path}: {why}; mend it with: emsweep repair {layout.root}")
