@@ -20,7 +20,14 @@ from orchestrator.cli import analyse, control, inspect, launch, merge, plan, sel
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.typer_internals import UsageError
-from sweeps.spec.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, StoreError, UserError
+from sweeps.spec.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_OK,
+    LostLockError,
+    StoreError,
+    UserError,
+)
 
 FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
@@ -58,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         _refuse(str(error), args)
         return EXIT_INTERRUPTED
+    except LostLockError as error:
+        _refuse(str(error), args)
+        return EXIT_NOT_OK
     except UserError as error:
         return _refuse(str(error), args)
     except (typer.Abort, KeyboardInterrupt):

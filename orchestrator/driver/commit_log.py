@@ -17,6 +17,7 @@ from orchestrator.store import compaction
 from orchestrator.store.attempts import AttemptBegan
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
+from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back
 from orchestrator.store.parts import PartWriter, drop_parts
 from orchestrator.store.records import Grant
@@ -27,6 +28,7 @@ from orchestrator.store.state_reader import is_complete
 from orchestrator.store.state_rebuild import close_state, opened_state, row_without_result
 from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import LostLockError
 
 
 class CommitLog:
@@ -39,6 +41,7 @@ class CommitLog:
         manifest: Manifest,
         reading: ReplayResult,
         reopened: Collection[int] = (),
+        lock: DriverLock | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Begin a driver's life: commit what a dead one left, bring the index up to date.
@@ -48,6 +51,7 @@ class CommitLog:
             manifest: the runs.
             reading: the directory's truth; its book is kept up to date from here on.
             reopened: runs that the book already shows as pending again.
+            lock: asked at every flush whether the directory is still ours.
             say: tells people something.
         """
         self.book = reading.book
@@ -55,6 +59,9 @@ class CommitLog:
         self.num_new = 0
         """Results committed in this life."""
         self._layout, self._manifest, self._say = layout, manifest, say
+        self._lock = lock
+        if lock is not None:
+            lock.check()
         fill = bool(reading.adopted or reading.unreadable) or not is_complete(layout, manifest)
         self._journal = begin_epoch(layout, manifest.digest, reading)
         self._journal.reopen(sorted(reopened), time.time())
@@ -143,7 +150,9 @@ class CommitLog:
 
         Raises:
             OSError: when the disk is full or fails; nothing is forgotten, and a later call tries again.
+            LostLockError: when another driver has taken the directory; nothing is written then.
         """
+        self.require_ours()
         self._journal.sync()
         self._state.flush(self._journal.num_bytes)
         found = bool(self._uncompacted)
@@ -154,12 +163,29 @@ class CommitLog:
             self._parts.write_part()
         return found
 
+    def require_ours(self) -> None:
+        """Raise unless no other driver has taken the directory.
+
+        Raises:
+            LostLockError: when one has.
+        """
+        if self._lock is None:
+            return
+        self._lock.check()
+        if self._layout.journal(self._journal.epoch + 1).exists():
+            raise LostLockError(
+                f"directory {str(self._layout.root)!r}: another driver has begun; this one stops and commits "
+                "nothing more"
+            )
+
     def finish(self, reason: str) -> None:
         """End this driver's life and write the tables.
 
         Raises:
             OSError: when the disk is full or fails; committed results are safe, the tables may lag behind.
+            LostLockError: when another driver has taken the directory.
         """
+        self.require_ours()
         self._journal.close(reason, time.time())
         close_state(self._layout, self._state, self._journal.num_bytes)
         for index in self._earlier:
@@ -167,6 +193,7 @@ class CommitLog:
         self._lines.close()
         self._parts.write_part()
         give_back()
+        self.require_ours()
         compaction.merge(self._layout, self._manifest, self.book)
 
     def _compact(self, index: int) -> None:

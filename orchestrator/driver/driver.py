@@ -30,6 +30,7 @@ from orchestrator.store.control import requests_left
 from orchestrator.store.disk_space import SHORTAGES, Space
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
+from orchestrator.store.lock import DriverLock
 from orchestrator.store.matching import matching
 from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex
 from orchestrator.worker.process_env import own_import_path
@@ -71,6 +72,7 @@ class Driver:
         manifest: Manifest,
         reading: ReplayResult,
         pool: Pool,
+        lock: DriverLock | None = None,
         settings: SchedulerConfig | None = None,
         options: DriverOptions | None = None,
         progress: Progress | None = None,
@@ -84,6 +86,7 @@ class Driver:
             manifest: the runs.
             reading: what the directory holds.
             pool: where to run; the caller closes it.
+            lock: of the directory, which others may take from us.
             settings: what the scheduler is told.
             options: how the driver behaves.
             progress: what people see.
@@ -101,6 +104,7 @@ class Driver:
             manifest=manifest,
             reading=reading,
             reopened=reopened,
+            lock=lock,
             say=self._progress.say,
         )
         self._log = DriverLog(layout, self._commits.epoch)
@@ -232,6 +236,7 @@ class Driver:
             self._scheduler.tell(event, now_s)
 
     def _look_around(self) -> None:
+        self._commits.require_ours()
         self._obey_requests()
         self._scheduler.tell(ev.CapacityChanged(capacity=self._pool.capacity()), time.monotonic())
         until = self._options.until

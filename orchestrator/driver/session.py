@@ -18,7 +18,7 @@ from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
-from orchestrator.store.digests import begin_digests, replacing_recorded, write_recorded
+from orchestrator.store.digests import Replacement, begin_digests, write_recorded
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout
@@ -75,8 +75,15 @@ class Session:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._lock.release()
-        if isinstance(error, (OSError, sqlite3.OperationalError)) and not isinstance(error, BrokenPipeError):
+        hit = isinstance(error, (OSError, sqlite3.OperationalError)) and not isinstance(
+            error, BrokenPipeError
+        )
+        try:
+            if hit:  # another driver that was let in removes what it takes for litter
+                self._lock.check()
+        finally:
+            self._lock.release()
+        if hit:
             root = self.layout.root
             raise StoreError(
                 f"directory {str(root)!r}: {error}; what is committed is safe: mend it, then finish with "
@@ -97,9 +104,9 @@ class Session:
         sweep_id = self._permission.sweep_id if self._permission else ""
         document = provenance(manifest, pool=pool, address=address, about=about, sweep_id=sweep_id)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        write_recorded(layout, layout.config, text.encode())
-        with replacing_recorded(layout, layout.manifest) as temporary:
-            write_manifest(manifest, temporary)
+        with Replacement(layout) as change:
+            change.writing(layout.config).write_text(text)
+            write_manifest(manifest, change.writing(layout.manifest))
         give_back()
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
@@ -163,6 +170,7 @@ class Session:
                 manifest=manifest,
                 reading=reading,
                 pool=pool,
+                lock=self._lock,
                 settings=cluster.settings,
                 options=DriverOptions(
                     sharing=bool(manifest.options.get("sharing")),

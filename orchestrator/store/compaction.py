@@ -6,10 +6,9 @@ of ten thousand.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.digests import damage_of, remove_recorded, replacing_recorded
+from orchestrator.store.digests import Replacement, damage_of
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
 from orchestrator.store.run_index import RunIndex
@@ -63,17 +62,25 @@ def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
 
 def merge(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Merge the parts into the tables and drop them."""
-    for name in TABLES[1:]:
-        _merge_table(layout, parts_of(layout, name), layout.table(name))
-    write_runs(layout, manifest, book)
-    drop_parts(layout)
+    with Replacement(layout) as change:
+        num_rows = {
+            name: num
+            for name in TABLES[1:]
+            if (num := _merge_table(change, parts_of(layout, name), layout.table(name)))
+        }
+        _write_runs(layout, manifest, book, change.writing(layout.table("runs")), num_rows)
+        change.removing(layout.parts.glob("*.parquet"))
 
 
-def write_runs(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
-    """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts."""
+def _write_runs(
+    layout: Layout, manifest: Manifest, book: RunIndex, target: Path, num_rows: Mapping[str, int]
+) -> None:
+    """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts; it says how many rows
+    the other tables have.
+    """
     metrics = _Metrics(parts_of(layout, "runs"), len(book))
     failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
-    tables = {name: {"rows": num} for name in TABLES[1:] if (num := _num_rows(layout, name)) is not None}
+    tables = {name: {"rows": num} for name, num in num_rows.items()}
     facts = {"version": FORMAT_VERSION, "manifest": manifest.digest, "tables": tables}
     header = json.dumps(facts).encode()
     asked = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
@@ -85,7 +92,7 @@ def write_runs(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
         schema = pa.schema(fields.values(), metadata={METADATA_KEY: header})
         repeated = [f.name for f in schema if _is_text(f.type) and f.name not in ("run_id", "name")]
         options = {"use_dictionary": repeated, "data_page_size": PAGE_BYTES}  # both for less memory
-        with _written(layout, layout.table("runs"), schema, **options) as writer:
+        with _written(target, schema, **options) as writer:
             start = 0
             for group in range(source.num_row_groups):
                 table = source.read_row_group(group, [f.name for f in own], use_threads=False)
@@ -229,15 +236,19 @@ def _num_rows(layout: Layout, name: str) -> int | None:
     return int(pq.read_metadata(path).num_rows) if path.exists() else None
 
 
-def _merge_table(layout: Layout, parts: list[Path], target: Path) -> None:
-    """Write the parts one after the other as one file; no part, no table."""
+def _merge_table(change: Replacement, parts: list[Path], target: Path) -> int:
+    """Write the parts one after the other as one file, and return its rows; no part, no table."""
     if not parts:
-        remove_recorded(layout, [target])
-        return
+        change.removing([target])
+        return 0
     schema = pa.unify_schemas([pq.read_schema(p) for p in parts], promote_options="permissive")
-    with _written(layout, target, schema) as writer:
+    num_rows = 0
+    with _written(change.writing(target), schema) as writer:
         for path in parts:
-            writer.write_table(_conform(read_part(path), schema))
+            table = _conform(read_part(path), schema)
+            writer.write_table(table)
+            num_rows += table.num_rows
+    return num_rows
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -248,11 +259,6 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
-@contextlib.contextmanager
-def _written(layout: Layout, target: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Write ``target`` row group by row group."""
-    with (
-        replacing_recorded(layout, target) as temporary,
-        pq.ParquetWriter(temporary, schema, **COMPRESSION, **options) as writer,
-    ):
-        yield writer
+def _written(target: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """A writer of ``target`` row group by row group."""
+    return pq.ParquetWriter(target, schema, **COMPRESSION, **options)

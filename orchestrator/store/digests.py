@@ -17,19 +17,18 @@ compared until a driver or ``emsweep repair`` has been at work.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.store.layout import TABLES, Layout
-from sweeps.manifest.atomic import replacing, write_atomically
+from sweeps.manifest.atomic import beside, fsync_path, write_atomically
 from sweeps.spec.errors import DamagedError
 
 NOT_RECORDED = "has no recorded digest"
@@ -226,42 +225,82 @@ def sha256_of(path: Path, num_bytes: int | None = None) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def replacing_recorded(layout: Layout, path: Path) -> Iterator[Path]:
-    """As :func:`sweeps.manifest.atomic.replacing`, durable, and the digest goes along."""
-    name = name_of(layout, path)
-    sealed: list[FileDigest] = []
+class Replacement:
+    """Files that take their names together, and their digests with them; as a context manager.
 
-    def seal(temporary: Path) -> None:
-        digest = FileDigest(temporary.stat().st_size, (sha256_of(temporary),))
-        sealed.append(digest)
-        known = dict(_written(layout))
-        earlier = known[name].sha256 if name in known and path.exists() else (ABSENT,)
-        _write(layout, known | {name: digest._replace(sha256=(*digest.sha256, *earlier))})
+    Leaving the block makes everything durable in this order: contents, digests that allow old and new, names,
+    digests of the new alone. When the block raises, nothing has changed.
+    """
 
-    with replacing(path, durable=True, sealed=seal) as temporary:
-        yield temporary
-    known = dict(_written(layout))
-    if known.get(name) != sealed[0]:
-        _write(layout, known | {name: sealed[0]})
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._temporary: dict[Path, Path] = {}
+        self._going: list[Path] = []
+
+    def writing(self, path: Path) -> Path:
+        """The name to write to what is to become ``path``."""
+        self._temporary[path] = beside(path)
+        return self._temporary[path]
+
+    def removing(self, paths: Iterable[Path]) -> None:
+        """Files that go once the others are there."""
+        self._going += paths
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        try:
+            if kind is None:
+                self._replace()
+        finally:
+            for temporary in self._temporary.values():
+                temporary.unlink(missing_ok=True)
+
+    def _replace(self) -> None:
+        layout, known = self._layout, dict(_written(self._layout))
+        new: dict[str, FileDigest] = {}
+        for path, temporary in self._temporary.items():
+            fsync_path(temporary)
+            new[name_of(layout, path)] = FileDigest(temporary.stat().st_size, (sha256_of(temporary),))
+        either = {
+            name: digest._replace(sha256=(*digest.sha256, *_earlier(layout, known, name)))
+            for name, digest in new.items()
+        }
+        going = {name_of(layout, path): path for path in self._going}
+        leaving = {
+            name: d._replace(sha256=tuple(dict.fromkeys((*d.sha256, ABSENT))))
+            for name, d in known.items()
+            if name in going
+        }
+        if either or leaving:
+            _write(layout, known | either | leaving)
+        for path, temporary in self._temporary.items():
+            temporary.replace(path)
+        for folder in {path.parent for path in self._temporary}:
+            fsync_path(folder)
+        for path in going.values():
+            path.unlink(missing_ok=True)
+        if either or leaving:
+            _write(layout, {n: d for n, d in (known | new).items() if n not in going or n in new})
+
+
+def _earlier(layout: Layout, known: Digests, name: str) -> tuple[str, ...]:
+    if name in known and (layout.root / name).exists():
+        return known[name].sha256
+    return (ABSENT,)
+
+
+def remove_recorded(layout: Layout, paths: Iterable[Path]) -> None:
+    """Remove files, and what was recorded of them."""
+    with Replacement(layout) as change:
+        change.removing(paths)
 
 
 def record(layout: Layout, *paths: Path) -> None:
     """Take down what these files hold now."""
     found = {name_of(layout, path): FileDigest(path.stat().st_size, (sha256_of(path),)) for path in paths}
     _write(layout, {**_written(layout), **found})
-
-
-def remove_recorded(layout: Layout, paths: Iterable[Path]) -> None:
-    """Remove files, and what was recorded of them."""
-    there = {name_of(layout, path): path for path in paths}
-    known = _written(layout)
-    going = {name: d._replace(sha256=(*d.sha256, ABSENT)) for name, d in known.items() if name in there}
-    if going:
-        _write(layout, {**known, **going})
-    for path in there.values():
-        path.unlink(missing_ok=True)
-    forget(layout, there)
 
 
 def record_beginnings(layout: Layout, num_bytes: Mapping[Path, int]) -> None:
@@ -315,8 +354,8 @@ def table_files(layout: Layout) -> list[Path]:
 
 def write_recorded(layout: Layout, path: Path, data: bytes) -> None:
     """Replace a file durably, and its digest."""
-    with replacing_recorded(layout, path) as temporary:
-        temporary.write_bytes(data)
+    with Replacement(layout) as change:
+        change.writing(path).write_bytes(data)
 
 
 def _written(layout: Layout) -> Digests:

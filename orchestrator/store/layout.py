@@ -11,6 +11,7 @@
     digests.json                    SHA-256 of every file that is read as a whole (:mod:`.digests`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
+    driver.claim                    stands in for it on a file system without locks (:mod:`.lock`)
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
     parts/<table>-<n>.parquet       compacted results so far; a part counts once its ``runs`` table exists
     <table>.parquet                 compacted results, written when a driver ends (:mod:`.compaction`)

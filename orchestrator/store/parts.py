@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.digests import remove_recorded, write_recorded
+from orchestrator.store.digests import Replacement, remove_recorded
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
@@ -109,9 +109,10 @@ class PartWriter:
             "logits": _table(_columns(self._logits)),
             "runs": _table(_columns(self._runs)),
         }
-        for name, table in tables.items():
-            if table.num_rows:
-                _write(self._layout, table.sort_by("index"), self._layout.part(name, self._next))
+        with Replacement(self._layout) as change:
+            for name, table in tables.items():
+                if table.num_rows:
+                    _write(table.sort_by("index"), change.writing(self._layout.part(name, self._next)))
         self._next += 1
         self._num_written += len(self._runs)
         self._waiting_since_s = None
@@ -182,7 +183,7 @@ def _rollouts_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     return _table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {})
 
 
-def _write(layout: Layout, table: pa.Table, path: Path) -> None:
+def _write(table: pa.Table, path: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **COMPRESSION)
-    write_recorded(layout, path, sink.getvalue().to_pybytes())
+    path.write_bytes(sink.getvalue())

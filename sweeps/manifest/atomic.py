@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -21,19 +21,13 @@ def is_temporary(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(
-    path: Path, *, durable: bool = False, sealed: Callable[[Path], None] = lambda _: None
-) -> Iterator[Path]:
-    """Yield the name to write to; the file takes ``path`` when the block ends, and is gone when it raises.
-
-    ``sealed`` is called with the whole file right before it takes its name.
-    """
-    temporary = _beside(path)
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield the name to write to; the file takes ``path`` when the block ends, and is gone when it raises."""
+    temporary = beside(path)
     try:
         yield temporary
         if durable:
             fsync_path(temporary)
-        sealed(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -45,7 +39,7 @@ def replacing(
 @contextlib.contextmanager
 def replacing_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill; it takes the place of the folder ``path`` when the block ends."""
-    temporary = _beside(path)
+    temporary = beside(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -77,5 +71,6 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
+    """A name for what is to replace a file, in the same folder; nothing has it yet."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
