@@ -1,0 +1,184 @@
+"""A model folder against what it will be fed, before any run starts.
+
+    python -m trainers.model.folder_check < request.json
+
+Run in a process of its own, for it imports transformers: a request on standard input (see :class:`Use`), a list
+of problems on standard output, both JSON. No weight is loaded and no network asked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.spec import SpecError
+from trainers.model.stop_ids import stop_ids
+from trainers.model.weight_files import require_weights, stored_shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One way in which a model will be asked."""
+
+    key: str
+    """Group of the run that asks, ``example`` or ``eval``."""
+    format: str
+    """``chat`` or ``plain``."""
+    system: str | None = None
+    """System message."""
+    text: str = ""
+    """The longest prompt, in its template."""
+    max_new_tokens: int = 0
+    """Tokens that may follow it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why a model cannot be used as asked."""
+
+    key: str
+    """What is wrong: a key of the run, or ``model.path``."""
+    value: str
+    """What it is."""
+    rule: str
+    """What it must be, and the fix."""
+
+
+def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = False) -> list[Problem]:
+    """Everything that is wrong with a model folder for these uses; empty if nothing."""
+    found: list[Problem] = []
+    loaded = _config(folder, trust_remote_code, found)
+    if loaded is None:
+        return found
+    config, vocabulary = loaded
+    _collect(found, folder, lambda: _check_weights(folder, config, trust_remote_code))
+    tokenizer = _tokenizer(folder, trust_remote_code, found)
+    if tokenizer is None:
+        return found
+    _collect(found, folder, lambda: stop_ids(folder, tokenizer.eos_token_id, vocabulary))
+    for use in uses:
+        found += _problems_of_use(use, tokenizer, vocabulary, _positions(config))
+    return found
+
+
+def _config(folder: Path, trust: bool, found: list[Problem]) -> tuple[Any, int] | None:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    except Exception as error:  # transformers raises what its files make it raise
+        rule = f"its config.json cannot be read ({_first_line(error)}); copy the model's folder again"
+        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        return None
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not (remote and trust):
+        rule = f"model_type {config.model_type!r} is no language model that writes text; give a causal language model"
+        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        return None
+    return config, int(config.get_text_config().vocab_size)
+
+
+def _check_weights(folder: Path, config: Any, trust: bool) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    stored = stored_shapes(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    needed = {key: tuple(value.shape) for key, value in model.named_parameters(remove_duplicate=False)}
+    require_weights(folder, stored, needed, tied_keys(model))
+
+
+def tied_keys(model: Any) -> set[str]:
+    """Parameters that share another's values, by every name they have but the first."""
+    first: dict[int, str] = {}
+    tied = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            tied.add(name)
+    if getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        tied |= set(getattr(model, "_tied_weights_keys", None) or ())
+    return tied
+
+
+def _tokenizer(folder: Path, trust: bool, found: list[Problem]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    except Exception as error:  # transformers raises what its files make it raise
+        rule = f"its tokenizer cannot be read ({_first_line(error)}); copy tokenizer.json and its configuration"
+        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        return None
+
+
+def _positions(config: Any) -> int | None:
+    """Positions that the model has; ``None`` where it states none."""
+    text = config.get_text_config()
+    return next((getattr(text, k) for k in ("max_position_embeddings", "n_positions") if getattr(text, k, None)), None)
+
+
+def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int | None) -> Iterator[Problem]:
+    if use.format == "chat":
+        try:
+            messages = [{"role": "system", "content": use.system}] if use.system else []
+            messages.append({"role": "user", "content": use.text})
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template raises what it likes
+            what = f"the chat template refuses it ({_first_line(error)})"
+            if use.system:
+                fix = f"set {use.key}.system=null, or {use.key}.format=plain"
+                yield Problem(key=f"{use.key}.system", value=_short(use.system), rule=f"{what}; {fix}")
+            else:
+                yield Problem(key=f"{use.key}.format", value="chat", rule=f"{what}; set {use.key}.format=plain")
+            return
+    else:
+        text = use.text
+    ids = tokenizer(text, add_special_tokens=use.format == "plain")["input_ids"]
+    if use.format == "plain" and ids and ids[-1] == tokenizer.eos_token_id:
+        rule = "the tokenizer ends every text with its end-of-sequence token, so that the model answers nothing"
+        fix = "set add_eos_token to false in tokenizer_config.json"
+        yield Problem(key=f"{use.key}.format", value="plain", rule=f"{rule}; {fix}")
+    if ids and max(ids) >= vocabulary:
+        rule = f"the tokenizer gives id {max(ids)} where the model has {vocabulary} embeddings; they do not belong together"
+        yield Problem(key="model.path", value=_short(text), rule=rule)
+    if positions is not None and len(ids) + use.max_new_tokens > positions:
+        key = "sampling.max_new_tokens" if use.key == "example" else "eval.max_new_tokens"
+        rule = f"a prompt of {len(ids)} tokens and these pass the model's {positions} positions; at most {positions - len(ids)}"
+        yield Problem(key=key, value=str(use.max_new_tokens), rule=rule)
+
+
+def _collect(found: list[Problem], folder: Path, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except SpecError as error:
+        found.append(Problem(key="model.path", value=str(folder), rule=str(error)))
+    except Exception as error:  # building a model of a strange configuration raises anything
+        rule = f"no model can be built from its config.json ({_first_line(error)})"
+        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return _short(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}…"
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    uses = [Use(**use) for use in request["uses"]]
+    found = problems_of(Path(request["folder"]), uses, trust_remote_code=request["trust_remote_code"])
+    json.dump([asdict(problem) for problem in found], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
