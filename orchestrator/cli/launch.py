@@ -66,6 +66,7 @@ def launch(
     from orchestrator.driver.session import Session
     from orchestrator.inspect.metrics import serving_metrics
     from orchestrator.planning.cluster import cluster_of, pool_factory
+    from orchestrator.planning.model_folders import require_usable_models
     from orchestrator.planning.plan import OUTPUTS, require_budget
     from orchestrator.store.frozen import damage_of_frozen
     from orchestrator.store.layout import Layout
@@ -100,6 +101,8 @@ def launch(
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
+    for text in require_usable_models(manifest, run_code=True):
+        say(f"mended: {text}")
     require_budget(manifest, layout.root)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)

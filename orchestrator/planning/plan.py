@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from orchestrator.planning.cluster import cluster_of, expected_capacity
 from orchestrator.planning.estimates import measured_rates, parts_of
+from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
@@ -60,6 +62,8 @@ class Plan:
     """Processes assumed to be at work at once."""
     num_gpus: float
     """GPUs assumed for the runs that take any."""
+    mended: tuple[str, ...] = ()
+    """What is wrong with the models' files and dealt with when they are loaded."""
     over_budget: str | None = field(default=None)
     """Why a launch would be refused, or ``None``."""
     simulated: SimulationResult | None = field(default=None)
@@ -127,6 +131,7 @@ class Plan:
             f"runs      {counts}" + (f" · {self.left:,} on disk no longer asked for" if self.left else "")
         )
         lines += [f"differs   {d}" for d in self.drift]
+        lines += [f"mended    {text}" for text in self.mended]
         if self.new:
             fewer = f" ({naive.steps / shared.steps:.1f}× fewer)" if shared.steps < naive.steps else ""
             lines.append(
@@ -189,9 +194,10 @@ def make_plan(
         SpecError: for a mistake in the overrides or the sweep file.
     """
     composed = compose_sweep(overrides)
-    return plan_manifest(
-        build_manifest(composed, EarlierSweep), directory or OUTPUTS / composed.name, like, imagined
-    )
+    manifest = build_manifest(composed, EarlierSweep)
+    mended = require_usable_models(manifest)
+    plan = plan_manifest(manifest, directory or OUTPUTS / composed.name, like, imagined)
+    return dataclasses.replace(plan, mended=tuple(mended))
 
 
 def require_budget(manifest: Manifest, directory: Path) -> None:

@@ -6,18 +6,22 @@ which is on this node's disk by then.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sweeps.manifest.data_files import local_path
-from sweeps.spec import ModelSpec, SpecError
+from sweeps.spec import ModelSpec
 from trainers.model.adapter import add_adapter
 from trainers.model.download import local_folder
+from trainers.model.folder_check import check_weights
+from trainers.model.stop_ids import stop_ids
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Torch types of ``engine.precision``."""
@@ -45,13 +49,9 @@ def load_base(spec: ModelSpec) -> BaseModel:
     """
     location = _location(spec)
     tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=spec.trust_remote_code)
-    eos_ids = _generation_eos(location) or (
-        (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
-    )
-    if not eos_ids:
-        raise SpecError(
-            f"model.path={spec.path!r}: has no EOS token; set eos_token in its tokenizer_config.json"
-        )
+    config = AutoConfig.from_pretrained(location, trust_remote_code=spec.trust_remote_code)
+    vocabulary = int(config.get_text_config().vocab_size)
+    eos_ids = stop_ids(Path(location), tokenizer.eos_token_id, vocabulary)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
     return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
 
@@ -68,24 +68,32 @@ def _location(spec: ModelSpec) -> str:
     return str(local_folder(spec.hub_id, revision, remote_code=spec.trust_remote_code))
 
 
-def _generation_eos(location: str) -> tuple[int, ...]:
-    if not (Path(location) / "generation_config.json").is_file():
-        return ()
-    eos = GenerationConfig.from_pretrained(location).eos_token_id
-    return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+@lru_cache(maxsize=8)
+def _wrapper_prefix(folder: Path, trust_remote_code: bool) -> str:
+    """Check what a folder's weight files hold; return what a wrapper put before every key."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return check_weights(folder, config, trust_remote_code)
 
 
 def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn.Module:
     """Load the model onto the host in the run's precision, in evaluation mode (no dropout: the policy that
     is trained is the policy that is sampled).
+
+    Raises:
+        SpecError: where the files lack a tensor that the model needs, or hold one of another shape: it would
+        be
+            random.
     """
     transformers_logging.disable_progress_bar()  # a worker has no terminal
+    folder = Path(_location(spec))
+    prefix = _wrapper_prefix(folder, spec.trust_remote_code)
     model = AutoModelForCausalLM.from_pretrained(
-        _location(spec),
+        folder,
         dtype=DTYPES[precision],
         attn_implementation=attention,
         trust_remote_code=spec.trust_remote_code,
         use_safetensors=True,
+        key_mapping={f"^{re.escape(prefix)}": ""} if prefix else None,
     )
     if spec.adapter != "none":
         add_adapter(model, spec)

@@ -2,8 +2,8 @@
 
     python -m trainers.model.folder_check < request.json
 
-Run in a process of its own, for it imports transformers: a request on standard input (see :class:`Use`), a list
-of problems on standard output, both JSON. No weight is loaded and no network asked.
+Run in a process of its own, for it imports transformers: a request on standard input (see :class:`Use`), a
+list of problems on standard output, both JSON. No weight is loaded and no network asked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a model cannot be used as asked."""
+    """Why a model cannot be used as asked, or what was mended in it for this sweep."""
 
     key: str
     """What is wrong: a key of the run, or ``model.path``."""
@@ -46,6 +46,8 @@ class Problem:
     """What it is."""
     rule: str
     """What it must be, and the fix."""
+    mended: bool = False
+    """Whether it is dealt with when the model is loaded, and only said."""
 
 
 def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = False) -> list[Problem]:
@@ -55,7 +57,10 @@ def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = 
     if loaded is None:
         return found
     config, vocabulary = loaded
-    _collect(found, folder, lambda: _check_weights(folder, config, trust_remote_code))
+    prefix = _collect(found, folder, lambda: check_weights(folder, config, trust_remote_code))
+    if prefix:
+        rule = f"every weight's key begins with {prefix!r}, which a wrapper wrote; it is stripped when loaded"
+        found.append(Problem(key="model.path", value=str(folder), rule=rule, mended=True))
     tokenizer = _tokenizer(folder, trust_remote_code, found)
     if tokenizer is None:
         return found
@@ -77,21 +82,32 @@ def _config(folder: Path, trust: bool, found: list[Problem]) -> tuple[Any, int] 
         return None
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not (remote and trust):
-        rule = f"model_type {config.model_type!r} is no language model that writes text; give a causal language model"
+        rule = (
+            f"model_type {config.model_type!r} is no language model that writes text; give a "
+            "causal language model"
+        )
         found.append(Problem(key="model.path", value=str(folder), rule=rule))
         return None
     return config, int(config.get_text_config().vocab_size)
 
 
-def _check_weights(folder: Path, config: Any, trust: bool) -> None:
+def check_weights(folder: Path, config: Any, trust_remote_code: bool) -> str:
+    """Hold a folder's weight files against the model that its configuration describes.
+
+    Returns:
+        What a wrapper put before every stored key, to be stripped.
+
+    Raises:
+        SpecError: where a tensor is missing, of another shape, or a file is not what it should be.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     stored = stored_shapes(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     needed = {key: tuple(value.shape) for key, value in model.named_parameters(remove_duplicate=False)}
-    require_weights(folder, stored, needed, tied_keys(model))
+    return require_weights(folder, stored, needed, tied_keys(model))
 
 
 def tied_keys(model: Any) -> set[str]:
@@ -112,7 +128,9 @@ def _tokenizer(folder: Path, trust: bool, found: list[Problem]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # transformers raises what its files make it raise
-        rule = f"its tokenizer cannot be read ({_first_line(error)}); copy tokenizer.json and its configuration"
+        rule = (
+            f"its tokenizer cannot be read ({_first_line(error)}); copy tokenizer.json and its configuration"
+        )
         found.append(Problem(key="model.path", value=str(folder), rule=rule))
         return None
 
@@ -120,7 +138,9 @@ def _tokenizer(folder: Path, trust: bool, found: list[Problem]) -> Any:
 def _positions(config: Any) -> int | None:
     """Positions that the model has; ``None`` where it states none."""
     text = config.get_text_config()
-    return next((getattr(text, k) for k in ("max_position_embeddings", "n_positions") if getattr(text, k, None)), None)
+    return next(
+        (getattr(text, k) for k in ("max_position_embeddings", "n_positions") if getattr(text, k, None)), None
+    )
 
 
 def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int | None) -> Iterator[Problem]:
@@ -135,32 +155,43 @@ def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int |
                 fix = f"set {use.key}.system=null, or {use.key}.format=plain"
                 yield Problem(key=f"{use.key}.system", value=_short(use.system), rule=f"{what}; {fix}")
             else:
-                yield Problem(key=f"{use.key}.format", value="chat", rule=f"{what}; set {use.key}.format=plain")
+                yield Problem(
+                    key=f"{use.key}.format", value="chat", rule=f"{what}; set {use.key}.format=plain"
+                )
             return
     else:
         text = use.text
     ids = tokenizer(text, add_special_tokens=use.format == "plain")["input_ids"]
     if use.format == "plain" and ids and ids[-1] == tokenizer.eos_token_id:
-        rule = "the tokenizer ends every text with its end-of-sequence token, so that the model answers nothing"
+        rule = (
+            "the tokenizer ends every text with its end-of-sequence token, so that the model answers nothing"
+        )
         fix = "set add_eos_token to false in tokenizer_config.json"
         yield Problem(key=f"{use.key}.format", value="plain", rule=f"{rule}; {fix}")
     if ids and max(ids) >= vocabulary:
-        rule = f"the tokenizer gives id {max(ids)} where the model has {vocabulary} embeddings; they do not belong together"
+        rule = (
+            f"the tokenizer gives id {max(ids)} where the model has {vocabulary} embeddings; "
+            "they do not belong together"
+        )
         yield Problem(key="model.path", value=_short(text), rule=rule)
     if positions is not None and len(ids) + use.max_new_tokens > positions:
         key = "sampling.max_new_tokens" if use.key == "example" else "eval.max_new_tokens"
-        rule = f"a prompt of {len(ids)} tokens and these pass the model's {positions} positions; at most {positions - len(ids)}"
+        rule = (
+            f"a prompt of {len(ids)} tokens and these pass the model's {positions} positions; at "
+            f"most {positions - len(ids)}"
+        )
         yield Problem(key=key, value=str(use.max_new_tokens), rule=rule)
 
 
-def _collect(found: list[Problem], folder: Path, check: Callable[[], object]) -> None:
+def _collect(found: list[Problem], folder: Path, check: Callable[[], object]) -> object:
     try:
-        check()
+        return check()
     except SpecError as error:
         found.append(Problem(key="model.path", value=str(folder), rule=str(error)))
     except Exception as error:  # building a model of a strange configuration raises anything
         rule = f"no model can be built from its config.json ({_first_line(error)})"
         found.append(Problem(key="model.path", value=str(folder), rule=rule))
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -36,7 +36,8 @@ def stop_ids(folder: Path, tokenizer_eos: int | None, vocabulary: int) -> tuple[
             return ids
     if tokenizer_eos is None:
         raise SpecError(
-            f"model folder {folder}: names no end of sequence, so that every rollout would run to its limit; set "
+            f"model folder {folder}: names no end of sequence, so that every rollout would run to "
+            "its limit; set "
             "eos_token_id in generation_config.json or eos_token in tokenizer_config.json"
         )
     _require_id(tokenizer_eos, f"{folder / 'tokenizer_config.json'}: eos_token", vocabulary)
@@ -44,7 +45,9 @@ def stop_ids(folder: Path, tokenizer_eos: int | None, vocabulary: int) -> tuple[
 
 
 def _named(file: Path) -> Any:
-    """``eos_token_id`` of a configuration file, its text model's where it has several; ``None`` without one."""
+    """``eos_token_id`` of a configuration file, its text model's where it has several; ``None`` without
+    one.
+    """
     if not file.is_file():
         return None
     data = json.loads(file.read_text())
@@ -55,6 +58,7 @@ def _named(file: Path) -> Any:
 def _require_id(value: Any, where: str, vocabulary: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocabulary:
         raise SpecError(
-            f"{where}={value!r}: must be a token id from 0 to {vocabulary - 1}; write the number of the token that "
+            f"{where}={value!r}: must be a token id from 0 to {vocabulary - 1}; write the number of "
+            "the token that "
             "ends an answer"
         )

@@ -1,7 +1,8 @@
 """What the safetensors files of a model folder hold, read from their headers, against what the model needs.
 
 Reads a few kilobytes a file; no weight is loaded. Keys that a wrapper left behind (``module.`` of
-DistributedDataParallel, ``_orig_mod.`` of torch.compile) are recognised, and stripped when weights are loaded.
+DistributedDataParallel, ``_orig_mod.`` of torch.compile) are recognised, and stripped when weights are
+loaded.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
     with file.open("rb") as stream:
         start = stream.read(len(LFS_START))
         if start == LFS_START:
-            raise SpecError(f"{file}: is a git-lfs pointer, not the weights; run `git lfs pull` in its folder")
+            raise SpecError(
+                f"{file}: is a git-lfs pointer, not the weights; run `git lfs pull` in its folder"
+            )
         stream.seek(0)
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
@@ -83,10 +86,13 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         shapes = {key: tuple(entry["shape"]) for key, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpecError(f"{file}: is no safetensors file, or is cut off; copy or download it again") from error
+        raise SpecError(
+            f"{file}: is no safetensors file, or is cut off; copy or download it again"
+        ) from error
     if 8 + length + end != size:
         raise SpecError(
-            f"{file}: has {size:,} bytes where its header asks for {8 + length + end:,}; copy or download it again"
+            f"{file}: has {size:,} bytes where its header asks for {8 + length + end:,}; copy or "
+            "download it again"
         )
     return shapes
 
@@ -122,14 +128,17 @@ def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]
     missing = [key for key in needed if key not in have and key not in tied]
     if missing:
         raise SpecError(
-            f"model folder {folder}: its weights lack {_some(missing)} that config.json asks for; they would be "
-            "random. Save the whole model again, or mend the keys (wrappers write module. or _orig_mod. before them)"
+            f"model folder {folder}: its weights lack {_some(missing)} that config.json asks for; "
+            "they would be "
+            "random. Save the whole model again, or mend the keys (wrappers write module. or "
+            "_orig_mod. before them)"
         )
     other = [key for key in needed if key in have and have[key] != needed[key]]
     if other:
         key = other[0]
         raise SpecError(
-            f"model folder {folder}: {_some(other)} with another shape than config.json asks for ({list(have[key])} "
+            f"model folder {folder}: {_some(other)} with another shape than config.json asks for "
+            f"({list(have[key])} "
             f"stored, {list(needed[key])} needed); weights and config.json belong to different models"
         )
     return prefix
@@ -141,4 +150,6 @@ def _strip(stored: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
 
 def _some(keys: list[str]) -> str:
     shown = ", ".join(keys[:MAX_NAMED])
-    return f"{len(keys)} tensors ({shown}{', …' if len(keys) > MAX_NAMED else ''})" if len(keys) > 1 else shown
+    return (
+        f"{len(keys)} tensors ({shown}{', …' if len(keys) > MAX_NAMED else ''})" if len(keys) > 1 else shown
+    )

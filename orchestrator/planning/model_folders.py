@@ -1,0 +1,144 @@
+"""Model folders against what a sweep will feed them, before any run starts.
+
+The check imports transformers, so it runs in a process of its own (:mod:`trainers.model.folder_check`), once
+for each different model and use. Shipped models are not checked: the tests do that.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeps.manifest.data_files import local_path
+from sweeps.manifest.hf_cache import snapshot
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec
+from sweeps.spec.errors import UserError
+
+SHIPPED = "pkg://trainers/tiny/models/"
+"""Where the shipped models lie."""
+
+GROUPS = ("trainer", "model", "example", "sampling", "eval")
+"""Groups of a run that decide what a model is fed."""
+
+CHECK_S = 300.0
+"""Seconds one check may take: importing transformers takes 5 to 30 on a busy machine."""
+
+MAX_SHOWN = 3
+"""Problems told in one message; the command ``check`` lists all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUse:
+    """A model folder and the ways in which runs ask it."""
+
+    model: ModelSpec
+    """The model."""
+    folder: Path
+    """Its files."""
+    uses: tuple[tuple[tuple[str, Any], ...], ...]
+    """Fields of :class:`trainers.model.folder_check.Use`, each use once."""
+
+
+def model_uses(manifest: Manifest) -> list[ModelUse]:
+    """Each model of a sweep that lies here, with every way in which its runs ask it."""
+    codes = np.stack([manifest.group_codes[group] for group in GROUPS])
+    rows = np.unique(codes, axis=1, return_index=True)[1]
+    by_model: dict[ModelSpec, dict[tuple[tuple[str, Any], ...], None]] = {}
+    for row in sorted(rows.tolist()):
+        groups = {group: manifest.group(group, row) for group in GROUPS}
+        if groups["trainer"].target.startswith("trainers.em.") and not groups["model"].path.startswith(
+            SHIPPED
+        ):
+            uses = by_model.setdefault(groups["model"], {})
+            uses |= dict.fromkeys(_uses(groups["example"], groups["sampling"], groups["eval"]))
+    located = ((model, _folder(model), uses) for model, uses in by_model.items())
+    return [ModelUse(model=m, folder=folder, uses=tuple(uses)) for m, folder, uses in located if folder]
+
+
+def _uses(
+    example: ExampleSpec, sampling: SamplingSpec, evaluation: EvalSpec
+) -> Iterable[tuple[tuple[str, Any], ...]]:
+    if example.prompts:
+        longest = max(example.prompts, key=len)
+        yield tuple(
+            {
+                "key": "example",
+                "format": example.format,
+                "system": example.system,
+                "text": example.template.replace("{problem}", longest),
+                "max_new_tokens": sampling.max_new_tokens,
+            }.items()
+        )
+    if evaluation.path is not None:
+        yield tuple(
+            {
+                "key": "eval",
+                "format": evaluation.format,
+                "system": evaluation.system,
+                "text": evaluation.template.replace("{problem}", "1 + 1 = ?"),
+                "max_new_tokens": evaluation.max_new_tokens,
+            }.items()
+        )
+
+
+def _folder(model: ModelSpec) -> Path | None:
+    folder = snapshot(model.hub_id, model.revision or "main") if model.hub_id else local_path(model.path)
+    return folder if folder and folder.is_dir() else None
+
+
+def problems_of(uses: Sequence[ModelUse]) -> list[dict[str, Any]]:
+    """What is wrong with each model: ``model, key, value, rule, mended``; empty if nothing."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        answers = list(pool.map(_ask, uses))
+    return [
+        {"model": use.model.name, **problem}
+        for use, found in zip(uses, answers, strict=True)
+        for problem in found
+    ]
+
+
+def _ask(use: ModelUse) -> list[Mapping[str, Any]]:
+    request = {
+        "folder": str(use.folder),
+        "uses": [dict(fields) for fields in use.uses],
+        "trust_remote_code": use.model.trust_remote_code,
+    }
+    command = [sys.executable, "-m", "trainers.model.folder_check"]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=CHECK_S)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        rule = f"the check of this model ended with {last!r}; see `emsweep doctor`"
+        return [{"key": "model.path", "value": str(use.folder), "rule": rule, "mended": False}]
+    return json.loads(done.stdout)
+
+
+def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list[str]:
+    """Refuse a sweep whose models cannot be used as its runs ask them.
+
+    Args:
+        manifest: the runs.
+        run_code: whether the code of models with ``trust_remote_code`` may run; without it they are passed
+        over.
+
+    Returns:
+        What is mended when a model is loaded, for people.
+
+    Raises:
+        UserError: with the first problems: value, rule and fix.
+    """
+    found = problems_of([u for u in model_uses(manifest) if run_code or not u.model.trust_remote_code])
+    told = [(f"{p['key']}={p['value']!r} (model {p['model']}): {p['rule']}", p["mended"]) for p in found]
+    refused = [text for text, mended in told if not mended]
+    if refused:
+        more = f" (and {len(refused) - MAX_SHOWN} more)" if len(refused) > MAX_SHOWN else ""
+        raise UserError("; ".join(refused[:MAX_SHOWN]) + more)
+    return [text for text, _ in told]
