@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import analyse, control, inspect, launch, merge, plan, select, tools
+from orchestrator.cli import analyse, check, control, inspect, launch, merge, plan, select, tools
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.typer_internals import UsageError
@@ -29,7 +29,7 @@ from sweeps.spec.errors import (
     UserError,
 )
 
-FAMILIES = (plan, launch, control, inspect, analyse, select, merge, tools)
+FAMILIES = (plan, check, launch, control, inspect, analyse, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan": ("sweep=quickstart optim.lr=1e-4,2e-4 'seed=range(16)'", "sweep=paper cluster=kuberay --json"),
+    "check": ("model=hf model.path=./my-model eval=math500", "model=tiny-64 eval=addition --json"),
     "completion": ("bash",),
     "launch": (
         "sweep=quickstart --yes",

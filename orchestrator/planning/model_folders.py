@@ -20,7 +20,7 @@ import numpy as np
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec
+from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec, group_to_dict
 from sweeps.spec.errors import UserError
 
 SHIPPED = "pkg://trainers/tiny/models/"
@@ -48,16 +48,17 @@ class ModelUse:
     """Fields of :class:`trainers.model.folder_check.Use`, each use once."""
 
 
-def model_uses(manifest: Manifest) -> list[ModelUse]:
-    """Each model of a sweep that lies here, with every way in which its runs ask it."""
+def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
+    """Each model of a sweep that lies here, shipped ones if asked for, with every way in which its runs ask
+    it.
+    """
     codes = np.stack([manifest.group_codes[group] for group in GROUPS])
     rows = np.unique(codes, axis=1, return_index=True)[1]
     by_model: dict[ModelSpec, dict[tuple[tuple[str, Any], ...], None]] = {}
     for row in sorted(rows.tolist()):
         groups = {group: manifest.group(group, row) for group in GROUPS}
-        if groups["trainer"].target.startswith("trainers.em.") and not groups["model"].path.startswith(
-            SHIPPED
-        ):
+        is_ours = groups["model"].path.startswith(SHIPPED)
+        if groups["trainer"].target.startswith("trainers.em.") and (shipped or not is_ours):
             uses = by_model.setdefault(groups["model"], {})
             uses |= dict.fromkeys(_uses(groups["example"], groups["sampling"], groups["eval"]))
     located = ((model, _folder(model), uses) for model, uses in by_model.items())
@@ -112,13 +113,19 @@ def _ask(use: ModelUse) -> list[Mapping[str, Any]]:
         "uses": [dict(fields) for fields in use.uses],
         "trust_remote_code": use.model.trust_remote_code,
     }
-    command = [sys.executable, "-m", "trainers.model.folder_check"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=CHECK_S)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        rule = f"the check of this model ended with {last!r}; see `emsweep doctor`"
-        return [{"key": "model.path", "value": str(use.folder), "rule": rule, "mended": False}]
-    return json.loads(done.stdout)
+    answer = _run("trainers.model.folder_check", request)
+    if isinstance(answer, str):
+        rule = f"the check of this model ended with {answer!r}"
+        return [
+            {
+                "key": "model.path",
+                "value": str(use.folder),
+                "rule": rule,
+                "fix": "see `emsweep doctor`",
+                "mended": False,
+            }
+        ]
+    return answer
 
 
 def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list[str]:
@@ -136,9 +143,47 @@ def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list
         UserError: with the first problems: value, rule and fix.
     """
     found = problems_of([u for u in model_uses(manifest) if run_code or not u.model.trust_remote_code])
-    told = [(f"{p['key']}={p['value']!r} (model {p['model']}): {p['rule']}", p["mended"]) for p in found]
+    told = [
+        (f"{p['key']}={p['value']!r} (model {p['model']}): {p['rule']}; {p['fix']}", p["mended"])
+        for p in found
+    ]
     refused = [text for text, mended in told if not mended]
     if refused:
         more = f" (and {len(refused) - MAX_SHOWN} more)" if len(refused) > MAX_SHOWN else ""
         raise UserError("; ".join(refused[:MAX_SHOWN]) + more)
     return [text for text, _ in told]
+
+
+def gold_problems(manifest: Manifest) -> list[dict[str, Any]]:
+    """Benchmarks of a sweep with golds that no answer equals, in the form of :func:`problems_of`."""
+    rows = np.unique(manifest.group_codes["eval"], return_index=True)[1]
+    found = []
+    for row in sorted(rows.tolist()):
+        spec = manifest.group("eval", row)
+        if spec.path is None:
+            continue
+        answer = _run("trainers.evaluation.gold_check", group_to_dict(spec))
+        if isinstance(answer, str):
+            found.append(
+                {"rule": f"its golds cannot be read ({answer})", "fix": "mend the file or the fields' names"}
+            )
+        elif numbers := answer["unreadable"]:
+            rule = (
+                f"the gold answers of items {numbers} do not equal themselves, so that no answer "
+                "is ever right"
+            )
+            found.append({"rule": rule, "fix": f"mend them, or eval.drop_items={numbers}"})
+        if found and "key" not in found[-1]:
+            found[-1] |= {"model": "", "key": "eval.path", "value": spec.path, "mended": False}
+    return found
+
+
+def _run(module: str, request: Mapping[str, Any]) -> Any:
+    """The JSON answer of one of our modules, run in a process of its own; the last line of its error as
+    text.
+    """
+    command = [sys.executable, "-m", module]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=CHECK_S)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return json.loads(done.stdout)

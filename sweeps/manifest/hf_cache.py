@@ -63,7 +63,12 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
     index = folder / INDEX
     if not index.exists():
         return ()
-    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpecError(
+            f"{index}: is no index of weights ({error}); save or download the model again"
+        ) from error
     return tuple(s for s in shards if not (folder / s).exists())
 
 

@@ -119,6 +119,8 @@ class EvalSpec:
     """SHA-256 of the file's bytes."""
     limit: int = 0
     """Items used, from the top; 0 uses all."""
+    drop_items: tuple[int, ...] = field(default=(), metadata={"omit_at": ()})
+    """Items left out, by their number in the file from 1: those whose gold answer is damaged."""
     question_field: str = "problem"
     """Field that holds the question."""
     answer_field: str = "answer"

@@ -35,6 +35,8 @@ VERDICTS_REMEMBERED = 100_000
 class Item:
     """One question of a benchmark."""
 
+    number: int
+    """Its number in the file, from 1."""
     question: str
     gold: str
 
@@ -67,7 +69,15 @@ def load_items(spec: EvalSpec) -> list[Item]:
     """
     assert spec.path is not None
     rows = read_rows(spec.path, "eval.path")
-    return [_item(row, spec, number) for number, row in enumerate(rows[: spec.limit or None], start=1)]
+    kept = [(number, row) for number, row in enumerate(rows, start=1) if number not in spec.drop_items]
+    return [_item(row, spec, number) for number, row in kept[: spec.limit or None]]
+
+
+def unreadable_golds(items: Sequence[Item], grader: Grader) -> list[int]:
+    """Numbers of the items whose gold answer does not equal itself, so that no answer to them is ever
+    right.
+    """
+    return [item.number for item in items if not grader.reads(item.gold)]
 
 
 def _item(row: Mapping[str, Any], spec: EvalSpec, number: int) -> Item:
@@ -83,7 +93,7 @@ def _item(row: Mapping[str, Any], spec: EvalSpec, number: int) -> Item:
         gold = int(gold)  # files written by pandas hold 27.0 where 27 is meant
     if gold is None or not str(gold).strip():
         raise SpecError(f"{where}: the answer in field {spec.answer_field!r} is empty")
-    return Item(question=str(question), gold=str(gold))
+    return Item(number=number, question=str(question), gold=str(gold))
 
 
 class Benchmark:
@@ -109,6 +119,12 @@ class Benchmark:
             for item in self.items
         ]
         self._grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s, rule=spec.grader)
+        if damaged := unreadable_golds(self.items, self._grader):
+            raise SpecError(
+                f"eval.path={spec.path!r} item {damaged[0]}: its gold answer does not equal itself, "
+                "so that no answer "
+                f"is ever right; mend it, or leave such items out with eval.drop_items={damaged}"
+            )
         self._verdict = lru_cache(maxsize=VERDICTS_REMEMBERED)(self._judge_text)
 
     def evaluate(

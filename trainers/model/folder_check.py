@@ -45,9 +45,17 @@ class Problem:
     value: str
     """What it is."""
     rule: str
-    """What it must be, and the fix."""
+    """What it must be."""
+    fix: str
+    """What mends it."""
     mended: bool = False
     """Whether it is dealt with when the model is loaded, and only said."""
+
+
+def problem(*, key: str, value: str, text: str, mended: bool = False) -> Problem:
+    """A problem from a message of the form ``rule; fix``."""
+    rule, _, fix = text.rpartition("; ")
+    return Problem(key=key, value=value, rule=rule or fix, fix=fix if rule else "", mended=mended)
 
 
 def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = False) -> list[Problem]:
@@ -60,7 +68,7 @@ def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = 
     prefix = _collect(found, folder, lambda: check_weights(folder, config, trust_remote_code))
     if prefix:
         rule = f"every weight's key begins with {prefix!r}, which a wrapper wrote; it is stripped when loaded"
-        found.append(Problem(key="model.path", value=str(folder), rule=rule, mended=True))
+        found.append(problem(key="model.path", value=str(folder), text=rule, mended=True))
     tokenizer = _tokenizer(folder, trust_remote_code, found)
     if tokenizer is None:
         return found
@@ -78,7 +86,7 @@ def _config(folder: Path, trust: bool, found: list[Problem]) -> tuple[Any, int] 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # transformers raises what its files make it raise
         rule = f"its config.json cannot be read ({_first_line(error)}); copy the model's folder again"
-        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        found.append(problem(key="model.path", value=str(folder), text=rule))
         return None
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not (remote and trust):
@@ -86,7 +94,7 @@ def _config(folder: Path, trust: bool, found: list[Problem]) -> tuple[Any, int] 
             f"model_type {config.model_type!r} is no language model that writes text; give a "
             "causal language model"
         )
-        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        found.append(problem(key="model.path", value=str(folder), text=rule))
         return None
     return config, int(config.get_text_config().vocab_size)
 
@@ -131,7 +139,7 @@ def _tokenizer(folder: Path, trust: bool, found: list[Problem]) -> Any:
         rule = (
             f"its tokenizer cannot be read ({_first_line(error)}); copy tokenizer.json and its configuration"
         )
-        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        found.append(problem(key="model.path", value=str(folder), text=rule))
         return None
 
 
@@ -153,10 +161,10 @@ def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int |
             what = f"the chat template refuses it ({_first_line(error)})"
             if use.system:
                 fix = f"set {use.key}.system=null, or {use.key}.format=plain"
-                yield Problem(key=f"{use.key}.system", value=_short(use.system), rule=f"{what}; {fix}")
+                yield problem(key=f"{use.key}.system", value=_short(use.system), text=f"{what}; {fix}")
             else:
-                yield Problem(
-                    key=f"{use.key}.format", value="chat", rule=f"{what}; set {use.key}.format=plain"
+                yield problem(
+                    key=f"{use.key}.format", value="chat", text=f"{what}; set {use.key}.format=plain"
                 )
             return
     else:
@@ -167,30 +175,30 @@ def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int |
             "the tokenizer ends every text with its end-of-sequence token, so that the model answers nothing"
         )
         fix = "set add_eos_token to false in tokenizer_config.json"
-        yield Problem(key=f"{use.key}.format", value="plain", rule=f"{rule}; {fix}")
+        yield problem(key=f"{use.key}.format", value="plain", text=f"{rule}; {fix}")
     if ids and max(ids) >= vocabulary:
         rule = (
             f"the tokenizer gives id {max(ids)} where the model has {vocabulary} embeddings; "
             "they do not belong together"
         )
-        yield Problem(key="model.path", value=_short(text), rule=rule)
+        yield problem(key="model.path", value=_short(text), text=rule)
     if positions is not None and len(ids) + use.max_new_tokens > positions:
         key = "sampling.max_new_tokens" if use.key == "example" else "eval.max_new_tokens"
         rule = (
             f"a prompt of {len(ids)} tokens and these pass the model's {positions} positions; at "
             f"most {positions - len(ids)}"
         )
-        yield Problem(key=key, value=str(use.max_new_tokens), rule=rule)
+        yield problem(key=key, value=str(use.max_new_tokens), text=rule)
 
 
 def _collect(found: list[Problem], folder: Path, check: Callable[[], object]) -> object:
     try:
         return check()
     except SpecError as error:
-        found.append(Problem(key="model.path", value=str(folder), rule=str(error)))
+        found.append(problem(key="model.path", value=str(folder), text=str(error)))
     except Exception as error:  # building a model of a strange configuration raises anything
         rule = f"no model can be built from its config.json ({_first_line(error)})"
-        found.append(Problem(key="model.path", value=str(folder), rule=rule))
+        found.append(problem(key="model.path", value=str(folder), text=rule))
     return None
 
 

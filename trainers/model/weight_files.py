@@ -130,7 +130,7 @@ def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]
         raise SpecError(
             f"model folder {folder}: its weights lack {_some(missing)} that config.json asks for; "
             "they would be "
-            "random. Save the whole model again, or mend the keys (wrappers write module. or "
+            "random; save the whole model again, or mend the keys (wrappers write module. or "
             "_orig_mod. before them)"
         )
     other = [key for key in needed if key in have and have[key] != needed[key]]
@@ -139,7 +139,7 @@ def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]
         raise SpecError(
             f"model folder {folder}: {_some(other)} with another shape than config.json asks for "
             f"({list(have[key])} "
-            f"stored, {list(needed[key])} needed); weights and config.json belong to different models"
+            f"stored, {list(needed[key])} needed); copy weights and config.json of one model"
         )
     return prefix
 

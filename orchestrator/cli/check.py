@@ -1,0 +1,53 @@
+"""The verb that holds models and benchmarks against each other before anything runs: check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from orchestrator.cli.output import echo, print_json
+from orchestrator.cli.shared_options import AsJson, ConfigDir, Overrides, with_config_dir
+from sweeps.spec.errors import EXIT_NOT_OK
+
+DEFAULTS = ("sweep=quickstart", "example=carry-1", "optim.lr=1e-4", "seed=0")
+"""What is asked where the command line does not say it: one run."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's verbs to ``app``."""
+    app.command()(check)
+
+
+def check(overrides: Overrides = None, config_dir: ConfigDir = None, as_json: AsJson = False) -> None:
+    """Put one prompt and every gold answer through model folder, template, stop ids and grader; starts
+    nothing.
+    """
+    from orchestrator.planning.model_folders import gold_problems, model_uses, problems_of
+    from sweeps.compose import compose_sweep
+    from sweeps.manifest.build import build_manifest
+
+    manifest = build_manifest(compose_sweep(with_config_dir(_with_defaults(overrides or ()), config_dir)))
+    uses = [use for use in model_uses(manifest, shipped=True) if not use.model.trust_remote_code]
+    found = [*problems_of(uses), *gold_problems(manifest)]
+    refused = [problem for problem in found if not problem["mended"]]
+    if as_json:
+        print_json({"ok": not refused, "problems": found, "models": len(uses)})
+    else:
+        for problem in found:
+            echo(
+                f"{problem['key']}={problem['value']!r}: {problem['rule']}\n  fix: "
+                f"{problem['fix'] or 'none needed'}"
+            )
+        echo("ok" if not refused else f"{len(refused)} problem{'s' if len(refused) != 1 else ''}")
+    if refused:
+        raise typer.Exit(EXIT_NOT_OK)
+
+
+def _with_defaults(words: Sequence[str]) -> list[str]:
+    """The words of the command line after what they leave open."""
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
+    defaults = [word for word in DEFAULTS if word.partition("=")[0] not in keys]
+    if "sweep" in keys:
+        defaults = []
+    return [*defaults, *words]
