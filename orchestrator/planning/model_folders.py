@@ -157,7 +157,7 @@ def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list
 def gold_problems(manifest: Manifest) -> list[dict[str, Any]]:
     """Benchmarks of a sweep with golds that no answer equals, in the form of :func:`problems_of`."""
     rows = np.unique(manifest.group_codes["eval"], return_index=True)[1]
-    found = []
+    found: list[dict[str, Any]] = []
     for row in sorted(rows.tolist()):
         spec = manifest.group("eval", row)
         if spec.path is None:
