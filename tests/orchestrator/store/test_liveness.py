@@ -30,7 +30,7 @@ def layout(tmp_path):
 
 def age(layout, seconds):
     status = json.loads(layout.status.read_text())
-    layout.status.write_text(json.dumps(status | {"updated_at": time.time() - seconds}))
+    write_status(layout, status | {"updated_at": time.time() - seconds})
 
 
 def test_whoever_holds_the_lock_lives_and_its_words_count_if_they_are_its_own(layout):
