@@ -195,24 +195,29 @@ def _restore_frozen(layout: Layout, done: Repair) -> Manifest:
         if content is not None:
             digests.write_recorded(layout, path, content)
             done.rebuilt.append(path.name)
-    manifest = _manifest(layout, done)
+    try:
+        manifest = checked_manifest(layout, layout.manifest)
+    except UserError as error:
+        manifest = _manifest_of_journals(layout, done, error)
     digests.record(layout, layout.manifest)
     if damage_of_frozen(layout, layout.config):
         _restore_config(layout, manifest, done)
     return manifest
 
 
-def _manifest(layout: Layout, done: Repair) -> Manifest:
-    try:
+def _manifest_of_journals(layout: Layout, done: Repair, error: UserError) -> Manifest:
+    content = frozen_file(layout, layout.manifest.name)
+    if layout.manifest.is_file():
+        _set_aside(layout, layout.manifest, done)
+    if content is not None:
+        digests.write_recorded(layout, layout.manifest, content)
+        done.rebuilt.append(layout.manifest.name)
         return checked_manifest(layout, layout.manifest)
-    except UserError as error:
-        if layout.manifest.is_file():
-            _set_aside(layout, layout.manifest, done)
-        why = str(error).partition(";")[0]
-        raise DamagedError(
-            f"{why}; its content is lost, for no journal holds it. The results are in {layout.spools}: a "
-            f"launch with the words of the first one and --dir {layout.root} writes it anew and keeps all"
-        ) from error
+    why = str(error).partition(";")[0]
+    raise DamagedError(
+        f"{why}; its content is lost, for no journal holds it. The results are in {layout.spools}: a launch "
+        f"with the words of the first one and --dir {layout.root} writes it anew and keeps all"
+    ) from error
 
 
 def _restore_config(layout: Layout, manifest: Manifest, done: Repair) -> None:

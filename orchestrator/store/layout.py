@@ -50,7 +50,7 @@ from pathlib import Path
 from typing import get_args
 
 from orchestrator.store.records import Outcome
-from sweeps.manifest.atomic import is_temporary
+from sweeps.manifest.atomic import is_temporary, make_folder
 from sweeps.spec.errors import UserError
 
 FORMAT_VERSION = 2
@@ -178,7 +178,7 @@ class Layout:
         """
         try:
             for folder in (self.root, self.spools, self.control, self.parts, self.worker_logs):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             self.require_writable()
         except (OSError, NotADirectoryError) as error:
             raise UserError(_not_writable(self.root, error)) from error

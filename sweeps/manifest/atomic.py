@@ -62,6 +62,14 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
         temporary.write_bytes(data)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing; their names survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        fsync_path(folder.parent)
+
+
 def fsync_path(path: Path) -> None:
     """Force a file's bytes, or a folder's names, to the disk."""
     fd = os.open(path, os.O_RDONLY)

@@ -8,6 +8,7 @@ says at launch what is missing.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,9 +32,12 @@ PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|h5|msgpack)")
 TOKENIZER = re.compile(r"tokenizer\.(json|model)|vocab\.(json|txt)|spiece\.model|sentencepiece\.bpe\.model")
 MODEL_FILES = re.compile(
     r"(generation_)?config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt"
-    r"|.*\.model|chat_template.*|.*\.safetensors(\.index\.json)?|.*\.py"
+    r"|adapter_config\.json|.*\.model|chat_template.*|.*\.safetensors(\.index\.json)?|.*\.py"
 )
 """Files of a model folder that decide what it computes, and so its identity."""
+
+ADAPTER = "adapter_config.json"
+"""File by which transformers applies an adapter, to the model that it names."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """``organisation/name``."""
@@ -109,6 +113,8 @@ def _check_folder(path: str, folder: Path) -> None:
                 f"loaded; save it again with save_pretrained(), which writes model.safetensors"
             )
         raise SpecError(f"model.path={path!r}: has no weights; a model.safetensors file is needed")
+    for name in (n for n in names if n.endswith(".safetensors.index.json")):
+        _check_index(path, folder / name)
     if missing := missing_shards(folder):
         raise SpecError(
             f"model.path={path!r}: lacks {', '.join(missing)}, which its index names; copy them too"
@@ -120,15 +126,51 @@ def _check_folder(path: str, folder: Path) -> None:
         )
 
 
+def _check_index(path: str, index: Path) -> None:
+    """Refuse an index that names weights outside the folder, which nothing would hash."""
+    try:
+        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        outside = sorted(s for s in shards if s != Path(s).name or s in ("", ".", ".."))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpecError(
+            f"model.path={path!r}: {index.name} is not an index of weights ({error!r}); save the model again "
+            "with save_pretrained()"
+        ) from None
+    if outside:
+        raise SpecError(
+            f"model.path={path!r}: {index.name} names {outside[0]!r}, which is not a file of this folder and "
+            "so no part of the model's identity; copy the weights into the folder, named without a path"
+        )
+
+
+def _adapted_base(folder: Path) -> Path | None:
+    """The folder of the model that an adapter in this one is applied to, where it is another on this
+    machine.
+    """
+    try:
+        config = json.loads((folder / ADAPTER).read_bytes())
+        base = Path(config["base_model_name_or_path"]).expanduser()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return base if base.is_dir() and base.resolve() != folder.resolve() else None
+
+
 def folder_digest(folder: Path, with_code: bool = False) -> str:
     """Return the SHA-256 over a model folder's configuration, tokenizer and weights (and code, where it is
     trusted).
     """
+    digest = _files_digest(folder, with_code)
+    if base := _adapted_base(folder):
+        digest.update(f"{ADAPTER}\0{_files_digest(base, with_code).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _files_digest(folder: Path, with_code: bool) -> hashlib._Hash:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.is_file() and MODEL_FILES.fullmatch(file.name) and (with_code or file.suffix != ".py"):
             digest.update(f"{file.name}\0{file_digest(file)}\n".encode())
-    return digest.hexdigest()
+    return digest
 
 
 def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:

@@ -89,7 +89,9 @@ def test_a_removed_file_is_not_missed(layout):
     assert "runs.parquet" not in read_digests(layout)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"files": {}, "crc": "00000000"}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"files": {}, "crc": "00000000"}']
+)
 def test_damaged_digests_are_said_and_not_taken_for_none(layout, text):
     layout.digests.write_bytes(text)
     with pytest.raises(DamagedError, match=r"digests\.json: is damaged; mend it with: emsweep repair"):

@@ -42,6 +42,27 @@ class TestModel:
             assert folder_digest(model_folder) != before
             (model_folder / name).write_bytes(changed)
 
+    def test_an_adapter_and_the_base_that_it_names_are_identity(self, model_folder, tmp_path):
+        before, base = folder_digest(model_folder), tmp_path / "base"
+        shutil.copytree(model_folder, base)
+        found = {before}
+        for config in ({"lora_alpha": 8}, {"lora_alpha": 800}, {"base_model_name_or_path": str(base)}):
+            (model_folder / "adapter_config.json").write_text(json.dumps(config))
+            found.add(folder_digest(model_folder))
+        (base / "model.safetensors").write_bytes(b"other weights")
+        found.add(folder_digest(model_folder))
+        assert len(found) == 5
+
+    @pytest.mark.parametrize("name", ["../out.safetensors", "/tmp/out.safetensors", "sub/a.safetensors"])
+    def test_an_index_that_names_weights_outside_the_folder_is_refused(self, model_folder, name):
+        index = model_folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": name}}))
+        with pytest.raises(SpecError, match=f"names '{name}', which is not a file of this folder"):
+            resolve_model({"path": str(model_folder)})
+        index.write_text("[]")
+        with pytest.raises(SpecError, match="is not an index of weights"):
+            resolve_model({"path": str(model_folder)})
+
     def test_a_shipped_model_keeps_its_portable_path(self):
         assert resolve_model({"path": "pkg://trainers/tiny/models/tiny-64"})[0]["path"].startswith("pkg://")
 
