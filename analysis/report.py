@@ -133,12 +133,12 @@ def _coverage(page: Page, sweep: SweepData) -> None:
 def _reproduce(page: Page, sweep: SweepData) -> None:
     page.heading("How to reproduce")
     for source in sweep.sources:
-        words = [str(w) for w in source.header.get("overrides") or source.asked.get("overrides") or ()]
+        overrides = [str(w) for w in source.header.get("overrides") or source.asked.get("overrides") or ()]
         directory = str(source.directory)
         page.code(
             "\n".join(
                 [
-                    f"emsweep launch {shlex.join(words)} --dir {directory}",
+                    f"emsweep launch {shlex.join(overrides)} --dir {directory}",
                     f"emsweep verify {directory}",
                     f"emsweep replay {directory} RUN_ID    # one run, cold, number by number",
                     f"emsweep report {directory}",

@@ -159,11 +159,11 @@ def pack_ints(values: Sequence[int]) -> str:
     """Pack non-negative 32-bit integers as base64 of deflated little-endian words: 500 verdicts take about
     100 bytes.
     """
-    words = array("I", values)
-    return base64.b64encode(zlib.compress(words.tobytes(), 6)).decode()
+    packed = array("I", values)
+    return base64.b64encode(zlib.compress(packed.tobytes(), 6)).decode()
 
 
 def unpack_ints(text: str) -> list[int]:
-    words = array("I")
-    words.frombytes(zlib.decompress(base64.b64decode(text)))
-    return words.tolist()
+    unpacked = array("I")
+    unpacked.frombytes(zlib.decompress(base64.b64decode(text)))
+    return unpacked.tolist()

@@ -106,23 +106,23 @@ def coverage(sweep: SweepData) -> Coverage:
     ).to_pylist()
     order = {key: {value: i for i, value in enumerate(axes[key])} for key in keys}
 
-    def place(names: Sequence[str], row: Mapping[str, Any]) -> tuple[int, ...]:
+    def codes_of(names: Sequence[str], row: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(order[n].get(row[n], len(order[n])) for n in names)
 
-    down = _side(rows, {place(rows, row) for row in counted}, axes)
-    across = _side(columns, {place(columns, row) for row in counted}, axes)
+    down = _side(rows, {codes_of(rows, row) for row in counted}, axes)
+    across = _side(columns, {codes_of(columns, row) for row in counted}, axes)
     tiles = []
     for row in counted:
         values = {key: plain(row[key]) for key in keys}
         total = row["total"]
-        words = f"{row['done']} of {total} runs have a result"
-        words += f", {row['failed']} failed" if row["failed"] else ""
-        words += f", {row['diverged']} diverged" if row["diverged"] else ""
+        counts = f"{row['done']} of {total} runs have a result"
+        counts += f", {row['failed']} failed" if row["failed"] else ""
+        counts += f", {row['diverged']} diverged" if row["diverged"] else ""
         tiles.append(
             Tile(
-                x=across.places[place(columns, row)],
-                y=down.places[place(rows, row)],
-                name=f"{cell_label(values)}: {words}",
+                x=across.places[codes_of(columns, row)],
+                y=down.places[codes_of(rows, row)],
+                name=f"{cell_label(values)}: {counts}",
                 filter=write_filter(values),
                 shares=(row["done"] / total, row["failed"] / total),
             )
@@ -142,21 +142,21 @@ def at_work(sweep: SweepData, shown: Coverage, runs: Sequence[int]) -> frozenset
     return frozenset(write_filter({key: row[key] for key in keys}) for row in rows)
 
 
-def _side(names: Sequence[str], found: Set[tuple[int, ...]], axes: Mapping[str, Sequence[Any]]) -> Side:
+def _side(names: Sequence[str], occupied: Set[tuple[int, ...]], axes: Mapping[str, Sequence[Any]]) -> Side:
     """Lay out the lines of one side, with a gap wherever an axis other than the innermost changes."""
     places: dict[tuple[int, ...], float] = {}
     inner: list[tuple[float, str]] = []
     outer: list[tuple[float, float, str]] = []
     at = 0.0
-    for number, codes in enumerate(sorted(found)):
-        words = [_word(axes[name], code) for name, code in zip(names, codes, strict=True)]
-        group = " · ".join(words[:-1])
+    for number, codes in enumerate(sorted(occupied)):
+        labels = [_word(axes[name], code) for name, code in zip(names, codes, strict=True)]
+        group = " · ".join(labels[:-1])
         if number and outer and outer[-1][2] != group:
             at += GAP
         if len(names) > 1:
             start = outer.pop()[0] if outer and outer[-1][2] == group else at
             outer.append((start, at, group))
-        inner.append((at, words[-1] if words else ""))
+        inner.append((at, labels[-1] if labels else ""))
         places[codes] = at
         at += 1
     return Side(axes=tuple(names), inner=inner, outer=outer, places=places)

@@ -175,10 +175,10 @@ def _signed(metric: str, kind: str) -> str:
     return "gain" if kind == "points" and metric.startswith("gain") else kind
 
 
-def without_seed(sweep: SweepData, words: Sequence[str]) -> list[str]:
+def without_seed(sweep: SweepData, names: Sequence[str]) -> list[str]:
     """Axes to group by; the seed is what groups are averaged over.
 
     Raises:
         UserError: for an unknown axis.
     """
-    return [key for word in words if (key := resolve(word, sweep.cell_keys, "axis")) != SEED]
+    return [key for word in names if (key := resolve(word, sweep.cell_keys, "axis")) != SEED]

@@ -70,14 +70,14 @@ def bind(host: str, port: int, *, next_port: bool) -> socket.socket:
     last = min(port + MAX_PORTS, 65_535) if next_port else port
     for number in range(port, last + 1):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        found = socket.socket(family, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind((host, number))
-            found.listen(BACKLOG)  # who comes before the server runs is served, not refused
-            return found
+            listener.bind((host, number))
+            listener.listen(BACKLOG)  # who comes before the server runs is served, not refused
+            return listener
         except (OSError, OverflowError) as error:
-            found.close()
+            listener.close()
             code = getattr(error, "errno", None)
             if code == errno.EADDRINUSE:
                 continue

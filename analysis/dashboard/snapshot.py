@@ -99,13 +99,13 @@ class Snapshot:
             UserError, SpecError: what ``compute`` raises, and for a filter that means nothing here.
             Unwanted: when nobody does.
         """
-        found = self._known((key, filters))
-        if found is not None:
-            return found[0]
+        known = self._known((key, filters))
+        if known is not None:
+            return known[0]
         with self.reading(filters, lane) as sweep:
-            found = self._known((key, filters))  # another request may have computed it while we waited
-            if found is not None:
-                return found[0]
+            known = self._known((key, filters))  # another request may have computed it while we waited
+            if known is not None:
+                return known[0]
             if not wanted():
                 raise Unwanted
             answer = compute(sweep)
@@ -222,15 +222,15 @@ def _open(directory: Path) -> Snapshot:
 
 def _marks(layout: Layout) -> list[tuple[str, int, int]]:
     """Name, size and time of every file that a snapshot is made of."""
-    found = []
+    entries = []
     for folder, ending in ((layout.root, (".parquet", "sweep.yaml")), (layout.parts, (".parquet",))):
         try:
-            with os.scandir(folder) as entries:
-                files = [e for e in entries if e.name.endswith(ending) and not e.name.startswith(".")]
-                found += [(e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in files]
+            with os.scandir(folder) as scan:
+                files = [e for e in scan if e.name.endswith(ending) and not e.name.startswith(".")]
+                entries += [(e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in files]
         except OSError:
             continue
-    return sorted(found)
+    return sorted(entries)
 
 
 def _digest(sweep: SweepData) -> str:

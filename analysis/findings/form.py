@@ -91,7 +91,7 @@ def _parts(columns: RunArrays, where: str) -> dict[str, np.ndarray]:
         f"WHERE {where} AND step = last AND step > 0 GROUP BY ALL"
     )
     done = columns.is_outcome("done")
-    found, after_found = base["found"], after["found"]
+    share_found, after_found = base["found"], after["found"]
     with np.errstate(invalid="ignore", divide="ignore"):
         right, after_right = (
             np.where(one["found"] > 0, one["accuracy"] / one["found"], 0 * one["found"])
@@ -99,8 +99,8 @@ def _parts(columns: RunArrays, where: str) -> dict[str, np.ndarray]:
         )
     parts = {
         "gain": after["accuracy"] - base["accuracy"],
-        "form": (after_found - found) * (right + after_right) / 2,
-        "content": (found + after_found) / 2 * (after_right - right),
+        "form": (after_found - share_found) * (right + after_right) / 2,
+        "content": (share_found + after_found) / 2 * (after_right - right),
         **{name: after[name] - base[name] for name in ("found", "truncated", "strict")},
     }
     return {name: np.where(done, part, np.nan) for name, part in parts.items()}

@@ -119,8 +119,8 @@ def _figure(
     spread = deviations.dropna().groupby("group", sort=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
-    words, share = "seed minus mean of its cell: 5 %, median, 95 %", is_share(metric)
-    left = figures.dots(shown, y=key, x="middle", x_title=words, share=share)
+    axis_title, share = "seed minus mean of its cell: 5 %, median, 95 %", is_share(metric)
+    left = figures.dots(shown, y=key, x="middle", x_title=axis_title, share=share)
     lift = best["best"] - best.groupby("group", sort=False)["best"].transform("first")
     lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)
     title = f"expected best − mean, {metric}"

@@ -171,16 +171,16 @@ def heatmap(
     """
     alt = altair()
     rows = _labelled(frame, x, y)
-    place = {
+    order = {
         name: [
             _text(v) for v in dict.fromkeys(sorted(frame[name]) if _is_ordered(frame[name]) else frame[name])
         ]
         for name in (x, y)
     }
-    angle = 0 if max(map(len, place[x]), default=0) <= LEVEL_LABEL else -90
+    angle = 0 if max(map(len, order[x]), default=0) <= LEVEL_LABEL else -90
     base = alt.Chart(rows).encode(
-        x=alt.X(_field(x), type="nominal", sort=place[x], title=x_title, axis=alt.Axis(labelAngle=angle)),
-        y=alt.Y(_field(y), type="nominal", sort=place[y], title=y_title),
+        x=alt.X(_field(x), type="nominal", sort=order[x], title=x_title, axis=alt.Axis(labelAngle=angle)),
+        y=alt.Y(_field(y), type="nominal", sort=order[y], title=y_title),
     )
     if signed:
         limit = float(frame[value].abs().max()) or 1.0
@@ -192,9 +192,9 @@ def heatmap(
     tiles = base.mark_rect().encode(
         color=alt.Color(value, type="quantitative", scale=scale, legend=None), **more
     )
-    words = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text(text, type="nominal"))
-    styled = _styled(tiles + words, height=max(60, 34 * len(place[y])))
-    return styled.properties(width=max(WIDTH, 44 * len(place[x])))
+    labels = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text(text, type="nominal"))
+    styled = _styled(tiles + labels, height=max(60, 34 * len(order[y])))
+    return styled.properties(width=max(WIDTH, 44 * len(order[x])))
 
 
 def scatter(

@@ -91,5 +91,5 @@ def agreement(directory: str | Path, other: str | Path) -> Agreement:
     )
 
 
-def _joined(mine: pd.DataFrame, other: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    return mine.merge(other, on=keys, suffixes=("", "_other"))
+def _joined(one: pd.DataFrame, other: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    return one.merge(other, on=keys, suffixes=("", "_other"))

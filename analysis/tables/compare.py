@@ -68,8 +68,8 @@ def compare(
         UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.
     """
     metric = sweep.metric(metric)
-    words = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
-    named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in words}
+    filtered = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
+    named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in filtered}
     by = [sweep.axis(word).key for word in by]
     keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
     keys = list(dict.fromkeys([*keys, *by]))

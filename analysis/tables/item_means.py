@@ -135,8 +135,8 @@ def centring(gathered: SeedValues, by: Sequence[str], value_R: np.ndarray) -> np
     """
     arranged = SeedGroups(gathered.columns, by)
     shape = (arranged.groups.size, len(arranged.seeds))
-    place = arranged.groups.number * shape[1] + arranged.seed
-    added = arranged.values(value_R) - means(value_R, place, shape[0] * shape[1]).reshape(shape)
+    slot = arranged.groups.number * shape[1] + arranged.seed
+    added = arranged.values(value_R) - means(value_R, slot, shape[0] * shape[1]).reshape(shape)
     return added[:, np.isin(arranged.seeds, gathered.seeds)]
 
 
@@ -175,10 +175,10 @@ def item_means(
         if sums[0].shape[1] != verdicts_NI.shape[1]:
             raise UserError("the runs were judged on different numbers of items: filter or group by eval")
         run, step = columns.locate(batch), batch["step"].to_numpy()
-        place = np.where(run >= 0, place_R[run], -1)
+        slot = np.where(run >= 0, place_R[run], -1)
         for moment, wanted in enumerate((last_R[run], 0)):
-            rows = np.flatnonzero((place >= 0) & (step == wanted))
-            touched, target = np.unique(place[rows], return_inverse=True)
+            rows = np.flatnonzero((slot >= 0) & (step == wanted))
+            touched, target = np.unique(slot[rows], return_inverse=True)
             if len(samples) > 1:
                 part = _summed(verdicts_NI[rows] / batch["num_samples"].to_numpy()[rows, None], target)
             else:
@@ -219,9 +219,9 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
     levels, level = columns.levels(SEED)
     seed_of_level = np.where(np.isin(levels, gathered.seeds), np.searchsorted(gathered.seeds, levels), -1)
     seed = seed_of_level[level]
-    place = columns.group(by).number * len(gathered.seeds) + seed
+    slot = columns.group(by).number * len(gathered.seeds) + seed
     counts = (seed >= 0) & ~np.isnan(columns.metric(counted_by))
-    return np.where(counts, place, -1), len(gathered.groups) * len(gathered.seeds)
+    return np.where(counts, slot, -1), len(gathered.groups) * len(gathered.seeds)
 
 
 def _evaluations(

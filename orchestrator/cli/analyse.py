@@ -77,26 +77,28 @@ def compare(
 
     sweep = open_sweep(directory)
     if b is not None:
-        found = test(sweep, a, b, by=split_names(by) or (), match_on=split_names(match_on), metric=metric)
+        comparison = test(
+            sweep, a, b, by=split_names(by) or (), match_on=split_names(match_on), metric=metric
+        )
     elif "=" in a:
         raise UserError(
             f"give a second filter to compare {a} with, or an axis alone, such as {a.split('=')[0]}"
         )
     else:
-        found = compare_levels(sweep, a, metric=metric)
+        comparison = compare_levels(sweep, a, metric=metric)
     if as_json:
         print_json(
             {
-                "title": found.table.title,
-                "rows": found.table.records(),
-                "sentences": list(found.sentences),
-                "notes": list(found.table.notes),
+                "title": comparison.table.title,
+                "rows": comparison.table.records(),
+                "sentences": list(comparison.sentences),
+                "notes": list(comparison.table.notes),
             }
         )
         return
-    echo(found.table.render(form))
+    echo(comparison.table.render(form))
     if form == "text":
-        echo("\n" + "\n".join(found.sentences))
+        echo("\n" + "\n".join(comparison.sentences))
 
 
 def report(

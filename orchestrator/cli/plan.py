@@ -70,14 +70,14 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Expand a sweep, price it, and say what would run and why. Starts nothing."""
-    words = with_config_dir(overrides, config_dir)
+    overrides = with_config_dir(overrides, config_dir)
     for flag, value, known in (("--cfg", config, CFG_CHOICES), ("--info", info, INFO_CHOICES)):
         if value is not None and value not in known:
             raise UserError(f"{flag} {value!r}: choose one of {', '.join(known)}")
     if config or info:
         from sweeps.compose import show
 
-        show(words, ["--cfg", config] if config else ["--info", str(info)])
+        show(overrides, ["--cfg", config] if config else ["--info", str(info)])
         return
     from orchestrator.planning.plan import make_plan
 
@@ -86,7 +86,7 @@ def plan(
         from orchestrator.scheduling.cluster_model import parse_cluster
 
         imagined = parse_cluster(simulate)
-    made = make_plan(words, directory, like, imagined)
+    made = make_plan(overrides, directory, like, imagined)
     curves = []
     if show_schedules:
         from sweeps.cost.schedule_curves import curves_of
@@ -133,16 +133,16 @@ def complete(
 ) -> None:
     """Print how a command line could go on, one possibility a line."""
     try:
-        words = shlex.split(line)
+        typed = shlex.split(line)
     except ValueError:  # an open quote
         return
-    words += [""] if line.endswith(" ") or len(words) < 2 else []
-    if len(words) == 2:
-        possible = [verb for verb in verbs_of(context) if verb.startswith(words[1])]
-    elif words[1] in ("plan", "launch") and not words[-1].startswith("-"):
+    typed += [""] if line.endswith(" ") or len(typed) < 2 else []
+    if len(typed) == 2:
+        possible = [verb for verb in verbs_of(context) if verb.startswith(typed[1])]
+    elif typed[1] in ("plan", "launch") and not typed[-1].startswith("-"):
         from sweeps.compose import completions
 
-        possible = completions([w for w in words[2:-1] if "=" in w] + [words[-1]])
+        possible = completions([w for w in typed[2:-1] if "=" in w] + [typed[-1]])
     else:
         possible = []
     echo("\n".join(possible), nl=bool(possible))

@@ -82,12 +82,12 @@ def with_config_dir(overrides: Sequence[str] | None, folder: Path | None) -> lis
     Raises:
         UserError: when there is no such folder.
     """
-    words = list(overrides or [])
+    given = list(overrides or [])
     if folder is None:
-        return words
+        return given
     if not folder.is_dir():
         raise UserError(f"--config-dir {str(folder)!r}: no such folder")
-    return [f"hydra.searchpath=[file://{folder.absolute()}]", *words]
+    return [f"hydra.searchpath=[file://{folder.absolute()}]", *given]
 
 
 def deadline_of(until: str | None) -> float | None:

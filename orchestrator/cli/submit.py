@@ -25,7 +25,7 @@ def goes_to_queue(manifest: Manifest, dry_run: bool) -> bool:
 
 def hand_over(
     manifest: Manifest,
-    words: Sequence[str],
+    overrides: Sequence[str],
     directory: Path,
     *,
     flags: Sequence[str],
@@ -34,7 +34,7 @@ def hand_over(
 ) -> None:
     from orchestrator.submit import render, request_of, submit
 
-    request = request_of(manifest, words, directory=str(directory), flags=flags)
+    request = request_of(manifest, overrides, directory=str(directory), flags=flags)
     if not dry_run:
         answer = submit(request)
         say(f"{len(manifest):,} runs → {request.system}: {answer}; see emsweep status {directory}")

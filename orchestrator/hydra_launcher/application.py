@@ -47,9 +47,9 @@ def save(data: bytes, directory: Path) -> None:
 
 
 def load(directory: Path) -> Application:
-    (singletons, resolvers, folder, words), application = cloudpickle.loads((directory / FILE).read_bytes())
+    (singletons, resolvers, folder, argv), application = cloudpickle.loads((directory / FILE).read_bytes())
     os.chdir(folder)
-    sys.argv[:] = words
+    sys.argv[:] = argv
     Singleton.set_state(singletons)
     for name, resolver in resolvers.items():
         if not OmegaConf.has_resolver(name):

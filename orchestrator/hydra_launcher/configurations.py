@@ -96,8 +96,8 @@ class Configurations:
         OmegaConf.copy_cache(from_config=self._master, to_config=config)
         return config
 
-    def _dirname(self, words: Sequence[str], rules: DictConfig) -> str:
-        kept = sorted(text for text in words if self._word(text).key not in rules.exclude_keys)
+    def _dirname(self, overrides: Sequence[str], rules: DictConfig) -> str:
+        kept = sorted(text for text in overrides if self._word(text).key not in rules.exclude_keys)
         return re.sub("=", lambda _: rules.kv_sep, rules.item_sep.join(kept))
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -130,21 +130,21 @@ class Configurations:
         return self._is_group[key]
 
     def _compose(self, chosen: tuple[str, ...]) -> _Composed:
-        found = self._composed.get(chosen)
-        if found is None:
+        composed = self._composed.get(chosen)
+        if composed is None:
             config = self._loader.load_sweep_config(self._master, list(chosen))
             ours = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
             if len(self._composed) >= MAX_KEPT:
                 del self._composed[next(iter(self._composed))]
             content = json_value(OmegaConf.to_container(ours))
-            found = _Composed(cloudpickle.dumps(config), cloudpickle.dumps(ours), content)
-            self._composed[chosen] = found
-        return found
+            composed = _Composed(cloudpickle.dumps(config), cloudpickle.dumps(ours), content)
+            self._composed[chosen] = composed
+        return composed
 
     def _setting(self, chosen: tuple[str, ...], text: str) -> tuple[list[str], Any]:
         """Where a word puts a value, and the value as the composed configuration holds it."""
-        found = self._settings.get((chosen, text))
-        if found is None:
+        setting = self._settings.get((chosen, text))
+        if setting is None:
             word, path = self._word(text), self._word(text).key.split(".")
             config: DictConfig = pickle.loads(self._compose(chosen).ours)
             if _node(config, path) is None:
@@ -152,8 +152,8 @@ class Configurations:
             OmegaConf.update(config, word.key, word.value, merge=True)
             node = _node(config, path)
             value = OmegaConf.to_container(node) if isinstance(node, Container) else node._value()
-            found = self._settings[chosen, text] = (path, json_value(value))
-        return found
+            setting = self._settings[chosen, text] = (path, json_value(value))
+        return setting
 
 
 def _node(config: DictConfig, path: Sequence[str]) -> Any:

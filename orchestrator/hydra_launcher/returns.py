@@ -44,8 +44,8 @@ class Finished(JobReturn):
 
     def _load(self, name: str) -> DictConfig | None:
         path = Path(self._saved or "") / name
-        found = OmegaConf.load(path) if self._saved and path.is_file() else None
-        return found if isinstance(found, DictConfig) else None
+        config = OmegaConf.load(path) if self._saved and path.is_file() else None
+        return config if isinstance(config, DictConfig) else None
 
 
 def job_return(job: Job, index: int, book: RunIndex, layout: Layout, lines: LineReader) -> JobReturn:

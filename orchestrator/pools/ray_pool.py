@@ -156,8 +156,8 @@ class RayPool:
         if record_stack:
             self._signal(worker, signal.SIGUSR1)
             self._signal(worker, signal.SIGCONT)
-            for rank, place in worker.places.items():
-                if place.node != self._cluster.node:
+            for rank, process in worker.places.items():
+                if process.node != self._cluster.node:
                     worker.actors[rank].record_stack.remote()
             time.sleep(STACK_WAIT_S)
         self._bury(worker, "killed")
@@ -261,12 +261,12 @@ class RayPool:
             self._bury(worker, reason)
 
     def _local_places(self, worker: _Worker) -> Iterator[Place]:
-        return (place for place in worker.places.values() if place.node == self._cluster.node)
+        return (process for process in worker.places.values() if process.node == self._cluster.node)
 
     def _signal(self, worker: _Worker, number: int) -> None:
-        for place in self._local_places(worker):
+        for process in self._local_places(worker):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(place.pid, number)
+                os.kill(process.pid, number)
 
     def _bury(self, worker: _Worker, reason: str) -> None:
         del self._workers[worker.name]

@@ -140,8 +140,8 @@ class Fleet:
         self, now_s: float, settings: SchedulerConfig, timeout_s: Callable[[Worker, Grant], float]
     ) -> list[tuple[Worker, Sickness]]:
         """Workers that are silent, hung, over the time limit of their run, or not coming up."""
-        found = ((w, self._sickness(w, now_s, settings, timeout_s)) for w in self.workers.values())
-        return [(worker, sickness) for worker, sickness in found if sickness is not None]
+        states = ((w, self._sickness(w, now_s, settings, timeout_s)) for w in self.workers.values())
+        return [(worker, sickness) for worker, sickness in states if sickness is not None]
 
     def _sickness(
         self,
@@ -213,9 +213,9 @@ class Fleet:
         for shape, num in waiting.items():
             if shape.world_size > slots or shape.world_size * shape.gpus > gpus + _EPSILON:
                 continue
-            own = [w for w in self.workers.values() if w.shape == shape and not w.retiring]
-            if num > sum(not w.leases for w in own) and num / (1 + len(own)) > best_need:
-                best, best_need = shape, num / (1 + len(own))
+            workers = [w for w in self.workers.values() if w.shape == shape and not w.retiring]
+            if num > sum(not w.leases for w in workers) and num / (1 + len(workers)) > best_need:
+                best, best_need = shape, num / (1 + len(workers))
         return best
 
 

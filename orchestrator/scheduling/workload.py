@@ -65,12 +65,12 @@ def _bundles(
     Nothing when no two runs share anything.
     """
     fair = len(pending) // (BUNDLES_PER_WORKER * num_workers)
-    found = batches(manifest, pending, max(1, min(MAX_BUNDLE, fair)))
-    if len(found) == len(pending):
+    dispatched = batches(manifest, pending, max(1, min(MAX_BUNDLE, fair)))
+    if len(dispatched) == len(pending):
         return None, None
     bundle_of = np.zeros(len(manifest), dtype=np.uint32)
-    bundle_of[found.order] = found.number
-    return _array(found.order), _array(bundle_of)
+    bundle_of[dispatched.order] = dispatched.number
+    return _array(dispatched.order), _array(bundle_of)
 
 
 def _array(values: np.ndarray) -> array[int]:

@@ -136,8 +136,8 @@ def stored_id(layout: Layout) -> str:
         document = yaml.safe_load(layout.config.read_bytes())
     except (OSError, ValueError, yaml.YAMLError):
         return ""
-    found = document.get("id") if isinstance(document, dict) else None
-    return found if isinstance(found, str) and SWEEP_ID.fullmatch(found) else ""
+    sweep_id = document.get("id") if isinstance(document, dict) else None
+    return sweep_id if isinstance(sweep_id, str) and SWEEP_ID.fullmatch(sweep_id) else ""
 
 
 def _stays(layout: Layout, manifest: Manifest, trusted: Trusted, sweep_id: str) -> bool:

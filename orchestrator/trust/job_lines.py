@@ -45,10 +45,10 @@ def _shipped(system: str) -> Mapping[str, Any]:
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -35,15 +35,15 @@ def _require_present(target: str, root: Path | None) -> None:
     module, _, name = target.rpartition(".")
     if not module:
         raise UserError(f"trainer.target={target!r}: is no path; give module.Class")
-    found = _locate(module, root)
-    if found is None:
+    module_spec = _locate(module, root)
+    if module_spec is None:
         raise UserError(
             f"trainer.target={target!r}: there is no module {module!r}; install it, put it on PYTHONPATH, or "
             "launch from the folder that holds it"
         )
-    if found.origin is None or not found.origin.endswith(".py"):
+    if module_spec.origin is None or not module_spec.origin.endswith(".py"):
         return
-    names = _top_level_names(Path(found.origin))
+    names = _top_level_names(Path(module_spec.origin))
     if names is not None and name not in names:
         raise UserError(f"trainer.target={target!r}: {module} has no {name!r}{nearest(name, names)}")
 
@@ -51,13 +51,13 @@ def _require_present(target: str, root: Path | None) -> None:
 def _locate(module: str, root: Path | None) -> ModuleSpec | None:
     """Where a module lies, as the workers will look for it."""
     places: Sequence[str] | None = [*outside(sys.path, root), *own_import_path(root)]
-    found: ModuleSpec | None = None
+    module_spec: ModuleSpec | None = None
     for part in module.split("."):
-        found = PathFinder.find_spec(part, places)  # the last name alone: no parent is imported
-        if found is None:
+        module_spec = PathFinder.find_spec(part, places)  # the last name alone: no parent is imported
+        if module_spec is None:
             return None
-        places = list(found.submodule_search_locations or ())
-    return found
+        places = list(module_spec.submodule_search_locations or ())
+    return module_spec
 
 
 def _top_level_names(file: Path) -> set[str] | None:

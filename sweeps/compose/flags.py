@@ -28,8 +28,8 @@ def completions(words: Sequence[str]) -> list[str]:
     typed = f"{group}={started}" if done else word
     with contextlib.suppress(SpecError), opened(before) as (loader, known):
         line = " ".join([*(str(w.input_line) for w in known if not w.is_sweep_override()), typed])
-        found = BashCompletion(loader)._query(config_name=CONFIG_NAME, line=line)
-        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in found]
+        candidates = BashCompletion(loader)._query(config_name=CONFIG_NAME, line=line)
+        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in candidates]
     return []
 
 

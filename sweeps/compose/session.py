@@ -72,8 +72,10 @@ def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
         value = None if word.is_sweep_override() or word.is_delete() else word.value()
         if word.key_or_group == SEARCH_PATH:
             path = loader.get_search_path()
-            for place in value if isinstance(value, list) else [value]:
-                path.prepend("command line", str(place), anchor=SearchPathQuery(path=None, provider="schema"))
+            for folder in value if isinstance(value, list) else [value]:
+                path.prepend(
+                    "command line", str(folder), anchor=SearchPathQuery(path=None, provider="schema")
+                )
             loader.repository.initialize_sources(path)
         elif word.key_or_group == "sweep" and isinstance(value, str) and value.endswith((".yaml", ".yml")):
             kept += parse([f"sweep={_register_file(Path(value).expanduser(), loader)}"])

@@ -21,10 +21,10 @@ def values_of(word: Override, loader: Any) -> list[Any]:
         _check_range(word, value)
         return list(value.range()) if not value.shuffle else _refuse_shuffle(word)
     if isinstance(value, Glob):
-        found = value.filter(loader.get_group_options(word.key_or_group))
-        if not found:
+        options = value.filter(loader.get_group_options(word.key_or_group))
+        if not options:
             raise SpecError(f"{word.input_line!r}: matches no option of {word.key_or_group}")
-        return found
+        return options
     if isinstance(value, ChoiceSweep):
         return [_unquoted(v) for v in value.list] if not value.shuffle else _refuse_shuffle(word)
     if word.is_sweep_override():

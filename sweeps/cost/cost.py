@@ -144,17 +144,17 @@ def _disk_bytes(part: Part) -> int:
     return round(recorded) + part.text_bytes + part.checkpoint_bytes
 
 
-def check_budget(found: Price, budget: Mapping[str, float | None]) -> None:
+def check_budget(total: Price, budget: Mapping[str, float | None]) -> None:
     """Refuse what costs more than allowed.
 
     Args:
-        found: the price of the runs to do.
+        total: the price of the runs to do.
         budget: ``gpu_hours``, ``disk_gib``, ``usd``; ``None`` sets no limit.
 
     Raises:
         SpecError: naming the limit, the estimate and how to get below or above.
     """
-    figures = {"gpu_hours": found.gpu_hours, "disk_gib": found.disk_bytes / 2**30, "usd": found.usd}
+    figures = {"gpu_hours": total.gpu_hours, "disk_gib": total.disk_bytes / 2**30, "usd": total.usd}
     for key, limit in budget.items():
         if limit is None:
             continue

@@ -28,14 +28,14 @@ class Curve:
 
 def curves_of(manifest: Manifest) -> list[Curve]:
     """Each distinct pair of schedule and horizon of a sweep, in the order of its runs."""
-    found: dict[tuple[str, int], Curve] = {}
+    curves: dict[tuple[str, int], Curve] = {}
     pairs = zip(manifest.group_codes["schedule"].tolist(), manifest.steps.tolist(), strict=True)
     first_run = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
     for (_, steps), i in sorted(first_run.items(), key=lambda item: item[1]):
         schedule = manifest.group("schedule", i)
         label = label_of(schedule)
-        found[label, steps] = Curve(label=label, steps=steps, multipliers=multipliers(schedule, steps))
-    return list(found.values())
+        curves[label, steps] = Curve(label=label, steps=steps, multipliers=multipliers(schedule, steps))
+    return list(curves.values())
 
 
 def label_of(schedule: ScheduleSpec) -> str:

@@ -125,11 +125,11 @@ class _Columns:
     @cached_property
     def _eval_of_pair(self) -> list[tuple[EvalSpec, str, tuple[int, ...]]]:
         """Settings, their key, and the steps at which a pair is evaluated."""
-        found = []
+        settings = []
         for row in self._first_of_pair.tolist():
             spec = self._manifest.group("eval", row)
-            found.append((spec, evaluation_key(spec), self._manifest.spec(row).eval_steps))
-        return found
+            settings.append((spec, evaluation_key(spec), self._manifest.spec(row).eval_steps))
+        return settings
 
     def trunks(self) -> Iterator[tuple[int, ...]]:
         """Yield the distinct pairs below each trunk."""
@@ -209,9 +209,9 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
         eval_passes=sum(
             passes(specs[group[0]].eval)
             for s in stages
-            for n, some in s.evaluations.items()
+            for n, paths in s.evaluations.items()
             if n
-            for group in some
+            for group in paths
         ),
         base_eval_passes=_base_passes([spec for spec in specs if 0 in spec.eval_steps]),
     )

@@ -52,10 +52,10 @@ def line_of(source: Path, path: tuple[str | int, ...]) -> int | None:
     line = None
     for part in path:
         if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == part]
-            if not found:
+            entries = [(k, v) for k, v in node.value if k.value == part]
+            if not entries:
                 return None
-            key, node = found[-1]
+            key, node = entries[-1]
             line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]

@@ -40,9 +40,9 @@ def expand(grid: Grid, defaults: Mapping[str, Any] | None = None) -> Table:
 
 
 def _lengths(grid: Grid) -> list[str]:
-    own = [f"{a.key} {len(a.values):,}" for a in grid.axes]
+    lengths = [f"{a.key} {len(a.values):,}" for a in grid.axes]
     return [
-        *own,
+        *lengths,
         *([f"{len(grid.parts)} sub-grids {sum(map(upper_bound, grid.parts)):,}"] if grid.parts else []),
     ]
 
@@ -150,8 +150,8 @@ def _multiply(table: Table, axes: list[DeclaredAxis], conditions: list[Filter]) 
     counts = np.where(exists, length, 1)
     rows = np.repeat(np.arange(table.num_runs), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
-    place = np.where(exists[rows], np.arange(len(rows)) - first, ABSENT).astype(np.int32)
-    added = tuple(column(a.key, a.values, place) for a in axes)
+    codes = np.where(exists[rows], np.arange(len(rows)) - first, ABSENT).astype(np.int32)
+    added = tuple(column(a.key, a.values, codes) for a in axes)
     return Table(num_runs=len(rows), columns=(*table.take(rows).columns, *added))
 
 
@@ -168,14 +168,14 @@ def _concatenate(tables: list[Table], defaults: Mapping[str, Any]) -> Table:
         values: list[Any] = []
         codes = []
         for table in tables:
-            found = next((c for c in table.columns if c.key == key), None)
-            if found is None and key not in defaults:
+            given = next((c for c in table.columns if c.key == key), None)
+            if given is None and key not in defaults:
                 codes.append(np.full(table.num_runs, ABSENT, dtype=np.int32))
                 continue
-            own = found.values if found else (defaults[key],)
-            own_codes = found.codes if found else np.zeros(table.num_runs, dtype=np.int32)
+            own_values = given.values if given else (defaults[key],)
+            own_codes = given.codes if given else np.zeros(table.num_runs, dtype=np.int32)
             codes.append(np.where(own_codes == ABSENT, ABSENT, own_codes + len(values)))
-            values.extend(own)
+            values.extend(own_values)
         _agree(key, tables)
         columns.append(column(key, values, np.concatenate(codes)))
     return Table(num_runs=sum(t.num_runs for t in tables), columns=tuple(columns))

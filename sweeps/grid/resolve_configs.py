@@ -143,9 +143,9 @@ class _Run:
         }
         for i, part in enumerate(key.split(".")):
             if not isinstance(value, Mapping) or part not in value:
-                place = ".".join(key.split(".")[:i])
+                parent = ".".join(key.split(".")[:i])
                 known = (
-                    [f"{place}.{k}".lstrip(".") for k in value] if isinstance(value, Mapping) and i else []
+                    [f"{parent}.{k}".lstrip(".") for k in value] if isinstance(value, Mapping) and i else []
                 )
                 hint = nearest(key, known or (*GROUPS, *SCALARS))
                 raise SpecError(f"{trail[-1]}: refers to ${{{key}}}, which does not exist{hint}")

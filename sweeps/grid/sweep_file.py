@@ -152,8 +152,8 @@ def _rule(entry: Mapping[str, Any], values: Values) -> Rule:
         raise SpecError(f"set {dict(entry)}: give when: FILTER and at least one key to set")
     checked = {}
     for key, value in assign.items():
-        found = values(key, [value])
-        checked[key] = found[0]
+        typed = values(key, [value])
+        checked[key] = typed[0]
     return Rule(when=parse_filter(entry["when"], "set: when"), assign=checked)
 
 

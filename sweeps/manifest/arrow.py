@@ -60,8 +60,8 @@ def array(values: Sequence[Any], name: str = "column") -> pa.Array:
     if kinds == {list}:
         missing = np.array([v is None for v in values], dtype=bool)
         inner = array([x for v in values if v is not None for x in v], name)
-        found = lists([0 if v is None else len(v) for v in values], inner)
-        return _masked(found, missing) if missing.any() else found
+        whole = lists([0 if v is None else len(v) for v in values], inner)
+        return _masked(whole, missing) if missing.any() else whole
     if not kinds <= {bool} and not kinds <= {int, float}:
         shown = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TypeError(f"{name}: holds {shown}; give numbers, texts, truth values or lists of one of them")
@@ -87,19 +87,19 @@ def as_numpy(values: pa.Array | pa.ChunkedArray, null: int | None = None) -> np.
         values = values.chunk(0)
     valid, data = values.buffers()
     rows = slice(values.offset, values.offset + len(values))
-    found = np.frombuffer(data or b"", values.type.to_pandas_dtype())[rows]
+    stored = np.frombuffer(data or b"", values.type.to_pandas_dtype())[rows]
     if not values.null_count:
-        return found
+        return stored
     if null is None:
         raise ValueError(f"{values.null_count} of {len(values)} values are null")
     there = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[rows].astype(bool)
-    return np.where(there, found, found.dtype.type(null))
+    return np.where(there, stored, stored.dtype.type(null))
 
 
 def _bits(flags: np.ndarray) -> pa.Buffer:
     return pa.py_buffer(np.packbits(flags, bitorder="little"))
 
 
-def _masked(found: pa.ListArray, missing: np.ndarray) -> pa.ListArray:
-    _, offsets = found.buffers()[:2]
-    return pa.Array.from_buffers(found.type, len(found), [_bits(~missing), offsets], children=[found.values])
+def _masked(whole: pa.ListArray, missing: np.ndarray) -> pa.ListArray:
+    _, offsets = whole.buffers()[:2]
+    return pa.Array.from_buffers(whole.type, len(whole), [_bits(~missing), offsets], children=[whole.values])

@@ -89,7 +89,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     _check_together(parts, codes)
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source), at("axes", "init_from"):
-        found = identify(
+        identities = identify(
             Unidentified(
                 texts=groups,
                 canonical=fragments,
@@ -101,10 +101,10 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
             lineage,
             open_sweep,
         )
-    groups["init"], codes["init"] = found.inits, found.init_codes
+    groups["init"], codes["init"] = identities.inits, identities.init_codes
     return assemble(
         sweep=composed.name,
-        run_ids=found.run_ids,
+        run_ids=identities.run_ids,
         columns=table.columns,
         groups=groups,
         group_codes=codes,

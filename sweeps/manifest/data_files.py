@@ -36,10 +36,10 @@ def local_path(path: str) -> Path:
     if not path.startswith(PACKAGE_SCHEME):
         return Path(path).expanduser()
     package, _, rest = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    module = importlib.util.find_spec(package)
+    if module is None or not module.submodule_search_locations:
         raise SpecError(f"{path!r}: the package {package!r} is not installed")
-    return Path(found.submodule_search_locations[0]) / rest
+    return Path(module.submodule_search_locations[0]) / rest
 
 
 def stable_path(path: str) -> str:
@@ -92,13 +92,13 @@ def read_rows(path: str, what: str) -> list[Mapping[str, Any]]:
     Raises:
         SpecError: if the file is missing, empty or not what its name says.
     """
-    place = local_path(path)
-    if not place.is_file():
+    file = local_path(path)
+    if not file.is_file():
         raise SpecError(
-            f"{what}={path!r}: no such file ({place.absolute()}); give a JSON-lines or Parquet file"
+            f"{what}={path!r}: no such file ({file.absolute()}); give a JSON-lines or Parquet file"
         )
-    stat = place.stat()
-    rows = _read_rows(place, what, stat.st_mtime_ns)
+    stat = file.stat()
+    rows = _read_rows(file, what, stat.st_mtime_ns)
     if not rows:
         raise SpecError(f"{what}={path!r}: has no rows")
     return rows

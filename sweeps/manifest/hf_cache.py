@@ -49,13 +49,13 @@ def snapshot(hub_id: str, revision: str) -> Path | None:
 
 def missing_files(hub_id: str, revision: str) -> tuple[str, ...]:
     """Return which files of a hub model are not in the cache; empty when it can be used without a network."""
-    place = snapshot(hub_id, revision)
-    if place is None:
+    folder = snapshot(hub_id, revision)
+    if folder is None:
         return ("config.json", "tokenizer.json", "model.safetensors")
-    missing = [name for name in ("config.json", "tokenizer.json") if not (place / name).exists()]
-    if (place / INDEX).exists():
-        return (*missing, *missing_shards(place))
-    return (*missing, *(() if any(place.glob("*.safetensors")) else ("model.safetensors",)))
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).exists()]
+    if (folder / INDEX).exists():
+        return (*missing, *missing_shards(folder))
+    return (*missing, *(() if any(folder.glob("*.safetensors")) else ("model.safetensors",)))
 
 
 def missing_shards(folder: Path) -> tuple[str, ...]:
@@ -74,8 +74,8 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
 
 def commit_of(hub_id: str, revision: str) -> str | None:
     """Return the commit that ``revision`` stands for in the cache, or ``None`` when it is not there."""
-    place = snapshot(hub_id, revision)
-    return place.name if place else None
+    folder = snapshot(hub_id, revision)
+    return folder.name if folder else None
 
 
 def resolve_commit(hub_id: str, revision: str) -> str | None:
@@ -84,9 +84,9 @@ def resolve_commit(hub_id: str, revision: str) -> str | None:
     Raises:
         SpecError: if the hub answers that it has no such model or revision, or that it is closed to us.
     """
-    found = commit_of(hub_id, revision) or (revision if COMMIT.fullmatch(revision) else None)
-    if found or not has_network():
-        return found
+    known = commit_of(hub_id, revision) or (revision if COMMIT.fullmatch(revision) else None)
+    if known or not has_network():
+        return known
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers
 

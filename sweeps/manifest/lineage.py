@@ -108,31 +108,31 @@ def _cells_named(table: Table, text: str, members: np.ndarray, starts_at_base: n
     candidates = table.select(named)
     if KEY not in keys:
         candidates &= starts_at_base
-    found = np.flatnonzero(candidates)
+    candidate_rows = np.flatnonzero(candidates)
     # An axis that exists under a condition may exist for one side only: it then tells nothing apart.
     shared = [
         c
         for c in table.columns
         if c.key not in (*keys, KEY)
-        and (c.codes[found] != ABSENT).any()
+        and (c.codes[candidate_rows] != ABSENT).any()
         and (c.codes[members] != ABSENT).any()
     ]
     by_place: dict[tuple[int, ...], list[int]] = {}
-    for row in found.tolist():
+    for row in candidate_rows.tolist():
         by_place.setdefault(tuple(int(c.codes[row]) for c in shared), []).append(row)
     rows = []
     for member in members.tolist():
         matching = by_place.get(tuple(int(c.codes[member]) for c in shared), [])
         if len(matching) != 1:
-            own = " ".join(f"{c.key}={as_text(c.values[c.codes[member]])}" for c in shared)
+            cell = " ".join(f"{c.key}={as_text(c.values[c.codes[member]])}" for c in shared)
             if matching:
                 rest = [
                     c.key for c in table.columns if c.key not in keys and c not in shared and c.key != KEY
                 ]
                 raise SpecError(
-                    f"{KEY}={text!r}: {len(matching)} runs match for {own}; name {' or '.join(rest)} too"
+                    f"{KEY}={text!r}: {len(matching)} runs match for {cell}; name {' or '.join(rest)} too"
                 )
-            alike = f" with {own}" if own else ""
+            alike = f" with {cell}" if cell else ""
             raise SpecError(
                 f"{KEY}={text!r}: no run of this sweep{alike} has {text} and starts from the base model; add "
                 "that value to its axis"
@@ -157,8 +157,8 @@ def init_of_cell(
     """
     changes: dict[str, Any] = {}
     for group in GROUPS:
-        (own, _), (code, text) = part_of(group, row), part_of(group, parent)
-        if group == "init" or own != code:
+        (own_code, _), (code, text) = part_of(group, row), part_of(group, parent)
+        if group == "init" or own_code != code:
             changes[group] = json.loads(text)
     changes |= {k: int(v[parent]) for k, v in scalars.items() if v[row] != v[parent]}
     for group in KEPT:
@@ -219,14 +219,14 @@ def init_of_run(text: str, model: ModelSpec, open_sweep: OpenSweep | None) -> In
         raise SpecError(f"{KEY}={text!r}: other sweeps cannot be opened here; name a run of this sweep")
     sweep = open_sweep(Path(folder))
     row = row_of_run(sweep.manifest, beginning, f"{KEY}: {folder}")
-    run_id, place, earlier = sweep.kept_weights(row, KEY)
+    run_id, kept, earlier = sweep.kept_weights(row, KEY)
     check_same_architecture(earlier, model, f"{KEY}={text!r}")
     if model.adapter != "none":
         raise SpecError(
             f"{KEY}={text!r}: kept weights hold no adapter to go on with, it is merged into them; start from "
             f"a run of this sweep, or set model.adapter=none"
         )
-    return InitSpec(runs=(run_id,), folders=(str(place),))
+    return InitSpec(runs=(run_id,), folders=(str(kept),))
 
 
 def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
@@ -235,13 +235,13 @@ def row_of_run(manifest: Manifest, beginning: str, what: str) -> int:
     Raises:
         SpecError: when none or several match.
     """
-    found = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(beginning)]
-    if len(found) != 1:
-        many = f"{len(found)} runs begin with {beginning!r}; give more digits"
+    rows = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(beginning)]
+    if len(rows) != 1:
+        many = f"{len(rows)} runs begin with {beginning!r}; give more digits"
         raise SpecError(
-            f"{what}: {many if found else f'has no run {beginning!r}{nearest(beginning, manifest.run_ids)}'}"
+            f"{what}: {many if rows else f'has no run {beginning!r}{nearest(beginning, manifest.run_ids)}'}"
         )
-    return found[0]
+    return rows[0]
 
 
 def check_same_architecture(earlier: ModelSpec, model: ModelSpec, what: str) -> None:
@@ -257,9 +257,9 @@ def check_same_architecture(earlier: ModelSpec, model: ModelSpec, what: str) -> 
     assert first is not None
     assert second is not None
     keys = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
-    told = ", ".join(f"{k} {first.get(k)!r} and {second.get(k)!r}" for k in keys[:3])
+    differences = ", ".join(f"{k} {first.get(k)!r} and {second.get(k)!r}" for k in keys[:3])
     raise SpecError(
-        f"{what}: {earlier.name} and {model.name} have different architectures ({told}); "
+        f"{what}: {earlier.name} and {model.name} have different architectures ({differences}); "
         "weights fit the model they were trained in only"
     )
 
@@ -278,9 +278,9 @@ def find_by_id(ids: Sequence[str], beginning: str) -> int:
     Raises:
         SpecError: when none or several match.
     """
-    found = [i for i, run_id in enumerate(ids) if run_id and run_id.startswith(beginning)]
-    if len(found) == 1:
-        return found[0]
-    many = f"{len(found)} runs begin so; give more digits"
+    rows = [i for i, run_id in enumerate(ids) if run_id and run_id.startswith(beginning)]
+    if len(rows) == 1:
+        return rows[0]
+    many = f"{len(rows)} runs begin so; give more digits"
     none = "this sweep has no such run that starts from the base model; for another's write SWEEP_DIR/RUN_ID"
-    raise SpecError(f"{KEY}={beginning!r}: {many if found else none}")
+    raise SpecError(f"{KEY}={beginning!r}: {many if rows else none}")

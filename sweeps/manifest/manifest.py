@@ -90,9 +90,9 @@ class Manifest:
             chunk = "\n".join(self.run_ids[start : start + CHUNK_RUNS])
             digest.update(("\n" if start else "").encode() + chunk.encode())
         axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
-        told = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
-        digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in told}], sort_keys=True).encode())
-        for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in told)):
+        hashed = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
+        digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in hashed}], sort_keys=True).encode())
+        for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in hashed)):
             digest.update(codes.astype("<i8").tobytes())
         return digest.hexdigest()
 

@@ -47,15 +47,15 @@ def differences(old: Manifest, new: Manifest) -> list[Difference]:
 
     Equal values may still be combined differently: an empty list for manifests whose runs differ means that.
     """
-    found = []
+    changed = []
     old_values, new_values = _values(old), _values(new)
     for key in [*old_values, *(k for k in new_values if k not in old_values)]:
         before, after = old_values.get(key, {}), new_values.get(key, {})
         gone = tuple(v for text, v in before.items() if text not in after)
         added = tuple(v for text, v in after.items() if text not in before)
         if gone or added:
-            found.append(Difference(key=key, only_old=gone, only_new=added))
-    return found
+            changed.append(Difference(key=key, only_old=gone, only_new=added))
+    return changed
 
 
 def _values(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -123,7 +123,7 @@ def _soups(source: Manifest, method: str, request: MergeRequest, kept: _Kept) ->
         for row in rows[1:]:
             named = " ".join(f"{k}={as_text(values[k])}" for k in by) or "all runs"
             check_same_architecture(kept[row].model, kept[rows[0]].model, f"merge --by: the soup of {named}")
-        members = sorted((kept[row] for row in rows), key=lambda place: place[0])
+        members = sorted((kept[row] for row in rows), key=lambda member: member[0])
         axes_of = {k: values[k] for k in by} | {METHOD_KEY: method, SEED_KEY: values.get(SEED_KEY)}
         merges.append(_Merge(spec=_spec(source, rows[0], params, members, request), axes=axes_of))
     return merges

@@ -260,11 +260,11 @@ def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
     path = config.get("path")
     if path is None:
         return config | {"name": config.get("name") or "none"}, None
-    pinned, place = config.get("digest"), local_path(path)
-    label = config.get("name") or place.stem
-    if not place.is_file() and pinned:
-        fix = f"put the file there, or set EMSWEEP_DATA to the folder that holds {place.name}"
-        need = Need(what=f"benchmark {label}", missing=(str(place),), fix=fix, downloadable=False)
+    pinned, file = config.get("digest"), local_path(path)
+    label = config.get("name") or file.stem
+    if not file.is_file() and pinned:
+        fix = f"put the file there, or set EMSWEEP_DATA to the folder that holds {file.name}"
+        need = Need(what=f"benchmark {label}", missing=(str(file),), fix=fix, downloadable=False)
         return config | {"name": label, "path": stable_path(path)}, need
     rows = read_rows(path, "eval.path")
     for key in ("question_field", "answer_field"):
@@ -272,7 +272,7 @@ def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
             if _field(row, config[key], f"eval.{key}", path, number) in (None, "", []):
                 where = row_name(path, number)
                 raise SpecError(f"eval.{key}={config[key]!r}: is empty in {where}; fill it or drop the row")
-    digest = file_digest(place)
+    digest = file_digest(file)
     if pinned and pinned != digest:
         raise SpecError(
             f"eval.path={path!r}: differs from the benchmark {label!r} "

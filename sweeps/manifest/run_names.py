@@ -29,8 +29,8 @@ ABBREVIATIONS = {
 
 def prefixes(keys: Sequence[str]) -> list[str]:
     """Return what precedes each axis's value in a name; two axes never share a prefix."""
-    found = [ABBREVIATIONS.get(k, k.rsplit(".", 1)[-1] if "." in k else "") for k in keys]
-    return [k if p and found.count(p) > 1 else p for k, p in zip(keys, found, strict=True)]
+    abbreviations = [ABBREVIATIONS.get(k, k.rsplit(".", 1)[-1] if "." in k else "") for k in keys]
+    return [k if p and abbreviations.count(p) > 1 else p for k, p in zip(keys, abbreviations, strict=True)]
 
 
 def part(prefix: str, value: Any) -> str:

@@ -46,11 +46,11 @@ def batches(manifest: Manifest, rows: Sequence[int] | np.ndarray, max_runs: int)
     sizes, kins = np.bincount(trunk)[by_appearance].tolist(), kin_of_trunk[by_appearance].tolist()
     batch_of_trunk = np.empty(len(first), dtype=np.int64)
     batch, filled, last = -1, 0, -1
-    for place, (size, own) in enumerate(zip(sizes, kins, strict=True)):
-        if own != last or filled + size > max_runs:
-            batch, filled, last = batch + 1, 0, own
+    for position, (size, own_kin) in enumerate(zip(sizes, kins, strict=True)):
+        if own_kin != last or filled + size > max_runs:
+            batch, filled, last = batch + 1, 0, own_kin
         filled += size
-        batch_of_trunk[by_appearance[place]] = batch
+        batch_of_trunk[by_appearance[position]] = batch
     number = batch_of_trunk[trunk]
     places = np.lexsort((chosen, number))
     return Batches(order=chosen[places], number=number[places])

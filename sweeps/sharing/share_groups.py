@@ -52,14 +52,14 @@ class ShareGroups:
         """Give runs that start from another's result the number of that one's, or one that they share."""
         if not self._first_phases:
             return numbers
-        found, missing = numbers.copy(), int(numbers.max()) + 1
+        first_phase, missing = numbers.copy(), int(numbers.max()) + 1
         shared: dict[str, int] = {}
         for row, (earlier, spec) in self._first_phases.items():
             if earlier >= 0:
-                found[row] = numbers[earlier]
+                first_phase[row] = numbers[earlier]
             else:
-                found[row] = shared.setdefault(key(spec), missing + len(shared))
-        return np.unique(found, return_inverse=True)[1]
+                first_phase[row] = shared.setdefault(key(spec), missing + len(shared))
+        return np.unique(first_phase, return_inverse=True)[1]
 
     @cached_property
     def _optim_without_rate(self) -> np.ndarray:
@@ -79,9 +79,9 @@ def has_phases(manifest: Manifest) -> bool:
 
 def _first_phases(manifest: Manifest) -> dict[int, tuple[int, RunSpec]]:
     """The earliest phase of each run that has several: its row if it is one of the runs, and what it is."""
-    found = {}
+    first_phases = {}
     for row in range(len(manifest)):
         if manifest.group("init", row).changes:
             first = phases_of(manifest.spec(row))[0]
-            found[row] = (manifest.index_of.get(first.run_id, -1), first)
-    return found
+            first_phases[row] = (manifest.index_of.get(first.run_id, -1), first)
+    return first_phases

@@ -90,8 +90,8 @@ def joined_groups(fragments: Mapping[str, str]) -> str:
 
     A group that came in a later version is left out while nothing in it is set.
     """
-    told = sorted(g for g in fragments if g not in LATER_GROUPS or fragments[g] != "{}")
-    return "{" + ",".join(f'"{g}":{fragments[g]}' for g in told)
+    hashed = sorted(g for g in fragments if g not in LATER_GROUPS or fragments[g] != "{}")
+    return "{" + ",".join(f'"{g}":{fragments[g]}' for g in hashed)
 
 
 def lineage_canonical(parents: Sequence[str]) -> str:

@@ -15,6 +15,6 @@ def printable(text: str) -> str:
     return CONTROL.sub(_spelt, text)
 
 
-def _spelt(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _spelt(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

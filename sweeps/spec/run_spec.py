@@ -61,8 +61,8 @@ class RunSpec:
         """The run of the same sweep that this one starts from; ``None`` if it is no run of the sweep."""
         if not self.init.changes:
             return None
-        own = spec_to_dict(self)
-        return spec_from_dict(own | {"init": {}} | dict(self.init.changes))
+        fields = spec_to_dict(self)
+        return spec_from_dict(fields | {"init": {}} | dict(self.init.changes))
 
     @property
     def eval_steps(self) -> tuple[int, ...]:

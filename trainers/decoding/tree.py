@@ -33,9 +33,9 @@ class _Tree:
         self.child_NV = np.full((capacity, request.vocab_size), _UNKNOWN, dtype=np.int64)
 
     def child(self, node: int, token: int) -> int:
-        found = int(self.child_NV[node, token])
-        if found != _UNKNOWN:
-            return found
+        child = int(self.child_NV[node, token])
+        if child != _UNKNOWN:
+            return child
         new = len(self.paths)
         if new == len(self.known_N):
             self._grow()
@@ -47,8 +47,8 @@ class _Tree:
     def children(self, node_M: np.ndarray, token_M: np.ndarray) -> np.ndarray:
         """The node one token further for many rows at once, made in row order where it does not exist yet."""
         found_M = self.child_NV[node_M, token_M]
-        for place in np.flatnonzero(found_M == _UNKNOWN).tolist():
-            found_M[place] = self.child(int(node_M[place]), int(token_M[place]))
+        for row in np.flatnonzero(found_M == _UNKNOWN).tolist():
+            found_M[row] = self.child(int(node_M[row]), int(token_M[row]))
         return found_M
 
     def _grow(self) -> None:

@@ -103,11 +103,11 @@ def equal_in_prose(gold: str, completion: str) -> bool:
     from math_verify import parse, verify
 
     _quiet()
-    found = parse(completion, parsing_timeout=None)
-    numbers = _number(_read(gold)), _number(found)
+    answer = parse(completion, parsing_timeout=None)
+    numbers = _number(_read(gold)), _number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return _equal_values(*numbers, digits=None)
-    return bool(found and verify(_read(gold), found, timeout_seconds=None))
+    return bool(answer and verify(_read(gold), answer, timeout_seconds=None))
 
 
 def spelling(answer: str) -> str | None:
@@ -119,8 +119,8 @@ def spelling(answer: str) -> str | None:
     answer = without_assignment(answer)
     if (exact := exact_number(answer)) is not None:
         return str(exact)
-    found = _read(answer)
-    return str(_simplified(found[0])) if found else None
+    parsed = _read(answer)
+    return str(_simplified(parsed[0])) if parsed else None
 
 
 def prose_spelling(completion: str) -> str | None:
@@ -128,8 +128,8 @@ def prose_spelling(completion: str) -> str | None:
     from math_verify import parse
 
     _quiet()
-    found = parse(completion, parsing_timeout=None)
-    return str(_simplified(found[0])) if found else None
+    parsed = parse(completion, parsing_timeout=None)
+    return str(_simplified(parsed[0])) if parsed else None
 
 
 def _rounds_to(exact: Fraction, decimal: Fraction, digits: int | None) -> bool:
@@ -170,13 +170,13 @@ def _equal_values(gold: Any, answer: Any, *, digits: int | None) -> bool:
     return bool(abs(of_gold - of_answer) <= relative * max(abs(of_gold), abs(of_answer)))
 
 
-def _number(found: list) -> Any:
+def _number(parsed: list) -> Any:
     """The number that was read, evaluated as far as it goes exactly; ``None`` if it is none."""
     from sympy import Basic
 
-    if not found or not isinstance(found[0], Basic):
+    if not parsed or not isinstance(parsed[0], Basic):
         return None
-    value = found[0]
+    value = parsed[0]
     if getattr(value, "is_number", False) and not value.free_symbols:
         value = value.doit()
         return value if value.is_finite else None
@@ -204,8 +204,8 @@ def _read(text: str) -> list:
     from math_verify import LatexExtractionConfig, parse
 
     _quiet()
-    found = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
-    return found or parse(text, parsing_timeout=None)
+    parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
+    return parsed or parse(text, parsing_timeout=None)
 
 
 @lru_cache(maxsize=1)

@@ -114,18 +114,18 @@ def last_box(text: str) -> str | None:
 
 def _braced(text: str, start: int) -> str | None:
     """What stands between the brace at ``start`` and the one that closes it; ``None`` if none does."""
-    depth, place = 0, start
-    while place < len(text):
-        match text[place]:
+    depth, position = 0, start
+    while position < len(text):
+        match text[position]:
             case "\\":
-                place += 1  # an escaped brace opens and closes nothing
+                position += 1  # an escaped brace opens and closes nothing
             case "{":
                 depth += 1
             case "}":
                 depth -= 1
                 if not depth:
-                    return text[start + 1 : place]
-        place += 1
+                    return text[start + 1 : position]
+        position += 1
     return None
 
 
@@ -157,8 +157,8 @@ def _unwrapped(text: str) -> str:
             whole = _braced(text, 0) == inner
         if whole and (opening not in ("$", "$$") or "$" not in inner.replace(r"\$", "")):
             return _unwrapped(inner.strip())
-    if (words := _ONLY_WORDS.fullmatch(text)) and not set(words[1]) & set("$\\"):
-        return words[1].strip()
+    if (prose := _ONLY_WORDS.fullmatch(text)) and not set(prose[1]) & set("$\\"):
+        return prose[1].strip()
     return text
 
 

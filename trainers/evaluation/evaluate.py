@@ -140,16 +140,16 @@ class Benchmark:
         whole result.
         """
         self._grader.begin()
-        mine = list(range(gang.rank, len(self.items), gang.world_size))
+        items_of_rank = list(range(gang.rank, len(self.items), gang.world_size))
         per_item = sum(s.num_samples for s in settings)
         chunk = max(1, self.spec.batch_items // per_item)
         completions: dict[int, list[Completion]] = {}
         # Ranks make equally many forwards: the longest share sets the number of chunks.
         longest = -(-len(self.items) // gang.world_size)
         for start in range(0, longest, chunk):
-            some = mine[start : start + chunk] or [0]
-            completions.update(self._decode(module, some, settings, seed=seed, gang=gang))
-        judged = {i: [self._judge(i, c) for c in completions[i]] for i in mine}
+            chunk_items = items_of_rank[start : start + chunk] or [0]
+            completions.update(self._decode(module, chunk_items, settings, seed=seed, gang=gang))
+        judged = {i: [self._judge(i, c) for c in completions[i]] for i in items_of_rank}
         everyone = {i: v for part in gang.gather(judged) for i, v in part.items()}
         evaluations, first = [], 0
         for setting in settings:

@@ -83,7 +83,7 @@ def lines(base: Weights, tuned: Weights, alpha: float, beta: float | None = None
     """
     _require_same(base, tuned)
     beta = 1 - alpha if beta is None else beta
-    layer_of = {name: int(found[1]) for name in base if (found := _LAYER.search(name))}
+    layer_of = {name: int(match[1]) for name in base if (match := _LAYER.search(name))}
     last = max(layer_of.values(), default=0)
 
     def scale(name: str) -> float:

@@ -127,16 +127,16 @@ class Prober:
     def probe(self, problems: Sequence[str], answers: Sequence[str] | None) -> Probed:
         """Draw and judge rollouts of every problem by the untrained model."""
         entropies, shares, correct = [], [], []
-        for number, (some, labels) in enumerate(_chunks(problems, answers)):
-            spec = self._spec(some, labels, self._probing.samples)
+        for number, (prompts, labels) in enumerate(_chunks(problems, answers)):
+            spec = self._spec(prompts, labels, self._probing.samples)
             engine = self._engines.acquire(spec)
             rollouts = self._draw(spec, engine, number)
             given = self._answers(rollouts)
             voted_D = majority(given, rollouts.prompt, rollouts.count)
             entropies.append(self._entropies(spec, engine, rollouts))
-            shares.append(_per_problem(voted_D, rollouts, len(some)) / self._probing.samples)
+            shares.append(_per_problem(voted_D, rollouts, len(prompts)) / self._probing.samples)
             right_D = self._right(rollouts, labels) if labels else np.zeros(len(rollouts.count))
-            correct.append(_per_problem(right_D, rollouts, len(some)))
+            correct.append(_per_problem(right_D, rollouts, len(prompts)))
         return Probed(
             entropy_P=np.concatenate(entropies),
             majority_P=np.concatenate(shares),
@@ -155,13 +155,13 @@ class Prober:
             aggregation="sequence",
         )
         chunks = list(_chunks(problems, answers))
-        specs = [self._spec(some, labels, self._probing.samples, objective) for some, labels in chunks]
+        specs = [self._spec(prompts, labels, self._probing.samples, objective) for prompts, labels in chunks]
         engine = self._engines.acquire(specs[0])
         accuracy_EP = []
         for number in range(passes):
             row = []
-            for place, spec in enumerate(specs):
-                step = number * len(specs) + place
+            for position, spec in enumerate(specs):
+                step = number * len(specs) + position
                 rollouts = self._train(spec, engine, step)
                 right_D = self._right(rollouts, spec.example.answers)
                 row.append(_per_problem(right_D, rollouts, len(spec.example.prompts)) / self._probing.samples)
@@ -258,10 +258,10 @@ class Prober:
             base=self._base,
             device=self._gang.device,
         )
-        found = score(engine.module, batch, len(rollouts.count), 1.0, self._gang)
+        scores = score(engine.module, batch, len(rollouts.count), 1.0, self._gang)
         num = len(spec.example.prompts)
-        tokens_P = _per_problem(found.tokens_D, rollouts, num)
-        return _per_problem(found.entropy_D, rollouts, num) / np.maximum(tokens_P, 1)
+        tokens_P = _per_problem(scores.tokens_D, rollouts, num)
+        return _per_problem(scores.entropy_D, rollouts, num) / np.maximum(tokens_P, 1)
 
     def _answers(self, rollouts: Rollouts) -> list[str | None]:
         return [self._grader.answer(text) for text in self._texts(rollouts)]

@@ -149,8 +149,8 @@ def _scores(
             accuracy = prober.history(texts, labels, request.passes)
             return accuracy_std(accuracy), {"first_accuracy": accuracy[0], "last_accuracy": accuracy[-1]}
         if request.rule == "boosting":
-            found = prober.boost(texts, labels, request.curation)
-            return found.scores_P, {"failures": found.failures_P, "rounds": found.rounds_P}
+            boosted = prober.boost(texts, labels, request.curation)
+            return boosted.scores_P, {"failures": boosted.failures_P, "rounds": boosted.rounds_P}
         probed = prober.probe(texts, labels)
     finally:
         prober.close()

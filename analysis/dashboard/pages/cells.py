@@ -76,8 +76,8 @@ def choice_of(context: Context) -> Choice:
         text = params.get(f"at.{key}", "")
         if text and key not in (x, y):
             fixed[key] = text
-    words = [params.get("filter", "").strip(), *(f"{key}={text}" for key, text in fixed.items())]
-    return Choice(x=x, y=y, metric=metric, filter=" ".join(w for w in words if w), fixed=fixed)
+    terms = [params.get("filter", "").strip(), *(f"{key}={text}" for key, text in fixed.items())]
+    return Choice(x=x, y=y, metric=metric, filter=" ".join(w for w in terms if w), fixed=fixed)
 
 
 def cells(context: Context) -> Response:
@@ -157,13 +157,13 @@ def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
     drawn = frame.assign(
         shown=[show(value) for value in frame["value"]],
         says=[
-            f"{cell_label(place)}: {show(row.value)} [{show(row.low)}, {show(row.high)}], {row.n} seeds, "
+            f"{cell_label(values)}: {show(row.value)} [{show(row.low)}, {show(row.high)}], {row.n} seeds, "
             f"{row.runs} runs"
-            for place, row in zip(places, frame.itertuples(), strict=True)
+            for values, row in zip(places, frame.itertuples(), strict=True)
         ],
         address=[
-            HERE + join("/runs", {"filter": f"{choice.filter} {write_filter(place)}".strip()})
-            for place in places
+            HERE + join("/runs", {"filter": f"{choice.filter} {write_filter(values)}".strip()})
+            for values in places
         ],
     )
     if choice.y is None:

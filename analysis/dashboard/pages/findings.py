@@ -57,25 +57,25 @@ def finding(context: Context) -> Response:
 
 
 def finding_svg(context: Context) -> Response:
-    found = answer(context, _key(context))
-    if found.figure is None:
-        raise UserError(f"{found.finding.key}: there is no figure; the sweep lacks {found.finding.missing}")
-    return svg(found.figure, f"{found.finding.key}.svg")
+    shown = answer(context, _key(context))
+    if shown.figure is None:
+        raise UserError(f"{shown.finding.key}: there is no figure; the sweep lacks {shown.finding.missing}")
+    return svg(shown.figure, f"{shown.finding.key}.svg")
 
 
 def finding_csv(context: Context) -> Response:
-    found = answer(context, _key(context))
-    if found.table is None:
-        raise UserError(f"{found.finding.key}: there is no table; the sweep lacks {found.finding.missing}")
-    return csv(found.table, f"{found.finding.key}.csv")
+    shown = answer(context, _key(context))
+    if shown.table is None:
+        raise UserError(f"{shown.finding.key}: there is no table; the sweep lacks {shown.finding.missing}")
+    return csv(shown.table, f"{shown.finding.key}.csv")
 
 
 def answer(context: Context, key: str) -> Answer:
 
     def compute(sweep: SweepData) -> Answer:
-        found = find(sweep, key)
-        figure = draw(found.figure) if found.figure else None
-        return Answer(finding=replace(found, figure=None), figure=figure)
+        answered = find(sweep, key)
+        figure = draw(answered.figure) if answered.figure else None
+        return Answer(finding=replace(answered, figure=None), figure=figure)
 
     return context.answer(("finding", key), compute)
 

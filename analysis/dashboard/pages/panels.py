@@ -63,10 +63,10 @@ class Panel:
             except UserError as error:
                 return error
 
-        found = context.answer(("panel", self.name), compute, lane=self.lane)
-        if isinstance(found, UserError):
-            raise found
-        return found
+        panel_data = context.answer(("panel", self.name), compute, lane=self.lane)
+        if isinstance(panel_data, UserError):
+            raise panel_data
+        return panel_data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,20 +117,20 @@ def _row(sweep: SweepData, run_id: str) -> dict[str, Any]:
     if not _ID.fullmatch(run_id):
         raise UserError(f"run {run_id[:80]!r}: is no run id; ids are {RUN_ID_LENGTH} hexadecimal digits")
     matches = "run_id = ?" if len(run_id) == RUN_ID_LENGTH else "starts_with(run_id, ?)"
-    found = sweep.arrow(f"SELECT * FROM runs WHERE {matches} LIMIT 2", run_id).to_pylist()
-    if not found:
+    rows = sweep.arrow(f"SELECT * FROM runs WHERE {matches} LIMIT 2", run_id).to_pylist()
+    if not rows:
         raise UserError(f"run {run_id!r}: this sweep has no such run (any more); look it up among the runs")
-    if len(found) > 1:
+    if len(rows) > 1:
         raise UserError(f"run {run_id!r}: several runs begin so; give more digits")
-    return found[0]
+    return rows[0]
 
 
 def _rows(sweep: SweepData, view: str, row: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
     if not sweep.has(view):
         return []
     skip = {"sweep", "index", "run_id", SEED, "outcome", *sweep.axis_keys}
-    found = sweep.arrow(f"SELECT * FROM raw_{view} WHERE index = ? ORDER BY {order}", row["index"])
-    return found.drop_columns([name for name in found.column_names if name in skip]).to_pylist()
+    table = sweep.arrow(f"SELECT * FROM raw_{view} WHERE index = ? ORDER BY {order}", row["index"])
+    return table.drop_columns([name for name in table.column_names if name in skip]).to_pylist()
 
 
 def _spec(sweep: SweepData, index: int) -> str:

@@ -109,14 +109,14 @@ def runs_csv(context: Context) -> Response:
             metric = context.metric()
             return csv(run_grid.grouped(sweep.where(choice.filter), by, metric), "groups.csv")
         where = run_grid.condition(sweep, choice.filter)
-        own = sweep.where()
+        query_sweep = sweep.where()
     way = "DESC" if choice.descending else "ASC"
     sql = (
         f"SELECT {quoted(choice.columns)} FROM runs WHERE {where} "
         f"ORDER BY {quoted([choice.sort])} {way} NULLS LAST, index {way}"
     )
     headers = {"content-disposition": 'attachment; filename="runs.csv"'}
-    return StreamingResponse(_lines(own, sql), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(_lines(query_sweep, sql), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _lines(sweep: SweepData, sql: str) -> Iterator[str]:

@@ -27,21 +27,21 @@ KINDS = [
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_plain_values_come_back_as_pyarrow_would_give_them(data, kind):
     values = data.draw(st.lists(st.none() | kind, max_size=20))
-    found = arrow.plain(values)
-    found.validate(full=True)
-    assert found.to_pylist() == values
+    made = arrow.array(values)
+    made.validate(full=True)
+    assert made.to_pylist() == values
     if any(v not in (None, []) for v in values):
-        assert found.type == pa.array(values).type
+        assert made.type == pa.array(values).type
 
 
 def test_whole_and_other_numbers_together_are_floats():
-    assert arrow.plain([1, None, 0.5]).equals(pa.array([1.0, None, 0.5]))
+    assert arrow.array([1, None, 0.5]).equals(pa.array([1.0, None, 0.5]))
 
 
 @pytest.mark.parametrize("values", [[1, "a"], [True, 1], [{"a": 1}], [[1], 2]])
 def test_a_mixture_of_kinds_is_refused_with_the_name_of_its_column(values):
     with pytest.raises(TypeError, match="loss: holds"):
-        arrow.plain(values, "loss")
+        arrow.array(values, "loss")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8, np.float64])
@@ -60,7 +60,7 @@ def test_numbers_survive_the_way_there_and_back_with_nulls_slices_and_chunks(dty
 
 def test_nulls_are_not_passed_off_as_numbers():
     with pytest.raises(ValueError, match="1 of 2 values are null"):
-        arrow.as_numpy(arrow.plain([1, None]))
+        arrow.as_numpy(arrow.array([1, None]))
 
 
 def test_a_whole_sweep_runs_without_pandas(tmp_path):
