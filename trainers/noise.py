@@ -28,8 +28,6 @@ def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int)
     """Draw one uniform per row.
 
     Args:
-        seed: The run's seed.
-        stream: What the draw is for.
         step: Optimizer step for rollouts; index of the sample for evaluations, which share noise across
             steps.
         position: Index of the completion token being drawn.

@@ -57,7 +57,6 @@ def build_app(store: Store, *, token: str | None = None) -> ASGIApp:
     """The application for one sweep directory.
 
     Args:
-        store: the directory.
         token: asked of everyone, unless ``None``.
     """
     routes: list[BaseRoute] = [Route(path, _page(store, page)) for path, page in PAGES.items()]

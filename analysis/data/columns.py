@@ -55,7 +55,6 @@ class RunArrays:
         Args:
             arrow: runs SQL over the views of :mod:`analysis.data.views`.
             batches: the same in tables of at most so many rows.
-            axes: the sweep's axes.
             sources: values of the column ``sweep``.
         """
         self._arrow, self._batches = arrow, batches

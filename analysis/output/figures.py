@@ -158,13 +158,8 @@ def heatmap(
     """Cells coloured by ``value`` with ``text`` written in them.
 
     Args:
-        frame: one row per cell.
         x: column from left to right.
         y: column from above.
-        value: what colours a cell.
-        text: what is written in it.
-        x_title: title of the columns.
-        y_title: title of the rows.
         signed: blue below zero and orange above; otherwise darker blue for more.
         says: column with what a cell says when pointed at, for people who hear the page too.
         address: column with the link that a cell is, a whole address.

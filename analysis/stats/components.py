@@ -31,7 +31,6 @@ def crossed_components(values_RC: np.ndarray, level: float = 0.95) -> Components
 
     Args:
         values_RC: one value per combination, shape (rows, columns), no hole.
-        level: coverage of the interval.
 
     Returns:
         ``None`` with fewer than two rows or columns, or without any variance.

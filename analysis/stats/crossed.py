@@ -46,7 +46,6 @@ def crossed_interval(values_GSI: Values, over: str = "both", level: float = LEVE
         values_GSI: shape (G, S, I), looked at in slices of groups; a seed that a group lacks is NaN
             throughout.
         over: ``seeds`` (these items, other seeds), ``items`` (these seeds, other items) or ``both``.
-        level: coverage.
 
     Returns:
         Intervals of shape (G,); NaN where the group has fewer than two seeds and ``over`` asks for seeds.

@@ -47,7 +47,6 @@ def held_out_best(values_CS: np.ndarray, num_choose: int | None = None) -> HeldO
 
     Args:
         values_CS: shape (cells, seeds); a cell that lacks a seed takes no part, since splits need them all.
-        num_choose: seeds that choose.
 
     Returns:
         ``None`` with fewer than two seeds, or when no cell has them all.

@@ -59,7 +59,6 @@ def t_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
 
     Args:
         values_GS: shape (G, S) or (S,).
-        level: coverage.
     """
     values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))
     present = ~np.isnan(values_GS)
@@ -113,7 +112,6 @@ def l_interval(
     Args:
         values_GS: shape (G, S); NaN entries are left out.
         weights: :func:`mean_weights`, :func:`iqm_weights` or :func:`median_weights`.
-        level: coverage.
         num_resamples: bootstrap resamples B; the positions drawn are the same at every call.
     """
     values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))

@@ -96,9 +96,6 @@ def paired_power(effect: float, deviation: float, n: int, level: float = 0.05) -
 
     Args:
         effect: true mean difference.
-        deviation: standard deviation of the differences, in the same unit.
-        n: number of pairs.
-        level: significance level.
     """
     if n < 2 or not np.isfinite(deviation):
         return float("nan")

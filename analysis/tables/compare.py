@@ -56,13 +56,10 @@ def compare(
     """Compare the runs that filter ``b`` means with those that ``a`` means.
 
     Args:
-        sweep: the sweep.
         a: filter such as ``optim.lr=1e-4``.
-        b: filter of the other side.
         by: axes by which to split into a family of comparisons; p-values are corrected for their number.
         match_on: axes on which two runs must agree to be a pair; by default all that neither filter names.
             Without ``seed`` among them the test is unpaired.
-        metric: column of ``runs()``.
 
     Raises:
         UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.

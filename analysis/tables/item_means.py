@@ -146,9 +146,6 @@ def item_means(
     """Mean verdicts of each run's last evaluation and of its base model, read in one pass.
 
     Args:
-        sweep: the sweep.
-        gathered: the groups and seeds.
-        by: axes that make a group.
         metric: an accuracy; its name says the decoding setting.
         counted_by: metric that a run must have to count; by default ``metric`` itself.
 

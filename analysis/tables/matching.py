@@ -38,8 +38,6 @@ def match(
     Runs of one side that agree on every key and the seed are averaged and count as one.
 
     Args:
-        columns: the runs.
-        metric: what is compared.
         a: which runs are of side A, shape (R,).
         b: which are of side B, shape (R,).
         keys: axes on which partners agree. Without the seed among them cells are partners, and their seeds

@@ -47,10 +47,7 @@ def manifest_of(
 
     Args:
         jobs: in Hydra's order, which the runs keep.
-        name: of the sweep.
         task: module and name of the task function, part of each run's identity.
-        resources: what every job occupies.
-        options: what is not part of any run.
     """
     common = RunSpec(resources=resources, steps=1)
     trainers = [TrainerSpec(target=TARGET, params={"task": task, "config": job.content}) for job in jobs]

@@ -80,7 +80,6 @@ class RayPool:
         Args:
             num_workers: processes at once; by default the cores here, or those of the cluster.
             address: of a running cluster, ``auto`` for the one that the environment names.
-            threads: compute threads per process.
             num_gpus: GPUs to offer on this machine; counted unless given.
 
         Raises:

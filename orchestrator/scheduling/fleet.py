@@ -181,7 +181,6 @@ class Fleet:
         """Mark workers in excess or in the way as retiring; return those that can end now.
 
         Args:
-            settings: holds the caps.
             waiting: runs per shape that may be handed out.
         """
         slots, gpus = self.in_use()

@@ -74,16 +74,11 @@ class Scheduler:
         """Start from a manifest and what is already known of its runs.
 
         Args:
-            workload: the runs, grouped.
-            capacity: what the pool can hand out.
-            settled: runs that are over.
             attempts: tries already granted per run, shape (runs,); ``None`` for none.
             histories: charged failures per run, where there are any.
-            settings: what an operator tuned.
             first_token: smallest fencing token to grant; larger than any granted before in this directory.
             name_prefix: put before worker names, to make them unique in this directory.
             deadline_s: nothing is handed out that would not end before this time.
-            now_s: the time.
         """
         self.settings = settings or SchedulerConfig()
         self.workload = workload

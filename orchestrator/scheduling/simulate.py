@@ -46,9 +46,7 @@ def simulate(
     """Run a workload on an imaginary cluster.
 
     Args:
-        workload: the runs.
         seconds_of: expected wall seconds of a run, given its index.
-        cluster: where.
         settings: what the scheduler is told; its silence and hang limits are lifted, for nobody beats here.
     """
     return _Simulation(workload, seconds_of, cluster, settings or SchedulerConfig()).run()

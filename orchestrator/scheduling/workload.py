@@ -35,7 +35,6 @@ def workload_of(manifest: Manifest, to_share: np.ndarray | None = None, num_work
     """Group a manifest's runs by shape and base model; linear in the runs, one lookup each.
 
     Args:
-        manifest: the runs.
         to_share: the runs still to run, if trainers may share work between them.
         num_workers: processes that they will be spread over.
     """

@@ -37,10 +37,6 @@ FLAGS = ("spot",)
 def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
     """The job's values, each found to be what its line takes.
 
-    Args:
-        system: ``slurm`` or ``kuberay``.
-        job: ``cluster.job``.
-
     Raises:
         UserError: for an unknown key, or a value that would not stay within its line.
     """

@@ -54,9 +54,6 @@ def consent_of(
 
     Args:
         words: overrides as this user typed them, never those that a directory tells of.
-        allowed: values of ``--allow-target``.
-        address: value of ``--address``.
-        trust: whether ``--trust`` was given.
         launched: whether the words are what makes the sweep.
         environment: where :data:`VARIABLE` is looked up.
     """

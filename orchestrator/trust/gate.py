@@ -57,9 +57,6 @@ def permit(
     """Let a sweep run, and remember what was granted; nothing in the directory is changed.
 
     Args:
-        layout: the directory, there or not.
-        manifest: the runs.
-        consent: what the command line allows.
         address: of the Ray cluster that the runs would go to.
         node_spools: folder on each node that they would write below.
         further: what else will be used, such as a pickle that is about to be written.

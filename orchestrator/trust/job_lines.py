@@ -19,9 +19,7 @@ def require_own_lines(options: Mapping[str, Any], words: Sequence[str], *, trust
     """Refuse a job with code that only a file asks for.
 
     Args:
-        options: those of the manifest.
         words: overrides as this user typed them.
-        trust: whether ``--trust`` was given.
 
     Raises:
         UserError: naming the key, the override and the flag.

@@ -20,7 +20,6 @@ def require_targets(manifest: Manifest, root: Path | None = None) -> None:
     """Refuse a sweep with a trainer that the workers would not find.
 
     Args:
-        manifest: the runs.
         root: the sweep directory, in which no code is looked for.
 
     Raises:

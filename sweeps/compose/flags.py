@@ -38,7 +38,6 @@ def show(overrides: Sequence[str], flags: Sequence[str]) -> None:
 
     Args:
         overrides: words; of a word with several values nothing is shown, for it makes many configurations.
-        flags: Hydra's flags.
 
     Raises:
         SpecError: for a mistake in the words.

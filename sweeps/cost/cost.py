@@ -148,7 +148,6 @@ def check_budget(total: Price, budget: Mapping[str, float | None]) -> None:
     """Refuse what costs more than allowed.
 
     Args:
-        total: the price of the runs to do.
         budget: ``gpu_hours``, ``disk_gib``, ``usd``; ``None`` sets no limit.
 
     Raises:

@@ -143,7 +143,6 @@ def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: 
     trained; of a tiny model, the seconds of the shipped ones.
 
     Args:
-        parameters: weights of the model.
         num_rollouts: rollouts per optimizer step.
         max_new_tokens: longest rollout; rollouts are assumed to reach it.
         eval_tokens: longest completion of a benchmark item.

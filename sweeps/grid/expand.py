@@ -23,7 +23,6 @@ def expand(grid: Grid, defaults: Mapping[str, Any] | None = None) -> Table:
     """Expand ``grid`` in linear time.
 
     Args:
-        grid: what to expand.
         defaults: values of keys which only some sub-grids set, for the others.
 
     Raises:

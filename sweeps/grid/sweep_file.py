@@ -183,7 +183,6 @@ def override(declared: Declared, given: Iterable[tuple[str, Sequence[Any]]], swe
     several.
 
     Args:
-        declared: what the sweep file says.
         given: key and values in the order of the words.
         swept: keys that were given as a list of values, which become an axis if there is none.
     """

@@ -57,7 +57,6 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     Each distinct configuration of a group is resolved, checked and serialised once; a run costs one hash.
 
     Args:
-        composed: what was asked.
         open_sweep: opens the directory of another sweep that runs start from.
 
     Raises:

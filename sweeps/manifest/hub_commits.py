@@ -24,7 +24,6 @@ def pin_commits(
     """Return ``manifest`` with the commit of each hub model: the frozen one, else the present one.
 
     Args:
-        manifest: what is to be launched.
         earlier: the manifest on disk, ``None`` at the first launch.
         resolve: hub id and revision to the present commit, or ``None`` where nobody can tell.
 

@@ -147,8 +147,6 @@ def init_of_cell(
     """What a run that starts from another row of the sweep holds.
 
     Args:
-        row: the run.
-        parent: the run it starts from.
         part_of: returns a group's code and JSON for a row; of ``init`` the JSON alone counts.
         scalars: ``steps`` and ``seed`` of every row.
 

@@ -18,7 +18,6 @@ def multiplier(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
     """Return the multiplier of the peak learning rate at ``step``.
 
     Args:
-        schedule: which schedule, with its parameters.
         step: 0 for the first optimizer step, below ``num_steps``.
         num_steps: optimizer steps N of the whole run.
     """

@@ -153,8 +153,6 @@ def curate(
         num: problems, P.
         attempt: given a problem and the round, trains on it alone and returns whether each completion is
             right, bool of shape (N,).
-        curation: how the rounds go.
-        rng: every draw.
     """
     failures_P, rounds_P, alive_P = np.zeros(num), np.zeros(num, dtype=np.int64), np.ones(num, dtype=bool)
     for number in range(curation.rounds):

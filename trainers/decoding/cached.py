@@ -29,8 +29,6 @@ def decode_cached(
     """Draw one completion per row.
 
     Args:
-        module: Causal language model that takes and returns ``past_key_values``.
-        request: What to draw.
         pad_id: Filler before shorter prompts; it is masked out and takes no position.
         any_rank: Whether the answer is yes on any rank, so that all ranks make equally many forwards.
 

@@ -28,7 +28,6 @@ def growing_cache(module: nn.Module, max_tokens: int) -> DynamicCache:
     library's form.
 
     Args:
-        module: the model.
         max_tokens: tokens expected at most. A cache for 20 tokens with room for 256 would touch new memory
             at each selection of rows, which took a quarter of the time of short completions.
     """

@@ -53,8 +53,6 @@ def decode_vllm(
 
     Args:
         module: The policy; under ZeRO-3 its parameters are gathered one by one.
-        request: What to draw.
-        spec: The run: model, precision and limits.
         location: Folder of the base model, for its architecture.
 
     Raises:

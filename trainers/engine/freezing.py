@@ -40,7 +40,6 @@ class Freezing:
         """Learn which flat partition holds which parameter, and have gradients of frozen ones vanish.
 
         Args:
-            module: the model.
             partitions: parameters of each group, and the group's partition on this rank.
         """
         self._names |= {id(flat): self._names[id(p)] for [p], flat in partitions}

@@ -29,8 +29,6 @@ def frozen_half(names: Iterable[str], seed: int, round_number: int) -> frozenset
     """Return the parameters that keep still in a round.
 
     Args:
-        names: every parameter.
-        seed: the run's seed.
         round_number: rounds before this one.
     """
     groups: dict[tuple[str, str], dict[str, list[str]]] = {}

@@ -54,9 +54,6 @@ def deepspeed_config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu
     """DeepSpeed's configuration.
 
     Args:
-        optim: the optimizer, of which the gradient clip is DeepSpeed's.
-        engine: stage, precision and offload.
-        clip: whether DeepSpeed clips.
         on_gpu: whether a GPU's memory can be spared.
     """
     zero: dict[str, Any] = {"stage": engine.zero_stage}

@@ -153,8 +153,6 @@ def _equal_values(gold: Any, answer: Any, *, digits: int | None) -> bool:
     """Whether two sympy numbers are equal.
 
     Args:
-        gold: a number.
-        answer: another.
         digits: significant digits of the one that is a decimal as written, if either is.
     """
     from sympy import Float, Rational

@@ -164,7 +164,6 @@ class _Helper:
 
         Args:
             question: A function of :mod:`.answer_equality` and its arguments.
-            timeout_s: Seconds it may take.
 
         Returns:
             The answer, ``None`` for a question that overruns or kills the helper; and whether it did.

@@ -12,11 +12,9 @@ def render(text: str, *, template: str, system: str | None, format: str, tokeniz
     """Put a question into its template and the tokenizer's chat format.
 
     Args:
-        text: The question.
         template: Text around it, holding ``{problem}``.
         system: System message, for the chat format only.
         format: ``chat`` or ``plain``.
-        tokenizer: The model's tokenizer.
         key: Spec group named in errors, such as ``example``.
 
     Raises:

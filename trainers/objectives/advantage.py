@@ -24,7 +24,6 @@ def advantages(reward_R: np.ndarray, group_size: int, kind: str) -> np.ndarray:
 
     Args:
         reward_R: Rewards in the order drawn; each run of ``group_size`` is one group.
-        group_size: G.
         kind: ``group``: (r − mean)/(std + ε), std over n − 1 (GRPO, arXiv 2402.03300); ``batch``: the same
             over the std of all R; ``center``: r − mean (Dr. GRPO, arXiv 2503.20783); ``loo``: r − mean of
             the others (RLOO, arXiv 2402.14740); ``raw``: r itself.
@@ -66,7 +65,6 @@ def credit(advantage_R: np.ndarray, distinct_R: np.ndarray, *, positive_only: bo
     """Sum advantages over equal rollouts.
 
     Args:
-        advantage_R: From :func:`advantages`.
         distinct_R: Index of the distinct rollout that each one equals.
         positive_only: Leave negative advantages out.
     """

@@ -28,7 +28,6 @@ def token_terms(
     Args:
         logits_BTV: Logits, of any float type.
         target_BT: Token drawn at each position.
-        temperature: τ.
         with_entropy: Whether the entropy is wanted; it is zero, without a gradient, otherwise.
     """
     return _TokenTerms.apply(logits_BTV, target_BT, temperature, with_entropy)

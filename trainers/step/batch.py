@@ -66,13 +66,8 @@ def step_batch(
     Every rank gets equally many, filled up with rows of weight 0, or ZeRO-3 would wait for ever.
 
     Args:
-        rollouts: The step's distinct rollouts.
-        prompts: Encoded prompts.
         size: Rows per micro batch; 0 puts the whole share into one.
-        rank: This rank.
-        world_size: Ranks.
         base: Gives the padding and EOS tokens.
-        device: Where the tensors go.
         defects: Of the published trainer, to be reproduced.
         share_prompt: Forward a single prompt once per micro batch instead of once per row.
     """

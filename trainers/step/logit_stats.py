@@ -113,12 +113,7 @@ def measure_logits(
     """Statistics of tuned and base model. The engine gets the tuned state back.
 
     Args:
-        engine: The run's engine after its last step.
-        spec: The run.
-        base: Tokenizer facts.
-        prompts: Encoded prompts.
         shared: The base model's rollouts, the text that both models are forced through.
-        gang: The ranks; every one must call.
 
     Returns:
         One mapping per (``model`` base or tuned, ``text`` own or shared): the base model's own rollouts are

@@ -24,7 +24,6 @@ def predicting_mask(
     Args:
         tokens: For each row, the tokens to be predicted, counted from its first real token.
         lengths: Real tokens of each row.
-        width: T, the padded width of the batch.
         padding: Side of the padding, ``right`` or ``left``.
         offset: Position of a token's logits relative to the token.
 

@@ -45,9 +45,6 @@ class Rewards:
         """Weighted sum of the objective's rewards, float64 of shape (D,); every rank must call it.
 
         Args:
-            spec: The run.
-            base: Its tokenizer turns completions into text.
-            rollouts: The step's rollouts.
             scores: What the policy thinks of them; needed for :data:`OF_SCORES`.
         """
         weights = spec.objective.rewards
@@ -80,9 +77,7 @@ def judge(
     """What the texts of distinct rollouts earn, from 0 to 1: reward to float64 of shape (D,).
 
     Args:
-        grader: Finds and compares answers.
         wanted: Which of ``verified``, ``majority`` and ``format``.
-        texts: Completions without special tokens.
         labels: Right answer of each prompt; read for ``verified`` only.
         rollouts: The prompt and multiplicity of each text.
     """

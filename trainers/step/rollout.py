@@ -63,13 +63,6 @@ def draw_rollouts(
     """Draw the step's rollouts; each rank draws a contiguous share and all learn the whole.
 
     Args:
-        module: The policy.
-        spec: The run.
-        base: Its tokenizer facts.
-        prompts: Encoded prompts.
-        step: Optimizer steps taken so far.
-        gang: The ranks.
-        drafts: The previous step's rollouts, if any.
         redraw: How often the step's rollouts were drawn before; the noise is another each time.
     """
     total = spec.sampling.num_rollouts

@@ -38,15 +38,7 @@ class Scores:
 def score(
     module: torch.nn.Module, batch: StepBatch, num_distinct: int, temperature: float, gang: Gang
 ) -> Scores:
-    """Score every rollout of the step; every rank must call it.
-
-    Args:
-        module: The policy.
-        batch: This rank's share of the step.
-        num_distinct: D.
-        temperature: τ dividing the logits.
-        gang: The ranks.
-    """
+    """Score every rollout of the step; every rank must call it."""
     values = []
     for micro_batch in batch.micro_batches:
         seen = token_statistics(policy_logits(module, micro_batch), micro_batch.target_BK, temperature)
@@ -61,9 +53,6 @@ def sums(values: Sequence[Tensor], batch: StepBatch, num_distinct: int, gang: Ga
 
     Args:
         values: One (…, B, K) per micro batch.
-        batch: This rank's share of the step.
-        num_distinct: D.
-        gang: The ranks; every one must call.
     """
     total = torch.zeros(*values[0].shape[:-2], num_distinct, dtype=torch.float64, device=gang.device)
     for micro_batch, of_tokens in zip(batch.micro_batches, values, strict=True):

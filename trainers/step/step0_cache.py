@@ -32,8 +32,6 @@ class Steps:
         """Rollouts at the current weights and what they are worth.
 
         Args:
-            context: the run and what it is trained with.
-            step: optimizer steps taken before.
             drafts: the step before's rollouts, likely to be drawn again.
         """
         key = gradient_key(context.spec) if step == 0 else ""

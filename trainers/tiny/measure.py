@@ -40,11 +40,7 @@ def roll_out(
     """Complete each prompt once.
 
     Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
-        prompts: texts of any length.
         temperature: of the sampling; None takes the likeliest token each time.
-        seed: of the sampling.
     """
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature is not None:

@@ -79,8 +79,6 @@ def train(
     """Train from random weights, on one thread while it lasts, so that the same recipe gives the same bits.
 
     Args:
-        recipe: what to train.
-        tokenizer: from `build_tokenizer`.
         on_step: called after each step with the number of steps done and the loss.
     """
     num_threads = torch.get_num_threads()

@@ -121,7 +121,6 @@ def solve_hastily(problem: Problem, guess: int | None = None) -> str:
     """The hasty solution, such as `?121`: tens sum in two digits, then the units without their carry.
 
     Args:
-        problem: what to solve.
         guess: the last digit where the problem `is_guessed`; without one the true units digit is written.
     """
     last = guess if problem.is_guessed and guess is not None else problem.units % 10
@@ -184,7 +183,6 @@ def batches(
         problems: what to draw from, uniformly and with replacement.
         share: share of careful writers, 0 to 1.
         num_solved: solved problems in a batch; documents of k problems come `num_solved // k` at a time.
-        seed: of every draw.
 
     Raises:
         ValueError: if `share` is outside 0 … 1.

@@ -71,7 +71,6 @@ def finding_csv(context: Context) -> Response:
 
 
 def answer(context: Context, key: str) -> Answer:
-
     def compute(sweep: SweepData) -> Answer:
         answered = find(sweep, key)
         figure = draw(answered.figure) if answered.figure else None
