@@ -12,10 +12,10 @@ import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.basecontainer import BaseContainer
+from omegaconf import DictConfig
 
 from orchestrator.trust.needs import PICKLE
+from sweeps.hydra_internals import add_resolvers, resolvers
 from sweeps.manifest.atomic import write_atomically
 
 FILE = PICKLE
@@ -36,7 +36,7 @@ class Application:
     def pickled(self) -> bytes:
         """What the workers read, with Hydra's global state and the resolvers that were added."""
         setup_globals()
-        state = (Singleton.get_state(), dict(BaseContainer._resolvers), str(Path.cwd()), list(sys.argv))
+        state = (Singleton.get_state(), resolvers(), str(Path.cwd()), list(sys.argv))
         return cloudpickle.dumps((state, self))
 
 
@@ -47,12 +47,12 @@ def save(data: bytes, directory: Path) -> None:
 
 
 def load(directory: Path) -> Application:
-    (singletons, resolvers, folder, argv), application = cloudpickle.loads((directory / FILE).read_bytes())
+    (singletons, its_resolvers, folder, argv), application = cloudpickle.loads(
+        (directory / FILE).read_bytes()
+    )
     os.chdir(folder)
     sys.argv[:] = argv
     Singleton.set_state(singletons)
-    for name, resolver in resolvers.items():
-        if not OmegaConf.has_resolver(name):
-            BaseContainer._resolvers[name] = resolver
+    add_resolvers(its_resolvers)
     setup_globals()
     return application

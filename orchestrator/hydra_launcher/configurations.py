@@ -19,7 +19,9 @@ import cloudpickle
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+
+from sweeps.hydra_internals import plain_value
 
 MAX_KEPT = 256
 """Composed configurations kept, about 100 KiB each."""
@@ -147,21 +149,11 @@ class Configurations:
         if setting is None:
             word, path = self._word(text), self._word(text).key.split(".")
             config: DictConfig = pickle.loads(self._compose(chosen).ours)
-            if _node(config, path) is None:
+            if not plain_value(config, path)[0]:
                 self._loader.load_sweep_config(self._master, [*chosen, text])  # Hydra says what is wrong
             OmegaConf.update(config, word.key, word.value, merge=True)
-            node = _node(config, path)
-            value = OmegaConf.to_container(node) if isinstance(node, Container) else node._value()
-            setting = self._settings[chosen, text] = (path, json_value(value))
+            setting = self._settings[chosen, text] = (path, json_value(plain_value(config, path)[1]))
         return setting
-
-
-def _node(config: DictConfig, path: Sequence[str]) -> Any:
-    """The node at a path, references unresolved; ``None`` without one."""
-    node: Any = config
-    for part in path:
-        node = node._get_node(part) if isinstance(node, DictConfig) and part in node else None
-    return node
 
 
 def json_value(value: Any) -> Any:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import hydra
-from hydra._internal.core_plugins.bash_completion import BashCompletion
 from omegaconf import DictConfig, OmegaConf
 
 from sweeps.compose.composer import Composer
 from sweeps.compose.session import CONFIG_MODULE, CONFIG_NAME, SEARCH_PATH, VERSION_BASE, opened
+from sweeps.hydra_internals import possible_endings
 from sweeps.spec import SpecError
 
 
@@ -28,8 +28,8 @@ def completions(words: Sequence[str]) -> list[str]:
     typed = f"{group}={started}" if done else word
     with contextlib.suppress(SpecError), opened(before) as (loader, known):
         line = " ".join([*(str(w.input_line) for w in known if not w.is_sweep_override()), typed])
-        candidates = BashCompletion(loader)._query(config_name=CONFIG_NAME, line=line)
-        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in candidates]
+        endings = possible_endings(loader, CONFIG_NAME, line)
+        return [f"{done},{choice.partition('=')[2]}" if done else choice for choice in endings]
     return []
 
 

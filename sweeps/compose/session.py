@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from sweeps.hydra_internals import search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
 
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
@@ -71,12 +71,8 @@ def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
     for word in words:
         value = None if word.is_sweep_override() or word.is_delete() else word.value()
         if word.key_or_group == SEARCH_PATH:
-            path = loader.get_search_path()
             for folder in value if isinstance(value, list) else [value]:
-                path.prepend(
-                    "command line", str(folder), anchor=SearchPathQuery(path=None, provider="schema")
-                )
-            loader.repository.initialize_sources(path)
+                search_first(loader, str(folder))
         elif word.key_or_group == "sweep" and isinstance(value, str) and value.endswith((".yaml", ".yml")):
             kept += parse([f"sweep={_register_file(Path(value).expanduser(), loader)}"])
         else:
