@@ -53,7 +53,6 @@ class ShownColumn:
 
 
 def shown_columns(keys: Sequence[str], axes: Collection[str], metrics: Collection[str]) -> list[ShownColumn]:
-    """How columns are headed and set."""
     headers = short_names(keys)
     columns = []
     for key in keys:

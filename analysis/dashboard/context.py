@@ -44,7 +44,6 @@ class Context:
     request: Request
     store: Store
     snapshot: Snapshot
-    """The state that all parts of the answer show."""
     link: Link
 
     @property
@@ -141,7 +140,6 @@ def csv(table: ReportTable, name: str) -> Response:
 
 
 def svg(figure: Drawing, name: str) -> Response:
-    """The figure as a file, as the report draws it."""
     return download(figure.file(), name, "image/svg+xml")
 
 

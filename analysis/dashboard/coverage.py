@@ -67,7 +67,6 @@ class Coverage:
     down: Side
     across: Side
     left_out: tuple[str, ...]
-    """Axes that the map does not tell apart."""
     tiles: list[Tile] = field(repr=False)
 
 

@@ -38,7 +38,6 @@ class Link:
         return join(path or self.path, chosen)
 
     def ending(self, ending: str) -> str:
-        """URL of the same view as a file, such as ``csv``."""
         return self.to("/" + self.path.strip("/") + "." + ending, page=None)
 
     def cited(self, snapshot_id: str) -> str:

@@ -76,7 +76,6 @@ class Page:
 
 
 def all_columns(sweep: SweepData) -> list[str]:
-    """Columns of ``runs`` in their usual order."""
     names = sweep.arrow("SELECT * FROM runs LIMIT 0").column_names
     first = [n for n in ("run_id", "name", "outcome", *sweep.axis_keys) if n in names]
     return [*first, *(n for n in names if n not in (*first, *HIDDEN)), *(n for n in HIDDEN if n in names)]

@@ -63,7 +63,6 @@ class Guard:
         self._session = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the page answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

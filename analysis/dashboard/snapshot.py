@@ -53,7 +53,6 @@ class Snapshot:
     """The files of a sweep at one moment, and what was computed from them."""
 
     def __init__(self, sweep: SweepData) -> None:
-        """Take over a sweep that nobody else uses."""
         self.sweep = sweep
         """For its axes and sources; queries go through :meth:`reading` and :meth:`answer`."""
         self.id = _digest(sweep)
@@ -64,8 +63,6 @@ class Snapshot:
         """Names of all metrics."""
         self.metric = _main_metric(sweep, self.metrics)
         """The metric that pages are about unless another is asked for; empty where no run has a result."""
-        self.taken_at = time.time()
-        """Unix time."""
         self._lanes = {"quick": _Lane(sweep), "slow": _Lane(sweep)}
         self._answers: OrderedDict[Any, Any] = OrderedDict()
         self._guard = threading.Lock()

@@ -37,7 +37,6 @@ class Progress:
 
     @property
     def num_failed(self) -> int:
-        """Runs that ended without one."""
         return self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
 
     def segments(self) -> list[tuple[str, int, float, float]]:
@@ -83,7 +82,6 @@ class Spending:
 
 
 def spending(sweep: SweepData) -> Spending:
-    """Add up the time of all finished runs."""
     names = set(sweep.arrow("SELECT * FROM runs LIMIT 0").column_names)
     if not {"wall_s", "finished_at"} <= names:
         return Spending(worker_hours=0.0, gpu_hours=0.0, usd=None, span_s=0.0)

@@ -71,7 +71,6 @@ def in_order(names: Sequence[str], axis_keys: Sequence[str]) -> list[str]:
 
 
 def metric_columns(connection: duckdb.DuckDBPyConnection, axis_keys: Sequence[str]) -> list[str]:
-    """Numeric columns of ``runs`` that are results."""
     skip = {*IDENTITY, *FAILURE, *axis_keys, SEED}
     rows = connection.execute("DESCRIBE runs").fetchall()
     return [name for name, kind, *_ in rows if name not in skip and kind in _NUMERIC]
@@ -93,7 +92,6 @@ def confinement(sources: Sequence[Source]) -> Iterator[str]:
 def definitions(
     connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], axes: Sequence[Axis], predicate: str
 ) -> Iterator[str]:
-    """Yield the statements that create the views, in order."""
     names = labels(sources)
     selects = [_runs_of(connection, s, label, axes) for s, label in zip(sources, names, strict=True)]
     union = " UNION ALL BY NAME ".join(selects)

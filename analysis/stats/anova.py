@@ -55,7 +55,6 @@ class Decomposition:
     noise_share: float
     """What differs between seeds within a cell, beyond the seed's main effect; NaN without replication."""
     num_runs: int
-    """Runs that count."""
     balanced: bool
     """Whether the exact decomposition was used."""
     max_order: int

@@ -31,7 +31,6 @@ class Agreement:
     runs: int
     """Runs that both sweeps have results of."""
     losses: int
-    """Optimizer steps of those runs."""
     equal: int
     """Steps whose losses are the same to the last bit."""
     within_rounding: int

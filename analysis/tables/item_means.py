@@ -43,7 +43,6 @@ class EvaluationSetting:
 
     @property
     def sql(self) -> str:
-        """Condition on the columns of ``items``."""
         return f"mode = {literal(self.mode)} AND temperature = {literal(float(self.temperature))}"
 
 

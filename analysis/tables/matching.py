@@ -19,9 +19,7 @@ class Matched:
     """Differences of B minus A over matched runs."""
 
     groups: pd.DataFrame
-    """One row per difference: the axes ``by``."""
     tests: list[Difference]
-    """The differences, tested over seeds."""
     by_seed: pd.DataFrame
     """What paired tests rest on: the axes ``by``, ``seed``, ``difference``; empty where unpaired."""
     candidates: tuple[int, int]

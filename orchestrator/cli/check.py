@@ -15,7 +15,6 @@ DEFAULTS = ("sweep=quickstart", "example=carry-1", "optim.lr=1e-4", "seed=0")
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(check)
 
 

@@ -14,6 +14,5 @@ UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__nam
 
 
 def verbs_of(context: typer.Context) -> list[str]:
-    """Names of the application's commands that ``--help`` shows."""
     application: Any = context.find_root().command
     return [name for name, command in application.commands.items() if not command.hidden]

@@ -28,7 +28,6 @@ class Application:
 
     task: TaskFunction
     context: HydraContext
-    """Hydra's loader and callbacks."""
     config: DictConfig
     words: Mapping[str, tuple[int, tuple[str, ...]]]
     """Run id to the job's number and its overrides."""

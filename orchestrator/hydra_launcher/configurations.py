@@ -45,11 +45,8 @@ class Word(NamedTuple):
 
 class _Composed(NamedTuple):
     config: bytes
-    """The whole configuration, pickled."""
     ours: bytes
-    """The application's part of it, pickled."""
     content: dict[str, Any]
-    """What that part says, as JSON values."""
 
 
 class Configurations:

@@ -49,7 +49,6 @@ class Finished(JobReturn):
 
 
 def job_return(job: Job, index: int, book: RunIndex, layout: Layout, lines: LineReader) -> JobReturn:
-    """What became of the run ``index``."""
     if book.committed(index):
         line = lines.read(book.spools[book.spool[index]], *book.location(index))
         if line is not None:

@@ -34,12 +34,10 @@ class FinishedRun:
 
     @property
     def group(self) -> str:
-        """What its copies are grouped by."""
         return f"cell {self.cell}"
 
     @property
     def tags(self) -> list[str]:
-        """``axis=value`` of each axis."""
         return [f"{key}={as_text(value)}" for key, value in self.axes.items()]
 
 

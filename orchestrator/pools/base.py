@@ -70,6 +70,5 @@ class Pool(Protocol):
 
 
 def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:
-    """Turn what a worker told into an event."""
     reported = Reported(worker=worker, reports=batch.reports)
     return Shipped(reported=reported, lines=batch.lines) if batch.lines else reported

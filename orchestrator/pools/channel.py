@@ -40,7 +40,6 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the worker takes now."""
         try:
             while self._outgoing:
                 sent = self._sock.send(self._outgoing[:_CHUNK])

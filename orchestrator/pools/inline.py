@@ -43,7 +43,6 @@ class InlinePool:
         self._runtimes[name].add(items)
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
-        """Drop attempts that have not started."""
         if name in self._runtimes:
             self._runtimes[name].cancel(tokens)
 

@@ -120,7 +120,6 @@ class LocalPool:
         return events
 
     def close(self) -> None:
-        """Stop every worker, then kill what is left."""
         until_s = time.monotonic() + STOP_WAIT_S
         for name in list(self._workers):
             self.stop_worker(name)

@@ -291,7 +291,6 @@ class RayPool:
 
 
 def _is_placed(worker: _Worker) -> bool:
-    """Whether Ray has found room for every rank."""
     if worker.group is not None:
         return placement_group_table(worker.group)["state"] != "PENDING"
     return ray_internals.is_placed(worker.actors[0])

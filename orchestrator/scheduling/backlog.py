@@ -101,7 +101,6 @@ class Backlog:
                 self.put_back(index)
 
     def discard(self, index: int) -> None:
-        """Forget a pending run that is about to be settled."""
         if index in self._due:
             self._due.remove(index)
         else:

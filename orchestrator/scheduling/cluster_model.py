@@ -16,7 +16,6 @@ class ClusterModel:
     gpus: int = 8
     """GPUs in all; on a cluster without GPUs, processes at once."""
     gpus_per_node: int = 8
-    """GPUs that fail together."""
     mtbf_h: float = math.inf
     """Mean hours between failures of one node."""
     repair_min: float = 30.0

@@ -168,7 +168,6 @@ class NoteFailure:
     """Record that an attempt failed."""
 
     run: int
-    """The run, by its index in the manifest."""
     attempt: int
     """Zero-based number of the try."""
     token: int
@@ -181,7 +180,6 @@ class Settle:
     """Record the end of a run that has no result."""
 
     run: int
-    """The run, by its index in the manifest."""
     outcome: Outcome
     """``failed``, ``quarantined`` or ``cancelled``."""
 

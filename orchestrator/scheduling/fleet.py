@@ -40,7 +40,6 @@ class Worker:
     """Lease it said it works on; 0 when idle or unknown."""
     token_since_s: float = 0.0
     progress: int = 0
-    """Its progress counter at the last beat."""
     progress_s: float = 0.0
     """When the counter last grew."""
 
@@ -104,7 +103,6 @@ class Fleet:
         return (grant.run for worker in self.workers.values() for grant in worker.leases.values())
 
     def enlist(self, shape: Shape, now_s: float) -> Worker:
-        """Name a new worker and count it in."""
         worker = Worker(name=f"{self._prefix}w{self._next}", shape=shape, started_s=now_s)
         self._next += 1
         self.workers[worker.name] = worker

@@ -43,7 +43,6 @@ class RetryPolicy:
     error: int = 2
     """Retries after exceptions that differ from each other; the same one twice ends the run at once."""
     timeout: int = 1
-    """Retries after a timeout or a hang."""
     backoff_s: float = 1.0
     """Wait before the first retry after a lost worker; doubles each time."""
     backoff_max_s: float = 60.0

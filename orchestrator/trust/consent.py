@@ -32,7 +32,6 @@ class Consent:
     """This user asks for these runs, rather than for those that a directory holds."""
 
     def covers(self, need: Need) -> bool:
-        """Whether the command line allows it."""
         if self.everything or need in self.named:
             return True
         if need.key in ("target", "pickle"):

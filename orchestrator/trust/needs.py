@@ -72,7 +72,6 @@ def links_of(root: Path) -> Iterator[Need]:
 
 
 def is_within(target: str, packages: tuple[str, ...]) -> bool:
-    """Whether an import path is one of these or lies below one."""
     return any(target == package or target.startswith(f"{package}.") for package in packages)
 
 

@@ -112,7 +112,6 @@ def _with_seed(grid: Grid, base: Mapping[str, Any]) -> Grid:
 
 
 def _typed(grid: Grid, composer: Composer) -> Grid:
-    """Check and type the axes of a grid that was built in Python."""
     axes = tuple(
         dataclasses.replace(a, values=tuple(composer.written_values(a.key, list(a.values))))
         for a in grid.axes

@@ -52,11 +52,9 @@ class Part:
     gpus: float
     """GPUs per run, over all its processes."""
     num_slots: int
-    """Runs at once."""
     checkpoint_bytes: int
     """Bytes of weights kept for all of its runs."""
     num_verdicts: int
-    """Judged completions that all of its runs record."""
     text_bytes: int = 0
     """Bytes of the rollout texts that its runs keep, where those are long."""
 
@@ -68,7 +66,6 @@ class Price:
     busy_s: float
     """Seconds of all workers together."""
     naive_busy_s: float
-    """The same without sharing."""
     gpu_hours: float
     usd: float | None
     """Money, where the price of a GPU-hour is known."""

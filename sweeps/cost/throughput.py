@@ -93,7 +93,6 @@ class Observation:
     """Seconds spent on gradients and optimizer steps."""
     eval_s: float
     wall_s: float
-    """Seconds in all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

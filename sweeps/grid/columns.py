@@ -92,7 +92,6 @@ def column_of_runs(key: str, given: Sequence[Any]) -> Column:
 
 
 def spelling(value: Any) -> str:
-    """Return the text under which equal values are one."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 

@@ -189,7 +189,6 @@ def _subtrees(layers: Layers, path: str) -> Iterator[Any]:
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield the keys that ``value`` refers to with ``${key}``."""
     if isinstance(value, str):
         yield from (m[1].strip() for m in REFERENCE.finditer(value))
     elif isinstance(value, Mapping):

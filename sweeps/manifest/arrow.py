@@ -27,7 +27,6 @@ def numbers(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
-    """Return strings as an array; ``None`` is null."""
     encoded = [b"" if v is None else v.encode() for v in values]
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum([len(e) for e in encoded], out=offsets[1:])

@@ -179,7 +179,6 @@ class KeptWeights(NamedTuple):
 
     run_id: str
     folder: Path
-    """A Hugging Face folder."""
     model: ModelSpec
 
 

@@ -73,7 +73,6 @@ class Manifest:
 
     @functools.cached_property
     def num_cells(self) -> int:
-        """Distinct choices of every axis but the seed."""
         return len(np.unique(self.cells))
 
     @functools.cached_property

@@ -37,7 +37,6 @@ class MergeRequest:
     """What to merge, and how."""
 
     sweep: Path
-    """Directory of a sweep whose weights were kept."""
     methods: Sequence[str]
     """Some of :data:`METHODS`."""
     filters: Sequence[str] = ()

@@ -223,7 +223,6 @@ def _choose(rows: list[Mapping[str, Any]], config: Mapping[str, Any], path: str)
 
 
 def _prompt(row: Mapping[str, Any], field: str, path: str, number: int) -> tuple[str, str | None]:
-    """Return (prompt, system message) from text or a list of chat messages."""
     value = _field(row, field, "example.text_field", path, number)
     if isinstance(value, str) and value.strip():
         return value, None

@@ -34,7 +34,6 @@ def prefixes(keys: Sequence[str]) -> list[str]:
 
 
 def part(prefix: str, value: Any) -> str:
-    """Return one part of a name, such as ``lr1e-4``."""
     if isinstance(value, float):
         return prefix + short_number(value)
     text = as_text(value)

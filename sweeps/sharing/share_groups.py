@@ -38,7 +38,6 @@ class ShareGroups:
 
     @cached_property
     def num_same_gradient(self) -> int:
-        """Distinct step-0 gradients."""
         return len(np.unique(self.same_gradient))
 
     @cached_property
@@ -72,7 +71,6 @@ class ShareGroups:
 
 
 def has_phases(manifest: Manifest) -> bool:
-    """Whether any run starts from another's result."""
     codes = np.unique(manifest.group_codes["init"], return_index=True)[1]
     return any(manifest.group("init", int(row)).changes for row in codes.tolist())
 

@@ -92,7 +92,6 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def group_type(name: str) -> type:
-    """Return the dataclass of the group ``name``."""
     kind: type = _hints(RunSpec)[name]
     return kind
 

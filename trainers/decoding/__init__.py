@@ -44,11 +44,9 @@ class DecodeRequest:
     uniforms: Callable[[int], np.ndarray]
     """Noise of a completion position for every row: position -> float64 of shape (R,)."""
     max_new_tokens: int
-    """Longest completion."""
     eos_ids: Sequence[int]
     """Tokens that end a completion; the one drawn is kept."""
     vocab_size: int
-    """V of the model's logits."""
 
 
 Completion = tuple[int, ...]

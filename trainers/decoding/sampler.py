@@ -33,7 +33,6 @@ class Sampler:
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is always taken."""
         return self.temperature == 0
 
     def cumulative(self, logits_NV: Tensor, seen_NV: Tensor | None) -> Tensor:

@@ -124,7 +124,6 @@ class TrainingState:
 
     step: int
     engine: EngineState
-    """Weights, moments, loss scale."""
     progress: Mapping[str, Any]
     """Rows recorded so far and the last rollouts, as JSON values."""
 

@@ -17,7 +17,6 @@ from trainers.evaluation.grading import Grader
 
 
 def main() -> None:
-    """Answer one request."""
     spec = group_from_dict("eval", json.load(sys.stdin))
     grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s, rule=spec.grader)
     items = load_items(spec)

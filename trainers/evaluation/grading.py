@@ -90,7 +90,6 @@ class Grader:
         return known or self._ask("equal_by_reading", gold, gold) is True
 
     def has_answer(self, completion: str) -> bool:
-        """Whether an answer is found at all: :attr:`Verdict.found`."""
         return self._extract(completion) is not None
 
     def answer(self, completion: str) -> str | None:

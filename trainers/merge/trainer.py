@@ -45,7 +45,6 @@ class Merge:
         self._hot: tuple[tuple, torch.nn.Module, dict[str, Tensor]] | None = None
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
-        """Merge and judge; see :class:`trainers.protocol.Trainer`."""
         watch, record = Stopwatch(), RunRecorder(spec, self._load_base(spec.model))
         module, base = self._model(spec)
         record.took("setup_s", watch.lap())

@@ -64,7 +64,6 @@ class Probing:
 
     model: str
     samples: int = 16
-    """Rollouts of each problem, N."""
     temperature: float = 1.0
     """Sampling temperature."""
     max_new_tokens: int = 16
@@ -116,7 +115,6 @@ class Prober:
 
     @property
     def samples(self) -> int:
-        """Rollouts of each problem, N."""
         return self._probing.samples
 
     def close(self) -> None:

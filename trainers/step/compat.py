@@ -26,7 +26,6 @@ UPSTREAM_MICRO_BATCH = 2
 
 
 def defects_of(objective: ObjectiveSpec) -> frozenset[str]:
-    """Names of the defects to reproduce."""
     if objective.compat == "exact":
         return frozenset()
     if objective.compat == "upstream":

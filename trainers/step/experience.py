@@ -37,11 +37,9 @@ class Experience:
 
     rollouts: Rollouts
     batch: StepBatch
-    """This rank's share of it."""
     rows: Sequence[Rows]
     """What the loss knows of each of its micro batches."""
     totals: Totals
-    """What its sums are divided by."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Figures for the step's record: ``reward``, the mean over all rollouts, and ``kl_nats`` per token."""
 
@@ -56,7 +54,6 @@ class TrainContext:
     engine: Engine
     rewards: Rewards
     references: References
-    """Knows what the base model thinks of them."""
     gang: Gang
 
 

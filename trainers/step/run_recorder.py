@@ -52,7 +52,6 @@ class RunRecorder:
 
     @property
     def rollouts(self) -> Rollouts | None:
-        """The latest step's rollouts, if any step was taken."""
         return self._shown[-1][1] if self._shown else None
 
     @property

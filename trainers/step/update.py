@@ -63,7 +63,6 @@ class Gradient:
     """The objective's gradient at some weights, kept for runs that step from there at other rates."""
 
     seen: Seen
-    """What its forward saw."""
     tensors: Sequence[Tensor]
     """From :meth:`trainers.engine.engine.Engine.gradients`."""
 

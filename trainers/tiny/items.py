@@ -33,7 +33,6 @@ def read_json_lines(path: Path) -> list[dict[str, str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: write both files. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m trainers.tiny.items", description="Write the held-out items and the pool of prompts."
     )

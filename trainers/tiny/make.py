@@ -102,7 +102,6 @@ def check_target(target: Path, force: bool) -> None:
 
 
 def recipe_from(args: argparse.Namespace) -> "Recipe":
-    """The recipe, with the defaults of its size filled in."""
     from trainers.tiny.architectures import ARCHITECTURES, SIZE_STEP
     from trainers.tiny.training import Recipe
 
@@ -152,7 +151,6 @@ class Progress:
 
 
 def make(recipe: "Recipe", name: str, target: Path) -> str:
-    """Train, measure and write one base model; returns its card."""
     from transformers import GenerationConfig
     from transformers.utils import logging
 

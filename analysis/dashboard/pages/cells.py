@@ -48,7 +48,6 @@ class Heatmap:
 
     figure: Drawing
     table: ReportTable
-    """A row per tile."""
 
 
 def choice_of(context: Context) -> Choice:
@@ -81,7 +80,6 @@ def choice_of(context: Context) -> Choice:
 
 
 def cells(context: Context) -> Response:
-    """The heatmap with its numbers; curves follow."""
     choice = choice_of(context)
     sweep = context.snapshot.sweep
     values = {axis.key: [(filter_word(v), label(v)) for v in axis.values] for axis in sweep.axes}

@@ -71,7 +71,6 @@ def _suggestion(sweep: SweepData) -> tuple[str, str]:
 
 
 def compare(context: Context) -> Response:
-    """The form and, where both sides are given, the answer."""
     message, status, answer = "", 200, None
     choice = Choice(
         a=context.params.get("a", ""), b=context.params.get("b", ""), by=(), match_on=None, metric=""
@@ -107,7 +106,6 @@ def compare(context: Context) -> Response:
 
 
 def compare_svg(context: Context) -> Response:
-    """The differences as a picture to save."""
     return svg(_answer(context, choice_of(context)).figure, "compare.svg")
 
 

@@ -43,7 +43,6 @@ class Answer:
 
 
 def overview(context: Context) -> Response:
-    """All of them, each loaded when it is known."""
     parts = []
     for key in FINDINGS:
         known = context.snapshot.knows(("finding", key))

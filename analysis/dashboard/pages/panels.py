@@ -38,7 +38,6 @@ class Panel:
     lane: str = "slow"
     """How long it takes, see :meth:`~analysis.dashboard.snapshot.Snapshot.answer`."""
     table: Callable[[Any], ReportTable] | None = None
-    """Its table, for those who want to save it."""
     python: tuple[str, str] | None = None
     """The import and the line that make it in a notebook."""
     now: Callable[[Context, Any], Any] | None = None
@@ -76,7 +75,6 @@ class Headline:
     lines: list[str]
     """Sentences, the first of which says what the others are."""
     table: ReportTable
-    """The numbers behind them."""
     figure: Drawing | None
     """The metric by step; absent where it was judged at the end only."""
 
