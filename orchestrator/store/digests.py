@@ -225,6 +225,13 @@ def sha256_of(path: Path, num_bytes: int | None = None) -> str:
     return digest.hexdigest()
 
 
+def forget_what_was_seen() -> None:
+    """Compare every file again, also those that seem unchanged."""
+    with _guard:
+        _checked.clear()
+        _last.clear()
+
+
 class Replacement:
     """Files that take their names together, and their digests with them; as a context manager.
 

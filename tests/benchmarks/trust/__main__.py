@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.trust [--json] [PART …]
 
+``flips``     flipped bits over every file of a small sweep, and how often an answer changed in silence
 ``hostile``   crafted directories and configuration files that a user opens, resumes and launches: how many
               there are, how many ran code (``code_run``) and how many wrote files elsewhere (``written``)
 ``secrets``   usual forms of secrets, how many were hidden, and harmless texts that were changed
@@ -15,7 +16,7 @@ import argparse
 import json
 from importlib import import_module
 
-PARTS = ("hostile", "secrets")
+PARTS = ("flips", "hostile", "secrets")
 """Parts, in the order they run."""
 
 
