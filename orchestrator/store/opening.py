@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.run_ids import first_wrong_id
 from sweeps.spec.errors import DamagedError, UserError
+
+_FORMAT = re.compile(r"""(?m)^\s*["']?format["']?:\s*(\d{1,9})\s*,?\s*$""")
+"""How ``sweep.yaml`` says its format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +102,11 @@ def read_config(layout: Layout) -> Mapping[str, Any]:
 def require_known_format(layout: Layout) -> None:
     """Raise :class:`UserError` for a directory that a newer version wrote, as far as it says so."""
     try:
-        document = yaml.safe_load(layout.config.read_bytes())
-    except (OSError, yaml.YAMLError, ValueError):
+        told = _FORMAT.search(layout.config.read_text(errors="replace"))
+    except OSError:
         return  # whoever reads it says what is wrong
-    version = document.get("format", 0) if isinstance(document, dict) else 0
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    version = int(told[1]) if told else 0
+    if version > FORMAT_VERSION:
         damaged = (
             ""
             if not damage_of_frozen(layout, layout.config)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from analysis import open_sweep
+from analysis.data.sweep import SweepData
 from analysis.tables.cell_table import cell_table
 from orchestrator.driver.session import Session
 from orchestrator.inspect.status import sweep_status
@@ -47,46 +48,39 @@ def proof(folder: Path) -> Any:
     return verify(opened.layout, opened.manifest, frozen=opened.damage).to_json()
 
 
-def table(folder: Path) -> Any:
+def table(sweep: SweepData) -> Any:
     """The table of cells, with its notes."""
-    sweep = open_sweep(folder)
     found = cell_table(sweep, metric="draw")
     return [json.loads(found.frame.to_json(orient="split")), [*found.notes, *sweep.warnings]]
 
 
-def runs(folder: Path) -> Any:
+def runs(sweep: SweepData) -> Any:
     """``runs()``."""
-    sweep = open_sweep(folder)
     return [sweep.runs().to_csv(), list(sweep.warnings)]
 
 
-def steps(folder: Path) -> Any:
+def steps(sweep: SweepData) -> Any:
     """``steps()``."""
-    sweep = open_sweep(folder)
     return [sweep.steps().to_csv(), list(sweep.warnings)]
-
-
-QUESTIONS: Mapping[str, Callable[[Path], Any]] = {
-    "status": status,
-    "verify": proof,
-    "table": table,
-    "runs": runs,
-    "steps": steps,
-}
 
 
 def ask(folder: Path) -> dict[str, Answer]:
     """Every answer, each read anew from the disk."""
-    found: dict[str, Answer] = {}
-    for name, question in QUESTIONS.items():
-        digests.forget_what_was_seen()
-        try:
-            found[name] = "said", question(folder)
-        except UserError as error:
-            found[name] = "refused", str(error)
-        except Exception as error:  # what a user would see as a traceback
-            found[name] = "traceback", repr(error)
-    return found
+    opened = _answer(lambda: open_sweep(folder))
+    answers = {"status": _answer(lambda: status(folder)), "verify": _answer(lambda: proof(folder))}
+    for name, question in {"table": table, "runs": runs, "steps": steps}.items():
+        answers[name] = opened if opened[0] != "said" else _answer(lambda q=question: q(opened[1]))
+    return answers
+
+
+def _answer(question: Callable[[], Any]) -> Answer:
+    digests.forget_what_was_seen()
+    try:
+        return "said", question()
+    except UserError as error:
+        return "refused", str(error)
+    except Exception as error:  # what a user would see as a traceback
+        return "traceback", repr(error)
 
 
 def names_damage(name: str, answer: Answer) -> bool:
