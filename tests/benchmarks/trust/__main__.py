@@ -3,6 +3,8 @@
     python -m tests.benchmarks.trust [--json] [PART …]
 
 ``flips``     flipped bits over every file of a small sweep, and how often an answer changed in silence
+``file_faults`` files deleted, emptied, cut off, replaced, copied × verbs, and how many answered clearly
+``kills``     drivers killed, stopped and joined by a second one, and how many runs were committed twice
 ``hostile``   crafted directories and configuration files that a user opens, resumes and launches: how many
               there are, how many ran code (``code_run``) and how many wrote files elsewhere (``written``)
 ``secrets``   usual forms of secrets, how many were hidden, and harmless texts that were changed
@@ -16,7 +18,7 @@ import argparse
 import json
 from importlib import import_module
 
-PARTS = ("flips", "hostile", "secrets")
+PARTS = ("flips", "file_faults", "kills", "hostile", "secrets")
 """Parts, in the order they run."""
 
 
