@@ -136,8 +136,9 @@ class Trainer(Protocol):
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run. In a gang every rank is called; rank 0's result is the one that counts.
 
-        Any exception is a failed attempt, classified by the worker; ``diverged`` is a result. After a failure
-        the worker closes the trainer and builds it anew: what it kept warm may be half changed.
+        Any exception is a failed attempt, classified by the worker; ``diverged`` is a result. A result
+        that :meth:`RunResult.require_valid` refuses, or that is no plain JSON, is a failed attempt too. After
+        a failure the worker closes the trainer and builds it anew: what it kept warm may be half changed.
         """
         ...
 

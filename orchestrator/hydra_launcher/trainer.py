@@ -16,6 +16,7 @@ from orchestrator.hydra_launcher.application import Application, load
 from orchestrator.hydra_launcher.configurations import Configurations, json_value
 from sweeps.spec import RunSpec
 from trainers.protocol import RunContext, RunResult, WorkerContext
+from trainers.run_result import RESERVED
 
 RETURN_METRIC = "returned"
 """Name of the metric when the task returns a number."""
@@ -64,9 +65,11 @@ class HydraJob:
 
 
 def metrics_of(value: Any) -> dict[str, float | int | str | None]:
-    """The numbers that a task returned: one, those of a mapping, or none."""
+    """The numbers that a task returned: one, those of a mapping, or none; what would be called as a column of
+    every run stays in the returned value alone.
+    """
     if isinstance(value, dict):
-        return {str(k): v for k, v in value.items() if _is_number(v)}
+        return {str(k): v for k, v in value.items() if _is_number(v) and str(k) not in RESERVED}
     return {RETURN_METRIC: value} if _is_number(value) else {}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.digests import Replacement, damage_of
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
+from orchestrator.store.mixed_columns import conform, unified
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
 from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
@@ -78,14 +79,14 @@ def _write_runs(
     """Write ``runs.parquet``: one row per manifest run, with the metrics of the parts; it says how many rows
     the other tables have.
     """
-    metrics = _Metrics(parts_of(layout, "runs"), len(book))
+    asked = dict.fromkeys(["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)])
+    metrics = _Metrics(parts_of(layout, "runs"), len(book), apart={*asked, "outcome", *_OF_FAILURE})
     failed = sorted(i for i in book.notes if OUTCOMES[book.outcome[i]] in ("failed", "quarantined"))
     tables = {name: {"rows": num} for name, num in num_rows.items()}
     facts = {"version": FORMAT_VERSION, "manifest": manifest.digest, "tables": tables}
     header = json.dumps(facts).encode()
-    asked = ["index", "run_id", "name", "cell", *(axis.key for axis in manifest.axes)]
     with pq.ParquetFile(layout.manifest) as source:
-        own = [source.schema_arrow.field(name) for name in dict.fromkeys(asked)]
+        own = [source.schema_arrow.field(name) for name in asked]
         fields = {field.name: field for field in own} | {"outcome": pa.field("outcome", pa.string())}
         for field in (*metrics.schema, *map(pa.field, _OF_FAILURE, _OF_FAILURE.values())):
             fields.setdefault(field.name, field)
@@ -108,24 +109,24 @@ def _write_runs(
 class _Metrics:
     """The parts of ``runs``, to be read in the order of the manifest."""
 
-    def __init__(self, paths: list[Path], num_runs: int) -> None:
+    def __init__(self, paths: list[Path], num_runs: int, apart: Collection[str]) -> None:
         self._paths = paths
         self._part_of = np.full(num_runs, -1, dtype=np.int32)
         for number, path in enumerate(paths):
             self._part_of[arrow.as_numpy(read_part(path, ["index"])["index"])] = number
         found = [pq.read_schema(path) for path in paths]
-        union = pa.unify_schemas(found, promote_options="permissive") if found else pa.schema([])
+        union = unified(found) if found else pa.schema([])
         fields = {name: pa.field(name, kind) for name, kind in _OF_ATTEMPT.items()}
-        fields |= {f.name: f for f in union if f.name not in ("index", "run_id", "outcome")}
+        fields |= {f.name: f for f in union if f.name not in apart}
         self.schema = pa.schema(fields.values())
-        """Every column of any part, apart from those that the manifest and the book tell."""
+        """Every column of any part, ``apart`` from those that the manifest and the book tell."""
 
     def read(self, rows: range) -> dict[str, pa.ChunkedArray]:
         """Columns for ``rows`` of the manifest, null where a run has no result."""
         numbers = np.unique(self._part_of[rows.start : rows.stop])
         with_index = self.schema.insert(0, pa.field("index", pa.int64()))
-        tables = [_conform(read_part(self._paths[n]), with_index) for n in numbers[numbers >= 0]]
-        table = pa.concat_tables(tables) if tables else _conform(pa.table({}), with_index)
+        tables = [conform(read_part(self._paths[n]), with_index) for n in numbers[numbers >= 0]]
+        table = pa.concat_tables(tables) if tables else conform(pa.table({}), with_index)
         index = arrow.as_numpy(table["index"])
         inside = np.flatnonzero((index >= rows.start) & (index < rows.stop))
         places = np.full(len(rows), -1, dtype=np.int64)
@@ -241,22 +242,14 @@ def _merge_table(change: Replacement, parts: list[Path], target: Path) -> int:
     if not parts:
         change.removing([target])
         return 0
-    schema = pa.unify_schemas([pq.read_schema(p) for p in parts], promote_options="permissive")
+    schema = unified([pq.read_schema(p) for p in parts])
     num_rows = 0
     with _written(change.writing(target), schema) as writer:
         for path in parts:
-            table = _conform(read_part(path), schema)
+            table = conform(read_part(path), schema)
             writer.write_table(table)
             num_rows += table.num_rows
     return num_rows
-
-
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the schema's columns and types, null where it lacks one."""
-    for field in schema:
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table.select(schema.names).cast(schema)
 
 
 def _written(target: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.digests import Replacement, remove_recorded
 from orchestrator.store.layout import Layout
+from orchestrator.store.mixed_columns import column
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
 from trainers.run_result import RunResult, numerics_of
@@ -66,19 +67,17 @@ class PartWriter:
         evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
         result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
         run_id = header["run_id"]
-        self._runs.append(
-            {
-                "index": index,
-                "run_id": run_id,
-                "outcome": header["outcome"],
-                "attempt": header["attempt"],
-                "worker": header["worker"],
-                "host": header["host"],
-                "finished_at": header["finished_at"],
-                "numerics": numerics_of(result.layout),
-                **result.metrics,
-            }
-        )
+        identity = {
+            "index": index,
+            "run_id": run_id,
+            "outcome": header["outcome"],
+            "attempt": header["attempt"],
+            "worker": header["worker"],
+            "host": header["host"],
+            "finished_at": header["finished_at"],
+            "numerics": numerics_of(result.layout),
+        }
+        self._runs.append({**identity, **result.metrics, **identity})
         self._steps.append((index, run_id, result.steps))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
@@ -155,12 +154,16 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -> pa.Table:
-    rows = ({"index": i, "run_id": run_id, **row} for i, run_id, steps in runs for row in steps)
+    rows = (
+        {"index": i, "run_id": run_id, **row, "index": i, "run_id": run_id}  # noqa: F601
+        for i, run_id, steps in runs
+        for row in steps
+    )
     return _table(_columns(rows))
 
 
 def _table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    return pa.table({name: arrow.array(values, name) for name, values in columns.items()})
+    return pa.table({name: column(values, name) for name, values in columns.items()})
 
 
 def _items_table(rows: list[dict[str, Any]]) -> pa.Table:

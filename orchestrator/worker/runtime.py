@@ -194,9 +194,10 @@ class Runtime:
         each.
         """
         timer = time.perf_counter()
-        wanted = [item for item in items if item.grant.token not in self._cancelled]
+        called_off = self._cancelled.intersection(item.grant.token for item in items)  # as it is now
+        wanted = [item for item in items if item.grant.token not in called_off]
         for item in items:
-            if item.grant.token in self._cancelled:
+            if item.grant.token in called_off:
                 yield self._report(item, Cancelled(), timer)
         left = dict(enumerate(wanted))
         self._token = wanted[0].grant.token if wanted else 0
@@ -233,7 +234,7 @@ class Runtime:
                 except OSError as error:  # a full or failing disk is no fault of the run
                     failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                     word, more = "failed", {"failure": failure}
-                except Exception as error:  # a result that is not plain JSON is the trainer's fault
+                except Exception as error:  # a result that nothing can hold is the trainer's fault
                     word, more = "failed", {"failure": classify(error)}
         elif isinstance(outcome, Cancelled):
             word = "cancelled"
@@ -245,6 +246,7 @@ class Runtime:
         return AttemptReport(grant.run, grant.attempt, grant.token, word, wall_s, finished_at, **more)
 
     def _store(self, item: Task, result: RunResult, finished_at: float) -> dict[str, Any]:
+        result.require_valid()
         header = {
             "kind": "result",
             "run_id": item.run_id,

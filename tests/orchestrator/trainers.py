@@ -47,6 +47,27 @@ class Wordless(Noop):
         return {0: None, 1: unstorable}.get(spec.seed, result)
 
 
+class Misnaming(Noop):
+    """Ends seed 0 in a word of its own, and calls a metric of seed 1 as a column of every run."""
+
+    def run(self, spec, context):
+        result = super().run(spec, context)
+        misnamed = {
+            0: RunResult(outcome="ok", metrics={"draw": 1.0}),
+            1: RunResult(outcome="done", metrics={"draw": 1.0, "worker": 3.0}),
+        }
+        return misnamed.get(spec.seed, result)
+
+
+class Mixing(Noop):
+    """Records under one name a number, a truth value, a text, a mapping and what needs more than 64 bits."""
+
+    def run(self, spec, context):
+        mixture = [1.5, True, "high", {"b": 1}, 2**70, None][spec.seed % 6]
+        rows = [{"step": 0, "loss": mixture}]
+        return RunResult(outcome="done", metrics={"draw": 1.0, "mixture": mixture}, steps=rows)
+
+
 class Faulty(Noop):
     """Fails for seeds divisible by ``params.every``, always in the same way."""
 

@@ -32,7 +32,7 @@ def sweep(tmp_path, monkeypatch):
     return layout, manifest, RunIndex(manifest.run_ids)
 
 
-def add(parts: PartWriter, manifest, book: RunIndex, index: int, **metrics) -> None:
+def add(parts: PartWriter, manifest, book: RunIndex, index: int, /, **metrics) -> None:
     evaluation = Evaluation(
         benchmark="b", step=0, mode="greedy", temperature=0.0, num_samples=1,
         correct=[index, 1], strict=[0, 0], boxed=[0, 0], truncated=[0, 0], tokens=[1, 2],
@@ -125,3 +125,34 @@ def test_a_table_of_another_manifest_or_other_outcomes_is_not_current(sweep):
     assert not is_current(layout, "another", book)
     book.outcome[3] = CODE["cancelled"]
     assert not is_current(layout, manifest.digest, book)
+
+
+def test_results_that_disagree_on_a_columns_kind_are_tabled_as_text_and_numbers_as_floats(sweep):
+    layout, manifest, book = sweep
+    parts = PartWriter(layout)
+    add(parts, manifest, book, 0, mixed="high", number=True, whole=1)
+    add(parts, manifest, book, 1, mixed=None, number=2, whole=2)
+    parts.write_part()
+    add(parts, manifest, book, 2, mixed=1.5, number=0.5, whole=2**70)
+    add(parts, manifest, book, 3, mixed={"b": [1]}, number=None, whole=4)
+    parts.write_part()
+    add(parts, manifest, book, 4, mixed=True, number=False, whole=5)
+    parts.write_part()
+    merge(layout, manifest, book)
+    found = rows(layout)[:5]
+    assert [row["mixed"] for row in found] == ["high", None, "1.5", '{"b": [1]}', "true"]
+    assert [row["number"] for row in found] == [1.0, 2.0, 0.5, None, 0.0]
+    assert [row["whole"] for row in found] == [1.0, 2.0, 2.0**70, 4.0, 5.0]
+
+
+def test_a_metric_called_as_a_column_of_every_run_takes_nothing_from_it(sweep):
+    layout, manifest, book = sweep
+    parts = PartWriter(layout)
+    taken = {"index": 3.5, "run_id": "x", "outcome": "y", "worker": 1, "seed": "z", "name": 2, "error": 7}
+    add(parts, manifest, book, 1, draw=0.5, **taken)
+    parts.write_part()
+    merge(layout, manifest, book)
+    row = rows(layout)[1]
+    assert (row["index"], row["run_id"], row["outcome"]) == (1, manifest.run_ids[1], "done")
+    assert (row["worker"], row["seed"], row["name"]) == ("w", manifest.spec(1).seed, manifest.name(1))
+    assert (row["error"], row["draw"]) == (None, 0.5)

@@ -26,6 +26,8 @@ from orchestrator.store.records import AttemptReport, Failure, Grant
 from orchestrator.store.run_index import PENDING, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.store.sqlite_path import state_path
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from orchestrator.worker.protocol import Task
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
@@ -142,7 +144,8 @@ def _named(grant: Grant) -> dict[str, int]:
 
 def resume(folder) -> None:
     """What ``resume`` does where nothing is left to run."""
-    with Session(Layout(folder)) as session:
+    layout = Layout(folder)
+    with Session(layout, permit(layout, MANIFEST, consent_of())) as session:
         session.run(MANIFEST, Cluster(pool="inline"), session.read(MANIFEST), quiet=True, only=())
 
 
@@ -192,6 +195,18 @@ def test_a_real_sweep_with_retries_is_rebuilt_attempt_by_attempt(tmp_path):
     delete_what_is_derived(tmp_path)
     stories = [run_story(tmp_path, run_id) for run_id in manifest.run_ids]
     assert stories == before["stories"], "told from the journals, before anything is rebuilt"
+    run(tmp_path, manifest)
+    assert answers(tmp_path, manifest) == before
+
+
+def test_results_of_mixed_kinds_end_no_driver_and_are_tabled_again(tmp_path):
+    manifest = noop_manifest(12, target=f"{HERE}.Mixing")
+    assert run(tmp_path, manifest).committed == 12
+    before = answers(tmp_path, manifest)
+    assert before["verify"].ok
+    mixed = pq.read_table(Layout(tmp_path).table("runs"))["mixture"].to_pylist()
+    assert sorted(filter(None, mixed)) == sorted(["1.5", "true", "high", '{"b": 1}', str(2**70)] * 2)
+    delete_what_is_derived(tmp_path)
     run(tmp_path, manifest)
     assert answers(tmp_path, manifest) == before
 

@@ -136,6 +136,28 @@ def test_a_result_that_is_none_or_no_plain_json_fails_its_run_and_not_the_worker
     assert "set" in unstorable
 
 
+def test_an_outcome_or_a_metric_of_a_wrong_name_fails_its_run_and_says_so(tmp_path):
+    manifest = noop_manifest(3, target=f"{HERE}.Misnaming")
+    bench = Bench(tmp_path, manifest)
+    rows = by_seed(manifest)
+    assert [outcome for _, outcome in bench.work(*rows)] == ["failed", "failed", "done"]
+    word, metric = (r.failure.message for r in bench.told[:2])
+    assert "outcome 'ok': must be 'done' or 'diverged'" in word
+    assert "metric 'worker': is the name of a column of every run" in metric
+    assert bench.results() == [manifest.run_ids[rows[2]]]
+
+
+def test_a_run_of_a_group_that_is_called_off_while_another_is_told_of_is_told_once(tmp_path):
+    manifest = noop_manifest(3, target=f"{HERE}.Sharing")
+    bench = Bench(tmp_path, manifest)
+    tasks = [Task(Grant(i, 0, 100 + i), manifest.run_ids[i], manifest.spec(i)) for i in range(3)]
+    bench.runtime.cancel((100,))
+    reports = bench.runtime._run_all(tasks)
+    assert next(reports).outcome == "cancelled"
+    bench.runtime.cancel((101,))
+    assert sorted(report.run for report in reports) == [1, 2]
+
+
 def test_running_out_of_memory_is_told_as_such(tmp_path):
     bench = Bench(tmp_path, noop_manifest(1, target=f"{HERE}.Greedy"))
     bench.work(0)
