@@ -148,8 +148,9 @@ class StateWriter:
         self.flush(journal_bytes)
         with _as_os_error(), self._db:
             self._db.execute(_INSERT_META, ("closed", 1))
-        # Closing folds the log only where nobody else has the file open, and its digest is taken next.
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with _as_os_error():
+            # Closing folds the log only where nobody else has the file open, and its digest is taken next.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
 

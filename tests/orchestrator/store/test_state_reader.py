@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
 
+from orchestrator.store import digests
 from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import CODE, read_index
 from orchestrator.store.sqlite_path import state_path
+from orchestrator.store.state import RunRow, StateWriter
 from orchestrator.store.state_reader import indexed_runs
 from tests.orchestrator.sweeping import noop_manifest, run
 from tests.orchestrator.trainers import HERE
@@ -96,3 +99,18 @@ def test_the_story_of_a_run_that_failed_says_why(swept):
     story = history_of(layout, manifest.run_ids[index])
     assert (story.outcome, story.error) == ("quarantined", "ArithmeticError: seed 6 does not please me")
     assert CODE[story.outcome] == indexed_runs(layout, manifest).outcome[index]
+
+
+def test_the_index_holds_what_its_digest_says_whoever_had_it_open_when_its_driver_ended(tmp_path):
+    manifest, layout = noop_manifest(4), Layout(tmp_path)
+    layout.create()
+    writer = StateWriter(layout.state, epoch=1, manifest=manifest.digest)
+    with contextlib.closing(sqlite3.connect(layout.state)) as onlooker:
+        assert onlooker.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+        writer.settled([RunRow(run_id, "done") for run_id in manifest.run_ids])
+        writer.close(0)
+        digests.record(layout, layout.state)
+    with contextlib.closing(sqlite3.connect(layout.state)) as next_driver:
+        next_driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert next_driver.execute("SELECT count(*) FROM runs").fetchone() == (4,)
+    assert digests.damage_of(layout, layout.state) == ""
