@@ -9,8 +9,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 import sweeps
 
 
@@ -34,8 +32,7 @@ def test_the_console_script_names_the_command_line():
     assert importlib.util.find_spec("orchestrator.cli")
 
 
-def test_a_wheel_puts_the_launcher_where_hydra_looks(tmp_path):
-    pytest.importorskip("hatchling", reason="building a wheel needs hatchling")
+def test_a_wheel_holds_every_room_with_its_data_and_puts_the_launcher_where_hydra_looks(tmp_path):
     root = Path(sweeps.__file__).parents[1]
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
@@ -44,6 +41,11 @@ def test_a_wheel_puts_the_launcher_where_hydra_looks(tmp_path):
     assert "hydra_plugins/emsweep_launcher.py" in files
     assert "orchestrator/hydra_launcher/multirun.py" in files
     assert not [f for f in files if "hydra_launcher/plugin" in f]
+    ours = [
+        p for name in ("sweeps", "trainers", "orchestrator", "analysis") for p in (root / name).rglob("*")
+    ]
+    expected = {p.relative_to(root).as_posix() for p in ours if p.is_file() and "__pycache__" not in p.parts}
+    assert {f for f in expected if "hydra_launcher/plugin" not in f} - set(files) == set()
     assert {f.split("/")[0] for f in files if not f.startswith("emsweep-")} == {
         *("sweeps", "trainers", "orchestrator", "analysis", "hydra_plugins"),
     }
