@@ -27,7 +27,7 @@ from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.control import requests_left
-from orchestrator.store.disk_space import SHORTAGES, Space
+from orchestrator.store.disk_space import SHORTAGES, Space, require_no_limit
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
@@ -233,6 +233,8 @@ class Driver:
                 self._commits.worker_is_gone(event.worker)
             elif isinstance(event, ev.DrainRequested):
                 self._interrupted = True
+            elif isinstance(event, ev.Reported):
+                require_no_limit(event.reports)
             self._scheduler.tell(event, now_s)
 
     def _look_around(self) -> None:

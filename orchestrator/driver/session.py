@@ -19,6 +19,7 @@ from orchestrator.planning.cluster import Cluster, pool_factory, require_capacit
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
 from orchestrator.store.digests import Replacement, begin_digests, write_recorded
+from orchestrator.store.disk_space import cure_of
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout
@@ -31,7 +32,7 @@ from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.trust.gate import Permission
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
-from sweeps.spec.errors import DamagedError, StoreError
+from sweeps.spec.errors import DamagedError, LostLockError, StoreError
 from sweeps.spec.printable import printable
 
 
@@ -78,17 +79,26 @@ class Session:
         hit = isinstance(error, (OSError, sqlite3.OperationalError)) and not isinstance(
             error, BrokenPipeError
         )
+        root = self.layout.root
         try:
+            if (hit or isinstance(error, LostLockError)) and self._is_gone():
+                raise StoreError(
+                    f"directory {str(root)!r}: is gone: while this driver ran it was deleted, its results "
+                    "with it, or moved; if moved, finish with: emsweep resume NEW_PLACE"
+                ) from error
             if hit:  # another driver that was let in removes what it takes for litter
                 self._lock.check()
         finally:
             self._lock.release()
-        if hit:
-            root = self.layout.root
+        if hit and error is not None:
             raise StoreError(
-                f"directory {str(root)!r}: {error}; what is committed is safe: mend it, then finish with "
-                f"emsweep resume {root}"
+                f"directory {str(root)!r}: {error}; what is committed is safe: {cure_of(error, root)}"
             ) from error
+
+    def _is_gone(self) -> bool:
+        """Whether nothing is left of the directory but what a worker that started since has made."""
+        layout = self.layout
+        return not any(path.exists() for path in (layout.lock, layout.config, layout.manifest))
 
     def freeze(
         self, manifest: Manifest, *, pool: str, address: str | None = None, about: str = ""

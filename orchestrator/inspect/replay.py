@@ -7,7 +7,6 @@ threads) is used again, since only the same layout promises the same bits.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.pools.local import LocalPool
+from orchestrator.pools.temp_folders import TemporaryFolder, remove_leftovers
 from orchestrator.scheduling.events import Reported, Shape, WorkerLost
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.store.layout import Layout
@@ -145,8 +145,9 @@ def run_cold(
     Raises:
         UserError: when it fails; the message holds its traceback.
     """
-    with tempfile.TemporaryDirectory(prefix="emsweep-replay-") as folder:
-        root = Path(folder)
+    remove_leftovers()
+    with TemporaryFolder("replay") as folder:
+        root = folder.path
         shape = shape_of(spec.resources)
         pool = LocalPool(shape.world_size, threads=threads)
         weights = root if save is None else save.parent / f".{save.name}.part"

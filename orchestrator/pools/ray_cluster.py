@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 import ray
 
 from orchestrator.pools import ray_internals
-from orchestrator.pools.temp_folders import TemporaryFolder
+from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
 from orchestrator.scheduling.events import Shape
 from orchestrator.worker.process_env import import_environment, own_import_path
 from sweeps.spec.errors import UserError
@@ -40,6 +40,9 @@ LOOPBACK = "127.0.0.1"
 
 RAY_FOLDER = "r"
 """Ray's folder below ours: it gives everybody every right to its own, and sockets take short paths only."""
+
+WORKERS_FOLDER = "t"
+"""Folder below ours for the workers' temporary files."""
 
 
 class RayCluster:
@@ -119,10 +122,12 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
     """
     folder = TemporaryFolder("ray")
     try:
+        (folder.path / WORKERS_FOLDER).mkdir()
         with (
             _environment(
                 **environment,
                 **folder.mark,
+                **temporary_files(folder.path / WORKERS_FOLDER),
                 RAY_USAGE_STATS_ENABLED="0",
                 **import_environment(own_import_path()),
             ),

@@ -15,6 +15,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 PREFIX = "emsweep-"
 """Beginning of every temporary folder's name."""
@@ -33,10 +34,19 @@ class TemporaryFolder:
     """A folder that goes with :meth:`remove`, or with the next driver if this process is killed."""
 
     def __init__(self, purpose: str) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-"))
+        held = None
+        while held is None:
+            path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-"))
+            held = _hold(path / LOCK)
+        self.path = path
         """Where it is."""
-        self._fd = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._fd = held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     @property
     def mark(self) -> dict[str, str]:
@@ -52,16 +62,32 @@ class TemporaryFolder:
             self._fd = -1
 
 
+def _hold(lock: Path) -> int | None:
+    """Make the file that says that a folder is in use and hold it; ``None`` when another process, which
+    removes leftovers, took the folder for one between the two.
+    """
+    fd = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # waits until such a process has removed it
+    if lock.exists():
+        return fd
+    os.close(fd)
+    return None
+
+
 def remove_leftovers() -> int:
-    """Remove our folders that no live process holds, and return how many there were."""
+    """Remove this user's folders that no live process holds, and return how many there were."""
     removed = 0
     for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         try:
-            fd = os.open(lock, os.O_RDWR)
+            fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
         try:
+            if os.fstat(fd).st_uid != os.getuid() or lock.parent.is_symlink():
+                continue
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock.exists():
+                continue  # its owner has removed it meanwhile
             _end_processes(lock.parent)
             shutil.rmtree(lock.parent, ignore_errors=True)
             removed += 1
@@ -89,3 +115,14 @@ def _marked(folder: Path) -> list[int]:
             if wanted in environ.read_bytes().split(b"\0"):
                 pids.append(int(environ.parent.name))
     return pids
+
+
+def temporary_files(folder: Path) -> dict[str, str]:
+    """Variables by which processes put their temporary files into a folder: those that torch, DeepSpeed or a
+    trainer leaves when it is killed. What torch compiled is kept for the next process, where it was.
+    """
+    compiled = Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}"
+    return {
+        "TMPDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(compiled),
+    }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.store.attempts import AttemptBegan, AttemptOver
+from orchestrator.store.disk_space import TOO_LARGE, is_too_large
 from orchestrator.store.records import AttemptEnd, Outcome
 
 VERSION = 3
@@ -160,7 +161,8 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise OSError(errno.ENOSPC, f"state.sqlite: {error}") from error
+        number = TOO_LARGE if is_too_large(error) else errno.ENOSPC
+        raise OSError(number, f"state.sqlite: {error}") from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

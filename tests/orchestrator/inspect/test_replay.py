@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -103,3 +106,21 @@ def test_a_run_without_a_result_and_a_folder_that_exists_are_refused(tmp_path):
         replay(Layout(tmp_path), manifest, failed, permission)
     with pytest.raises(UserError, match="is there already"):
         replay(Layout(tmp_path), manifest, 0, permission, save=tmp_path)
+
+
+def test_a_killed_replay_leaves_nothing_that_the_next_driver_does_not_remove(tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    manifest = noop_manifest(1, duration_s=0.5)
+    run(tmp_path / "s", manifest)
+    words = [sys.executable, "-m", "orchestrator.cli", "replay", tmp_path / "s", manifest.run_ids[0]]
+    process = subprocess.Popen(words)
+    while not list(temporary.glob("emsweep-replay-*/replay.log")):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert list(temporary.iterdir())
+    run(tmp_path / "s", manifest)
+    assert not list(temporary.iterdir())
