@@ -14,7 +14,7 @@
         schedule.decay_fraction: {values: [0.1, 0.2], when: schedule=wsd}
         optim.lr: 1e-4,2e-4               # Hydra's override grammar works too
         seed: range(16)
-      zip: [[optim.lr, objective.temperature]]   # axes that advance together
+      zip: [[lr, objective.temperature]]         # axes that advance together
       exclude: [model=tiny-96 optim.lr>=2e-4]    # filters (sweeps.grid.filters); any match leaves a run out
       concat: [{axes: …}, {axes: …}]             # sub-grids laid end to end, multiplied with the axes above
       set: [{when: model=tiny-96, resources: large, sampling.max_new_tokens: 32}]   # settings, not axes
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.grid.axes import resolve
 from sweeps.grid.error_location import at
 from sweeps.grid.filters import parse_filter
 from sweeps.grid.grid import DeclaredAxis, Grid, Subset
@@ -97,7 +98,7 @@ def _grid(node: Mapping[str, Any], values: Values) -> Grid:
             parts.append(_grid(part, values))
     return Grid(
         axes=tuple(axes),
-        zips=tuple(_zips(node)),
+        zips=tuple(_zips(node, [axis.key for axis in axes])),
         parts=tuple(parts),
         excludes=tuple(excludes),
         subset=_subset(node),
@@ -119,7 +120,7 @@ def _axis(key: str, written: Any, values: Values) -> DeclaredAxis:
     return DeclaredAxis(key=key, values=tuple(values(key, written)), when=when)
 
 
-def _zips(node: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+def _zips(node: Mapping[str, Any], known: Sequence[str]) -> Iterable[tuple[str, ...]]:
     entries = node.get("zip") or []
     if isinstance(entries, list) and entries and all(isinstance(e, str) for e in entries):
         entries = [entries]
@@ -129,7 +130,11 @@ def _zips(node: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
                 raise SpecError(
                     f"zip {keys!r}: must list at least two axes, such as [optim.lr, objective.temperature]"
                 )
-            yield tuple(keys)
+            shown = f"zip [{', '.join(keys)}]"
+            try:
+                yield tuple(resolve(word, known) for word in keys)
+            except SpecError as error:
+                raise SpecError(f"{shown}: {error}") from None
 
 
 def _subset(node: Mapping[str, Any]) -> Subset | None:

@@ -10,6 +10,7 @@ from sweeps.grid.columns import ABSENT
 from sweeps.grid.expand import expand
 from sweeps.grid.filters import parse_filter
 from sweeps.grid.grid import MAX_RUNS, Grid, axis, concat, product, upper_bound
+from sweeps.grid.sweep_file import read_sweep
 from sweeps.spec import SpecError
 
 
@@ -182,3 +183,16 @@ def test_conditions_and_exclusions_name_axes_by_their_last_part():
         product(lr, share, axis("seed", [0, 1])).exclude("lr=1e-4 seed=1", "decay_fraction=0.1 seed=0")
     )
     assert [(r["optim.lr"], r["seed"]) for r in rows(table)] == [(1e-4, 0), (2e-4, 1)]
+
+
+def test_a_zip_may_name_axes_by_their_last_part():
+    def read(zipped):
+        axes = {"optim.lr": [1, 2], "a.rate": [3, 4], "b.rate": [5, 6]}
+        return read_sweep({"axes": axes, "zip": [zipped]}, lambda _, written: written).grid
+
+    assert read(["lr", "a.rate"]).zips == (("optim.lr", "a.rate"),)
+    assert expand(read(["lr", "a.rate"])).num_runs == 4
+    with pytest.raises(SpecError, match=r"zip \[lr, rate\]: axis 'rate' is ambiguous: choose one of a.rate"):
+        read(["lr", "rate"])
+    with pytest.raises(SpecError, match=r"zip \[lrr, a.rate\]: unknown axis 'lrr' \(did you mean \"lr\"\?\)"):
+        read(["lrr", "a.rate"])
