@@ -15,8 +15,8 @@ from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.intervals import mean_of
 from analysis.stats.testing import paired_difference
-from analysis.tables.cell_table import headline_axis, is_share
-from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, values_by_step
+from analysis.tables.cell_table import MEMBERS_CHANGE, headline_axis, is_share
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, members_change, values_by_step
 
 _finding = partial(
     Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"
@@ -72,7 +72,8 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
                 "Collapse step: first evaluated step after the peak whose paired fall over seeds excludes "
                 "zero. "
                 "The peak is the highest of few steps and therefore slightly too high. "
-                f"Rule: runs with a final {metric} only, so that no curve bends because its members change.",
+                f"Rule: runs with a final {metric} only, so that no curve bends because runs diverge.",
+                *([MEMBERS_CHANGE] if members_change(arranged, metric) else []),
             ),
         ),
         figure=_figure(sweep, by, metric),

@@ -15,7 +15,7 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns
 from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_of, median_weights
 from analysis.tables.item_means import centring, item_means
-from analysis.tables.seed_values import SeedGroups, SeedValues, gather, values_by_step
+from analysis.tables.seed_values import SeedGroups, SeedValues, gather, members_change, values_by_step
 from orchestrator.store.layout import TABLES, Layout
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -25,6 +25,12 @@ CLOSING_ROWS = 32
 
 HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
+
+MEMBERS_CHANGE = (
+    "Not every run is recorded at every step, as where some end earlier: peak and fall are, at each step, of "
+    "the runs recorded there, means of each run's own end."
+)
+"""Note of a table whose curves bend for that reason too."""
 
 _MEANING = {
     "seeds": "over seeds (Student-t; bootstrap from 30 seeds on): what other seeds of these cells on these "
@@ -78,8 +84,11 @@ def cell_table(
         for name, interval in _over_items(sweep, gathered, by, metric, gain, over).items():
             _put(frame, name, interval)
     has_curve = metric in _step_columns(sweep)
+    curve_notes = []
     if has_curve:
         frame = frame.assign(**_peak(sweep, by, metric))
+        if members_change(SeedGroups(sweep.columns([metric]), by), metric):
+            curve_notes.append(MEMBERS_CHANGE)
     kind = "points" if is_share(metric) else "number"
     layout = [
         *axis_columns(by),
@@ -108,7 +117,7 @@ def cell_table(
         title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
         frame=frame,
         layout=tuple(layout),
-        notes=(*_notes(frame, metric, gain, over), *sweep.warnings),
+        notes=(*_notes(frame, metric, gain, over), *curve_notes, *sweep.warnings),
     )
 
 

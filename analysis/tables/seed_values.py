@@ -97,13 +97,28 @@ def values_by_step(
     """Each step that has a value of a column of ``steps``, and the estimator's values there, shape (G, S).
 
     Only runs that have the metric ``counted_by`` (by default the same) at their end count, at every step, so
-    that a curve does not bend because its members change.
+    that a curve does not bend because runs diverge. Where runs are recorded at different steps it still does
+    (:func:`members_change`), and its end is not the mean of the runs' ends.
     """
     counted = ~np.isnan(arranged.columns.metric(counted_by or metric))
     for step, value in arranged.columns.step_values(metric):
         value_R = np.where(counted, value, np.nan)
         if not np.isnan(value_R).all():
             yield step, arranged.values(value_R)
+
+
+def members_change(arranged: SeedGroups, metric: str) -> bool:
+    """Whether the runs behind a group's curve differ from step to step, as where they end at different
+    steps.
+    """
+    counted = ~np.isnan(arranged.columns.metric(metric))
+    most = np.zeros(arranged.groups.size, dtype=np.int64)
+    for _, value_R in arranged.columns.step_values(metric):
+        num_G = arranged.groups.count(counted & ~np.isnan(value_R))
+        if ((num_G != most) & (num_G > 0) & (most > 0)).any():
+            return True
+        most = np.maximum(most, num_G)
+    return False
 
 
 def curves(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -14,8 +16,9 @@ from analysis.dashboard.run_grid import grouped
 from analysis.dashboard.step_curves import by_step, draw_curves
 from analysis.report import build_report
 from analysis.tables.best_cells import best_cells
+from analysis.tables.cell_table import MEMBERS_CHANGE
 from analysis.tables.seed_values import curves
-from tests.analysis.synthetic import quickstart_world, write_sweep
+from tests.analysis.synthetic import World, quickstart_world, write_sweep
 
 METRIC, GAIN, LAST = "accuracy_sampled", "gain_sampled", 10
 CELL = ["model", "example", "optim.lr"]
@@ -166,3 +169,18 @@ def test_the_report_prints_one_mean_per_group(holes):
                 said = (f"highest at step {LAST} ({mean})", f"peaks at {mean} at step {LAST}")
                 assert any(words in text for words in said), (model, lr)
         assert (peaks["peak_step"] == LAST).any()
+
+
+def test_tables_say_where_a_curve_bends_because_runs_end_at_different_steps(tmp_path, holes):
+    axes = {"optim.lr": (1e-4, 2e-4), "steps": (5, LAST), "seed": tuple(range(3))}
+    folder = write_sweep(tmp_path / "horizons", World(axes=axes, num_items=20))
+    horizon = open_sweep(folder).runs(["index", "steps"]).set_index("index")["steps"]
+    for name in ("steps", "items"):
+        table = pq.read_table(folder / f"{name}.parquet")
+        ends = horizon.loc[table["index"].to_pylist()].to_numpy()
+        pq.write_table(table.filter(pa.array(table["step"].to_numpy() <= ends)), folder / f"{name}.parquet")
+    mixed = open_sweep(folder)
+    assert MEMBERS_CHANGE in mixed.cell_table(by=["lr"]).notes
+    assert MEMBERS_CHANGE in find(mixed, "decoupling").table.notes
+    for whole in (mixed.cell_table(), mixed.where("steps=5").cell_table(by=["lr"]), holes.cell_table()):
+        assert MEMBERS_CHANGE not in whole.notes
