@@ -284,10 +284,10 @@ class Replacement:
             _write(layout, known | either | leaving)
         for path, temporary in self._temporary.items():
             temporary.replace(path)
-        for folder in {path.parent for path in self._temporary}:
-            fsync_path(folder)
         for path in going.values():
             path.unlink(missing_ok=True)
+        for folder in {path.parent for path in (*self._temporary, *going.values())}:
+            fsync_path(folder)
         if either or leaving:
             _write(layout, {n: d for n, d in (known | new).items() if n not in going or n in new})
 
