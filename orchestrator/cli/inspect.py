@@ -64,7 +64,7 @@ def verify(
     from orchestrator.store.liveness import live_driver
     from orchestrator.store.opening import open_to_look
 
-    opened = open_to_look(directory)
+    opened = open_to_look(directory, prove_ids=True)
     live = live_driver(opened.layout) is not None
     verdict = run_verify(opened.layout, opened.manifest, live=live, deep=deep, frozen=opened.damage)
     agreed = None

@@ -44,7 +44,7 @@ def status(folder: Path) -> Any:
 
 def proof(folder: Path) -> Any:
     """What ``verify`` says."""
-    opened = open_to_look(folder)
+    opened = open_to_look(folder, prove_ids=True)
     return verify(opened.layout, opened.manifest, frozen=opened.damage).to_json()
 
 
