@@ -78,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        why = f"{error.filename or 'a file'}: {error.strerror or error}"
+        return _refuse(f"{why}; a sweep directory is mended with: emsweep repair DIR", args)
     except UsageError as error:
         return _refuse(error.format_message(), args)
 

@@ -343,6 +343,8 @@ def begin_digests(layout: Layout) -> None:
         frozen = (layout.config, layout.manifest)
         record(layout, *(path for path in (*frozen, *table_files(layout)) if path.is_file()))
     except DamagedError:
+        if layout.digests.is_dir():
+            raise
         _write(layout, {})
         for path in table_files(layout):
             if path.is_file() or path.is_symlink():

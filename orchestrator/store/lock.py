@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeps.spec.errors import DirectoryBusyError, LostLockError
+from sweeps.spec.errors import DamagedError, DirectoryBusyError, LostLockError
 
 PATIENCE_S = 0.2
 """Time to wait for the lock: whoever asks who holds it has a share in it for a moment."""
@@ -39,7 +39,12 @@ class DriverLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DamagedError(
+                f"{path}: cannot be opened ({error.strerror}); mend it with: emsweep repair {path.parent}"
+            ) from error
         try:
             _lock(self._fd)
         except OSError as error:
