@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import echo, print_json, say
+from orchestrator.cli.output import echo, print_json, say, writing
 from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import size
@@ -46,7 +46,8 @@ def table(
     sweep = open_sweep(directory).where(*(filters or ()))
     made = cell_table(sweep, by=split_names(by), metric=metric, over=over)
     if output is not None:
-        made.write(output, form if form != "text" else None)
+        with writing(output):
+            made.write(output, form if form != "text" else None)
         say(f"{len(made.frame):,} rows in {output}")
     elif as_json:
         print_json({"title": made.title, "rows": made.records(), "notes": list(made.notes)})
@@ -114,9 +115,9 @@ def report(
     from analysis import open_sweep
     from analysis.report import REPORT_NAME, write_report
 
-    path = write_report(
-        open_sweep(directory).where(*(filters or ())), output or directory / REPORT_NAME, metric=metric
-    )
+    sweep, path = open_sweep(directory).where(*(filters or ())), output or directory / REPORT_NAME
+    with writing(path):
+        write_report(sweep, path, metric=metric)
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size})
     else:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from sweeps.spec.errors import UserError
 from sweeps.spec.printable import CONTROL, printable
 from sweeps.spec.redaction import redact
 
@@ -35,6 +38,17 @@ def say(text: str) -> None:
     """Print a line for people on standard error, so that standard output stays free for results."""
     sys.stderr.write(printable(redact(text, os.environ, hexadecimal=False)) + "\n")
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line that a file of results cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder of yours with --output"
+        ) from error
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,10 @@ from orchestrator.hydra_launcher.jobs import Job
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.signing import is_ours
+from orchestrator.trust.trusted import Need
+from sweeps.spec.errors import UserError
 
 
 class JobFailedError(RuntimeError):
@@ -24,14 +28,13 @@ class JobFailedError(RuntimeError):
 class Finished(JobReturn):
     """A job with a result. Its configurations are read from its output folder when somebody asks."""
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
+    def __init__(self, run_id: str, record: Mapping[str, Any]) -> None:
         self._saved = record["saved"]
         self.overrides = record["overrides"]
         self.working_dir = record["working_dir"]
         self.task_name = record["task_name"]
         self.status = JobStatus.COMPLETED
-        pickled = record.get("pickled")
-        self._return_value = cloudpickle.loads(base64.b64decode(pickled)) if pickled else record["returned"]
+        self._return_value = record["returned"] if "returned" in record else _unpickled(run_id, record)
 
     @property
     def cfg(self) -> DictConfig | None:  # type: ignore[override]
@@ -48,11 +51,22 @@ class Finished(JobReturn):
         return config if isinstance(config, DictConfig) else None
 
 
+def _unpickled(run_id: str, record: Mapping[str, Any]) -> Any:
+    """What a job returned, loaded only if this user's own job wrote it, or this user trusts who did."""
+    data = base64.b64decode(record["pickled"])
+    if not is_ours(run_id, data, record.get("signature")) and not consent_of().covers(Need("pickle", "")):
+        raise UserError(
+            f"run {run_id}: what it returned is pickled, and this user's own job has not written it; if you "
+            "trust who did, set EMSWEEP_ALLOW_TARGETS=orchestrator, otherwise give another directory"
+        )
+    return cloudpickle.loads(data)
+
+
 def job_return(job: Job, index: int, book: RunIndex, layout: Layout, lines: LineReader) -> JobReturn:
     if book.committed(index):
         line = lines.read(book.spools[book.spool[index]], *book.location(index))
         if line is not None:
-            return Finished(line.result()["layout"])
+            return Finished(book.run_ids[index], line.result()["layout"])
     return JobReturn(
         overrides=list(job.overrides),
         status=JobStatus.FAILED,

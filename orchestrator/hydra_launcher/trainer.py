@@ -14,6 +14,7 @@ from omegaconf import open_dict
 
 from orchestrator.hydra_launcher.application import Application, load
 from orchestrator.hydra_launcher.configurations import Configurations, json_value
+from orchestrator.trust.signing import sign
 from sweeps.spec import RunSpec
 from trainers.protocol import RunContext, RunResult, WorkerContext
 from trainers.run_result import RESERVED
@@ -57,7 +58,9 @@ class HydraJob:
         value = job.return_value  # raises what the task raised
         wall_s = time.perf_counter() - started_s
         return RunResult(
-            outcome="done", metrics={**metrics_of(value), "wall_s": wall_s}, layout=_record(job, value)
+            outcome="done",
+            metrics={**metrics_of(value), "wall_s": wall_s},
+            layout=_record(spec.run_id, job, value),
         )
 
     def close(self) -> None:
@@ -77,13 +80,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _record(job: JobReturn, value: Any) -> dict[str, Any]:
+def _record(run_id: str, job: JobReturn, value: Any) -> dict[str, Any]:
     """What the launcher needs to tell Hydra of the job, now and when the sweep is launched again."""
     assert job.hydra_cfg is not None
     hydra = job.hydra_cfg.hydra
     saved = hydra.output_subdir
-    plainly = is_json(value)
-    returned = {"returned": value} if plainly else {"pickled": _pickled(value)}
+    returned = {"returned": value} if is_json(value) else _pickled(run_id, value)
     return returned | {
         "overrides": json_value(job.overrides),
         "working_dir": job.working_dir,
@@ -101,5 +103,7 @@ def is_json(value: Any) -> bool:
     return type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value))
 
 
-def _pickled(value: Any) -> str:
-    return base64.b64encode(cloudpickle.dumps(value)).decode()
+def _pickled(run_id: str, value: Any) -> dict[str, Any]:
+    """A value that JSON cannot hold, signed: the launcher loads no pickle that this user has not written."""
+    data = cloudpickle.dumps(value)
+    return {"pickled": base64.b64encode(data).decode(), "signature": sign(run_id, data)}

@@ -67,6 +67,7 @@ def mirror_sweep(
     require_frozen(layout)
     module = importlib.import_module(f"orchestrator.mirror.to_{to}")
     folder = directory / to
+    _require_own(folder)
     where = Destination(folder=folder, project=project, entity=entity, online=online, url=url)
     with _one_line(directory):
         target: Target = module.open_target(replace(where, folder=folder.absolute()))
@@ -88,6 +89,21 @@ def mirror_sweep(
             progress(done, len(todo))
     target.close()
     return MirrorReport(new=len(todo), already=len(rows) - len(todo))
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, or by whose links what is copied would land elsewhere."""
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise UserError(
+            f"mirror: {str(folder)!r}, where it keeps what it has copied, cannot be written; mirror a copy "
+            "of the sweep directory in a folder of yours"
+        )
+    inside = folder.parent.resolve()
+    for path in (folder, *folder.glob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(
+                f"mirror: {str(path)!r} is a link out of the directory, to {str(path.resolve())!r}; remove it"
+            )
 
 
 def _hold(ledger: IO[str], directory: Path) -> None:

@@ -12,5 +12,6 @@ gate       asks: needs, less grants, less consent, must be nothing
 needs      what a sweep would use, found without importing or unpickling anything
 consent    words and flags of the command line
 trusted    grants, kept outside the sweep directory
+signing    pickles that this user's own runs wrote
 targets    whether a trainer is there
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +27,8 @@ from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.multirun import Multirun
-from orchestrator.hydra_launcher.returns import JobFailedError
+from orchestrator.hydra_launcher.returns import Finished, JobFailedError
+from orchestrator.trust.signing import sign
 from sweeps.spec import ResourcesSpec
 from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest, run
@@ -261,6 +264,33 @@ def test_jobs_come_back_in_order_with_what_they_returned(opened, app):
     second = launcher.launch([["lr=5"]], 4)  # a sweeper's next batch
     assert second[0].return_value[0] == 5
     assert len(open_sweep(app / "sweep").runs()) == 4
+
+
+class Touching:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("signature", ["none", "of another value", "of another run"])
+def test_a_pickled_return_that_this_users_own_job_has_not_written_is_not_loaded(
+    tmp_path, monkeypatch, signature
+):
+    mark = tmp_path / "ran"
+    data = pickle.dumps(Touching(mark))
+    signatures = {"of another value": sign("a", b"other"), "of another run": sign("b", data)}
+    forged = {"pickled": base64.b64encode(data).decode(), "signature": signatures.get(signature)}
+    record = {**forged, "overrides": [], "working_dir": "", "task_name": "", "saved": None}
+    with pytest.raises(UserError, match="pickled, and this user's own job has not written it"):
+        Finished("a", record)
+    assert not mark.exists()
+    monkeypatch.setenv("EMSWEEP_ALLOW_TARGETS", "orchestrator")
+    Finished("a", record)
+    assert mark.exists()
 
 
 def test_jobs_that_differ_in_their_seed_only_are_one_cell(opened):

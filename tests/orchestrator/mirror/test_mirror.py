@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -180,3 +182,33 @@ def test_the_client_of_wandb_still_has_what_it_does_not_promise(directory):
     mirror_sweep(directory, project="p")
     mirrored = set((directory / "wandb" / "mirrored.txt").read_text().split())
     assert {path.parent.name.rsplit("-", 1)[-1] for path in _offline(directory)} == mirrored
+
+
+@pytest.mark.parametrize("link", ["wandb", "wandb/mirrored.txt"])
+def test_a_link_out_of_a_strangers_directory_is_refused_and_nothing_is_written_there(
+    directory, tmp_path, link
+):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (directory / link).parent.mkdir(exist_ok=True)
+    (directory / link).symlink_to(outside if link == "wandb" else outside / "file")
+    with pytest.raises(UserError, match="is a link out of the directory"):
+        mirror_sweep(directory, project="p")
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another user takes root")
+@pytest.mark.parametrize(
+    ("verb", "fix"), [(("mirror", "--to", "tensorboard"), "mirror a copy"), (("report",), "--output")]
+)
+def test_in_another_users_directory_one_line_says_what_to_do(directory, verb, fix):
+    """Another user who may read everything and write nothing."""
+    rights = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *rights]
+    command = [*nobody, sys.executable, "-m", "orchestrator.cli", verb[0], directory, *verb[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "cannot be written" in line
+    assert fix in line
+    assert "Traceback" not in done.stderr
