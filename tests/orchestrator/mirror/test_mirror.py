@@ -204,6 +204,9 @@ def test_a_link_out_of_a_strangers_directory_is_refused_and_nothing_is_written_t
 def test_in_another_users_directory_one_line_says_what_to_do(directory, verb, fix):
     """Another user who may read everything and write nothing."""
     rights = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    for folder in (directory, *directory.parents):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)  # pytest's own are closed to others
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *rights]
     command = [*nobody, sys.executable, "-m", "orchestrator.cli", verb[0], directory, *verb[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
