@@ -147,8 +147,9 @@ def grouped(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
         mean=interval.value, low=interval.low, high=interval.high, n=(~np.isnan(gathered.values)).sum(axis=1)
     )
     kind = "points" if is_share(metric) else "number"
+    signed = "gain" if kind == "points" and metric.startswith("gain") else kind
     layout = [ReportColumn(header=short, source=key) for key, short in short_names(by).items()]
-    layout.append(interval_column(metric, "mean", _signed(metric, kind)))
+    layout.append(interval_column(metric, "mean", signed))
     layout += [
         SEEDS,
         ReportColumn(header="cells", source="num_cells", kind="count"),
@@ -168,10 +169,6 @@ def grouped(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
             f"Rule: means are over runs with a finite {metric}; the others are counted, not imputed.",
         ),
     )
-
-
-def _signed(metric: str, kind: str) -> str:
-    return "gain" if kind == "points" and metric.startswith("gain") else kind
 
 
 def without_seed(sweep: SweepData, names: Sequence[str]) -> list[str]:

@@ -171,16 +171,13 @@ def _unfinished(source: Source) -> str:
     # A part without an outcome column holds results that are all in.
     outcome = "coalesce(outcome, 'done')" if "outcome" in recorded else "'done'"
     rows = f"SELECT index, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
-    latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {_age(results)})"
+    age = "finished_at DESC" if "finished_at" in results else "index"
+    latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {age})"
     newest = f"SELECT * EXCLUDE (age) FROM (SELECT *, {latest} AS age FROM ({rows})) WHERE age = 1"
     return (
         f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome) "
         f"FROM ({runs}) m LEFT JOIN ({newest}) r ON m.index = r.index"
     )
-
-
-def _age(results: Sequence[str]) -> str:
-    return "finished_at DESC" if "finished_at" in results else "index"
 
 
 def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:

@@ -83,7 +83,7 @@ def cell_table(
     else:
         for name, interval in _over_items(sweep, gathered, by, metric, gain, over).items():
             _put(frame, name, interval)
-    has_curve = metric in _step_columns(sweep)
+    has_curve = metric in sweep.arrow("SELECT * FROM steps LIMIT 0").column_names
     curve_notes = []
     if has_curve:
         frame = frame.assign(**_peak(sweep, by, metric))
@@ -175,10 +175,6 @@ def is_share(metric: str) -> bool:
 def _gain_metric(sweep: SweepData, metric: str) -> str | None:
     name = metric.replace("accuracy", "gain", 1)
     return name if metric.startswith("accuracy") and name in sweep.metrics else None
-
-
-def _step_columns(sweep: SweepData) -> set[str]:
-    return set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names)
 
 
 def _put(frame: pd.DataFrame, name: str, interval: Interval) -> None:

@@ -137,10 +137,8 @@ class _Simulation:
 
     def _capacity(self) -> Capacity:
         free = sum(size for size, up in zip(self._size, self._up, strict=True) if up)
-        return Capacity(slots=10**9 if self._with_gpus() else int(free), gpus=free)
-
-    def _with_gpus(self) -> bool:
-        return any(group.shape.gpus for group in self._workload.groups)
+        on_gpus = any(group.shape.gpus for group in self._workload.groups)
+        return Capacity(slots=10**9 if on_gpus else int(free), gpus=free)
 
     def _at(self, time_s: float, event: Callable[[], Event | None]) -> None:
         self._serial += 1

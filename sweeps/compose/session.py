@@ -31,12 +31,8 @@ SEARCH_PATH = "hydra.searchpath"
 """Hydra's key for further folders of option files."""
 
 
-def _register_schema() -> None:
-    """Offer every key of a run with its default, so that option files state only what differs."""
-    ConfigStore.instance().store(name="spec", node=spec_to_dict(RunSpec()), provider="sweeps.spec")
-
-
-_register_schema()
+# Every key of a run is offered with its default, so that option files state only what differs.
+ConfigStore.instance().store(name="spec", node=spec_to_dict(RunSpec()), provider="sweeps.spec")
 
 
 @contextlib.contextmanager

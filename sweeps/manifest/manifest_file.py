@@ -49,7 +49,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write ``manifest`` to ``path``: whole, and on the disk once it returns."""
     schema = _schema(manifest)
     names = manifest.names()
-    packing = {"compression": "zstd", "use_dictionary": _dictionary_columns(schema)}
+    repetitive = [name for name in schema.names if name not in ("index", "run_id", "name")]
+    packing = {"compression": "zstd", "use_dictionary": repetitive}
     with replacing(path, durable=True) as temporary, pq.ParquetWriter(temporary, schema, **packing) as writer:
         for start in range(0, len(manifest), CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, len(manifest)))
@@ -86,10 +87,6 @@ def _written_values(values: Sequence[Any]) -> dict[str, Any]:
 def axis_values(entry: Mapping[str, Any]) -> list[Any]:
     """The values of an axis of the header, in YAML order."""
     return list(range(*entry["range"])) if "range" in entry else entry["values"]
-
-
-def _dictionary_columns(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in ("index", "run_id", "name")]
 
 
 def _arrays(manifest: Manifest, rows: slice, names: list[str]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def _shared_keys(spec: RunSpec) -> tuple[str, str, str]:
     """Rollout, gradient and trunk key, each of which continues the one before."""
     rollout = rollout_key(spec)
     gradient = rollout + canonical_json(group_to_dict(spec.objective))
-    return rollout, gradient, gradient + _without_rate(group_to_dict(spec.optim))
+    without_rate = {k: v for k, v in group_to_dict(spec.optim).items() if k != "lr"}
+    return rollout, gradient, gradient + canonical_json(without_rate)
 
 
 def gradient_key(spec: RunSpec) -> str:
@@ -128,10 +129,6 @@ def base_evaluation_key(spec: RunSpec, sampled: bool) -> str:
 def evaluation_key(spec: EvalSpec) -> str:
     """Return the text of evaluation settings apart from when they are used."""
     return canonical_json(group_to_dict(dataclasses.replace(spec, steps=())))
-
-
-def _without_rate(optim: Mapping[str, Any]) -> str:
-    return canonical_json({k: v for k, v in optim.items() if k != "lr"})
 
 
 # Trees of a batch of runs

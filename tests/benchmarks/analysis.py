@@ -140,7 +140,7 @@ def coverage() -> dict[str, dict[str, float]]:
     from analysis.stats.intervals import iqm_weights, l_interval, mean_interval
 
     rng = np.random.default_rng(0)
-    found: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, float]] = {}
 
     def share(interval: Any, truth: float) -> float:
         return float(np.mean((interval.low <= truth) & (interval.high >= truth)))
@@ -153,14 +153,14 @@ def coverage() -> dict[str, dict[str, float]]:
             + rng.normal(0, 0.3, (2000, 1, 50))
             + rng.normal(0, 0.3, (2000, n, 50))
         )
-        found[f"{n} seeds"] = {
+        figures[f"{n} seeds"] = {
             "mean, normal": share(mean_interval(normal), 0.0),
             "mean, log-normal": share(mean_interval(skewed), float(np.exp(0.5))),
             "mean, beta(8, 2)": share(mean_interval(bounded), 0.8),
             "IQM by BCa, normal": share(l_interval(normal, iqm_weights), 0.0),
             "mean over seeds and items": share(crossed_interval(crossed, "both"), 0.0),
         }
-    return found
+    return figures
 
 
 def main() -> None:

@@ -242,8 +242,12 @@ def live_cost(scratch: Path, num_pairs: int) -> dict[str, Any]:
         server = psutil.Process(pid)
         groups = {"server": lambda: family(server), "browser": lambda: family(browser)}
         turns = take_turns(num_pairs, TURN_S, groups)
-    found = asdict(cost(folder, turns))
-    return {"live_cost": found.pop("share"), "live_cost_standard_error": found.pop("standard_error"), **found}
+    figures = asdict(cost(folder, turns))
+    return {
+        "live_cost": figures.pop("share"),
+        "live_cost_standard_error": figures.pop("standard_error"),
+        **figures,
+    }
 
 
 def main() -> None:

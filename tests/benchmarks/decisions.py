@@ -92,16 +92,18 @@ def per_second(num: int, work: Callable[[], None]) -> float:
 
 def spool() -> dict[str, Any]:
     """The same records through either, one writer and several; then a writer killed in full flight."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         for writers, batch in ((1, 1), (1, BATCH), (WRITERS, 1), (WRITERS, BATCH)):
             for kind in ("spool", "sqlite"):
-                place = folder / f"{kind}-{writers}-{batch}"
-                place.mkdir()
-                found[f"{kind}_per_s_{writers}_writers_{batch}_a_sync"] = rate(kind, place, writers, batch)
-        found |= killed(folder / "killed.jsonl")
-    return found
+                subfolder = folder / f"{kind}-{writers}-{batch}"
+                subfolder.mkdir()
+                figures[f"{kind}_per_s_{writers}_writers_{batch}_a_sync"] = rate(
+                    kind, subfolder, writers, batch
+                )
+        figures |= killed(folder / "killed.jsonl")
+    return figures
 
 
 def rate(kind: str, folder: Path, writers: int, batch: int) -> float:
@@ -174,14 +176,14 @@ def index() -> dict[str, Any]:
 
 def pools() -> dict[str, Any]:
     """One small sweep through each pool."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for pool in ("inline", "local", "ray"):
-            told = launch_noop(POOL_RUNS, Path(folder) / pool, pool=pool)
-            found[f"{pool}_wall_s"] = told["wall_s"]
-            found[f"{pool}_busy_s"] = told["busy_s"]
-            found[f"{pool}_driver_mib"] = told["peak_mib"]
-    return found
+            launched = launch_noop(POOL_RUNS, Path(folder) / pool, pool=pool)
+            figures[f"{pool}_wall_s"] = launched["wall_s"]
+            figures[f"{pool}_busy_s"] = launched["busy_s"]
+            figures[f"{pool}_driver_mib"] = launched["peak_mib"]
+    return figures
 
 
 def noise() -> dict[str, Any]:
@@ -229,8 +231,8 @@ def layout() -> dict[str, Any]:
 
     def gradient_of(rows: int) -> torch.Tensor:
         model.zero_grad()
-        for some in ids_BT.split(rows):
-            log_p = torch.log_softmax(model(input_ids=some).logits, -1)
+        for chunk_BT in ids_BT.split(rows):
+            log_p = torch.log_softmax(model(input_ids=chunk_BT).logits, -1)
             (-(log_p.exp() * log_p).sum() / ids_BT.numel()).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 

@@ -108,8 +108,8 @@ def timed(folder: Path, launcher: str, num_jobs: int) -> tuple[float, float]:
 
 def take_turn(app: str, launcher: str, num_jobs: int) -> Turn:
     """Time one launcher in a folder of its own."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         (folder / "conf").mkdir()
         (folder / "app.py").write_text(APP.format(work=APPS[app]))
         (folder / "conf" / "config.yaml").write_text("lr: 0.1\nseed: 0\nname: benchmark\n")
@@ -162,11 +162,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    found = {app: measure(app, asked.jobs, asked.rounds) for app in APPS}
+    figures = {app: measure(app, asked.jobs, asked.rounds) for app in APPS}
     if asked.json:
-        print(json.dumps({"jobs": asked.jobs, "rounds": asked.rounds, **found}))
+        print(json.dumps({"jobs": asked.jobs, "rounds": asked.rounds, **figures}))
         return
-    for app, rows in found.items():
+    for app, rows in figures.items():
         for name in LAUNCHERS:
             if rows[name] is None:
                 print(f"{app:8} {name:8} not installed")

@@ -82,21 +82,21 @@ def copies(folder: Path, to: str) -> int:
 
 def measure(num_pairs: int, to: str) -> dict[str, Any]:
     """Take turns, then copy what is left."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "sweep")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "sweep")
         with sweep_at_work(folder, "eval.limit=50", "eval.steps=[0,10]"), mirroring(folder, to) as calls:
             turns = take_turns(num_pairs, TURN_S, {"mirror": lambda: family(calls)})
             meanwhile = copies(folder, to)
-        found = asdict(cost(folder, turns))
+        figures = asdict(cost(folder, turns))
         started_s = time.perf_counter()
         rest = mirror(folder, to)
         alone_s = time.perf_counter() - started_s
         again = mirror(folder, to)
     return {
         "to": to,
-        "cost": found.pop("share"),
-        "cost_se": found.pop("standard_error"),
-        **found,
+        "cost": figures.pop("share"),
+        "cost_se": figures.pop("standard_error"),
+        **figures,
         "copied_meanwhile": meanwhile,
         "alone_ms_per_run": 1e3 * alone_s / max(1, rest["new"]),
         "afterwards": {"first": rest, "again": again},
@@ -110,15 +110,15 @@ def main() -> None:
     parser.add_argument("--to", default="wandb")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    found = measure(asked.pairs, asked.to)
+    figures = measure(asked.pairs, asked.to)
     if asked.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
     print(
-        f"cost {found['cost']:.2%} ± {found['cost_se']:.2%} of {found['runs_per_s_off']:.1f} runs/s over "
-        f"{found['pairs']} pairs of turns"
+        f"cost {figures['cost']:.2%} ± {figures['cost_se']:.2%} of {figures['runs_per_s_off']:.1f} runs/s "
+        f"over {figures['pairs']} pairs of turns"
     )
-    meanwhile, later_ms = found["copied_meanwhile"], found["alone_ms_per_run"]
+    meanwhile, later_ms = figures["copied_meanwhile"], figures["alone_ms_per_run"]
     print(f"{meanwhile} runs copied meanwhile; {later_ms:.0f} ms each once the sweep has ended")
 
 

@@ -56,8 +56,8 @@ def ratios(rounds: int, lr: float) -> dict[str, float]:
         trainer.run(spec, RunContext())
     times = [{name: seconds(trainer, spec) for name, spec in specs.items()} for _ in range(rounds)]
     trainer.close()
-    found = {"em_run_s": statistics.median(t["em"] for t in times)}
-    return found | {name: statistics.median(t[name] / t["em"] for t in times) for name in OBJECTIVES}
+    figures = {"em_run_s": statistics.median(t["em"] for t in times)}
+    return figures | {name: statistics.median(t[name] / t["em"] for t in times) for name in OBJECTIVES}
 
 
 def main() -> None:
@@ -69,12 +69,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-9, help="learning rate, default 1e-9")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    found = ratios(options.rounds, options.lr)
-    found["max_policy_gradient"] = max(v for k, v in found.items() if k not in ("em_run_s", "em", "em_ft"))
+    figures = ratios(options.rounds, options.lr)
+    figures["max_policy_gradient"] = max(
+        v for k, v in figures.items() if k not in ("em_run_s", "em", "em_ft")
+    )
     if options.json:
-        print(json.dumps(found | {"limit": LIMIT}))
+        print(json.dumps(figures | {"limit": LIMIT}))
         return
-    for name, value in found.items():
+    for name, value in figures.items():
         print(f"{name:26} {value:8.3f}")
 
 

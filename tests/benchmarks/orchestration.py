@@ -150,9 +150,9 @@ def emsweep(*words: object) -> dict[str, Any]:
 
 def launch_noop(num: int, folder: Path, pool: str = "ray") -> dict[str, Any]:
     """Launch a sweep that computes nothing and check that it is whole."""
-    found = emsweep("launch", "sweep=noop", f"sweep.n={num}", "--dir", folder, "--pool", pool, "--yes")
-    assert found["committed"] == num
-    return found
+    figures = emsweep("launch", "sweep=noop", f"sweep.n={num}", "--dir", folder, "--pool", pool, "--yes")
+    assert figures["committed"] == num
+    return figures
 
 
 def hydra_multirun(num: int) -> float:
@@ -171,7 +171,7 @@ def compare(num: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         ours = launch_noop(num, Path(folder) / "noop")
     optuna = importlib.util.find_spec("optuna")
-    found = {
+    figures = {
         "runs": num,
         "ours_per_s": ours["runs_per_s"],
         "ours_startup_s": ours["wall_s"] - ours["busy_s"],
@@ -182,20 +182,23 @@ def compare(num: int) -> dict[str, Any]:
         "optuna_grid_per_s": child(_OPTUNA, OPTUNA_TRIALS) if optuna else None,
         "hydra_multirun_per_s": hydra_multirun(HYDRA_JOBS),
     }
-    found["times_tune_reuse"] = found["ours_per_s"] / found["tune_reuse_per_s"]
-    found["times_tune_default"] = found["ours_per_s"] / found["tune_default_per_s"]
-    return found
+    figures["times_tune_reuse"] = figures["ours_per_s"] / figures["tune_reuse_per_s"]
+    figures["times_tune_default"] = figures["ours_per_s"] / figures["tune_default_per_s"]
+    return figures
 
 
 def scale(sizes: tuple[int, ...]) -> dict[str, Any]:
     """Rate and driver memory by number of runs."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for num in sizes:
-            told = launch_noop(num, Path(folder) / str(num))
-            found[f"per_s_{num}"], found[f"driver_mib_{num}"] = told["runs_per_s"], told["peak_mib"]
-            found[f"wall_s_{num}"] = told["wall_s"]
-    return found
+            launched = launch_noop(num, Path(folder) / str(num))
+            figures[f"per_s_{num}"], figures[f"driver_mib_{num}"] = (
+                launched["runs_per_s"],
+                launched["peak_mib"],
+            )
+            figures[f"wall_s_{num}"] = launched["wall_s"]
+    return figures
 
 
 def recovery() -> dict[str, Any]:
@@ -225,10 +228,10 @@ def overhead() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "quickstart"
         words = ("launch", "sweep=quickstart", "sharing=off", "--dir", folder, "--pool", "local", "--yes")
-        told = emsweep(*words)
-        assert told["committed"] == OVERHEAD_RUNS
+        launched = emsweep(*words)
+        assert launched["committed"] == OVERHEAD_RUNS
         bare_s = child(_BARE, folder)
-    return {"sweep_s": told["wall_s"], "bare_loop_s": bare_s, "ratio": told["wall_s"] / bare_s}
+    return {"sweep_s": launched["wall_s"], "bare_loop_s": bare_s, "ratio": launched["wall_s"] / bare_s}
 
 
 def simulated() -> dict[str, Any]:
@@ -243,12 +246,12 @@ def simulated() -> dict[str, Any]:
     num = 1_000_000
     groups = [Group(shape=Shape(gpus=1.0), affinity=f"model-{i}") for i in range(4)]
     workload = Workload(groups=groups, group_of=array("H", [i * 4 // num for i in range(num)]))
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for text in ("gpus=1024", "gpus=1024,mtbf_h=500", "gpus=1024,mtbf_h=500,preempt_h=24,spread=0.3"):
         started = time.perf_counter()
         outcome = simulate(workload, lambda _: 600.0, parse_cluster(text))
-        found[text] = {**outcome.to_json(), "took_s": time.perf_counter() - started}
-    return found
+        figures[text] = {**outcome.to_json(), "took_s": time.perf_counter() - started}
+    return figures
 
 
 def main() -> None:
@@ -259,21 +262,21 @@ def main() -> None:
         parser.add_argument(f"--{name}", action="store_true")
     asked = parser.parse_args()
     if asked.scale:
-        found = scale((3_000, 100_000))
+        figures = scale((3_000, 100_000))
     elif asked.million:
-        found = scale((1_000_000,))
+        figures = scale((1_000_000,))
     elif asked.recovery:
-        found = recovery()
+        figures = recovery()
     elif asked.overhead:
-        found = overhead()
+        figures = overhead()
     elif asked.simulate:
-        found = simulated()
+        figures = simulated()
     else:
-        found = compare(asked.runs)
+        figures = compare(asked.runs)
     if asked.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
     else:
-        for name, value in found.items():
+        for name, value in figures.items():
             print(f"{name:28} {value:,.3f}" if isinstance(value, float) else f"{name:28} {value}")
 
 

@@ -205,11 +205,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measure(options.folder)
+    figures = measure(options.folder)
     if options.json:
-        json.dump(found, sys.stdout, ensure_ascii=False)
+        json.dump(figures, sys.stdout, ensure_ascii=False)
     else:
-        for key, value in found.items():
+        for key, value in figures.items():
             print(key, value, sep="\t")
 
 

@@ -159,15 +159,15 @@ def entropy_memory() -> dict[str, float]:
     """
     size_mib = ENTROPY_ROWS * ENTROPY_VOCABULARY * 4 / 2**20
     script = SCRIPT_ENTROPY.format(rows=ENTROPY_ROWS, vocabulary=ENTROPY_VOCABULARY)
-    found = {}
+    figures = {}
     for way, prefix in (("ours", "entropy"), ("policy", "policy"), ("naive", "entropy_naive")):
         out = subprocess.run(
             [sys.executable, "-c", script, way], capture_output=True, text=True, check=True
         ).stdout
         before, with_logits, peak = map(float, out.split())
-        found[f"{prefix}_peak_ratio"] = (peak - before) / size_mib
-        found[f"{prefix}_extra_ratio"] = (peak - with_logits) / size_mib
-    return found | {"entropy_logits_mib": size_mib, "entropy_chunk_mib": CHUNK_ELEMENTS["cpu"] * 4 / 2**20}
+        figures[f"{prefix}_peak_ratio"] = (peak - before) / size_mib
+        figures[f"{prefix}_extra_ratio"] = (peak - with_logits) / size_mib
+    return figures | {"entropy_logits_mib": size_mib, "entropy_chunk_mib": CHUNK_ELEMENTS["cpu"] * 4 / 2**20}
 
 
 def main() -> None:
@@ -178,11 +178,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the three ways, default 7")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    found = speed(options.rounds) | entropy_memory()
+    figures = speed(options.rounds) | entropy_memory()
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
     else:
-        for name, value in found.items():
+        for name, value in figures.items():
             print(f"{name:24} {value:10.3f}")
 
 

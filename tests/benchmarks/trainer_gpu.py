@@ -198,9 +198,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if gang.device.type != options.device:
         raise SystemExit(f"--device {options.device}: this torch would run on {gang.device.type}")
     peak = options.peak_tflops or peak_of(gang.device)
-    found: dict[str, Any] = {"size": options.size, "device": _name(gang.device), "peak_tflops": peak}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    figures: dict[str, Any] = {"size": options.size, "device": _name(gang.device), "peak_tflops": peak}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         num_parameters = make_model(folder, options.size, gang.device)
         settings = {
             "ours": {"zero_stage": 1, "decoder": options.decoder, "micro_batch": options.micro_batch},
@@ -225,15 +225,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 else reference_step(spec, base, engine, prompt, options.sample, gang)
                 for step in range(1 + options.rounds)
             ]
-            found[name] = side(laps[1:], num_parameters, peak)
+            figures[name] = side(laps[1:], num_parameters, peak)
             if gang.device.type == "cuda":
-                found[name]["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+                figures[name]["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
             del engine
             pool.close()
             if gang.device.type == "cuda":
                 torch.cuda.empty_cache()
-    ours, reference = found["ours"], found["reference"]
-    return found | {
+    ours, reference = figures["ours"], figures["reference"]
+    return figures | {
         "parameters": num_parameters,
         "speedup": reference["step_s"] / ours["step_s"],
         "rollout_speedup": reference["rollout_s"] / ours["rollout_s"],
@@ -270,15 +270,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    found = measure(options)
+    figures = measure(options)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
     for name in ("ours", "reference"):
-        for key, value in found[name].items():
+        for key, value in figures[name].items():
             print(f"{name + '.' + key:32} {'unknown' if value is None else format(value, '12.4g')}")
     for key in ("speedup", "rollout_speedup", "update_speedup"):
-        print(f"{key:32} {found[key]:12.4g}")
+        print(f"{key:32} {figures[key]:12.4g}")
 
 
 if __name__ == "__main__":

@@ -114,13 +114,13 @@ def _switch(groups: Mapping[str, Processes], *, is_on: bool) -> None:
 
 def _spent_s(groups: Mapping[str, Processes]) -> dict[str, float]:
     """Processor time of each group until now, that of children which have ended included."""
-    found = {}
+    cpu_s = {}
     for name, processes in groups.items():
-        found[name] = 0.0
+        cpu_s[name] = 0.0
         for process in processes():
             with contextlib.suppress(psutil.NoSuchProcess):
-                found[name] += sum(process.cpu_times()[:4])
-    return found
+                cpu_s[name] += sum(process.cpu_times()[:4])
+    return cpu_s
 
 
 def cost(folder: Path, turns: Sequence[Turn]) -> Cost:

@@ -24,16 +24,16 @@ def read_wandb_file(path: Path) -> Iterator[Any]:
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:
-    place, pending = _FILE_HEADER, b""
-    while place + _RECORD_HEADER <= len(content):
-        left = _BLOCK - place % _BLOCK
+    offset, pending = _FILE_HEADER, b""
+    while offset + _RECORD_HEADER <= len(content):
+        left = _BLOCK - offset % _BLOCK
         if left < _RECORD_HEADER:
-            place += left
+            offset += left
             continue
-        _, length, kind = struct.unpack_from("<IHB", content, place)
-        place += _RECORD_HEADER
-        pending += content[place : place + length]
-        place += length
+        _, length, kind = struct.unpack_from("<IHB", content, offset)
+        offset += _RECORD_HEADER
+        pending += content[offset : offset + length]
+        offset += length
         if kind in (_FULL, _LAST):
             yield pending
             pending = b""

@@ -97,14 +97,14 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def quickstart_url(chromium, quickstart):
-    with served(quickstart) as found:
-        yield found["url"].rstrip("/")
+    with served(quickstart) as server:
+        yield server["url"].rstrip("/")
 
 
 @pytest.fixture(scope="session")
 def study_url(chromium, study):
-    with served(study) as found:
-        yield found["url"].rstrip("/")
+    with served(study) as server:
+        yield server["url"].rstrip("/")
 
 
 class Watched:

@@ -27,10 +27,10 @@ MAX_BYTES = 200_000
 
 def take(directory: Path, target: Path) -> int:
     """Write the picture and return its size in bytes."""
-    with served(directory) as found, sync_playwright() as playwright:
+    with served(directory) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        page.goto(found["url"])
+        page.goto(server["url"])
         while page.evaluate("!!document.querySelector('.waiting, figure.undrawn, figure.drawing')"):
             time.sleep(0.1)
         page.wait_for_load_state("networkidle")

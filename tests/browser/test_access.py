@@ -12,8 +12,8 @@ from tests.browser.conftest import ROOT, SCREENSHOTS, served, settled, until
 
 
 def test_other_addresses_ask_for_the_token_and_keep_it_out_of_every_address(open_page, quickstart):
-    with served(quickstart, "--host", "0.0.0.0") as found:
-        url = found["url"].replace("0.0.0.0", "127.0.0.1")
+    with served(quickstart, "--host", "0.0.0.0") as server:
+        url = server["url"].replace("0.0.0.0", "127.0.0.1")
         page = open_page()
         visited = []
         page.on("request", lambda request: visited.append(request.url))
@@ -23,10 +23,10 @@ def test_other_addresses_ask_for_the_token_and_keep_it_out_of_every_address(open
         page.fill("#token", "wrong")
         page.click("text=Open")
         page.wait_for_selector("[role=alert]")
-        page.fill("#token", found["token"])
+        page.fill("#token", server["token"])
         page.click("text=Open")
         page.wait_for_selector("a >> text=96 done")
-        assert not any(found["token"] in address for address in visited)
+        assert not any(server["token"] in address for address in visited)
         assert "emsweep" not in page.evaluate("document.cookie")
         page.close()
 
@@ -41,9 +41,9 @@ def test_a_live_sweep_is_followed_without_a_reload(open_page, tmp_path):
             while not (folder / "status.json").exists():
                 assert time.monotonic() < deadline_s
                 time.sleep(0.1)
-            with served(folder) as found:
+            with served(folder) as server:
                 page = open_page()
-                page.goto(found["url"])
+                page.goto(server["url"])
                 page.wait_for_selector(".strip[data-state=running]")
                 page.wait_for_selector(".coverage rect.running")
                 page.screenshot(path=SCREENSHOTS / "live.png")
@@ -79,9 +79,9 @@ def test_a_directory_that_disappears_and_returns(open_page, study, tmp_path):
     folder.mkdir()
     for name in ("sweep.yaml", "manifest.parquet", "runs.parquet"):
         shutil.copy(study / name, folder / name)
-    with served(folder) as found:
+    with served(folder) as server:
         page = open_page(expect=["status of 503"])
-        settled(page, found["url"] + "runs")
+        settled(page, server["url"] + "runs")
         folder.rename(tmp_path / "away")
         time.sleep(0.6)
         page.click("#sort-gain_sampled")

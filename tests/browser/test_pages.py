@@ -168,7 +168,7 @@ def test_hostile_rollouts_are_shown_as_text(open_page, study_url, study):
     settled(page, f"{study_url}/run/{run_id}")
     shown = page.locator("pre.rollout").all_text_contents()
     for text in ROLLOUTS.values():
-        assert text.replace("\r\n", "\n") in [found.replace("\r\n", "\n") for found in shown]
+        assert text.replace("\r\n", "\n") in [shown_text.replace("\r\n", "\n") for shown_text in shown]
     assert page.title() != "owned"
     assert page.locator("h1").count() == 1
     assert page.locator("main img, main script").count() == 0
@@ -192,11 +192,11 @@ def test_everything_is_reached_by_the_keyboard(open_page, quickstart_url):
     seen = set()
     for _ in range(40):
         page.keyboard.press("Tab")
-        place = page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+        focused = page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline != "none", place
-        seen.add(place)
-        if place == "sort-gain_sampled":
+        assert outline != "none", focused
+        seen.add(focused)
+        if focused == "sort-gain_sampled":
             break
     assert {"filter", "group", "size", "Runs"} <= seen
     page.keyboard.press("Enter")

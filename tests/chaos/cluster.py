@@ -88,7 +88,7 @@ def main() -> None:
             include_dashboard=False,
             temp_dir=str(folder),
         )
-        return {name: found[0].process.pid for name, found in node.all_processes.items()}
+        return {name: processes[0].process.pid for name, processes in node.all_processes.items()}
 
     head = add(0)
     print(json.dumps({"address": cluster.address, **head}), flush=True)

@@ -37,7 +37,7 @@ class Build:
         return Path(self._moved(inside))
 
     def _moved(self, text: str) -> str:
-        return IMAGE_PATHS.sub(lambda found: f"{self._folder}/{found[1]}", text)
+        return IMAGE_PATHS.sub(lambda match: f"{self._folder}/{match[1]}", text)
 
     def run(self) -> None:
         """Follow the instructions."""
@@ -55,7 +55,7 @@ class Build:
                 self._run(text)
 
     def _expand(self, value: str) -> str:
-        return re.sub(r"\$(\w+)", lambda found: self.environment.get(found[1], ""), value)
+        return re.sub(r"\$(\w+)", lambda match: self.environment.get(match[1], ""), value)
 
     def _copy(self, sources: list[str]) -> None:
         """Copy files, or what git knows of the whole tree."""
@@ -75,10 +75,10 @@ class Build:
     @staticmethod
     def _with_python(command: str) -> str:
         """The image's interpreter, or this one where that is not installed."""
-        found = re.match(r"(python[\d.]*) -m venv", command)
-        if not found or not subprocess.run([found[1], "-c", ""], capture_output=True, check=False).returncode:
+        match = re.match(r"(python[\d.]*) -m venv", command)
+        if not match or not subprocess.run([match[1], "-c", ""], capture_output=True, check=False).returncode:
             return command
-        return command.replace(found[1], sys.executable, 1)
+        return command.replace(match[1], sys.executable, 1)
 
     def call(self, *words: str | Path, **more: str) -> str:
         """Run something as the container would and return what it prints."""

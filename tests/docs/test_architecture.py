@@ -39,15 +39,17 @@ def arrows_of(package: str, room: str) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_room_of_the_tree_has_a_line_and_no_line_has_lost_its_room(package):
-    told = [room for of, room, _ in _ROW.findall(PAGE) if of == package]
-    assert len(told) == len(set(told))
-    assert set(told) == rooms_of(package)
+    written = [room for of, room, _ in _ROW.findall(PAGE) if of == package]
+    assert len(written) == len(set(written))
+    assert set(written) == rooms_of(package)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_arrows_of_the_map_are_the_imports_of_the_code(package):
-    told = {room: set(re.findall(r"\w+", arrows)) for of, room, arrows in _ROW.findall(PAGE) if of == package}
-    assert told == {room: arrows_of(package, room) for room in rooms_of(package)}
+    drawn = {
+        room: set(re.findall(r"\w+", arrows)) for of, room, arrows in _ROW.findall(PAGE) if of == package
+    }
+    assert drawn == {room: arrows_of(package, room) for room in rooms_of(package)}
 
 
 def test_every_state_transition_names_an_outcome_of_the_store_or_a_phase_of_pending():
@@ -63,9 +65,9 @@ def test_every_record_of_the_state_diagram_is_one_the_journal_writes():
 
     kinds = set(re.findall(r"^``(\w+)``", records.__doc__, re.MULTILINE))
     labels = re.findall(r"^  \S+ --> \S+: .*\(([\w, ]+)\)$", _DIAGRAM, re.MULTILINE)
-    told = {word for label in labels for word in label.split(", ")} - {"not charged", "backoff"}
-    assert len(told) > 4
-    assert told <= kinds
+    written = {word for label in labels for word in label.split(", ")} - {"not charged", "backoff"}
+    assert len(written) > 4
+    assert written <= kinds
 
 
 def test_the_retry_table_states_the_default_budgets():

@@ -37,14 +37,14 @@ def call_on(device: str, calls: Sequence[tuple[Callable[..., Any], tuple]]) -> l
     for process in processes:
         process.start()
     try:
-        found = dict(answers.get(timeout=ANSWER_S) for _ in processes)
+        answered = dict(answers.get(timeout=ANSWER_S) for _ in processes)
     finally:
         for process in processes:
             process.join(30)
             process.kill()
-    failures = [value for value in found.values() if isinstance(value, str) and "Traceback" in value]
+    failures = [value for value in answered.values() if isinstance(value, str) and "Traceback" in value]
     assert not failures, failures[0]
-    return [found[number] for number in range(len(processes))]
+    return [answered[number] for number in range(len(processes))]
 
 
 def _answer(number: int, device: str, work: Callable[..., Any], args: tuple, answers: Any) -> None:

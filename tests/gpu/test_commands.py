@@ -45,8 +45,8 @@ def launched(device: str, folder: Path, *words: str) -> Path:
     """A finished sweep."""
     resources = "gpu" if device == "cuda" else "cpu"
     command = ("launch", *words, f"resources={resources}", "--dir", folder, "--pool", "local", "--yes")
-    found = emsweep(device, *command)
-    assert found["committed"] == found["expected"]
+    launched_sweep = emsweep(device, *command)
+    assert launched_sweep["committed"] == launched_sweep["expected"]
     assert emsweep(device, "verify", folder)["ok"]
     return folder
 
@@ -74,12 +74,12 @@ def test_the_quickstart_gives_the_cpus_numbers_within_tolerance(device, stage, s
     """With half of a GPU each, two workers share the device."""
     words = [*QUICKSTART, "seed=range(6)", f"engine.zero_stage={stage}"]
     words += [f"resources.gpus_per_worker={share}", *(TWO_WORKERS if share < 1 else ())]
-    found = open_sweep(launched(device, tmp_path / "q", *words))
-    assert found.runs()["worker"].nunique() == (2 if share < 1 else 1)
-    assert first_losses(found) == pytest.approx(first_losses(on_cpu), abs=FIRST_LOSS_TOLERANCE)
+    launched_sweep = open_sweep(launched(device, tmp_path / "q", *words))
+    assert launched_sweep.runs()["worker"].nunique() == (2 if share < 1 else 1)
+    assert first_losses(launched_sweep) == pytest.approx(first_losses(on_cpu), abs=FIRST_LOSS_TOLERANCE)
     for column in ("base_accuracy_greedy", "accuracy_greedy", "accuracy_sampled"):
-        mine, theirs = (list(s.runs().sort_values("seed")[column]) for s in (found, on_cpu))
-        assert mine == pytest.approx(theirs, abs=ACCURACY_TOLERANCE)
+        ours, theirs = (list(s.runs().sort_values("seed")[column]) for s in (launched_sweep, on_cpu))
+        assert ours == pytest.approx(theirs, abs=ACCURACY_TOLERANCE)
 
 
 @pytest.mark.parametrize(("device", "size"), [("cpu", "tiny"), on_gpu("1.5b")])

@@ -37,8 +37,8 @@ def test_on_the_same_rollouts_losses_equal_those_of_the_cpu_within_tolerance(dev
     assert found[0]["loss"] == pytest.approx(expected[0]["loss"], abs=FIRST_LOSS_TOLERANCE)
     assert found[0]["entropy_nats"] == pytest.approx(expected[0]["entropy_nats"], abs=FIRST_LOSS_TOLERANCE)
     assert found[0]["grad_norm"] == pytest.approx(expected[0]["grad_norm"], rel=1e-4)
-    for mine, theirs in zip(found[1:], expected[1:], strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], abs=LATER_LOSS_TOLERANCE)
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=LATER_LOSS_TOLERANCE)
 
 
 @pytest.mark.parametrize(

@@ -115,16 +115,16 @@ class Nodes(Marked):
         pids = subprocess.run(
             ["ip", "netns", "pids", f"{self._name}{number}"], capture_output=True, text=True, check=True
         )
-        found = []
+        processes = []
         for pid in map(int, pids.stdout.split()):
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
-                found.append(psutil.Process(pid))
-        return found
+                processes.append(psutil.Process(pid))
+        return processes
 
     def raylets(self) -> list[psutil.Process]:
         """The raylet of each node that has one."""
-        found = (p for number in range(len(self._processes)) for p in self.processes_of(number))
-        return [process for process in found if name_of(process) == "raylet"]
+        processes = (p for number in range(len(self._processes)) for p in self.processes_of(number))
+        return [process for process in processes if name_of(process) == "raylet"]
 
     def close(self) -> None:
         """End every node and its network."""

@@ -34,26 +34,26 @@ def as_json(*words: str, code: int = 0) -> dict:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
     """A sweep of four runs through Ray."""
-    place = tmp_path_factory.mktemp("swept") / "small"
-    launched = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(place))
+    directory = tmp_path_factory.mktemp("swept") / "small"
+    launched = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(directory))
     assert (launched["expected"], launched["committed"], launched["failed"]) == (4, 4, 0)
-    return place
+    return directory
 
 
 def test_verify_finds_one_result_for_every_run(swept):
-    found = as_json("verify", str(swept))
-    assert found["ok"]
-    assert (found["expected"], found["committed"]) == (4, 4)
-    assert (found["missing"], found["duplicated"], found["corrupt"]) == (0, 0, 0)
+    answer = as_json("verify", str(swept))
+    assert answer["ok"]
+    assert (answer["expected"], answer["committed"]) == (4, 4)
+    assert (answer["missing"], answer["duplicated"], answer["corrupt"]) == (0, 0, 0)
 
 
 def test_replay_in_a_cold_process_finds_every_number_equal(swept):
     from analysis import open_sweep
 
     run_id = open_sweep(swept).runs()["run_id"].iloc[-1]
-    found = as_json("replay", str(swept), run_id)
-    assert found["equal"], found
-    assert found["max_abs_diff"] == 0
+    answer = as_json("replay", str(swept), run_id)
+    assert answer["equal"], answer
+    assert answer["max_abs_diff"] == 0
 
 
 def test_launching_again_finds_nothing_to_do_and_a_wider_grid_runs_only_what_is_new(swept):
@@ -75,9 +75,9 @@ def test_every_pool_gives_the_same_numbers(swept, tmp_path):
 
 
 def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
-    place = tmp_path / "cut"
+    directory = tmp_path / "cut"
     words = ["model=tiny-32", "example=carry-1", "seed=range(40)", "eval.limit=20", "eval.steps=[0]"]
-    command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(place), "--pool", "local"]
+    command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(directory), "--pool", "local"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -87,23 +87,23 @@ def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
-    while not any(p.stat().st_size for p in place.glob("spool/*.jsonl") if "journal" not in p.name):
+    while not any(p.stat().st_size for p in directory.glob("spool/*.jsonl") if "journal" not in p.name):
         assert time.monotonic() < deadline, "no result was spooled"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
-    resumed = as_json("resume", str(place), "--pool", "local")
+    resumed = as_json("resume", str(directory), "--pool", "local")
     assert resumed["committed"] == resumed["expected"]
-    assert as_json("verify", str(place))["ok"]
+    assert as_json("verify", str(directory))["ok"]
 
 
-def test_a_users_own_model_folder_works(tmp_path):
-    own = tmp_path / "my-model"
-    shutil.copytree(package_file("trainers/tiny/models/tiny-32"), own)
-    words = ["model=hf", f"model.path={own}", "example=carry-1", "optim.lr=1e-4", "seed=0", "eval.limit=8"]
-    found = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "o"), "--pool", "inline")
-    assert found["committed"] == 1
+def test_a_users_own_model_works(tmp_path):
+    model = tmp_path / "my-model"
+    shutil.copytree(package_file("trainers/tiny/models/tiny-32"), model)
+    words = ["model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4", "seed=0", "eval.limit=8"]
+    answer = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "o"), "--pool", "inline")
+    assert answer["committed"] == 1
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the paper's prompt is not beside this checkout")
@@ -118,8 +118,8 @@ def test_the_papers_own_prompt_trains(tmp_path):
         "seed=0",
         "eval=none",
     ]
-    found = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "p"), "--pool", "inline")
-    assert found["committed"] == 1
+    answer = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "p"), "--pool", "inline")
+    assert answer["committed"] == 1
 
 
 def broken_folders(root: Path) -> dict[str, str]:

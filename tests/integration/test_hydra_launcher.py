@@ -103,7 +103,7 @@ def test_an_unchanged_application_runs_resumes_and_keeps_its_output_folders(app)
     said = multirun(app, "model=large,small", "lr=3,2,1,2")  # wider, in another order, two jobs twice
     assert "6 jobs, 4 of them done already" in said
     assert len(list(app.glob("multirun/*/*/*/app.log"))) == 6
-    found = json.loads(
+    verified = json.loads(
         subprocess.run(
             [Path(sys.executable).with_name("emsweep"), "status", "outputs/app", "--json"],
             cwd=app,
@@ -112,7 +112,7 @@ def test_an_unchanged_application_runs_resumes_and_keeps_its_output_folders(app)
             check=True,
         ).stdout
     )
-    assert found["counts"]["done"] == 6
+    assert verified["counts"]["done"] == 6
 
 
 def test_a_failing_job_is_tried_again_told_of_and_run_anew_once_mended(app):
@@ -295,9 +295,9 @@ def test_a_pickled_return_that_this_users_own_job_has_not_written_is_not_loaded(
 
 def test_jobs_that_differ_in_their_seed_only_are_one_cell(opened):
     context, master = opened
-    found = Configurations(context.config_loader, master)
+    configs = Configurations(context.config_loader, master)
     overrides = [(f"lr={lr}", f"seed={seed}") for lr in (1, 2) for seed in (0, 1, 2)]
-    jobs = [Job(overrides=o, words=found.words(o), content=found.content(o)) for o in overrides]
+    jobs = [Job(overrides=o, words=configs.words(o), content=configs.content(o)) for o in overrides]
     manifest, _ = manifest_of(jobs, name="app", task="t", resources=ResourcesSpec(), options={})
     assert manifest.num_cells == 2
     assert [axis.key for axis in manifest.axes] == ["lr", "seed"]

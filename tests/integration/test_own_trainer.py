@@ -96,8 +96,8 @@ def forests(tmp_path_factory) -> Path:
     (project / "forests.py").write_text(trainer)
     (project / "forests.yaml").write_text(sweep)
     words = ("launch", "sweep=forests.yaml", "--allow-target", "forests", "--json")
-    found = json.loads(emsweep(project, *words).stdout)
-    assert (found["expected"], found["committed"], found["failed"]) == (6, 6, 0)
+    answer = json.loads(emsweep(project, *words).stdout)
+    assert (answer["expected"], answer["committed"], answer["failed"]) == (6, 6, 0)
     return project
 
 
@@ -124,8 +124,8 @@ def test_the_documented_trainer_has_a_report(forests):
 
 def test_a_wider_grid_runs_only_what_is_new(forests):
     words = ("launch", "sweep=forests.yaml", "seed=range(4)", "--allow-target", "forests", "--json")
-    found = json.loads(emsweep(forests, *words, "--pool", "inline").stdout)
-    assert (found["expected"], found["new"]) == (8, 2)
+    answer = json.loads(emsweep(forests, *words, "--pool", "inline").stdout)
+    assert (answer["expected"], answer["new"]) == (8, 2)
 
 
 def test_a_plain_torch_loop_is_warm_and_resumes_from_its_own_state(tmp_path):

@@ -72,10 +72,10 @@ def test_phases_give_the_same_bits_shared_and_alone_and_with_one_hot_engine(trai
 def test_a_later_phase_is_held_against_the_untrained_model(trainer):
     first, _, ab, *_ = chain(eval={"steps": [0], "limit": 12})
     base = trainer.run(first, RunContext()).metrics["base_accuracy_sampled"]
-    found = trainer.run(ab, RunContext())
-    assert found.metrics["base_accuracy_sampled"] == base
-    assert [row["step"] for row in found.steps] == [0, 1, 2, 3]
-    assert found.metrics["init_s"] > 0
+    result = trainer.run(ab, RunContext())
+    assert result.metrics["base_accuracy_sampled"] == base
+    assert [row["step"] for row in result.steps] == [0, 1, 2, 3]
+    assert result.metrics["init_s"] > 0
 
 
 def test_a_killed_later_phase_goes_on_where_it_was(trainer, tmp_path):
@@ -109,5 +109,5 @@ def test_anothers_or_damaged_weights_are_refused(trainer, tmp_path):
 
 def test_a_diverged_earlier_run_makes_those_after_it_diverge(trainer):
     first = tiny_spec(steps=2, optim={"lr": 1e30})
-    found = trainer.run(after(first, tiny_spec(steps=2)), RunContext())
-    assert found.outcome == "diverged"
+    result = trainer.run(after(first, tiny_spec(steps=2)), RunContext())
+    assert result.outcome == "diverged"

@@ -12,10 +12,10 @@ from sweeps.spec import RunSpec, spec_from_dict
 def package_file(path: str) -> Path:
     """A file or folder shipped inside an installed package, such as ``trainers/tiny/models/tiny-64``."""
     package, _, rest = path.partition("/")
-    found = importlib.util.find_spec(package)
-    assert found is not None
-    assert found.submodule_search_locations
-    return Path(found.submodule_search_locations[0]) / rest
+    package_spec = importlib.util.find_spec(package)
+    assert package_spec is not None
+    assert package_spec.submodule_search_locations
+    return Path(package_spec.submodule_search_locations[0]) / rest
 
 
 def tiny_spec(base: str = "tiny-64", prompt: str = "47+38=", **groups: Any) -> RunSpec:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from sweeps.spec import EvalSpec, ModelSpec, RunSpec
+from sweeps.spec import ModelSpec, RunSpec
 from trainers.engine.gang import Gang
 from trainers.evaluation.evaluate import Benchmark, settings_of
 from trainers.model.base_model import BaseModel
@@ -21,9 +21,8 @@ class EvalCache:
     """Judges runs, each base model only once per benchmark, setting and seed."""
 
     def __init__(self, load_base: Callable[[ModelSpec], BaseModel], gang: Gang) -> None:
-        self._load_base = load_base
         self._gang = gang
-        self._benchmark = lru_cache(maxsize=8)(self._load_benchmark)
+        self._benchmark = lru_cache(maxsize=8)(lambda spec, model: Benchmark(spec, load_base(model)))
         self._base_evaluations: dict[tuple, Evaluation] = {}
 
     def tuned(self, spec: RunSpec, module: torch.nn.Module, step: int) -> list[Evaluation]:
@@ -55,6 +54,3 @@ class EvalCache:
     def close(self) -> None:
         """Forget everything, and with it end the grading processes."""
         self._benchmark.cache_clear()
-
-    def _load_benchmark(self, spec: EvalSpec, model: ModelSpec) -> Benchmark:
-        return Benchmark(spec, self._load_base(model))

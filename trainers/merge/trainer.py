@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeps.spec import EvalSpec, ModelSpec, RunSpec
+from sweeps.spec import EvalSpec, RunSpec
 from trainers.engine.checkpoint import load_weights_of, write_weights
 from trainers.engine.gang import Gang
 from trainers.engine.run_layout import layout_of
@@ -41,7 +41,7 @@ class Merge:
         self._gang = Gang(context)
         self._load_base = lru_cache(maxsize=8)(load_base)
         self._eval_cache = EvalCache(self._load_base, self._gang)
-        self._held_out = lru_cache(maxsize=4)(self._load_held_out)
+        self._held_out = lru_cache(maxsize=4)(lambda spec, model: Benchmark(spec, self._load_base(model)))
         self._hot: tuple[tuple, torch.nn.Module, dict[str, Tensor]] | None = None
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
@@ -103,9 +103,6 @@ class Merge:
             return sum(e.accuracy for e in evaluations) / len(evaluations)
 
         return greedy_soup([held_out((i,)) for i in range(len(members))], held_out)
-
-    def _load_held_out(self, held_out: EvalSpec, model: ModelSpec) -> Benchmark:
-        return Benchmark(held_out, self._load_base(model))
 
     def _model(self, spec: RunSpec) -> tuple[torch.nn.Module, dict[str, Tensor]]:
         """The base model, kept hot, and its weights."""

@@ -84,19 +84,19 @@ def test_saved_tables_are_the_analysis_own(client, ragged):
     pd.testing.assert_frame_equal(saved, importance(sweep).frame, check_dtype=False)
     query = urlencode({"a": "optim.lr=1e-4", "b": "optim.lr=2e-4", "by": "model"})
     saved = pd.read_csv(io.StringIO(client.get(f"/compare.csv?{query}").text))
-    found = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"]).table.frame
-    np.testing.assert_allclose(saved["p_holm"], found["p_holm"])
+    expected = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"]).table.frame
+    np.testing.assert_allclose(saved["p_holm"], expected["p_holm"])
     saved = pd.read_csv(io.StringIO(client.get("/cells.csv?x=optim.lr&y=model").text))
-    found = cell_table(sweep, by=["model", "optim.lr"], robust=False).frame
-    np.testing.assert_allclose(saved["value"], found["mean"])
-    np.testing.assert_allclose(saved["low"], found["mean_low"])
+    expected = cell_table(sweep, by=["model", "optim.lr"], robust=False).frame
+    np.testing.assert_allclose(saved["value"], expected["mean"])
+    np.testing.assert_allclose(saved["low"], expected["mean_low"])
 
 
 def test_all_runs_that_a_filter_means_are_saved_in_the_chosen_order(client, ragged):
     query = urlencode({"filter": "model=tiny-64 outcome=done", "sort": "gain_sampled", "way": "down"})
     saved = pd.read_csv(io.StringIO(client.get(f"/runs.csv?{query}").text))
-    found = open_sweep(ragged).where("model=tiny-64", "outcome=done").runs()
-    assert sorted(saved["run_id"]) == sorted(found["run_id"])
+    expected = open_sweep(ragged).where("model=tiny-64", "outcome=done").runs()
+    assert sorted(saved["run_id"]) == sorted(expected["run_id"])
     assert saved["gain_sampled"].is_monotonic_decreasing
 
 
@@ -200,8 +200,8 @@ def test_the_parts_of_an_open_page_do_not_run_ahead_of_it(tmp_path, ragged, monk
     monkeypatch.setattr(snapshot, "CHECK_S", 0.0)
     monkeypatch.setattr(snapshot, "FOLLOW_SHARE", 1e-9)
     shutil.copytree(ragged, tmp_path / "s")
-    told = {"state": "running", "total": 96, "counts": {}, "updated_at": time.time()}
-    (tmp_path / "s" / "status.json").write_text(json.dumps(told))
+    status = {"state": "running", "total": 96, "counts": {}, "updated_at": time.time()}
+    (tmp_path / "s" / "status.json").write_text(json.dumps(status))
     client = client_of(tmp_path / "s")
     seen = re.search(r"snapshot=([0-9a-f]{10})", client.get("/").text)[1]
     rows = pd.read_parquet(tmp_path / "s" / "runs.parquet")

@@ -35,24 +35,24 @@ def test_a_map_of_any_grid_fits_the_page():
 
 def test_tiles_count_every_run_once_and_lead_to_theirs(ragged):
     sweep = open_sweep(ragged)
-    found = coverage(sweep)
-    assert len(found.tiles) == 24
-    assert len({(tile.x, tile.y) for tile in found.tiles}) == 24
-    assert sum(len(sweep.where(tile.filter).runs(["run_id"])) for tile in found.tiles) == 96
-    done = sum(tile.shares[0] * 4 for tile in found.tiles)
+    coverage_map = coverage(sweep)
+    assert len(coverage_map.tiles) == 24
+    assert len({(tile.x, tile.y) for tile in coverage_map.tiles}) == 24
+    assert sum(len(sweep.where(tile.filter).runs(["run_id"])) for tile in coverage_map.tiles) == 96
+    done = sum(tile.shares[0] * 4 for tile in coverage_map.tiles)
     counts = sweep.counts()
     assert done == pytest.approx(counts["done"] + counts["diverged"])
 
 
 def test_tiles_are_at_work_when_one_of_their_runs_is(ragged):
     sweep = open_sweep(ragged)
-    found = coverage(sweep)
+    coverage_map = coverage(sweep)
     runs = sweep.runs(["index"]).iloc[[0, 1, 17, 95]]["index"].tolist()
-    working = at_work(sweep, found, runs)
-    tiles = [tile for tile in found.tiles if tile.filter in working]
+    working = at_work(sweep, coverage_map, runs)
+    tiles = [tile for tile in coverage_map.tiles if tile.filter in working]
     assert len(tiles) == len(working)  # each is one of the map's
     held = {i for tile in tiles for i in sweep.where(tile.filter).runs(["index"])["index"]}
     assert set(runs) <= held
     others = set(range(96)) - held
-    assert not at_work(sweep, found, sorted(others)) & working
-    assert at_work(sweep, found, []) == frozenset()
+    assert not at_work(sweep, coverage_map, sorted(others)) & working
+    assert at_work(sweep, coverage_map, []) == frozenset()

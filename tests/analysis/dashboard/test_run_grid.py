@@ -53,8 +53,8 @@ def test_pages_in_a_row_are_all_runs_once_in_order(sweep, sort, descending):
 def test_filters_mean_what_pandas_finds(sweep, text, holds):
     frame = sweep.runs()
     expected = set(frame[holds(frame)]["run_id"])
-    found = sweep.query(f"SELECT run_id FROM runs WHERE {condition(sweep, text)}")
-    assert set(found["run_id"]) == expected
+    rows = sweep.query(f"SELECT run_id FROM runs WHERE {condition(sweep, text)}")
+    assert set(rows["run_id"]) == expected
 
 
 @pytest.mark.parametrize("text", ["'; DROP TABLE runs; --", "gain_sampled<'x'", "(name=1"])

@@ -31,8 +31,8 @@ def test_a_busy_port_says_who_holds_it_and_what_to_do(busy):
 
 
 def test_the_next_free_port_is_taken_on_request(busy):
-    with bind("127.0.0.1", busy, next_port=True) as found:
-        assert busy < found.getsockname()[1] <= busy + 50
+    with bind("127.0.0.1", busy, next_port=True) as listener:
+        assert busy < listener.getsockname()[1] <= busy + 50
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def serving(quickstart):
     """A store and the address that it is served at."""
     store = Store(quickstart)
     server = uvicorn.Server(uvicorn.Config(build_app(store), log_level="warning", lifespan="off"))
-    with bind("127.0.0.1", 0, next_port=False) as place:
-        thread = threading.Thread(target=server.run, args=([place],))
+    with bind("127.0.0.1", 0, next_port=False) as bound:
+        thread = threading.Thread(target=server.run, args=([bound],))
         thread.start()
-        yield store, place.getsockname()
+        yield store, bound.getsockname()
         server.should_exit = True
         thread.join()
 

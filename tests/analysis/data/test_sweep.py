@@ -80,8 +80,8 @@ def test_a_value_of_any_spelling_selects_its_own_runs_in_python_and_in_the_dashb
         )
         names = sweep.query(f"SELECT name FROM runs WHERE example = {literal(value)}")["name"]
         for name in names:
-            found = sweep.query(f"SELECT name FROM runs WHERE {condition(sweep, write_term('name', name))}")
-            assert list(found["name"]) == [name]
+            matches = sweep.query(f"SELECT name FROM runs WHERE {condition(sweep, write_term('name', name))}")
+            assert list(matches["name"]) == [name]
 
 
 def test_filters_narrow_steps_and_items_too(quickstart):

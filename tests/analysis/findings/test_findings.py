@@ -136,12 +136,12 @@ def test_the_expected_best_of_k_seeds_is_the_mean_over_all_subsets(rich):
     from analysis.findings.seeds import _best_of
 
     values = np.random.default_rng(0).normal(size=(3, 6))
-    found = _best_of(values).set_index("k")["best"]
+    boxed = _best_of(values).set_index("k")["best"]
     for k in range(1, 7):
         by_hand = np.mean(
             [[max(row[list(s)]) for s in itertools.combinations(range(6), k)] for row in values]
         )
-        assert found[k] == pytest.approx(by_hand)
+        assert boxed[k] == pytest.approx(by_hand)
 
 
 def test_seed_spread_is_the_pooled_deviation_within_cells(rich):
@@ -239,9 +239,9 @@ def test_a_gain_that_is_all_form_is_called_so(tmp_path):
     directory = write_sweep(tmp_path / "form", world)
     items = pq.read_table(directory / "items.parquet")
     late = [bool(s) for s in items["step"].to_pylist()]
-    found = [[1] * 10 if s else [1] * 5 + [0] * 5 for s in late]
+    boxed = [[1] * 10 if s else [1] * 5 + [0] * 5 for s in late]
     right = [[1, 0] * 5 if s else [1, 0, 1, 0, 0] + [0] * 5 for s in late]  # 50 % and 40 % of the found
-    for name, lists in (("boxed", found), ("correct", right)):
+    for name, lists in (("boxed", boxed), ("correct", right)):
         position = items.column_names.index(name)
         items = items.set_column(position, name, pa.array(lists, pa.list_(pa.int32())))
     pq.write_table(items, directory / "items.parquet")

@@ -89,15 +89,15 @@ def test_type_two_on_a_full_grid_equals_the_exact_decomposition():
 def test_omega_squared_recovers_planted_shares_within_two_points(noise_share):
     shares = {(0,): 0.25, (1,): 0.05, (0, 1): 0.15, (2,): 0.0}
     seed_share = 1 - noise_share - sum(shares.values())
-    found = []
+    estimates = []
     for seed in range(20):
         values, levels = _planted(np.random.default_rng(seed), (6, 5, 7), shares, seed_share, noise_share, 16)
         result = decompose(values, levels)
         by_axes = {e.axes: e.share for e in result.effects}
-        found.append([*(by_axes[axes] for axes in shares), result.seed_share, result.noise_share])
+        estimates.append([*(by_axes[axes] for axes in shares), result.seed_share, result.noise_share])
     planted = [*shares.values(), seed_share, noise_share]
-    assert np.mean(found, axis=0) == pytest.approx(planted, abs=0.005)
-    assert np.abs(np.array(found) - planted).max() < 0.02
+    assert np.mean(estimates, axis=0) == pytest.approx(planted, abs=0.005)
+    assert np.abs(np.array(estimates) - planted).max() < 0.02
 
 
 def test_pure_noise_has_no_share_on_average_where_plain_eta_squared_has():

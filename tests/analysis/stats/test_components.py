@@ -19,17 +19,19 @@ def world(rng, first, second, rest):
 
 def test_planted_shares_are_recovered():
     rng = np.random.default_rng(0)
-    found = [crossed_components(world(rng, 3, 1, 2)) for _ in range(400)]
-    shares = np.mean([(c.first, c.second, c.interaction) for c in found], axis=0)
+    components = [crossed_components(world(rng, 3, 1, 2)) for _ in range(400)]
+    shares = np.mean([(c.first, c.second, c.interaction) for c in components], axis=0)
     assert shares == pytest.approx([9 / 14, 1 / 14, 4 / 14], abs=0.02)
-    assert all(c.first + c.second + c.interaction == pytest.approx(1) for c in found)
+    assert all(c.first + c.second + c.interaction == pytest.approx(1) for c in components)
 
 
 def test_the_interval_covers_the_share_among_runs_of_one_column():
     rng = np.random.default_rng(1)
     truth = 9 / 13
-    found = [crossed_components(world(rng, 3, 1, 2)) for _ in range(1000)]
-    assert np.mean([c.first_low <= truth <= c.first_high for c in found]) == pytest.approx(0.95, abs=0.02)
+    components = [crossed_components(world(rng, 3, 1, 2)) for _ in range(1000)]
+    assert np.mean([c.first_low <= truth <= c.first_high for c in components]) == pytest.approx(
+        0.95, abs=0.02
+    )
 
 
 def test_mean_squares_are_those_of_a_two_way_analysis_of_variance():
@@ -46,13 +48,13 @@ def test_mean_squares_are_those_of_a_two_way_analysis_of_variance():
     first = (square["C(r)"] - square["Residual"]) / COLUMNS
     second = (square["C(c)"] - square["Residual"]) / ROWS
     total = first + second + square["Residual"]
-    found = crossed_components(values_RC)
-    assert (found.first, found.second) == pytest.approx((first / total, second / total))
+    components = crossed_components(values_RC)
+    assert (components.first, components.second) == pytest.approx((first / total, second / total))
 
 
 def test_no_negative_share_and_nothing_to_share_is_said():
-    found = crossed_components(np.random.default_rng(3).normal(size=(3, 3)) * [[1], [1], [1]])
-    assert min(found.first, found.second, found.interaction) >= 0
+    components = crossed_components(np.random.default_rng(3).normal(size=(3, 3)) * [[1], [1], [1]])
+    assert min(components.first, components.second, components.interaction) >= 0
     assert crossed_components(np.ones((4, 4))) is None
     assert crossed_components(np.ones((1, 4))) is None
     with pytest.raises(ValueError, match="every combination"):

@@ -9,12 +9,12 @@ from analysis.stats.heldout import held_out_best
 def test_equal_cells_regress_fully_to_their_common_mean():
     """With no real difference the winner's lead is all luck: held out it is the common mean."""
     rng = np.random.default_rng(0)
-    found = [held_out_best(rng.normal(0.8, 0.02, (100, 8))) for _ in range(60)]
-    apparent, held = np.mean([f.apparent for f in found]), np.mean([f.held_out for f in found])
+    best = [held_out_best(rng.normal(0.8, 0.02, (100, 8))) for _ in range(60)]
+    apparent, held = np.mean([f.apparent for f in best]), np.mean([f.held_out for f in best])
     expected_lead = 0.02 / np.sqrt(4) * 2.508  # mean of the largest of 100 normal values, in deviations
     assert held == pytest.approx(0.8, abs=0.002)
     assert apparent - 0.8 == pytest.approx(expected_lead, rel=0.05)
-    assert np.mean([f.drop for f in found]) == pytest.approx(-expected_lead, rel=0.1)
+    assert np.mean([f.drop for f in best]) == pytest.approx(-expected_lead, rel=0.1)
 
 
 def test_planted_regression_to_the_mean_is_the_shrinkage_factor():
@@ -23,8 +23,8 @@ def test_planted_regression_to_the_mean_is_the_shrinkage_factor():
     kept = []
     for _ in range(150):
         truth = rng.normal(0, 1, (200, 1))
-        found = held_out_best(truth + rng.normal(0, 2, (200, 8)))
-        kept.append((found.held_out, found.apparent))
+        best = held_out_best(truth + rng.normal(0, 2, (200, 8)))
+        kept.append((best.held_out, best.apparent))
     held, apparent = np.mean(kept, axis=0)
     assert held / apparent == pytest.approx(1 / (1 + 4 / 4), abs=0.04)
 
@@ -32,20 +32,20 @@ def test_planted_regression_to_the_mean_is_the_shrinkage_factor():
 def test_a_clear_winner_keeps_its_lead():
     values = np.random.default_rng(2).normal(0, 0.01, (20, 4))
     values[7] += 1
-    found = held_out_best(values)
-    assert found.winner == 7
-    assert found.chosen[7] == 1
-    assert abs(found.drop) < 0.01
+    best = held_out_best(values)
+    assert best.winner == 7
+    assert best.chosen[7] == 1
+    assert abs(best.drop) < 0.01
 
 
 def test_a_cell_with_a_missing_seed_neither_wins_nor_breaks_the_rest():
     values = np.random.default_rng(3).normal(0, 0.01, (5, 4))
     values[2] += 5
     values[2, 1] = np.nan
-    found = held_out_best(values)
-    assert found.winner != 2
-    assert found.chosen[2] == 0
-    assert np.isfinite(found.held_out)
+    best = held_out_best(values)
+    assert best.winner != 2
+    assert best.chosen[2] == 0
+    assert np.isfinite(best.held_out)
 
 
 @pytest.mark.parametrize("values", [np.zeros((4, 1)), np.zeros((0, 4)), np.full((3, 4), np.nan)])

@@ -77,30 +77,30 @@ def test_pairs_needed_is_the_smallest_number_with_the_power():
 def test_a_paired_difference_is_scipys_paired_t_interval_and_cohens_d():
     rng = np.random.default_rng(2)
     a, b = rng.normal(0.80, 0.02, 16), rng.normal(0.83, 0.02, 16)
-    found = paired_difference(b - a)
+    difference = paired_difference(b - a)
     expected = stats.ttest_rel(b, a).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert found.effect_size == pytest.approx(np.mean(b - a) / np.std(b - a, ddof=1))
-    assert found.superiority == np.mean(b > a)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    assert difference.effect_size == pytest.approx(np.mean(b - a) / np.std(b - a, ddof=1))
+    assert difference.superiority == np.mean(b > a)
 
 
 def test_an_unpaired_difference_is_scipys_welch_interval():
     rng = np.random.default_rng(3)
     a, b = rng.normal(0, 1, 12), rng.normal(1, 3, 7)
-    found = unpaired_difference(a, b)
+    difference = unpaired_difference(a, b)
     expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert not found.paired
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    assert not difference.paired
 
 
 def test_one_pair_has_neither_interval_nor_p():
-    found = paired_difference(np.array([0.1]))
-    assert found.mean == 0.1
-    assert np.isnan([found.low, found.high, found.p, found.effect_size]).all()
+    difference = paired_difference(np.array([0.1]))
+    assert difference.mean == 0.1
+    assert np.isnan([difference.low, difference.high, difference.p, difference.effect_size]).all()
 
 
 def test_differences_that_do_not_vary_have_no_effect_size():
-    found = paired_difference(np.full(8, 0.1))
-    assert np.isnan(found.effect_size)
-    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
-    assert found.p == 2 / 2**8
+    difference = paired_difference(np.full(8, 0.1))
+    assert np.isnan(difference.effect_size)
+    assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
+    assert difference.p == 2 / 2**8

@@ -39,18 +39,18 @@ def test_the_sign_says_b_minus_a(quickstart):
 
 def test_a_family_is_corrected_for_its_size_and_the_sentence_says_so(study):
     sweep = open_sweep(study)
-    found = compare(sweep, "lr=1e-4", "lr=2e-4", by=["model", "example"])
-    frame = found.table.frame
+    comparison = compare(sweep, "lr=1e-4", "lr=2e-4", by=["model", "example"])
+    frame = comparison.table.frame
     assert len(frame) == 28
     assert frame["p_holm"].tolist() == pytest.approx(holm(frame["p"].to_numpy()).tolist())
-    assert all("16 matched seeds" in s and "after Holm over 28" in s for s in found.sentences)
-    assert found.sentences[0].startswith("lr=2e-4 minus lr=1e-4, model=")
+    assert all("16 matched seeds" in s and "after Holm over 28" in s for s in comparison.sentences)
+    assert comparison.sentences[0].startswith("lr=2e-4 minus lr=1e-4, model=")
 
 
 def test_every_value_of_an_axis_is_compared_with_the_first(quickstart):
-    found = compare_levels(open_sweep(quickstart), "lr")
-    assert found.table.frame["optim.lr"].tolist() == [1e-4, 2e-4, 1e-3]
-    assert found.table.frame["family"].tolist() == [3, 3, 3]
+    comparison = compare_levels(open_sweep(quickstart), "lr")
+    assert comparison.table.frame["optim.lr"].tolist() == [1e-4, 2e-4, 1e-3]
+    assert comparison.table.frame["family"].tolist() == [3, 3, 3]
     other = compare_levels(open_sweep(quickstart), "lr", reference="2e-4")
     assert other.table.frame["optim.lr"].tolist() == [3e-5, 1e-4, 1e-3]
 
@@ -67,7 +67,7 @@ def test_without_the_seed_the_test_is_unpaired(quickstart):
 
 def test_runs_without_a_partner_are_counted(ragged):
     sweep = open_sweep(ragged)
-    found = compare(sweep, "lr=1e-4", "lr=2e-4")
+    comparison = compare(sweep, "lr=1e-4", "lr=2e-4")
     runs = sweep.runs()
     keys = ["model", "example", "seed"]
     has = {
@@ -76,32 +76,36 @@ def test_runs_without_a_partner_are_counted(ragged):
     }
     alone = len(has[1e-4] ^ has[2e-4])
     assert alone > 0
-    assert any(f"{alone} runs have no partner" in note for note in found.table.notes)
+    assert any(f"{alone} runs have no partner" in note for note in comparison.table.notes)
 
 
 @pytest.mark.parametrize("by", [[], ["model"], ["model", "example"], ["seed"]])
 def test_differences_of_a_ragged_grid_are_those_of_pandas(ragged, by):
     sweep = open_sweep(ragged)
-    found = compare(sweep, "lr=1e-4", "lr=2e-4", by=by)
+    comparison = compare(sweep, "lr=1e-4", "lr=2e-4", by=by)
     runs = sweep.runs().astype({"model": str, "example": str})
     values = runs.pivot_table(
         index=["model", "example", "seed"], columns="optim.lr", values="accuracy_sampled"
     )
     pairs = (values[2e-4] - values[1e-4]).dropna().rename("difference").reset_index()
     cells = ["model", "example"] if by != ["seed"] else ["model", "example", "seed"]
-    for row in found.table.frame.to_dict("records"):
-        mine = pairs[np.logical_and.reduce([pairs[key] == row[key] for key in by] or [pairs["seed"] >= 0])]
-        centred = mine["difference"] - mine.groupby(cells)["difference"].transform("mean")
-        expected = centred.groupby(mine["seed"]).mean() + mine.groupby(cells)["difference"].mean().mean()
-        shown = found.by_seed
+    for row in comparison.table.frame.to_dict("records"):
+        cell_pairs = pairs[
+            np.logical_and.reduce([pairs[key] == row[key] for key in by] or [pairs["seed"] >= 0])
+        ]
+        centred = cell_pairs["difference"] - cell_pairs.groupby(cells)["difference"].transform("mean")
+        expected = (
+            centred.groupby(cell_pairs["seed"]).mean() + cell_pairs.groupby(cells)["difference"].mean().mean()
+        )
+        shown = comparison.by_seed
         shown = shown[np.logical_and.reduce([shown[key] == row[key] for key in by] or [shown["seed"] >= 0])]
         assert shown["difference"].tolist() == pytest.approx(expected.tolist())
         assert shown["seed"].tolist() == expected.index.tolist()
         assert row["difference"] == pytest.approx(expected.mean())
         assert row["seeds"] == len(expected)
-    assert len(found.table.frame) == len(pairs.groupby(by) if by else [pairs])
+    assert len(comparison.table.frame) == len(pairs.groupby(by) if by else [pairs])
     left_out = values[[1e-4, 2e-4]].notna().to_numpy().sum() - 2 * len(pairs)
-    assert any(f"{left_out} runs have no partner" in note for note in found.table.notes)
+    assert any(f"{left_out} runs have no partner" in note for note in comparison.table.notes)
 
 
 def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
@@ -118,18 +122,18 @@ def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
 
 
 def test_few_seeds_bound_the_p_and_the_table_says_so(quickstart):
-    found = compare(open_sweep(quickstart), "lr=1e-4", "lr=1e-3")
-    assert found.table.frame["p"].iloc[0] == 0.125
-    assert any("With 4 seeds no permutation p can be below 0.125" in note for note in found.table.notes)
-    assert found.sentences[0].endswith("p=0.12 (no less is possible with 4 seeds)")
+    comparison = compare(open_sweep(quickstart), "lr=1e-4", "lr=1e-3")
+    assert comparison.table.frame["p"].iloc[0] == 0.125
+    assert any("With 4 seeds no permutation p can be below 0.125" in note for note in comparison.table.notes)
+    assert comparison.sentences[0].endswith("p=0.12 (no less is possible with 4 seeds)")
 
 
 def test_one_seed_gives_a_difference_and_no_claim(tmp_path):
     axes = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4, 2e-4), "seed": (7,)}
     sweep = open_sweep(write_sweep(tmp_path / "lone", quickstart_world(axes=axes, num_items=20)))
-    found = compare(sweep, "lr=1e-4", "lr=2e-4")
-    assert np.isnan(found.table.frame[["low", "p", "p_holm"]].to_numpy(dtype=float)).all()
-    assert "too few for an interval or a test" in found.sentences[0]
+    comparison = compare(sweep, "lr=1e-4", "lr=2e-4")
+    assert np.isnan(comparison.table.frame[["low", "p", "p_holm"]].to_numpy(dtype=float)).all()
+    assert "too few for an interval or a test" in comparison.sentences[0]
 
 
 def test_a_constant_metric_has_no_difference_and_p_one(tmp_path):

@@ -73,14 +73,14 @@ def test_one_seed_is_said_to_bound_shares_only(quickstart):
 
 
 def test_the_best_cell_is_judged_on_seeds_that_did_not_choose_it(study):
-    found = best_cells(open_sweep(study))
-    assert found.check.held_out < found.check.apparent
-    assert f"{100 * found.check.held_out:.1f} on the other 8" in found.sentence
-    assert len(found.table.frame) == 10
-    assert found.table.frame["mean"].is_monotonic_decreasing
+    best = best_cells(open_sweep(study))
+    assert best.check.held_out < best.check.apparent
+    assert f"{100 * best.check.held_out:.1f} on the other 8" in best.sentence
+    assert len(best.table.frame) == 10
+    assert best.table.frame["mean"].is_monotonic_decreasing
 
 
 def test_one_seed_cannot_judge_its_own_choice(quickstart):
-    found = best_cells(open_sweep(quickstart).where("seed=0"))
-    assert found.check is None
-    assert "One seed" in found.sentence
+    best = best_cells(open_sweep(quickstart).where("seed=0"))
+    assert best.check is None
+    assert "One seed" in best.sentence

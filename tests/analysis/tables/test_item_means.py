@@ -20,7 +20,7 @@ def _by_hand(sweep, by, group, seed, step_of) -> np.ndarray:
     items = items[(items["mode"] == "sampled") & (items["temperature"] == 1.0) & (items["seed"] == seed)]
     for key in by:
         items = items[items[key] == group[key]]
-    rows = [step_of(mine) for _, mine in items.groupby("run_id")]
+    rows = [step_of(rows_of_run) for _, rows_of_run in items.groupby("run_id")]
     return np.mean([np.asarray(row["correct"]) / row["num_samples"] for row in rows], axis=0)
 
 
@@ -71,7 +71,7 @@ def test_runs_that_drew_differently_often_weigh_alike(several):
     try:
         sweep = open_sweep(several)
         gathered = gather(sweep, ["model"], "accuracy_sampled")
-        found, _ = item_means(sweep, gathered, ["model"], "accuracy_sampled")
-        assert found[:] == pytest.approx(expected, rel=1e-5)
+        means, _ = item_means(sweep, gathered, ["model"], "accuracy_sampled")
+        assert means[:] == pytest.approx(expected, rel=1e-5)
     finally:
         path.write_bytes(stored)

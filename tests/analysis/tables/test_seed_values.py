@@ -20,27 +20,27 @@ def test_values_are_those_of_pandas_centred_within_cells(ragged, by, filters):
     cell_mean = runs.groupby(cells, observed=True)["accuracy_sampled"].transform("mean")
     runs["centred"] = runs["accuracy_sampled"] - cell_mean
     known = runs[runs["accuracy_sampled"].notna()]
-    found = gather(sweep, by, "accuracy_sampled")
-    assert list(found.seeds) == sorted(known["seed"].unique())
-    for g, (_, group) in enumerate(found.groups.iterrows()):
+    gathered = gather(sweep, by, "accuracy_sampled")
+    assert list(gathered.seeds) == sorted(known["seed"].unique())
+    for g, (_, group) in enumerate(gathered.groups.iterrows()):
         inside = np.logical_and.reduce([known[key] == group[key] for key in by] or [known["index"] >= 0])
-        mine = known[inside]
-        expected = mine.groupby("seed")["centred"].mean()
-        expected += mine.groupby(cells, observed=True)["accuracy_sampled"].mean().mean()
-        assert found.values[g] == pytest.approx(expected.reindex(found.seeds).to_numpy(), nan_ok=True)
+        group_runs = known[inside]
+        expected = group_runs.groupby("seed")["centred"].mean()
+        expected += group_runs.groupby(cells, observed=True)["accuracy_sampled"].mean().mean()
+        assert gathered.values[g] == pytest.approx(expected.reindex(gathered.seeds).to_numpy(), nan_ok=True)
 
 
 def test_counts_are_those_of_the_runs(ragged):
     sweep = open_sweep(ragged)
     runs = sweep.runs()
     for _, group in gather(sweep, ["model"], "accuracy_sampled").groups.iterrows():
-        mine = runs[runs["model"] == group["model"]]
-        without = mine["accuracy_sampled"].isna()
-        assert group["expected"] == len(mine)
+        group_runs = runs[runs["model"] == group["model"]]
+        without = group_runs["accuracy_sampled"].isna()
+        assert group["expected"] == len(group_runs)
         assert group["valued"] == (~without).sum()
-        assert group["diverged"] == (mine["outcome"] == "diverged").sum()
-        assert group["failed"] == (mine["outcome"] == "failed").sum()
-        assert group["missing"] == (without & (mine["outcome"] != "diverged")).sum()
+        assert group["diverged"] == (group_runs["outcome"] == "diverged").sum()
+        assert group["failed"] == (group_runs["outcome"] == "failed").sum()
+        assert group["missing"] == (without & (group_runs["outcome"] != "diverged")).sum()
         assert (group["num_cells"], group["num_seeds"]) == (12, 4)
 
 
@@ -57,9 +57,9 @@ def test_infinite_and_missing_values_do_not_count(tmp_path):
     runs.loc[runs["seed"] == 1, "accuracy_sampled"] = np.inf
     runs.loc[runs["seed"] == 2, "accuracy_sampled"] = np.nan
     runs.to_parquet(directory / "runs.parquet", index=False)
-    found = gather(open_sweep(directory), ["model"], "accuracy_sampled")
-    assert list(found.seeds) == [0, 3]
-    assert list(found.groups["missing"]) == [24, 24]
+    gathered = gather(open_sweep(directory), ["model"], "accuracy_sampled")
+    assert list(gathered.seeds) == [0, 3]
+    assert list(gathered.groups["missing"]) == [24, 24]
 
 
 def test_runs_of_two_directories_are_told_apart(tmp_path):
@@ -69,6 +69,6 @@ def test_runs_of_two_directories_are_told_apart(tmp_path):
     two = write_sweep(tmp_path / "two", quickstart_world(axes=more, num_items=8, rng_seed=1))
     sweep = open_sweep(one, two)
     runs = sweep.runs().set_index(["optim.lr", "seed"])["accuracy_sampled"]
-    found = gather(sweep, ["optim.lr"], "accuracy_sampled")
-    for g, lr in enumerate(found.groups["optim.lr"]):
-        assert list(found.values[g]) == [runs[lr, 0], runs[lr, 1]]
+    gathered = gather(sweep, ["optim.lr"], "accuracy_sampled")
+    for g, lr in enumerate(gathered.groups["optim.lr"]):
+        assert list(gathered.values[g]) == [runs[lr, 0], runs[lr, 1]]

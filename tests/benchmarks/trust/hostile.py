@@ -109,11 +109,11 @@ class Mark:
 def measure() -> dict[str, Any]:
     """Run every case."""
     wrong: dict[str, list[str]] = {"code_run": [], "written": [], "traceback": []}
-    found = list(cases())
+    all_cases = list(cases())
     with tempfile.TemporaryDirectory(prefix="emsweep-hostile-") as folder, _nobody(Path(folder)):
         base = Path(folder) / "base"
         _emsweep("launch", "sweep=noop", "sweep.n=2", "--pool", "inline", "--dir", str(base))
-        for number, case in enumerate(found):
+        for number, case in enumerate(all_cases):
             ground = Ground(root=Path(folder) / f"case{number}")
             for part in (ground.outside, ground.marks):
                 part.mkdir(parents=True)
@@ -121,7 +121,7 @@ def measure() -> dict[str, Any]:
             for name in _run(case, ground):
                 wrong[name].append(case.name)
     return {
-        "cases": len(found),
+        "cases": len(all_cases),
         **{name: len(cases) for name, cases in wrong.items()},
         "wrong": {k: v for k, v in wrong.items() if v},
     }

@@ -12,9 +12,9 @@ def test_select_prints_what_it_picked_and_how_to_train_on_it(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("pool.jsonl").write_text('{"problem": "1"}\n{"problem": "333"}\n{"problem": "22"}\n')
     assert main(["select", "pool.jsonl", "--by", "length", "--top", "2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["problem"] for row in found["picked"]] == ["333", "22"]
-    assert found["use"] == "example=file example.path=pool-by-length.jsonl example.rows=[0],[1]"
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["problem"] for row in answer["picked"]] == ["333", "22"]
+    assert answer["use"] == "example=file example.path=pool-by-length.jsonl example.rows=[0],[1]"
     assert Path("pool-by-length.jsonl").is_file()
     assert main(["select", "pool.jsonl", "--by", "length", "--lowest", "--top", "1"]) == 0
     assert "length: 1 of 3 problems" in capsys.readouterr().out

@@ -244,15 +244,15 @@ def test_a_request_that_makes_no_sense_is_passed_over(tmp_path, request_of_a_str
 
 def test_what_cancel_reports_is_already_so(tmp_path, capsys):
     manifest = noop_manifest(300, duration_s=0.02)
-    told: list[dict] = []
+    answers: list[dict] = []
 
     def ask() -> None:
         emsweep("cancel", tmp_path, "seed>=200")
-        told.append(json.loads(capsys.readouterr().out))
+        answers.append(json.loads(capsys.readouterr().out))
 
     with Person(lambda: num_done(tmp_path) >= 1, ask):
         run(tmp_path, manifest)
-    assert told[0]["cancelled"] == 100
+    assert answers[0]["cancelled"] == 100
 
 
 def lr_manifest(*words):

@@ -109,8 +109,8 @@ def test_a_line_beyond_mending_is_kept_and_what_it_decided_is_said_to_be_unknown
     done = repair(layout)
     [kept] = [path for path in layout.damaged.iterdir() if path.name != "lines.jsonl"]
     assert kept.read_bytes() == bad
-    place = json.loads((layout.damaged / "lines.jsonl").read_text())
-    assert (place["file"], place["offset"]) == ("spool/driver-00001.jsonl", start)
+    damage = json.loads((layout.damaged / "lines.jsonl").read_text())
+    assert (damage["file"], damage["offset"]) == ("spool/driver-00001.jsonl", start)
     assert any("unknown" in text and "may have been cancelled" in text for text in done.lost)
     assert verdict(layout).unknown == 1
     assert any("unknown" in finding for finding in verdict(layout).findings)

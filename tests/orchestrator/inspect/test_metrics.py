@@ -35,14 +35,14 @@ def test_prometheus_reads_what_a_sweep_came_to(tmp_path):
     run(tmp_path / "s", noop_manifest(10, target=f"{HERE}.Faulty", every=5))
     port = free_port()
     with serving_metrics(Layout(tmp_path / "s"), port):
-        found = scraped(port)
-    assert found["emsweep_runs", "done"] == 8
-    assert found["emsweep_runs", "quarantined"] == 2
-    assert found["emsweep_runs_total",] == 10
-    assert found["emsweep_up",] == 0
-    [(_, kind, fingerprint)] = [key for key in found if key[0] == "emsweep_failures"]
+        samples = scraped(port)
+    assert samples["emsweep_runs", "done"] == 8
+    assert samples["emsweep_runs", "quarantined"] == 2
+    assert samples["emsweep_runs_total",] == 10
+    assert samples["emsweep_up",] == 0
+    [(_, kind, fingerprint)] = [key for key in samples if key[0] == "emsweep_failures"]
     assert kind == "error"
-    assert found["emsweep_failures", kind, fingerprint] == 2
+    assert samples["emsweep_failures", kind, fingerprint] == 2
 
 
 def test_a_driver_that_no_longer_speaks_is_not_up(tmp_path):
@@ -51,9 +51,9 @@ def test_a_driver_that_no_longer_speaks_is_not_up(tmp_path):
     with serving_metrics(layout, port):
         assert scraped(port) == {("emsweep_up",): 0}  # nothing said yet
         write_status(layout, status)
-        found = scraped(port)
-        assert found["emsweep_up",] == 1
-        assert found["emsweep_runs_per_second",] == 2.5
+        samples = scraped(port)
+        assert samples["emsweep_up",] == 1
+        assert samples["emsweep_runs_per_second",] == 2.5
         layout.status.write_text(layout.status.read_text().replace(str(int(time.time()))[:6], "100000"))
         assert scraped(port)["emsweep_up",] == 0
 

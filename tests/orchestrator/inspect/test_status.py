@@ -43,8 +43,8 @@ def test_a_live_drivers_own_words_are_believed_and_those_of_a_dead_one_are_not(t
     manifest = noop_manifest(3)
     run(tmp_path, manifest)
     layout = Layout(tmp_path)
-    told = {**sweep_status(tmp_path), "state": "running", "pid": 1, "host": socket.gethostname()}
-    write_status(layout, told)
+    written = {**sweep_status(tmp_path), "state": "running", "pid": 1, "host": socket.gethostname()}
+    write_status(layout, written)
     assert sweep_status(tmp_path)["state"] == "finished"
     lock = DriverLock(layout.lock)
     assert sweep_status(tmp_path)["state"] == "starting", "another driver has begun and not yet spoken"
@@ -60,9 +60,9 @@ def test_a_runs_story_is_told_by_its_id_its_first_digits_and_its_name(tmp_path, 
     assert stories[0] == stories[1] == stories[2]
     assert [a["ended"] for a in stories[0]["attempts"]] == ["failed", "done"]
     assert main(["status", str(tmp_path), "--run", manifest.name(3)]) == 0
-    told = capsys.readouterr().out
-    assert "attempt 0" in told
-    assert "attempt_0.log" in told
+    written = capsys.readouterr().out
+    assert "attempt 0" in written
+    assert "attempt_0.log" in written
     assert main(["status", str(tmp_path), "--run", "nobody"]) == 2
 
 

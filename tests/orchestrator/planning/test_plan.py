@@ -66,8 +66,8 @@ def test_measured_seconds_come_from_the_directory_itself_a_neighbour_or_where_on
     [(_, observed)] = observations(finished).items()
     assert len(observed) == 4
     assert all(o.wall_s > 0 and o.steps == 2 for o in observed)
-    for place, like in ((finished, None), (finished.parent / "new", None), (tmp_path / "new", finished)):
-        assert make_plan(SMALL, place, like).price.measured == {"tiny-64": 4}
+    for directory, like in ((finished, None), (finished.parent / "new", None), (tmp_path / "new", finished)):
+        assert make_plan(SMALL, directory, like).price.measured == {"tiny-64": 4}
     assert make_plan(SMALL, tmp_path / "new").price.measured == {"tiny-64": 0}
     assert make_plan([*SMALL, "eval.limit=500"], finished).price.measured == {"tiny-64": 4}
     for word in ("eval.max_new_tokens=3072", "sampling.num_rollouts=32", "engine.zero_stage=1"):
@@ -170,7 +170,7 @@ def test_an_imaginary_cluster_runs_the_plan_with_the_real_scheduler(tmp_path):
     assert few.simulated.runs == many.simulated.runs == len(few.manifest)
     assert many.simulated.makespan_s < few.simulated.makespan_s
     assert few.simulated.makespan_s >= few.simulated.lower_bound_s
-    told = few.to_json()
-    assert told["eta_s"] == pytest.approx(few.simulated.makespan_s)
-    assert told["eta_low_s"] < told["eta_s"] < told["eta_high_s"]
+    answer = few.to_json()
+    assert answer["eta_s"] == pytest.approx(few.simulated.makespan_s)
+    assert answer["eta_low_s"] < answer["eta_s"] < answer["eta_high_s"]
     assert "lower bound" in few.to_text()

@@ -117,10 +117,10 @@ def test_a_drain_ends_in_bounded_time_from_any_state(steps, grace_s):
 def test_the_scheduler_is_a_function_of_what_it_is_told(steps):
     def story():
         w = world(30, slots=3, num_groups=2)
-        told = []
+        decided = []
         for kind, a, b in steps:
             disturb(w, kind, a, b)
-            told.append(repr(w.act()))
-        return told
+            decided.append(repr(w.act()))
+        return decided
 
     assert story() == story()

@@ -29,8 +29,8 @@ def swept(request, tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_path, "kind_of", lambda *_: request.param)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run(tmp_path / "sweep", MANIFEST)
-    place = tmp_path / "sweep" if request.param == "ext4" else tmp_path / "cache" / "emsweep"
-    return Layout(tmp_path / "sweep"), place
+    state_dir = tmp_path / "sweep" if request.param == "ext4" else tmp_path / "cache" / "emsweep"
+    return Layout(tmp_path / "sweep"), state_dir
 
 
 def rows(layout):
@@ -39,10 +39,10 @@ def rows(layout):
 
 
 def test_the_index_lies_at_its_place_and_nowhere_else(swept):
-    layout, place = swept
-    assert state_path(layout).parent == place
-    found = [p for p in layout.root.parent.rglob("*.sqlite") if p.name != "digests.json"]
-    assert found == [state_path(layout)]
+    layout, state_dir = swept
+    assert state_path(layout).parent == state_dir
+    databases = [p for p in layout.root.parent.rglob("*.sqlite") if p.name != "digests.json"]
+    assert databases == [state_path(layout)]
 
 
 def test_it_answers_as_the_spools_do(swept):
@@ -53,10 +53,10 @@ def test_it_answers_as_the_spools_do(swept):
 
 
 def test_a_reader_leaves_no_file_behind(swept):
-    layout, place = swept
-    before = sorted(place.rglob("*"))
+    layout, state_dir = swept
+    before = sorted(state_dir.rglob("*"))
     indexed_runs(layout, MANIFEST)
-    assert sorted(place.rglob("*")) == before
+    assert sorted(state_dir.rglob("*")) == before
 
 
 @pytest.mark.parametrize("harm", ["delete", "damage", "empty"])

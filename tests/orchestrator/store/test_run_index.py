@@ -27,9 +27,9 @@ def spool(layout, name, *run_ids, outcome="done"):
     for run_id in run_ids:
         header = {"kind": "result", "run_id": run_id, "outcome": outcome}
         line = encode_line(header, {"metrics": {}})
-        place = (f"{name}.jsonl", writer.append(line), len(line))
+        location = (f"{name}.jsonl", writer.append(line), len(line))
         reports.append(
-            AttemptReport(RUNS.index(run_id) if run_id in RUNS else 0, 0, 1, outcome, 1.0, 2.0, *place)
+            AttemptReport(RUNS.index(run_id) if run_id in RUNS else 0, 0, 1, outcome, 1.0, 2.0, *location)
         )
     writer.close()
     return reports

@@ -68,11 +68,11 @@ def test_numbers_that_json_cannot_hold_are_refused():
 
 def test_lines_come_back_in_order_with_their_places(tmp_path):
     path, offsets = written(tmp_path, [({"n": i}, {"v": "x" * i}) for i in range(50)])
-    found = lines(path)
-    assert [line.header["n"] for line in found] == list(range(50))
-    assert [line.offset for line in found] == offsets
+    spooled = lines(path)
+    assert [line.header["n"] for line in spooled] == list(range(50))
+    assert [line.offset for line in spooled] == offsets
     reader = LineReader(tmp_path)
-    assert all(reader.read(path.name, x.offset, x.length) == x for x in found)
+    assert all(reader.read(path.name, x.offset, x.length) == x for x in spooled)
     reader.close()
 
 

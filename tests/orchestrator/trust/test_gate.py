@@ -210,14 +210,14 @@ def test_a_link_out_of_a_strangers_directory_is_not_written_through(project, cap
     shutil.rmtree(os.environ["XDG_CONFIG_HOME"])
     outside = tmp_path / "outside"
     outside.mkdir()
-    place = project / "d" / name
-    if place.is_dir():
-        shutil.rmtree(place)
+    link = project / "d" / name
+    if link.is_dir():
+        shutil.rmtree(link)
     else:
-        place.unlink(missing_ok=True)
+        link.unlink(missing_ok=True)
         outside = outside / "file"
         outside.write_text("as it was")
-    place.symlink_to(outside)
+    link.symlink_to(outside)
     assert main(["resume", "d"]) == 2
     assert "leads out of it; remove the link, or add --trust" in capsys.readouterr().err
     assert main(["cancel", "d"]) == 2

@@ -56,10 +56,10 @@ def observed(wall_s, steps=10):
 def test_rates_from_equal_runs_price_one_more_such_run_at_what_it_took(wall, num, steps):
     rates = calibrate([observed(wall, steps)] * num)
     one = Work(steps=steps, rollout_batches=steps, gradients=steps, eval_passes=2, base_eval_passes=0)
-    found = price(
+    estimate = price(
         [part(1, rates, work=SweepWork(naive=one, shared=one))], sharing=False, usd_per_gpu_hour=None
     )
-    assert found.busy_s == pytest.approx(wall)
+    assert estimate.busy_s == pytest.approx(wall)
     assert rates.spread == pytest.approx(0, abs=1e-9)
 
 
@@ -73,9 +73,9 @@ def test_the_interval_narrows_with_measured_runs_and_holds_the_estimate():
     many = calibrate([observed(w) for w in (0.1, 0.2, 0.3)] * 100)
     widths = []
     for rates in (guess(94_000, 64, 16, 12), few, many):
-        found = price([part(100, rates)], sharing=False, usd_per_gpu_hour=None)
-        assert found.eta_low_s < found.eta_s < found.eta_high_s
-        widths.append((found.eta_high_s - START_S) / (found.eta_low_s - START_S))
+        estimate = price([part(100, rates)], sharing=False, usd_per_gpu_hour=None)
+        assert estimate.eta_low_s < estimate.eta_s < estimate.eta_high_s
+        widths.append((estimate.eta_high_s - START_S) / (estimate.eta_low_s - START_S))
     assert widths[0] == pytest.approx(GUESS_FACTOR**2)
     assert widths[0] > widths[1] > widths[2]
 
@@ -91,16 +91,18 @@ def test_sharing_lowers_the_price_by_the_work_it_saves():
 
 def test_gangs_and_slots_and_money():
     rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
-    found = price([part(8, rates, world_size=2, gpus=2.0, num_slots=4)], sharing=True, usd_per_gpu_hour=3.0)
-    assert found.gpu_hours == pytest.approx(16)
-    assert found.usd == pytest.approx(48)
-    assert found.eta_s == pytest.approx(START_S + 2 * 3600)
-    assert found.busy_s == pytest.approx(16 * 3600)
+    estimate = price(
+        [part(8, rates, world_size=2, gpus=2.0, num_slots=4)], sharing=True, usd_per_gpu_hour=3.0
+    )
+    assert estimate.gpu_hours == pytest.approx(16)
+    assert estimate.usd == pytest.approx(48)
+    assert estimate.eta_s == pytest.approx(START_S + 2 * 3600)
+    assert estimate.busy_s == pytest.approx(16 * 3600)
 
 
 def test_nothing_to_do_costs_nothing():
-    found = price([], sharing=True, usd_per_gpu_hour=1.0)
-    assert (found.eta_s, found.busy_s, found.usd, found.disk_bytes) == (0, 0, 0, 0)
+    estimate = price([], sharing=True, usd_per_gpu_hour=1.0)
+    assert (estimate.eta_s, estimate.busy_s, estimate.usd, estimate.disk_bytes) == (0, 0, 0, 0)
 
 
 def test_checkpoints_are_part_of_the_disk():
@@ -121,17 +123,17 @@ def test_checkpoints_are_part_of_the_disk():
 )
 def test_a_budget_refuses_what_costs_more(budget, message):
     rates = Rates(run_s=3600.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
-    found = price([part(8, rates, world_size=2, gpus=2.0)], sharing=True, usd_per_gpu_hour=3.0)
+    estimate = price([part(8, rates, world_size=2, gpus=2.0)], sharing=True, usd_per_gpu_hour=3.0)
     with pytest.raises(SpecError, match=message):
-        check_budget(found, budget)
-    check_budget(found, dict.fromkeys(budget, 1e9))
-    check_budget(found, dict.fromkeys(budget))
+        check_budget(estimate, budget)
+    check_budget(estimate, dict.fromkeys(budget, 1e9))
+    check_budget(estimate, dict.fromkeys(budget))
 
 
 def test_a_money_limit_without_a_price_is_refused():
-    found = price([part(1, guess(94_000, 64, 16, 12))], sharing=True, usd_per_gpu_hour=None)
+    estimate = price([part(1, guess(94_000, 64, 16, 12))], sharing=True, usd_per_gpu_hour=None)
     with pytest.raises(SpecError, match=r"set cluster\.usd_per_gpu_hour"):
-        check_budget(found, {"usd": 5})
+        check_budget(estimate, {"usd": 5})
 
 
 def test_rates_need_a_run_and_a_larger_model_is_guessed_slower():

@@ -8,14 +8,14 @@ def curves(*words):
 
 
 def test_each_schedule_and_horizon_is_drawn_once_whatever_else_varies():
-    found = curves("schedule=constant,wsd", "steps=4,8", "seed=range(3)", "optim.lr=1e-4,2e-4")
-    assert {(c.label, c.steps) for c in found} == {(n, s) for n in ("constant", "wsd") for s in (4, 8)}
-    assert all(len(c.multipliers) == c.steps for c in found)
+    drawn = curves("schedule=constant,wsd", "steps=4,8", "seed=range(3)", "optim.lr=1e-4,2e-4")
+    assert {(c.label, c.steps) for c in drawn} == {(n, s) for n in ("constant", "wsd") for s in (4, 8)}
+    assert all(len(c.multipliers) == c.steps for c in drawn)
 
 
 def test_a_label_names_what_differs_from_the_default():
-    [found] = curves("schedule=wsd", "schedule.decay_fraction=0.5", "schedule.decay_shape=sqrt")
-    assert found.label == "wsd decay_fraction=0.5 decay_shape=sqrt"
+    [drawn] = curves("schedule=wsd", "schedule.decay_fraction=0.5", "schedule.decay_shape=sqrt")
+    assert drawn.label == "wsd decay_fraction=0.5 decay_shape=sqrt"
 
 
 def test_a_sparkline_is_as_high_as_its_values_and_never_wider_than_a_terminal():

@@ -62,13 +62,13 @@ def test_horizons_save_what_the_study_of_stage_trees_saved():
 def test_batches_hold_each_run_once_and_part_only_between_trunks_of_kin(num, steps):
     axes = (axis("optim.weight_decay", [0.0, 0.1]), axis("steps", steps), axis("seed", range(4)))
     manifest = build(product(*axes))
-    found = batches(manifest, range(len(manifest)), num)
-    assert sorted(row for batch in found for row in batch) == list(range(len(manifest)))
-    for batch in found:
+    batch_list = batches(manifest, range(len(manifest)), num)
+    assert sorted(row for batch in batch_list for row in batch) == list(range(len(manifest)))
+    for batch in batch_list:
         assert len({manifest.seeds[row] for row in batch}) == 1
         decays = {manifest.spec(row).optim.weight_decay for row in batch}
         assert len(batch) <= num or len(decays) == 1
-    assert sum(_steps(manifest, batch) for batch in found) == count_work(manifest).shared.steps
+    assert sum(_steps(manifest, batch) for batch in batch_list) == count_work(manifest).shared.steps
 
 
 def _steps(manifest, batch):

@@ -15,8 +15,8 @@ OPTIONS = {
 
 def bound(*axes, base=None, rules=(), name="optim"):
     """Every run's configuration of one group, in row order."""
-    found = bind(Layers(base=base or BASE, options=OPTIONS, rules=rules), expand(product(*axes)))[name]
-    return [found.variants[c] for c in found.codes.tolist()]
+    resolved = bind(Layers(base=base or BASE, options=OPTIONS, rules=rules), expand(product(*axes)))[name]
+    return [resolved.variants[c] for c in resolved.codes.tolist()]
 
 
 def test_an_option_replaces_the_group_and_a_key_changes_one_field():
@@ -25,18 +25,20 @@ def test_an_option_replaces_the_group_and_a_key_changes_one_field():
 
 
 def test_a_group_is_built_once_per_distinct_configuration():
-    found = bind(
+    resolved = bind(
         Layers(base=BASE), expand(product(axis("optim.lr", [1e-4, 2e-4]), axis("seed", range(1000))))
     )
-    assert len(found["optim"].variants) == 2
-    assert len(found["model"].variants) == 1
-    assert found["seed"].variants == tuple(range(1000))
+    assert len(resolved["optim"].variants) == 2
+    assert len(resolved["model"].variants) == 1
+    assert resolved["seed"].variants == tuple(range(1000))
 
 
 def test_a_reference_follows_the_axis_of_the_same_run():
     base = BASE | {"sampling": BASE["sampling"] | {"temperature": "${objective.temperature}"}}
-    found = bound(axis("objective.temperature", [0.3, 0.7]), axis("seed", [0, 1]), base=base, name="sampling")
-    assert [s["temperature"] for s in found] == [0.3, 0.3, 0.7, 0.7]
+    resolved = bound(
+        axis("objective.temperature", [0.3, 0.7]), axis("seed", [0, 1]), base=base, name="sampling"
+    )
+    assert [s["temperature"] for s in resolved] == [0.3, 0.3, 0.7, 0.7]
 
 
 def test_references_chain_and_embed():

@@ -22,11 +22,11 @@ def cached(tmp_path, monkeypatch):
     folder = tmp_path / "models--org--name"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("c0ffee")
-    place = folder / "snapshots" / "c0ffee"
-    place.mkdir(parents=True)
+    snapshot_dir = folder / "snapshots" / "c0ffee"
+    snapshot_dir.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (place / name).write_text("{}")
-    return place
+        (snapshot_dir / name).write_text("{}")
+    return snapshot_dir
 
 
 def test_a_cached_model_is_found_by_branch_and_by_commit(cached):

@@ -25,10 +25,10 @@ def hub(tmp_path, monkeypatch):
         folder = tmp_path / "hub" / "models--org--name"
         (folder / "refs").mkdir(parents=True, exist_ok=True)
         (folder / "refs" / branch).write_text(commit)
-        place = folder / "snapshots" / commit
-        place.mkdir(parents=True, exist_ok=True)
+        snapshot_dir = folder / "snapshots" / commit
+        snapshot_dir.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "tokenizer.json", "model.safetensors"):
-            (place / name).write_text("{}")
+            (snapshot_dir / name).write_text("{}")
 
     return point
 
@@ -79,8 +79,8 @@ def test_each_revision_has_its_own_commit_and_a_new_one_may_join(hub, build):
     launched = pin_commits(build(axis("model.revision", ["main"])), None)
     hub("b" * 40, branch="v2")
     both = pin_commits(build(axis("model.revision", ["main", "v2"])), launched)
-    found = {both.spec(i).model.revision: both.spec(i).model.commit for i in range(2)}
-    assert found == {"main": "a" * 40, "v2": "b" * 40}
+    commits = {both.spec(i).model.revision: both.spec(i).model.commit for i in range(2)}
+    assert commits == {"main": "a" * 40, "v2": "b" * 40}
 
 
 def test_local_models_are_left_alone():

@@ -31,23 +31,23 @@ def manifest(tmp_path, init_from="base, objective=em, objective=grpo", *words, s
     return build_manifest(compose_sweep([f"sweep={path}", *words]), EarlierSweep)
 
 
-def by_axes(found, **wanted):
+def by_axes(built, **wanted):
     wanted = {key.replace("__", "."): value for key, value in wanted.items()}
-    rows = [i for i in range(len(found)) if found.axis_values(i).items() >= wanted.items()]
+    rows = [i for i in range(len(built)) if built.axis_values(i).items() >= wanted.items()]
     [row] = rows
     return row
 
 
 def test_a_cell_means_its_run_with_the_same_seed_and_all_else_alike(tmp_path):
-    found = manifest(tmp_path)
-    assert len(found) == 3 * 2 * 2 * 3
-    child = by_axes(found, init_from="objective=em", objective="grpo", optim__lr=2e-4, seed=2)
-    parent = by_axes(found, init_from="base", objective="em", optim__lr=2e-4, seed=2)
-    first, second = phases_of(found.spec(child))
-    assert first == found.spec(parent)
-    assert first.run_id == found.run_ids[parent]
-    assert second.run_id == found.run_ids[child]
-    assert len(set(found.run_ids)) == len(found)
+    built = manifest(tmp_path)
+    assert len(built) == 3 * 2 * 2 * 3
+    child = by_axes(built, init_from="objective=em", objective="grpo", optim__lr=2e-4, seed=2)
+    parent = by_axes(built, init_from="base", objective="em", optim__lr=2e-4, seed=2)
+    first, second = phases_of(built.spec(child))
+    assert first == built.spec(parent)
+    assert first.run_id == built.run_ids[parent]
+    assert second.run_id == built.run_ids[child]
+    assert len(set(built.run_ids)) == len(built)
 
 
 def test_other_runs_keep_their_identity(tmp_path):
@@ -56,48 +56,48 @@ def test_other_runs_keep_their_identity(tmp_path):
 
 
 def test_null_and_base_are_the_same_start(tmp_path):
-    found = manifest(tmp_path, "null, objective=em")
-    assert found.run_ids == manifest(tmp_path, "base, objective=em").run_ids
-    write_manifest(found, tmp_path / "manifest.parquet")
-    assert read_manifest(tmp_path / "manifest.parquet").digest == found.digest
+    built = manifest(tmp_path, "null, objective=em")
+    assert built.run_ids == manifest(tmp_path, "base, objective=em").run_ids
+    write_manifest(built, tmp_path / "manifest.parquet")
+    assert read_manifest(tmp_path / "manifest.parquet").digest == built.digest
 
 
 def test_three_phases_may_be_named_from_inside(tmp_path):
     inner = "\"objective=grpo init_from='objective=em'\""
-    found = manifest(tmp_path, f"base, objective=em, {inner}")
-    row = by_axes(found, init_from=inner.strip('"'), objective="em", optim__lr=1e-4, seed=0)
-    assert [p.objective.name for p in phases_of(found.spec(row))] == ["em", "grpo", "em"]
+    built = manifest(tmp_path, f"base, objective=em, {inner}")
+    row = by_axes(built, init_from=inner.strip('"'), objective="em", optim__lr=1e-4, seed=0)
+    assert [p.objective.name for p in phases_of(built.spec(row))] == ["em", "grpo", "em"]
 
 
 def test_a_run_may_be_named_by_its_id(tmp_path):
     alone = manifest(tmp_path, "base")
     wanted = by_axes(alone, objective="em", optim__lr=1e-4, seed=1)
     run_id = alone.run_ids[wanted]
-    found = manifest(tmp_path, f"base, '{run_id[:12]}'")
-    children = [i for i in range(len(found)) if found.axis_values(i)["init_from"] != "base"]
-    assert {found.spec(i).parent.run_id for i in children} == {run_id}
+    built = manifest(tmp_path, f"base, '{run_id[:12]}'")
+    children = [i for i in range(len(built)) if built.axis_values(i)["init_from"] != "base"]
+    assert {built.spec(i).parent.run_id for i in children} == {run_id}
     assert len(children) == len(alone)
 
 
 def test_a_manifest_with_phases_survives_its_file(tmp_path):
-    found = manifest(tmp_path)
-    write_manifest(found, tmp_path / "manifest.parquet")
+    built = manifest(tmp_path)
+    write_manifest(built, tmp_path / "manifest.parquet")
     again = read_manifest(tmp_path / "manifest.parquet")
-    assert again.digest == found.digest
-    assert [again.spec(i).run_id for i in range(len(again))] == found.run_ids
+    assert again.digest == built.digest
+    assert [again.spec(i).run_id for i in range(len(again))] == built.run_ids
 
 
 def test_what_is_counted_is_what_is_planned_and_travels_with_what_it_starts_from(tmp_path):
-    found = manifest(tmp_path)
-    work = count_work(found)
+    built = manifest(tmp_path)
+    work = count_work(built)
     # Alone: 12 runs of 2 steps and 24 of 4. Shared: each of 12 first phases, and each later one, once.
     assert work.naive.steps == 12 * 2 + 24 * 4
     assert work.shared.steps == 12 * 2 + 24 * 2
-    for batch in batches(found, np.arange(len(found)), max_runs=64):
-        ids = {found.run_ids[i] for i in batch}
-        assert all(s.parent is None or s.parent.run_id in ids for s in map(found.spec, batch))
-    without_parents = [i for i in range(len(found)) if found.spec(i).parent]
-    left = found.take(without_parents)
+    for batch in batches(built, np.arange(len(built)), max_runs=64):
+        ids = {built.run_ids[i] for i in batch}
+        assert all(s.parent is None or s.parent.run_id in ids for s in map(built.spec, batch))
+    without_parents = [i for i in range(len(built)) if built.spec(i).parent]
+    left = built.take(without_parents)
     planned = [plan_stages([left.spec(i) for i in batch]) for batch in batches(left, range(len(left)), 64)]
     assert (
         sum(t.num_steps for trees in planned for t in trees)
@@ -149,11 +149,11 @@ def kept(tmp_path, outcome, steps_dir="step-2"):
 
 def test_kept_weights_of_another_sweep_are_named_by_directory_and_id(tmp_path):
     earlier, folder = kept(tmp_path, "done")
-    found = manifest(tmp_path, f"'{folder}/{earlier.run_ids[0]}'")
-    inits = [found.spec(i).init for i in range(len(found))]
+    built = manifest(tmp_path, f"'{folder}/{earlier.run_ids[0]}'")
+    inits = [built.spec(i).init for i in range(len(built))]
     [init] = {(i.runs, i.folders) for i in inits}
     assert init == ((earlier.run_ids[0],), (str(folder / "checkpoints" / earlier.run_ids[0] / "step-2"),))
-    assert set(found.run_ids).isdisjoint(earlier.run_ids)
+    assert set(built.run_ids).isdisjoint(earlier.run_ids)
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,13 @@ class TestModel:
     def test_an_adapter_and_the_base_that_it_names_are_identity(self, model_folder, tmp_path):
         before, base = folder_digest(model_folder), tmp_path / "base"
         shutil.copytree(model_folder, base)
-        found = {before}
+        digests = {before}
         for config in ({"lora_alpha": 8}, {"lora_alpha": 800}, {"base_model_name_or_path": str(base)}):
             (model_folder / "adapter_config.json").write_text(json.dumps(config))
-            found.add(folder_digest(model_folder))
+            digests.add(folder_digest(model_folder))
         (base / "model.safetensors").write_bytes(b"other weights")
-        found.add(folder_digest(model_folder))
-        assert len(found) == 5
+        digests.add(folder_digest(model_folder))
+        assert len(digests) == 5
 
     @pytest.mark.parametrize("name", ["../out.safetensors", "/tmp/out.safetensors", "sub/a.safetensors"])
     def test_an_index_that_names_weights_outside_the_folder_is_refused(self, model_folder, name):

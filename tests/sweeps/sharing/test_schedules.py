@@ -68,17 +68,17 @@ def closed_form(name, s, num, warmup):
 @pytest.mark.parametrize("name", [*SCHEDULES, "wsd sqrt"])
 def test_every_step_is_that_of_the_closed_form(name, num, warmup):
     kind, _, shape = name.partition(" ")
-    found = multipliers(schedule(kind, warmup_steps=warmup, decay_shape=shape or "linear"), num)
-    assert found == pytest.approx([closed_form(name, s, num, warmup) for s in range(num)], abs=1e-12)
+    scheduled = multipliers(schedule(kind, warmup_steps=warmup, decay_shape=shape or "linear"), num)
+    assert scheduled == pytest.approx([closed_form(name, s, num, warmup) for s in range(num)], abs=1e-12)
 
 
 def test_power_is_the_papers_rate_over_the_peak():
     a, lr, b, tokens_per_step = 4.6, 0.02, -0.51, 512
     timescale = (a / lr) ** (-1 / b) / tokens_per_step
-    found = schedule("power", power_exponent=b, power_timescale=timescale)
+    scheduled = schedule("power", power_exponent=b, power_timescale=timescale)
     for s in (1, 10, 1000, 100_000):
         expected = min(1, a / lr * (s * tokens_per_step) ** b)
-        assert multiplier(found, s, 1_000_000) == pytest.approx(expected)
+        assert multiplier(scheduled, s, 1_000_000) == pytest.approx(expected)
 
 
 def test_infinite_holds_between_cooling_and_annealing_and_ends_at_its_final_ratio():

@@ -20,15 +20,15 @@ def test_entropy_minimization_is_identified_as_it_was_before_there_were_other_ob
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_one_word_and_says_its_own_name(name):
-    found = manifest(f"objective={name}", "example.answer_field=answer").spec(0).objective
-    assert found.name == name
-    assert found.is_policy_gradient is (name not in ("em", "em_ft"))
+    expanded = manifest(f"objective={name}", "example.answer_field=answer").spec(0).objective
+    assert expanded.name == name
+    assert expanded.is_policy_gradient is (name not in ("em", "em_ft"))
 
 
 def test_policy_gradients_train_the_policy_that_is_sampled_and_cut_answers_as_the_benchmark_does():
     words = ["objective=majority", "sampling.temperature=0.8", r"eval.pattern='#(\d+)'"]
-    found = manifest(*words).spec(0).objective
-    assert (found.temperature, found.answer_pattern) == (0.8, r"#(\d+)")
+    expanded = manifest(*words).spec(0).objective
+    assert (expanded.temperature, expanded.answer_pattern) == (0.8, r"#(\d+)")
 
 
 def test_any_part_of_any_objective_is_an_axis():
@@ -91,15 +91,17 @@ def test_an_answer_missing_for_one_of_several_prompts_is_a_missing_label():
 
 
 def test_the_shipped_sweep_has_every_objective_and_draws_first_rollouts_once_for_all_of_them():
-    found = build_manifest(shipped("objectives"))
-    names = {found.group("objective", i).name for i in range(len(found))}
+    expanded = build_manifest(shipped("objectives"))
+    names = {expanded.group("objective", i).name for i in range(len(expanded))}
     assert names == set(OBJECTIVES)
-    work = count_work(found)
-    kin = len({(found.axis_values(i)["model"], found.axis_values(i)["seed"]) for i in range(len(found))})
-    assert work.naive.rollout_batches - work.shared.rollout_batches == len(found) - kin
+    work = count_work(expanded)
+    kin = len(
+        {(expanded.axis_values(i)["model"], expanded.axis_values(i)["seed"]) for i in range(len(expanded))}
+    )
+    assert work.naive.rollout_batches - work.shared.rollout_batches == len(expanded) - kin
     assert work.shared.steps == work.naive.steps  # from there on no two objectives agree
 
 
 def test_the_shipped_sweep_of_schedules_has_every_schedule():
-    found = build_manifest(shipped("schedules"))
-    assert {found.group("schedule", i).name for i in range(len(found))} == set(SCHEDULES)
+    expanded = build_manifest(shipped("schedules"))
+    assert {expanded.group("schedule", i).name for i in range(len(expanded))} == set(SCHEDULES)

@@ -162,8 +162,8 @@ def test_both_zeros_are_one_value_and_whole_floats_are_not_integers():
     ],
 )
 def test_a_value_takes_the_type_of_its_key(key, value, expected):
-    found = coerce_key(key, value)
-    assert (found, type(found)) == (expected, type(expected))
+    coerced = coerce_key(key, value)
+    assert (coerced, type(coerced)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_pass_variance_is_that_of_k_rollouts_drawn_without_replacement(k):
     num = 5
     for correct in range(num + 1):
         rollouts = [i < correct for i in range(num)]
-        drawn = [any(some) for some in itertools.combinations(rollouts, k)]
+        drawn = [any(drawn_k) for drawn_k in itertools.combinations(rollouts, k)]
         assert pass_variance(np.array([correct]), num, k)[0] == pytest.approx(np.var(drawn))
 
 
@@ -72,8 +72,8 @@ def test_curation_goes_back_to_what_fails_and_drops_what_never_passes():
         return np.arange(8) < 8 * rate[problem]
 
     curation = Curation(rounds=60, per_round=1, eta=0.2, signal=WeakSignal(gamma=0.0, beta=0.0))
-    found = curate(4, attempt, curation, np.random.default_rng(0))
-    assert top(found.scores_P, 4) == [2, 1, 0]
+    curated = curate(4, attempt, curation, np.random.default_rng(0))
+    assert top(curated.scores_P, 4) == [2, 1, 0]
     assert tried.count(3) == 1
     assert tried.count(2) > tried.count(1) + tried.count(0) > 0
 

@@ -34,15 +34,15 @@ def test_it_is_torchs_adam_on_the_objective(steps, kl_coef):
         apart = (log_p.exp() * (log_p - torch.log_softmax(start, -1))).sum(-1)
         (entropy(leaf).clamp(min=0.3) + kl_coef * apart).sum().backward()
         optimizer.step()
-    found = lower_entropy(start, Sharpening(steps=steps, threshold_nats=0.3, kl_coef=kl_coef, lr=0.1))
-    torch.testing.assert_close(found.double(), leaf.detach(), atol=2e-3, rtol=1e-3)
+    lowered = lower_entropy(start, Sharpening(steps=steps, threshold_nats=0.3, kl_coef=kl_coef, lr=0.1))
+    torch.testing.assert_close(lowered.double(), leaf.detach(), atol=2e-3, rtol=1e-3)
 
 
 def test_entropy_falls_and_the_likeliest_token_stays():
     z = logits(20, 30)
-    found = lower_entropy(z, PUBLISHED)
-    assert (entropy(found) < entropy(z)).all()
-    assert torch.equal(found.argmax(-1), z.argmax(-1))
+    lowered = lower_entropy(z, PUBLISHED)
+    assert (entropy(lowered) < entropy(z)).all()
+    assert torch.equal(lowered.argmax(-1), z.argmax(-1))
 
 
 def test_a_distribution_below_the_threshold_is_left_as_it_is_and_none_sees_another():

@@ -21,15 +21,15 @@ def model(request):
 @torch.inference_mode()
 def logits(model, cache, ids_BT, tokens_TB, rows_at):
     """Logits of a prefill and of every token after it; rows are selected or repeated on the way."""
-    found = [model(input_ids=ids_BT, past_key_values=cache, use_cache=True).logits[:, -1]]
+    step_logits = [model(input_ids=ids_BT, past_key_values=cache, use_cache=True).logits[:, -1]]
     for step, token_B in enumerate(tokens_TB):
-        num_rows = len(found[-1])
+        num_rows = len(step_logits[-1])
         if step in rows_at:
             cache.batch_select_indices(rows_at[step])
             num_rows = len(rows_at[step])
         out = model(input_ids=token_B[:num_rows, None], past_key_values=cache, use_cache=True)
-        found.append(out.logits[:, -1])
-    return found
+        step_logits.append(out.logits[:, -1])
+    return step_logits
 
 
 @pytest.mark.parametrize("max_tokens", [8, 2 * ROOM], ids=["more tokens than expected", "fewer"])
@@ -44,8 +44,8 @@ def test_logits_are_those_of_the_librarys_cache_whatever_rows_are_kept(model, ma
     }
     ours = logits(model, growing_cache(model, max_tokens), ids_BT, tokens_TB, rows_at)
     theirs = logits(model, DynamicCache(config=model.config), ids_BT, tokens_TB, rows_at)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other, rtol=0, atol=2e-5)
+    for ours_step, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(ours_step, other, rtol=0, atol=2e-5)
 
 
 def test_tokens_are_appended_in_place_while_there_is_room_also_after_rows_were_selected(model):

@@ -80,20 +80,20 @@ def distance_to_edge(
     weights: dict,
     step: int,
     row: int,
-    mine: Completion,
+    completion: Completion,
     other: Completion,
 ) -> float:
     """Mass between the draw that first told two rollouts apart and the edge it fell beside."""
     base = load_base(spec.model)
     [prompt] = encode_prompts(spec, base)
-    position = next(i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b)
+    position = next(i for i, (a, b) in enumerate(zip(completion, other, strict=False)) if a != b)
     module.load_state_dict(weights, strict=False)
     with torch.no_grad():
-        logits_NV = module(input_ids=torch.tensor([[*prompt, *mine[:position]]])).logits[:, -1]
+        logits_NV = module(input_ids=torch.tensor([[*prompt, *completion[:position]]])).logits[:, -1]
     cumulative_V = Sampler(temperature=spec.sampling.temperature).cumulative(logits_NV, None)[0]
     total = spec.sampling.num_rollouts
     draw = float(uniforms(spec.seed, Stream.ROLLOUT, step, position, total)[row]) * float(cumulative_V[-1])
-    low, high = sorted((mine[position], other[position]))
+    low, high = sorted((completion[position], other[position]))
     # Between the two tokens lie only edges of tokens of no mass: the nearest is the one that matters.
     return min(abs(draw - float(edge)) for edge in cumulative_V[low:high])
 
@@ -121,9 +121,9 @@ def test_layouts_part_at_a_near_tie_or_not_at_all(pool, gang):
             continue
         module = pool.acquire(spec).module
         distances += [
-            distance_to_edge(spec, module, weights[step], step, row, mine, theirs)
-            for row, (mine, theirs) in enumerate(zip(rows[step], others[step], strict=True))
-            if mine != theirs
+            distance_to_edge(spec, module, weights[step], step, row, completion, theirs)
+            for row, (completion, theirs) in enumerate(zip(rows[step], others[step], strict=True))
+            if completion != theirs
         ]
     assert distances, "no pair of runs parted: nothing was compared"
     assert max(distances) < NEAR, distances

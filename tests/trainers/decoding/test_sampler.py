@@ -33,9 +33,9 @@ def test_distribution_equals_that_of_transformers_generate(sampler):
     expected = torch.softmax(z, -1)
 
     cumulative = sampler.cumulative(LOGITS, seen_tokens(PREFIX, torch.full((40,), 6), 23))
-    found = torch.diff(cumulative, dim=-1, prepend=torch.zeros(40, 1, dtype=torch.float64))
-    found = found / cumulative[:, -1:]
-    torch.testing.assert_close(found.float(), expected, atol=1e-6, rtol=1e-5)
+    mass = torch.diff(cumulative, dim=-1, prepend=torch.zeros(40, 1, dtype=torch.float64))
+    mass = mass / cumulative[:, -1:]
+    torch.testing.assert_close(mass.float(), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_greedy_takes_the_most_likely_token_whatever_the_noise():

@@ -91,9 +91,9 @@ def test_two_ranks_agree_with_one(trainer, two_ranks):
     half = {"steps": 4, "optim": {"half_every_steps": 2}, "eval": {"path": None}}
     alone = trainer.run(tiny_spec(**half), RunContext()).to_json()
     stages = [tiny_spec(**half, engine=e, resources={"world_size": 2}) for e in ENGINES]
-    for found in two_ranks.run(stages):
-        assert column(found, "loss") == pytest.approx(column(alone, "loss"), abs=2e-6)
-        assert found["rollouts"] == alone["rollouts"]
+    for result in two_ranks.run(stages):
+        assert column(result, "loss") == pytest.approx(column(alone, "loss"), abs=2e-6)
+        assert result["rollouts"] == alone["rollouts"]
 
 
 def test_rounds_shared_and_resumed_give_the_bits_of_a_run_alone(trainer, tmp_path):
@@ -103,8 +103,8 @@ def test_rounds_shared_and_resumed_give_the_bits_of_a_run_alone(trainer, tmp_pat
         for lr in (1e-4, 2e-4)
     ]
     together = dict(trainer.run_group(specs, [RunContext() for _ in specs]))
-    for place, spec in enumerate(specs):
-        assert numbers(together[place].to_json()) == numbers(trainer.run(spec, RunContext()).to_json())
+    for index, spec in enumerate(specs):
+        assert numbers(together[index].to_json()) == numbers(trainer.run(spec, RunContext()).to_json())
     whole = trainer.run(tiny_spec(steps=2, eval={"limit": 12}), RunContext())
     assert [r["loss"] for r in whole.steps[1:]] != [r["loss"] for r in together[1].steps[1:]]
 

@@ -67,13 +67,13 @@ def test_the_same_seed_draws_the_same_noise_alone_or_beside_other_settings(model
 
 
 def test_batches_of_items_change_no_verdict(model, gang):
-    found = []
+    evaluations = []
     for rows in (512, 16):
         spec = tiny_spec(eval={"limit": 40, "batch_items": rows})
         benchmark = Benchmark(spec.eval, load_base(spec.model))
         with torch.inference_mode():
-            found.append(benchmark.evaluate(model, [GREEDY, SAMPLED], step=0, seed=1, gang=gang))
-    assert [e.correct for e in found[0]] == [e.correct for e in found[1]]
+            evaluations.append(benchmark.evaluate(model, [GREEDY, SAMPLED], step=0, seed=1, gang=gang))
+    assert [e.correct for e in evaluations[0]] == [e.correct for e in evaluations[1]]
 
 
 def test_a_completion_cut_off_by_the_limit_counts_as_truncated(model, gang):

@@ -31,20 +31,22 @@ def test_ends_of_a_curve_are_the_models_bit_for_bit(dtype):
 def test_what_lies_between_is_the_weighted_mean():
     base, tuned = model(1), model(2)
     for alpha in (0.1, 0.5, 0.9):
-        for name, found in wise(base, tuned, alpha).items():
-            assert torch.allclose(found, (1 - alpha) * base[name] + alpha * tuned[name], atol=1e-3)
+        for name, merged in wise(base, tuned, alpha).items():
+            assert torch.allclose(merged, (1 - alpha) * base[name] + alpha * tuned[name], atol=1e-3)
 
 
 def test_a_layers_update_grows_with_its_depth_and_the_last_is_whole():
     base, tuned = model(1), model(2)
-    found = lines(base, tuned, 0.2)
+    merged = lines(base, tuned, 0.2)
     scales = {"model.embed_tokens.weight": 0.2, "model.norm.weight": 0.2}
     scales |= {f"model.layers.{k}.mlp.up_proj.weight": 0.2 + 0.8 * k / 2 for k in range(LAYERS)}
     for name, scale in scales.items():
         assert torch.allclose(
-            found[name], base[name] + scale * (tuned[name] - base[name]), rtol=1e-4, atol=1e-2
+            merged[name], base[name] + scale * (tuned[name] - base[name]), rtol=1e-4, atol=1e-2
         )
-    assert torch.equal(found["model.layers.2.mlp.up_proj.weight"], tuned["model.layers.2.mlp.up_proj.weight"])
+    assert torch.equal(
+        merged["model.layers.2.mlp.up_proj.weight"], tuned["model.layers.2.mlp.up_proj.weight"]
+    )
     single = lines(model(1, layers=1), model(2, layers=1), 0.2)
     assert torch.equal(
         single["model.layers.0.mlp.up_proj.weight"], model(2, layers=1)["model.layers.0.mlp.up_proj.weight"]
@@ -60,13 +62,13 @@ def test_a_soup_is_the_mean_whatever_the_order():
 
 def test_a_greedy_soup_takes_only_what_strictly_helps_and_is_never_below_its_best_member():
     worth = {(2,): 0.7, (2, 0): 0.7, (2, 1): 0.8, (2, 1, 3): 0.75}
-    found = greedy_soup([0.6, 0.5, 0.7, 0.4], worth.__getitem__)
-    assert (found.members, found.accuracy, found.best_member) == ((2, 1), 0.8, 0.7)
+    merged = greedy_soup([0.6, 0.5, 0.7, 0.4], worth.__getitem__)
+    assert (merged.members, merged.accuracy, merged.best_member) == ((2, 1), 0.8, 0.7)
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         alone = torch.rand(5, generator=generator).tolist()
-        found = greedy_soup(alone, lambda _: float(torch.rand(1, generator=generator)))
-        assert found.accuracy >= found.best_member == max(alone)
+        merged = greedy_soup(alone, lambda _: float(torch.rand(1, generator=generator)))
+        assert merged.accuracy >= merged.best_member == max(alone)
 
 
 def test_models_of_different_architectures_are_refused():

@@ -211,9 +211,9 @@ def test_a_cache_that_somebody_else_filled_is_used_as_it_is(hub, start, tmp_path
 
 def test_a_trainer_loads_a_hub_model_from_the_nodes_own_disk(hub, start, tmp_path):
     out, err = start(LOAD, str(package_file("trainers/tiny/models/tiny-32"))).communicate(timeout=120)
-    [*expected, _], [*found, place] = (line.split("|") for line in out.splitlines() or pytest.fail(err))
-    assert found == expected
-    assert Path(place).is_relative_to(tmp_path)
+    [*expected, _], [*lines, folder_text] = (line.split("|") for line in out.splitlines() or pytest.fail(err))
+    assert lines == expected
+    assert Path(folder_text).is_relative_to(tmp_path)
     assert hub.asked[WEIGHTS] == 1
 
 

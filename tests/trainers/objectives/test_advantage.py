@@ -13,12 +13,12 @@ REWARDS = np.array([1.0, 0, 0, 2, 1, 1, 1, 1])
 
 
 def by_hand(kind: str) -> list[float]:
-    found: list[float] = []
+    values: list[float] = []
     spread_of_all = statistics.stdev(REWARDS.tolist())
     for group in (REWARDS[:4].tolist(), REWARDS[4:].tolist()):
         for k, r in enumerate(group):
             others = group[:k] + group[k + 1 :]
-            found.append(
+            values.append(
                 {
                     "raw": r,
                     "center": r - statistics.mean(group),
@@ -27,7 +27,7 @@ def by_hand(kind: str) -> list[float]:
                     "batch": (r - statistics.mean(group)) / (spread_of_all + STD_EPSILON),
                 }[kind]
             )
-    return found
+    return values
 
 
 @pytest.mark.parametrize("kind", ["raw", "center", "loo", "group", "batch"])
@@ -50,8 +50,8 @@ def test_groups_that_tell_nothing_are_found():
 
 
 def test_credit_sums_gains_and_costs_of_copies_in_whatever_groups():
-    found = credit(np.array([1.0, -2, 3, -4, 5]), np.array([0, 0, 1, 1, 0]), positive_only=False)
-    assert (found.gain_D.tolist(), found.cost_D.tolist()) == ([6.0, 3.0], [-2.0, -4.0])
+    values = credit(np.array([1.0, -2, 3, -4, 5]), np.array([0, 0, 1, 1, 0]), positive_only=False)
+    assert (values.gain_D.tolist(), values.cost_D.tolist()) == ([6.0, 3.0], [-2.0, -4.0])
     only = credit(np.array([1.0, -2, 3, -4, 5]), np.array([0, 0, 1, 1, 0]), positive_only=True)
     assert (only.gain_D.tolist(), only.cost_D.tolist()) == ([6.0, 3.0], [0.0, 0.0])
 

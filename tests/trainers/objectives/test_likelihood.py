@@ -31,11 +31,11 @@ def test_values_and_gradient_equal_autograd_in_double_precision(temperature, wit
     (chosen * weights[0] + entropy * weights[1]).sum().backward()
 
     leaf = z.clone().requires_grad_()
-    found = token_terms(leaf * 1.0, y, temperature, with_entropy=with_entropy)
-    (found[0] * weights[0] + found[1] * weights[1]).sum().backward()
-    torch.testing.assert_close(found[0].double(), chosen, atol=5e-6, rtol=1e-5)
+    terms = token_terms(leaf * 1.0, y, temperature, with_entropy=with_entropy)
+    (terms[0] * weights[0] + terms[1] * weights[1]).sum().backward()
+    torch.testing.assert_close(terms[0].double(), chosen, atol=5e-6, rtol=1e-5)
     if with_entropy:
-        torch.testing.assert_close(found[1].double(), entropy, atol=5e-6, rtol=1e-5)
+        torch.testing.assert_close(terms[1].double(), entropy, atol=5e-6, rtol=1e-5)
     torch.testing.assert_close(leaf.grad.double(), exact.grad, atol=5e-6, rtol=1e-4)
 
 
@@ -54,21 +54,21 @@ def test_chunks_change_no_bit(monkeypatch):
 
 def test_statistics_agree_with_what_training_sees():
     z, y = logits(2, 3, 8), targets(2, 3, vocabulary=8)
-    found = token_statistics(z, y, 0.5)
+    terms = token_statistics(z, y, 0.5)
     log_p, entropy = token_terms(z, y, 0.5, with_entropy=True)
-    assert torch.equal(found.log_prob_BT, log_p)
-    assert torch.equal(found.entropy_BT, entropy)
-    assert torch.equal(found.entropy_BT, token_entropy(z, 0.5))
+    assert torch.equal(terms.log_prob_BT, log_p)
+    assert torch.equal(terms.entropy_BT, entropy)
+    assert torch.equal(terms.entropy_BT, token_entropy(z, 0.5))
 
 
 def test_self_certainty_is_the_divergence_from_guessing_and_blind_to_shifts():
     z, y = logits(2, 3, 8), targets(2, 3, vocabulary=8)
     uniform = torch.full((8,), 1 / 8)
     divergence = (uniform * (uniform.log() - torch.log_softmax(z, -1))).sum(-1)
-    found = token_statistics(z, y, 1.0).certainty_BT
-    torch.testing.assert_close(found, divergence + torch.tensor(8.0).log())
-    torch.testing.assert_close(found, token_statistics(z + 37.5, y, 1.0).certainty_BT, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(found, z.logsumexp(-1) - z.mean(-1))
+    terms = token_statistics(z, y, 1.0).certainty_BT
+    torch.testing.assert_close(terms, divergence + torch.tensor(8.0).log())
+    torch.testing.assert_close(terms, token_statistics(z + 37.5, y, 1.0).certainty_BT, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(terms, z.logsumexp(-1) - z.mean(-1))
 
 
 def test_a_token_masked_out_of_the_vocabulary_does_not_spoil_the_others():

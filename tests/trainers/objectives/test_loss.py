@@ -47,8 +47,8 @@ def spec_of(name: str) -> ObjectiveSpec:
 
 
 def advantages_of(spec: ObjectiveSpec) -> np.ndarray:
-    found = advantages(REWARDS.numpy()[DRAWN], GROUP, spec.advantage)
-    return np.maximum(found, 0) if spec.positive_only else found
+    scaled = advantages(REWARDS.numpy()[DRAWN], GROUP, spec.advantage)
+    return np.maximum(scaled, 0) if spec.positive_only else scaled
 
 
 def ours(

@@ -30,9 +30,11 @@ def batch(size: int = 0, rank: int = 0, world_size: int = 1, compat: str = "exac
 def counted(step: StepBatch) -> list[tuple[list[int], int]]:
     """The tokens that each row of weight above zero is trained on, in order, with the weight."""
     rows = []
-    for some in step.micro_batches:
-        first = some.ids_BT.shape[1] - some.num_logits
-        for ids, mask, weight in zip(some.ids_BT, some.mask_BK, some.weight_B, strict=True):
+    for micro_batch in step.micro_batches:
+        first = micro_batch.ids_BT.shape[1] - micro_batch.num_logits
+        for ids, mask, weight in zip(
+            micro_batch.ids_BT, micro_batch.mask_BK, micro_batch.weight_B, strict=True
+        ):
             following = [*ids.tolist()[1:], None]
             tokens = [following[first + k] for k in mask.nonzero().flatten().tolist()]
             if weight:
@@ -53,7 +55,7 @@ def test_shares_add_up_to_the_whole_and_ranks_run_equally_many_forwards(size, wo
     rows = [row for share in shares for row in counted(share)]
     assert sorted(map(str, rows)) == sorted(map(str, counted(batch())))
     assert len({len(share.micro_batches) for share in shares}) == 1
-    assert len({some.ids_BT.shape for share in shares for some in share.micro_batches}) == 1
+    assert len({micro_batch.ids_BT.shape for share in shares for micro_batch in share.micro_batches}) == 1
     assert {share.num_tokens for share in shares} == {16}
 
 
@@ -65,9 +67,9 @@ def test_eos_as_padding_drops_the_end_token_and_only_that():
 
 def test_unshifted_mask_misses_the_first_prediction_and_takes_the_one_after_the_last():
     step = batch(compat="unshifted_mask")
-    [some] = step.micro_batches
-    positions = [row.nonzero().flatten().tolist() for row in some.mask_BK]
-    first = some.ids_BT.shape[1] - some.num_logits
+    [micro_batch] = step.micro_batches
+    positions = [row.nonzero().flatten().tolist() for row in micro_batch.mask_BK]
+    first = micro_batch.ids_BT.shape[1] - micro_batch.num_logits
     assert [[p + first for p in row] for row in positions] == [[3, 4], [3, 4, 5, 6], [5]]
 
 

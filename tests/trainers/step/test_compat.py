@@ -10,8 +10,8 @@ from trainers.step.compat import defects_of, noise_row, updates_by
 def test_names_join_and_upstream_means_all_of_them():
     assert defects_of(tiny_spec().objective) == frozenset()
     assert defects_of(tiny_spec(objective={"compat": "upstream"}).objective) == frozenset(COMPAT_DEFECTS)
-    some = tiny_spec(objective={"compat": "micro_steps+shared_noise"}).objective
-    assert defects_of(some) == {"micro_steps", "shared_noise"}
+    objective = tiny_spec(objective={"compat": "micro_steps+shared_noise"}).objective
+    assert defects_of(objective) == {"micro_steps", "shared_noise"}
 
 
 def test_an_unknown_defect_is_refused_with_the_nearest_name():

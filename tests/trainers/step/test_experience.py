@@ -53,11 +53,11 @@ def context_of(trainer: PolicyTrainer, spec: RunSpec) -> TrainContext:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_micro_batches_and_zero_stages_change_nothing_beyond_rounding(trainer, runs, name):
     layout = {"zero_stage": 2, "micro_batch": 1}
-    found = trainer.run(spec_of(name, engine=layout), RunContext()).to_json()
-    assert found["outcome"] == runs[name]["outcome"] == "done"
+    recorded = trainer.run(spec_of(name, engine=layout), RunContext()).to_json()
+    assert recorded["outcome"] == runs[name]["outcome"] == "done"
     for key in ("loss", "reward", "kl_nats", "entropy_nats"):
-        assert column(found, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
-    assert found["rollouts"] == runs[name]["rollouts"]
+        assert column(recorded, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
+    assert recorded["rollouts"] == runs[name]["rollouts"]
 
 
 def test_two_ranks_agree_with_one_on_every_objective(runs, two_ranks):
@@ -66,10 +66,10 @@ def test_two_ranks_agree_with_one_on_every_objective(runs, two_ranks):
         spec_of(name, resources={"world_size": 2}, engine={"zero_stage": sharded.get(name, 0)})
         for name in OBJECTIVES
     ]
-    for name, found in zip(OBJECTIVES, two_ranks.run(specs), strict=True):
+    for name, recorded in zip(OBJECTIVES, two_ranks.run(specs), strict=True):
         for key in ("loss", "reward", "kl_nats"):
-            assert column(found, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
-        assert found["rollouts"] == runs[name]["rollouts"]
+            assert column(recorded, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
+        assert recorded["rollouts"] == runs[name]["rollouts"]
 
 
 def test_objectives_share_first_rollouts_and_end_as_they_would_alone(trainer, runs):
@@ -115,11 +115,11 @@ def draw_once(context: TrainContext, redraw: int = 0) -> Rollouts:
 
 def test_a_divergence_in_the_reward_and_one_in_the_loss_measure_the_same(trainer):
     """k1 and k3 estimate one number; over 64 rollouts of few kinds they lie close."""
-    found = {
+    recorded = {
         kl: column(trainer.run(spec_of("rloo", objective={"kl": kl}), RunContext()).to_json(), "kl_nats")
         for kl in ("k1", "k3")
     }
-    assert found["k1"][1] == pytest.approx(found["k3"][1], abs=2e-3)
+    assert recorded["k1"][1] == pytest.approx(recorded["k3"][1], abs=2e-3)
 
 
 def test_rollouts_are_used_as_often_as_told_and_clipping_then_bites(trainer):
@@ -191,11 +191,11 @@ def test_groups_that_tell_nothing_are_drawn_again_and_then_left_out(trainer):
         asked.append(redraw)
         return draws[redraw]
 
-    found = gather(context, draw)
+    recorded = gather(context, draw)
     assert asked == [0, 1, 2]  # the last group stays uniform
-    assert sum(found.rollouts.count) == found.totals.num_rollouts == 4
-    assert found.measured["reward"] == 0.5
-    assert found.rows[0].gain_B.sum() == pytest.approx(-found.rows[0].cost_B.sum())
+    assert sum(recorded.rollouts.count) == recorded.totals.num_rollouts == 4
+    assert recorded.measured["reward"] == 0.5
+    assert recorded.rows[0].gain_B.sum() == pytest.approx(-recorded.rows[0].cost_B.sum())
 
     spec = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, max_redraws=0))
     assert gather(dataclasses.replace(context, spec=spec), draw).totals.num_rollouts == 6
@@ -203,9 +203,9 @@ def test_groups_that_tell_nothing_are_drawn_again_and_then_left_out(trainer):
 
 def test_where_every_group_tells_nothing_the_step_has_no_gradient(trainer):
     context = context_of(trainer, spec_of("dapo", sampling={"num_rollouts": 16}))
-    found = gather(context, lambda _: texts(context, *[RIGHT] * 16))
-    assert sum(found.rollouts.count) == 16
-    assert not found.rows[0].gain_B.any()
+    recorded = gather(context, lambda _: texts(context, *[RIGHT] * 16))
+    assert sum(recorded.rollouts.count) == 16
+    assert not recorded.rows[0].gain_B.any()
 
 
 def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(trainer):
@@ -217,8 +217,8 @@ def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(train
 def test_copies_in_different_groups_earn_what_each_group_gives_them(trainer):
     context = context_of(trainer, spec_of("rgra", sampling={"num_rollouts": 8}, objective={"group_size": 4}))
     rows = [RIGHT, WRONG, WRONG, WRONG, RIGHT, RIGHT, RIGHT, WRONG]
-    [found] = gather(context, lambda _: texts(context, *rows)).rows
+    [recorded] = gather(context, lambda _: texts(context, *rows)).rows
     gains = [0.75 / (0.5 + 1e-4), 3 * 0.25 / (0.5 + 1e-4)]
-    assert found.gain_B.tolist() == pytest.approx([sum(gains), 0])
-    assert found.cost_B.tolist() == pytest.approx([0, -sum(gains)])
+    assert recorded.gain_B.tolist() == pytest.approx([sum(gains), 0])
+    assert recorded.cost_B.tolist() == pytest.approx([0, -sum(gains)])
     assert not uniform_groups(np.array([1.0, 0]), 2).any()

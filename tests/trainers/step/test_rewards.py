@@ -27,11 +27,11 @@ def drawn(counts: list[int], prompts: list[int] | None = None):
 
 
 def test_text_earns_by_answer_vote_and_form(grader):
-    found = judge(grader, {"verified", "majority", "format"}, TEXTS, ["131"], drawn([2, 3, 2, 5, 1]))
-    assert found["verified"].tolist() == [1, 0, 1, 0, 0]
-    assert found["format"].tolist() == [1, 1, 1, 0, 1]
+    earned = judge(grader, {"verified", "majority", "format"}, TEXTS, ["131"], drawn([2, 3, 2, 5, 1]))
+    assert earned["verified"].tolist() == [1, 0, 1, 0, 0]
+    assert earned["format"].tolist() == [1, 1, 1, 0, 1]
     # Four votes for 131 in two spellings, four for 121 in two: the answer drawn first wins.
-    assert found["majority"].tolist() == [1, 0, 1, 0, 0]
+    assert earned["majority"].tolist() == [1, 0, 1, 0, 0]
 
 
 def test_only_what_is_wanted_is_judged(grader):
@@ -39,8 +39,8 @@ def test_only_what_is_wanted_is_judged(grader):
 
 
 def test_each_prompt_votes_for_itself_and_without_answers_nobody_wins():
-    found = majority(["1", "2", "2", None, None], [0, 0, 1, 1, 2], [3, 2, 1, 9, 4])
-    assert found.tolist() == [1, 0, 1, 0, 0]
+    earned = majority(["1", "2", "2", None, None], [0, 0, 1, 1, 2], [3, 2, 1, 9, 4])
+    assert earned.tolist() == [1, 0, 1, 0, 0]
 
 
 def test_answers_that_are_equal_as_mathematics_are_one_answer():
@@ -69,8 +69,8 @@ def test_scores_become_means_and_sums_and_an_empty_completion_has_none():
         certainty_D=np.array([8.0, 0]),
         tokens_D=np.array([2.0, 0]),
     )
-    found = {name: values.tolist() for name, values in of_scores(scores).items()}
-    assert found == {
+    earned = {name: values.tolist() for name, values in of_scores(scores).items()}
+    assert earned == {
         "self_certainty": [4.0, 0.0],
         "neg_entropy": [-0.5, 0.0],
         "neg_entropy_sum": [-1.0, 0.0],

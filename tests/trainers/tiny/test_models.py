@@ -35,9 +35,9 @@ weights is off by more: 1,000 further steps moved tiny-64 by 0.0105."""
 def card_value(name, figure):
     """A figure of a model card's table."""
     card = (MODELS_DIR / name / "README.md").read_text()
-    found = re.search(rf"^\| {re.escape(figure)} \| ([\d.,]+) \|$", card, re.MULTILINE)
-    assert found, f"no {figure!r} on the card of {name}"
-    return float(found[1].replace(",", ""))
+    match = re.search(rf"^\| {re.escape(figure)} \| ([\d.,]+) \|$", card, re.MULTILINE)
+    assert match, f"no {figure!r} on the card of {name}"
+    return float(match[1].replace(",", ""))
 
 
 @pytest.fixture(scope="module", params=CAREFUL_SHARES)
