@@ -22,7 +22,6 @@ class Link:
     """A view: its path and what was chosen in it."""
 
     path: str
-    """Path, such as ``/runs``."""
     params: Mapping[str, str]
     """Choices; absent means the default."""
 

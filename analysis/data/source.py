@@ -39,7 +39,6 @@ class Source:
     """The readable files of one sweep directory at one moment."""
 
     directory: Path
-    """The sweep directory."""
     axes: tuple[Axis, ...]
     """Axes in YAML order, the seed last and always there."""
     columns: tuple[str, ...]

@@ -34,7 +34,6 @@ class HeldOutBest:
     chosen: np.ndarray
     """How often each cell was chosen, as shares, shape (cells,)."""
     num_splits: int
-    """Splits of the seeds."""
 
     @property
     def drop(self) -> float:

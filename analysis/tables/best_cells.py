@@ -19,7 +19,6 @@ class BestCells:
     """The best cells of a sweep."""
 
     table: ReportTable
-    """The best cells by their mean over all seeds."""
     check: HeldOutBest | None
     """What the choice is worth; ``None`` with one seed."""
     sentence: str

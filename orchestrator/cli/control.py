@@ -22,7 +22,6 @@ CONTROL_WAIT_S = 10.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     for verb in (cancel, cap, stop):
         app.command()(verb)
 

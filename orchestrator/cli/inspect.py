@@ -17,7 +17,6 @@ WATCH_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     for verb in (status, verify, repair, replay):
         app.command()(verb)
 

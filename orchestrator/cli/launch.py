@@ -43,7 +43,6 @@ CONFIRM_RUNS = 1_000
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     for verb in (launch, resume, rerun):
         app.command()(verb)
 

@@ -15,7 +15,6 @@ from sweeps.spec.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(merge)
 
 

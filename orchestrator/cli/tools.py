@@ -20,7 +20,6 @@ PROGRESS_EVERY_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's verbs to ``app``."""
     app.command()(mirror)
     app.command()(log)
     app.command()(doctor)

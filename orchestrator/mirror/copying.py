@@ -28,7 +28,6 @@ class MirrorReport:
     """What one call did."""
 
     new: int
-    """Runs copied by this call."""
     already: int
     """Runs that an earlier call had copied."""
 

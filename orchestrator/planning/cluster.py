@@ -36,7 +36,6 @@ class Cluster:
     threads: int = 1
     """Compute threads per process."""
     settings: SchedulerConfig = field(default_factory=SchedulerConfig)
-    """What the scheduler is told."""
     grace_s: float = 10.0
     """Time running work gets when the sweep is stopped."""
     node_spools: str = ""

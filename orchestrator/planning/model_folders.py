@@ -41,9 +41,7 @@ class ModelUse:
     """A model folder and the ways in which runs ask it."""
 
     model: ModelSpec
-    """The model."""
     folder: Path
-    """Its files."""
     uses: tuple[tuple[tuple[str, Any], ...], ...]
     """Fields of :class:`trainers.model.folder_check.Use`, each use once."""
 

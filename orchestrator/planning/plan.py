@@ -43,19 +43,14 @@ class Plan:
     """What would run, why, and at what cost."""
 
     directory: Path
-    """Where the sweep would lie."""
     manifest: Manifest
-    """Its runs."""
     done: int
-    """Runs whose result is already there."""
     left: int
     """Runs on disk that the sweep no longer asks for."""
     drift: Sequence[Difference]
     """Why runs on disk and runs asked for differ."""
     work: SweepWork
-    """Work of the runs that are not done."""
     price: Price
-    """What they cost."""
     tokens: int
     """Most completion tokens of their rollouts."""
     num_workers: int
@@ -65,7 +60,6 @@ class Plan:
     mended: tuple[str, ...] = ()
     """What is wrong with the models' files and dealt with when they are loaded."""
     over_budget: str | None = field(default=None)
-    """Why a launch would be refused, or ``None``."""
     simulated: SimulationResult | None = field(default=None)
     """What an imaginary cluster makes of the runs to do, if one was named."""
 

@@ -29,7 +29,6 @@ class ClusterModel:
     spread: float = 0.0
     """Standard deviation of the logarithm of run times: 0 makes every run take what is expected of it."""
     seed: int = 0
-    """Seed of every random draw."""
 
     def __post_init__(self) -> None:
         for name in ("gpus", "gpus_per_node", "mtbf_h", "preempt_h"):
@@ -75,7 +74,6 @@ class SimulationResult:
     utilisation: float
     """Share of all GPU time that went into runs that gave a result."""
     retries: int
-    """Attempts that had to be repeated."""
     node_failures: int
     """Nodes lost, preemptions included."""
     lost_gpu_h: float

@@ -32,11 +32,9 @@ class Request:
     system: str
     """One of :data:`SYSTEMS`."""
     name: str
-    """Name of the sweep."""
     command: Sequence[str]
     """What to run inside, without the address of the cluster."""
     directory: str
-    """Sweep directory."""
     job: Mapping[str, Any]
     """Machines and site, from ``cluster.job``."""
     environment: Mapping[str, str]

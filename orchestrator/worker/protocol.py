@@ -28,7 +28,6 @@ class WorkerSetup:
     log: Path
     """File for its standard output and error and its stacks."""
     context: WorkerContext = field(default_factory=WorkerContext)
-    """What the trainer is told."""
     warm_target: str = ""
     """Import path of the trainer to build before the first run."""
     sharing: bool = False

@@ -48,7 +48,6 @@ class Part:
     num_items: float
     """Items of the benchmark; of several benchmarks, the mean over all passes."""
     world_size: int
-    """Processes per run."""
     gpus: float
     """GPUs per run, over all its processes."""
     num_slots: int

@@ -39,7 +39,6 @@ class Identified:
     """Runs with their identities."""
 
     run_ids: list[str]
-    """One a run."""
     inits: tuple[str, ...]
     """JSON of the distinct configurations of the group ``init``."""
     init_codes: np.ndarray
@@ -57,7 +56,6 @@ class Unidentified:
     codes: Mapping[str, np.ndarray]
     """Group to the configuration of each run, shape (runs,)."""
     models: Sequence[ModelSpec]
-    """The distinct models."""
     steps: np.ndarray
     """int64, shape (runs,)."""
     seeds: np.ndarray

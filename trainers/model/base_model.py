@@ -32,9 +32,7 @@ class BaseModel:
     """What of a model is shared by all runs that start from it."""
 
     location: str
-    """Local folder."""
     tokenizer: Any
-    """The model's own tokenizer."""
     eos_ids: tuple[int, ...]
     """Tokens that end a completion."""
     pad_id: int

@@ -29,7 +29,6 @@ class Use:
     format: str
     """``chat`` or ``plain``."""
     system: str | None = None
-    """System message."""
     text: str = ""
     """The longest prompt, in its template."""
     max_new_tokens: int = 0
@@ -43,11 +42,8 @@ class Problem:
     key: str
     """What is wrong: a key of the run, or ``model.path``."""
     value: str
-    """What it is."""
     rule: str
-    """What it must be."""
     fix: str
-    """What mends it."""
     mended: bool = False
     """Whether it is dealt with when the model is loaded, and only said."""
 

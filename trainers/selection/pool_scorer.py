@@ -65,7 +65,6 @@ class Probing:
     model: str
     samples: int = 16
     temperature: float = 1.0
-    """Sampling temperature."""
     max_new_tokens: int = 16
     """Longest completion, in tokens."""
     pattern: str | None = None

@@ -61,7 +61,6 @@ class Picks:
     label: str
     """The rule's name; ends in ``-labelled`` where right answers were read."""
     supervised: bool
-    """Whether right answers were read."""
     num_problems: int
     rows: Sequence[Mapping[str, Any]]
     """Lines of the example file, best first."""

@@ -33,7 +33,6 @@ class Recipe:
     """Everything that decides a base model's weights, bit for bit on one machine."""
 
     architecture: str
-    """Key of `ARCHITECTURES`."""
     size: int
     """Hidden width; a multiple of `SIZE_STEP`."""
     careful_share: float
