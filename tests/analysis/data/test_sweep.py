@@ -115,7 +115,7 @@ def test_a_directory_that_is_no_sweep_is_refused(tmp_path):
 def test_a_directory_of_a_newer_format_is_refused(tmp_path):
     directory = write_sweep(tmp_path / "new", quickstart_world(num_items=4))
     (directory / "sweep.yaml").write_text("format: 99\n")
-    with pytest.raises(UserError, match=r"format 99 .* upgrade"):
+    with pytest.raises(UserError, match=r"format 99, .* upgrade"):
         open_sweep(directory)
 
 
