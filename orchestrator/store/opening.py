@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from orchestrator.store import digests
 from orchestrator.store.frozen import (
     damage_of_frozen,
     fix_of_frozen,
@@ -99,9 +98,8 @@ def read_config(layout: Layout) -> Mapping[str, Any]:
     Raises:
         DamagedError: when it is missing, or not what was written.
     """
-    if not layout.config.is_file():
-        raise DamagedError(f"{layout.config}: is missing; {fix_of_frozen(layout, layout.config)}")
-    digests.require_intact(layout, layout.config)
+    if why := damage_of_frozen(layout, layout.config):
+        raise DamagedError(f"{layout.config}: {why}; {fix_of_frozen(layout, layout.config)}")
     return _parsed(layout, layout.config.read_bytes())
 
 
