@@ -20,7 +20,7 @@ from orchestrator.driver.provenance import provenance
 from orchestrator.inspect.verify import verify
 from orchestrator.store import compaction, digests
 from orchestrator.store.fencing import spool_paths, strays
-from orchestrator.store.frozen import damage_of_frozen, frozen_damage, frozen_file
+from orchestrator.store.frozen import adopt_frozen, damage_of_frozen, frozen_damage, frozen_file
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
 from orchestrator.store.lock import DriverLock
@@ -202,6 +202,7 @@ def _restore_frozen(layout: Layout, done: Repair) -> Manifest:
     digests.record(layout, layout.manifest)
     if damage_of_frozen(layout, layout.config):
         _restore_config(layout, manifest, done)
+    adopt_frozen(layout)
     return manifest
 
 

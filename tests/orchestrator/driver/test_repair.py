@@ -72,6 +72,14 @@ def test_spools_alone_suffice(layout, finished):
     assert sweep_status(layout.root)["counts"]["cancelled"] == 2
 
 
+def test_a_directory_without_digests_runs_on_once_it_is_repaired(layout):
+    layout.digests.unlink()
+    assert repair(layout).ok
+    open_manifest(layout.root)
+    assert run(layout.root, MANIFEST).new == 0
+    assert verdict(layout).ok
+
+
 def test_a_whole_directory_stays_as_it_is(layout):
     before = pq.read_table(layout.table("runs"))
     done = repair(layout)
