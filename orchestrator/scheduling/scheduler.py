@@ -116,7 +116,6 @@ class Scheduler:
 
     @property
     def draining(self) -> bool:
-        """True once nothing more is handed out."""
         return self._drain_until_s is not None
 
     @property

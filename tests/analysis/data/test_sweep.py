@@ -135,7 +135,7 @@ def test_a_file_with_damaged_pages_is_named_with_the_fix(quickstart, tmp_path):
     content = bytearray((directory / "runs.parquet").read_bytes())
     content[50 : len(content) // 2] = b"x" * (len(content) // 2 - 50)
     (directory / "runs.parquet").write_bytes(content)
-    with pytest.raises(UserError, match=r"runs.parquet: damaged .* `emsweep resume"):
+    with pytest.raises(UserError, match=r"runs.parquet: damaged .* mend it with: emsweep repair"):
         open_sweep(directory).cells(["model"])
 
 
