@@ -26,6 +26,7 @@ from sweeps.grid.filters import as_text
 from sweeps.manifest.manifest_file import FORMAT_VERSION as MANIFEST_VERSION
 from sweeps.manifest.manifest_file import METADATA_KEY, axis_values
 from sweeps.spec.errors import UserError
+from sweeps.spec.plain_yaml import load_plain
 
 DETAILS = tuple(dict.fromkeys((*TABLES, "logits")))
 """Tables that a sweep may hold; ``logits`` has one row per (run, model, text) with moments and histogram."""
@@ -116,7 +117,7 @@ def find_source(directory: Path) -> Source:
 def _asked(directory: Path) -> Mapping[str, Any]:
     path = Layout(directory).config
     try:
-        asked = yaml.safe_load(path.read_bytes())
+        asked = load_plain(path.read_bytes())
     except (yaml.YAMLError, ValueError, OSError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: is not YAML ({why}); restore it or launch the sweep anew") from error

@@ -23,6 +23,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.run_ids import first_wrong_id
 from sweeps.spec.errors import DamagedError, UserError
+from sweeps.spec.plain_yaml import load_plain
 
 _FORMAT = re.compile(r"""(?m)^\s*["']?format["']?:\s*(\d{1,9})\s*,?\s*$""")
 """How ``sweep.yaml`` says its format."""
@@ -124,7 +125,7 @@ def require_known_format(layout: Layout) -> None:
 
 def _parsed(layout: Layout, text: bytes) -> Mapping[str, Any]:
     try:
-        document = yaml.safe_load(text)
+        document = load_plain(text)
     except (yaml.YAMLError, ValueError):
         document = None
     if not isinstance(document, dict):

@@ -21,6 +21,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import METADATA_KEY
 from sweeps.spec import RUN_ID_LENGTH
 from sweeps.spec.errors import UserError
+from sweeps.spec.plain_yaml import load_plain
 
 SWEEP_ID = re.compile(r"[0-9a-f]{32}")
 """``id`` of ``sweep.yaml``: 128 random bits of whoever launched it."""
@@ -130,7 +131,7 @@ def refusal(need: Need, root: Path) -> str:
 def stored_id(layout: Layout) -> str:
     """The id that a directory claims; empty where it has none that is well formed."""
     try:
-        document = yaml.safe_load(layout.config.read_bytes())
+        document = load_plain(layout.config.read_bytes())
     except (OSError, ValueError, yaml.YAMLError):
         return ""
     sweep_id = document.get("id") if isinstance(document, dict) else None

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
+import trainers
 from sweeps.spec import SpecError
 from trainers.protocol import Closable, Trainer, WorkerContext
 
@@ -50,8 +51,15 @@ def import_target(target: str) -> Callable[[WorkerContext], Trainer]:
     """
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SpecError(
             f"trainer.target={target!r}: cannot be imported ({error}); give module.Class"
         ) from error
+    if _is_shipped(target) and not _is_shipped(str(getattr(found, "__module__", ""))):
+        raise SpecError(f"trainer.target={target!r}: is something that {module} uses, and no trainer of ours")
+    return found
+
+
+def _is_shipped(path: str) -> bool:
+    return path.split(".")[0] == trainers.__name__

@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from sweeps.hydra_internals import search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
+from sweeps.spec.plain_yaml import require_finite
 
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
 """Where the shipped options lie, the file that names the defaults, and the Hydra whose rules hold."""
@@ -81,6 +82,8 @@ def _register_file(path: Path, loader: Any) -> str:
         raise SpecError(
             f"sweep={str(path)!r}: no such file; give a sweep file, or the name of a shipped sweep"
         )
+    with path.open("rb") as file:
+        require_finite(file)
     node = OmegaConf.load(path)
     if not isinstance(node, DictConfig) or "sweep" not in node:
         raise SpecError(f"{path.name}: has no sweep: node; declare the axes below sweep: axes:")

@@ -36,7 +36,7 @@ def local_path(path: str) -> Path:
     if not path.startswith(PACKAGE_SCHEME):
         return Path(path).expanduser()
     package, _, rest = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    module = importlib.util.find_spec(package)
+    module = importlib.util.find_spec(package) if package.isidentifier() else None  # of a.b imports a
     if module is None or not module.submodule_search_locations:
         raise SpecError(f"{path!r}: the package {package!r} is not installed")
     return Path(module.submodule_search_locations[0]) / rest

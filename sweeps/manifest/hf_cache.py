@@ -20,6 +20,9 @@ INDEX = "model.safetensors.index.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that is a commit already."""
 
+NAME = re.compile(r"\w[\w.+@-]*(/[\w.+@-]+)*")
+"""Names of models and revisions; they name folders of the cache."""
+
 REFUSALS = (401, 403, 404)
 """Answers of the hub for a model that is gated, private or not there."""
 
@@ -40,6 +43,9 @@ def cache_folder() -> Path:
 
 def snapshot(hub_id: str, revision: str) -> Path | None:
     """Return the cached folder of a hub model at a revision (branch, tag or commit), or ``None``."""
+    for key, name in (("model.hub_id", hub_id), ("model.revision", revision)):
+        if not NAME.fullmatch(name) or ".." in name:
+            raise SpecError(f"{key}={name!r}: is no name on the hub, such as owner/model, main or a commit")
     folder = cache_folder() / f"models--{hub_id.replace('/', '--')}"
     reference = folder / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision

@@ -37,7 +37,10 @@ RUN_PAGES = ("/run/{}", "/run/{}/steps.csv")
 PAGES = ("/", "/runs", "/runs.csv", "/cells", "/compare", "/findings", "/panel/coverage", *RUN_PAGES)
 """Pages of the dashboard that are opened."""
 
-LINKS = ("spool", "control", "parts", "logs", "driver.lock", "status.json", "state.sqlite", "report.html")
+LINKS = (
+    *("spool", "control", "parts", "logs", "driver.lock", "status.json", "state.sqlite", "report.html"),
+    *("sweep.yaml", "manifest.parquet", "digests.json", "runs.parquet", "damaged", "tensorboard"),
+)
 """Names in a directory that lead elsewhere."""
 
 SQL = "0; COPY (SELECT 1) TO '{}/outside/sql'; SELECT 0 AS x"
@@ -57,8 +60,24 @@ FILES = {
     "remote code": "model: {trust_remote_code: true}",
     "address": "cluster: {address: 'evil.example:6379'}",
     "node folder": "cluster: {pool: local, node_spools: OUTSIDE}",
+    "package's parent": "example: {path: 'pkg://evil.inner/rows.jsonl'}",
+    "attribute of ours": "trainer: {target: trainers.evaluation.grading.subprocess}",
+    "hydra callback": "hydra: {callbacks: {x: {_target_: evil.Loop}}, run: {dir: OUTSIDE/run}}",
+    "hydra launcher": "hydra: {launcher: {_target_: evil.Loop}, sweep: {dir: OUTSIDE/sweep}}",
+    "search path": "hydra: {searchpath: ['file://OUTSIDE']}",
+    "name with ..": "sweep: {name: ../outside/x, axes: {seed: range(2)}}",
+    "hub id with ..": "model: {hub_id: ../../../outside}",
+    "device": "example: {path: /dev/zero}",
+    "tag": "about: !!python/object/apply:evil.Loop []",
+    "bomb": "BOMB",
 }
 """Lines of a configuration file that would run code, choose who runs ours, or write elsewhere."""
+
+BOMB = "\n".join(
+    ["x0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    + [f"x{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+)
+"""A billion values in nine lines: whoever copies them never ends."""
 
 
 @dataclass(kw_only=True)
@@ -155,8 +174,9 @@ def cases() -> Iterator[Case]:
         more = {"rerun": ("--incomplete",), "replay": ("RUN_ID",)}.get(verb, ())
         yield Case(name=f"pickle × {verb}", craft=_with_pickle, words=(verb, "theirs", *more))
     for link in LINKS:
-        for verb in ("resume", "report", "cancel"):
-            yield Case(name=f"link {link} × {verb}", craft=_with_link(link), words=(verb, "theirs"))
+        for verb in ("resume", "report", "cancel", "repair", "mirror", "table"):
+            more = ("--to", "tensorboard") if verb == "mirror" else ()
+            yield Case(name=f"link {link} × {verb}", craft=_with_link(link), words=(verb, "theirs", *more))
     for column in ("index", "run_id", "name", "outcome", "cell", "worker"):
         yield Case(name=f"sql in {column}", craft=_with_sql(column), words=("dashboard",))
         yield Case(name=f"sql in {column} × table", craft=_with_sql(column), words=("table", "theirs"))
@@ -240,13 +260,15 @@ def _with_run_id(ground: Ground) -> None:
 
 def _with_file(line: str) -> Callable[[Ground], None]:
     def craft(ground: Ground) -> None:
-        text = line.replace("OUTSIDE", str(ground.outside))
-        body = f"# @package _global_\n{text}\nsweep: {{axes: {{seed: range(2)}}}}\n"
-        if "trainer:" not in line:
-            body = body.replace("sweep:", "defaults: [override /trainer: noop]\nsweep:", 1)
+        text = line.replace("OUTSIDE", str(ground.outside)).replace("BOMB", BOMB)
+        named = text.startswith("sweep:")
+        body = f"{text}\n" if named else f"{text}\nsweep: {{axes: {{seed: range(2)}}}}\n"
+        defaults = "defaults: [override /trainer: noop]\n" if "trainer:" not in line else ""
+        body = f"# @package _global_\n{defaults}{body}"
         (ground.root / "evil.yaml").write_text(body)
         mark = f"open({str(ground.marks / 'm')!r}, 'w')"
         (ground.root / "evil.py").write_text(f"{mark}\nfrom trainers.noop import Noop as Loop\n")
+        sys.path.insert(0, str(ground.root))  # as `python -m` in the folder of the file has it
 
     return craft
 

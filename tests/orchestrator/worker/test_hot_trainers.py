@@ -41,3 +41,9 @@ def test_a_trainer_that_raises_on_close_is_named_and_keeps_no_other_open(capsys)
 def test_a_target_that_names_nothing_is_refused_with_the_fix(target):
     with pytest.raises(SpecError, match=r"give module\.Class"):
         import_target(target)
+
+
+@pytest.mark.parametrize("target", ["trainers.noop.time", "trainers.evaluation.grading.subprocess"])
+def test_what_a_module_of_ours_uses_is_no_trainer_of_ours(target):
+    with pytest.raises(SpecError, match="no trainer of ours"):
+        import_target(target)

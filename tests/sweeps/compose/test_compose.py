@@ -247,3 +247,12 @@ def test_habits_of_hydra_work_on_the_module(flags):
     )
     assert done.returncode == 0, done.stderr
     assert "noop" in done.stdout or "== Configuration groups ==" in done.stdout
+
+
+def test_a_file_whose_aliases_stand_for_a_billion_values_is_refused_at_once(tmp_path):
+    lines = ["x0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"x{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join([*lines, "sweep: {axes: {seed: [0]}}"]))
+    with pytest.raises(SpecError, match="aliases stand for more than"):
+        compose_sweep([f"sweep={path}"])

@@ -63,3 +63,12 @@ def test_rows_are_named_by_their_line(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match="is not UTF-8"):
         read_rows(str(path), "key")
+
+
+def test_looking_for_a_package_imports_nothing(tmp_path, monkeypatch):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "__init__.py").write_text("raise SystemExit('was imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SpecError, match="is not installed"):
+        local_path("pkg://evil.inner/rows.jsonl")
+    assert local_path("pkg://evil/rows.jsonl") == tmp_path / "evil" / "rows.jsonl"

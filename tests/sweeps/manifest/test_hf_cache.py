@@ -122,3 +122,12 @@ def test_a_model_that_the_hub_does_not_have_is_refused(answers):
 def test_a_hub_out_of_order_leaves_the_commit_open(answers):
     answers["/api/models/org/name/revision/main"] = (503, {})
     assert resolve_commit("org/name", "main") is None
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "revision"),
+    [("../../etc", "main"), ("a/b", "../../../etc"), ("a/b", "/etc"), ("/e", "main")],
+)
+def test_a_name_that_leads_out_of_the_cache_is_refused(hub_id, revision):
+    with pytest.raises(SpecError, match="is no name on the hub"):
+        snapshot(hub_id, revision)
