@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from orchestrator.driver.session import Session
+from orchestrator.store import digests
 from orchestrator.store.earlier_sweep import EarlierSweep
+from orchestrator.store.layout import Layout
 from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
@@ -140,10 +143,12 @@ def kept(tmp_path, outcome, steps_dir="step-2"):
     earlier = manifest(tmp_path, "base", "resources.keep_checkpoints=last")
     folder = tmp_path / "earlier"
     (folder / "checkpoints" / earlier.run_ids[0] / steps_dir).mkdir(parents=True)
-    write_manifest(earlier, folder / "manifest.parquet")
+    with Session(Layout(folder)) as session:
+        session.freeze(earlier, pool="inline")
     pq.write_table(
         pa.table({"run_id": earlier.run_ids, "outcome": [outcome] * len(earlier)}), folder / "runs.parquet"
     )
+    digests.record(Layout(folder), folder / "runs.parquet")
     return earlier, folder
 
 

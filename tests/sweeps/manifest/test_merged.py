@@ -10,8 +10,10 @@ import pytest
 from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
+from orchestrator.driver.session import Session
 from orchestrator.store.earlier_sweep import EarlierSweep
-from sweeps.manifest.manifest_file import read_manifest, write_manifest
+from orchestrator.store.layout import Layout
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.merged import MergeRequest, merges_of
 from sweeps.spec.errors import SpecError, UserError
 from trainers.engine.checkpoint import check_weights
@@ -113,6 +115,7 @@ def test_mistakes_are_told_before_anything_is_merged(kept, change, says):
 
 def test_runs_that_kept_no_weights_name_the_policy_that_would(kept, tmp_path):
     manifest = read_manifest(kept / "manifest.parquet")
-    write_manifest(manifest, tmp_path / "manifest.parquet")
+    with Session(Layout(tmp_path)) as session:
+        session.freeze(manifest, pool="inline")
     with pytest.raises(SpecError, match=r"keep_checkpoints=last"):
         merges_of(MergeRequest(sweep=Path(tmp_path), methods=["soup"]), EarlierSweep)
