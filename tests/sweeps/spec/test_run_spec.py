@@ -78,6 +78,7 @@ def other_value(key, value):
         "example.rows": [1],
         "eval.steps": [1],
         "eval.temperatures": [0.5],
+        "eval.drop_items": [1],
         "eval.grader": "relative",
         "trainer.params": {"a": 1},
         "init.changes": {"init": {}, "seed": 1},
