@@ -6,6 +6,7 @@ of ten thousand.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.digests import Replacement, damage_of
+from orchestrator.store.digests import Replacement, damage_of, recorded_damage
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.mixed_columns import conform, unified
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
@@ -198,10 +199,10 @@ def missing_tables(layout: Layout, book: RunIndex) -> list[str]:
     absent = [name for name in TABLES if not layout.table(name).exists()]
     if not absent:
         return []
-    try:
-        written = _facts(pq.read_schema(layout.table("runs"))).get("tables")
-    except (OSError, pa.ArrowException):
-        written = None
+    written = None
+    if not recorded_damage(layout, layout.table("runs")):
+        with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+            written = _facts(pq.read_schema(layout.table("runs"))).get("tables")
     with_rows = set(written) if written is not None else set(_tables_with_rows(layout, book, absent))
     return [name for name in absent if name == "runs" or name in with_rows]
 

@@ -84,3 +84,13 @@ def test_a_lost_spool_is_missed_run_by_run(swept):
     layout, manifest = swept
     spool(layout).unlink()
     assert verify(layout, manifest).missing == 20
+
+
+def test_a_table_whose_header_is_no_longer_text_is_named_as_damaged(swept):
+    layout, manifest = swept
+    runs = layout.table("runs")
+    damaged = runs.read_bytes().replace(b'"tables": {"', b'"tables": {\x8a').replace(b"worker", b"worke\xf2")
+    runs.write_bytes(damaged)
+    verdict = verify(layout, manifest)
+    assert not verdict.ok
+    assert [entry.file for entry in verdict.damaged] == ["runs.parquet"]
