@@ -91,12 +91,17 @@ def verify(
         raise typer.Exit(EXIT_NOT_OK)
 
 
-def repair(directory: Directory, as_json: AsJson = False) -> None:
+def repair(directory: Directory, trust: Trust = False, as_json: AsJson = False) -> None:
     """Make a damaged directory whole from its spools: mend or set aside lines, restore and rebuild files."""
     from orchestrator.driver.repair import repair as make_whole
     from orchestrator.store.layout import Layout
+    from orchestrator.trust.gate import require_no_links
 
-    done = make_whole(Layout(directory))
+    layout = Layout(directory)
+    layout.require_plain_files()
+    if not trust:
+        require_no_links(layout)
+    done = make_whole(layout)
     if as_json:
         print_json(done.to_json())
     else:

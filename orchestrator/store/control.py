@@ -30,10 +30,14 @@ def requests_left(layout: Layout) -> list[tuple[Path, dict[str, Any]]]:
     """
     found = []
     for path in sorted(layout.control.glob("*.json"), key=lambda p: p.name.split("-")[1:]):
+        if not path.is_file():
+            continue  # a folder or a pipe, which nobody of ours has left
         try:
             request = json.loads(path.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
+        except OSError:
+            continue  # gone meanwhile
         if isinstance(request, dict) and "verb" in request:
             found.append((path, request))
         else:

@@ -192,6 +192,15 @@ class Layout:
         except OSError as error:
             raise UserError(_not_writable(self.root, error)) from error
 
+    def require_plain_files(self) -> None:
+        """Raise :class:`UserError` for anything but files, folders and links to such."""
+        entries = list(os.scandir(self.root)) if self.root.is_dir() else []
+        for entry in entries:
+            if not (entry.is_file() or entry.is_dir()) and Path(entry.path).exists():
+                raise UserError(
+                    f"{entry.path}: is a pipe, socket or device, and reading it might never end; remove it"
+                )
+
     @property
     def is_blank(self) -> bool:
         """Whether it holds nothing but what a launch leaves that was killed before it had frozen its runs."""

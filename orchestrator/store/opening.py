@@ -105,7 +105,10 @@ def read_config(layout: Layout) -> Mapping[str, Any]:
 
 
 def require_known_format(layout: Layout) -> None:
-    """Raise :class:`UserError` for a directory that a newer version wrote, as far as it says so."""
+    """Raise :class:`UserError` for a directory that a newer version wrote, as far as it says so, and for one
+    with a pipe or a device in it, whose reader would wait for ever.
+    """
+    layout.require_plain_files()
     try:
         told = _FORMAT.search(layout.config.read_text(errors="replace"))
     except OSError:

@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.store.layout import Layout
 from orchestrator.trust.consent import Consent
-from orchestrator.trust.needs import HYDRA_JOB, OWN_PACKAGES, code_of, files_of, places_of
+from orchestrator.trust.needs import HYDRA_JOB, OWN_PACKAGES, code_of, files_of, links_of, places_of
 from orchestrator.trust.trusted import Need, Trusted, trusted_file
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import METADATA_KEY
@@ -93,6 +93,16 @@ def require_covered(manifest: Manifest, consent: Consent, root: Path) -> None:
     for need in code_of(manifest):
         if not consent.covers(need):
             raise UserError(refusal(need, root))
+
+
+def require_no_links(layout: Layout) -> None:
+    """Refuse a directory by whose links what is written into it would land elsewhere.
+
+    Raises:
+        UserError: naming the link and the flag.
+    """
+    for need in links_of(layout.root):
+        raise UserError(refusal(need, layout.root))
 
 
 def is_trusted(layout: Layout, manifest: Manifest) -> bool:

@@ -177,6 +177,9 @@ def cases() -> Iterator[Case]:
         for verb in ("resume", "report", "cancel", "repair", "mirror", "table"):
             more = ("--to", "tensorboard") if verb == "mirror" else ()
             yield Case(name=f"link {link} × {verb}", craft=_with_link(link), words=(verb, "theirs", *more))
+    for pipe in ("status.json", "sweep.yaml", "control/stop-1-a.json"):
+        for verb in ("resume", "table", "repair"):
+            yield Case(name=f"pipe {pipe} × {verb}", craft=_with_pipe(pipe), words=(verb, "theirs"))
     for column in ("index", "run_id", "name", "outcome", "cell", "worker"):
         yield Case(name=f"sql in {column}", craft=_with_sql(column), words=("dashboard",))
         yield Case(name=f"sql in {column} × table", craft=_with_sql(column), words=("table", "theirs"))
@@ -237,6 +240,14 @@ def _with_link(name: str) -> Callable[[Ground], None]:
             place.unlink(missing_ok=True)
             target.write_text("as it was")
         place.symlink_to(target)
+
+    return craft
+
+
+def _with_pipe(name: str) -> Callable[[Ground], None]:
+    def craft(ground: Ground) -> None:
+        (ground.directory / name).unlink(missing_ok=True)
+        os.mkfifo(ground.directory / name)
 
     return craft
 
