@@ -1,5 +1,5 @@
-"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, and no port but
-the one at which the ranks of a gang meet. What they leave among temporary files goes with the pool.
+"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, no temporary
+file, and no port but the one at which the ranks of a gang meet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
-from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
 from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import import_environment, worker_environment
 from orchestrator.worker.protocol import Task, WorkerSetup
@@ -58,8 +57,7 @@ class LocalPool:
         given.
         """
         self._slots = num_workers
-        self._folder = TemporaryFolder("local")
-        self._environment = worker_environment(threads) | temporary_files(self._folder.path)
+        self._environment = worker_environment(threads)
         self._gpus = GpuLedger(visible_gpus() if num_gpus is None else list(map(str, range(num_gpus))))
         self._workers: dict[str, _Worker] = {}
         self._selector = selectors.DefaultSelector()
@@ -130,7 +128,6 @@ class LocalPool:
         for worker in list(self._workers.values()):
             self._bury(worker, "closed")
         self._selector.close()
-        self._folder.remove()
 
     def _spawn(self, worker: _Worker, setup: WorkerSetup, number: int, devices: str | None) -> None:
         ours, theirs = socket.socketpair()
