@@ -18,7 +18,7 @@ import yaml
 
 from orchestrator.driver.provenance import provenance
 from orchestrator.inspect.verify import verify
-from orchestrator.store import compaction, digests
+from orchestrator.store import compaction, digest_writer, digests
 from orchestrator.store.fencing import spool_paths, strays
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen, frozen_damage, frozen_file
 from orchestrator.store.journal import begin_epoch
@@ -172,14 +172,14 @@ def _forget_digests(layout: Layout, done: Repair) -> None:
         done.rebuilt.append(layout.digests.name)
         known = None
     if known is None:
-        digests.start_afresh(layout)
+        digest_writer.start_afresh(layout)
         return
     for path in layout.journal_paths():
         if why := digests.recorded_damage(layout, path):
             done.lost.append(f"spool/{path.name} {why}: what it decided there is unknown")
-            digests.forget(layout, [digests.name_of(layout, path)])
+            digest_writer.forget(layout, [digests.name_of(layout, path)])
     kept = {layout.config.name, layout.manifest.name}
-    digests.forget(layout, [name for name in known if name not in kept and not name.endswith(".jsonl")])
+    digest_writer.forget(layout, [name for name in known if name not in kept and not name.endswith(".jsonl")])
 
 
 def _restore_frozen(layout: Layout, done: Repair) -> Manifest:
@@ -193,13 +193,13 @@ def _restore_frozen(layout: Layout, done: Repair) -> Manifest:
             continue
         content = frozen_file(layout, path.name)
         if content is not None:
-            digests.write_recorded(layout, path, content)
+            digest_writer.write_recorded(layout, path, content)
             done.rebuilt.append(path.name)
     try:
         manifest = checked_manifest(layout, layout.manifest)
     except UserError as error:
         manifest = _manifest_of_journals(layout, done, error)
-    digests.record(layout, layout.manifest)
+    digest_writer.record(layout, layout.manifest)
     if damage_of_frozen(layout, layout.config):
         _restore_config(layout, manifest, done)
     adopt_frozen(layout)
@@ -211,7 +211,7 @@ def _manifest_of_journals(layout: Layout, done: Repair, error: UserError) -> Man
     if layout.manifest.is_file():
         _set_aside(layout, layout.manifest, done)
     if content is not None:
-        digests.write_recorded(layout, layout.manifest, content)
+        digest_writer.write_recorded(layout, layout.manifest, content)
         done.rebuilt.append(layout.manifest.name)
         return checked_manifest(layout, layout.manifest)
     why = str(error).partition(";")[0]
@@ -232,13 +232,13 @@ def _restore_config(layout: Layout, manifest: Manifest, done: Repair) -> None:
         except (yaml.YAMLError, ValueError):
             document = None
     if isinstance(document, dict) and document.get("manifest") in (None, manifest.digest):
-        digests.record(layout, layout.config)
+        digest_writer.record(layout, layout.config)
         return
     if layout.config.is_file():
         _set_aside(layout, layout.config, done)
     document = provenance(manifest, pool="local", address=None, about="")
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    digests.write_recorded(layout, layout.config, text.encode())
+    digest_writer.write_recorded(layout, layout.config, text.encode())
     done.rebuilt.append(layout.config.name)
     done.lost.append("sweep.yaml: where and by whom the sweep was launched; written anew from the manifest")
 
@@ -259,7 +259,7 @@ def _raise_format(layout: Layout) -> None:
     text = layout.config.read_text()
     raised = re.sub(r"(?m)^format: \d+$", f"format: {FORMAT_VERSION}", text, count=1)
     if raised != text:
-        digests.write_recorded(layout, layout.config, raised.encode())
+        digest_writer.write_recorded(layout, layout.config, raised.encode())
 
 
 def _hashes(layout: Layout) -> dict[str, str]:

@@ -18,7 +18,7 @@ from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
-from orchestrator.store.digests import Replacement, begin_digests, write_recorded
+from orchestrator.store.digest_writer import Replacement, begin_digests, write_recorded
 from orchestrator.store.disk_space import cure_of
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen
 from orchestrator.store.journal import begin_epoch

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.digests import Replacement, damage_of, recorded_damage
+from orchestrator.store.digest_writer import Replacement
+from orchestrator.store.digests import damage_of, recorded_damage
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.mixed_columns import conform, unified
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.store import digests
+from orchestrator.store import digest_writer, digests
 from orchestrator.store.fencing import journal_lines
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import ManifestRecord, record_of
@@ -127,7 +127,7 @@ def adopt_frozen(layout: Layout) -> None:
     known = digests.read_digests(layout) or {}
     for path in (layout.root / name for name in FROZEN):
         if path.name not in known and path.is_file() and not damage_of_frozen(layout, path):
-            digests.record(layout, path)
+            digest_writer.record(layout, path)
 
 
 def _is_no_file(path: Path) -> str:

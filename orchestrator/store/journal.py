@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.store import digests
+from orchestrator.store import digest_writer, digests
 from orchestrator.store.frozen import FROZEN, parts_of_file
 from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.records import (
@@ -122,7 +122,7 @@ class Journal:
         self._write(CloseRecord(at=at, reason=reason))
         self.sync()
         self._writer.close()
-        digests.record(self._layout, self._writer.path)
+        digest_writer.record(self._layout, self._writer.path)
 
     def sync(self) -> None:
         """Write what has gathered and force it to the disk.
@@ -174,5 +174,7 @@ def begin_epoch(layout: Layout, digest: str, reading: ReplayResult) -> Journal:
     journal.adopt(reading.adopted, at)
     journal.sync()
     read = reading.health.read_bytes
-    digests.record_beginnings(layout, {p: read[p.name] for p in layout.journal_paths() if p.name in read})
+    digest_writer.record_beginnings(
+        layout, {p: read[p.name] for p in layout.journal_paths() if p.name in read}
+    )
     return journal

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.digests import Replacement, remove_recorded
+from orchestrator.store.digest_writer import Replacement, remove_recorded
 from orchestrator.store.layout import Layout
 from orchestrator.store.mixed_columns import column
 from orchestrator.store.spool import Line

@@ -40,9 +40,7 @@ AttemptEnd = Literal["done", "diverged", "failed", "cancelled"]
 """How an attempt ends that a worker reports; one whose worker was lost idle has no end."""
 
 FailureClass = Literal["infrastructure", "oom", "error", "timeout"]
-"""Why an attempt gave no result: its worker went away, it ran out of memory, it raised an exception, it took
-too long.
-"""
+"""Why an attempt gave no result: its worker went away, no memory was left, it raised, it took too long."""
 
 RecordKind = Literal[
     "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "close"
@@ -52,7 +50,6 @@ INFRASTRUCTURE: Final = "infrastructure"
 OOM: Final = "oom"
 ERROR: Final = "error"
 TIMEOUT: Final = "timeout"
-FAILURE_CLASSES: tuple[FailureClass, ...] = (INFRASTRUCTURE, OOM, ERROR, TIMEOUT)
 
 _CLASSES_OF_FORMAT_1: Mapping[str, FailureClass] = {"memory": OOM}
 """Failure classes that format 1 called otherwise."""
@@ -89,14 +86,11 @@ class Grant(NamedTuple):
 
 
 class AttemptReport(NamedTuple):
-    """How one attempt ended, as its worker tells it."""
+    """How one attempt ended, as its worker tells it; ``run, attempt, token`` are its grant's."""
 
     run: int
-    """The run, by its index in the manifest."""
     attempt: int
-    """Zero-based number of the try."""
     token: int
-    """The lease it ran under."""
     outcome: AttemptEnd
     """``failed`` comes with a :class:`Failure`; ``cancelled`` when it stopped on request."""
     wall_s: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.store import digests
+from orchestrator.store import digest_writer
 from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
 from orchestrator.store.fencing import journal_lines
 from orchestrator.store.layout import Layout, epoch_of
@@ -21,7 +21,7 @@ def opened_state(
     layout: Layout, manifest: Manifest, book: RunIndex, epoch: int, *, fill: bool
 ) -> StateWriter:
     """The index, to be written on by the driver of ``epoch``; with ``fill`` it is written anew first."""
-    digests.forget(layout, [layout.state.name])
+    digest_writer.forget(layout, [layout.state.name])
     writer = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
     if fill:
         writer.replace_all(run_rows(layout, book), _changes(layout))
@@ -40,7 +40,7 @@ def bring_up_to_date(layout: Layout, manifest: Manifest, book: RunIndex) -> None
 def close_state(layout: Layout, writer: StateWriter, journal_bytes: int) -> None:
     """Close the index, and take down its digest: from here on it may answer."""
     writer.close(journal_bytes)
-    digests.record(layout, state_path(layout))
+    digest_writer.record(layout, state_path(layout))
 
 
 def run_rows(layout: Layout, book: RunIndex) -> Iterator[RunRow]:

@@ -15,7 +15,7 @@ from orchestrator.driver.repair import repair
 from orchestrator.driver.session import Session
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
-from orchestrator.store import digests
+from orchestrator.store import digest_writer
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
 from orchestrator.store.opening import open_manifest, open_to_look
@@ -195,7 +195,7 @@ def test_a_value_that_was_changed_with_its_digest_is_found_by_verify_deep(layout
     values[2] = 99.0
     pq.write_table(table.set_column(column, "wall_s", pa.array(values)), layout.table("runs"))
     assert [entry.file for entry in verdict(layout, deep=False).damaged] == ["runs.parquet"]
-    digests.record(layout, layout.table("runs"))
+    digest_writer.record(layout, layout.table("runs"))
     assert verdict(layout, deep=False).ok
     [entry] = verdict(layout).damaged
     assert entry.file == "runs.parquet"
@@ -211,7 +211,7 @@ def test_a_run_is_never_computed_as_another(layout):
         table.schema.metadata
     )
     pq.write_table(changed, layout.manifest)
-    digests.record(layout, layout.manifest)
+    digest_writer.record(layout, layout.manifest)
     with pytest.raises(DamagedError, match=rf"run {MANIFEST.run_ids[3]} is not the one that its id says"):
         open_manifest(layout.root)
     assert repair(layout).ok

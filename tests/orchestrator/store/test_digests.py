@@ -6,17 +6,9 @@ import json
 
 import pytest
 
-from orchestrator.store import digests
-from orchestrator.store.digests import (
-    Replacement,
-    begin_digests,
-    damage_of,
-    is_intact,
-    read_digests,
-    remove_recorded,
-    require_intact,
-    write_recorded,
-)
+from orchestrator.store import digest_writer, digests
+from orchestrator.store.digest_writer import Replacement, begin_digests, remove_recorded, write_recorded
+from orchestrator.store.digests import damage_of, is_intact, read_digests, require_intact
 from orchestrator.store.layout import Layout
 from sweeps.spec.errors import DamagedError
 
@@ -67,8 +59,8 @@ def test_a_crash_at_any_step_of_a_replacement_leaves_old_or_new_and_both_intact(
         return stepping
 
     with monkeypatch.context() as patched:
-        patched.setattr(digests, "_write", counted(digests._write))
-        patched.setattr(digests, "fsync_path", counted(digests.fsync_path))
+        patched.setattr(digest_writer, "_write", counted(digest_writer._write))
+        patched.setattr(digest_writer, "fsync_path", counted(digest_writer.fsync_path))
         patched.setattr("pathlib.Path.replace", counted(type(layout.root).replace))
         patched.setattr("pathlib.Path.unlink", counted(type(layout.root).unlink))
         try:
@@ -132,7 +124,7 @@ def test_tables_that_nothing_vouches_for_go_when_a_driver_begins(layout):
 def test_of_a_journal_the_recorded_beginning_counts(layout):
     journal = layout.journal(1)
     journal.write_bytes(b"a\nb\n")
-    digests.record(layout, journal)
+    digest_writer.record(layout, journal)
     journal.write_bytes(b"a\nb\nlate\n")
     assert is_intact(layout, journal)
     journal.write_bytes(b"a\n")

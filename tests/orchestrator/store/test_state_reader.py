@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from orchestrator.store import digests
+from orchestrator.store import digest_writer, digests
 from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import CODE, read_index
@@ -109,7 +109,7 @@ def test_the_index_holds_what_its_digest_says_whoever_had_it_open_when_its_drive
         assert onlooker.execute("SELECT count(*) FROM runs").fetchone() == (0,)
         writer.settled([RunRow(run_id, "done") for run_id in manifest.run_ids])
         writer.close(0)
-        digests.record(layout, layout.state)
+        digest_writer.record(layout, layout.state)
     with contextlib.closing(sqlite3.connect(layout.state)) as next_driver:
         next_driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert next_driver.execute("SELECT count(*) FROM runs").fetchone() == (4,)

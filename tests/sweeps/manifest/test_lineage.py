@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from orchestrator.driver.session import Session
-from orchestrator.store import digests
+from orchestrator.store import digest_writer
 from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.layout import Layout
 from sweeps.compose import compose_sweep
@@ -148,7 +148,7 @@ def kept(tmp_path, outcome, steps_dir="step-2"):
     pq.write_table(
         pa.table({"run_id": earlier.run_ids, "outcome": [outcome] * len(earlier)}), folder / "runs.parquet"
     )
-    digests.record(Layout(folder), folder / "runs.parquet")
+    digest_writer.record(Layout(folder), folder / "runs.parquet")
     return earlier, folder
 
 
