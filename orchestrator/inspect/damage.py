@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.pools.temp_folders import TemporaryFolder
 from orchestrator.store import compaction
 from orchestrator.store.digests import damage_of, has_no_digests, read_digests
 from orchestrator.store.layout import TABLES, Layout
@@ -77,8 +77,8 @@ def differing_tables(
 ) -> list[Damage]:
     """The tables in which a value is not the one that the spools give, with the first such cell."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="emsweep-verify-") as folder:
-        scratch = Layout(Path(folder))
+    with TemporaryFolder("verify") as folder:
+        scratch = Layout(folder.path / "sweep")
         scratch.create()
         scratch.spools.rmdir()
         scratch.spools.symlink_to(layout.spools.resolve())

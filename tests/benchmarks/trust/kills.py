@@ -1,7 +1,7 @@
 """Drivers killed, stopped and joined by a second one that the removal of the lock let in: is any run doubled?
 
-Every driver is a process of its own with the command line's code; it is forked from one that has imported it
-already, which spares a second each.
+Every driver is a process of its own with the command line's code; it is forked from a server without threads
+that has imported it already, which spares a second each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from multiprocessing.context import ForkProcess
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ LONGEST_S = 120.0
 
 FAULTS = ("remove the lock", "replace the lock", "kill", "kill the second", "stop, and wake when all is done")
 
-fork = multiprocessing.get_context("fork")
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload([__name__])
 
 
 def measure(num_trials: int = TRIALS, seed: int = 0) -> dict[str, Any]:
@@ -94,8 +96,8 @@ def _trial(folder: Path, fault: str, dice: random.Random) -> dict[str, Any]:
     }
 
 
-def _start(*words: str) -> ForkProcess:
-    process = fork.Process(target=_run, args=(words,))
+def _start(*words: str) -> ForkServerProcess:
+    process = server.Process(target=_run, args=(words,))
     process.start()
     return process
 
@@ -109,7 +111,7 @@ def _run(words: tuple[str, ...]) -> None:
     os._exit(status)
 
 
-def _end(process: ForkProcess) -> int | None:
+def _end(process: ForkServerProcess) -> int | None:
     process.join(LONGEST_S)
     if process.is_alive():
         process.kill()
@@ -117,7 +119,7 @@ def _end(process: ForkProcess) -> int | None:
     return process.exitcode
 
 
-def _wait_for(folder: Path, num: int, process: ForkProcess) -> None:
+def _wait_for(folder: Path, num: int, process: ForkServerProcess) -> None:
     """Wait until so many results are committed."""
     journal = folder / "spool" / "driver-00001.jsonl"
     until_s = time.monotonic() + LONGEST_S
@@ -129,13 +131,13 @@ def _wait_for(folder: Path, num: int, process: ForkProcess) -> None:
 
 def _prove(folder: Path) -> dict[str, Any]:
     """What ``verify`` says, in a process of its own: this one is forked from."""
-    reader, writer = fork.Pipe(duplex=False)
-
-    def prove() -> None:
-        writer.send(verify(*open_manifest(folder)).to_json())
-
-    process = fork.Process(target=prove)
+    reader, writer = server.Pipe(duplex=False)
+    process = server.Process(target=_send_verdict, args=(folder, writer))
     process.start()
     found: dict[str, Any] = reader.recv()
     process.join()
     return found
+
+
+def _send_verdict(folder: Path, writer: Connection) -> None:
+    writer.send(verify(*open_manifest(folder)).to_json())
