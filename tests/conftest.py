@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="emsweep-tests-config-")
+CONFIG_HOME = tempfile.TemporaryDirectory(prefix="emsweep-tests-config-")
+os.environ["XDG_CONFIG_HOME"] = CONFIG_HOME.name
 """Where the tests and what they start remember grants: never this user's own folder."""
 
 TOGETHER = ("browser", "gpu")
