@@ -20,7 +20,7 @@ from analysis.dashboard.links import MAX_QUERY, Link
 from analysis.dashboard.pages import cells, compare, findings, landing, panels, run, runs
 from analysis.dashboard.security import Guard, pause_after_wrong_token
 from analysis.dashboard.snapshot import Store, Unwanted
-from sweeps.spec.errors import UserError
+from sweeps.spec.errors import DamagedError, UserError
 
 Page = Callable[[Context], Response]
 """What shows something."""
@@ -82,6 +82,11 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
     def respond(request: Request) -> Response:
         if len(request.url.query) > MAX_QUERY:
             return error_page(request, f"the address is longer than {MAX_QUERY:,} characters", 414, store)
+        if not store.directory.is_dir():
+            gone = (
+                f"directory {str(store.directory)!r}: does not exist any more; put it back, or open another"
+            )
+            return error_page(request, gone, 503, store)
         query = request.query_params
         params = {name: ",".join(filter(None, query.getlist(name))) for name in query}
         link = Link(path=request.url.path, params=params)
@@ -96,6 +101,8 @@ def _page(store: Store, page: Page) -> Callable[[Request], Response]:
                 return page(context)
             except Unwanted:
                 return Response(status_code=204)  # to nobody
+            except DamagedError as error:
+                return error_page(request, str(error), 503, store)
             except UserError as error:
                 return context.page("wrong.html", status=400, message=str(error))
             except (duckdb.Error, OSError) as error:

@@ -120,5 +120,5 @@ def test_costs_are_sums_of_the_recorded_seconds(ragged):
 def test_the_sweeps_own_question_is_printed(tmp_path):
     directory = write_sweep(tmp_path / "asked", quickstart_world(num_items=8))
     asked = json.loads((directory / "sweep.yaml").read_text()) | {"about": "does it help?"}
-    (directory / "sweep.yaml").write_text(json.dumps(asked))
+    (directory / "sweep.yaml").write_text(json.dumps(asked, indent=1))
     assert "<p>does it help?</p>" in build_report(open_sweep(directory))
