@@ -21,8 +21,15 @@ def load_plain(text: str | bytes) -> Any:
         yaml.YAMLError: when it is none, has tags, or stands for more than :data:`MAX_VALUES` values.
         ValueError: when it is no text.
     """
-    require_finite(text)
-    return yaml.safe_load(text)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _count(node, {})
+        return None if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("is nested too deeply") from None
+    finally:
+        loader.dispose()
 
 
 def require_finite(text: str | bytes | IO[bytes]) -> None:
