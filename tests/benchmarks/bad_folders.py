@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from tests.benchmarks.figures import print_figures
 
 SOURCE = Path("trainers/tiny/models/tiny-64")
 WEIGHTS = "model.safetensors"
@@ -206,11 +207,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = measure()
-    if options.json:
-        json.dump(figures, sys.stdout, ensure_ascii=False)
-    else:
-        for key, value in figures.items():
-            print(key, value, sep="\t")
+    print_figures(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

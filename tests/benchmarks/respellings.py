@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
+from tests.benchmarks.figures import print_figures
 from trainers.evaluation.answer_text import exact_number, last_box, normalise
 from trainers.evaluation.grading import Grader, cut_out
 
@@ -167,7 +167,7 @@ def measure(folder: Path) -> dict[str, object]:
     started = time.process_time()
     unequal = []
     for benchmark, item, gold in golds(folder):
-        if not is_sound(gold, grader):
+        if not grader.reads(gold):
             unequal.append(f"{benchmark} {item}")
             continue
         for right, kinds in ((True, KINDS), (False, WRONG_KINDS)):
@@ -194,11 +194,6 @@ def measure(folder: Path) -> dict[str, object]:
     }
 
 
-def is_sound(gold: str, grader: Grader) -> bool:
-    """Whether a gold answer can be read and equals itself."""
-    return grader.reads(gold)
-
-
 def main() -> None:
     """Print the measurement."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.respellings")
@@ -206,11 +201,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = measure(options.folder)
-    if options.json:
-        json.dump(figures, sys.stdout, ensure_ascii=False)
-    else:
-        for key, value in figures.items():
-            print(key, value, sep="\t")
+    print_figures(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

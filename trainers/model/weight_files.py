@@ -129,8 +129,7 @@ def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]
     if missing:
         raise SpecError(
             f"model folder {folder}: its weights lack {_some(missing)} that config.json asks for; "
-            "they would be "
-            "random; save the whole model again, or mend the keys (wrappers write module. or "
+            "they would be random; save the whole model again, or mend the keys (wrappers write module. or "
             "_orig_mod. before them)"
         )
     other = [key for key in needed if key in have and have[key] != needed[key]]
