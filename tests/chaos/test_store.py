@@ -37,7 +37,8 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 
 def spools(sweep, kind="e"):
-    return sorted((sweep.folder / "spool").glob(f"{kind}*.jsonl"))
+    """Those that hold a line: a worker that came when every run was taken leaves an empty one, which nobody misses."""
+    return sorted(path for path in (sweep.folder / "spool").glob(f"{kind}*.jsonl") if path.stat().st_size)
 
 
 def interrupted(sweep, num):
