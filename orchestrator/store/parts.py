@@ -77,7 +77,10 @@ class PartWriter:
             "finished_at": header["finished_at"],
             "numerics": numerics_of(result.layout),
         }
-        self._runs.append({**identity, **result.metrics, **identity})
+        row = {**identity, **result.metrics}
+        if len(row) < len(identity) + len(result.metrics):  # of an earlier version: a metric named like a column
+            row |= identity
+        self._runs.append(row)
         self._steps.append((index, run_id, result.steps))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]

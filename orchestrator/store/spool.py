@@ -61,7 +61,7 @@ class Line(NamedTuple):
     def result(self) -> dict[str, Any]:
         """Parse the ``result``."""
         assert self.body is not None
-        found: dict[str, Any] = json.loads(self.body)
+        found: dict[str, Any] = _decode(self.body.decode())[0]
         return found
 
 

@@ -131,7 +131,7 @@ class Manifest:
 
     def group(self, name: str, i: int) -> Any:
         """Return run ``i``'s group ``name`` as its dataclass; equal configurations are one object."""
-        key = (name, int(self.group_codes[name][i]))
+        key = (name, self.group_codes[name].item(i))
         if key not in self._parsed:
             self._parsed[key] = group_from_dict(name, json.loads(self.groups[name][key[1]]))
         return self._parsed[key]
