@@ -1,5 +1,5 @@
-"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, no temporary
-file, and no port but the one at which the ranks of a gang meet.
+"""Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, and no port but
+the one at which the ranks of a gang meet. What a process leaves in its temporary folder goes with it.
 """
 
 from __future__ import annotations
@@ -7,17 +7,20 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
+from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
 from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import import_environment, worker_environment
 from orchestrator.worker.protocol import Task, WorkerSetup
@@ -57,7 +60,8 @@ class LocalPool:
         given.
         """
         self._slots = num_workers
-        self._environment = worker_environment(threads)
+        self._folder = TemporaryFolder("local")
+        self._environment = worker_environment(threads) | self._folder.mark
         self._gpus = GpuLedger(visible_gpus() if num_gpus is None else list(map(str, range(num_gpus))))
         self._workers: dict[str, _Worker] = {}
         self._selector = selectors.DefaultSelector()
@@ -128,11 +132,15 @@ class LocalPool:
         for worker in list(self._workers.values()):
             self._bury(worker, "closed")
         self._selector.close()
+        self._folder.remove()
 
     def _spawn(self, worker: _Worker, setup: WorkerSetup, number: int, devices: str | None) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **self._environment}
         environment |= import_environment(setup.import_path)
+        temporary = self._temporary(worker)
+        temporary.mkdir(exist_ok=True)
+        environment |= temporary_files(temporary)
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
         setup.log.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +157,9 @@ class LocalPool:
         rank.channel.send(pack(setup))
         worker.ranks.append(rank)
         self._selector.register(rank.channel, selectors.EVENT_READ, (worker, rank))
+
+    def _temporary(self, worker: _Worker) -> Path:
+        return self._folder.path / worker.name
 
     def _send(self, worker: _Worker, message: object) -> None:
         data = pack(message)
@@ -210,6 +221,7 @@ class LocalPool:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(rank.channel)
             rank.channel.close()
+        shutil.rmtree(self._temporary(worker), ignore_errors=True)
         self._gpus.give_back(worker.gpus)
         del self._workers[worker.name]
         self._events.append(WorkerLost(worker=worker.name, reason=reason))

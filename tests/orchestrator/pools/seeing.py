@@ -1,9 +1,10 @@
-"""A trainer that writes down what its process sees."""
+"""A trainer that writes down what its process sees, and one that leaves a temporary folder behind."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from trainers.noop import Noop
@@ -24,3 +25,11 @@ class Seeing(Noop):
 
     def close(self):
         (self._folder / f"closed-{self._rank}").touch()
+
+
+class Littering(Noop):
+    """Makes a temporary folder in each run and removes none."""
+
+    def run(self, spec, context):
+        tempfile.mkdtemp()
+        return super().run(spec, context)

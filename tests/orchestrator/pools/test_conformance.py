@@ -230,6 +230,7 @@ workers = [f"w{k}" for k in range(SLOTS[name])]
 desk.start(*workers)
 desk.up(*workers)
 if name != "inline":
+    desk.work("w0", manifest_of("tests.orchestrator.pools.seeing.Littering"), 0)
     desk.give("w0", manifest_of(f"{HERE}.Hanging"), 2)
     desk.listen(0.5)
 pool.close()
