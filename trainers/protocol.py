@@ -38,7 +38,10 @@ A whole trainer of one's own, ``forests.py``::
 and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --allow-target forests`` runs::
 
     # @package _global_
-    trainer: {_target_: forests.Forest, params: {trees: 4, max_depth: 4}}
+    trainer:
+      _target_: forests.Forest
+      params: {trees: 4, max_depth: 4}
+      metrics: {accuracy: {direction: max, unit: share}}
     steps: 3
     sweep:
       about: how deep must the trees be?
@@ -47,7 +50,9 @@ and its sweep, ``forests.yaml``, which ``emsweep launch sweep=forests.yaml --all
 ``close()`` is optional (:class:`Closable`), as is sharing work between runs (:class:`GroupTrainer`).
 What a trainer raises is a failed attempt. To resume after one, keep training states below
 :attr:`RunContext.checkpoint_dir`, which is there when ``resources.save_every_steps`` is set. Tables are about
-the metric that is named first.
+the metric that is named first. What a metric is, which way is better, in which unit, within which range, is
+said below ``trainer.metrics``, outside ``run_id``, or by a literal ``metrics`` of the class
+(:mod:`sweeps.spec.metrics`); a metric of which nothing is said is a plain number without a better end.
 """
 
 from __future__ import annotations

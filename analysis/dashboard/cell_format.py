@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analysis.dashboard.links import one_of
-from analysis.output.table import ReportTable, percent
-from analysis.tables.cell_table import is_share
+from analysis.output.table import ReportTable, percent, value_kind
 from sweeps.grid.axes import resolve, short_names
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 
 SHORT_ID = 8
@@ -29,7 +29,7 @@ class ShownColumn:
     header: str
     unit: str
     kind: str
-    """``axis``, ``points``, ``gain``, ``number``, ``time`` or ``text``."""
+    """``axis``, ``points``, ``gain``, ``number``, ``change``, ``time`` or ``text``."""
 
     @property
     def is_number(self) -> bool:
@@ -49,17 +49,18 @@ class ShownColumn:
             return label(value)
         if isinstance(value, float):
             return f"{value:.4g}"
-        return f"{value:,}" if isinstance(value, int) and self.kind == "number" else str(value)
+        return f"{value:,}" if isinstance(value, int) and self.kind in ("number", "change") else str(value)
 
 
-def shown_columns(keys: Sequence[str], axes: Collection[str], metrics: Collection[str]) -> list[ShownColumn]:
+def shown_columns(
+    keys: Sequence[str], axes: Collection[str], metrics: Mapping[str, MetricInfo]
+) -> list[ShownColumn]:
     headers = short_names(keys)
     columns = []
     for key in keys:
-        kind = "axis" if key in axes else "number" if key in metrics else "text"
-        if key in metrics and is_share(key):
-            kind = "gain" if key.startswith("gain") else "points"
-        unit = {"points": "%", "gain": "points"}.get(kind, "s" if key.endswith("_s") else "")
+        info = metrics.get(key) if key not in axes else None
+        kind = "axis" if key in axes else value_kind(info) if info else "text"
+        unit = info.axis_unit if info else ""
         columns.append(ShownColumn(key=key, header=headers[key], unit=unit, kind=kind))
     return columns
 

@@ -16,8 +16,7 @@ from analysis.data.axes import SEED
 from analysis.data.filters_sql import comparison_sql
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal, quoted
-from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
-from analysis.tables.cell_table import is_share
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, value_kind
 from analysis.tables.seed_values import gather
 from sweeps.grid.axes import resolve, short_names
 from sweeps.grid.filters import parse_filter
@@ -146,10 +145,8 @@ def grouped(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
     frame = gathered.groups.assign(
         mean=interval.value, low=interval.low, high=interval.high, n=(~np.isnan(gathered.values)).sum(axis=1)
     )
-    kind = "points" if is_share(metric) else "number"
-    signed = "gain" if kind == "points" and metric.startswith("gain") else kind
     layout = [ReportColumn(header=short, source=key) for key, short in short_names(by).items()]
-    layout.append(interval_column(metric, "mean", signed))
+    layout.append(interval_column(metric, "mean", value_kind(sweep.info(metric))))
     layout += [
         SEEDS,
         ReportColumn(header="cells", source="num_cells", kind="count"),

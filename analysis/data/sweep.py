@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -21,14 +20,14 @@ from analysis.data.axes import SEED, merge_axes
 from analysis.data.columns import RunArrays
 from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
+from analysis.data.metrics import KnownMetrics, known_metrics
+from analysis.data.reading import damage_named, read
 from analysis.data.source import DETAILS, Source, find_source
 from sweeps.grid.axes import Axis, resolve
 from sweeps.grid.filters import Term, choose
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
 from trainers.protocol import TIMING_SUFFIX
-
-_DAMAGED = re.compile(r'Failed to read file "(?P<file>[^"]+)":(?P<why>[^\n]*)')
-"""How DuckDB words it."""
 
 DATABASE: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "2GB",
@@ -39,9 +38,6 @@ DATABASE: dict[str, str | bool | int | float | list[str]] = {
 """DuckDB's settings. Beyond its limit it spills to its temporary folder; frames come on top. It gives memory
 back after each query instead of keeping up to 128 MB: a dashboard of 13,440 runs then needs 25 MiB less.
 """
-
-HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
-"""What a sweep is about unless its runs measure neither."""
 
 
 class SweepData:
@@ -80,6 +76,7 @@ class SweepData:
         self.live = live
         self.sources: tuple[Source, ...]
         self.axes: tuple[Axis, ...]
+        self._known: KnownMetrics | None = None
         self._database: duckdb.DuckDBPyConnection
         self._cursor: duckdb.DuckDBPyConnection | None
         self._wider = origin if origin is not None and len(origin.filters) < len(self.filters) else None
@@ -87,11 +84,13 @@ class SweepData:
             self._refresh()
         else:
             self.sources, self.axes, self._database = origin.sources, origin.axes, origin._database
+            self._known = origin._known
             self._forget()
 
     def _refresh(self) -> None:
         self.sources = tuple(find_source(d) for d in self.directories)
         self.axes = merge_axes(source.axes for source in self.sources)
+        self._known = None
         self._database = duckdb.connect(config=DATABASE)
         self._database.execute("SET GLOBAL parquet_metadata_cache = true")  # 25 ms a query at a million runs
         for statement in views.confinement(self.sources):
@@ -197,18 +196,31 @@ class SweepData:
     def metric(self, word: str | None = None) -> str:
         """Return the metric called ``word``; without a word the one that the sweep is about.
 
-        That is ``accuracy_sampled``, else ``accuracy_greedy``, else the first metric that is no timing.
+        That is the first that the sweep file says something of, else ``accuracy_sampled``, else
+        ``accuracy_greedy``, else the first that a finished run names, timings apart.
 
         Raises:
             UserError: for an unknown word, with the nearest names, or when the runs have no metric.
         """
-        metrics = self.metrics
         if word is not None:
-            return resolve(word, metrics, "metric")
-        results = [name for name in metrics if not name.endswith(TIMING_SUFFIX)]
+            return resolve(word, self.metrics, "metric")
+        results = [name for name in self.metrics if not name.endswith(TIMING_SUFFIX)]
         if not results:
             raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
-        return next((name for name in HEADLINE_METRICS if name in results), results[0])
+        return self._known_metrics().headline(results, self.arrow)
+
+    def info(self, metric: str) -> MetricInfo:
+        """Direction, unit and range of a metric of ``runs()`` or ``steps()``."""
+        return self._known_metrics()[metric]
+
+    def infos(self) -> dict[str, MetricInfo]:
+        """What is known of each metric of ``runs()``."""
+        return {name: self.info(name) for name in self.metrics}
+
+    def _known_metrics(self) -> KnownMetrics:
+        if self._known is None:
+            self._known = known_metrics(self.sources, lambda sql: read(self._connection, sql))
+        return self._known
 
     def where(self, *filters: str) -> Self:
         """Narrow to runs that match every filter: ``axis=value``, ``!axis=value``, ``axis>=1`` and so on.
@@ -271,7 +283,7 @@ class SweepData:
         if self.live:
             self._refresh()
         self._require_intact_for(sql)
-        return _read(self._connection, sql, values)
+        return read(self._connection, sql, values)
 
     def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
         """Run SQL and yield its rows in Arrow tables of at most ``rows``."""
@@ -279,7 +291,7 @@ class SweepData:
             self._refresh()
         self._require_intact_for(sql)
         other = SweepData(self.directories, filters=self.filters, origin=self)  # queries may come in between
-        with _damage_named():
+        with damage_named():
             for batch in other._connection.sql(sql).to_arrow_reader(rows):
                 yield pa.Table.from_batches([batch])
 
@@ -315,24 +327,4 @@ class SweepData:
         chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
         order = [name for name in ("sweep", *order) if name in known]
         sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"
-        return to_frame(_read(self._connection, sql), self.axes)
-
-
-def _read(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] = ()) -> pa.Table:
-    with _damage_named():
-        return connection.sql(sql, params=list(values) or None).to_arrow_table()
-
-
-@contextmanager
-def _damage_named() -> Iterator[None]:
-    """Say which file is damaged where its footer is whole and its pages are not."""
-    try:
-        yield
-    except duckdb.Error as error:
-        damage = _DAMAGED.search(str(error))
-        if damage is None:
-            raise
-        folder = Path(damage["file"]).parent
-        raise UserError(
-            f"{damage['file']}: damaged ({damage['why'].strip()}); mend it with: emsweep repair {folder}"
-        ) from error
+        return to_frame(read(self._connection, sql), self.axes)

@@ -15,8 +15,9 @@ from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.intervals import mean_of
 from analysis.stats.testing import paired_difference
-from analysis.tables.cell_table import MEMBERS_CHANGE, headline_axis, is_share
-from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, members_change, values_by_step
+from analysis.tables.cell_table import headline_axis
+from analysis.tables.peaks import MEMBERS_CHANGE
+from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, shared_steps, values_by_step
 
 _finding = partial(
     Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"
@@ -35,9 +36,10 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     by = headline_axis(sweep)
     arranged = SeedGroups(sweep.columns([metric]), by)
     judged = dict(values_by_step(arranged, metric))
-    if len(judged) < 3:
+    if sum(step > 0 for step in judged) < 2:
         return _finding(
-            missing="evaluations at three steps or more; set eval.steps, for example eval.steps=[0,1,2,5,10]",
+            missing="evaluations after two steps of training or more; set eval.steps, for example "
+            "eval.steps=[0,1,2,5,10]",
         )
     loss = {step: mean_of(values) for step, values in values_by_step(arranged, "loss", counted_by=metric)}
     groups = arranged.frame()
@@ -73,7 +75,7 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
                 "zero. "
                 "The peak is the highest of few steps and therefore slightly too high. "
                 f"Rule: runs with a final {metric} only, so that no curve bends because runs diverge.",
-                *([MEMBERS_CHANGE] if members_change(arranged, metric) else []),
+                *([MEMBERS_CHANGE] if shared_steps(arranged, metric).mixed_G.any() else []),
             ),
         ),
         figure=_figure(sweep, by, metric),
@@ -84,7 +86,8 @@ def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
     """One group: ``curve`` has a row per seed and a column per step, ``loss`` the mean per step."""
     curve = curve.dropna(how="all").dropna(how="all", axis="columns")
     mean = pd.Series(mean_of(curve.to_numpy().T), index=curve.columns)
-    peak, end = int(mean.idxmax()), int(mean.index[-1])
+    trained = mean[mean.index > 0]  # the base model is no peak of training
+    peak, end = int(trained.idxmax()), int(mean.index[-1])
     fall = paired_difference((curve[end] - curve[peak]).to_numpy())
     falls = {
         step: paired_difference((curve[step] - curve[peak]).to_numpy()) for step in mean.index if step > peak
@@ -94,6 +97,7 @@ def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
     after = loss[loss.index >= max(peak, loss.index[0])] if len(loss) else loss
     return {
         "base": mean.iloc[0],
+        "base_judged": bool(mean.index[0] == 0),
         "peak": mean[peak],
         "peak_step": peak,
         "final": mean[end],
@@ -110,8 +114,9 @@ def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
 def _sentence(line: dict, by: list[str]) -> str:
     where = cell_label({key: line[key] for key in by}) or "All runs"
     if line["fall_high"] < 0:
-        if line["peak_step"] == 0:
-            return f"{where}: never above the base model; ends {percent(-line['fall'])} points below it."
+        if line["peak"] < line["base"] and line["base_judged"]:
+            below = percent(line["base"] - line["final"])
+            return f"{where}: never above the base model; ends {below} points below it."
         loss = "while the loss kept falling" if line["loss_change"] < 0 else "and the loss rose too"
         return (
             f"{where}: peaks at {percent(line['peak'])} at step {line['peak_step']} and ends "
@@ -136,7 +141,7 @@ def _figure(sweep: SweepData, by: list[str], metric: str) -> Figure:
             color=color,
             x_title="optimizer step",
             y_title=metric,
-            share=is_share(metric),
+            share=sweep.info(metric).is_share,
         ),
         figures.curves(loss, x="step", y="loss", color=color, x_title="optimizer step", y_title="loss"),
     ]

@@ -12,7 +12,7 @@ from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
-from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 
 _finding = partial(
@@ -78,7 +78,7 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 x_title="initial entropy, nats",
                 y_title="gain over base",
                 color="model" if "model" in frame else None,
-                share=is_share(gain),
+                share=sweep.info(gain).is_share,
             ),
             caption=(
                 f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: {OVER_SEEDS}."

@@ -21,7 +21,6 @@ from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.tables.cell_table import is_share
 from analysis.tables.compare import compare_levels
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.text import label
@@ -97,7 +96,12 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         ),
         figure=Figure(
             chart=figures.dots(
-                order, y="example", x="gain", x_title="gain over base", zero=True, share=is_share(gain)
+                order,
+                y="example",
+                x="gain",
+                x_title="gain over base",
+                zero=True,
+                share=sweep.info(gain).is_share,
             ),
             caption=f"Gain per {noun}{where}; {runs_and_seeds(best)}. {OVER_SEEDS}.",
         ),

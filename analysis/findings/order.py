@@ -15,7 +15,7 @@ from analysis.findings.base import Finding, has_metric, runs_and_seeds, said_by
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import percent
-from analysis.tables.cell_table import cell_table, is_share
+from analysis.tables.cell_table import cell_table
 from analysis.tables.compare import compare, compare_levels
 from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import Axis
@@ -56,15 +56,15 @@ def order(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
         ),
         table=cell_table(sweep, by=keys, metric=metric),
         figure=Figure(
-            chart=_chart(frame, axis, apart, metric),
+            chart=_chart(sweep, frame, axis, apart, metric),
             caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}.",
         ),
     )
 
 
-def _chart(frame: pd.DataFrame, axis: Axis, apart: Sequence[str], metric: str) -> Any:
+def _chart(sweep: SweepData, frame: pd.DataFrame, axis: Axis, apart: Sequence[str], metric: str) -> Any:
     """Curves over a weight, a row per recipe otherwise."""
-    share = is_share(metric)
+    share = sweep.info(metric).is_share
     if axis.kind in ("int", "float"):
         return figures.curves(
             frame.dropna(subset=[axis.key]).rename(

@@ -14,7 +14,7 @@ from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_of
-from analysis.tables.cell_table import headline_axis, is_share
+from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import gather
 from sweeps.spec.text import label
 
@@ -119,7 +119,7 @@ def _figure(
     spread = deviations.dropna().groupby("group", sort=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
-    axis_title, share = "seed minus mean of its cell: 5 %, median, 95 %", is_share(metric)
+    axis_title, share = "seed minus mean of its cell: 5 %, median, 95 %", sweep.info(metric).is_share
     left = figures.dots(shown, y=key, x="middle", x_title=axis_title, share=share)
     lift = best["best"] - best.groupby("group", sort=False)["best"].transform("first")
     lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)

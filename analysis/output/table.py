@@ -20,6 +20,7 @@ from sweeps.grid.axes import short_names
 from sweeps.manifest.atomic import replacing
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 
 FORMATS = ("text", "md", "csv", "latex", "parquet")
@@ -37,8 +38,8 @@ class ReportColumn:
     source: str
     """Column of the frame."""
     kind: str = "text"
-    """``text``, ``count``, ``number``, ``points`` (fraction shown in per cent), ``gain`` (same, signed) or
-    ``p`` (a p-value, of which digits beyond the third say nothing).
+    """``text``, ``count``, ``number``, ``change`` (same, signed), ``points`` (fraction shown in per cent),
+    ``gain`` (same, signed) or ``p`` (a p-value, of which digits beyond the third say nothing).
     """
     interval: tuple[str, str] | None = None
     """Columns that hold the ends of the interval."""
@@ -160,6 +161,40 @@ def percent(value: float, *, signed: bool = False) -> str:
     return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 
+def value_kind(info: MetricInfo) -> str:
+    """How a column of values of a metric is printed."""
+    if info.difference:
+        return change_kind(info)
+    return "points" if info.is_share else "number"
+
+
+def change_kind(info: MetricInfo) -> str:
+    """How a column of differences between values of a metric is printed."""
+    return "gain" if info.is_share else "change"
+
+
+def in_numbers(info: MetricInfo, value: float, *, signed: bool = False) -> str:
+    """A value of a metric, or with ``signed`` a difference, without its unit: ``89.0``, ``+1.2``."""
+    if info.is_share:
+        return percent(value, signed=signed or info.difference)
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:+.4g}" if signed or info.difference else f"{value:.4g}"
+
+
+def end_of(info: MetricInfo, value: float) -> str:
+    """An end of a difference's interval; one that rounding would put on zero keeps a digit and its side."""
+    text = in_numbers(info, value, signed=True)
+    if not info.is_share or not value or float(text.replace("–", "nan")) != 0:
+        return text
+    return f"{100 * value:+.1g}" if abs(value) >= 1e-7 else text
+
+
+def unit_of_change(info: MetricInfo) -> str:
+    """The unit behind a difference, with the space before it: `` points``, `` m``, or nothing."""
+    return " points" if info.is_share else f" {info.unit}" if info.unit else ""
+
+
 def _format(frame: pd.DataFrame, column: ReportColumn) -> list[str]:
     values = frame[column.source].tolist()
     shown = [_one(value, column.kind) for value in values]
@@ -183,8 +218,8 @@ def _one(value: Any, kind: str) -> str:
         return f"{int(value):,}"
     if kind == "p":
         return f"{value:.3f}" if value >= 0.001 else "<0.001"
-    if kind == "number":
-        return f"{value:.4g}"
+    if kind in ("number", "change"):
+        return f"{value:+.4g}" if kind == "change" else f"{value:.4g}"
     return label(value)
 
 

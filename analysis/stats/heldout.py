@@ -34,6 +34,8 @@ class HeldOutBest:
     chosen: np.ndarray
     """How often each cell was chosen, as shares, shape (cells,)."""
     num_splits: int
+    num_cells: int
+    """Cells that took part: those with every seed."""
 
     @property
     def drop(self) -> float:
@@ -41,16 +43,20 @@ class HeldOutBest:
         return self.held_out - self.apparent
 
 
-def held_out_best(values_CS: np.ndarray, num_choose: int | None = None) -> HeldOutBest | None:
-    """Choose the cell with the highest mean on ``num_choose`` seeds (default: half) and judge it on the rest.
+def held_out_best(
+    values_CS: np.ndarray, num_choose: int | None = None, *, smallest: bool = False
+) -> HeldOutBest | None:
+    """Choose the cell with the best mean on ``num_choose`` seeds (default: half) and judge it on the rest.
 
     Args:
         values_CS: shape (cells, seeds); a cell that lacks a seed takes no part, since splits need them all.
+        smallest: the best mean is the smallest, not the largest.
 
     Returns:
         ``None`` with fewer than two seeds, or when no cell has them all.
     """
-    values_CS = np.asarray(values_CS, dtype=float)
+    sign = -1 if smallest else 1
+    values_CS = sign * np.asarray(values_CS, dtype=float)
     cells, seeds = values_CS.shape
     whole = np.flatnonzero(~np.isnan(values_CS).any(axis=1))
     if seeds < 2 or not len(whole):
@@ -68,12 +74,13 @@ def held_out_best(values_CS: np.ndarray, num_choose: int | None = None) -> HeldO
         best_P[better] = whole[start + top_P[better]]
     held_P = (values_CS[best_P] * ~pick_PS).sum(axis=1) / (seeds - num_choose)
     return HeldOutBest(
-        apparent=float(apparent_P.mean()),
-        held_out=float(held_P.mean()),
+        apparent=sign * float(apparent_P.mean()),
+        held_out=sign * float(held_P.mean()),
         spread=float(held_P.std()),
         winner=int(whole[values_CS[whole].mean(axis=1).argmax()]),
         chosen=np.bincount(best_P, minlength=cells) / len(pick_PS),
         num_splits=len(pick_PS),
+        num_cells=len(whole),
     )
 
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns, interval_column, percent
+from analysis.output.table import (
+    SEEDS,
+    ReportColumn,
+    ReportTable,
+    axis_columns,
+    in_numbers,
+    interval_column,
+    value_kind,
+)
 from analysis.stats.heldout import HeldOutBest, held_out_best
-from analysis.tables.cell_table import is_share
-from analysis.tables.seed_values import gather
+from analysis.tables.cell_table import require_runs, what_is_missing
+from analysis.tables.seed_values import SeedValues, gather
+from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +44,13 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
     Raises:
         UserError: for an unknown metric.
     """
+    require_runs(sweep)
     metric = sweep.metric(metric)
+    info = sweep.info(metric)
     keys = sweep.cell_keys
     gathered = gather(sweep, keys, metric)
     interval = gathered.interval()
-    check = held_out_best(gathered.values)
+    check = held_out_best(gathered.values, smallest=info.direction == "min")
     frame = gathered.groups[keys].assign(
         mean=interval.value,
         mean_low=interval.low,
@@ -46,15 +59,20 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
         n=interval.n,
     )
     winner = cell_label(frame.loc[check.winner, keys].to_dict()) if check else ""
-    frame = frame.sort_values("mean", ascending=False, na_position="last").head(top).reset_index(drop=True)
-    kind = "points" if is_share(metric) else "number"
+    frame = (
+        frame.sort_values("mean", ascending=info.direction == "min", na_position="last")
+        .head(top)
+        .reset_index(drop=True)
+    )
+    kind = value_kind(info)
     layout = (
         *axis_columns(keys),
         interval_column("mean", "mean", kind, ("mean_low", "mean_high")),
         ReportColumn(header="chosen by half the seeds, %", source="chosen", kind="points"),
         SEEDS,
     )
-    sentence = _sentence(check, winner, len(gathered.groups), gathered.values.shape[1], metric)
+    lacking = _lacking(gathered)
+    sentence = _sentence(check, winner, gathered.values.shape, lacking, info)
     return BestCells(
         table=ReportTable(
             title=f"Best {len(frame)} of {len(gathered.groups):,} cells by {metric}",
@@ -70,17 +88,38 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
     )
 
 
-def _sentence(check: HeldOutBest | None, winner: str, cells: int, seeds: int, metric: str) -> str:
-    if check is None:
-        return "One seed: the best cell cannot be judged on seeds that did not choose it."
-    show = percent if is_share(metric) else _plain
-    half = seeds // 2
+def _lacking(gathered: SeedValues) -> str:
+    """How many cells take no part in the choice for want of a seed, the best of them by name, and why."""
+    gaps = np.isnan(gathered.values).any(axis=1)
+    if not gaps.any() or gathered.values.shape[1] < 2:
+        return ""
     return (
-        f"Best on all seeds: {winner}. Choosing the best of {cells:,} cells on {half} seeds reads "
-        f"{show(check.apparent)} there and {show(check.held_out)} on the other {seeds - half}: "
-        f"{show(check.drop, signed=True)} is the winner's curse ({check.num_splits} splits)."
+        f" {counted(gaps.sum(), 'cell')} of {len(gaps):,} took no part, for want of a seed: "
+        f"{what_is_missing(gathered.groups[gaps])}"
     )
 
 
-def _plain(value: float, *, signed: bool = False) -> str:
-    return f"{value:+.4g}" if signed else f"{value:.4g}"
+def _sentence(
+    check: HeldOutBest | None, winner: str, shape: tuple[int, ...], lacking: str, info: MetricInfo
+) -> str:
+    cells, seeds = shape
+    if check is None:
+        if seeds < 2:
+            return "One seed: the best cell cannot be judged on seeds that did not choose it."
+        lacks = f"No cell has all {seeds} seeds"
+        return f"{lacks}: the best cannot be judged on seeds that did not choose it.{lacking}"
+    half, whole = seeds // 2, int(check.num_cells)
+    show = partial(in_numbers, info)
+    among = f"{whole:,} cells" if whole == cells else f"the {whole:,} cells with all {seeds} seeds"
+    best = "smallest" if info.direction == "min" else "best"
+    unsaid = (
+        " The sweep does not say which end is better; the largest was taken (trainer.metrics says it)."
+        if info.direction == "none"
+        else ""
+    )
+    return (
+        f"Best on all seeds: {winner}. Choosing the {best} of {among} on {counted(half, 'seed')} reads "
+        f"{show(check.apparent)} there and {show(check.held_out)} on the other {seeds - half}: "
+        f"{show(check.drop, signed=True)} is the winner's curse ({counted(check.num_splits, 'split')})."
+        f"{lacking}{unsaid}"
+    )

@@ -11,26 +11,35 @@ import pandas as pd
 
 from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns, interval_column, percent
+from analysis.output.table import (
+    SEEDS,
+    ReportColumn,
+    ReportTable,
+    axis_columns,
+    change_kind,
+    end_of,
+    in_numbers,
+    interval_column,
+    unit_of_change,
+    value_kind,
+)
 from analysis.stats.crossed import OVER, crossed_interval
-from analysis.stats.intervals import Interval, iqm_weights, l_interval, mean_of, median_weights
+from analysis.stats.intervals import Interval, iqm_weights, l_interval, median_weights
 from analysis.tables.item_means import centring, item_means
-from analysis.tables.seed_values import SeedGroups, SeedValues, gather, members_change, values_by_step
+from analysis.tables.peaks import MEMBERS_CHANGE, peaks
+from analysis.tables.seed_table import seed_table
+from analysis.tables.seed_values import SeedValues, gather
 from orchestrator.store.layout import TABLES, Layout
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.text import counted
 
 CLOSING_ROWS = 32
 """Cells listed at the end of a launch; a larger sweep shows its headline and its best cells."""
 
 HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
-
-MEMBERS_CHANGE = (
-    "Not every run is recorded at every step, as where some end earlier: peak and fall are, at each step, of "
-    "the runs recorded there, means of each run's own end."
-)
-"""Note of a table whose curves bend for that reason too."""
 
 _MEANING = {
     "seeds": "over seeds (Student-t; bootstrap from 30 seeds on): what other seeds of these cells on these "
@@ -63,16 +72,20 @@ def cell_table(
     Raises:
         UserError: for an unknown axis or metric; names the nearest.
     """
-    metric = sweep.metric(metric)
     by = [sweep.axis(word).key for word in by] if by is not None else sweep.cell_keys
-    by = [key for key in by if key != SEED]
     if over not in OVER:
         raise UserError(f"intervals over {over!r}{nearest(over, OVER)}: choose one of {', '.join(OVER)}")
+    require_runs(sweep)
+    metric = sweep.metric(metric)
+    info = sweep.info(metric)
+    if SEED in by:
+        return seed_table(sweep, by, metric)
     gathered = gather(sweep, by, metric)
     frame = gathered.groups.copy()
     frame.insert(len(by), "n", (~np.isnan(gathered.values)).sum(axis=1))
     gain = _gain_metric(sweep, metric)
-    frame["best"], frame["worst"] = _extremes(gathered.values)
+    high, low = _extremes(gathered.values)
+    frame["best"], frame["worst"] = (low, high) if info.direction == "min" else (high, low)
     if over == "seeds":
         _put(frame, "mean", gathered.interval())
         if robust:
@@ -83,42 +96,56 @@ def cell_table(
     else:
         for name, interval in _over_items(sweep, gathered, by, metric, gain, over).items():
             _put(frame, name, interval)
-    has_curve = metric in sweep.arrow("SELECT * FROM steps LIMIT 0").column_names
     curve_notes = []
-    if has_curve:
-        frame = frame.assign(**_peak(sweep, by, metric))
-        if members_change(SeedGroups(sweep.columns([metric]), by), metric):
-            curve_notes.append(MEMBERS_CHANGE)
-    kind = "points" if is_share(metric) else "number"
-    layout = [
-        *axis_columns(by),
-        interval_column("mean", "mean", kind, ("mean_low", "mean_high")),
-    ]
+    if metric in sweep.arrow("SELECT * FROM steps LIMIT 0").column_names:
+        peak, members_change = peaks(sweep, by, metric)
+        frame = frame.assign(**peak)
+        curve_notes = [MEMBERS_CHANGE] if members_change else []
+    where = f", runs where {' '.join(sweep.filters)}" if sweep.filters else ""
+    return ReportTable(
+        title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
+        frame=frame,
+        layout=_layout(frame, by, info, gain),
+        notes=(*_notes(frame, metric, info, gain, over), *curve_notes, *sweep.warnings),
+    )
+
+
+def require_runs(sweep: SweepData) -> None:
+    """Raise unless any run is left to speak of.
+
+    Raises:
+        UserError: naming the filters and what there is.
+    """
+    if not len(sweep.columns()):
+        counts = type(sweep).open(*sweep.directories).counts()
+        there = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items())) or "no runs"
+        raise UserError(f"no run matches {' '.join(sweep.filters) or 'an empty manifest'}; there are {there}")
+
+
+def _layout(
+    frame: pd.DataFrame, by: Sequence[str], info: MetricInfo, gain: str | None
+) -> tuple[ReportColumn, ...]:
+    kind, change = value_kind(info), change_kind(info)
+    best, worst = ("highest", "lowest") if info.direction == "none" else ("best", "worst")
+    layout = [*axis_columns(by), interval_column("mean", "mean", kind, ("mean_low", "mean_high"))]
     if gain:
-        ends = ("gain_low", "gain_high")
-        shown = "gain" if is_share(metric) else "number"
-        layout.append(interval_column("gain", "gain", shown, ends))
+        layout.append(interval_column("gain", "gain", change, ("gain_low", "gain_high")))
     layout += [
-        ReportColumn(header="best", source="best", kind=kind),
-        ReportColumn(header="worst", source="worst", kind=kind),
+        ReportColumn(header=best, source="best", kind=kind),
+        ReportColumn(header=worst, source="worst", kind=kind),
     ]
-    if has_curve:
+    if "peak" in frame and frame["peak"].notna().any():
+        top, after = ("lowest", "rise") if info.direction == "min" else ("peak", "fall")
         layout += [
-            ReportColumn(header="peak", source="peak", kind=kind),
+            ReportColumn(header=top, source="peak", kind=kind),
             ReportColumn(header="step", source="peak_step", kind="count"),
-            ReportColumn(header="fall", source="fall", kind="gain" if kind == "points" else "number"),
+            ReportColumn(header=after, source="fall", kind=change),
         ]
     layout.append(SEEDS)
     for name in ("missing", "diverged"):
         if frame[name].sum():
             layout.append(ReportColumn(header=name, source=name, kind="count"))
-    where = f", runs where {' '.join(sweep.filters)}" if sweep.filters else ""
-    return ReportTable(
-        title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
-        frame=frame,
-        layout=tuple(layout),
-        notes=(*_notes(frame, metric, gain, over), *curve_notes, *sweep.warnings),
-    )
+    return tuple(layout)
 
 
 def closing_table(directory: str | Path) -> str:
@@ -131,7 +158,9 @@ def closing_table(directory: str | Path) -> str:
         counts = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(sweep.counts().items()))
         lines += [f"{directory}: {counts}; nothing was measured"]
     else:
-        lines += [_shortened(cell_table(sweep, metric=metric, robust=False)).text(), ""]
+        table = cell_table(sweep, metric=metric, robust=False)
+        smallest_first = sweep.info(metric).direction == "min"
+        lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
         lines += headline(sweep, metric)
     return "\n".join([*lines, "", *_next_steps(sweep, directory)])
 
@@ -140,36 +169,38 @@ def headline(sweep: SweepData, metric: str | None = None) -> list[str]:
     """Sentences: per learning rate the paired gain over base, and whether the end fell below the group's own
     peak.
     """
-    by = headline_axis(sweep)
+    by, metric = headline_axis(sweep), sweep.metric(metric)
     frame = cell_table(sweep, by=by, metric=metric, robust=False).frame
     if "gain" not in frame:
         return []
     lines = ["Gain over the base model, paired by evaluation item; 95 % CI over seeds (Student-t):"]
-    for _, row in frame.iterrows():
+    for row in frame.to_dict("records"):
         where = cell_label({key: row[key] for key in by}) or "all runs"
-        ends = f"[{percent(row['gain_low'], signed=True)}, {percent(row['gain_high'], signed=True)}]"
-        interval = ends if row["gain_low"] == row["gain_low"] else "[one seed: no interval]"
-        verdict = (
-            "raises" if row["gain_low"] > 0 else "lowers" if row["gain_high"] < 0 else "no clear effect on"
-        )
-        line = f"  {where}: {percent(row['gain'], signed=True)} points {interval}, {verdict} accuracy"
-        if row.get("fall", 0) < 0:
-            line += (
-                f"; ends {percent(-row['fall'])} points below its own peak at step {int(row['peak_step'])}"
-            )
-        lines.append(f"{line} ({int(row['n'])} seeds × {int(row['num_cells'])} cells)")
+        line = f"  {where}: {_gain_in_words(row, sweep.info(metric))}"
+        if row.get("fall", 0) < 0 and row["peak_step"] == row["peak_step"]:
+            fall = in_numbers(sweep.info(metric), -row["fall"])
+            line += f"; ends {fall} points below its own peak at step {int(row['peak_step'])}"
+        lines.append(f"{line} ({counted(row['n'], 'seed')} × {counted(row['num_cells'], 'cell')})")
     return lines
+
+
+def _gain_in_words(row: dict, info: MetricInfo) -> str:
+    """``+1.2 points [+0.4, +2.0], raises accuracy``: the verdict follows from the unrounded interval."""
+    low, high = row["gain_low"], row["gain_high"]
+    if row["gain"] != row["gain"]:
+        return "no run has a gain"
+    gain = f"{in_numbers(info, row['gain'], signed=True)}{unit_of_change(info)}"
+    if low != low:
+        return f"{gain} [{counted(row['n'], 'seed')}: no interval], an effect on accuracy cannot be tested"
+    verdict = "raises" if low > 0 else "lowers" if high < 0 else "no clear effect on"
+    ends = f"[{end_of(info, low)}, {end_of(info, high)}]"
+    return f"{gain} {ends}, {verdict} accuracy"
 
 
 def headline_axis(sweep: SweepData) -> list[str]:
     """The axis that splits the headline, as a list; empty when no axis but the seed has two values."""
     varied = [axis.key for axis in sweep.axes if axis.key != SEED and len(axis.values) > 1]
     return [HEADLINE_AXIS] if HEADLINE_AXIS in varied else varied[:1]
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a fraction of items, shown in per cent."""
-    return metric.startswith(("accuracy", "gain", "base_accuracy"))
 
 
 def _gain_metric(sweep: SweepData, metric: str) -> str | None:
@@ -210,44 +241,42 @@ def _extremes(values_GS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isinf(best), np.nan, best), np.where(np.isinf(worst), np.nan, worst)
 
 
-def _peak(sweep: SweepData, by: Sequence[str], metric: str) -> dict[str, np.ndarray]:
-    """The highest point of each group's mean curve and how far its end lies below; NaN without a curve."""
-    arranged = SeedGroups(sweep.columns([metric]), by)
-    curves = [(step, mean_of(values_GS)) for step, values_GS in values_by_step(arranged, metric)]
-    if not curves:
-        return dict.fromkeys(("peak", "peak_step", "final", "fall"), np.full(arranged.groups.size, np.nan))
-    steps = np.array([step for step, _ in curves])
-    mean_GT = np.stack([mean for _, mean in curves], axis=1)
-    judged = ~np.isnan(mean_GT)
-    has_curve, rows = judged.any(axis=1), np.arange(len(mean_GT))
-    top = np.where(judged, mean_GT, -np.inf).argmax(axis=1)
-    last = len(steps) - 1 - judged[:, ::-1].argmax(axis=1)
-    peak, final = mean_GT[rows, top], mean_GT[rows, last]
-    peak_step = steps[top] if has_curve.all() else np.where(has_curve, steps[top], np.nan)
-    return {"peak": peak, "peak_step": peak_step, "final": final, "fall": final - peak}
-
-
-def _notes(frame: pd.DataFrame, metric: str, gain: str | None, over: str) -> list[str]:
+def _notes(frame: pd.DataFrame, metric: str, info: MetricInfo, gain: str | None, over: str) -> list[str]:
     cells = int(frame["num_cells"].max()) if len(frame) else 0
     several = f" A row of {cells} cells averages them within each seed first." if cells > 1 else ""
-    notes = [f"Intervals: 95 %, {_MEANING[over]}.{several} Best, worst: of the seeds."]
+    ends = {"max": "Best, worst: of the seeds", "min": "Best, worst: of the seeds; smaller is better"}
+    shown = ends.get(info.direction, "Highest, lowest: of the seeds; which is better is not said")
+    notes = [f"Intervals: 95 %, {_MEANING[over]}.{several} {shown}."]
+    if info.unit and not info.is_share:
+        notes.append(f"Unit: {info.unit}.")
     if over != "items" and (frame["n"] == 1).any():
         notes.append("One seed gives no interval; add seeds to get one.")
     if gain:
         notes.append("Gain: the run minus its own base model on the same items, same evaluation noise.")
-    left_out, diverged = int(frame["missing"].sum()), int(frame["diverged"].sum())
-    notes.append(
-        f"Rule: means are over runs with a finite {metric}. Of {int(frame['expected'].sum()):,} runs "
-        f"{diverged} diverged and {left_out} have no result; they are counted here, not imputed"
-        + ("; a diverged run has no such value and is left out of means." if diverged else ".")
-    )
+    notes.append(f"Rule: means are over runs with a finite {metric}. {what_is_missing(frame)}")
     return notes
 
 
-def _shortened(table: ReportTable) -> ReportTable:
+def what_is_missing(frame: pd.DataFrame) -> str:
+    """How many of the runs have a value, and why the others have none."""
+    total, valued = int(frame["expected"].sum()), int(frame["valued"].sum())
+    if total == valued:
+        return f"All {counted(total, 'run')} have one."
+    diverged, failed = int(frame["diverged"].sum()), int(frame["failed"].sum())
+    none = total - valued
+    left = none - min(none, diverged) - failed
+    why = [f"{n:,} {word}" for n, word in ((min(none, diverged), "diverged"), (failed, "failed")) if n]
+    why += [f"{left:,} not finished or without a value"] if left > 0 else []
+    return (
+        f"Of {counted(total, 'run')} {none:,} have none ({', '.join(why)}): they are counted, not imputed, "
+        "and a row's mean is that of its other runs."
+    )
+
+
+def _shortened(table: ReportTable, *, smallest_first: bool) -> ReportTable:
     if len(table.frame) <= CLOSING_ROWS:
         return table
-    best = table.frame.sort_values("mean", ascending=False).head(10)
+    best = table.frame.sort_values("mean", ascending=smallest_first).head(10)
     note = "Best of many cells is partly luck: emsweep report judges them on seeds held out of the choice."
     title = f"{table.title}: best 10 of {len(table.frame):,} cells"
     return ReportTable(title=title, frame=best, layout=table.layout, notes=(*table.notes, note))

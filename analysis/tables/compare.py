@@ -17,13 +17,22 @@ import pandas as pd
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
-from analysis.output.table import ReportColumn, ReportTable, axis_columns, interval_column
+from analysis.output.table import (
+    ReportColumn,
+    ReportTable,
+    axis_columns,
+    change_kind,
+    end_of,
+    in_numbers,
+    interval_column,
+    unit_of_change,
+)
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
-from analysis.tables.cell_table import is_share
 from analysis.tables.matching import Matched, match
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 
 SMALLEST_OF_INTEREST = 0.01
@@ -82,11 +91,12 @@ def compare(
     table = ReportTable(
         title=f"{metric}: {question}",
         frame=frame,
-        layout=_layout(by, metric),
+        layout=_layout(by, sweep.info(metric)),
         notes=(*_notes(matched.tests, keys, metric, matched.alone), *sweep.warnings),
     )
     sentences = tuple(
-        _sentence(question, row, where, metric) for row, where in zip(_rows(frame), labels, strict=True)
+        _sentence(question, row, where, sweep.info(metric))
+        for row, where in zip(_rows(frame), labels, strict=True)
     )
     return Comparison(table=table, sentences=sentences, by_seed=matched.by_seed)
 
@@ -126,11 +136,11 @@ def compare_levels(
     table = ReportTable(
         title=f"{metric}: each {varied.key} {question}",
         frame=frame,
-        layout=_layout([varied.key], metric),
+        layout=_layout([varied.key], sweep.info(metric)),
         notes=(*_notes(list(tests.values()), keys, metric, alone), *sweep.warnings),
     )
     sentences = tuple(
-        _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", metric)
+        _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", sweep.info(metric))
         for row in _rows(frame)
     )
     return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
@@ -174,11 +184,10 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
     return frame.to_dict("records")
 
 
-def _layout(by: Sequence[str], metric: str) -> tuple[ReportColumn, ...]:
-    kind = "gain" if is_share(metric) else "number"
+def _layout(by: Sequence[str], info: MetricInfo) -> tuple[ReportColumn, ...]:
     columns = [
         *axis_columns(by),
-        interval_column("B − A", "difference", kind),
+        interval_column("B − A", "difference", change_kind(info)),
         ReportColumn(header="p", source="p", kind="p"),
         ReportColumn(header="p Holm", source="p_holm", kind="p"),
         ReportColumn(header="p BH", source="p_bh", kind="p"),
@@ -186,7 +195,7 @@ def _layout(by: Sequence[str], metric: str) -> tuple[ReportColumn, ...]:
         ReportColumn(header="seeds B wins", source="superiority", kind="points"),
         ReportColumn(header="seeds", source="seeds", kind="count"),
     ]
-    if is_share(metric):
+    if info.is_share:
         columns += [
             ReportColumn(header="power for 1 point", source="power_1_point", kind="points"),
             ReportColumn(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
@@ -210,16 +219,13 @@ def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatc
     return tuple(notes)
 
 
-def _sentence(question: str, row: dict, where: str, metric: str) -> str:
-    share = is_share(metric)
-    scale, unit = (100, " points") if share else (1, "")
+def _sentence(question: str, row: dict, where: str, info: MetricInfo) -> str:
     text = f"{question}" + (f", {where}" if where != "all" else "")
-    text += f": {scale * row['difference']:+.{1 if share else 4}f}{unit}"
+    text += f": {in_numbers(info, row['difference'], signed=True)}{unit_of_change(info)}"
     matched = "matched seeds" if row["paired"] else "seeds a side"
     if row["low"] != row["low"]:
         return f"{text}; {row['seeds']} {matched}, too few for an interval or a test"
-    digits = 1 if share else 4
-    text += f", 95 % CI {scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f}"
+    text += f", 95 % CI {end_of(info, row['low'])} to {end_of(info, row['high'])}"
     text += f", {row['seeds']} {matched}"
     text += (
         f", p={row['p_holm']:.2g} after Holm over {row['family']}"

@@ -91,34 +91,60 @@ def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
     return SeedValues(groups=frame, values=values_GS[:, known], seeds=arranged.seeds[known], columns=columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedSteps:
+    """Which runs are behind a group's curve: the same ones at every step of it."""
+
+    members_R: np.ndarray
+    """Runs that count: they have the metric at their end, and a curve."""
+    shared_TG: dict[int, np.ndarray]
+    """Per step, ascending, the groups whose members are all recorded there; steps that no group shares left
+    out.
+    """
+    mixed_G: np.ndarray
+    """Groups with steps at which only some of their members are recorded, as where horizons differ."""
+
+
+def shared_steps(arranged: SeedGroups, metric: str, *, counted_by: str | None = None) -> SharedSteps:
+    """Find the steps at which a curve is of a constant set of runs.
+
+    A curve that averages other runs at every step bends for that reason alone: where horizons of 5 and 20
+    steps share a row, its points beyond step 5 would be of the long runs only, and its end of no row.
+    """
+    counted = ~np.isnan(arranged.columns.metric(counted_by or metric))
+    members = np.zeros(len(counted), dtype=bool)
+    num_TG: dict[int, np.ndarray] = {}
+    for step, value_R in arranged.columns.step_values(metric):
+        recorded = counted & ~np.isnan(value_R)
+        members |= recorded
+        num_TG[step] = arranged.groups.count(recorded)
+    all_G = arranged.groups.count(members)
+    shared = {step: (num_G == all_G) & (all_G > 0) for step, num_G in num_TG.items()}
+    mixed = np.zeros(len(all_G), dtype=bool)
+    for num_G in num_TG.values():
+        mixed |= (num_G > 0) & (num_G < all_G)
+    return SharedSteps(
+        members_R=members,
+        shared_TG={step: groups for step, groups in shared.items() if groups.any()},
+        mixed_G=mixed,
+    )
+
+
 def values_by_step(
     arranged: SeedGroups, metric: str, *, counted_by: str | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Each step that has a value of a column of ``steps``, and the estimator's values there, shape (G, S).
 
     Only runs that have the metric ``counted_by`` (by default the same) at their end count, at every step, so
-    that a curve does not bend because runs diverge. Where runs are recorded at different steps it still does
-    (:func:`members_change`), and its end is not the mean of the runs' ends.
+    that a curve does not bend because runs diverge; and a group has a value only at steps that all of these
+    runs share (:func:`shared_steps`), so that it does not bend because some end earlier.
     """
-    counted = ~np.isnan(arranged.columns.metric(counted_by or metric))
+    shared = shared_steps(arranged, metric, counted_by=counted_by)
     for step, value in arranged.columns.step_values(metric):
-        value_R = np.where(counted, value, np.nan)
-        if not np.isnan(value_R).all():
-            yield step, arranged.values(value_R)
-
-
-def members_change(arranged: SeedGroups, metric: str) -> bool:
-    """Whether the runs behind a group's curve differ from step to step, as where they end at different
-    steps.
-    """
-    counted = ~np.isnan(arranged.columns.metric(metric))
-    most = np.zeros(arranged.groups.size, dtype=np.int64)
-    for _, value_R in arranged.columns.step_values(metric):
-        num_G = arranged.groups.count(counted & ~np.isnan(value_R))
-        if ((num_G != most) & (num_G > 0) & (most > 0)).any():
-            return True
-        most = np.maximum(most, num_G)
-    return False
+        if step in shared.shared_TG:
+            values_GS = arranged.values(np.where(shared.members_R, value, np.nan))
+            values_GS[~shared.shared_TG[step]] = np.nan
+            yield step, values_GS
 
 
 def curves(

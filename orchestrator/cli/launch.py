@@ -72,7 +72,7 @@ def launch(
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit, require_covered
     from orchestrator.trust.job_lines import require_own_lines
-    from orchestrator.trust.targets import require_targets
+    from orchestrator.trust.targets import metrics_of_classes, require_targets
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
     from sweeps.manifest.manifest_file import read_manifest
@@ -100,6 +100,7 @@ def launch(
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
+    metrics = metrics_of_classes(manifest, layout.root)
     for text in require_usable_models(manifest, run_code=True):
         say(f"mended: {text}")
     require_budget(manifest, layout.root)
@@ -107,7 +108,9 @@ def launch(
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
     with Session(layout, permission) as session, serving_metrics(layout, metrics_port):
-        found = session.freeze(manifest, pool=cluster.pool, address=cluster.address, about=about)
+        found = session.freeze(
+            manifest, pool=cluster.pool, address=cluster.address, about=about, metrics=metrics
+        )
         if not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)

@@ -7,7 +7,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -25,9 +25,19 @@ MAX_VALUES = 64
 
 
 def provenance(
-    manifest: Manifest, *, pool: str, address: str | None, about: str, sweep_id: str = ""
+    manifest: Manifest,
+    *,
+    pool: str,
+    address: str | None,
+    about: str,
+    sweep_id: str = "",
+    metrics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of ``sweep.yaml``: what was asked, and what it was asked of."""
+    """The content of ``sweep.yaml``: what was asked, and what it was asked of.
+
+    Args:
+        metrics: what the trainers' classes say of their metrics; what the sweep file says is in the manifest.
+    """
     return {
         "format": FORMAT_VERSION,
         **({"id": sweep_id} if sweep_id else {}),
@@ -36,6 +46,7 @@ def provenance(
         "overrides": list(manifest.overrides),
         "runs": len(manifest),
         "axes": {axis.key: _shown(axis.values) for axis in manifest.axes},
+        **({"metrics": dict(metrics)} if metrics else {}),
         "pool": pool,
         "address": address,
         "options": plain(manifest.options),

@@ -6,8 +6,9 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -101,9 +102,15 @@ class Session:
         return not any(path.exists() for path in (layout.lock, layout.config, layout.manifest))
 
     def freeze(
-        self, manifest: Manifest, *, pool: str, address: str | None = None, about: str = ""
+        self,
+        manifest: Manifest,
+        *,
+        pool: str,
+        address: str | None = None,
+        about: str = "",
+        metrics: Mapping[str, Any] | None = None,
     ) -> Reconciled:
-        """Write down what was asked, replacing an earlier manifest."""
+        """Write down what was asked, replacing an earlier manifest; arguments as of :func:`provenance`."""
         layout = self.layout
         known: Collection[str] = ()
         if not damage_of_frozen(layout, layout.manifest):
@@ -112,7 +119,9 @@ class Session:
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
         sweep_id = self._permission.sweep_id if self._permission else ""
-        document = provenance(manifest, pool=pool, address=address, about=about, sweep_id=sweep_id)
+        document = provenance(
+            manifest, pool=pool, address=address, about=about, sweep_id=sweep_id, metrics=metrics
+        )
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         with Replacement(layout) as change:
             change.writing(layout.config).write_text(text)

@@ -109,7 +109,7 @@ class PartWriter:
             "items": _items_table(self._items),
             "rollouts": _rollouts_table(self._rollouts),
             "logits": _table(_columns(self._logits)),
-            "runs": _table(_columns(self._runs)),
+            "runs": _table(_finished_first(_columns(self._runs), self._runs)),
         }
         with Replacement(self._layout) as change:
             for name, table in tables.items():
@@ -119,6 +119,14 @@ class PartWriter:
         self._num_written += len(self._runs)
         self._waiting_since_s = None
         self._clear()
+
+
+def _finished_first(columns: dict[str, list[Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The columns in the order in which finished runs name them: tables are about what is named first, which
+    a run that diverged early may not have.
+    """
+    named = (key for row in rows if row["outcome"] == "done" for key in row)
+    return {key: columns[key] for key in dict.fromkeys((*named, *columns))}
 
 
 def parts_of(layout: Layout, name: str) -> list[Path]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from orchestrator.worker.process_env import outside, own_import_path
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+from sweeps.spec.identity import plain
+from sweeps.spec.metrics import metric_info
+from trainers.metrics import SHIPPED
 
 
 def require_targets(manifest: Manifest, root: Path | None = None) -> None:
@@ -25,9 +29,14 @@ def require_targets(manifest: Manifest, root: Path | None = None) -> None:
     Raises:
         UserError: naming the target and what mends it.
     """
+    for target in _targets(manifest):
+        _require_present(target, root)
+
+
+def _targets(manifest: Manifest) -> list[str]:
+    """The trainers of a sweep, in the order of the runs that name them first."""
     _, firsts = np.unique(manifest.group_codes["trainer"], return_index=True)
-    for index in sorted(firsts.tolist()):
-        _require_present(manifest.group("trainer", index).target, root)
+    return list(dict.fromkeys(manifest.group("trainer", index).target for index in sorted(firsts.tolist())))
 
 
 def _require_present(target: str, root: Path | None) -> None:
@@ -40,9 +49,7 @@ def _require_present(target: str, root: Path | None) -> None:
             f"trainer.target={target!r}: there is no module {module!r}; install it, put it on PYTHONPATH, or "
             "launch from the folder that holds it"
         )
-    if module_spec.origin is None or not module_spec.origin.endswith(".py"):
-        return
-    names = _top_level_names(Path(module_spec.origin))
+    names = _top_level_names(module_spec)
     if names is not None and name not in names:
         raise UserError(f"trainer.target={target!r}: {module} has no {name!r}{nearest(name, names)}")
 
@@ -59,12 +66,62 @@ def _locate(module: str, root: Path | None) -> ModuleSpec | None:
     return module_spec
 
 
-def _top_level_names(file: Path) -> set[str] | None:
-    """Names that a module's text binds, or ``None`` when its text does not tell."""
+def metrics_of_classes(manifest: Manifest, root: Path | None = None) -> dict[str, Any]:
+    """What the trainers' classes say of their metrics: the attribute ``metrics``, read off the text.
+
+    Args:
+        root: as :func:`require_targets`.
+
+    Raises:
+        UserError: for an attribute that is no literal, or that says what no metric can be.
+    """
+    metrics: dict[str, Any] = {}
+    for target in _targets(manifest):
+        module, _, name = target.rpartition(".")
+        module_spec = _locate(module, root) if module and not target.startswith(SHIPPED) else None
+        metrics |= _class_metrics(target, name, _text_of(module_spec))
+    return metrics
+
+
+def _class_metrics(target: str, name: str, tree: ast.Module | None) -> dict[str, Any]:
+    """The literal that a class of the module binds to ``metrics``; empty where it binds none."""
+    classes = [node for node in (tree.body if tree else ()) if isinstance(node, ast.ClassDef)]
+    for node in (n for c in classes if c.name == name for n in c.body):
+        bound = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not any(isinstance(one, ast.Name) and one.id == "metrics" for one in bound):
+            continue
+        value = getattr(node, "value", None)
+        try:
+            written = ast.literal_eval(value) if value is not None else {}
+        except ValueError:
+            written = None
+        if not isinstance(written, dict):
+            raise UserError(
+                f"{target}.metrics: must be a literal such as "
+                "{'rmse': {'direction': 'min', 'unit': 'm'}}, for nothing is imported to read it; or say it "
+                "in the sweep file, below trainer.metrics"
+            )
+        for metric, said in written.items():
+            metric_info(str(metric), said)
+        return {str(metric): plain(said) for metric, said in written.items()}
+    return {}
+
+
+def _text_of(module_spec: ModuleSpec | None) -> ast.Module | None:
+    """A module's text, parsed; ``None`` where there is none, or it is no Python."""
+    if module_spec is None or module_spec.origin is None or not module_spec.origin.endswith(".py"):
+        return None
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        return ast.parse(Path(module_spec.origin).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None  # the worker's own error says more
+
+
+def _top_level_names(module_spec: ModuleSpec) -> set[str] | None:
+    """Names that a module's text binds, or ``None`` when its text does not tell."""
+    tree = _text_of(module_spec)
+    if tree is None:
+        return None
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:

@@ -15,8 +15,8 @@ from sweeps.grid.interpolation import settle
 from sweeps.spec import SpecError, TrainerSpec, nearest
 from sweeps.spec.environment import require_no_secret, sealed, unsealed
 
-FREE_KEYS = "trainer.params."
-"""Prefix of keys that an own trainer makes up."""
+FREE_KEYS = ("trainer.params.", "trainer.metrics.")
+"""Prefixes of keys that an own trainer makes up."""
 
 
 class Config:
@@ -84,7 +84,7 @@ def _spell_target(trainer: Any, given: bool) -> None:
     if not isinstance(trainer, DictConfig) or HYDRA_NAME not in trainer:
         return
     written = trainer.pop(HYDRA_NAME)
-    flat = [str(key) for key in trainer if key not in ("target", "params")]
+    flat = [str(key) for key in trainer if key not in ("target", "params", "metrics")]
     if flat:
         raise SpecError(
             f"trainer.{flat[0]}: unknown key; what an own trainer takes goes below params: "

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import choice, require
+from sweeps.spec.metrics import metric_info
 
 Adapter = Literal["none", "lora"]
 PromptFormat = Literal["chat", "plain"]
@@ -256,3 +257,11 @@ class TrainerSpec:
     """Import path of a class that satisfies :class:`trainers.protocol.Trainer`."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Free parameters of an own trainer; JSON values only."""
+    metrics: Mapping[str, Any] = field(default_factory=dict, metadata={"compute": True})
+    """What its metrics are, by name: direction, unit, range (:mod:`sweeps.spec.metrics`); tables are about
+    the first.
+    """
+
+    def __post_init__(self) -> None:
+        for name, written in self.metrics.items():
+            metric_info(name, written)

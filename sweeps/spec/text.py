@@ -25,6 +25,12 @@ def size(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def counted(count: float, noun: str, nouns: str = "") -> str:
+    """``1 seed``, ``4 seeds``, ``1,024 runs``; ``nouns`` where the plural is not the noun with an s."""
+    number = int(count)
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def label(value: Any) -> str:
     """Short spelling of an axis value: ``1e-4`` rather than ``0.0001``."""
     if isinstance(value, float):

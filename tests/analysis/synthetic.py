@@ -76,6 +76,8 @@ class World:
     """Standard deviation, in logits, of what one run adds of its own."""
     fresh_noise: float = 0.3
     """Share of evaluation draws that a run does not have in common with its seed's other runs."""
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the trainer's specification: an own target, what its metrics are."""
     rng_seed: int = 0
     """Seed of the world."""
 
@@ -158,6 +160,7 @@ def _manifest(world: World) -> Manifest:
         key = next((k for k in keys if k.split(".")[0] == group), None)
         field = (key or "").partition(".")[2] or "name"
         options = [{field: value} for value in world.axes[key]] if key else [{}]
+        options = [dict(world.trainer)] if group == "trainer" else options
         groups[group] = tuple(json.dumps(group_to_dict(group_type(group)(**option))) for option in options)
         group_codes[group] = codes[keys.index(key)] if key else np.zeros(world.num_runs, dtype=np.int64)
     words = [[f"{key}={value}" for value in world.axes[key]] for key in keys]

@@ -16,7 +16,7 @@ from analysis.dashboard.run_grid import grouped
 from analysis.dashboard.step_curves import by_step, draw_curves
 from analysis.report import build_report
 from analysis.tables.best_cells import best_cells
-from analysis.tables.cell_table import MEMBERS_CHANGE
+from analysis.tables.peaks import MEMBERS_CHANGE
 from analysis.tables.seed_values import curves
 from tests.analysis.synthetic import World, quickstart_world, write_sweep
 

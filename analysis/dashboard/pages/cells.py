@@ -15,8 +15,8 @@ from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.tables.cell_table import headline_axis, is_share
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent, value_kind
+from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import write_filter, write_term
@@ -145,12 +145,11 @@ def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
         runs=gathered.groups["expected"],
         missing=gathered.groups["missing"] + gathered.groups["diverged"],
     )
-    share = is_share(choice.metric)
-    signed = choice.metric.startswith("gain")
+    info = sweep.info(choice.metric)
     places = [dict(zip(by, row, strict=True)) for row in frame[by].itertuples(index=False)]
 
     def show(value: float) -> str:
-        return percent(value, signed=signed) if share else f"{value:.3g}"
+        return percent(value, signed=info.difference) if info.is_share else f"{value:.3g}"
 
     drawn = frame.assign(
         shown=[show(value) for value in frame["value"]],
@@ -174,22 +173,21 @@ def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
         text="shown",
         x_title=choice.x,
         y_title=choice.y or "",
-        signed=signed,
+        signed=info.difference,
         says="says",
         address="address",
     )
-    unit = " in points" if signed and share else " in per cent" if share else ""
+    unit = f" in {info.axis_unit}" if info.axis_unit else ""
     averaged = [k for k in sweep.cell_keys if k not in by and len(set(sweep.axis(k).values)) > 1]
     rest = f"; {', '.join(averaged)} averaged within each seed" if averaged else ""
     where = f", runs where {choice.filter}" if choice.filter else ""
     caption = f"Mean {choice.metric}{unit} over seeds{where}{rest}. A tile leads to its runs."
-    kind = ("gain" if signed else "points") if share else "number"
     table = ReportTable(
         title=f"{choice.metric} by {', '.join(by)}",
         frame=frame,
         layout=(
             *(ReportColumn(header=key, source=key) for key in by),
-            interval_column("mean", "value", kind),
+            interval_column("mean", "value", value_kind(info)),
             SEEDS,
             ReportColumn(header="runs", source="runs", kind="count"),
             ReportColumn(header="without a value", source="missing", kind="count"),

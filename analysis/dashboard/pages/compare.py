@@ -13,7 +13,8 @@ from analysis.data.axes import SEED
 from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.tables.cell_table import headline_axis, is_share
+from analysis.output.table import unit_of_change
+from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison
 from analysis.tables.compare import compare as test
 from sweeps.grid.axes import resolve
@@ -125,9 +126,9 @@ def answer_of(sweep: SweepData, choice: Choice) -> Answer:
     """
     comparison = test(sweep, choice.a, choice.b, by=choice.by, match_on=choice.match_on, metric=choice.metric)
     frame = comparison.table.frame
-    unit = f"{choice.metric}: B − A"
-    scale = 100 if is_share(choice.metric) else 1
-    unit += ", points" if scale == 100 else ""
+    info = sweep.info(choice.metric)
+    scale = 100 if info.is_share else 1
+    unit = f"{choice.metric}: B − A" + (f",{unit_of_change(info)}" if unit_of_change(info) else "")
     if choice.by:
         names = [" · ".join(label(v) for v in row) for row in frame[list(choice.by)].itertuples(index=False)]
         title = ", ".join(choice.by)

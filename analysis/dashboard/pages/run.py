@@ -30,6 +30,9 @@ MAX_ROLLOUTS = 400
 LONG_TEXT = 2_000
 """Characters from which a rollout is folded."""
 
+MEASURED = ("points", "gain", "number", "change")
+"""Kinds of columns that hold what a run measured."""
+
 CURVES = ("loss", "entropy_nats", "accuracy_sampled", "accuracy_greedy")
 """Columns of ``steps`` drawn, where a run has them."""
 
@@ -43,7 +46,7 @@ def run(context: Context) -> Response:
         steps = _rows(sweep, "steps", row, "step")
         rollouts = _rows(sweep, "rollouts", row, "step, count DESC, text")
         keys = [key for key in row if key not in ("sweep", "index", "run_id", "name")]
-        columns = shown_columns(keys, sweep.axis_keys, context.snapshot.metrics)
+        columns = shown_columns(keys, sweep.axis_keys, sweep.infos())
         cell = {key: row[key] for key in sweep.cell_keys}
     layout = context.store.layout
     return context.page(
@@ -51,7 +54,7 @@ def run(context: Context) -> Response:
         row=row,
         columns=columns,
         axes=[c for c in columns if c.kind == "axis"],
-        metrics=[c for c in columns if c.kind in ("points", "gain", "number") and row[c.key] is not None],
+        metrics=[c for c in columns if c.kind in MEASURED and row[c.key] is not None],
         rest=[c for c in columns if c.kind == "text" and row[c.key] is not None and c.key != "outcome"],
         spec=spec,
         step_columns=[k for k in steps[0] if any(s[k] is not None for s in steps)] if steps else [],

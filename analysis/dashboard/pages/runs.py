@@ -43,7 +43,7 @@ def runs(context: Context) -> Response:
         message=message,
         choice=choice,
         page=page,
-        columns=shown_columns(choice.columns, sweep.axis_keys, context.snapshot.metrics),
+        columns=shown_columns(choice.columns, sweep.axis_keys, sweep.infos()),
         known=known,
         axes=sweep.cell_keys,
         metrics=context.snapshot.metrics,

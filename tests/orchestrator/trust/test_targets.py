@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.trust.targets import require_targets
+from orchestrator.trust.targets import metrics_of_classes, require_targets
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec.errors import UserError
@@ -47,3 +47,27 @@ def test_a_module_inside_the_sweep_directory_is_not_found(project):
     require_targets(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"), project / "outputs")
     with pytest.raises(UserError, match=r"no module 'mine\.loops'"):
         require_targets(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"), project)
+
+
+def test_a_class_says_what_its_metrics_are_and_is_not_imported_for_it(project):
+    (project / "mine" / "loops.py").write_text(
+        "raise RuntimeError('imported')\n"
+        "class Loop:\n"
+        "    metrics = {'rmse': {'direction': 'min', 'unit': 'm', 'range': (0, 10)}}\n"
+    )
+    said = metrics_of_classes(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"))
+    assert said == {"rmse": {"direction": "min", "unit": "m", "range": [0, 10]}}
+    assert metrics_of_classes(sweep_of("sweep=noop")) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("make()", r"mine\.loops\.Loop\.metrics: must be a literal"),
+        ("{'a': {'direction': 1}}", "direction=1"),
+    ],
+)
+def test_what_a_class_cannot_mean_by_its_metrics_is_refused(project, written, message):
+    (project / "mine" / "loops.py").write_text(f"class Loop:\n    metrics: dict = {written}\n")
+    with pytest.raises(UserError, match=message):
+        metrics_of_classes(sweep_of("sweep=noop", "trainer.target=mine.loops.Loop"))

@@ -1,0 +1,51 @@
+"""The metrics that the shipped trainers name, and what each is. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from sweeps.spec.metrics import SHARE, MetricInfo, change_of
+from trainers.run_result import TIMING_SUFFIX
+
+SHIPPED = "trainers."
+"""Prefix of the targets of shipped trainers."""
+
+_JUDGED = re.compile(
+    r"(?P<kind>accuracy|base_accuracy|gain)_(?P<mode>greedy|sampled)(?:_t(?P<temperature>[\d.e+-]+))?"
+)
+
+_ACCURACY = MetricInfo(direction="max", unit=SHARE, range=(0.0, 1.0))
+_NATS = MetricInfo(unit="nats", range=(0.0, None))
+
+_NAMED = {
+    "loss": MetricInfo(direction="min", words="loss"),
+    "entropy_nats": dataclasses.replace(_NATS, words="entropy"),
+    "first_entropy_nats": dataclasses.replace(_NATS, words="entropy before training"),
+    "last_entropy_nats": dataclasses.replace(_NATS, words="entropy at the last step"),
+    "grad_norm": MetricInfo(range=(0.0, None), words="gradient norm"),
+    "lr": MetricInfo(range=(0.0, None), words="learning rate"),
+    "steps_taken": MetricInfo(range=(0.0, None), words="optimizer steps"),
+    "completion_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="completion length"),
+}
+
+
+def shipped_metric(name: str) -> MetricInfo | None:
+    """What a metric of a shipped trainer is; ``None`` for a name that none of them uses."""
+    if name in _NAMED:
+        return _NAMED[name]
+    judged = _JUDGED.fullmatch(name)
+    if judged is None:
+        return None
+    kind = {"accuracy": "accuracy", "base_accuracy": "accuracy of the base model", "gain": "gain"}
+    how = "greedy" if judged["mode"] == "greedy" else "sampled"
+    at = f" at temperature {judged['temperature']}" if judged["temperature"] else ""
+    info = change_of(_ACCURACY) if judged["kind"] == "gain" else _ACCURACY
+    return dataclasses.replace(info, words=f"{kind[judged['kind']]}, {how}{at}")
+
+
+def timing(name: str) -> MetricInfo | None:
+    """Seconds that a run measured, which every trainer names alike; ``None`` for any other name."""
+    if not name.endswith(TIMING_SUFFIX):
+        return None
+    return MetricInfo(direction="min", unit="s", range=(0.0, None), words=name.removesuffix(TIMING_SUFFIX))
