@@ -78,7 +78,7 @@ class PartWriter:
             "numerics": numerics_of(result.layout),
         }
         row = {**identity, **result.metrics}
-        if len(row) < len(identity) + len(result.metrics):  # of an earlier version: a metric named like a column
+        if len(row) < len(identity) + len(result.metrics):  # of an earlier version: one named like a column
             row |= identity
         self._runs.append(row)
         self._steps.append((index, run_id, result.steps))

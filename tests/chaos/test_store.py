@@ -37,7 +37,7 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 
 def spools(sweep, kind="e"):
-    """Those that hold a line: a worker that came when every run was taken leaves an empty one, which nobody misses."""
+    """Those that hold a line: a worker that came when every run was taken leaves an empty one."""
     return sorted(path for path in (sweep.folder / "spool").glob(f"{kind}*.jsonl") if path.stat().st_size)
 
 
