@@ -21,8 +21,7 @@ def peaks(sweep: SweepData, by: Sequence[str], metric: str) -> tuple[dict[str, n
     """The best trained point of each group's mean curve and how far its end lies from it; NaN without one.
 
     Every point is the mean of the same runs, those that have a curve: at the steps that all of them share,
-    and at each run's own end. The base model, step 0, is no peak of training; where only ends are judged
-    there is none.
+    and at each run's own end. The base model, step 0, is no peak of training.
 
     Returns:
         Columns of the table, and whether some runs of a group are recorded where others are not.
@@ -41,10 +40,10 @@ def peaks(sweep: SweepData, by: Sequence[str], metric: str) -> tuple[dict[str, n
     mean_GT = np.stack([*(mean_G for _, mean_G in points), final], axis=1)
     height = np.where(np.isnan(mean_GT), -np.inf, sign * mean_GT)
     top, rows = height.argmax(axis=1), np.arange(len(height))
-    # Without mixed horizons the last shared step is the end, and alone no curve.
-    is_curve = num_G > np.where(shared.mixed_G, 0, 1)
-    peak = np.where(is_curve, mean_GT[rows, top], np.nan)
-    peak_step = np.where(is_curve, steps[top], np.nan)
+    peak = np.where(num_G > 0, mean_GT[rows, top], np.nan)
+    peak_step = np.where(num_G > 0, steps[top], np.nan)
+    if not np.isnan(peak_step).any():
+        peak_step = peak_step.astype(int)
     columns = {"peak": peak, "peak_step": peak_step, "final": final, "fall": final - peak}
     return columns, bool(shared.mixed_G.any())
 
