@@ -1,32 +1,30 @@
-"""Intervals over seeds for many groups at once: Student-t for means, BCa bootstrap for trimmed means and
-medians.
-
-A trimmed mean of a resample is *linear in the sorted sample*: which order statistics a resample picks, and
-with which weight, depends on the resampled positions only. One matrix of weights (S, B) therefore serves
-every group with S seeds, and the bootstrap of 100,000 groups is one matrix product. Sharing positions also
-keeps the seed a crossed block: every group is resampled with the same seeds.
+"""Intervals over seeds for many groups at once: Student-t for means, winsorised t for the interquartile mean,
+order statistics for the median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
+from analysis.stats.boundary import changed_error, share_ends
+
 LEVEL = 0.95
 """Coverage that intervals aim at."""
 
-NUM_RESAMPLES = 2000
-"""Bootstrap resamples: the 2.5 % point then rests on 50 of them."""
+FEW_SEEDS = 5
+"""Seeds up to which no interval of a median or an interquartile mean holds what it promises: the range of
+five values holds the median in 94 % of samples, that of four in 88 %."""
 
-MANY_SEEDS = 30
-"""From this number of seeds on a mean's interval is bootstrapped: its skewness can be estimated by then."""
+Bounds = tuple[float, float]
+"""Smallest and largest value that a metric can take."""
 
-_CHUNK_VALUES = 1_000_000
-"""Resampled values held at once: 8 MB stay in the processor's cache, which halves the time."""
+SHARE: Bounds = (0.0, 1.0)
+CHANGE: Bounds = (-1.0, 1.0)
+"""Range of a difference of shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +41,40 @@ class Interval:
     """Number of values behind the estimate."""
 
 
-def mean_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of each row's mean: Student-t below :data:`MANY_SEEDS` values, BCa bootstrap from there on."""
+def mean_interval(
+    values_GS: np.ndarray,
+    level: float = LEVEL,
+    *,
+    bounds: Bounds | None = None,
+    verdicts: np.ndarray | float | None = None,
+) -> Interval:
+    """Student-t interval of each row's mean, NaN entries left out, inside the metric's range.
+
+    Args:
+        values_GS: shape (G, S) or (S,).
+        bounds: range of the metric; shares and differences of shares have intervals that hold near it.
+        verdicts: number of verdicts behind each row, shape (G,), for shares and their differences.
+    """
     student = t_interval(values_GS, level)
-    many = student.n >= MANY_SEEDS
-    if not many.any():
+    if bounds is None:
         return student
-    boot = l_interval(np.asarray(values_GS)[many], mean_weights, level)
-    student.low[many], student.high[many] = boot.low, boot.high
-    return student
+    low, high = student.low, student.high
+    if verdicts is not None and bounds in (SHARE, CHANGE):
+        n, count = student.n, np.maximum(1.0, np.broadcast_to(verdicts, student.value.shape).astype(float))
+        some = n > 1
+        error, mean = _error(values_GS), student.value
+        if bounds == SHARE:
+            rarer = np.minimum(mean, 1 - mean) * count
+            low, high = share_ends(
+                np.clip(mean, 0, 1), error**2, np.maximum(n - 1, 1), 1 / count, level, rarer_G=rarer
+            )
+        else:
+            half = special.ndtri(0.5 + level / 2) * changed_error(mean, count)
+            low, high = np.minimum(low, mean - half), np.maximum(high, mean + half)
+        low, high = np.where(some, low, np.nan), np.where(some, high, np.nan)
+    return Interval(
+        value=student.value, low=np.maximum(low, bounds[0]), high=np.minimum(high, bounds[1]), n=student.n
+    )
 
 
 def t_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
@@ -61,13 +84,20 @@ def t_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
         values_GS: shape (G, S) or (S,).
     """
     values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))
+    n, mean = (~np.isnan(values_GS)).sum(axis=1), mean_of(values_GS)
+    half = special.stdtrit(np.maximum(n - 1, 1), 0.5 + level / 2) * _error(values_GS)
+    return Interval(value=mean, low=mean - half, high=mean + half, n=n)
+
+
+def _error(values_GS: np.ndarray) -> np.ndarray:
+    """Standard error of each row's mean; NaN with fewer than two values."""
+    values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))
     present = ~np.isnan(values_GS)
     n, mean = present.sum(axis=1), mean_of(values_GS)
+    deviation = np.where(present, values_GS - mean[:, None], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = np.where(present, values_GS - mean[:, None], 0.0)
-        error = np.sqrt((deviation**2).sum(axis=1) / np.where(n > 1, n - 1, np.nan) / n)
-        half = special.stdtrit(np.maximum(n - 1, 1), 0.5 + level / 2) * error
-    return Interval(value=mean, low=mean - half, high=mean + half, n=n)
+        error_G: np.ndarray = np.sqrt((deviation**2).sum(axis=1) / np.where(n > 1, n - 1, np.nan) / n)
+    return error_G
 
 
 def mean_of(values_GS: np.ndarray) -> np.ndarray:
@@ -78,106 +108,61 @@ def mean_of(values_GS: np.ndarray) -> np.ndarray:
     return mean_G
 
 
-def mean_weights(n: int) -> np.ndarray:
-    """Weights of the order statistics in the mean of ``n`` values."""
-    return np.full(n, 1 / n)
+def iqm_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
+    """Interquartile mean of each row: a quarter, rounded down, is cut from each end.
 
-
-def iqm_weights(n: int) -> np.ndarray:
-    """Weights in the interquartile mean: a quarter (rounded down) is cut from each end, as
-    ``scipy.stats.trim_mean``.
+    Its interval is Student's of the winsorised values (Tukey and McLaughlin 1963), their variance taken a
+    share 1/n larger: without it 8 normal values are covered in 93.5 % of samples, with it in 94.3 %.
     """
-    cut = n // 4
-    weights = np.zeros(n)
-    weights[cut : n - cut] = 1 / (n - 2 * cut)
-    return weights
+
+    def interval(sorted_GN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        size = sorted_GN.shape[1]
+        cut, kept = size // 4, size - 2 * (size // 4)
+        middle_GN = sorted_GN[:, cut : size - cut]
+        winsorised_GN = np.clip(sorted_GN, middle_GN[:, :1], middle_GN[:, -1:])
+        value_G = middle_GN.mean(axis=1)
+        error_G = np.sqrt(winsorised_GN.var(axis=1) * (size + 1) / (kept * (kept - 1)))
+        half_G = special.stdtrit(kept - 1, 0.5 + level / 2) * error_G
+        return value_G, value_G - half_G, value_G + half_G
+
+    return _by_size(values_GS, interval)
 
 
-def median_weights(n: int) -> np.ndarray:
-    """Weights in the median: the middle value, or half of each of the two middle ones."""
-    weights = np.zeros(n)
-    weights[(n - 1) // 2] += 0.5
-    weights[n // 2] += 0.5
-    return weights
+def median_interval(values_GS: np.ndarray, level: float = LEVEL) -> Interval:
+    """Median of each row between two order statistics, interpolated (Hettmansperger and Sheather 1986).
+
+    With few values the range is the widest there is; it holds the median with chance 1 − 2^(1−n).
+    """
+
+    def interval(sorted_GN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        size = sorted_GN.shape[1]
+        depths = np.arange(1, (size + 1) // 2 + 1)
+        held = 1 - 2 * special.bdtr(depths - 1, size, 0.5)
+        place = max(0, int((held >= level).sum()) - 1)
+        share = 0.0
+        if place + 1 < len(depths) and held[place] > level:
+            depth, inner = int(depths[place]), (held[place] - level) / (held[place] - held[place + 1])
+            share = (size - depth) * inner / (depth + (size - 2 * depth) * inner)
+        inside = min(place + 1, size - 1)
+        low_G = (1 - share) * sorted_GN[:, place] + share * sorted_GN[:, inside]
+        high_G = (1 - share) * sorted_GN[:, -1 - place] + share * sorted_GN[:, -1 - inside]
+        return np.median(sorted_GN, axis=1), low_G, high_G
+
+    return _by_size(values_GS, interval)
 
 
-def l_interval(
-    values_GS: np.ndarray,
-    weights: Callable[[int], np.ndarray],
-    level: float = LEVEL,
-    num_resamples: int = NUM_RESAMPLES,
+def _by_size(
+    values_GS: np.ndarray, interval: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> Interval:
-    """BCa bootstrap interval (Efron 1987) of a linear combination of order statistics, per row.
-
-    Args:
-        values_GS: shape (G, S); NaN entries are left out.
-        weights: :func:`mean_weights`, :func:`iqm_weights` or :func:`median_weights`.
-        num_resamples: bootstrap resamples B; the positions drawn are the same at every call.
-    """
+    """An interval of sorted values, for the rows of each number of values at once."""
     values_GS = np.atleast_2d(np.asarray(values_GS, dtype=float))
     n = (~np.isnan(values_GS)).sum(axis=1)
     value, low, high = (np.full(len(values_GS), np.nan) for _ in range(3))
     ordered_GS = np.sort(values_GS, axis=1)  # NaN sorts last
     for size in np.unique(n[n > 0]):
         rows = np.flatnonzero(n == size)
-        sample_GS = ordered_GS[rows, :size]
-        value[rows] = sample_GS @ weights(size)
-        if size < 2:
-            continue
-        resample_SB, jackknife_SS = _combinations(int(size), weights, num_resamples)
-        step = max(1, _CHUNK_VALUES // num_resamples)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            boot_GB = sample_GS[part] @ resample_SB
-            knife_GS = sample_GS[part] @ jackknife_SS
-            low[rows[part]], high[rows[part]] = _bca(value[rows[part]], boot_GB, knife_GS, level)
+        if size == 1:
+            value[rows] = ordered_GS[rows, 0]
+        else:
+            value[rows], low[rows], high[rows] = interval(ordered_GS[rows, :size])
     return Interval(value=value, low=low, high=high, n=n)
-
-
-@lru_cache(maxsize=64)
-def _combinations(
-    size: int, weights: Callable[[int], np.ndarray], num_resamples: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices that turn a sorted sample into its resampled and its leave-one-out statistics."""
-    positions_BS = np.sort(np.random.default_rng(size).integers(0, size, (num_resamples, size)), axis=1)
-    resample_SB = np.zeros((size, num_resamples))
-    columns = np.broadcast_to(np.arange(num_resamples)[:, None], positions_BS.shape)
-    np.add.at(resample_SB, (positions_BS, columns), weights(size))
-    jackknife_SS = np.zeros((size, size))
-    for left_out in range(size):
-        jackknife_SS[np.arange(size) != left_out, left_out] = weights(size - 1)
-    return resample_SB, jackknife_SS
-
-
-def _bca(
-    value_G: np.ndarray, boot_GB: np.ndarray, knife_GS: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bias-corrected and accelerated percentiles of each row of ``boot_GB``."""
-    boot_GB.sort(axis=1)
-    num_resamples = boot_GB.shape[1]
-    # Rounding makes ties of values that are equal on paper; a resample counts as below only beyond it.
-    slack = 1e-12 * np.maximum(1e-300, np.abs(boot_GB[:, -1]) + np.abs(boot_GB[:, 0]))
-    below = (boot_GB < (value_G - slack)[:, None]).mean(axis=1)
-    above = (boot_GB > (value_G + slack)[:, None]).mean(axis=1)
-    share = np.clip((below + 1 - above) / 2, 1 / num_resamples, 1 - 1 / num_resamples)
-    bias = special.ndtri(share)
-    centred = knife_GS.mean(axis=1, keepdims=True) - knife_GS
-    with np.errstate(invalid="ignore", divide="ignore"):
-        acceleration = (centred**3).sum(axis=1) / (6 * (centred**2).sum(axis=1) ** 1.5)
-    acceleration = np.nan_to_num(acceleration)
-    ends = []
-    for tail in ((1 - level) / 2, (1 + level) / 2):
-        shifted = bias + special.ndtri(tail)
-        percentile = special.ndtr(bias + shifted / (1 - acceleration * shifted))
-        ends.append(_quantile(boot_GB, percentile))
-    return ends[0], ends[1]
-
-
-def _quantile(sorted_GB: np.ndarray, share_G: np.ndarray) -> np.ndarray:
-    """Linear-interpolation quantile, a different one for each row."""
-    position = np.clip(share_G, 0, 1) * (sorted_GB.shape[1] - 1)
-    left = np.floor(position).astype(int)
-    right = np.minimum(left + 1, sorted_GB.shape[1] - 1)
-    rows, fraction = np.arange(len(sorted_GB)), position - left
-    value_G: np.ndarray = sorted_GB[rows, left] * (1 - fraction) + sorted_GB[rows, right] * fraction
-    return value_G

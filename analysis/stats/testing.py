@@ -1,74 +1,23 @@
-"""Tests of a difference, corrections for many of them, effect sizes and power."""
+"""Tests of a difference, corrections for many of them, effect sizes.
+
+Each test rests on one estimate with one standard error: its interval leaves zero out exactly where its p is
+below 5 %, and its power is that of the same test. Over seeds it is the paired t test (Welch's where seeds are
+not paired), over items or both that of :mod:`analysis.stats.crossed`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from analysis.stats.intervals import LEVEL, t_interval
-
-EXACT_UP_TO = 20
-"""Pairs up to which every assignment of signs is tried: 2²⁰ sums take a few hundredths of a second."""
-
-NUM_PERMUTATIONS = 100_000
-"""Random permutations beyond that: a p of 0.05 is then known to ±0.0014."""
+from analysis.stats.boundary import changed_error
+from analysis.stats.crossed import Estimate, crossed_estimate
+from analysis.stats.intervals import CHANGE, LEVEL, Bounds
+from analysis.stats.power import Variances, variances_over_both, variances_over_seeds
 
 _ROUNDING = 1e-9
-"""Relative slack by which two sums that are equal on paper may differ."""
-
-
-def sign_flip_test(differences: np.ndarray) -> float:
-    """Two-sided p of the paired permutation test: under the null each difference's sign is a coin.
-
-    Exact up to :data:`EXACT_UP_TO` pairs, Monte Carlo with the identity counted beyond (Phipson and Smyth
-    2010). With n pairs an exact p cannot be below 2^(1−n).
-
-    Args:
-        differences: shape (n,), without NaN.
-    """
-    differences = np.asarray(differences, dtype=float)
-    if len(differences) == 0:
-        return float("nan")
-    size = np.abs(differences)
-    bar = abs(differences.sum()) - _ROUNDING * size.sum()
-    if len(size) <= EXACT_UP_TO:
-        sums = np.zeros(1)
-        for value in size:
-            sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= bar))
-    rng = np.random.default_rng(len(size))
-    hits = 0
-    for _ in range(10):
-        signs = rng.integers(0, 2, (NUM_PERMUTATIONS // 10, len(size))) * 2 - 1
-        hits += int(np.sum(np.abs(signs @ size) >= bar))
-    return (hits + 1) / (NUM_PERMUTATIONS + 1)
-
-
-def label_permutation_test(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p of the unpaired permutation test of equal means, by Monte Carlo with the identity counted.
-
-    Args:
-        a: shape (n,), without NaN.
-        b: shape (m,), without NaN.
-    """
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if not len(a) or not len(b):
-        return float("nan")
-    pooled = np.concatenate([a, b])
-    share = len(a) / len(pooled)
-    # mean(b) − mean(a) is linear in the sum over a; permuting labels permutes which values are in that sum.
-    observed = abs(a.sum() - share * pooled.sum()) - _ROUNDING * np.abs(pooled).sum()
-    rng = np.random.default_rng([len(a), len(b)])
-    rows = max(1, 2_000_000 // len(pooled))
-    hits = done = 0
-    while done < NUM_PERMUTATIONS:
-        batch = min(rows, NUM_PERMUTATIONS - done)
-        shuffled = rng.permuted(np.tile(pooled, (batch, 1)), axis=1)
-        hits += int(np.sum(np.abs(shuffled[:, : len(a)].sum(axis=1) - share * pooled.sum()) >= observed))
-        done += batch
-    return (hits + 1) / (NUM_PERMUTATIONS + 1)
+"""Relative slack by which two values that are equal on paper may differ."""
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -91,39 +40,6 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def paired_power(effect: float, deviation: float, n: int, level: float = 0.05) -> float:
-    """Chance that a two-sided paired t-test of ``n`` pairs sees a true ``effect``.
-
-    Args:
-        effect: true mean difference.
-    """
-    if n < 2 or not np.isfinite(deviation):
-        return float("nan")
-    if deviation == 0:
-        return 1.0 if effect else level
-    shift = abs(effect) / deviation * np.sqrt(n)
-    bar = special.stdtrit(n - 1, 1 - level / 2)
-    above, below = special.nctdtr(n - 1, shift, bar), special.nctdtr(n - 1, shift, -bar)
-    return float(1 - above + below)
-
-
-def pairs_needed(effect: float, deviation: float, power: float = 0.8, level: float = 0.05) -> float:
-    """Smallest number of pairs with which :func:`paired_power` reaches ``power``; NaN without a deviation."""
-    if not np.isfinite(deviation) or effect == 0:
-        return float("nan")
-    low, high = 1, 2
-    while paired_power(effect, deviation, high, level) < power:
-        low, high = high, high * 2
-        if high > 10**7:
-            return float("inf")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if paired_power(effect, deviation, middle, level) >= power else (middle, high)
-        )
-    return float(high)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """A tested difference of means."""
@@ -136,7 +52,7 @@ class Difference:
     n: int
     """Pairs of seeds, or for an unpaired test the smaller number of seeds."""
     p: float
-    """Two-sided permutation p."""
+    """Two-sided p of the test that the interval belongs to."""
     effect_size: float
     """Cohen's d_z of paired seeds (mean over standard deviation), d of unpaired ones; NaN if it does not
     vary.
@@ -144,64 +60,180 @@ class Difference:
     superiority: float
     """Chance that B beats A: share of pairs won, ties counting half."""
     deviation: float
+    """Standard deviation between the seeds' differences."""
     paired: bool
+    over: str = "seeds"
+    """What the interval generalises over."""
+    items: int = 0
+    """Number of items, where the test is over them."""
+    variances: Variances | None = None
+    """By which planning goes; ``None`` where they cannot be estimated."""
 
-    def power(self, effect: float) -> float:
+    def power(self, effect: float, level: float = 0.05) -> float:
         """Chance that this design sees a true difference of ``effect``."""
-        return paired_power(effect, self.deviation, self.n)
+        if self.variances is None:
+            return float("nan")
+        return self.variances.power(effect, self.n, max(1, self.items), level)
 
-    def pairs_needed(self, effect: float) -> float:
-        """Seeds that see ``effect`` four times out of five."""
-        return pairs_needed(effect, self.deviation)
+    def seeds_needed(self, effect: float, level: float = 0.05) -> float:
+        """Seeds that see ``effect`` four times out of five on these items."""
+        if self.variances is None:
+            return float("nan")
+        return self.variances.seeds_needed(effect, max(1, self.items), level)
+
+    def items_needed(self, effect: float, level: float = 0.05) -> float:
+        """Items on which these seeds see ``effect`` four times out of five; NaN for a test over seeds."""
+        return float("nan") if self.variances is None else self.variances.items_needed(effect, self.n, level)
 
 
-def paired_difference(differences: np.ndarray, level: float = LEVEL) -> Difference:
-    """Test paired differences, one per seed; NaN entries are left out."""
+def paired_difference(
+    differences: np.ndarray,
+    level: float = LEVEL,
+    *,
+    bounds: Bounds | None = None,
+    verdicts: float | None = None,
+) -> Difference:
+    """Test paired differences, one per seed, by Student's t; NaN entries are left out.
+
+    Args:
+        bounds: range of the differences.
+        verdicts: number of verdicts behind each mean, where they are differences of shares.
+    """
     values = np.asarray(differences, dtype=float)
     values = values[~np.isnan(values)]
-    interval = t_interval(values[None] if len(values) else np.full((1, 1), np.nan), level)
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    nan = float("nan")
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else nan
     varies = len(values) > 1 and deviation > _ROUNDING * np.abs(values).max()
+    deviation = 0.0 if len(values) > 1 and not varies else deviation
+    mean = float(values.mean()) if len(values) else nan
+    least = 0.0
+    if verdicts is not None and bounds == CHANGE and len(values) > 1:
+        least = float(changed_error(np.array([mean]), np.array([float(verdicts)]))[0])
+    estimate = _single(mean, deviation / np.sqrt(max(1, len(values))), len(values) - 1.0, len(values), least)
+    return _difference(
+        estimate,
+        values,
+        level,
+        bounds=bounds,
+        over="seeds",
+        variances=variances_over_seeds(deviation) if varies else None,
+    )
+
+
+def crossed_difference(
+    values_SI: np.ndarray,
+    over: str,
+    level: float = LEVEL,
+    *,
+    bounds: Bounds | None = None,
+    verdicts: float = 1.0,
+) -> Difference:
+    """Test the mean of paired differences per seed and item, over ``seeds``, ``items`` or ``both``.
+
+    Args:
+        values_SI: shape (S, I); a seed without a value is NaN throughout.
+        verdicts: number of verdicts behind one value.
+    """
+    values_SI = np.asarray(values_SI, dtype=float)
+    values_SI = values_SI[~np.isnan(values_SI[:, 0])]
+    if not len(values_SI):
+        return paired_difference(np.zeros(0), level)
+    estimate = crossed_estimate(values_SI[None], over, bounds=bounds, verdicts=verdicts)
+    values_S = values_SI.mean(axis=1)
+    if over == "seeds":
+        varies = len(values_S) > 1 and values_S.std() > _ROUNDING
+        variances = variances_over_seeds(float(values_S.std(ddof=1))) if varies else None
+    elif over == "items":
+        spread = float(values_SI.mean(axis=0).var(ddof=1)) if values_SI.shape[1] > 1 else 0.0
+        variances = Variances(seeds=0.0, items=spread, rest=0.0) if spread > 0 else None
+    else:
+        variances = variances_over_both(values_SI)
+    return _difference(
+        estimate,
+        values_S,
+        level,
+        bounds=bounds,
+        over=over,
+        items=values_SI.shape[1],
+        variances=variances,
+    )
+
+
+def _single(mean: float, error: float, freedom: float, n: int, least: float) -> Estimate:
+    def one(value: float) -> np.ndarray:
+        return np.array([value], dtype=float)
+
+    return Estimate(
+        value=one(mean),
+        error=one(error),
+        freedom=one(freedom),
+        n=np.array([n]),
+        floor=one(0.0),
+        least_error=one(least),
+    )
+
+
+def _difference(
+    estimate: Estimate,
+    values_S: np.ndarray,
+    level: float,
+    *,
+    bounds: Bounds | None,
+    over: str,
+    items: int = 0,
+    variances: Variances | None,
+) -> Difference:
+    nan, n = float("nan"), len(values_S)
+    interval = estimate.interval(level, bounds)
+    deviation = float(values_S.std(ddof=1)) if n > 1 else nan
+    varies = n > 1 and deviation > _ROUNDING * np.abs(values_S).max()
+    mean = float(interval.value[0])
     return Difference(
-        mean=float(interval.value[0]),
+        mean=mean,
         low=float(interval.low[0]),
         high=float(interval.high[0]),
-        n=len(values),
-        p=sign_flip_test(values) if len(values) > 1 else float("nan"),
-        effect_size=float(values.mean() / deviation) if varies else float("nan"),
-        superiority=float(np.mean((values > 0) + 0.5 * (values == 0))) if len(values) else float("nan"),
+        n=n,
+        p=float(estimate.p()[0]),
+        effect_size=mean / deviation if varies else nan,
+        superiority=float(np.mean((values_S > 0) + 0.5 * (values_S == 0))) if n else nan,
         deviation=deviation,
         paired=True,
+        over=over,
+        items=items,
+        variances=variances,
     )
 
 
 def unpaired_difference(a: np.ndarray, b: np.ndarray, level: float = LEVEL) -> Difference:
-    """Test ``b`` against ``a`` with Welch's interval; one value per seed each, NaN left out."""
+    """Test ``b`` against ``a`` by Welch's t, whatever their numbers and variances; one value per seed each,
+    NaN left out.
+    """
     a, b = (np.asarray(v, dtype=float) for v in (a, b))
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     nan = float("nan")
     mean = float(b.mean() - a.mean()) if len(a) and len(b) else nan
-    low = high = deviation = nan
+    error = deviation = nan
+    freedom, pooled = 1.0, 0.0
     if len(a) > 1 and len(b) > 1:
         parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
-        error = np.sqrt(parts.sum())
-        freedom = parts.sum() ** 2 / (parts**2 / [len(a) - 1, len(b) - 1]).sum() if error else 1.0
-        half = special.stdtrit(freedom, 0.5 + level / 2) * error
-        low, high = mean - half, mean + half
+        error = float(np.sqrt(parts.sum()))
+        freedom = float(parts.sum() ** 2 / (parts**2 / [len(a) - 1, len(b) - 1]).sum()) if error else 1.0
         deviation = float(error * np.sqrt(min(len(a), len(b))))
-    pooled = 0.0
-    if len(a) > 1 and len(b) > 1:
         squares = (len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)
         pooled = float(np.sqrt(squares / (len(a) + len(b) - 2)))
+    n = min(len(a), len(b))
+    estimate = _single(mean, error, freedom, n, 0.0)
+    interval = estimate.interval(level)
     wins = (b[:, None] > a).mean() + 0.5 * (b[:, None] == a).mean() if len(a) and len(b) else nan
     return Difference(
         mean=mean,
-        low=low,
-        high=high,
-        n=min(len(a), len(b)),
-        p=label_permutation_test(a, b) if len(a) > 1 and len(b) > 1 else nan,
+        low=float(interval.low[0]),
+        high=float(interval.high[0]),
+        n=n,
+        p=float(estimate.p()[0]),
         effect_size=mean / pooled if pooled > 0 else nan,
         superiority=float(wins),
         deviation=deviation,
         paired=False,
+        variances=variances_over_seeds(deviation) if deviation > 0 else None,
     )

@@ -24,7 +24,7 @@ from analysis.output.table import (
     value_kind,
 )
 from analysis.stats.crossed import OVER, crossed_interval
-from analysis.stats.intervals import Interval, iqm_weights, l_interval, median_weights
+from analysis.stats.intervals import Interval, iqm_interval, median_interval
 from analysis.tables.item_means import centring, item_means
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
@@ -42,10 +42,9 @@ HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
 
 _MEANING = {
-    "seeds": "over seeds (Student-t; bootstrap from 30 seeds on): what other seeds of these cells on these "
-    "items would give",
-    "items": "over items (bootstrap): what other items of this kind would give with these seeds",
-    "both": "over seeds and items (crossed bootstrap, the seed a block across cells): what other seeds on "
+    "seeds": "over seeds (Student-t): what other seeds of these cells on these items would give",
+    "items": "over items (Student-t): what other items of this kind would give with these seeds",
+    "both": "over seeds and items (crossed, Student-t, the seed a block across cells): what other seeds on "
     "other items would give",
 }
 
@@ -89,8 +88,8 @@ def cell_table(
     if over == "seeds":
         _put(frame, "mean", gathered.interval())
         if robust:
-            _put(frame, "iqm", l_interval(gathered.values, iqm_weights))
-            _put(frame, "median", l_interval(gathered.values, median_weights))
+            _put(frame, "iqm", iqm_interval(gathered.values))
+            _put(frame, "median", median_interval(gathered.values))
         if gain:
             _put(frame, "gain", gather(sweep, by, gain).interval())
     else:

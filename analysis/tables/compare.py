@@ -1,4 +1,4 @@
-"""Is B better than A? Matched runs, a permutation test, an interval, and a sentence to quote.
+"""Is B better than A? Matched runs, a paired t test, its interval, and a sentence to quote.
 
     compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"])
 
@@ -37,9 +37,6 @@ from sweeps.spec.text import label
 
 SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""
-
-NOTABLE_P = 0.01
-"""A p above this that is the smallest possible one says so: more seeds could say more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +173,7 @@ def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:
         seeds=[t.n for t in tests],
         paired=[t.paired for t in tests],
         power_1_point=[t.power(SMALLEST_OF_INTEREST) for t in tests],
-        seeds_for_1_point=[t.pairs_needed(SMALLEST_OF_INTEREST) for t in tests],
+        seeds_for_1_point=[t.seeds_needed(SMALLEST_OF_INTEREST) for t in tests],
     )
 
 
@@ -205,18 +202,13 @@ def _layout(by: Sequence[str], info: MetricInfo) -> tuple[ReportColumn, ...]:
 
 def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatched: int) -> tuple[str, ...]:
     paired = all(test.paired for test in tests)
-    how = "paired sign-flip permutation over seeds" if paired else "permutation of seeds between the sides"
-    notes = [
-        f"Matched on {', '.join(keys)}; cells are averaged within each seed. p: two-sided {how}; Holm and "
-        f"Benjamini–Hochberg over {len(tests)}. Interval: 95 %, over seeds, "
-        f"{'Student-t' if paired else 'Welch'}. d: mean over standard deviation of seeds.",
+    how = "paired t test over seeds" if paired else "Welch's t test over seeds"
+    return (
+        f"Matched on {', '.join(keys)}; cells are averaged within each seed. p: two-sided {how}, the "
+        f"interval's own; Holm and Benjamini–Hochberg over {len(tests)}. Interval: 95 %, over seeds. "
+        "d: mean over standard deviation of seeds.",
         f"Rule: pairs are of runs with a finite {metric}; {unmatched:,} runs have no partner, left out.",
-    ]
-    smallest = min((test.n for test in tests if test.paired), default=99)
-    if smallest < 6:
-        bound = 2.0 ** (1 - smallest)
-        notes.append(f"With {smallest} seeds no permutation p can be below {bound:.3g}.")
-    return tuple(notes)
+    )
 
 
 def _sentence(question: str, row: dict, where: str, info: MetricInfo) -> str:
@@ -232,6 +224,4 @@ def _sentence(question: str, row: dict, where: str, info: MetricInfo) -> str:
         if row["family"] > 1
         else f", p={row['p']:.2g}"
     )
-    if row["paired"] and row["p"] <= 2.0 ** (1 - row["seeds"]) and row["p"] > NOTABLE_P:
-        text += f" (no less is possible with {row['seeds']} seeds)"
     return text

@@ -18,12 +18,17 @@ from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal
+from analysis.stats.crossed import OVER
 from analysis.stats.seed_means import means
 from analysis.tables.seed_values import SeedGroups, SeedValues
+from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
 BATCH_ROWS = 20_000
 """Evaluations summed at once: 40 MB per column at 500 items."""
+
+BENCHMARK_AXES = ("eval", "eval.path", "eval.name")
+"""Axes whose values are judged on different items."""
 
 _SMALLEST_LIST = {1: "TINYINT", 2: "SMALLINT", 4: "INTEGER", 8: "BIGINT"}
 """SQL integers by size in bytes."""
@@ -82,6 +87,39 @@ def setting_of(sweep: SweepData, metric: str) -> EvaluationSetting:
     return matching[0]
 
 
+def accuracy_kind(metric: str) -> str | None:
+    """``accuracy``, ``gain`` or ``base_accuracy``; ``None`` for a metric that is none of them."""
+    match = _ACCURACY.fullmatch(metric)
+    return match["kind"] if match else None
+
+
+def over_or_default(sweep: SweepData, metric: str, over: str | None, grouped_by: Sequence[str] = ()) -> str:
+    """What intervals generalise over: what is asked for, else both seeds and items where items are recorded.
+
+    Args:
+        grouped_by: axes that the runs of one row agree on. Where benchmarks differ within a row there are no
+            common items.
+
+    Raises:
+        UserError: for an unknown word.
+    """
+    if over is not None:
+        if over not in OVER:
+            raise UserError(f"intervals over {over!r}{nearest(over, OVER)}: choose one of {', '.join(OVER)}")
+        return over
+    if accuracy_kind(metric) is None:
+        return "seeds"
+    mixed = any(
+        axis.key in BENCHMARK_AXES and axis.key not in grouped_by and len(axis.values) > 1
+        for axis in sweep.axes
+    )
+    try:
+        setting_of(sweep, metric)
+    except UserError:
+        return "seeds"
+    return "seeds" if mixed else "both"
+
+
 def main_setting(sweep: SweepData) -> EvaluationSetting | None:
     """The setting of ``accuracy_sampled``, or of ``accuracy_greedy`` where nothing was sampled; ``None``
     without items.
@@ -118,6 +156,14 @@ class ItemMeans:
             values_GSI += self.shift[groups][:, :, None]
         return values_GSI
 
+    @property
+    def verdicts(self) -> np.ndarray:
+        """Verdicts behind one value of each group, shape (G,): the fewest of its seeds."""
+        with np.errstate(invalid="ignore"):
+            fewest_G = np.nanmin(1 / self.weight, axis=1, initial=np.inf)
+        verdicts_G: np.ndarray = np.maximum(1.0, np.nan_to_num(fewest_G, posinf=1.0))
+        return verdicts_G
+
     def minus(self, other: ItemMeans) -> ItemMeans:
         """The difference to ``other``, written over these counts where both weigh the same."""
         both = self.weight + other.weight
@@ -153,7 +199,7 @@ def item_means(
     """
     setting, columns = setting_of(sweep, metric), gathered.columns
     place_R, num_places = _places(gathered, by, counted_by or metric)
-    last_R, samples = _evaluations(sweep, columns, setting)
+    last_R, samples = last_evaluations(sweep, columns, setting)
     most = int(np.bincount(place_R[place_R >= 0], minlength=1).max()) * max(samples, default=0)
     # Counts of runs that drew alike are whole numbers; else each run's share is added up.
     kind = np.min_scalar_type(-max(1, most)) if len(samples) == 1 else np.dtype(np.float32)
@@ -166,7 +212,7 @@ def item_means(
         f"WHERE {setting.sql} AND step IN ({', '.join(map(literal, steps))})"
     )
     for batch in sweep.batches(sql, BATCH_ROWS):
-        verdicts_NI = _matrix(batch["correct"], metric)
+        verdicts_NI = verdict_matrix(batch["correct"], metric)
         sums = sums or [np.zeros((num_places, verdicts_NI.shape[1]), dtype=kind) for _ in range(2)]
         if sums[0].shape[1] != verdicts_NI.shape[1]:
             raise UserError("the runs were judged on different numbers of items: filter or group by eval")
@@ -220,7 +266,7 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
     return np.where(counts, slot, -1), len(gathered.groups) * len(gathered.seeds)
 
 
-def _evaluations(
+def last_evaluations(
     sweep: SweepData, columns: RunArrays, setting: EvaluationSetting
 ) -> tuple[np.ndarray, list[int]]:
     """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
@@ -231,7 +277,7 @@ def _evaluations(
     return last_R, np.unique(rows["num_samples"].to_numpy()).tolist()
 
 
-def _matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
+def verdict_matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
     """Lists of equal length as a matrix."""
     rows = column.combine_chunks()
     flat = rows.flatten().to_numpy(zero_copy_only=False)

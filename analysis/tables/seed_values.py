@@ -17,7 +17,7 @@ from analysis.data.sweep import SweepData
 from analysis.stats.intervals import Interval, mean_interval
 from analysis.stats.seed_means import seed_means
 
-OVER_SEEDS = "95 % interval over seeds (Student-t below 30 seeds, bootstrap from there on)"
+OVER_SEEDS = "95 % interval over seeds (Student-t)"
 """Meaning of the intervals of most figures."""
 
 

@@ -18,6 +18,7 @@ from analysis.report import build_report
 from analysis.tables.best_cells import best_cells
 from analysis.tables.peaks import MEMBERS_CHANGE
 from analysis.tables.seed_values import curves
+from tests.analysis.by_hand import seed_values
 from tests.analysis.synthetic import World, quickstart_world, write_sweep
 
 METRIC, GAIN, LAST = "accuracy_sampled", "gain_sampled", 10
@@ -33,16 +34,15 @@ def holes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(holes):
-    """Mean and Student interval per learning rate by pandas and scipy: runs centred on their cell's mean."""
+    """Mean and Student interval per learning rate by a dense fit and scipy."""
     return _by_hand(holes, METRIC)
 
 
 def _by_hand(sweep, metric):
     runs = sweep.runs().dropna(subset=[metric]).astype({"model": str, "example": str})
-    runs["centred"] = runs[metric] - runs.groupby(CELL)[metric].transform("mean")
     rows = []
     for lr, part in runs.groupby("optim.lr"):
-        by_seed = part.groupby("seed")["centred"].mean() + part.groupby(CELL)[metric].mean().mean()
+        by_seed = seed_values(part, CELL, metric)
         half = stats.t.ppf(0.975, len(by_seed) - 1) * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
         rows.append({"optim.lr": lr, "value": by_seed.mean(), "low": by_seed.mean() - half})
         rows[-1] |= {"high": by_seed.mean() + half, "n": len(by_seed)}
@@ -145,11 +145,7 @@ def test_loss_is_drawn_of_the_runs_whose_accuracy_is_drawn(holes):
     steps = steps[steps["index"].isin(with_result) & (steps["step"] == 1)].astype(
         {"model": str, "example": str}
     )
-    centred = steps["loss"] - steps.groupby(CELL)["loss"].transform("mean")
-    expected = {}
-    for lr, part in steps.groupby("optim.lr"):
-        by_seed = centred[part.index].groupby(part["seed"]).mean()
-        expected[lr] = by_seed.mean() + part.groupby(CELL)["loss"].mean().mean()
+    expected = {lr: seed_values(part, CELL, "loss").mean() for lr, part in steps.groupby("optim.lr")}
     curve = by_step(holes, "optim.lr", METRIC, ["loss"])["loss"]
     shown = curve[curve["step"] == 1].set_index("optim.lr")["loss"]
     assert shown.to_dict() == pytest.approx(expected, abs=1e-12)

@@ -5,19 +5,23 @@ import pytest
 from scipy import stats
 
 from analysis.stats.intervals import (
-    iqm_weights,
-    l_interval,
+    CHANGE,
+    FEW_SEEDS,
+    SHARE,
+    iqm_interval,
     mean_interval,
-    mean_weights,
-    median_weights,
+    median_interval,
     t_interval,
 )
 
 STATISTICS = {
-    mean_weights: np.mean,
-    iqm_weights: lambda values, axis=-1: stats.trim_mean(values, 0.25, axis=axis),
-    median_weights: np.median,
+    iqm_interval: lambda values, axis=-1: stats.trim_mean(values, 0.25, axis=axis),
+    median_interval: np.median,
 }
+
+
+def _cover(interval, truth):
+    return np.mean((interval.low <= truth) & (interval.high >= truth))
 
 
 @pytest.mark.parametrize("n", [2, 4, 16, 64])
@@ -37,29 +41,37 @@ def test_absent_values_are_left_out_and_one_value_has_no_interval():
     assert ours.value[1] == 5.0
     assert np.isnan(ours.value[2])
     assert np.isnan(ours.low[1:]).all()
-    boot = l_interval(values, iqm_weights)
-    assert np.isnan(boot.low[1:]).all()
-    assert boot.value[1] == 5.0
+    iqm = iqm_interval(values)
+    assert np.isnan(iqm.low[1:]).all()
+    assert iqm.value[1] == 5.0
 
 
-@pytest.mark.parametrize("weights", list(STATISTICS), ids=lambda w: w.__name__)
+@pytest.mark.parametrize("interval", list(STATISTICS), ids=lambda i: i.__name__)
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 16, 31])
-def test_the_estimate_is_the_independent_one(weights, n):
+def test_the_estimate_is_the_independent_one(interval, n):
     values = np.random.default_rng(n).exponential(size=(3, n))
-    assert l_interval(values, weights).value == pytest.approx(STATISTICS[weights](values, axis=1))
+    assert interval(values).value == pytest.approx(STATISTICS[interval](values, axis=1))
 
 
-@pytest.mark.parametrize("weights", list(STATISTICS), ids=lambda w: w.__name__)
-@pytest.mark.parametrize("n", [8, 16, 40])
-def test_the_bootstrap_interval_agrees_with_scipys_bca(weights, n):
-    values = np.random.default_rng(n).exponential(size=n)
-    ours = l_interval(values[None], weights, num_resamples=40_000)
-    theirs = stats.bootstrap(
-        (values,), STATISTICS[weights], method="BCa", n_resamples=40_000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    width = theirs.high - theirs.low
-    assert ours.low[0] == pytest.approx(theirs.low, abs=0.06 * width)
-    assert ours.high[0] == pytest.approx(theirs.high, abs=0.06 * width)
+@pytest.mark.parametrize("interval", list(STATISTICS), ids=lambda i: i.__name__)
+@pytest.mark.parametrize("n", [6, 8, 16, 30])
+def test_robust_intervals_cover_95_percent_from_six_seeds_on(interval, n):
+    values = np.random.default_rng(n).normal(1.0, 3.0, (8000, n))
+    assert 0.935 <= _cover(interval(values), 1.0) <= 0.975
+
+
+def test_with_few_seeds_the_range_is_all_that_a_median_has():
+    values = np.random.default_rng(1).normal(0, 1, (8000, FEW_SEEDS))
+    interval = median_interval(values)
+    assert np.array_equal(interval.low, values.min(axis=1))
+    assert _cover(interval, 0.0) == pytest.approx(1 - 2.0 ** (1 - FEW_SEEDS), abs=0.01)
+
+
+def test_the_interval_of_a_median_is_between_the_order_statistics_of_the_binomial():
+    values = np.random.default_rng(2).normal(0, 1, (1, 20))
+    ordered, interval = np.sort(values[0]), median_interval(values)  # P(at most 5 of 20 below it) is 2.07 %
+    assert ordered[5] <= interval.low[0] <= ordered[6]
+    assert ordered[13] <= interval.high[0] <= ordered[14]
 
 
 @pytest.mark.parametrize("n", [4, 16, 64])
@@ -82,8 +94,37 @@ def test_student_covers_less_on_skewed_data_and_the_figure_is_known():
     assert cover[16] < cover[64] <= 0.95
 
 
+@pytest.mark.parametrize("n", [4, 8, 16])
+def test_shares_near_one_are_covered_where_students_interval_has_no_width(n):
+    values = np.random.default_rng(n).binomial(50, 0.987, (8000, n)) / 50
+    interval = mean_interval(values, bounds=SHARE, verdicts=50 * n)
+    assert _cover(t_interval(values), 0.987) < 0.93
+    assert _cover(interval, 0.987) >= 0.94
+    assert (interval.high > interval.low).all()
+    assert interval.low.min() >= 0
+    assert interval.high.max() <= 1
+
+
+@pytest.mark.parametrize("n", [4, 16])
+def test_away_from_the_ends_a_share_has_students_interval(n):
+    values = np.random.default_rng(n).binomial(50, 0.6, (500, n)) / 50
+    student, interval = t_interval(values), mean_interval(values, bounds=SHARE, verdicts=50 * n)
+    assert np.array_equal(interval.low, np.maximum(student.low, 0))
+    assert np.array_equal(interval.high, np.minimum(student.high, 1))
+
+
+def test_equal_gains_have_an_interval_all_the_same():
+    interval = mean_interval(np.zeros((1, 4)), bounds=CHANGE, verdicts=200)
+    assert -0.02 < interval.low[0] < 0 < interval.high[0] < 0.02
+
+
+def test_no_band_leaves_the_range_of_its_metric():
+    values = np.random.default_rng(0).exponential(size=(200, 4))
+    assert t_interval(values).low.min() < 0
+    assert mean_interval(values, bounds=(0.0, np.inf)).low.min() == 0
+
+
 def test_groups_do_not_influence_each_other():
     values = np.random.default_rng(3).normal(size=(50, 16))
-    together = l_interval(values, iqm_weights)
-    alone = l_interval(values[7:8], iqm_weights)
+    together, alone = iqm_interval(values), iqm_interval(values[7:8])
     assert (together.low[7], together.high[7]) == pytest.approx((alone.low[0], alone.high[0]))

@@ -14,6 +14,7 @@ from scipy import stats
 from analysis import open_sweep
 from analysis.tables.cell_table import cell_table, closing_table, headline
 from sweeps.spec.errors import UserError
+from tests.analysis.by_hand import seed_values
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.orchestrator.sweeping import noop_manifest, run
 
@@ -43,7 +44,7 @@ def test_a_row_of_several_cells_generalises_over_seeds_not_over_runs(quickstart)
 
 
 def test_a_seed_is_not_judged_by_which_cells_it_finished(tmp_path):
-    """A seed whose hard cell is missing must not look lucky: values are centred on their cell's mean."""
+    """A seed whose hard cell is missing must not look lucky: cells and seeds are fitted together."""
     world = quickstart_world(num_items=8)
     directory = write_sweep(tmp_path / "holes", world)
     path = directory / "runs.parquet"
@@ -198,8 +199,8 @@ def test_intervals_say_what_they_generalise_over(quickstart):
 
 
 def test_intervals_over_items_pair_each_item_with_its_base(ragged):
-    """The gain is the per-item difference of the runs that have both, by hand from the stored lists: each run
-    centred on its cell's mean, so that missing runs move no seed.
+    """The gain is the per-item difference of the runs that have both, by hand from the stored lists, cells
+    and seeds fitted so that missing runs move no seed.
     """
     sweep = open_sweep(ragged)
     frame = cell_table(sweep, by=["lr"], over="items").frame.set_index("optim.lr")
@@ -207,10 +208,8 @@ def test_intervals_over_items_pair_each_item_with_its_base(ragged):
     done = items[(items["outcome"] == "done") & (items["mode"] == "sampled")]
     keys = ["model", "example", "seed"]
     last, first = (done[done["step"] == s].set_index(keys)["correct"] for s in (10, 0))
-    gains = (last.map(np.asarray) - first.map(np.asarray)).map(np.mean)
-    cell_mean = gains.groupby(["model", "example"]).mean()
-    by_seed = (gains - gains.groupby(["model", "example"]).transform("mean")).groupby("seed").mean()
-    assert frame.loc[2e-4, "gain"] == pytest.approx(cell_mean.mean() + by_seed.mean())
+    gains = (last.map(np.asarray) - first.map(np.asarray)).map(np.mean).rename("gain").reset_index()
+    assert frame.loc[2e-4, "gain"] == pytest.approx(seed_values(gains, keys[:2], "gain").mean())
 
 
 def test_a_metric_without_verdicts_has_no_interval_over_items(quickstart):

@@ -8,25 +8,21 @@ import pytest
 
 from analysis import open_sweep
 from analysis.tables.seed_values import gather
+from tests.analysis.by_hand import seed_values
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 
 @pytest.mark.parametrize("by", [[], ["optim.lr"], ["example", "model"], ["model", "example", "optim.lr"]])
 @pytest.mark.parametrize("filters", [[], ["optim.lr>=1e-4", "!example=carry"]])
-def test_values_are_those_of_pandas_centred_within_cells(ragged, by, filters):
+def test_values_are_those_of_a_dense_fit(ragged, by, filters):
     sweep = open_sweep(ragged).where(*filters)
     runs = sweep.runs()
-    cells = ["model", "example", "optim.lr"]
-    cell_mean = runs.groupby(cells, observed=True)["accuracy_sampled"].transform("mean")
-    runs["centred"] = runs["accuracy_sampled"] - cell_mean
     known = runs[runs["accuracy_sampled"].notna()]
     gathered = gather(sweep, by, "accuracy_sampled")
     assert list(gathered.seeds) == sorted(known["seed"].unique())
     for g, (_, group) in enumerate(gathered.groups.iterrows()):
         inside = np.logical_and.reduce([known[key] == group[key] for key in by] or [known["index"] >= 0])
-        group_runs = known[inside]
-        expected = group_runs.groupby("seed")["centred"].mean()
-        expected += group_runs.groupby(cells, observed=True)["accuracy_sampled"].mean().mean()
+        expected = seed_values(known[inside], ["model", "example", "optim.lr"], "accuracy_sampled")
         assert gathered.values[g] == pytest.approx(expected.reindex(gathered.seeds).to_numpy(), nan_ok=True)
 
 

@@ -1,0 +1,111 @@
+"""Verdicts per item added up with a weight for every run: what differences over items rest on.
+
+Verdicts are streamed in batches; what is held is one row of items per slot, such as a group and a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from analysis.data.columns import RunArrays
+from analysis.data.sweep import SweepData
+from analysis.data.views import literal
+from analysis.tables.item_means import (
+    BATCH_ROWS,
+    EvaluationSetting,
+    accuracy_kind,
+    last_evaluations,
+    setting_of,
+    verdict_matrix,
+)
+from sweeps.spec.errors import UserError
+
+_WIDE = 20_000_000
+"""Sums beyond which they are kept in single precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One evaluation of each run, and where it is added."""
+
+    step: np.ndarray
+    """Step of the evaluation, shape (R,); −1 for none."""
+    slot: np.ndarray
+    """Where its verdicts are added, shape (R,); −1 for nowhere."""
+    weight: np.ndarray
+    """With which weight, shape (R,)."""
+
+
+def item_scores(
+    sweep: SweepData, columns: RunArrays, metric: str, slot: np.ndarray, weight: np.ndarray, num_slots: int
+) -> np.ndarray:
+    """Weighted sums of an accuracy, a gain or a base accuracy item by item, shape (slots, I).
+
+    Args:
+        slot: of each run, shape (R,); −1 for one that does not count.
+        weight: of each run, shape (R,).
+
+    Raises:
+        UserError: when the metric has no verdicts per item.
+    """
+    setting, kind = setting_of(sweep, metric), accuracy_kind(metric)
+    last, _ = last_evaluations(sweep, columns, setting)
+    base = np.where(last >= 0, 0, -1)
+    terms = [] if kind == "base_accuracy" else [Term(step=last, slot=slot, weight=weight)]
+    if kind != "accuracy":
+        terms.append(Term(step=base, slot=slot, weight=weight if kind == "base_accuracy" else -weight))
+    return weighted_items(sweep, columns, metric, setting, terms, num_slots)
+
+
+def weighted_items(
+    sweep: SweepData,
+    columns: RunArrays,
+    metric: str,
+    setting: EvaluationSetting,
+    terms: Sequence[Term],
+    num_slots: int,
+) -> np.ndarray:
+    """Sum over the terms of weight × share of right samples, per slot and item; zero in a slot without runs.
+
+    Raises:
+        UserError: when there are no such verdicts, or the items differ in number between runs.
+    """
+    steps = sorted({int(s) for term in terms for s in np.unique(term.step[term.slot >= 0]) if s >= 0})
+    if not steps:
+        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
+    sums: np.ndarray | None = None
+    sql = (
+        f"SELECT {columns.identity}, step, num_samples, correct FROM raw_items "
+        f"WHERE {setting.sql} AND step IN ({', '.join(map(literal, steps))})"
+    )
+    for batch in sweep.batches(sql, BATCH_ROWS):
+        verdicts_NI = verdict_matrix(batch["correct"], metric)
+        if sums is None:
+            wide = num_slots * verdicts_NI.shape[1] > _WIDE
+            sums = np.zeros((num_slots, verdicts_NI.shape[1]), dtype=np.float32 if wide else np.float64)
+        if sums.shape[1] != verdicts_NI.shape[1]:
+            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
+        run, step = columns.locate(batch), batch["step"].to_numpy()
+        samples = batch["num_samples"].to_numpy()
+        slots, rows, weights = [], [], []
+        for term in terms:
+            counts = np.flatnonzero((run >= 0) & (term.slot[run] >= 0) & (step == term.step[run]))
+            slots.append(term.slot[run[counts]])
+            rows.append(counts)
+            weights.append(term.weight[run[counts]] / samples[counts])
+        slot, row = np.concatenate(slots), np.concatenate(rows)
+        if not len(slot):
+            continue
+        touched, target = np.unique(slot, return_inverse=True)
+        picked, source = np.unique(row, return_inverse=True)
+        matrix = sparse.csr_array(
+            (np.concatenate(weights).astype(np.float32), (target, source)), shape=(len(touched), len(picked))
+        )
+        sums[touched] += matrix @ verdicts_NI[picked].astype(np.float32)
+    if sums is None:
+        raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
+    return sums
