@@ -7,6 +7,8 @@ two quarantined runs; ``answers.json`` what that version said and what it comput
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -56,7 +58,17 @@ def test_status_says_what_it_said(directory, answer):
 
 @pytest.mark.parametrize("directory", ["tiny"], indirect=True)
 def test_table_prints_the_same_numbers(directory, emsweep):
-    assert emsweep("table", directory, "--format", "csv") == ANSWERS["table_csv"]
+    """Every column but the ends of intervals, which were wrong: beyond 100 % and, over two seeds, too short."""
+    printed = emsweep("table", directory, "--format", "csv")
+    now, before = (list(csv.DictReader(io.StringIO(text))) for text in (printed, ANSWERS["table_csv"]))
+    kept = [name for name in before[0] if not name.endswith(("_low", "_high"))]
+    assert [{key: row[key] for key in kept} for row in now] == [
+        {key: row[key] for key in kept} for row in before
+    ]
+    for row in now:
+        for name in [name.removesuffix("_low") for name in before[0] if name.endswith("_low")]:
+            if row[f"{name}_low"]:
+                assert float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"])
 
 
 @pytest.mark.parametrize("directory", ["tiny"], indirect=True)
