@@ -58,7 +58,7 @@ def test_status_says_what_it_said(directory, answer):
 
 @pytest.mark.parametrize("directory", ["tiny"], indirect=True)
 def test_table_prints_the_same_numbers(directory, emsweep):
-    """Every column but the ends of intervals, which were wrong: beyond 100 % and, over two seeds, too short."""
+    """Every column but the ends of intervals, which went beyond 100 % or were too short."""
     printed = emsweep("table", directory, "--format", "csv")
     now, before = (list(csv.DictReader(io.StringIO(text))) for text in (printed, ANSWERS["table_csv"]))
     kept = [name for name in before[0] if not name.endswith(("_low", "_high"))]
