@@ -63,6 +63,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from sweeps.spec import RunSpec
+from trainers.returned import result_of
 from trainers.run_result import (
     RESULT_VERSION,
     TIMING_SUFFIX,
@@ -84,8 +85,8 @@ __all__ = [
     "RunResult",
     "Trainer",
     "WorkerContext",
+    "outcome_of",
     "outcomes_of",
-    "require_outcome",
 ]
 
 
@@ -141,8 +142,8 @@ class Trainer(Protocol):
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run. In a gang every rank is called; rank 0's result is the one that counts.
 
-        Any exception is a failed attempt, classified by the worker; ``diverged`` is a result. A result
-        that :meth:`RunResult.require_valid` refuses, or that is no plain JSON, is a failed attempt too. After
+        A mapping of metrics or a bare number is a result too; :mod:`trainers.returned` says what is taken
+        for one, and anything else is a failed attempt, as is any exception; ``diverged`` is a result. After
         a failure the worker closes the trainer and builds it anew: what it kept warm may be half changed.
         """
         ...
@@ -199,7 +200,6 @@ def outcomes_of(
 
     Raises:
         RuntimeError: for a position that is yielded twice or stands for no run, and for runs left out.
-        TypeError: for an outcome that is none.
     """
     owed = set(range(len(specs)))
     for position, outcome in trainer.run_group(specs, contexts):
@@ -207,18 +207,17 @@ def outcomes_of(
             raise RuntimeError(
                 f"run_group yielded position {position!r}; it still owes {sorted(owed)}, each once"
             )
-        yield position, require_outcome(outcome, "run_group yielded")
+        yield position, outcome_of(outcome)
         owed.remove(position)
     if owed:
         raise RuntimeError(f"run_group ended without an outcome for positions {sorted(owed)}")
 
 
-def require_outcome(outcome: Any, source: str) -> Outcome:
-    """The outcome, if it is one.
-
-    Raises:
-        TypeError: for anything else.
-    """
-    if not isinstance(outcome, RunResult | BaseException):
-        raise TypeError(f"{source} a {type(outcome).__name__}; give a trainers.protocol.RunResult")
-    return outcome
+def outcome_of(value: Any) -> Outcome:
+    """A trainer's value as an outcome: what is no result is the error that fails the run."""
+    if isinstance(value, BaseException):
+        return value
+    try:
+        return result_of(value)
+    except Exception as error:  # a foreign value may raise anything when it is looked at
+        return error

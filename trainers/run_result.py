@@ -79,15 +79,6 @@ class RolloutText:
     """Multiplicity among the step's rollouts."""
 
 
-RESERVED = frozenset(
-    (
-        *("index", "run_id", "name", "cell", "seed", "sweep", "outcome", "attempt", "worker", "host"),
-        *("finished_at", "numerics", "error", "fingerprint"),
-    )
-)
-"""Columns of ``runs()`` that say which run it is and how it went: no metric is called so."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """What one attempt found."""
@@ -107,18 +98,16 @@ class RunResult:
     layout: Mapping[str, Any] = field(default_factory=dict)
     """How it was computed: world size, ZeRO stage, micro batch, threads, versions, host."""
 
-    def require_valid(self) -> None:
-        """Refuse what no table could hold.
+    def require_outcome(self) -> None:
+        """Refuse a word that is no outcome of a finished run.
 
         Raises:
-            ValueError: for an outcome that is none, or a metric with the name of another column.
+            ValueError: for anything but ``done`` and ``diverged``.
         """
         if self.outcome not in ("done", "diverged"):
             raise ValueError(
                 f"outcome {self.outcome!r}: must be 'done' or 'diverged'; raise an exception for a failed run"
             )
-        if taken := RESERVED.intersection(self.metrics):
-            raise ValueError(f"metric {min(taken)!r}: is the name of a column of every run; choose another")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON form; floats survive a round trip bit for bit, NaN and infinities become text."""

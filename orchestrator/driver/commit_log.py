@@ -70,7 +70,7 @@ class CommitLog:
         for index in reopened:
             self._state.pending_again(manifest.run_ids[index])
         drop_parts(layout)
-        self._parts = PartWriter(layout)
+        self._parts = PartWriter(layout, [axis.key for axis in manifest.axes])
         self._lines = LineReader(layout.spools)
         self._retention = Retention(layout.root / "checkpoints")
         self._earlier = array("I", (i for i in range(len(self.book)) if self.book.committed(i)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,7 @@ from orchestrator.hydra_launcher.configurations import Configurations, json_valu
 from orchestrator.trust.signing import sign
 from sweeps.spec import RunSpec
 from trainers.protocol import RunContext, RunResult, WorkerContext
-from trainers.run_result import RESERVED
-
-RETURN_METRIC = "returned"
-"""Name of the metric when the task returns a number."""
+from trainers.returned import RETURNED, result_of
 
 
 class HydraJob:
@@ -68,16 +67,22 @@ class HydraJob:
 
 
 def metrics_of(value: Any) -> dict[str, float | int | str | None]:
-    """The numbers that a task returned: one, those of a mapping, or none; what would be called as a column of
-    every run stays in the returned value alone.
+    """What a table can hold of a task's value: a number or text, those of a mapping, or those of a sequence,
+    such as several objectives. The rest, of which the job's log tells, is in the returned value alone.
     """
-    if isinstance(value, dict):
-        return {str(k): v for k, v in value.items() if _is_number(v) and str(k) not in RESERVED}
-    return {RETURN_METRIC: value} if _is_number(value) else {}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, Mapping):
+        parts = {key: {key: part} for key, part in value.items()}
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        parts = {key: {f"{RETURNED}.{key}": part} for key, part in enumerate(value)}
+    else:
+        parts = {} if value is None else {RETURNED: {RETURNED: value}}
+    metrics: dict[str, float | int | str | None] = {}
+    for key, part in parts.items():
+        try:
+            metrics |= result_of(part).metrics
+        except (TypeError, ValueError) as error:
+            print(f"not in the table of runs: what the task returned as {key!r}: {error}", file=sys.stderr)
+    return metrics
 
 
 def _record(run_id: str, job: JobReturn, value: Any) -> dict[str, Any]:

@@ -92,15 +92,25 @@ OUT_OF_MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", 
 def classify(error: BaseException) -> Failure:
     """Turn an exception caught at the worker's boundary into a failure with its class and fingerprint."""
     name = type(error).__name__
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception as second:  # an exception of the trainer's own that cannot even say its message
+        text = f"its message cannot be read ({type(second).__name__})"
     known = isinstance(error, MemoryError) or name == "OutOfMemoryError"
     oom = known or any(sign in text.lower() for sign in OUT_OF_MEMORY_SIGNS)
     return Failure(
         OOM if oom else ERROR,
         fingerprint(error),
         f"{name}: {text.splitlines()[0][:300]}" if text else name,
-        "".join(traceback.format_exception(error)),
+        _story(error),
     )
+
+
+def _story(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def fingerprint(error: BaseException) -> str:

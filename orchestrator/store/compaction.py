@@ -50,7 +50,7 @@ _OF_FAILURE = {"error": pa.string(), "fingerprint": pa.string()}
 def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Write the tables from the spools alone."""
     drop_parts(layout)
-    parts, lines = PartWriter(layout), LineReader(layout.spools)
+    parts, lines = PartWriter(layout, [axis.key for axis in manifest.axes]), LineReader(layout.spools)
     for index in range(len(book)):
         if book.committed(index):
             line = lines.read(book.spools[book.spool[index]], *book.location(index))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store.column_names import ColumnNames
 from orchestrator.store.digest_writer import Replacement, remove_recorded
 from orchestrator.store.layout import Layout
 from orchestrator.store.mixed_columns import column
@@ -47,9 +48,11 @@ _COUNTS = ("correct", "strict", "boxed", "truncated", "tokens")
 class PartWriter:
     """Turns result lines into numbered parts."""
 
-    def __init__(self, layout: Layout, first_part: int = 0) -> None:
+    def __init__(self, layout: Layout, axis_keys: Collection[str] = ()) -> None:
+        """Write below ``layout``; results may not be called as the sweep's axes are."""
         self._layout = layout
-        self._next = first_part
+        self._next = 0
+        self._run_names, self._step_names = ColumnNames(axis_keys), ColumnNames(axis_keys)
         self._num_written = 0
         self._waiting_since_s: float | None = None
         self._clear()
@@ -77,11 +80,8 @@ class PartWriter:
             "finished_at": header["finished_at"],
             "numerics": numerics_of(result.layout),
         }
-        row = {**identity, **result.metrics}
-        if len(row) < len(identity) + len(result.metrics):  # of an earlier version: one named like a column
-            row |= identity
-        self._runs.append(row)
-        self._steps.append((index, run_id, result.steps))
+        self._runs.append(identity | self._run_names.row(result.metrics))
+        self._steps.append((index, run_id, [self._step_names.row(row) for row in result.steps]))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
         self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
@@ -165,11 +165,7 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -> pa.Table:
-    rows = (
-        {"index": i, "run_id": run_id, **row, "index": i, "run_id": run_id}  # noqa: F601
-        for i, run_id, steps in runs
-        for row in steps
-    )
+    rows = ({"index": i, "run_id": run_id, **row} for i, run_id, steps in runs for row in steps)
     return _table(_columns(rows))
 
 

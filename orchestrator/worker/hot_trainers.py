@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 
 import trainers
@@ -34,8 +35,9 @@ class HotTrainers:
         if isinstance(trainer, Closable):
             try:
                 trainer.close()
-            except Exception as error:
-                print(f"closing {target}: {error!r}", file=sys.stderr)
+            except BaseException as error:
+                print(f"closing {target}: {type(error).__name__}", file=sys.stderr)
+                traceback.print_exc()
 
     def close(self) -> None:
         """Close them all; what one of them raises does not keep the others warm."""

@@ -36,8 +36,8 @@ from trainers.protocol import (
     Outcome,
     RunContext,
     RunResult,
+    outcome_of,
     outcomes_of,
-    require_outcome,
 )
 
 FLUSH_S = 0.25
@@ -120,7 +120,7 @@ class Runtime:
             facts = {"kind": "worker", "worker": self.setup.name, "host": self._host}
             self._write(encode_line({**facts, "pid": os.getpid(), "started_at": time.time()}))
         if self.setup.warm_target:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 self._trainers.get(self.setup.warm_target)
 
     def loop(self) -> None:
@@ -170,10 +170,8 @@ class Runtime:
             outcome: Outcome | None
             try:
                 trainer_of_item = self._trainers.get(item.spec.trainer.target)
-                outcome = require_outcome(
-                    trainer_of_item.run(self._spec(item), self._context(item)), "run returned"
-                )
-            except (Exception, SystemExit) as error:
+                outcome = outcome_of(trainer_of_item.run(self._spec(item), self._context(item)))
+            except BaseException as error:  # whatever ends a run, the worker goes on
                 outcome = error
             report = self._report(item, outcome, timer)
             outcome = None  # a traceback kept alive through the next run would hold this one's tensors
@@ -185,7 +183,7 @@ class Runtime:
         """The batch's trainer, if it takes batches whole."""
         try:
             trainer = self._trainers.get(items[0].spec.trainer.target)
-        except Exception:
+        except BaseException:
             return None  # the first run tells what is wrong with the trainer
         return trainer if isinstance(trainer, GroupTrainer) else None
 
@@ -213,7 +211,9 @@ class Runtime:
                 self._token = next(iter(left.values())).grant.token if left else 0
                 timer = time.perf_counter()
                 yield report
-        except (Exception, SystemExit) as error:
+        except GeneratorExit:
+            raise  # the worker stops
+        except BaseException as error:
             ending = error
         if failed or ending is not None:
             self._trainers.discard(items[0].spec.trainer.target)
@@ -246,7 +246,6 @@ class Runtime:
         return AttemptReport(grant.run, grant.attempt, grant.token, word, wall_s, finished_at, **more)
 
     def _store(self, item: Task, result: RunResult, finished_at: float) -> dict[str, Any]:
-        result.require_valid()
         header = {
             "kind": "result",
             "run_id": item.run_id,

@@ -48,15 +48,11 @@ class Wordless(Noop):
 
 
 class Misnaming(Noop):
-    """Ends seed 0 in a word of its own, and calls a metric of seed 1 as a column of every run."""
+    """Ends seed 0 in a word of its own."""
 
     def run(self, spec, context):
         result = super().run(spec, context)
-        misnamed = {
-            0: RunResult(outcome="ok", metrics={"draw": 1.0}),
-            1: RunResult(outcome="done", metrics={"draw": 1.0, "worker": 3.0}),
-        }
-        return misnamed.get(spec.seed, result)
+        return RunResult(outcome="ok", metrics={"draw": 1.0}) if spec.seed == 0 else result
 
 
 class Mixing(Noop):

@@ -55,13 +55,19 @@ def test_outcomes_of_a_group_come_in_its_own_order_and_as_soon_as_they_are_there
     assert list(given) == script[1:]
 
 
+def test_what_is_no_result_fails_its_run_alone():
+    given = dict(outcomes((0, {"score": 0.5}), (1, None), (2, DONE)))
+    assert given[0].metrics == {"score": 0.5}
+    assert isinstance(given[1], TypeError)
+    assert given[2] is DONE
+
+
 @pytest.mark.parametrize(
     ("script", "error", "words"),
     [
         ([(0, DONE), (0, DONE)], RuntimeError, r"yielded position 0; it still owes \[1, 2\]"),
         ([(3, DONE)], RuntimeError, r"yielded position 3; it still owes \[0, 1, 2\]"),
         ([(0, DONE), (2, DONE)], RuntimeError, r"without an outcome for positions \[1\]"),
-        ([(0, {"outcome": "done"})], TypeError, "a dict; give a trainers.protocol.RunResult"),
     ],
 )
 def test_a_group_that_breaks_the_contract_is_told_how(script, error, words):
