@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from sweeps.grid.axes import resolve
 from sweeps.grid.columns import SEED_KEY, Column, column_of_runs
 from sweeps.grid.filters import as_text
 from sweeps.manifest.assemble import manifest_of_specs
-from sweeps.manifest.data_files import dig, file_digest, local_path, read_rows, stable_path
+from sweeps.manifest.data_files import file_digest, local_path, stable_path
 from sweeps.manifest.lineage import KeptWeights, OpenSweep, check_same_architecture
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.row_fields import read_items
 from sweeps.spec import (
     EvalSpec,
     InitSpec,
@@ -136,15 +138,13 @@ def _held_out(path: str | None, judged: EvalSpec) -> dict[str, Any]:
             "item with the benchmark"
         )
     assert judged.path is not None
-    known = {str(dig(row, judged.question_field)) for row in read_rows(judged.path, "eval.path")}
-    rows = read_rows(path, "--held-out")
-    missing = [f for f in (judged.question_field, judged.answer_field) if f not in rows[0]]
-    if missing:
-        raise UserError(f"--held-out {path}: has no field {missing[0]!r}, which the benchmark's items have")
-    shared = sum(str(dig(row, judged.question_field)) in known for row in rows)
+    read = partial(read_items, question_field=judged.question_field, answer_field=judged.answer_field)
+    known = {item.question for item in read(judged.path, drop_items=judged.drop_items)}
+    items = read(path, what="--held-out", system=judged.system, format=judged.format)
+    shared = sum(item.question in known for item in items)
     if shared:
         raise UserError(
-            f"--held-out {path}: {shared} of its {len(rows)} items are in benchmark {judged.name}; what "
+            f"--held-out {path}: {shared} of its {len(items)} items are in benchmark {judged.name}; what "
             "chooses must not be what judges"
         )
     return {"held_out": stable_path(path), "held_out_digest": file_digest(local_path(path))}

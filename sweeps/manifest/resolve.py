@@ -10,22 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.manifest.data_files import (
-    PACKAGE_SCHEME,
-    dig,
-    file_digest,
-    local_path,
-    read_rows,
-    row_name,
-    stable_path,
-)
+from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
 from sweeps.manifest.hf_cache import missing_files, missing_shards
-from sweeps.spec import SpecError, nearest
+from sweeps.manifest.row_fields import Source, answer_of, question_of, read_items, require_place
+from sweeps.manifest.row_files import read_rows
+from sweeps.spec import EvalSpec, SpecError, coerce_key, nearest
+from sweeps.spec.errors import shown
+from sweeps.spec.identity import plain
 
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?")
 PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|h5|msgpack)")
@@ -65,14 +61,22 @@ def resolve_group(group: str, config: Mapping[str, Any]) -> tuple[dict[str, Any]
     return resolver(dict(config)) if resolver else (dict(config), None)
 
 
+def _typed(group: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with every value of its field's type; a single row or id stands for a list of one."""
+    one = [k for k in ("rows", "ids") if group == "example" and isinstance(config.get(k), (int, str))]
+    listed = {**config, **{k: [config[k]] for k in one}}
+    return {key: plain(coerce_key(f"{group}.{key}", value)) for key, value in listed.items()}
+
+
 def resolve_model(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
     """Resolve a model: a local folder is checked and hashed, a hub id is kept with its revision.
 
     Raises:
         SpecError: for a folder that is missing, lacks a tokenizer, or holds pickled weights only.
     """
+    config = _typed("model", {**config, "path": config.get("path") or ""})
     path = config.get("path")
-    if not isinstance(path, str) or not path:
+    if not path:
         raise SpecError(
             "model.path: is not set; give a model folder (model=hf model.path=FOLDER) or a hub id"
         )
@@ -179,10 +183,8 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     Raises:
         SpecError: for a file, row, id or field that does not exist, or a row that holds no prompt.
     """
+    config = _typed("example", config)
     path = config.get("path")
-    for key in ("rows", "ids"):
-        if isinstance(config.get(key), (int, str)):
-            config[key] = [config[key]]
     if path is None:
         if not config.get("prompts"):
             raise SpecError(
@@ -192,61 +194,43 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     rows = read_rows(path, "example.path")
     chosen = _choose(rows, config, path)
     field, answer_field = config.get("text_field", "problem"), config.get("answer_field")
-    prompts, systems, answers = [], [], []
+    questions, answers = [], []
     for number in chosen:
-        prompt, system = _prompt(rows[number], field, path, number)
-        prompts.append(prompt)
-        systems.append(system)
+        asked = Source(path=path, number=number, key="example.text_field", field=field)
+        questions.append(question_of(rows[number], asked))
+        require_place(questions[-1], config.get("format", "chat"), asked)
         if answer_field:
-            answers.append(str(_field(rows[number], answer_field, "example.answer_field", path, number)))
+            source = Source(path=path, number=number, key="example.answer_field", field=answer_field)
+            answers.append(str(answer_of(rows[number], source)))
+    systems = [question.system for question in questions]
     if len(set(systems)) > 1:
         raise SpecError(
             f"example.path={path!r}: rows {chosen} differ in their system message; train on them apart"
         )
     label = config.get("name") or f"{Path(path).stem}-{'+'.join(map(str, chosen))}"
-    read = {"name": label, "path": stable_path(path), "rows": chosen, "prompts": prompts, "answers": answers}
+    read = {"name": label, "path": stable_path(path), "rows": chosen}
+    read |= {"prompts": [question.text for question in questions], "answers": answers}
     return config | read | {"system": config.get("system") or systems[0]}, None
 
 
-def _choose(rows: list[Mapping[str, Any]], config: Mapping[str, Any], path: str) -> list[int]:
+def _choose(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], path: str) -> list[int]:
     ids, numbers = config.get("ids") or [], config.get("rows") or []
     if ids:
-        known = {str(row.get("id")): i for i, row in reversed(list(enumerate(rows)))}
+        known: dict[str, list[int]] = {}
+        for i, row in enumerate(rows):
+            if row.get("id") is not None:
+                known.setdefault(str(row["id"]), []).append(i)
         for wanted in ids:
-            if str(wanted) not in known:
-                raise SpecError(f"example.ids={wanted!r}: is not in {path}{nearest(str(wanted), known)}")
-        return [known[str(wanted)] for wanted in ids]
+            if len(found := known.get(str(wanted), [])) != 1:
+                rule = (
+                    f"is that of rows {found}" if found else f"is not in {path}{nearest(str(wanted), known)}"
+                )
+                raise SpecError(f"example.ids={shown(wanted)}: {rule}; name one row each")
+        return [known[str(wanted)][0] for wanted in ids]
     for number in numbers:
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(rows):
             raise SpecError(f"example.rows={number!r}: {path} has rows 0 to {len(rows) - 1}")
     return list(numbers) or list(range(len(rows)))
-
-
-def _prompt(row: Mapping[str, Any], field: str, path: str, number: int) -> tuple[str, str | None]:
-    value = _field(row, field, "example.text_field", path, number)
-    if isinstance(value, str) and value.strip():
-        return value, None
-    if isinstance(value, list) and value and all(isinstance(m, Mapping) and "role" in m for m in value):
-        texts = {role: [m.get("content") for m in value if m["role"] == role] for role in ("system", "user")}
-        if len(texts["user"]) == 1 and len(texts["system"]) + 1 == len(value) <= 2:
-            return str(texts["user"][0]), str(texts["system"][0]) if texts["system"] else None
-        roles = ", ".join(str(m["role"]) for m in value)
-        where = row_name(path, number)
-        raise SpecError(
-            f"{where}: {field} holds {roles}; give one user message, after at most one system message"
-        )
-    kind = "empty text" if isinstance(value, str) else type(value).__name__
-    where = row_name(path, number)
-    raise SpecError(f"{where}: {field} holds no prompt but {kind}; give text or a list of chat messages")
-
-
-def _field(row: Mapping[str, Any], field: str, key: str, path: str, number: int) -> Any:
-    try:
-        return dig(row, field)
-    except KeyError:
-        columns = ", ".join(row)
-        where = row_name(path, number)
-        raise SpecError(f"{key}={field!r}: {where} has {columns}{nearest(field, row)}; choose one") from None
 
 
 def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
@@ -256,6 +240,7 @@ def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
         SpecError: for a missing file without a pinned digest, one that differs from it, or rows without the
             fields.
     """
+    config = _typed("eval", config)
     path = config.get("path")
     if path is None:
         return config | {"name": config.get("name") or "none"}, None
@@ -265,12 +250,8 @@ def resolve_eval(config: dict[str, Any]) -> tuple[dict[str, Any], Need | None]:
         fix = f"put the file there, or set EMSWEEP_DATA to the folder that holds {file.name}"
         need = Need(what=f"benchmark {label}", missing=(str(file),), fix=fix, downloadable=False)
         return config | {"name": label, "path": stable_path(path)}, need
-    rows = read_rows(path, "eval.path")
-    for key in ("question_field", "answer_field"):
-        for number, row in enumerate(rows):
-            if _field(row, config[key], f"eval.{key}", path, number) in (None, "", []):
-                where = row_name(path, number)
-                raise SpecError(f"eval.{key}={config[key]!r}: is empty in {where}; fill it or drop the row")
+    fields = ("question_field", "answer_field", "drop_items", "limit", "system", "format")
+    read_items(path, **{key: config.get(key, getattr(EvalSpec(), key)) for key in fields})
     digest = file_digest(file)
     if pinned and pinned != digest:
         raise SpecError(

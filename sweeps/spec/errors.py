@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 
 EXIT_NOT_OK = 1
@@ -20,8 +21,43 @@ EXIT_INTERRUPTED = 130
 """Status after Ctrl-C, SIGTERM or a time limit; the same directory can be resumed."""
 
 
+SHOWN = 200
+"""Characters of one value that a message shows."""
+
+LONGEST = 1600
+"""Characters of a message: three problems of a model folder, each with its rule and fix, take 1,200."""
+
+_LONG_VALUE = re.compile(
+    rf"""(?<!\w)'(?:[^'\\]|\\.){{{SHOWN},}}'|(?<!\w)"(?:[^"\\]|\\.){{{SHOWN},}}"|\S{{{SHOWN},}}""", re.DOTALL
+)
+"""A quoted value, or a stretch without a space, that nobody would read to its end."""
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its Python form, the middle of a long one left out."""
+    return cut(repr(value))
+
+
+def cut(text: str, length: int = SHOWN) -> str:
+    """A text with its middle left out where it is longer than ``length``, saying how much."""
+    if len(text) <= length:
+        return text
+    head, tail = length * 2 // 3, length // 4
+    return f"{text[:head]}…[{len(text) - head - tail:,} characters]…{text[-tail:]}"
+
+
+def bounded(message: str) -> str:
+    """A message whose values are short enough to be read, whoever wrote them into it."""
+    if len(message) > SHOWN:
+        message = _LONG_VALUE.sub(lambda m: cut(m[0]), message)
+    return cut(message, LONGEST)
+
+
 class UserError(ValueError):
     """Bad input. The message says the value, the rule and the fix; nothing was started."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(bounded(message))
 
 
 class SpecError(UserError):
@@ -55,7 +91,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def require(ok: bool, key: str, value: object, rule: str) -> None:
     """Raise :class:`SpecError` with the key, its value and the rule unless ``ok``."""
     if not ok:
-        raise SpecError(f"{key}={value!r}: {rule}")
+        raise SpecError(f"{key}={shown(value)}: {rule}")
 
 
 def choice(key: str, value: str, known: Iterable[str]) -> None:

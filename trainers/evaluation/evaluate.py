@@ -6,15 +6,14 @@ paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 
-from sweeps.manifest.data_files import dig, read_rows
+from sweeps.manifest.row_fields import Item, read_items
 from sweeps.spec import EvalSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.cached import decode_cached
@@ -29,16 +28,6 @@ from trainers.protocol import Evaluation
 
 VERDICTS_REMEMBERED = 100_000
 """Judged completions kept per benchmark: repeats are most of them, and 10⁵ take about 30 MB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One question of a benchmark."""
-
-    number: int
-    """Its number in the file, from 1."""
-    question: str
-    gold: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +54,18 @@ def load_items(spec: EvalSpec) -> list[Item]:
     """Read a benchmark file.
 
     Raises:
-        SpecError: for a file that is not JSON lines, a missing field or an empty answer, naming the item.
+        SpecError: for a row that cannot be read, naming it.
     """
     assert spec.path is not None
-    rows = read_rows(spec.path, "eval.path")
-    kept = [(number, row) for number, row in enumerate(rows, start=1) if number not in spec.drop_items]
-    return [_item(row, spec, number) for number, row in kept[: spec.limit or None]]
+    return read_items(
+        spec.path,
+        question_field=spec.question_field,
+        answer_field=spec.answer_field,
+        drop_items=spec.drop_items,
+        limit=spec.limit,
+        system=spec.system,
+        format=spec.format,
+    )
 
 
 def unreadable_golds(items: Sequence[Item], grader: Grader) -> list[int]:
@@ -78,22 +73,6 @@ def unreadable_golds(items: Sequence[Item], grader: Grader) -> list[int]:
     right.
     """
     return [item.number for item in items if not grader.reads(item.gold)]
-
-
-def _item(row: Mapping[str, Any], spec: EvalSpec, number: int) -> Item:
-    where = f"eval.path={spec.path!r} item {number}"
-    try:
-        question, gold = dig(row, spec.question_field), dig(row, spec.answer_field)
-    except KeyError as missing:
-        raise SpecError(
-            f"{where}: no field {missing} among {', '.join(row)}; set eval.question_field, eval.answer_field"
-        ) from None
-    gold = gold[0] if isinstance(gold, list) and gold else gold
-    if isinstance(gold, float) and gold.is_integer():
-        gold = int(gold)  # files written by pandas hold 27.0 where 27 is meant
-    if gold is None or not str(gold).strip():
-        raise SpecError(f"{where}: the answer in field {spec.answer_field!r} is empty")
-    return Item(number=number, question=str(question), gold=str(gold))
 
 
 class Benchmark:
@@ -108,7 +87,7 @@ class Benchmark:
                 render(
                     item.question,
                     template=spec.template,
-                    system=spec.system,
+                    system=spec.system if spec.system is not None else item.system,
                     format=spec.format,
                     tokenizer=base.tokenizer,
                     key="eval",

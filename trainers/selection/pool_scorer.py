@@ -69,6 +69,8 @@ class Probing:
     """Longest completion, in tokens."""
     pattern: str | None = None
     """Regular expression whose last match's first group is the answer; ``None`` lets math-verify find it."""
+    system: str | None = None
+    """System message of every problem."""
     seed: int = 0
     lr: float = 2e-4
     """Learning rate of rules that train."""
@@ -203,7 +205,11 @@ class Prober:
         return RunSpec(
             model=self._model,
             example=ExampleSpec(
-                name="pool", prompts=tuple(problems), answers=tuple(answers), format=self._format
+                name="pool",
+                prompts=tuple(problems),
+                answers=tuple(answers),
+                system=probing.system,
+                format=self._format,
             ),
             objective=objective or ObjectiveSpec(),
             optim=OptimSpec(lr=probing.lr),

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from sweeps.manifest.atomic import write_atomically
-from sweeps.manifest.data_files import dig, read_rows, row_name
-from sweeps.spec.errors import SpecError, choice, nearest, require
+from sweeps.manifest.row_fields import Source, answer_of, question_of
+from sweeps.manifest.row_files import read_rows
+from sweeps.spec.errors import SpecError, choice, require
 from sweeps.spec.selection_rules import (
     RULES,
     Curation,
@@ -35,7 +36,7 @@ class SelectionRequest:
     """What to pick, and how."""
 
     pool: str
-    """JSON-lines or Parquet file of problems."""
+    """JSON-lines, CSV or Parquet file of problems."""
     rule: str
     """One of :data:`sweeps.spec.selection_rules.RULES`."""
     num: int = 5
@@ -102,12 +103,12 @@ def pick(request: SelectionRequest) -> Picks:
         require(samples >= 2, "--samples", samples, "must be at least 2, for it trains by comparing them")
         require(request.passes >= 2, "--passes", request.passes, "must be at least 2, or nothing can vary")
     rule, rows = RULES[request.rule], read_rows(request.pool, "POOL")
-    texts = _texts(rows, request.text_field, request.pool, "--text-field")
+    texts, system = _questions(rows, request)
     answer_field = request.answer_field or ("answer" if rule.needs_labels else None)
     if answer_field and not rule.needs_model:
         raise SpecError(f"--answer-field {answer_field}: {request.rule} reads no answers; leave it out")
-    labels = _texts(rows, answer_field, request.pool, "--answer-field") if answer_field else None
-    scores, statistics = _scores(request, texts, labels)
+    labels = _labels(rows, answer_field, request.pool) if answer_field else None
+    scores, statistics = _scores(request, texts, labels, system)
     chosen = top(scores, request.num, lowest=request.lowest)
     label = label_of(request.rule, supervised=labels is not None)
     return Picks(
@@ -131,7 +132,7 @@ def pick(request: SelectionRequest) -> Picks:
 
 
 def _scores(
-    request: SelectionRequest, texts: Sequence[str], labels: Sequence[str] | None
+    request: SelectionRequest, texts: Sequence[str], labels: Sequence[str] | None, system: str | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Score of each problem, and the statistics it came from."""
     characters = np.array([len(t) for t in texts], dtype=np.float64)
@@ -141,7 +142,7 @@ def _scores(
         return random_scores(texts, request.seed), {"characters": characters}
     from trainers.selection.pool_scorer import Prober, Probing
 
-    prober = Prober(Probing(seed=request.seed, **request.probing))
+    prober = Prober(Probing(seed=request.seed, system=system, **request.probing))
     try:
         if request.rule == "accuracy_std":
             assert labels is not None
@@ -163,22 +164,23 @@ def _scores(
     return pass_variance(probed.correct_P, prober.samples, request.k), statistics
 
 
-def _texts(rows: Sequence[Mapping[str, Any]], column: str, path: str, option: str) -> list[str]:
-    texts = []
-    for number, row in enumerate(rows):
-        try:
-            value = dig(row, column)
-        except KeyError:
-            columns = ", ".join(row)
-            raise SpecError(
-                f"{option} {column}: {row_name(path, number)} has {columns}{nearest(column, row)}; choose one"
-            ) from None
-        if value is None or not str(value).strip():
-            raise SpecError(
-                f"{option} {column}: is empty in {row_name(path, number)}; fill it or drop the row"
-            )
-        texts.append(str(value))
-    return texts
+def _questions(rows: Sequence[Mapping[str, Any]], request: SelectionRequest) -> tuple[list[str], str | None]:
+    """What the pool asks, and the system message that all its rows have."""
+    questions = [
+        question_of(row, Source(path=request.pool, number=i, key="--text-field", field=request.text_field))
+        for i, row in enumerate(rows)
+    ]
+    systems = list(dict.fromkeys(question.system for question in questions))
+    if len(systems) > 1:
+        raise SpecError(f"{request.pool}: its rows differ in their system message; rank them apart")
+    return [question.text for question in questions], systems[0]
+
+
+def _labels(rows: Sequence[Mapping[str, Any]], field: str, path: str) -> list[str]:
+    return [
+        str(answer_of(row, Source(path=path, number=i, key="--answer-field", field=field)))
+        for i, row in enumerate(rows)
+    ]
 
 
 def _plain(value: Any) -> int | float:

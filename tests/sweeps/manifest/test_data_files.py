@@ -3,7 +3,7 @@ import os
 import pytest
 
 import sweeps.manifest.data_files
-from sweeps.manifest.data_files import dig, file_digest, local_path, read_rows, row_name, stable_path
+from sweeps.manifest.data_files import file_digest, local_path, stable_path
 from sweeps.spec import SpecError
 
 
@@ -46,23 +46,6 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
     assert len(file_digest(tmp_path / "../" / tmp_path.name / "file")) == 64
     (tmp_path / "big").write_text("xx")
     assert len(file_digest(tmp_path / "big")) == 64
-
-
-def test_nested_fields_are_reached_by_a_dotted_name():
-    assert dig({"a": {"b": 1}}, "a.b") == 1
-    assert dig({"a.b": 2, "a": {"b": 1}}, "a.b") == 2
-    with pytest.raises(KeyError):
-        dig({"a": 1}, "a.b")
-
-
-def test_rows_are_named_by_their_line(tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text('{"a": 1}\n\n{"a": 2}\n')
-    assert [r["a"] for r in read_rows(str(path), "key")] == [1, 2]
-    assert row_name(str(path), 1) == f"{path} line 3"
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(SpecError, match="is not UTF-8"):
-        read_rows(str(path), "key")
 
 
 def test_looking_for_a_package_imports_nothing(tmp_path, monkeypatch):

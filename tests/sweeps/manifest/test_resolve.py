@@ -160,11 +160,11 @@ class TestExample:
             ("", "has no rows"),
             ('{"problem": "a"}\n{oops', "line 2: is not JSON"),
             ("[1]\n", "line 1: must be a JSON object, not list"),
-            ('\n{"problem": ""}\n', "line 2: problem holds no prompt but empty text"),
+            ('\n{"problem": ""}\n', "line 2: problem='': the prompt is empty text"),
             ('{"problem": 3}\n', "holds no prompt but int"),
             (
                 '{"problem": [{"role": "assistant", "content": "a"}]}\n',
-                "holds assistant; give one user message",
+                "holds messages of assistant; give one user message",
             ),
         ],
     )
@@ -204,7 +204,7 @@ class TestEval:
         with pytest.raises(SpecError, match=r'eval.answer_field=\'anwser\'.*did you mean "answer"'):
             resolve_eval(EVAL | {"path": str(prompts), "answer_field": "anwser"})
         prompts.write_text('{"problem": "a", "answer": "1"}\n\n{"problem": "b", "answer": ""}\n')
-        with pytest.raises(SpecError, match=r"is empty in .*line 3"):
+        with pytest.raises(SpecError, match=r"line 3 \(item 2\): answer='': holds no answer but empty text"):
             resolve_eval(EVAL | {"path": str(prompts)})
 
     def test_no_benchmark_needs_no_file(self):
