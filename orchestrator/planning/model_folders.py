@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,21 @@ import numpy as np
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.row_fields import items_of
 from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec, group_to_dict
-from sweeps.spec.errors import UserError
+from sweeps.spec.errors import UserError, cut
 
 SHIPPED = "pkg://trainers/tiny/models/"
 """Where the shipped models lie."""
 
-GROUPS = ("trainer", "model", "example", "sampling", "eval")
+GROUPS = ("trainer", "model", "example", "sampling", "engine", "eval")
 """Groups of a run that decide what a model is fed."""
 
 CHECK_S = 300.0
 """Seconds one check may take: importing transformers takes 5 to 30 on a busy machine."""
+
+STAND_IN = "1 + 1 = ?"
+"""Question of a benchmark that is not here yet."""
 
 MAX_SHOWN = 3
 """Problems told in one message; the command ``check`` lists all."""
@@ -43,7 +48,9 @@ class ModelUse:
     model: ModelSpec
     folder: Path
     uses: tuple[tuple[tuple[str, Any], ...], ...]
-    """Fields of :class:`trainers.model.folder_check.Use`, each use once."""
+    """Fields of :class:`trainers.model.prompt_check.Use`, each use once."""
+    attentions: tuple[str, ...]
+    """Values of ``engine.attention`` that its runs ask for."""
 
 
 def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
@@ -53,14 +60,20 @@ def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
     codes = np.stack([manifest.group_codes[group] for group in GROUPS])
     rows = np.unique(codes, axis=1, return_index=True)[1]
     by_model: dict[ModelSpec, dict[tuple[tuple[str, Any], ...], None]] = {}
+    attentions: dict[ModelSpec, dict[str, None]] = {}
     for row in sorted(rows.tolist()):
         groups = {group: manifest.group(group, row) for group in GROUPS}
         is_ours = groups["model"].path.startswith(SHIPPED)
         if groups["trainer"].target.startswith("trainers.em.") and (shipped or not is_ours):
             uses = by_model.setdefault(groups["model"], {})
             uses |= dict.fromkeys(_uses(groups["example"], groups["sampling"], groups["eval"]))
+            attentions.setdefault(groups["model"], {})[groups["engine"].attention] = None
     located = ((model, _folder(model), uses) for model, uses in by_model.items())
-    return [ModelUse(model=m, folder=folder, uses=tuple(uses)) for m, folder, uses in located if folder]
+    return [
+        ModelUse(model=m, folder=folder, uses=tuple(uses), attentions=tuple(attentions[m]))
+        for m, folder, uses in located
+        if folder
+    ]
 
 
 def _uses(
@@ -68,25 +81,48 @@ def _uses(
 ) -> Iterable[tuple[tuple[str, Any], ...]]:
     if example.prompts:
         longest = max(example.prompts, key=len)
-        yield tuple(
-            {
-                "key": "example",
-                "format": example.format,
-                "system": example.system,
-                "text": example.template.replace("{problem}", longest),
-                "max_new_tokens": sampling.max_new_tokens,
-            }.items()
+        text = example.template.replace("{problem}", longest)
+        yield _use("example", example, example.system, sampling.max_new_tokens, text)
+    for system, questions in _questions(evaluation).items():
+        longest, shortest = (
+            evaluation.template.replace("{problem}", pick(questions, key=len)) for pick in (max, min)
         )
-    if evaluation.path is not None:
-        yield tuple(
-            {
-                "key": "eval",
-                "format": evaluation.format,
-                "system": evaluation.system,
-                "text": evaluation.template.replace("{problem}", "1 + 1 = ?"),
-                "max_new_tokens": evaluation.max_new_tokens,
-            }.items()
-        )
+        yield _use("eval", evaluation, system, evaluation.max_new_tokens, longest, shortest)
+
+
+def _use(
+    key: str,
+    group: ExampleSpec | EvalSpec,
+    system: str | None,
+    max_new_tokens: int,
+    text: str,
+    shortest: str | None = None,
+) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        {
+            "key": key,
+            "format": group.format,
+            "system": system,
+            "system_role": group.system_role,
+            "text": text,
+            "shortest": shortest,
+            "max_new_tokens": max_new_tokens,
+        }.items()
+    )
+
+
+@lru_cache(maxsize=16)
+def _questions(evaluation: EvalSpec) -> dict[str | None, list[str]]:
+    """Questions of a benchmark by their system message; a stand-in where its file is not here yet."""
+    if evaluation.path is None:
+        return {}
+    if not local_path(evaluation.path).is_file():
+        return {evaluation.system: [STAND_IN]}
+    questions: dict[str | None, list[str]] = {}
+    for item in items_of(evaluation):
+        system = evaluation.system if evaluation.system is not None else item.system
+        questions.setdefault(system, []).append(item.question)
+    return questions
 
 
 def _folder(model: ModelSpec) -> Path | None:
@@ -95,35 +131,41 @@ def _folder(model: ModelSpec) -> Path | None:
 
 
 def problems_of(uses: Sequence[ModelUse]) -> list[dict[str, Any]]:
-    """What is wrong with each model: ``model, key, value, rule, mended``; empty if nothing."""
+    """What is wrong with each model: ``model, key, value, rule, fix, mended``; empty if nothing."""
+    return examine(uses)[0]
+
+
+def examine(uses: Sequence[ModelUse]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """What is wrong with each model, and what was looked at: ``model, what, found``."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        answers = list(pool.map(_ask, uses))
-    return [
-        {"model": use.model.name, **problem}
-        for use, found in zip(uses, answers, strict=True)
-        for problem in found
+        answers = list(zip(uses, pool.map(_ask, uses), strict=True))
+    problems = [{"model": use.model.name, **p} for use, answer in answers for p in answer["problems"]]
+    checked = [
+        {"model": use.model.name, "what": what, "found": found}
+        for use, answer in answers
+        for what, found in answer["checked"]
     ]
+    return problems, checked
 
 
-def _ask(use: ModelUse) -> list[Mapping[str, Any]]:
+def _ask(use: ModelUse) -> Mapping[str, Any]:
     request = {
         "folder": str(use.folder),
         "uses": [dict(fields) for fields in use.uses],
         "trust_remote_code": use.model.trust_remote_code,
+        "attentions": use.attentions,
     }
-    answer = _run("trainers.model.folder_check", request)
-    if isinstance(answer, str):
-        rule = f"the check of this model ended with {answer!r}"
-        return [
-            {
-                "key": "model.path",
-                "value": str(use.folder),
-                "rule": rule,
-                "fix": "see `emsweep doctor`",
-                "mended": False,
-            }
-        ]
-    return answer
+    answer: Mapping[str, Any] | str = _run("trainers.model.folder_check", request)
+    if not isinstance(answer, str):
+        return answer
+    problem = {
+        "key": "model.path",
+        "value": str(use.folder),
+        "rule": f"the check of this model ended with {cut(answer)!r}",
+        "fix": "see `emsweep doctor`",
+        "mended": False,
+    }
+    return {"problems": [problem], "checked": []}
 
 
 def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list[str]:
@@ -152,28 +194,30 @@ def require_usable_models(manifest: Manifest, *, run_code: bool = False) -> list
     return [text for text, _ in told]
 
 
-def gold_problems(manifest: Manifest) -> list[dict[str, Any]]:
-    """Benchmarks of a sweep with golds that no answer equals, in the form of :func:`problems_of`."""
+def examine_golds(manifest: Manifest) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Benchmarks of a sweep with golds that no answer equals, in the forms of :func:`examine`."""
     rows = np.unique(manifest.group_codes["eval"], return_index=True)[1]
-    found: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    checked: list[dict[str, str]] = []
     for row in sorted(rows.tolist()):
         spec = manifest.group("eval", row)
         if spec.path is None:
             continue
         answer = _run("trainers.evaluation.gold_check", group_to_dict(spec))
         if isinstance(answer, str):
-            found.append(
-                {"rule": f"its golds cannot be read ({answer})", "fix": "mend the file or the fields' names"}
-            )
+            rule, fix = f"its golds cannot be read ({cut(answer)})", "mend the file or the fields' names"
         elif numbers := answer["unreadable"]:
             rule = (
-                f"the gold answers of items {numbers} do not equal themselves, so that no answer "
-                "is ever right"
+                f"the gold answers of items {cut(str(numbers))} do not equal themselves: no answer is right"
             )
-            found.append({"rule": rule, "fix": f"mend them, or eval.drop_items={numbers}"})
-        if found and "key" not in found[-1]:
-            found[-1] |= {"model": "", "key": "eval.path", "value": spec.path, "mended": False}
-    return found
+            fix = f"mend them, or eval.drop_items={cut(str(numbers))}"
+        else:
+            found = f"{answer['items']:,} of {spec.name}, each equals itself by the rule {spec.grader}"
+            checked.append({"model": "", "what": "eval golds", "found": found})
+            continue
+        about = {"model": "", "key": "eval.path", "value": spec.path, "mended": False}
+        problems.append(about | {"rule": rule, "fix": fix})
+    return problems, checked
 
 
 def _run(module: str, request: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from sweeps.manifest.row_files import dig, read_rows, row_name
-from sweeps.spec import SpecError, nearest
+from sweeps.spec import EvalSpec, SpecError, nearest
 from sweeps.spec.errors import shown
 
 NOTHING = frozenset({"None", "null", "NULL", "nan", "NaN", "<NA>", "NaT", "undefined"})
@@ -177,6 +177,20 @@ def require_place(question: Question, format: str, source: Source) -> None:
         group = source.key.partition(".")[0]
         rule = f"is a system message, which {group}.format=plain has no place for; use chat, or leave it out"
         raise source.refusal(question.system, rule)
+
+
+def items_of(spec: EvalSpec) -> list[Item]:
+    """The items that a benchmark uses; raises as :func:`read_items` does."""
+    assert spec.path is not None
+    return read_items(
+        spec.path,
+        question_field=spec.question_field,
+        answer_field=spec.answer_field,
+        drop_items=spec.drop_items,
+        limit=spec.limit,
+        system=spec.system,
+        format=spec.format,
+    )
 
 
 def _conversation(messages: Sequence[Any], source: Source) -> Question:

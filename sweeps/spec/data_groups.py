@@ -19,6 +19,7 @@ from sweeps.spec.metrics import metric_info
 
 Adapter = Literal["none", "lora"]
 PromptFormat = Literal["chat", "plain"]
+SystemRole = Literal["system", "fold"]
 GraderRule = Literal["math_verify", "relative"]
 Retention = Literal["none", "last", "best", "all"]
 
@@ -26,6 +27,17 @@ Retention = Literal["none", "last", "best", "all"]
 def compute(default: Any, **metadata: Any) -> Any:
     """Declare a field that says how or where a run is computed and is therefore outside ``run_id``."""
     return field(default=default, metadata={"compute": True, **metadata})
+
+
+def check_system_role(group: str, role: str, format: str) -> None:
+    """Refuse a way of giving the system message that the format does not know."""
+    choice(f"{group}.system_role", role, get_args(SystemRole))
+    require(
+        role == "system" or format == "chat",
+        f"{group}.system_role",
+        role,
+        f"{group}.format=plain has no turns to fold into; put the text into {group}.template",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +106,8 @@ class ExampleSpec:
     """Gold answers beside ``prompts``; empty for unlabeled examples."""
     system: str | None = None
     """System message put before the prompt when ``format`` is ``chat``."""
+    system_role: SystemRole = field(default="system", metadata={"omit_at": "system"})
+    """``fold`` puts the system message into the user's turn, for templates that refuse a turn of its own."""
     template: str = "{problem}"
     """Text around the prompt; ``{problem}`` is replaced by it."""
     format: PromptFormat = "chat"
@@ -105,6 +119,7 @@ class ExampleSpec:
 
     def __post_init__(self) -> None:
         choice("example.format", self.format, get_args(PromptFormat))
+        check_system_role("example", self.system_role, self.format)
         require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
 
 
@@ -128,6 +143,8 @@ class EvalSpec:
     """Field that holds the gold answer."""
     system: str | None = None
     """System message put before the question when ``format`` is ``chat``."""
+    system_role: SystemRole = field(default="system", metadata={"omit_at": "system"})
+    """``fold`` puts the system message into the user's turn, for templates that refuse a turn of its own."""
     template: str = "{problem}"
     """Text around the question; ``{problem}`` is replaced by it."""
     format: PromptFormat = "chat"
@@ -174,6 +191,7 @@ class EvalSpec:
 
     def __post_init__(self) -> None:
         choice("eval.format", self.format, get_args(PromptFormat))
+        check_system_role("eval", self.system_role, self.format)
         choice("eval.grader", self.grader, get_args(GraderRule))
         require("{problem}" in self.template, "eval.template", self.template, "must contain {problem}")
         require(all(s >= 0 for s in self.steps), "eval.steps", self.steps, "every step must be at least 0")

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from sweeps.manifest.row_fields import Item, read_items
+from sweeps.manifest.row_fields import Item, items_of
 from sweeps.spec import EvalSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.cached import decode_cached
@@ -50,24 +50,6 @@ def settings_of(spec: EvalSpec) -> list[DecodingSetting]:
     return greedy + [DecodingSetting(temperature=t, num_samples=spec.num_samples) for t in spec.temperatures]
 
 
-def load_items(spec: EvalSpec) -> list[Item]:
-    """Read a benchmark file.
-
-    Raises:
-        SpecError: for a row that cannot be read, naming it.
-    """
-    assert spec.path is not None
-    return read_items(
-        spec.path,
-        question_field=spec.question_field,
-        answer_field=spec.answer_field,
-        drop_items=spec.drop_items,
-        limit=spec.limit,
-        system=spec.system,
-        format=spec.format,
-    )
-
-
 def unreadable_golds(items: Sequence[Item], grader: Grader) -> list[int]:
     """Numbers of the items whose gold answer does not equal itself, so that no answer to them is ever
     right.
@@ -81,7 +63,7 @@ class Benchmark:
     def __init__(self, spec: EvalSpec, base: BaseModel) -> None:
         self.spec = spec
         self._base = base
-        self.items = load_items(spec)
+        self.items = items_of(spec)
         self._prompts = [
             encode(
                 render(
@@ -91,6 +73,7 @@ class Benchmark:
                     format=spec.format,
                     tokenizer=base.tokenizer,
                     key="eval",
+                    system_role=spec.system_role,
                 ),
                 base.tokenizer,
                 format=spec.format,

@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import sys
 
+from sweeps.manifest.row_fields import items_of
 from sweeps.spec.run_spec import group_from_dict
-from trainers.evaluation.evaluate import load_items, unreadable_golds
+from trainers.evaluation.evaluate import unreadable_golds
 from trainers.evaluation.grading import Grader
 
 
 def main() -> None:
     spec = group_from_dict("eval", json.load(sys.stdin))
     grader = Grader(pattern=spec.pattern, timeout_s=spec.timeout_s, rule=spec.grader)
-    items = load_items(spec)
+    items = items_of(spec)
     json.dump({"items": len(items), "unreadable": unreadable_golds(items, grader)}, sys.stdout)
     grader.close()
 

@@ -20,7 +20,7 @@ from sweeps.manifest.data_files import local_path
 from sweeps.spec import ModelSpec
 from trainers.model.adapter import add_adapter
 from trainers.model.download import local_folder
-from trainers.model.folder_check import check_weights
+from trainers.model.folder_check import attention_refused, check_weights
 from trainers.model.stop_ids import stop_ids
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -78,21 +78,25 @@ def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn
     is trained is the policy that is sampled).
 
     Raises:
-        SpecError: where the files lack a tensor that the model needs, or hold one of another shape: it would
-        be
-            random.
+        SpecError: where the files lack a tensor that the model needs, or hold one of another shape (it would
+            be random), or the architecture does not take this attention.
     """
     transformers_logging.disable_progress_bar()  # a worker has no terminal
     folder = Path(_location(spec))
     prefix = _wrapper_prefix(folder, spec.trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=DTYPES[precision],
-        attn_implementation=attention,
-        trust_remote_code=spec.trust_remote_code,
-        use_safetensors=True,
-        key_mapping={f"^{re.escape(prefix)}": ""} if prefix else None,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[precision],
+            attn_implementation=attention,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            key_mapping={f"^{re.escape(prefix)}": ""} if prefix else None,
+        )
+    except (ValueError, ImportError) as error:
+        if "attention" not in str(error).lower() and "attn" not in str(error).lower():
+            raise
+        raise attention_refused(attention, spec.name or str(folder), error) from error
     if spec.adapter != "none":
         add_adapter(model, spec)
     return model.eval()

@@ -2,97 +2,77 @@
 
     python -m trainers.model.folder_check < request.json
 
-Run in a process of its own, for it imports transformers: a request on standard input (see :class:`Use`), a
-list of problems on standard output, both JSON. No weight is loaded and no network asked.
+Run in a process of its own, for it imports transformers: a request on standard input (see :class:`Use`), the
+problems and what was looked at on standard output, both JSON. No weight is loaded and no network asked.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sweeps.spec import SpecError
+from trainers.model.prompt_check import Examination, Use, check_use, first_line
 from trainers.model.stop_ids import stop_ids
 from trainers.model.weight_files import require_weights, stored_shapes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Use:
-    """One way in which a model will be asked."""
+def examine(
+    folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = False, attentions: Sequence[str] = ()
+) -> Examination:
+    """Hold a model folder against its uses.
 
-    key: str
-    """Group of the run that asks, ``example`` or ``eval``."""
-    format: str
-    """``chat`` or ``plain``."""
-    system: str | None = None
-    text: str = ""
-    """The longest prompt, in its template."""
-    max_new_tokens: int = 0
-    """Tokens that may follow it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """Why a model cannot be used as asked, or what was mended in it for this sweep."""
-
-    key: str
-    """What is wrong: a key of the run, or ``model.path``."""
-    value: str
-    rule: str
-    fix: str
-    mended: bool = False
-    """Whether it is dealt with when the model is loaded, and only said."""
-
-
-def problem(*, key: str, value: str, text: str, mended: bool = False) -> Problem:
-    """A problem from a message of the form ``rule; fix``."""
-    rule, _, fix = text.rpartition("; ")
-    return Problem(key=key, value=value, rule=rule or fix, fix=fix if rule else "", mended=mended)
-
-
-def problems_of(folder: Path, uses: Sequence[Use], *, trust_remote_code: bool = False) -> list[Problem]:
-    """Everything that is wrong with a model folder for these uses; empty if nothing."""
-    found: list[Problem] = []
-    loaded = _config(folder, trust_remote_code, found)
-    if loaded is None:
-        return found
-    config, vocabulary = loaded
-    prefix = _collect(found, folder, lambda: check_weights(folder, config, trust_remote_code))
+    Args:
+        attentions: values of ``engine.attention`` that runs ask for.
+    """
+    seen = Examination()
+    config = _config(folder, trust_remote_code, seen)
+    if config is None:
+        return seen
+    vocabulary = int(config.get_text_config().vocab_size)
+    prefix = _collect(seen, folder, lambda: check_weights(folder, config, trust_remote_code))
     if prefix:
-        rule = f"every weight's key begins with {prefix!r}, which a wrapper wrote; it is stripped when loaded"
-        found.append(problem(key="model.path", value=str(folder), text=rule, mended=True))
-    tokenizer = _tokenizer(folder, trust_remote_code, found)
+        rule = f"every weight's key begins with {prefix!r}, which a wrapper wrote"
+        seen.refuse("model.path", str(folder), rule, "it is stripped when loaded", mended=True)
+    if prefix is not None:
+        seen.found(
+            "weights", f"every tensor of {type(config).__name__.removesuffix('Config')}, {_size(folder)}"
+        )
+        for attention in attentions:
+            _collect(seen, folder, partial(check_attention, config, attention, trust_remote_code))
+    tokenizer = _tokenizer(folder, trust_remote_code, seen)
     if tokenizer is None:
-        return found
-    _collect(found, folder, lambda: stop_ids(folder, tokenizer.eos_token_id, vocabulary))
+        return seen
+    ids = _collect(seen, folder, lambda: stop_ids(folder, tokenizer.eos_token_id, vocabulary))
+    if isinstance(ids, tuple):
+        seen.found("stop ids", ", ".join(f"{i} {tokenizer.decode([i])!r}" for i in ids))
     for use in uses:
-        found += _problems_of_use(use, tokenizer, vocabulary, _positions(config))
-    return found
+        check_use(use, tokenizer, vocabulary, _positions(config), _is_absolute(config), seen)
+    return seen
 
 
-def _config(folder: Path, trust: bool, found: list[Problem]) -> tuple[Any, int] | None:
+def _config(folder: Path, trust: bool, seen: Examination) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # transformers raises what its files make it raise
-        rule = f"its config.json cannot be read ({_first_line(error)}); copy the model's folder again"
-        found.append(problem(key="model.path", value=str(folder), text=rule))
+        rule = f"its config.json cannot be read ({first_line(error)})"
+        seen.refuse("model.path", str(folder), rule, "copy the model's folder again")
         return None
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not (remote and trust):
-        rule = (
-            f"model_type {config.model_type!r} is no language model that writes text; give a "
-            "causal language model"
-        )
-        found.append(problem(key="model.path", value=str(folder), text=rule))
+        rule = f"model_type {config.model_type!r} is no language model that writes text"
+        seen.refuse("model.path", str(folder), rule, "give a causal language model")
         return None
-    return config, int(config.get_text_config().vocab_size)
+    return config
 
 
 def check_weights(folder: Path, config: Any, trust_remote_code: bool) -> str:
@@ -146,16 +126,42 @@ def tied_keys(model: Any) -> set[str]:
     return tied
 
 
-def _tokenizer(folder: Path, trust: bool, found: list[Problem]) -> Any:
+def check_attention(config: Any, attention: str, trust_remote_code: bool) -> None:
+    """Refuse an implementation of attention that the architecture does not have.
+
+    Raises:
+        SpecError: naming ``engine.attention=eager``, which every architecture has.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if attention not in ("sdpa", "eager") and attention.isidentifier() and "attention" in attention:
+        return  # flash_attention_2 and the like: their packages lie where the runs are
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(
+                config, trust_remote_code=trust_remote_code, attn_implementation=attention
+            )
+    except (ValueError, ImportError) as error:
+        raise attention_refused(attention, config.model_type, error) from None
+
+
+def attention_refused(attention: str, model_type: str, error: Exception) -> SpecError:
+    """What is said where a model does not take an implementation of attention."""
+    return SpecError(
+        f"engine.attention={attention!r}: models of type {model_type} do not take it ({first_line(error)}); "
+        "set engine.attention=eager"
+    )
+
+
+def _tokenizer(folder: Path, trust: bool, seen: Examination) -> Any:
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # transformers raises what its files make it raise
-        rule = (
-            f"its tokenizer cannot be read ({_first_line(error)}); copy tokenizer.json and its configuration"
-        )
-        found.append(problem(key="model.path", value=str(folder), text=rule))
+        rule = f"its tokenizer cannot be read ({first_line(error)})"
+        seen.refuse("model.path", str(folder), rule, "copy tokenizer.json and its configuration")
         return None
 
 
@@ -167,72 +173,41 @@ def _positions(config: Any) -> int | None:
     )
 
 
-def _problems_of_use(use: Use, tokenizer: Any, vocabulary: int, positions: int | None) -> Iterator[Problem]:
-    if use.format == "chat":
-        try:
-            messages = [{"role": "system", "content": use.system}] if use.system else []
-            messages.append({"role": "user", "content": use.text})
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # a template raises what it likes
-            what = f"the chat template refuses it ({_first_line(error)})"
-            if use.system:
-                fix = f"set {use.key}.system=null, or {use.key}.format=plain"
-                yield problem(key=f"{use.key}.system", value=_short(use.system), text=f"{what}; {fix}")
-            else:
-                yield problem(
-                    key=f"{use.key}.format", value="chat", text=f"{what}; set {use.key}.format=plain"
-                )
-            return
-    else:
-        text = use.text
-    ids = tokenizer(text, add_special_tokens=use.format == "plain")["input_ids"]
-    if use.format == "plain" and ids and ids[-1] == tokenizer.eos_token_id:
-        rule = (
-            "the tokenizer ends every text with its end-of-sequence token, so that the model answers nothing"
-        )
-        fix = "set add_eos_token to false in tokenizer_config.json"
-        yield problem(key=f"{use.key}.format", value="plain", text=f"{rule}; {fix}")
-    if ids and max(ids) >= vocabulary:
-        rule = (
-            f"the tokenizer gives id {max(ids)} where the model has {vocabulary} embeddings; "
-            "they do not belong together"
-        )
-        yield problem(key="model.path", value=_short(text), text=rule)
-    if positions is not None and len(ids) + use.max_new_tokens > positions:
-        key = "sampling.max_new_tokens" if use.key == "example" else "eval.max_new_tokens"
-        rule = (
-            f"a prompt of {len(ids)} tokens and these pass the model's {positions} positions; at "
-            f"most {positions - len(ids)}"
-        )
-        yield problem(key=key, value=str(use.max_new_tokens), text=rule)
+def _is_absolute(config: Any) -> bool:
+    """Whether each position has an embedding of its own, so that one beyond the last is an error."""
+    return not getattr(config.get_text_config(), "rope_parameters", None)
 
 
-def _collect(found: list[Problem], folder: Path, check: Callable[[], object]) -> object:
+def _size(folder: Path) -> str:
+    shapes = stored_shapes(folder)
+    return f"{len(shapes):,} stored, {sum(math.prod(shape) for shape in shapes.values()):,} numbers"
+
+
+def _collect(seen: Examination, folder: Path, check: Callable[[], Any]) -> Any:
+    """What a check returns; ``None`` after noting why it refuses."""
     try:
         return check()
     except SpecError as error:
-        found.append(problem(key="model.path", value=str(folder), text=str(error)))
+        rule, _, fix = str(error).rpartition("; ")
+        key = "engine.attention" if rule.startswith("engine.attention=") else "model.path"
+        seen.refuse(key, str(folder), rule or fix, fix if rule else "")
     except Exception as error:  # building a model of a strange configuration raises anything
-        rule = f"no model can be built from its config.json ({_first_line(error)})"
-        found.append(problem(key="model.path", value=str(folder), text=rule))
+        rule = f"no model can be built from its config.json ({first_line(error)})"
+        seen.refuse("model.path", str(folder), rule, "copy the model's folder again")
     return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return _short(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
     uses = [Use(**use) for use in request["uses"]]
-    found = problems_of(Path(request["folder"]), uses, trust_remote_code=request["trust_remote_code"])
-    json.dump([asdict(problem) for problem in found], sys.stdout)
+    seen = examine(
+        Path(request["folder"]),
+        uses,
+        trust_remote_code=request["trust_remote_code"],
+        attentions=request["attentions"],
+    )
+    json.dump(asdict(seen), sys.stdout)
 
 
 if __name__ == "__main__":

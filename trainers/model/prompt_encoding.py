@@ -6,9 +6,19 @@ from typing import Any
 
 from sweeps.spec import RunSpec, SpecError
 from trainers.model.base_model import BaseModel
+from trainers.model.chat import chat_messages
 
 
-def render(text: str, *, template: str, system: str | None, format: str, tokenizer: Any, key: str) -> str:
+def render(
+    text: str,
+    *,
+    template: str,
+    system: str | None,
+    format: str,
+    tokenizer: Any,
+    key: str,
+    system_role: str = "system",
+) -> str:
     """Put a question into its template and the tokenizer's chat format.
 
     Args:
@@ -16,6 +26,7 @@ def render(text: str, *, template: str, system: str | None, format: str, tokeniz
         system: System message, for the chat format only.
         format: ``chat`` or ``plain``.
         key: Spec group named in errors, such as ``example``.
+        system_role: What becomes of the system message (:func:`trainers.model.chat.chat_messages`).
 
     Raises:
         SpecError: if the chat format is asked for and the tokenizer has no chat template.
@@ -25,8 +36,7 @@ def render(text: str, *, template: str, system: str | None, format: str, tokeniz
         return content
     if not getattr(tokenizer, "chat_template", None):
         raise SpecError(f"{key}.format='chat': the tokenizer has no chat template; set {key}.format=plain")
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": content})
+    messages = chat_messages(content, system=system, system_role=system_role)
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
@@ -68,6 +78,7 @@ def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
             format=example.format,
             tokenizer=base.tokenizer,
             key="example",
+            system_role=example.system_role,
         )
         for text in example.prompts
     ]

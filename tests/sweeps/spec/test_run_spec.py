@@ -79,6 +79,8 @@ def other_value(key, value):
         "eval.steps": [1],
         "eval.temperatures": [0.5],
         "eval.drop_items": [1],
+        "eval.system_role": "fold",
+        "example.system_role": "fold",
         "eval.grader": "relative",
         "trainer.params": {"a": 1},
         "init.changes": {"init": {}, "seed": 1},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sweeps.manifest.row_fields import items_of
 from sweeps.spec import EvalSpec, SpecError
 from tests.trainers.worlds import tiny_spec
 from trainers.engine.gang import Gang
-from trainers.evaluation.evaluate import Benchmark, DecodingSetting, load_items, settings_of
+from trainers.evaluation.evaluate import Benchmark, DecodingSetting, settings_of
 from trainers.model.base_model import load_base, load_weights
 from trainers.protocol import WorkerContext
 
@@ -110,13 +112,13 @@ def test_a_bad_benchmark_file_is_refused_with_its_place(tmp_path, lines, message
     path = tmp_path / "bench.jsonl"
     path.write_text("\n".join(lines))
     with pytest.raises(SpecError, match=message):
-        load_items(EvalSpec(path=str(path)))
+        items_of(EvalSpec(path=str(path)))
 
 
 def test_whole_numbers_stored_as_floats_are_read_as_whole_numbers(tmp_path):
     path = tmp_path / "amc.jsonl"
     path.write_text(json.dumps({"problem": "?", "answer": 27.0}))
-    assert load_items(EvalSpec(path=str(path)))[0].gold == "27"
+    assert items_of(EvalSpec(path=str(path)))[0].gold == "27"
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the benchmark files are not beside this checkout")
@@ -131,6 +133,21 @@ def test_whole_numbers_stored_as_floats_are_read_as_whole_numbers(tmp_path):
 )
 def test_real_benchmark_files_load(name, question, answer, items):
     spec = EvalSpec(path=str(SHARED_DATA / f"{name}.jsonl"), question_field=question, answer_field=answer)
-    loaded = load_items(spec)
+    loaded = items_of(spec)
     assert len(loaded) == items
     assert all(item.gold and item.question for item in loaded)
+
+
+def test_a_benchmark_of_chat_messages_is_the_one_that_its_texts_make(tmp_path):
+    spec, base = tiny_spec(eval={"system": "1+1=2;", "limit": 0}), load_base(tiny_spec().model)
+    texts, messages = tmp_path / "texts.jsonl", tmp_path / "messages.jsonl"
+    asked = [("25+08=", "33"), ("41+86=", "127")]
+    texts.write_text("".join(json.dumps({"problem": q, "answer": a}) + "\n" for q, a in asked))
+    system = {"role": "system", "content": "1+1=2;"}
+    rows = [{"problem": [system, {"role": "user", "content": q}], "answer": a} for q, a in asked]
+    messages.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = Benchmark(dataclasses.replace(spec.eval, path=str(texts), digest=None), base)
+    second = Benchmark(dataclasses.replace(spec.eval, path=str(messages), digest=None, system=None), base)
+    assert first._prompts == second._prompts
+    first.close()
+    second.close()

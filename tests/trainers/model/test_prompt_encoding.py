@@ -41,3 +41,12 @@ def test_an_overlong_prompt_is_refused_with_its_length_or_cut_at_its_beginning()
     assert limit_length(list(range(12)), limit=8, overlong="truncate") == list(range(4, 12))
     with pytest.raises(SpecError, match="empty"):
         limit_length([], limit=8, overlong="refuse")
+
+
+def test_a_folded_system_message_stands_before_the_question_in_the_users_turn(tokenizer):
+    roles = AutoTokenizer.from_pretrained(package_file("trainers/tiny/models/tiny-64"))
+    roles.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    asked = {"system": "Think.", "template": "Q: {problem}"}
+    assert rendered(roles, **asked) == "<system>Think.<user>Q: 47+38="
+    assert rendered(roles, **asked, system_role="fold") == "<user>Think.\n\nQ: 47+38="
+    assert rendered(roles, system_role="fold") == "<user>47+38="
