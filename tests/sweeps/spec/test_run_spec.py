@@ -237,7 +237,8 @@ OMITTED = [
 @pytest.mark.parametrize(("group", "name", "value"), OMITTED)
 def test_a_later_field_at_the_value_of_old_leaves_no_trace_in_the_identity(group, name, value):
     assert value == getattr(group_type(group)(), name)
-    part = dataclasses.replace(getattr(fixed_spec(), group), **{name: value})
+    needs = {"format": "chat"} if name == "system_role" else {}  # plain has no turns to fold into
+    part = dataclasses.replace(getattr(fixed_spec(), group), **needs, **{name: value})
     assert f'"{name}"' not in group_canonical(group, part)
     other = dataclasses.replace(part, **{name: other_value(f"{group}.{name}", value)})
     assert f'"{name}"' in group_canonical(group, other)
