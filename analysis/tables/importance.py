@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.stats.aliasing import Factor
 from analysis.stats.anova import Decomposition, decompose
+from analysis.tables.cell_table import require_runs
 from analysis.tables.seed_values import gather
 from sweeps.grid.axes import short_names
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import counted
 
 SEED_ROW, HIGHER_ROW, NOISE_ROW = "seed (all cells alike)", "higher interactions", "noise within cells"
-"""Names of the lines that are no axis."""
+UNATTRIBUTED_ROW = "shared, not attributable"
+REST_ROW = "higher interactions and noise"
+"""Names of the lines that are no axis; the last is of a sweep of one seed."""
+
+NEGLIGIBLE = 0.0005
+"""Share below which a line that is no axis is left out: it would print as 0.0 %."""
 
 
 def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 2) -> ReportTable:
     """Return the decomposition of a metric's variance, largest share first, seed and noise last.
+
+    Axes that cannot be told apart on this grid share a line (``steps | lr``); an axis that exists under a
+    condition has the share of what it explains where it exists (``decay_fraction within schedule``).
 
     Columns of the frame: ``effect, order, share`` (ω²), ``freedom, p``.
 
     Raises:
         UserError: for an unknown metric, or when no axis has two values with results.
     """
+    require_runs(sweep)
     metric = sweep.metric(metric)
     gathered = gather(sweep, sweep.cell_keys, metric)
     keep = ~np.isnan(gathered.values).all(axis=1)
@@ -31,12 +45,12 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
     axes = [key for key in sweep.cell_keys if groups[key].nunique(dropna=False) > 1]
     if not axes:
         raise UserError("importance needs an axis with two values that have results")
-    levels_CA = np.stack([pd.factorize(groups[key], use_na_sentinel=False)[0] for key in axes], axis=1)
+    levels_CA = np.stack([pd.factorize(groups[key])[0] for key in axes], axis=1)  # −1 where it is absent
     decomposition = decompose(values_CS, levels_CA, max_order)
-    short = short_names(axes)
+    names = Names(axes, decomposition.factors)
     rows = [
         {
-            "effect": " × ".join(short[axes[a]] for a in effect.axes),
+            "effect": names.effect(effect.axes),
             "order": len(effect.axes),
             "share": effect.share,
             "freedom": effect.freedom,
@@ -54,13 +68,47 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
         ReportColumn(header="df", source="freedom", kind="count"),
         ReportColumn(header="p", source="p", kind="p"),
     )
-    missing = int(groups["missing"].sum() + groups["diverged"].sum())
+    missing = int((gathered.groups["expected"] - gathered.groups["valued"]).sum())
+    notes = (*_notes(decomposition, missing, values_CS.shape[1]), *names.confounded(), *names.conditional())
     return ReportTable(
-        title=f"What moves {metric}",
-        frame=pd.DataFrame(rows),
-        layout=layout,
-        notes=(*_notes(decomposition, missing, values_CS.shape[1]), *sweep.warnings),
+        title=f"What moves {metric}", frame=pd.DataFrame(rows), layout=layout, notes=(*notes, *sweep.warnings)
     )
+
+
+class Names:
+    """What a table calls factors and their interactions."""
+
+    def __init__(self, axes: Sequence[str], factors: Sequence[Factor]) -> None:
+        short = short_names(axes)
+        self._factors = factors
+        self._names = [" | ".join(short[axes[a]] for a in factor.axes) for factor in factors]
+
+    def effect(self, numbers: Sequence[int]) -> str:
+        """``steps | lr``, ``model × (steps | lr)``, ``decay_shape within schedule``."""
+        if len(numbers) == 1:
+            parents = [self._names[p] for p in self._factors[numbers[0]].parents]
+            within = f" within {' and '.join(parents)}" if parents else ""
+            return self._names[numbers[0]] + within
+        return " × ".join(f"({n})" if "|" in n else n for n in (self._names[number] for number in numbers))
+
+    def confounded(self) -> list[str]:
+        """A sentence for each set of axes that cannot be told apart."""
+        return [
+            f"{name.replace(' | ', ' and ')} cannot be told apart: they move together on this grid, and "
+            "their line is what any or all of them explain. A grid that crosses them would tell."
+            for name, factor in zip(self._names, self._factors, strict=True)
+            if len(factor.axes) > 1
+        ]
+
+    def conditional(self) -> list[str]:
+        """A sentence for each axis that exists under a condition."""
+        return [
+            f"{self._names[number]} exists only where {' and '.join(self._names[p] for p in factor.parents)} "
+            "says so: its line is what it explains there, as a share of the variance of all runs; what "
+            "having it or not makes is in the line of the axis that decides."
+            for number, factor in enumerate(self._factors)
+            if factor.parents
+        ]
 
 
 def in_words(table: ReportTable) -> str:
@@ -68,16 +116,24 @@ def in_words(table: ReportTable) -> str:
     shares = table.frame.set_index("effect")["share"]
     largest = table.frame[table.frame["order"] > 0].head(2)
     named = " and ".join(f"{row.effect} {percent(row.share)} %" for row in largest.itertuples())
-    text = (
-        f"Of the variance between runs, {named}; the seed, in all cells alike, {percent(shares[SEED_ROW])} %"
-    )
-    noise = shares[NOISE_ROW]
-    return f"{text}; noise within cells {percent(noise)} %." if noise == noise else f"{text}."
+    text = f"Of the variance between runs, {named or 'no axis anything'}"
+    if SEED_ROW not in shares or shares[SEED_ROW] != shares[SEED_ROW]:
+        return f"{text}; with one seed, the shares of seed and noise are unknown."
+    text += f"; the seed, in all cells alike, {percent(shares[SEED_ROW])} %"
+    text += f"; noise within cells {percent(shares[NOISE_ROW])} %" if NOISE_ROW in shares else ""
+    if UNATTRIBUTED_ROW in shares:
+        text += f"; {percent(shares[UNATTRIBUTED_ROW])} % no single axis can claim"
+    return f"{text}."
 
 
 def _rest(decomposition: Decomposition) -> list[tuple[str, float]]:
-    rest = [(SEED_ROW, decomposition.seed_share), (NOISE_ROW, decomposition.noise_share)]
-    return rest if not decomposition.higher_share else [(HIGHER_ROW, decomposition.higher_share), *rest]
+    one_seed = np.isnan(decomposition.seed_share)
+    rest = [
+        (UNATTRIBUTED_ROW, decomposition.unattributed_share),
+        (REST_ROW if one_seed else HIGHER_ROW, decomposition.higher_share),
+    ]
+    rest = [(name, share) for name, share in rest if abs(share) >= NEGLIGIBLE]
+    return [*rest, (SEED_ROW, decomposition.seed_share), (NOISE_ROW, decomposition.noise_share)]
 
 
 def _notes(decomposition: Decomposition, missing: int, seeds: int) -> tuple[str, ...]:
@@ -86,14 +142,20 @@ def _notes(decomposition: Decomposition, missing: int, seeds: int) -> tuple[str,
         if decomposition.balanced
         else "Incomplete grid: type-II least squares, each effect after all others that do not contain it"
     )
-    if not decomposition.balanced and decomposition.max_order < 2:
+    if decomposition.overlapping:
+        method += " (single axes only: their interactions cannot be told from them on this grid, and are in "
+        method += "their lines, the shared line or the noise)"
+    elif not decomposition.balanced and decomposition.max_order < 2:
         method += " (main effects only: the interactions are too many to fit)"
     notes = [
-        f"{method}; {decomposition.num_runs:,} runs, {seeds} seeds crossed with all cells. ω² is corrected "
-        "for noise, so that an axis without effect has 0 on average; a small negative share means none.",
+        f"{method}; {decomposition.num_runs:,} runs, {counted(seeds, 'seed')} crossed with all cells. ω² is "
+        "corrected for noise: an axis without effect has 0 on average, a small negative share means none.",
     ]
     if np.isnan(decomposition.noise_share):
-        notes.append("One seed: noise cannot be told from effects; shares are upper bounds.")
+        notes.append(
+            "One seed: what the seed and noise make is unknown and cannot be told from effects; the shares "
+            "are upper bounds."
+        )
     if missing:
         notes.append(f"Rule: {missing:,} diverged or missing runs have no value and are left out.")
     return tuple(notes)

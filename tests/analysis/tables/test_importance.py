@@ -6,8 +6,9 @@ import pytest
 
 from analysis import open_sweep
 from analysis.tables.best_cells import best_cells
-from analysis.tables.importance import NOISE_ROW, SEED_ROW, importance
+from analysis.tables.importance import NOISE_ROW, SEED_ROW, importance, in_words
 from sweeps.spec.errors import UserError
+from tests.analysis.grids import EXAMPLES, write_grid
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 
@@ -84,3 +85,42 @@ def test_one_seed_cannot_judge_its_own_choice(quickstart):
     best = best_cells(open_sweep(quickstart).where("seed=0"))
     assert best.check is None
     assert "One seed" in best.sentence
+
+
+def _grid(tmp_path, name, score, **more):
+    return open_sweep(write_grid(tmp_path / name, EXAMPLES / f"{name}.yaml", score, **more))
+
+
+def test_the_readmes_schedules_are_told_apart_from_their_knobs(tmp_path):
+    """What differs is wsd against the others, 98 % of the variance; 0.0 % was reported."""
+
+    def score(axes, rng):
+        return {"accuracy_sampled": 0.5 + 0.3 * (axes["schedule"] == "wsd") + rng.normal(0, 0.02)}
+
+    table = importance(_grid(tmp_path, "schedules", score))
+    shares = _shares(table)
+    assert shares["schedule"] > 0.95
+    for knob in ("decay_fraction within schedule", "decay_shape within schedule", "lr"):
+        assert abs(shares[knob]) < 0.02
+    assert sum(shares.values()) == pytest.approx(1, abs=0.002)  # lines that print as 0.0 are left out
+    assert any("decay_fraction exists only where schedule says so" in note for note in table.notes)
+
+
+def test_the_readmes_ladder_shows_the_axis_it_asks_about(tmp_path):
+    """Steps and rate move in step: they share a line, and the table says that they cannot be told apart."""
+
+    def score(axes, rng):
+        return {"accuracy_sampled": 0.5 + {5: -0.1, 10: 0.0, 20: 0.1}[axes["steps"]] + rng.normal(0, 0.01)}
+
+    table = importance(_grid(tmp_path, "ladder", score))
+    shares = _shares(table)
+    assert shares["steps | lr"] > 0.9
+    assert any("steps and lr cannot be told apart" in note for note in table.notes)
+    assert "steps | lr" in in_words(table)
+
+
+def test_one_seed_leaves_the_seeds_share_unknown(quickstart):
+    table = importance(open_sweep(quickstart).where("seed=0"))
+    assert np.isnan(_shares(table)[SEED_ROW])
+    assert "unknown" in in_words(table)
+    assert "1 seed crossed" in table.notes[0]

@@ -1,0 +1,25 @@
+"""The sweep files that the README shows are files of tests/examples, to the letter, and can be planned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = {"table": 96, "schedules": 64, "ladder": 64}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_readme_shows_the_file_and_its_number_of_runs(name):
+    path = ROOT / "tests" / "examples" / f"{name}.yaml"
+    text = (ROOT / "README.md").read_text()
+    after = text[text.index(f"`sweep={name}.yaml`") :]
+    shown = re.search(r"```yaml\n(.*?)```", after, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == path.read_text()
+    assert len(build_manifest(compose_sweep([f"sweep={path}"]))) == EXAMPLES[name]
