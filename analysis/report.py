@@ -5,24 +5,29 @@ emsweep report outputs/quickstart
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.data.axes import SEED
+from analysis.data.axes import SEED, is_absent
 from analysis.data.sweep import SweepData
 from analysis.findings import find_all
 from analysis.output.html import Page
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
+from analysis.tables.compare import compare_levels
 from analysis.tables.costs import cost_table
-from analysis.tables.importance import importance, in_words
+from analysis.tables.importance import Names, grid_structure, importance, in_words
 from sweeps.manifest.atomic import write_atomically
 from sweeps.spec.errors import UserError
-from sweeps.spec.text import label
+from sweeps.spec.text import counted, label
 
 REPORT_NAME = "report.html"
 """File inside the sweep directory that a report is written to by default."""
+
+MAX_COMPARED = 8
+"""Values of an axis up to which each is compared with the first."""
 
 MAX_FINGERPRINTS = 10
 """Kinds of failure listed."""
@@ -43,11 +48,14 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     if question:
         page.paragraph(str(question))
     page.sentences([line.strip() for line in headline(sweep, metric)])
-    _grid(page, sweep)
+    structure = grid_structure(sweep)
+    page.sentences(structure.confounded(), kind="missing")
+    _grid(page, sweep, structure)
     _coverage(page, sweep)
     page.heading("Results")
     by = [key for key in ("model", *headline_axis(sweep)) if key in sweep.cell_keys]
     page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric))
+    _comparisons(page, sweep, metric, structure)
     page.heading("What matters")
     try:
         shares = importance(sweep, metric=metric)
@@ -86,18 +94,53 @@ def write_report(sweep: SweepData, path: Path, *, metric: str | None = None) -> 
     return path
 
 
-def _grid(page: Page, sweep: SweepData) -> None:
+def _grid(page: Page, sweep: SweepData, structure: Names) -> None:
     page.heading("The grid")
-    rows = [(axis.key, _listed([label(v) for v in axis.values])) for axis in sweep.axes]
-    cells = 1
-    for axis in sweep.axes:
-        cells *= len(axis.values) if axis.key != SEED else 1
-    runs = sum(sweep.counts().values())
+    columns = sweep.columns()
+    values = {axis.key: columns.levels(axis.key)[0].tolist() for axis in sweep.axes}
+    rows = [(key, _listed([_value(v) for v in levels])) for key, levels in values.items()]
+    cells = columns.group(sweep.cell_keys).size
+    whole = math.prod(len(levels) for key, levels in values.items() if key != SEED)
     filtered = f", narrowed to {' '.join(sweep.filters)}" if sweep.filters else ""
+    part = "a full factorial" if cells == whole else f"a part of the {whole:,} combinations of their values"
     page.paragraph(
-        f"{runs:,} runs over {len(sweep.axes)} axes{filtered}; a full factorial has {cells:,} cells."
+        f"{counted(len(columns), 'run')} over {len(sweep.axes)} axes{filtered}: {counted(cells, 'cell')}, "
+        f"{part}, and {counted(len(values[SEED]), 'seed')}."
     )
     page.pairs(rows)
+    for sentence in structure.conditional():
+        page.paragraph(sentence, "note")
+
+
+def _value(value: object) -> str:
+    return "– (does not exist)" if is_absent(value) else label(value)
+
+
+def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Names) -> None:
+    """Every value of each axis against the first, where the axis can be told from the others."""
+    page.heading("Comparisons")
+    columns = sweep.columns()
+    page.paragraph(
+        "Each value of an axis against its first, on runs that agree on all other axes and the seed; every "
+        "axis is a family of its own, within which p is corrected.",
+        "note",
+    )
+    for key in structure.alone:
+        num_values = len(columns.levels(key)[0])
+        if num_values > MAX_COMPARED:
+            page.paragraph(
+                f"{key} has {num_values} values, too many to compare each with the first: emsweep compare "
+                "DIRECTORY A B compares two of them.",
+                "note",
+            )
+            continue
+        try:
+            comparison = compare_levels(sweep, key, metric=metric)
+        except UserError as error:
+            page.paragraph(f"{key}: {error}", "missing")
+            continue
+        page.sentences(comparison.sentences)
+        page.table(comparison.table, folded=True)
 
 
 def _listed(values: Sequence[str], most: int = 20) -> str:

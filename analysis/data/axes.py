@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
+
 from sweeps.grid.axes import Axis, Kind
 from sweeps.grid.filters import as_text
 from sweeps.spec.text import label
@@ -29,5 +31,15 @@ def merge_axes(sweeps: Iterable[Iterable[Axis]]) -> tuple[Axis, ...]:
 
 
 def cell_label(values: Mapping[str, Any]) -> str:
-    """``model=tiny-64 optim.lr=1e-4`` for a mapping of axis values."""
-    return " ".join(f"{key}={label(value)}" for key, value in values.items())
+    """``model=tiny-64 optim.lr=1e-4`` for a mapping of axis values; axes that do not exist are left out, and
+    named only where nothing else is: ``no schedule.decay_fraction``.
+    """
+    there = {key: value for key, value in values.items() if not is_absent(value)}
+    if not there and values:
+        return f"no {', '.join(values)}"
+    return " ".join(f"{key}={label(value)}" for key, value in there.items())
+
+
+def is_absent(value: Any) -> bool:
+    """Whether an axis does not exist for a run: ``None``, or NaN as frames write it."""
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.data.axes import cell_label
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
@@ -17,7 +18,6 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
-from sweeps.spec.text import label
 
 _finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
 
@@ -107,7 +107,7 @@ def _parts(columns: RunArrays, where: str) -> dict[str, np.ndarray]:
 
 
 def _sentence(row: dict, by: Sequence[str]) -> str:
-    where = f"{by[0]}={label(row[by[0]])}" if by else "All runs"
+    where = cell_label({by[0]: row[by[0]]}) if by else "All runs"
     return (
         f"{where}: of {percent(row['gain'], signed=True)} points, {percent(row['form'], signed=True)} come "
         "from "

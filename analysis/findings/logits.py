@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.data.axes import cell_label
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal
@@ -17,7 +18,6 @@ from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
-from sweeps.spec.text import label
 
 _finding = partial(
     Finding,
@@ -93,7 +93,7 @@ def _sentences(
     result = arranged.estimate(skewness["tuned", "shared"] - skewness["base", "own"], "shift")
     sentences = []
     for row in result.to_dict("records"):
-        where = f"{by[0]}={label(row[by[0]])}" if by else "All runs"
+        where = cell_label({by[0]: row[by[0]]}) if by else "All runs"
         way = "right" if row["low"] > 0 else "left" if row["high"] < 0 else "neither way beyond noise"
         sentences.append(
             f"{where}: on the base model's text the skewness moves by {row['shift']:+.3f} "

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from analysis.data.axes import cell_label, is_absent
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
@@ -16,7 +17,6 @@ from analysis.output.table import ReportColumn, ReportTable, percent
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import gather
-from sweeps.spec.text import label
 
 _finding = partial(
     Finding,
@@ -35,10 +35,11 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
         return _finding(missing="cells with two seeds or more; set seed=range(4)")
     by = headline_axis(sweep)
     whole = gather(sweep, by, metric)
-    means = dict(zip(whole.groups[by[0]] if by else ["all"], mean_of(whole.values), strict=True))
+    levels = [None if is_absent(v) else v for v in whole.groups[by[0]]] if by else ["all"]
+    means = dict(zip(levels, mean_of(whole.values), strict=True))
     values_CS = gathered.values[counts >= 2]
     groups = gathered.groups[counts >= 2]
-    names = groups[by[0]].tolist() if by else ["all"] * len(groups)
+    names = [None if is_absent(v) else v for v in groups[by[0]]] if by else ["all"] * len(groups)
     lines, best, deviations = [], [], []
     for name in dict.fromkeys(names):
         part_CS = values_CS[[n == name for n in names]]
@@ -49,7 +50,7 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     frame = pd.DataFrame(lines)
     return _finding(
         sentences=tuple(
-            f"{f'{by[0]}={label(line.group)}' if by else 'All cells'}: seeds of a cell differ by "
+            f"{cell_label({by[0]: line.group}) if by else 'All cells'}: seeds of a cell differ by "
             f"{percent(line.deviation)} points (standard deviation), {percent(line.spread)} between best "
             "and worst; "
             f"the best of {line.seeds} stands {percent(line.best_lift, signed=True)} above the mean."
@@ -116,12 +117,12 @@ def _figure(
 ) -> Figure:
     key = by[0] if by else "cells"
     best, left_out = figures.keep_groups(best, "group")
-    spread = deviations.dropna().groupby("group", sort=False)["deviation"]
+    spread = deviations.dropna(subset="deviation").groupby("group", sort=False, dropna=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
     axis_title, share = "seed minus mean of its cell: 5 %, median, 95 %", sweep.info(metric).is_share
     left = figures.dots(shown, y=key, x="middle", x_title=axis_title, share=share)
-    lift = best["best"] - best.groupby("group", sort=False)["best"].transform("first")
+    lift = best["best"] - best.groupby("group", sort=False, dropna=False)["best"].transform("first")
     lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)
     title = f"expected best − mean, {metric}"
     right = figures.curves(

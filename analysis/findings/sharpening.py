@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.data.axes import cell_label
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
@@ -118,7 +119,7 @@ def _sentences(change: pd.DataFrame, by: Sequence[str]) -> list[str]:
     groups = change.groupby(by[0], observed=True) if by else [(None, change)]
     sentences = []
     for value, part in groups:
-        where = f"{by[0]}={label(value)}" if by else "All runs"
+        where = cell_label({by[0]: value}) if by else "All runs"
         first, last = part.iloc[0], part.iloc[-1]
         crossed = part[part["change"] < 0]
         text = f"{where}: pass@1 {percent(first['change'], signed=True)}, pass@{int(last['k'])} "

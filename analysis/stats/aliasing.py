@@ -61,6 +61,15 @@ def factors_of(levels_CA: np.ndarray) -> tuple[Factor, ...]:
         pools = sorted([*pools, together])
 
 
+def grid_factors(levels_CA: np.ndarray) -> tuple[Factor, ...]:
+    """As :func:`factors_of`, at once where all combinations are there: nothing is to be told apart then."""
+    sizes = [len(np.unique(column)) for column in levels_CA.T]
+    if (levels_CA == ABSENT).any() or len(levels_CA) < np.prod(sizes):
+        return factors_of(levels_CA)
+    codes = [np.unique(column, return_inverse=True)[1].ravel() for column in levels_CA.T]
+    return tuple(Factor(axes=(axis,), level_C=code) for axis, code in enumerate(codes))
+
+
 def ancestors(factors: Sequence[Factor], number: int) -> frozenset[int]:
     """The factors that a factor is nested in, to any depth."""
     found: set[int] = set()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.stats.aliasing import ABSENT, Factor, ancestors, factors_of
+from analysis.stats.aliasing import Factor, ancestors, grid_factors
 from analysis.stats.design import cross_products, terms_of, within_cells
 
 
@@ -90,7 +90,7 @@ def decompose(values_CS: np.ndarray, levels_CA: np.ndarray, max_order: int = 2) 
     """
     values_CS = np.asarray(values_CS, dtype=float)
     levels_CA = np.asarray(levels_CA, dtype=int)
-    factors = _factors_of(levels_CA)
+    factors = grid_factors(levels_CA)
     whole = len(levels_CA) == np.prod([f.size for f in factors]) and not any(f.parents for f in factors)
     if whole and not np.isnan(values_CS).any():
         return _exact(values_CS, factors, max_order)
@@ -98,15 +98,6 @@ def decompose(values_CS: np.ndarray, levels_CA: np.ndarray, max_order: int = 2) 
     if max_order > 1 and _lost_to_interactions(fitted, factors):
         return _least_squares(values_CS, factors, 1, overlapping=True)
     return fitted
-
-
-def _factors_of(levels_CA: np.ndarray) -> tuple[Factor, ...]:
-    """Every axis a factor of its own where all combinations are there: nothing is to be told apart then."""
-    sizes = [len(np.unique(column)) for column in levels_CA.T]
-    if (levels_CA == ABSENT).any() or len(levels_CA) < np.prod(sizes):
-        return factors_of(levels_CA)
-    codes = [np.unique(column, return_inverse=True)[1].ravel() for column in levels_CA.T]
-    return tuple(Factor(axes=(axis,), level_C=code) for axis, code in enumerate(codes))
 
 
 def _lost_to_interactions(fitted: Decomposition, factors: Sequence[Factor]) -> bool:

@@ -197,8 +197,15 @@ def _gain_in_words(row: dict, info: MetricInfo) -> str:
 
 
 def headline_axis(sweep: SweepData) -> list[str]:
-    """The axis that splits the headline, as a list; empty when no axis but the seed has two values."""
+    """The axis that splits the headline, as a list; empty when no axis but the seed has two values.
+
+    One that exists for some runs only splits nothing as long as another exists for all.
+    """
     varied = [axis.key for axis in sweep.axes if axis.key != SEED and len(axis.values) > 1]
+    if HEADLINE_AXIS not in varied[:1] and len(varied) > 1:
+        columns = sweep.columns()
+        always = [key for key in varied if not columns.has_level(key, None).any()]
+        varied = always or varied
     return [HEADLINE_AXIS] if HEADLINE_AXIS in varied else varied[:1]
 
 

@@ -28,7 +28,7 @@ from analysis.output.table import (
     unit_of_change,
 )
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
-from analysis.tables.matching import Matched, match
+from analysis.tables.matching import lacking, match, require_apart
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
@@ -74,9 +74,14 @@ def compare(
     filtered = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
     named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in filtered}
     by = [sweep.axis(word).key for word in by]
-    keys = [sweep.axis(w).key for w in match_on] if match_on is not None else _free(sweep, named)
-    keys = list(dict.fromkeys([*keys, *by]))
-    matched = _between(sweep, a, b, keys, by, metric)
+    columns = sweep.columns([metric])
+    side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
+    require_apart(side_a, side_b, (a, b))
+    free = _free(sweep, named)
+    left = lacking(columns, side_a, side_b, free) if match_on is None else []
+    keys = [sweep.axis(w).key for w in match_on] if match_on is not None else free
+    keys = list(dict.fromkeys([*(key for key in keys if key not in left), *by]))
+    matched = match(columns, metric, side_a, side_b, keys, by)
     if not matched.tests:
         raise UserError(
             f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {matched.candidates[0]} and "
@@ -89,7 +94,7 @@ def compare(
         title=f"{metric}: {question}",
         frame=frame,
         layout=_layout(by, sweep.info(metric)),
-        notes=(*_notes(matched.tests, keys, metric, matched.alone), *sweep.warnings),
+        notes=(*_notes(matched.tests, keys, metric, matched.alone), *_unmatched(left), *sweep.warnings),
     )
     sentences = tuple(
         _sentence(question, row, where, sweep.info(metric))
@@ -118,23 +123,30 @@ def compare_levels(
     keys = _free(sweep, {varied.key})
     columns = sweep.columns([metric])
     sides = {value: columns.has_level(varied.key, value) for value in varied.values}
+    left = {
+        value: lacking(columns, sides[base], side, keys) for value, side in sides.items() if value != base
+    }
     matched = {
-        value: match(columns, metric, sides[base], side, keys, [])
-        for value, side in sides.items()
-        if value != base
+        value: match(columns, metric, sides[base], sides[value], [k for k in keys if k not in absent], [])
+        for value, absent in left.items()
     }
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
         raise UserError(f"no two values of {varied.key} have matched results")
     frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()))
     question = f"minus {varied.key}={label(base)}"
+    unmatched = list(dict.fromkeys(key for absent in left.values() for key in absent))
     alone = sum(one.alone for one in matched.values())
     by_seed = pd.concat([one.by_seed.assign(**{varied.key: v}) for v, one in matched.items()])
     table = ReportTable(
         title=f"{metric}: each {varied.key} {question}",
         frame=frame,
         layout=_layout([varied.key], sweep.info(metric)),
-        notes=(*_notes(list(tests.values()), keys, metric, alone), *sweep.warnings),
+        notes=(
+            *_notes(list(tests.values()), [k for k in keys if k not in unmatched], metric, alone),
+            *_unmatched(unmatched),
+            *sweep.warnings,
+        ),
     )
     sentences = tuple(
         _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", sweep.info(metric))
@@ -147,12 +159,11 @@ def _free(sweep: SweepData, named: set[str]) -> list[str]:
     return [key for key in sweep.axis_keys if key not in named]
 
 
-def _between(
-    sweep: SweepData, a: str, b: str, keys: Sequence[str], by: Sequence[str], metric: str
-) -> Matched:
-    columns = sweep.columns([metric])
-    side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
-    return match(columns, metric, side_a, side_b, keys, by)
+def _unmatched(keys: Sequence[str]) -> list[str]:
+    """What is said of axes that one side lacks."""
+    if not keys:
+        return []
+    return [f"Not matched on {', '.join(keys)}, which one side lacks: the other is averaged over it."]
 
 
 def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, percent
-from analysis.stats.aliasing import Factor
+from analysis.stats.aliasing import Factor, grid_factors
 from analysis.stats.anova import Decomposition, decompose
 from analysis.tables.cell_table import require_runs
 from analysis.tables.seed_values import gather
@@ -47,7 +47,7 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
         raise UserError("importance needs an axis with two values that have results")
     levels_CA = np.stack([pd.factorize(groups[key])[0] for key in axes], axis=1)  # −1 where it is absent
     decomposition = decompose(values_CS, levels_CA, max_order)
-    names = Names(axes, decomposition.factors)
+    names = Names(axes=axes, factors=decomposition.factors)
     rows = [
         {
             "effect": names.effect(effect.axes),
@@ -69,19 +69,32 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
         ReportColumn(header="p", source="p", kind="p"),
     )
     missing = int((gathered.groups["expected"] - gathered.groups["valued"]).sum())
-    notes = (*_notes(decomposition, missing, values_CS.shape[1]), *names.confounded(), *names.conditional())
+    notes = (*_notes(decomposition, missing, values_CS), *names.confounded(), *_conditional(names))
     return ReportTable(
         title=f"What moves {metric}", frame=pd.DataFrame(rows), layout=layout, notes=(*notes, *sweep.warnings)
     )
 
 
-class Names:
-    """What a table calls factors and their interactions."""
+def grid_structure(sweep: SweepData) -> Names:
+    """Which axes of the grid as it was asked for can be told apart, whatever came of its runs."""
+    columns = sweep.columns()
+    cells = columns.frame(columns.group(sweep.cell_keys))
+    axes = [key for key in sweep.cell_keys if cells[key].nunique(dropna=False) > 1]
+    if not axes:
+        return Names(axes=(), factors=())
+    levels_CA = np.stack([pd.factorize(cells[key])[0] for key in axes], axis=1)
+    return Names(axes=axes, factors=grid_factors(levels_CA))
 
-    def __init__(self, axes: Sequence[str], factors: Sequence[Factor]) -> None:
+
+class Names:
+    """What tables call the factors of a grid and their interactions, and what is said of them."""
+
+    def __init__(self, *, axes: Sequence[str], factors: Sequence[Factor]) -> None:
         short = short_names(axes)
         self._factors = factors
         self._names = [" | ".join(short[axes[a]] for a in factor.axes) for factor in factors]
+        self.alone = [axes[factor.axes[0]] for factor in factors if len(factor.axes) == 1]
+        """Axes that are confounded with no other."""
 
     def effect(self, numbers: Sequence[int]) -> str:
         """``steps | lr``, ``model × (steps | lr)``, ``decay_shape within schedule``."""
@@ -103,12 +116,23 @@ class Names:
     def conditional(self) -> list[str]:
         """A sentence for each axis that exists under a condition."""
         return [
-            f"{self._names[number]} exists only where {' and '.join(self._names[p] for p in factor.parents)} "
-            "says so: its line is what it explains there, as a share of the variance of all runs; what "
-            "having it or not makes is in the line of the axis that decides."
+            f"{self._names[number]} exists only for some values of "
+            f"{' and '.join(self._names[p] for p in factor.parents)}."
             for number, factor in enumerate(self._factors)
             if factor.parents
         ]
+
+
+CONDITIONAL = (
+    "The line of an axis that exists for some runs only is what it explains there, as a share of the "
+    "variance of all runs; what having it or not makes is in the line of the axis that decides."
+)
+"""Note of a decomposition with such an axis."""
+
+
+def _conditional(names: Names) -> list[str]:
+    sentences = names.conditional()
+    return [*sentences, CONDITIONAL] if sentences else []
 
 
 def in_words(table: ReportTable) -> str:
@@ -120,7 +144,8 @@ def in_words(table: ReportTable) -> str:
     if SEED_ROW not in shares or shares[SEED_ROW] != shares[SEED_ROW]:
         return f"{text}; with one seed, the shares of seed and noise are unknown."
     text += f"; the seed, in all cells alike, {percent(shares[SEED_ROW])} %"
-    text += f"; noise within cells {percent(shares[NOISE_ROW])} %" if NOISE_ROW in shares else ""
+    if shares[NOISE_ROW] == shares[NOISE_ROW]:
+        text += f"; noise within cells {percent(shares[NOISE_ROW])} %"
     if UNATTRIBUTED_ROW in shares:
         text += f"; {percent(shares[UNATTRIBUTED_ROW])} % no single axis can claim"
     return f"{text}."
@@ -136,7 +161,9 @@ def _rest(decomposition: Decomposition) -> list[tuple[str, float]]:
     return [*rest, (SEED_ROW, decomposition.seed_share), (NOISE_ROW, decomposition.noise_share)]
 
 
-def _notes(decomposition: Decomposition, missing: int, seeds: int) -> tuple[str, ...]:
+def _notes(decomposition: Decomposition, missing: int, values_CS: np.ndarray) -> tuple[str, ...]:
+    seeds = values_CS.shape[1]
+    crossed = "crossed with all cells" if not np.isnan(values_CS).any() else "of which some cells lack some"
     method = (
         "Exact functional ANOVA of the full factorial"
         if decomposition.balanced
@@ -148,10 +175,15 @@ def _notes(decomposition: Decomposition, missing: int, seeds: int) -> tuple[str,
     elif not decomposition.balanced and decomposition.max_order < 2:
         method += " (main effects only: the interactions are too many to fit)"
     notes = [
-        f"{method}; {decomposition.num_runs:,} runs, {counted(seeds, 'seed')} crossed with all cells. ω² is "
+        f"{method}; {decomposition.num_runs:,} runs, {counted(seeds, 'seed')} {crossed}. ω² is "
         "corrected for noise: an axis without effect has 0 on average, a small negative share means none.",
     ]
-    if np.isnan(decomposition.noise_share):
+    if np.isnan(decomposition.noise_share) and seeds > 1:
+        notes.append(
+            "No cell has two seeds of which another has both: noise cannot be told from the differences "
+            "between cells."
+        )
+    elif np.isnan(decomposition.noise_share):
         notes.append(
             "One seed: what the seed and noise make is unknown and cannot be told from effects; the shares "
             "are upper bounds."

@@ -12,6 +12,8 @@ from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
 from analysis.stats.seed_means import means, seed_means
 from analysis.stats.testing import Difference, paired_difference, unpaired_difference
+from sweeps.spec.errors import UserError
+from sweeps.spec.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,34 @@ class Matched:
     """Runs of A and of B that have a value."""
     alone: int
     """Those of them that have no partner."""
+
+
+def lacking(columns: RunArrays, a: np.ndarray, b: np.ndarray, keys: Sequence[str]) -> list[str]:
+    """The axes among ``keys`` that no run of one side has, while runs of the other do.
+
+    Nothing can be matched on such an axis: a schedule without a decay has no decay fraction to agree on.
+    """
+    found = []
+    for key in keys:
+        there = ~columns.has_level(key, None)
+        sides = [bool(there[side].any()) for side in (a, b)]
+        if sides[0] != sides[1]:
+            found.append(key)
+    return found
+
+
+def require_apart(a: np.ndarray, b: np.ndarray, named: tuple[str, str]) -> None:
+    """Refuse sides that share runs: a run cannot differ from itself.
+
+    Raises:
+        UserError: with the number of runs that both filters mean.
+    """
+    both = int((a & b).sum())
+    if both:
+        raise UserError(
+            f"{counted(both, 'run')} match both {named[0]!r} and {named[1]!r}: a run cannot be compared with "
+            "itself; add a term to either side that tells them apart"
+        )
 
 
 def match(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -33,6 +34,8 @@ def counted(count: float, noun: str, nouns: str = "") -> str:
 
 def label(value: Any) -> str:
     """Short spelling of an axis value: ``1e-4`` rather than ``0.0001``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–" if value != value else str(value)
     if isinstance(value, float):
         short = f"{value:g}"
         mantissa, _, exponent = f"{value:.6e}".partition("e")

@@ -44,7 +44,9 @@ def write_grid(
         axes = manifest.axis_values(number)
         found = dict(values(axes, rng))
         came = outcome(axes)
-        results.append({"outcome": came, **(found if came == "done" else dict.fromkeys(found))})
+        results.append(
+            {"outcome": came, "attempt": 0.0, **(found if came == "done" else dict.fromkeys(found))}
+        )
     for name in dict.fromkeys(key for row in results for key in row):
         column = [row.get(name) for row in results]
         kind = pa.string() if name == "outcome" else pa.float64()

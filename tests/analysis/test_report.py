@@ -10,6 +10,7 @@ from analysis import open_sweep
 from analysis.report import build_report, write_report
 from analysis.tables.costs import cost_table
 from sweeps.spec.errors import UserError
+from tests.analysis.grids import EXAMPLES, write_grid
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 
@@ -122,3 +123,53 @@ def test_the_sweeps_own_question_is_printed(tmp_path):
     asked = json.loads((directory / "sweep.yaml").read_text()) | {"about": "does it help?"}
     (directory / "sweep.yaml").write_text(json.dumps(asked, indent=1))
     assert "<p>does it help?</p>" in build_report(open_sweep(directory))
+
+
+def _schedules(tmp_path, name, value):
+    return open_sweep(write_grid(tmp_path / name, EXAMPLES / f"{name}.yaml", value))
+
+
+def test_the_report_of_the_readmes_schedules_reads_truthfully(tmp_path):
+    def value(axes, rng):
+        gain = 0.1 * (axes["schedule"] == "wsd") + rng.normal(0, 0.005)
+        return {"accuracy_sampled": 0.6 + gain, "gain_sampled": gain}
+
+    text = build_report(_schedules(tmp_path, "schedules", value))
+    assert (
+        "64 runs over 5 axes: 16 cells, a part of the 72 combinations of their values, and 4 seeds." in text
+    )
+    assert "decay_fraction exists only for some values of schedule." in text
+    assert re.search(r"schedule=wsd minus schedule=constant: \+(9|10)\.\d points, 95 % CI", text)
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace("nanmin", "")
+
+
+def test_the_report_warns_of_axes_that_are_confounded_and_compares_none_of_them(tmp_path):
+    def value(axes, rng):
+        gain = 0.01 * axes["steps"] + rng.normal(0, 0.005)
+        return {"accuracy_sampled": 0.6 + gain, "gain_sampled": gain}
+
+    text = build_report(_schedules(tmp_path, "ladder", value))
+    assert text.index("steps and lr cannot be told apart") < text.index("The grid")
+    assert "minus steps=" not in text
+    assert "minus optim.lr=" not in text
+    assert "model=tiny-96 minus model=tiny-64" in text
+
+
+def test_an_axis_that_does_not_exist_for_the_first_runs_does_not_break_the_headline(tmp_path):
+    """With the knob as the first axis that varies, its missing value is a group of its own."""
+    file = tmp_path / "knob.yaml"
+    file.write_text(
+        "# @package _global_\n"
+        "sweep:\n"
+        "  axes:\n"
+        "    schedule.decay_fraction: {values: [0.2, 0.5], when: schedule=wsd}\n"
+        "    schedule: [constant, wsd]\n"
+        "    seed: range(3)\n"
+    )
+
+    def value(axes, rng):
+        gain = (0.3 if axes["schedule"] == "constant" else 0.1) + rng.normal(0, 0.01)
+        return {"accuracy_sampled": 0.6 + gain, "gain_sampled": gain, "first_entropy_nats": 0.4}
+
+    text = build_report(open_sweep(write_grid(tmp_path / "knob", file, value)))
+    assert "Best on all seeds: " in text

@@ -10,6 +10,7 @@ from analysis.stats.testing import holm
 from analysis.tables.compare import compare, compare_levels
 from sweeps.spec.errors import UserError
 from tests.analysis.by_hand import seed_values
+from tests.analysis.grids import EXAMPLES, write_grid
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 
@@ -195,3 +196,29 @@ def test_two_directories_are_compared_by_name(tmp_path):
     means = both.runs().groupby("sweep")["accuracy_sampled"].mean()
     assert row["difference"] == pytest.approx(means["two"] - means["one"])
     assert row["seeds"] == 3
+
+
+def _by_schedule(tmp_path):
+    def score(axes, rng):
+        return {"accuracy_sampled": 0.5 + 0.1 * (axes["schedule"] == "wsd") + rng.normal(0, 0.01)}
+
+    return open_sweep(write_grid(tmp_path / "grid", EXAMPLES / "schedules.yaml", score))
+
+
+def test_runs_are_not_matched_on_an_axis_that_one_side_lacks(tmp_path):
+    sweep = _by_schedule(tmp_path)
+    answer = compare(sweep, "schedule=constant", "schedule=wsd")
+    row = answer.table.frame.iloc[0]
+    assert row["seeds"] == 4
+    assert row["difference"] == pytest.approx(0.1, abs=0.02)
+    assert any("Not matched on schedule.decay_fraction" in note for note in answer.table.notes)
+    assert answer.table.notes[0].startswith("Matched on optim.lr, seed;")
+    levels = compare_levels(sweep, "schedule").table
+    assert levels.frame["schedule"].tolist() == ["cosine", "wsd"]
+    knob = compare_levels(sweep, "decay_shape").table  # both sides have the other knob: it is matched on
+    assert knob.notes[0].startswith("Matched on schedule, schedule.decay_fraction, optim.lr, seed;")
+
+
+def test_sides_that_share_runs_are_refused(quickstart):
+    with pytest.raises(UserError, match="16 runs match both 'lr=1e-4' and 'example=carry,short'"):
+        compare(open_sweep(quickstart), "lr=1e-4", "example=carry,short")

@@ -103,7 +103,7 @@ def test_the_readmes_schedules_are_told_apart_from_their_knobs(tmp_path):
     for knob in ("decay_fraction within schedule", "decay_shape within schedule", "lr"):
         assert abs(shares[knob]) < 0.02
     assert sum(shares.values()) == pytest.approx(1, abs=0.002)  # lines that print as 0.0 are left out
-    assert any("decay_fraction exists only where schedule says so" in note for note in table.notes)
+    assert any("decay_fraction exists only for some values of schedule" in note for note in table.notes)
 
 
 def test_the_readmes_ladder_shows_the_axis_it_asks_about(tmp_path):
