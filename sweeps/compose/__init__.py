@@ -29,6 +29,7 @@ from sweeps.grid.error_location import mistakes_in
 from sweeps.grid.grid import DeclaredAxis, Grid
 from sweeps.grid.resolve_configs import Layers
 from sweeps.spec import GROUPS, SCALARS, SpecError
+from sweeps.spec.errors import shown
 
 __all__ = [
     "CONFIG_MODULE",
@@ -84,7 +85,7 @@ def compose_sweep(overrides: Sequence[str], grid: Grid | None = None) -> Compose
         composer = Composer(loader, words)
         config = composer.base
         with mistakes_in(composer.source):
-            node = config["sweep"]
+            node = _sweep_node(config["sweep"])
             declared = sweep_file.read_sweep(node, composer.written_values)
             if grid is not None:
                 declared = sweep_file.Declared(grid=_typed(grid, composer), rules=declared.rules)
@@ -123,6 +124,17 @@ def _named(name: str) -> str:
     if not NAME.fullmatch(name):
         raise SpecError(f"sweep.name={name!r}: must be letters, digits, dots, dashes; it names a directory")
     return name
+
+
+def _sweep_node(node: Any) -> Mapping[str, Any]:
+    if not isinstance(node, Mapping):
+        raise SpecError(
+            f"sweep={shown(node)}: the sweep: node must hold axes; write `sweep: {{axes: {{seed: [0]}}}}`"
+        )
+    for key in ("name", "about"):
+        if not isinstance(node.get(key), str | None):
+            raise SpecError(f"sweep.{key}={shown(node[key])}: must be text")
+    return node
 
 
 def _switch(key: str, value: Any) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
 from sweeps import conf
-from sweeps.compose.config import FREE_KEYS, composed
+from sweeps.compose.config import FREE_KEYS, composed, hydra_complains
 from sweeps.compose.session import parse
+from sweeps.compose.unread import refuse_hydra_node, refuse_hydra_words, refuse_unread_keys
 from sweeps.compose.values import coerced, values_of
 from sweeps.grid.grid import Grid
 from sweeps.grid.resolve_configs import Layers
 from sweeps.grid.sweep_file import Declared
 from sweeps.spec import GROUPS, SCALARS, SpecError, known_keys, nearest
+from sweeps.spec.errors import cut, shown
 
 
 class Composer:
@@ -29,13 +32,18 @@ class Composer:
         chosen = [w.value() for w in words if w.key_or_group == "sweep" and not w.is_sweep_override()]
         self.sweep = str(chosen[-1]) if chosen and chosen[-1] else None
         self._check_words()
+        self._check_file()
         self.base = composed([w for w in words if not w.is_sweep_override()])
         for group in GROUPS:
-            if not isinstance(given := self.base.raw[group], Mapping):
+            if not isinstance(given := self.base.raw.get(group), Mapping):
+                option = "none" if given is None and group == "eval" else given
                 raise SpecError(
-                    f"{group}={given!r}: is no mapping of settings; a sweep file chooses an option with "
-                    f"`defaults: [override /{group}: {given}]`"
+                    f"{group}={shown(given)}: is no mapping of settings; a sweep file chooses an option with "
+                    f"`defaults: [override /{group}: {cut(str(option))}]`"
                 )
+        refuse_unread_keys(
+            self.base.raw, self._groups, words, [values_of(w, loader) for w in words if w.is_sweep_override()]
+        )
 
     @property
     def source(self) -> Path | None:
@@ -51,14 +59,22 @@ class Composer:
         candidates = [Path(folder), Path(folder) / f"sweep/{self.sweep}.yaml"]
         return next((c for c in candidates if c.is_file()), None)
 
-    # What the words may say
+    # What the words and the file may say
+
+    def _check_file(self) -> None:
+        """Refuse settings of Hydra's own in the sweep file."""
+        with hydra_complains(f"sweep={self.sweep}"):
+            result = self._loader.repository.load_config(f"sweep/{self.sweep}") if self.sweep else None
+        if result is not None and isinstance(result.config, DictConfig):
+            groups = [str(getattr(d, "group", "") or "").lstrip("/") for d in result.defaults_list or ()]
+            node = OmegaConf.to_container(result.config, resolve=False)
+            refuse_hydra_node(cast(Mapping[str, Any], node), groups, f"sweep={self.sweep}")
 
     def _check_words(self) -> None:
         """Refuse unknown keys, groups and options before anything is composed."""
+        refuse_hydra_words(self._words)
         for word in self._words:
             key = word.key_or_group
-            if word.is_hydra_override():
-                continue
             if word.is_delete():
                 raise SpecError(f"{word.input_line!r}: nothing can be removed; give {key} one value instead")
             if key in self._groups:
@@ -79,10 +95,12 @@ class Composer:
 
     def _check_option(self, group: str, option: Any) -> None:
         known = self._loader.get_group_options(group)
-        if option is not None and option not in known:
+        if option is None and "none" in known:
+            raise SpecError(f"{group}=null: is no option; choose {group}=none")
+        if not isinstance(option, str) or option not in known:
+            close = nearest(str(option), known)
             raise SpecError(
-                f"{group}={option}: unknown {group}{nearest(str(option), known)}; "
-                f"choose one of {', '.join(known)}"
+                f"{group}={cut(str(option))}: unknown {group}{close}; choose one of {', '.join(known)}"
             )
 
     def _check_other_key(self, word: Override) -> None:
@@ -90,7 +108,7 @@ class Composer:
         options = [w for w in self._words if w.key_or_group in self._groups and not w.is_sweep_override()]
         known = [*self._groups, *known_keys(), *composed(options).keys()]
         if key not in known and not word.is_add():
-            raise SpecError(f"unknown key {key!r}{nearest(key, known)}")
+            raise SpecError(f"unknown key {shown(key)}{nearest(key, known)}")
 
     # Values
 
@@ -112,10 +130,11 @@ class Composer:
 
     def checked_values(self, key: str, values: Sequence[Any]) -> list[Any]:
         """Refuse unknown options and values of the wrong type; numbers take the type of their key."""
+        values = [self.base.settled(key, value) for value in values]
         if key in GROUPS:
             for option in values:
                 self._check_option(key, option)
-            return list(values)
+            return values
         return [coerced(key, v) for v in values]
 
     # Layers

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from sweeps.compose.session import CONFIG_NAME, HYDRA_NAME, TARGET
 from sweeps.grid.interpolation import settle
-from sweeps.spec import SpecError, TrainerSpec, nearest
+from sweeps.spec import SpecError, TrainerSpec, coerce_key, known_keys, nearest
 from sweeps.spec.environment import require_no_secret, sealed, unsealed
+from sweeps.spec.errors import cut, shown
 
 FREE_KEYS = ("trainer.params.", "trainer.metrics.")
 """Prefixes of keys that an own trainer makes up."""
@@ -29,6 +31,7 @@ class Config:
         _spell_target(config.get("trainer"), target_given)
         self._config = config
         self.raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+        _require_encodable(self.raw)
 
     def __getitem__(self, key: str) -> Any:
         value = self.raw[key]
@@ -36,8 +39,12 @@ class Config:
             value = sealed(value)
         elif key == "sweep" and isinstance(value, Mapping):
             value = {**value, "about": sealed(value.get("about"))}
+        return unsealed(self.settled(key, value))
+
+    def settled(self, key: str, value: Any) -> Any:
+        """What stands at a key, with every reference replaced that does not point into a run."""
         require_no_secret(value, key)
-        return unsealed(settle(value, (key,), self._look_up, self._resolve))
+        return settle(value, (key,), self._look_up, self._resolve, decoded)
 
     def _look_up(self, key: str) -> Any:
         try:
@@ -58,12 +65,59 @@ class Config:
             found = found.get(part) if isinstance(found, Mapping) else None
         return found
 
-    def _resolve(self, text: str) -> str:
-        return str(OmegaConf.create({"value": text}).value)
+    def _resolve(self, text: str) -> Any:
+        value = OmegaConf.create({"value": text}).value
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
     def keys(self) -> list[str]:
         """Every dotted key."""
         return _flat_keys(self.raw)
+
+
+def decoded(path: Sequence[str], value: Any) -> Any:
+    """What a reference stood for, as its key holds it: the environment knows texts only.
+
+    Args:
+        path: where the value stands, its key whole or in parts.
+    """
+    names = [".".join(path[start:]).removesuffix(".values") for start in range(len(path))]
+    key = next((name for name in names if name in known_keys()), None)
+    if key is None or not isinstance(value, str):
+        return value
+    try:
+        coerce_key(key, value)
+    except SpecError:
+        with contextlib.suppress(OmegaConfBaseException, SpecError):
+            number = OmegaConf.create({"text": value, "value": "${oc.decode:${text}}"}).value
+            plain = OmegaConf.to_container(number) if OmegaConf.is_config(number) else number
+            coerce_key(key, plain)
+            return plain
+    return value
+
+
+@contextlib.contextmanager
+def hydra_complains(about: str) -> Iterator[None]:
+    """Say in one line what Hydra's own code stumbles over, which checks little of what it is given."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except (ValueError, TypeError, AssertionError, AttributeError, RecursionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SpecError(f"{cut(about)}: Hydra cannot compose it ({cut(reason)})") from error
+
+
+def _require_encodable(value: Any, key: str = "") -> None:
+    """Refuse half a character in any key or value, for nothing could write it down."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _require_encodable(str(name), f"a key of {key or 'the configuration'}")
+            _require_encodable(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            _require_encodable(inner, key)
+    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise SpecError(f"{key}={shown(value)}: holds half a character; mend the text")
 
 
 def composed(words: Sequence[Override]) -> Config:
@@ -76,7 +130,9 @@ def composed(words: Sequence[Override]) -> Config:
         for w in words
     ]
     given = any(w.key_or_group == TARGET for w in words)
-    return Config(hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True), target_given=given)
+    with hydra_complains(" ".join(map(str, lines))):
+        config = hydra.compose(CONFIG_NAME, overrides=lines, return_hydra_config=True)
+    return Config(config, target_given=given)
 
 
 def _spell_target(trainer: Any, given: bool) -> None:

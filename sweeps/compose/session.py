@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from yaml import YAMLError
 
 from sweeps.hydra_internals import search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
+from sweeps.spec.errors import shown
 from sweeps.spec.plain_yaml import require_finite
 
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
@@ -36,6 +38,10 @@ SEARCH_PATH = "hydra.searchpath"
 ConfigStore.instance().store(name="spec", node=spec_to_dict(RunSpec()), provider="sweeps.spec")
 
 
+_NESTED = re.compile(r"""(?<![\"'])\$\{[\w.]+:[^${}\"']*(?:\$\{[^${}\"']*\}[^${}\"']*)+\}(?![\"'])""")
+"""A reference with others in it, which Hydra's grammar takes in quotes only."""
+
+
 @contextlib.contextmanager
 def opened(overrides: Sequence[str]) -> Iterator[tuple[Any, list[Override]]]:
     """Open Hydra on the shipped configuration; yields its loader and the words."""
@@ -49,17 +55,23 @@ def parse(words: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for written in words:
+        if any("\ud800" <= c <= "\udfff" for c in written):
+            raise SpecError(f"{shown(written)}: holds half a character; type it again in UTF-8")
         word = re.sub(rf"^(\+*)trainer\.{HYDRA_NAME}=", rf"\1{TARGET}=", written)
         if word.endswith("=") and word.count("=") == 1:
             raise SpecError(f"{word!r}: is empty; give at least one value, such as {word}1,2")
         try:
-            parsed += parser.parse_overrides([word])
-        except HydraException as error:
+            parsed += parser.parse_overrides([_NESTED.sub(_quoted, word)])
+        except (HydraException, ValueError) as error:  # ValueError of a number with thousands of digits
             reason = str(error.__cause__ or error).split("\n")[0]
             raise SpecError(
-                f"{word!r}: is not an override ({reason}); write key=value or key=value1,value2"
+                f"{shown(word)}: is not an override ({reason}); write key=value or key=value1,value2"
             ) from None
     return parsed
+
+
+def _quoted(reference: re.Match[str]) -> str:
+    return f'"{reference[0]}"'
 
 
 def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
@@ -69,12 +81,27 @@ def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
         value = None if word.is_sweep_override() or word.is_delete() else word.value()
         if word.key_or_group == SEARCH_PATH:
             for folder in value if isinstance(value, list) else [value]:
-                search_first(loader, str(folder))
+                search_first(loader, _searchable(folder))
         elif word.key_or_group == "sweep" and isinstance(value, str) and value.endswith((".yaml", ".yml")):
             kept += parse([f"sweep={_register_file(Path(value).expanduser(), loader)}"])
         else:
             kept.append(word)
     return kept
+
+
+def _searchable(folder: Any) -> str:
+    """A place of option files; raises SpecError where there is none."""
+    scheme, _, rest = folder.rpartition("://") if isinstance(folder, str) else ("", "", "")
+    module = (
+        importlib.util.find_spec(rest.partition(".")[0].partition("/")[0])
+        if scheme == "pkg" and rest
+        else None
+    )
+    if module is None and not (rest and scheme in ("", "file") and Path(rest).is_dir()):
+        raise SpecError(
+            f"{SEARCH_PATH}={shown(folder)}: no such folder; give [file:///FOLDER] with option files"
+        )
+    return str(folder)
 
 
 def _register_file(path: Path, loader: Any) -> str:
@@ -111,9 +138,17 @@ def _translated_errors() -> Iterator[None]:
         while root.__cause__ is not None:
             root = root.__cause__
         lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+        unset = re.search(r"Environment variable '(.*)' not found", " ".join(lines))
+        if unset:
+            raise SpecError(
+                f"${{oc.env:{unset[1]}}}: the variable is not set; set it, or give a default as "
+                f"${{oc.env:{unset[1]},…}}"
+            ) from error
         circle = re.search(r"Recursive interpolation.*full_key: (\S+)", " ".join(lines))
         if circle:
             raise SpecError(
                 f"{circle[1]}: its references go in a circle; give one of them a value"
             ) from error
-        raise SpecError("; ".join(lines[:3])) from error
+        if "Cannot merge DictConfig with ListConfig" in lines:
+            lines = [lines[0].partition(":")[0], "a list stands where settings belong; write key: value"]
+        raise SpecError("; ".join(line for line in lines[:3] if not line.endswith(":"))) from error

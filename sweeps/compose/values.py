@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
@@ -19,7 +21,7 @@ def values_of(word: Override, loader: Any) -> list[Any]:
     value = word.value()
     if isinstance(value, RangeSweep):
         _check_range(word, value)
-        return list(value.range()) if not value.shuffle else _refuse_shuffle(word)
+        return _listed(value) if not value.shuffle else _refuse_shuffle(word)
     if isinstance(value, Glob):
         options = value.filter(loader.get_group_options(word.key_or_group))
         if not options:
@@ -34,6 +36,15 @@ def values_of(word: Override, loader: Any) -> list[Any]:
     return [value]
 
 
+def _listed(value: RangeSweep) -> list[Any]:
+    """The numbers of a range, as they would be written: the third of 0.1, 0.2, … is 0.3."""
+    if all(isinstance(v, int) for v in (value.start, value.stop, value.step)):
+        return list(value.range())
+    start, stop, step = (Decimal(repr(float(v or 0))) for v in (value.start, value.stop, value.step))
+    count = max(0, math.ceil((stop - start) / step))
+    return [float(start + i * step) for i in range(count)]
+
+
 def _unquoted(value: Any) -> Any:
     if isinstance(value, QuotedString):
         return value.text
@@ -45,6 +56,8 @@ def _unquoted(value: Any) -> Any:
 def _check_range(word: Override, value: RangeSweep) -> None:
     """Refuse a range too long to list, before it is listed."""
     start, stop, step = float(value.start or 0), float(value.stop or 0), float(value.step)
+    if not all(map(math.isfinite, (start, stop, step))):
+        raise SpecError(f"{word.input_line!r}: has no end; give finite numbers")
     if step == 0:
         raise SpecError(f"{word.input_line!r}: the step of a range must not be 0")
     length = max(0, int((stop - start) / step) + 1)

@@ -154,7 +154,7 @@ def parse_filter(text: str | Sequence[str], what: str = "filter") -> Filter:
         SpecError: for anything outside the grammar, a Python expression included.
     """
     parts = [text] if isinstance(text, str) else text
-    if not all(isinstance(part, str) for part in parts):
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise SpecError(f"{what} {text!r}: must be text; {GRAMMAR}")
     return Filter(
         terms=tuple(

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sweeps.grid.error_location import at
@@ -18,12 +18,22 @@ from sweeps.spec import GROUPS, SCALARS, SpecError
 MISSING = "???"
 """Hydra's mark of a value that must be given."""
 
-_RESOLVER = re.compile(r"\$\{[A-Za-z_][\w.]*:[^${}]*\}")
+_CALL = r"\$\{[A-Za-z_][\w.]*:[^${}]*"
+_RESOLVER = re.compile(rf"{_CALL}(?:{_CALL}(?:{_CALL}\}}[^${{}}]*)*\}}[^${{}}]*)*\}}")
+"""A call of a resolver, the calls in its arguments included: ``${oc.decode:${oc.env:N}}``."""
+
+_CHOSEN_NAME = re.compile(r"oc\.env:\s*\$\{")
+"""A variable whose name is itself looked up, which no rule about names can judge."""
+
 _NODE = re.compile(r"\$\{\s*(\.*)([^${}:]+?)\s*\}")
 
 
 def settle(
-    value: Any, path: tuple[str, ...], look_up: Callable[[str], Any], resolve: Callable[[str], str]
+    value: Any,
+    path: tuple[str, ...],
+    look_up: Callable[[str], Any],
+    resolve: Callable[[str], Any],
+    typed: Callable[[Sequence[str], Any], Any] = lambda path, value: value,
 ) -> Any:
     """Return ``value`` with every reference replaced that does not point into a run.
 
@@ -32,16 +42,21 @@ def settle(
         path: where ``value`` stands, from the root.
         look_up: returns the value of a dotted key outside the run.
         resolve: returns what a resolver such as ``${oc.env:HOME}`` stands for.
+        typed: returns what a value that was one reference is at its place.
     """
     if isinstance(value, Mapping):
-        return {str(k): settle(v, (*path, str(k)), look_up, resolve) for k, v in value.items()}
+        return {str(k): settle(v, (*path, str(k)), look_up, resolve, typed) for k, v in value.items()}
     if isinstance(value, list):
-        return [settle(v, path, look_up, resolve) for v in value]
+        return [settle(v, path, look_up, resolve, typed) for v in value]
     if value == MISSING:
         return None
     if not isinstance(value, str) or "${" not in value:
         return value
-    text = _RESOLVER.sub(lambda m: resolve(m[0]), value)
+    if _CHOSEN_NAME.search(value):
+        raise SpecError(f"{'.'.join(path)}={value!r}: the name of a variable must be written out")
+    if _RESOLVER.fullmatch(value.strip()):
+        return typed(path, resolve(value.strip()))
+    text = _RESOLVER.sub(lambda m: str(resolve(m[0])), value)
     text = _NODE.sub(lambda m: "${" + _absolute(m[1], m[2], path) + "}", text)
     if "${" in _NODE.sub("", text):
         raise SpecError(
@@ -50,7 +65,7 @@ def settle(
     with at(*path[1:]):
         whole = _NODE.fullmatch(text)
         if whole and not names_run_key(whole[2]):
-            return settle(look_up(whole[2]), path, look_up, resolve)
+            return typed(path, settle(look_up(whole[2]), path, look_up, resolve, typed))
         return _NODE.sub(lambda m: m[0] if names_run_key(m[2]) else str(look_up(m[2])), text)
 
 

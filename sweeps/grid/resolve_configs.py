@@ -73,7 +73,8 @@ def bind(layers: Layers, table: Table) -> dict[str, Bound]:
 def _bind_one(name: str, layers: Layers, table: Table) -> Bound:
     reaching = _influences(name, layers, table.columns, set())
     columns = [c for c in table.columns if c.key in reaching]
-    if name in SCALARS and reaching == {name} and (columns[0].codes != ABSENT).all():
+    refers = any(True for c in columns for v in c.values for _ in references(v))
+    if name in SCALARS and reaching == {name} and not refers and (columns[0].codes != ABSENT).all():
         return Bound(variants=columns[0].values, codes=columns[0].codes.astype(np.int64))
     combos = combine([c.codes for c in columns], table.num_runs)
     _, firsts = np.unique(combos, return_index=True)

@@ -30,7 +30,7 @@ from sweeps.spec import (
     group_from_dict,
     group_to_dict,
 )
-from sweeps.spec.cross_checks import check_fit, check_trainable
+from sweeps.spec.cross_checks import check_fit, check_params, check_patterns, check_trainable
 from sweeps.spec.data_groups import TrainerSpec
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
     for check, rows, *together in (
         (check_fit, everywhere, "objective", "sampling", "example"),
         (check_trainable, everywhere, "model", "optim", "engine"),
+        (check_patterns, everywhere, "eval", "objective"),
+        (check_params, everywhere, "trainer"),
         (check_formats, ours, "model", "example", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
     ):

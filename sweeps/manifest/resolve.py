@@ -17,7 +17,7 @@ from typing import Any
 
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
 from sweeps.manifest.hf_cache import missing_files, missing_shards
-from sweeps.manifest.row_fields import Source, answer_of, question_of, read_items, require_place
+from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
 from sweeps.manifest.row_files import read_rows
 from sweeps.spec import EvalSpec, SpecError, coerce_key, nearest
 from sweeps.spec.errors import shown
@@ -190,6 +190,9 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
             raise SpecError(
                 "example: names no prompt; set example.path (and example.rows) or example.prompts"
             )
+        for number, text in enumerate(config["prompts"]):
+            if fault := prompt_fault(text):
+                raise SpecError(f"example.prompts[{number}]={shown(text)}: {fault}")
         return config | {"name": config.get("name") or "text"}, None
     rows = read_rows(path, "example.path")
     chosen = _choose(rows, config, path)

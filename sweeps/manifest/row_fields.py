@@ -120,7 +120,9 @@ def answer_of(row: Mapping[str, Any], source: Source) -> str | int | float:
             raise source.refusal(
                 value, "is what a program writes where it has no answer; fill it or drop the row"
             )
-        return _encodable(value, source)
+        if fault := _half_character(value):
+            raise source.refusal(value, fault)
+        return value
     if isinstance(value, Decimal) and value.is_finite():
         return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
@@ -228,23 +230,26 @@ def _content(message: Mapping[str, Any], source: Source) -> str:
     return _text(content, source, f"{role} message")
 
 
-def _text(value: str, source: Source, what: str) -> str:
-    if not value.strip():
-        raise source.refusal(value, f"the {what} is empty text; fill it or drop it")
-    if _MESSAGES_AS_TEXT.match(value):
-        raise source.refusal(
-            value,
-            f"the {what} is chat messages turned into text; store the list itself, as JSON lines or Parquet",
-        )
-    return _encodable(value, source)
+def prompt_fault(text: str) -> str | None:
+    """What keeps a text from being a prompt, and how to mend it; ``None`` if nothing."""
+    if not text.strip():
+        return "is empty text; fill it or drop it"
+    if _MESSAGES_AS_TEXT.match(text):
+        return "is chat messages turned into text; store the list itself, as JSON lines or Parquet"
+    return _half_character(text)
 
 
-def _encodable(value: str, source: Source) -> str:
+def _half_character(text: str) -> str | None:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        rule = f"holds half a character (position {error.start}), which no tokenizer reads; mend the text"
-        raise source.refusal(value, rule) from None
+        return f"holds half a character (position {error.start}), which no tokenizer reads; mend the text"
+    return None
+
+
+def _text(value: str, source: Source, what: str) -> str:
+    if fault := prompt_fault(value):
+        raise source.refusal(value, f"the {what} {fault}")
     return value
 
 

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
-from sweeps.spec.data_groups import ExampleSpec, ModelSpec
-from sweeps.spec.errors import SpecError
+import re
+
+from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, TrainerSpec
+from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec
+
+
+def check_patterns(evaluation: EvalSpec, objective: ObjectiveSpec) -> None:
+    """Refuse what is no regular expression, which would fail in every run.
+
+    Raises:
+        SpecError: naming the key and what the expression lacks.
+    """
+    require_pattern("eval.pattern", evaluation.pattern)
+    require_pattern("objective.answer_pattern", objective.answer_pattern)
+
+
+def require_pattern(key: str, pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise SpecError(
+            f"{key}={shown(pattern)}: is no regular expression ({error}); put a backslash before signs that "
+            "stand for themselves"
+        ) from None
+
+
+def check_params(trainer: TrainerSpec) -> None:
+    """Refuse parameters of a trainer that takes none: they would change the identity of runs and nothing
+    else.
+    """
+    if trainer.params and trainer.target == TrainerSpec().target:
+        key = f"trainer.params.{next(iter(trainer.params))}"
+        raise SpecError(f"{key}: {trainer.target} reads no parameters; leave it out, or name an own trainer")
 
 
 def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> None:
