@@ -51,7 +51,7 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     structure = grid_structure(sweep)
     page.sentences(structure.confounded(), kind="missing")
     _grid(page, sweep, structure)
-    _coverage(page, sweep)
+    _coverage(page, sweep, metric)
     page.heading("Results")
     by = [key for key in ("model", *headline_axis(sweep)) if key in sweep.cell_keys]
     page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric))
@@ -69,7 +69,7 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     page.table(best.table)
     page.heading("Questions")
     unanswered = []
-    for finding in find_all(sweep):
+    for finding in find_all(sweep, metric):
         if finding.missing:
             unanswered.append((finding.question, f"needs {finding.missing}"))
             continue
@@ -148,16 +148,15 @@ def _listed(values: Sequence[str], most: int = 20) -> str:
     return f"{shown}, … ({len(values):,} values)" if len(values) > most else shown
 
 
-def _coverage(page: Page, sweep: SweepData) -> None:
+def _coverage(page: Page, sweep: SweepData, metric: str) -> None:
     page.heading("Coverage and failures")
     counts = sweep.counts()
     total = max(1, sum(counts.values()))
     listed = sorted(counts.items(), key=lambda item: -item[1])
     page.pairs([(outcome, f"{n:,} ({100 * n / total:.1f} %)") for outcome, n in listed])
     page.paragraph(
-        "Done and diverged runs are results. A diverged run has no final accuracy: it is counted in every "
-        "table "
-        "and left out of means, so where many diverge a mean is that of the survivors.",
+        f"Done and diverged runs are results. A diverged run has no final {metric}: it is counted in every "
+        "table and left out of means, so where many diverge a mean is that of the survivors.",
         "note",
     )
     if sweep.unreadable:
@@ -175,8 +174,10 @@ def _coverage(page: Page, sweep: SweepData) -> None:
 
 def _reproduce(page: Page, sweep: SweepData) -> None:
     page.heading("How to reproduce")
+    packages = dict.fromkeys(target.partition(".")[0] for target in sweep.targets)
     for source in sweep.sources:
         overrides = [str(w) for w in source.header.get("overrides") or source.asked.get("overrides") or ()]
+        overrides += [word for package in packages for word in ("--allow-target", package)]
         directory = str(source.directory)
         page.code(
             "\n".join(

@@ -23,6 +23,8 @@ class KnownMetrics:
 
     declared: Mapping[str, MetricInfo]
     """What sweep files and trainers' classes say, the metric that a sweep is about first."""
+    targets: tuple[str, ...]
+    """Import paths of the trainers, those that are shipped left out."""
     shipped: bool
     """Whether a shipped trainer is among those of the sweep: its names then mean what it means by them."""
 
@@ -55,15 +57,18 @@ def known_metrics(sources: Sequence[Source], arrow: Callable[[str], pa.Table]) -
         arrow: runs SQL in a database that may read the manifests.
     """
     declared: dict[str, MetricInfo] = {}
+    targets: list[str] = []
     shipped = False
     for source in sources:
         path = literal(str(source.manifest))
         for text in arrow(f'SELECT DISTINCT "spec.trainer" AS t FROM read_parquet({path})')["t"].to_pylist():
             trainer = json.loads(text)
-            shipped = shipped or str(trainer.get("target", SHIPPED)).startswith(SHIPPED)
+            target = str(trainer.get("target", SHIPPED))
+            shipped = shipped or target.startswith(SHIPPED)
+            targets += [] if target.startswith(SHIPPED) or target in targets else [target]
             for name, written in (trainer.get("metrics") or {}).items():
                 declared.setdefault(name, metric_info(name, written))
         said = source.asked.get("metrics")
         for name, written in said.items() if isinstance(said, Mapping) else ():
             declared.setdefault(str(name), metric_info(str(name), written))
-    return KnownMetrics(declared=declared, shipped=shipped)
+    return KnownMetrics(declared=declared, targets=tuple(targets), shipped=shipped)

@@ -213,6 +213,11 @@ class SweepData:
         """Direction, unit and range of a metric of ``runs()`` or ``steps()``."""
         return self._known_metrics()[metric]
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Import paths of the trainers that are not shipped: what a launch must be allowed to run."""
+        return self._known_metrics().targets
+
     def infos(self) -> dict[str, MetricInfo]:
         """What is known of each metric of ``runs()``."""
         return {name: self.info(name) for name in self.metrics}

@@ -19,7 +19,7 @@ from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
 from sweeps.grid.axes import resolve
 
-FINDINGS: dict[str, Callable[[SweepData], Finding]] = {
+FINDINGS: dict[str, Callable[..., Finding]] = {
     "decoupling": decoupling,
     "seeds": seeds,
     "temperature": temperature,
@@ -44,5 +44,13 @@ def find(sweep: SweepData, name: str) -> Finding:
     return FINDINGS[resolve(name, FINDINGS, "analysis")](sweep)
 
 
-def find_all(sweep: SweepData) -> list[Finding]:
-    return [analyse(sweep) for analyse in FINDINGS.values()]
+ABOUT_ANY_METRIC = ("seeds",)
+"""Analyses that are about whatever metric a sweep is about."""
+
+
+def find_all(sweep: SweepData, metric: str | None = None) -> list[Finding]:
+    """Run every analysis, those that are about any metric for ``metric``."""
+    return [
+        analyse(sweep, metric) if metric and name in ABOUT_ANY_METRIC else analyse(sweep)
+        for name, analyse in FINDINGS.items()
+    ]

@@ -13,7 +13,14 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
-from analysis.output.table import ReportColumn, ReportTable, percent
+from analysis.output.table import (
+    ReportColumn,
+    ReportTable,
+    change_kind,
+    in_numbers,
+    unit_of_change,
+    value_kind,
+)
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import gather
@@ -33,7 +40,7 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     counts = (~np.isnan(gathered.values)).sum(axis=1)
     if counts.max(initial=0) < 2:
         return _finding(missing="cells with two seeds or more; set seed=range(4)")
-    by = headline_axis(sweep)
+    by, info = headline_axis(sweep), sweep.info(metric)
     whole = gather(sweep, by, metric)
     levels = [None if is_absent(v) else v for v in whole.groups[by[0]]] if by else ["all"]
     means = dict(zip(levels, mean_of(whole.values), strict=True))
@@ -43,17 +50,19 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     lines, best, deviations = [], [], []
     for name in dict.fromkeys(names):
         part_CS = values_CS[[n == name for n in names]]
-        lines.append({"group": name, "mean": means[name]} | _line(part_CS))
-        best.append(_best_of(part_CS).assign(group=name))
+        lines.append({"group": name, "mean": means[name]} | _line(part_CS, info.sign))
+        best.append(_best_of(info.sign * part_CS).assign(group=name))
         centred = part_CS - np.nanmean(part_CS, axis=1, keepdims=True)
         deviations.append(pd.DataFrame({"group": [name] * centred.size, "deviation": centred.ravel()}))
     frame = pd.DataFrame(lines)
+    show, unit = partial(in_numbers, info), unit_of_change(info)
+    side = "below" if info.direction == "min" else "above"
+    kind, change = value_kind(info), change_kind(info)
     return _finding(
         sentences=tuple(
             f"{cell_label({by[0]: line.group}) if by else 'All cells'}: seeds of a cell differ by "
-            f"{percent(line.deviation)} points (standard deviation), {percent(line.spread)} between best "
-            "and worst; "
-            f"the best of {line.seeds} stands {percent(line.best_lift, signed=True)} above the mean."
+            f"{show(line.deviation)}{unit} (standard deviation), {show(line.spread)} between best and worst; "
+            f"the best of {line.seeds} stands {show(line.best_lift, signed=True)} {side} the mean."
             for line in frame.itertuples()
         ),
         table=ReportTable(
@@ -61,12 +70,12 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
             frame=frame.rename(columns={"group": by[0] if by else "cells"}),
             layout=(
                 ReportColumn(header=by[0] if by else "cells", source=by[0] if by else "cells"),
-                ReportColumn(header="mean", source="mean", kind="points"),
-                ReportColumn(header="sd of seeds", source="deviation", kind="points"),
-                ReportColumn(header="best − worst", source="spread", kind="points"),
-                ReportColumn(header="largest", source="widest", kind="points"),
+                ReportColumn(header="mean", source="mean", kind=kind),
+                ReportColumn(header="sd of seeds", source="deviation", kind=kind),
+                ReportColumn(header="best − worst", source="spread", kind=kind),
+                ReportColumn(header="largest", source="widest", kind=kind),
                 ReportColumn(header="best/worst, largest", source="ratio", kind="number"),
-                ReportColumn(header="best − mean", source="best_lift", kind="gain"),
+                ReportColumn(header="best − mean", source="best_lift", kind=change),
                 ReportColumn(header="seeds", source="seeds", kind="count"),
                 ReportColumn(header="cells", source="cells_counted", kind="count"),
             ),
@@ -79,7 +88,8 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     )
 
 
-def _line(values_CS: np.ndarray) -> dict[str, float]:
+def _line(values_CS: np.ndarray, sign: int) -> dict[str, float]:
+    """What a group's seeds differ by; ``sign`` is −1 where smaller is better."""
     counts = (~np.isnan(values_CS)).sum(axis=1)
     high, low = np.nanmax(values_CS, axis=1), np.nanmin(values_CS, axis=1)
     mean = np.nanmean(values_CS, axis=1)
@@ -91,7 +101,7 @@ def _line(values_CS: np.ndarray) -> dict[str, float]:
         "spread": float((high - low).mean()),
         "widest": float((high - low).max()),
         "ratio": float(np.nanmax(ratio)) if np.isfinite(ratio).any() else np.nan,
-        "best_lift": float((high - mean).mean()),
+        "best_lift": float(((high if sign > 0 else low) - mean).mean()),
         "seeds": int(counts.max()),
         "cells_counted": len(values_CS),
     }

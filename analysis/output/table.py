@@ -26,6 +26,9 @@ from sweeps.spec.text import label
 FORMATS = ("text", "md", "csv", "latex", "parquet")
 """Forms of :meth:`ReportTable.render`; ``parquet`` needs a file to go to."""
 
+TINY = 1e-12
+"""Size below which a number is the rounding of a zero."""
+
 MIN_NOTE_WIDTH = 100
 """Characters at which footnotes are wrapped under a narrow table."""
 
@@ -157,7 +160,8 @@ def percent(value: float, *, signed: bool = False) -> str:
     """A fraction in per cent with one decimal; an en dash where there is none."""
     if value is None or math.isnan(value):
         return "–"
-    points = round(100 * value, 1) + 0.0  # adding zero turns −0.0 into 0.0
+    # A value that is halfway on paper is rounded away from zero, whichever way it was summed up.
+    points = round(100 * value + math.copysign(TINY, value), 1) + 0.0  # adding zero turns −0.0 into 0.0
     return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 
@@ -179,6 +183,7 @@ def in_numbers(info: MetricInfo, value: float, *, signed: bool = False) -> str:
         return percent(value, signed=signed or info.difference)
     if value is None or math.isnan(value):
         return "–"
+    value = 0.0 if abs(value) < TINY else value
     return f"{value:+.4g}" if signed or info.difference else f"{value:.4g}"
 
 

@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
+
+from analysis.stats.intervals import LEVEL
 
 MAX_SPLITS = 400
 """Splits of the seeds; with up to 11 seeds these are all there are."""
@@ -27,6 +30,11 @@ class HeldOutBest:
     """Mean of the chosen cell on the seeds that chose it, averaged over splits."""
     held_out: float
     """Mean of the chosen cell on the other seeds, averaged over splits."""
+    low: float
+    """Lower end of an interval of the held-out value that covers at least 95 %: Student's, of the spread of
+    the chosen cells over seeds, as wide as for one split though all are averaged.
+    """
+    high: float
     spread: float
     """Standard deviation of the held-out mean between splits (they overlap: no standard error)."""
     winner: int
@@ -73,9 +81,14 @@ def held_out_best(
         apparent_P[better] = mean_CP[top_P, splits][better]
         best_P[better] = whole[start + top_P[better]]
     held_P = (values_CS[best_P] * ~pick_PS).sum(axis=1) / (seeds - num_choose)
+    variance_P = values_CS[best_P].var(axis=1, ddof=1)
+    half = special.stdtrit(seeds - 1, 0.5 + LEVEL / 2) * np.sqrt(variance_P.mean() / (seeds - num_choose))
+    held = sign * float(held_P.mean())
     return HeldOutBest(
+        low=held - half,
+        high=held + half,
         apparent=sign * float(apparent_P.mean()),
-        held_out=sign * float(held_P.mean()),
+        held_out=held,
         spread=float(held_P.std()),
         winner=int(whole[values_CS[whole].mean(axis=1).argmax()]),
         chosen=np.bincount(best_P, minlength=cells) / len(pick_PS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +20,9 @@ from analysis.output.table import (
     value_kind,
 )
 from analysis.stats.heldout import HeldOutBest, held_out_best
-from analysis.tables.cell_table import require_runs, what_is_missing
+from analysis.stats.intervals import mean_of
+from analysis.tables.cell_table import require_runs
+from analysis.tables.missing import why_missing
 from analysis.tables.seed_values import SeedValues, gather
 from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
@@ -51,11 +54,12 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
     gathered = gather(sweep, keys, metric)
     interval = gathered.interval()
     check = held_out_best(gathered.values, smallest=info.direction == "min")
+    took_part = ~np.isnan(gathered.values).any(axis=1)
     frame = gathered.groups[keys].assign(
         mean=interval.value,
         mean_low=interval.low,
         mean_high=interval.high,
-        chosen=check.chosen if check else np.nan,
+        chosen=np.where(took_part, check.chosen, np.nan) if check else np.nan,
         n=interval.n,
     )
     winner = cell_label(frame.loc[check.winner, keys].to_dict()) if check else ""
@@ -71,7 +75,7 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
         ReportColumn(header="chosen by half the seeds, %", source="chosen", kind="points"),
         SEEDS,
     )
-    lacking = _lacking(gathered)
+    lacking = _lacking(gathered, keys, info.sign)
     sentence = _sentence(check, winner, gathered.values.shape, lacking, info)
     return BestCells(
         table=ReportTable(
@@ -88,15 +92,21 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
     )
 
 
-def _lacking(gathered: SeedValues) -> str:
-    """How many cells take no part in the choice for want of a seed, the best of them by name, and why."""
+def _lacking(gathered: SeedValues, keys: Sequence[str], sign: int) -> str:
+    """How many cells take no part in the choice for want of a seed, and why; by name if one of them leads."""
     gaps = np.isnan(gathered.values).any(axis=1)
     if not gaps.any() or gathered.values.shape[1] < 2:
         return ""
-    return (
-        f" {counted(gaps.sum(), 'cell')} of {len(gaps):,} took no part, for want of a seed: "
-        f"{what_is_missing(gathered.groups[gaps])}"
+    mean_C = sign * mean_of(gathered.values)
+    text = (
+        f" {counted(gaps.sum(), 'cell')} of {len(gaps):,} took no part, for want of a seed "
+        f"({why_missing(gathered.groups[gaps])})"
     )
+    if np.nanmax(mean_C[gaps], initial=-np.inf) > np.nanmax(mean_C[~gaps], initial=-np.inf):
+        leader = int(np.where(gaps, np.nan_to_num(mean_C, nan=-np.inf), -np.inf).argmax())
+        named = cell_label(gathered.groups[keys].iloc[leader].to_dict())
+        text += f", {named} among them, which leads on the seeds it has"
+    return text + "."
 
 
 def _sentence(
@@ -119,7 +129,8 @@ def _sentence(
     )
     return (
         f"Best on all seeds: {winner}. Choosing the {best} of {among} on {counted(half, 'seed')} reads "
-        f"{show(check.apparent)} there and {show(check.held_out)} on the other {seeds - half}: "
+        f"{show(check.apparent)} there and {show(check.held_out)} [{show(check.low)}, {show(check.high)}] on "
+        f"the other {seeds - half} (at least 95 % CI): "
         f"{show(check.drop, signed=True)} is the winner's curse ({counted(check.num_splits, 'split')})."
         f"{lacking}{unsaid}"
     )

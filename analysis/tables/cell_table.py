@@ -26,6 +26,7 @@ from analysis.output.table import (
 from analysis.stats.crossed import OVER, crossed_interval
 from analysis.stats.intervals import Interval, iqm_interval, median_interval
 from analysis.tables.item_means import centring, item_means
+from analysis.tables.missing import fewer_cells, what_is_missing
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
@@ -105,7 +106,12 @@ def cell_table(
         title=f"{metric} by {', '.join(by) or 'nothing (all runs together)'}{where}",
         frame=frame,
         layout=_layout(frame, by, info, gain),
-        notes=(*_notes(frame, metric, info, gain, over), *curve_notes, *sweep.warnings),
+        notes=(
+            *_notes(frame, metric, info, gain, over),
+            *fewer_cells(gathered, by),
+            *curve_notes,
+            *sweep.warnings,
+        ),
     )
 
 
@@ -263,22 +269,6 @@ def _notes(frame: pd.DataFrame, metric: str, info: MetricInfo, gain: str | None,
     return notes
 
 
-def what_is_missing(frame: pd.DataFrame) -> str:
-    """How many of the runs have a value, and why the others have none."""
-    total, valued = int(frame["expected"].sum()), int(frame["valued"].sum())
-    if total == valued:
-        return f"All {counted(total, 'run')} have one."
-    diverged, failed = int(frame["diverged"].sum()), int(frame["failed"].sum())
-    none = total - valued
-    left = none - min(none, diverged) - failed
-    why = [f"{n:,} {word}" for n, word in ((min(none, diverged), "diverged"), (failed, "failed")) if n]
-    why += [f"{left:,} not finished or without a value"] if left > 0 else []
-    return (
-        f"Of {counted(total, 'run')} {none:,} have none ({', '.join(why)}): they are counted, not imputed, "
-        "and a row's mean is that of its other runs."
-    )
-
-
 def _shortened(table: ReportTable, *, smallest_first: bool) -> ReportTable:
     if len(table.frame) <= CLOSING_ROWS:
         return table
@@ -302,5 +292,5 @@ def _next_steps(sweep: SweepData, directory: str | Path) -> list[str]:
         f"       python -c \"from analysis import open_sweep; print(open_sweep('{directory}').runs())\"",
     ]
     if unfinished:
-        lines.append(f"       emsweep resume {directory}    # {unfinished:,} runs have no result yet")
+        lines.append(f"       emsweep resume {directory}    # {counted(unfinished, 'run')} without a result")
     return lines

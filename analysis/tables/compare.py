@@ -87,7 +87,8 @@ def compare(
             f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {matched.candidates[0]} and "
             f"{matched.candidates[1]} candidates have a result; match on fewer axes with --match-on"
         )
-    frame = _frame(matched.groups, matched.tests)
+    info = sweep.info(metric)
+    frame = _frame(matched.groups, matched.tests, info)
     labels = [cell_label(values) or "all" for values in _rows(frame[by])]
     question = f"{b} minus {a}"
     table = ReportTable(
@@ -133,7 +134,7 @@ def compare_levels(
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
         raise UserError(f"no two values of {varied.key} have matched results")
-    frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()))
+    frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()), sweep.info(metric))
     question = f"minus {varied.key}={label(base)}"
     unmatched = list(dict.fromkeys(key for absent in left.values() for key in absent))
     alone = sum(one.alone for one in matched.values())
@@ -166,7 +167,7 @@ def _unmatched(keys: Sequence[str]) -> list[str]:
     return [f"Not matched on {', '.join(keys)}, which one side lacks: the other is averaged over it."]
 
 
-def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:
+def _frame(groups: pd.DataFrame, tests: Sequence[Difference], info: MetricInfo) -> pd.DataFrame:
     p = np.array([test.p for test in tests])
     known = ~np.isnan(p)
     adjusted_holm, adjusted_bh = p.copy(), p.copy()
@@ -180,7 +181,7 @@ def _frame(groups: pd.DataFrame, tests: Sequence[Difference]) -> pd.DataFrame:
         p_bh=adjusted_bh,
         family=int(known.sum()),
         effect_size=[t.effect_size for t in tests],
-        superiority=[t.superiority for t in tests],
+        superiority=[1 - t.superiority if info.direction == "min" else t.superiority for t in tests],
         seeds=[t.n for t in tests],
         paired=[t.paired for t in tests],
         power_1_point=[t.power(SMALLEST_OF_INTEREST) for t in tests],

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.data.sweep import SweepData
 from analysis.data.views import finite_sql, quoted
 from analysis.output.table import ReportColumn, ReportTable
+from sweeps.spec.text import counted
 
 
 def cost_table(sweep: SweepData) -> ReportTable:
@@ -45,7 +46,8 @@ def _span(sweep: SweepData) -> str:
     if not row["n"]:
         return "No run has finished."
     rate = f", {row['n'] / row['span_s']:.2f} runs a second" if row["span_s"] else ""
+    where = f"{counted(row['workers'], 'worker')} on {counted(row['hosts'], 'host')}"
     return (
-        f"From the first result to the last: {row['span_s']:,.0f} s{rate}; {row['workers']} workers on "
-        f"{row['hosts']} hosts. Retries are attempts beyond the first of finished runs."
+        f"From the first result to the last: {row['span_s']:,.0f} s{rate}; {where}. Retries are attempts "
+        "beyond the first of finished runs."
     )

@@ -57,6 +57,7 @@ class SeedValues:
     """The estimator's value per group and seed, shape (groups, seeds); NaN where a seed has no run."""
     seeds: np.ndarray
     """The seeds that have a value, shape (S,)."""
+    metric: str
     columns: RunArrays
     """The snapshot of the runs that the values come from."""
 
@@ -88,7 +89,13 @@ def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
     )
     values_GS = arranged.values(value)
     known = ~np.isnan(values_GS).all(axis=0)
-    return SeedValues(groups=frame, values=values_GS[:, known], seeds=arranged.seeds[known], columns=columns)
+    return SeedValues(
+        groups=frame,
+        values=values_GS[:, known],
+        seeds=arranged.seeds[known],
+        metric=metric,
+        columns=columns,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from analysis.findings import FINDINGS, find, find_all
 from analysis.findings.ranks import rank_correlation
 from analysis.findings.sharpening import pass_at_k
 from analysis.output.figures import Figure
+from analysis.output.table import percent
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
@@ -336,10 +337,10 @@ def test_order_sets_each_two_stages_against_their_reverse(tmp_path):
     finding = find(sweep, "order")
     runs = sweep.runs().astype({"init_from": str, "objective": str})
     mean = runs.groupby(["init_from", "objective"])["accuracy_sampled"].mean()
-    difference = 100 * (mean["objective=em_ft", "em"] - mean["objective=em", "em_ft"])
+    difference = mean["objective=em_ft", "em"] - mean["objective=em", "em_ft"]
     swapped = [s for s in finding.sentences if "minus init_from=objective=em objective=em_ft" in s]
     assert len(swapped) == 1
-    assert f": {difference:+.1f} points" in swapped[0]
+    assert f": {percent(difference, signed=True)} points" in swapped[0]
     assert len(finding.sentences) == 1 + 1 + 4
 
 

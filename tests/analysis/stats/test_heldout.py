@@ -51,3 +51,23 @@ def test_a_cell_with_a_missing_seed_neither_wins_nor_breaks_the_rest():
 @pytest.mark.parametrize("values", [np.zeros((4, 1)), np.zeros((0, 4)), np.full((3, 4), np.nan)])
 def test_without_two_seeds_there_is_nothing_to_hold_out(values):
     assert held_out_best(values) is None
+
+
+@pytest.mark.parametrize("seeds", [4, 8])
+def test_the_held_out_interval_covers_what_the_chosen_cells_are_worth(seeds):
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        truth_C = rng.normal(0, 0.3, 12)
+        values_CS = truth_C[:, None] + rng.normal(0, 0.5, seeds) + rng.normal(size=(12, seeds))
+        found = held_out_best(values_CS)
+        covered.append(found.low <= found.chosen @ truth_C <= found.high)
+    assert np.mean(covered) >= 0.95
+
+
+def test_the_best_of_losses_is_the_smallest():
+    values_CS = np.random.default_rng(0).normal(size=(6, 4)) + np.arange(6)[:, None]
+    small, large = held_out_best(values_CS, smallest=True), held_out_best(-values_CS)
+    assert small.winner == large.winner == 0
+    assert (small.apparent, small.held_out) == pytest.approx((-large.apparent, -large.held_out))
+    assert small.low < small.held_out < small.high

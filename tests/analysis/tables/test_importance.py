@@ -76,7 +76,8 @@ def test_one_seed_is_said_to_bound_shares_only(quickstart):
 def test_the_best_cell_is_judged_on_seeds_that_did_not_choose_it(study):
     best = best_cells(open_sweep(study))
     assert best.check.held_out < best.check.apparent
-    assert f"{100 * best.check.held_out:.1f} on the other 8" in best.sentence
+    low, high = (f"{100 * end:.1f}" for end in (best.check.low, best.check.high))
+    assert f"{100 * best.check.held_out:.1f} [{low}, {high}] on the other 8" in best.sentence
     assert len(best.table.frame) == 10
     assert best.table.frame["mean"].is_monotonic_decreasing
 

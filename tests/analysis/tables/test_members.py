@@ -168,3 +168,22 @@ def test_a_value_selects_itself_whatever_it_is_and_a_report_bears_it(tmp_path):
         )
     assert "star*" in best_cells(sweep).sentence
     assert "starfish" in build_report(sweep)
+
+
+def test_a_row_that_averages_fewer_cells_than_others_is_named(tmp_path):
+    directory = write_sweep(tmp_path / "s", quickstart_world(num_items=20))
+    runs = open_sweep(directory).runs()
+    lost = runs["optim.lr"].eq(1e-3) & runs["example"].ne("carry")
+    outcome = np.where(lost, "diverged", "done")
+    value = np.where(lost, np.nan, runs["accuracy_sampled"])
+    _replace(directory, "runs", accuracy_sampled=value, outcome=outcome)
+    notes = " ".join(cell_table(open_sweep(directory), by=["lr"]).notes)
+    assert "Rows of fewer cells than asked for" in notes
+    assert "optim.lr=1e-3 (2 of 6)" in notes
+    assert "optim.lr=2e-4 (" not in notes
+
+
+def test_a_left_out_cell_that_leads_on_the_seeds_it_has_is_named(gap):
+    assert (
+        "example=unsure optim.lr=2e-4 among them, which leads on the seeds it has" in best_cells(gap).sentence
+    )

@@ -1,0 +1,59 @@
+"""What tables say of runs without a value: how many, why, and which rows they make incomparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.axes import cell_label
+from analysis.tables.seed_values import SeedValues
+from sweeps.spec.text import counted
+
+MAX_NAMED = 6
+"""Rows that a note names."""
+
+
+def what_is_missing(frame: pd.DataFrame) -> str:
+    """How many of the runs have a value, and why the others have none."""
+    total, none = int(frame["expected"].sum()), int((frame["expected"] - frame["valued"]).sum())
+    if not none:
+        return f"All {counted(total, 'run')} have one."
+    return (
+        f"Of {counted(total, 'run')} {none:,} have none ({why_missing(frame)}): they are counted, not "
+        "imputed, and a row's mean is that of its other runs."
+    )
+
+
+def why_missing(frame: pd.DataFrame) -> str:
+    """``4 diverged, 1 failed``: what came of the runs without a value."""
+    none = int((frame["expected"] - frame["valued"]).sum())
+    failed = min(none, int(frame["failed"].sum()))
+    diverged = min(none - failed, int(frame["diverged"].sum()))
+    left = none - failed - diverged
+    parts = ((diverged, "diverged"), (failed, "failed"), (left, "not finished or without a value"))
+    return ", ".join(f"{n:,} {word}" for n, word in parts if n)
+
+
+def fewer_cells(gathered: SeedValues, by: Sequence[str]) -> list[str]:
+    """Rows that average fewer cells than they have, because no run of some has a value."""
+    columns = gathered.columns
+    cells = columns.group(columns.cell_keys)
+    valued = np.bincount(cells.number, weights=~np.isnan(columns.metric(gathered.metric))) > 0
+    group_of_cell = columns.group(by).number[cells.members()]
+    num_valued = np.bincount(group_of_cell, weights=valued, minlength=len(gathered.groups)).astype(int)
+    num_cells = gathered.groups["num_cells"].to_numpy()
+    short = np.flatnonzero((num_valued < num_cells) & (num_valued > 0))
+    if not len(short):
+        return []
+    labels = [cell_label(gathered.groups[by].iloc[row].to_dict()) or "all" for row in short[:MAX_NAMED]]
+    named = [
+        f"{text} ({num_valued[row]} of {num_cells[row]})"
+        for text, row in zip(labels, short[:MAX_NAMED], strict=True)
+    ]
+    more = f" and {len(short) - MAX_NAMED:,} more" if len(short) > MAX_NAMED else ""
+    return [
+        f"Rows of fewer cells than asked for, whose means are not comparable with the others': "
+        f"{', '.join(named)}{more}."
+    ]
