@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         fsync_path(folder.parent)
+
+
+def give_usual_mode(path: Path) -> None:
+    """Let those read a file who may read any other new file of this process: some writers open theirs 0600.
+
+    The umask is read off a new file: asking for it would change it for every thread, if only for a moment.
+    """
+    usual = beside(path)
+    usual.touch(exist_ok=False)
+    path.chmod(stat.S_IMODE(usual.stat().st_mode))
+    usual.unlink()
 
 
 def fsync_path(path: Path) -> None:

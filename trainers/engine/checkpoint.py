@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sweeps.manifest.atomic import replacing, replacing_folder, write_atomically
+from sweeps.manifest.atomic import give_usual_mode, replacing, replacing_folder, write_atomically
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
 from trainers.engine.engine import Engine, EngineState
 from trainers.engine.gang import Gang
@@ -72,6 +72,7 @@ def write_weights(
     }
     with replacing_folder(folder / f"step-{step}", durable=True) as target:
         save_file(dict(tensors), target / WEIGHTS, metadata=metadata)
+        give_usual_mode(target / WEIGHTS)
         loaded = cast(Any, module)
         loaded.config.save_pretrained(target)
         if loaded.can_generate():
@@ -139,6 +140,7 @@ def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> N
     path = state_folder / f"rank-{gang.rank}.safetensors"
     with replacing(path, durable=True) as temporary:
         save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler)})
+        give_usual_mode(temporary)
     gang.any(False)  # every rank's file stands before the state counts as complete
     if gang.rank == 0:
         text = json.dumps({"run_id": run_id, "world_size": gang.world_size, "progress": state.progress})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +32,31 @@ def test_the_kept_model_is_a_folder_anyone_can_load_with_its_spec_and_digest_ins
     moved = [not torch.equal(a, b) for a, b in zip(tuned.parameters(), base.parameters(), strict=True)]
     assert all(moved)
     assert AutoTokenizer.from_pretrained(folder)("47+38=")["input_ids"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_every_file_of_a_kept_model_and_of_a_state_has_the_mode_that_the_umask_asks_for(
+    trainer, tmp_path, mask, mode
+):
+    kept = {"keep_checkpoints": "last", "save_every_steps": 1}
+    spec = tiny_spec(steps=3, resources=kept, eval={"path": None})
+    states: list[Path] = []
+
+    def look(_: str) -> None:
+        states.extend(path for path in tmp_path.glob("state/*/*"))
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("state/*/*")} <= {mode}
+
+    before = os.umask(mask)
+    try:
+        trainer.run(spec, RunContext(checkpoint_dir=tmp_path, heartbeat=look))
+    finally:
+        os.umask(before)
+    assert states
+    files = list((tmp_path / "step-3").iterdir())
+    assert "model.safetensors" in {path.name for path in files}
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files} == {
+        path.name: oct(mode) for path in files
+    }
 
 
 def test_a_kept_model_is_a_base_model_for_another_run(trainer, tmp_path):
