@@ -10,13 +10,10 @@ they start from included. None of that changes a bit of a result.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-
-import torch
 
 from sweeps.sharing.stages import Stage, plan_stages
 from sweeps.spec import RunSpec, phases_of
@@ -52,10 +49,6 @@ class PolicyTrainer:
     """Trainer of every objective, on a DeepSpeed engine."""
 
     def __init__(self, context: WorkerContext) -> None:
-        # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
-        torch.set_num_threads(1)
-        if torch.cuda.is_available():
-            _repeat_bits_on_cuda()
         self.gang = Gang(context)
         self.engines = EnginePool(self.gang)
         self.load_base = lru_cache(maxsize=8)(load_base)
@@ -296,9 +289,3 @@ class _Group:
 def starts_afresh(spec: RunSpec, step: int) -> bool:
     """Whether ``step``, counted from 1, draws rollouts of its own."""
     return (step - 1) % spec.objective.iterations == 0
-
-
-def _repeat_bits_on_cuda() -> None:
-    """Have CUDA add up in one order, where it can: some backward kernels use atomics otherwise."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from trainers.deepspeed_internals import skip_compiling
+from trainers.engine.process_state import ready
 from trainers.protocol import WorkerContext
 
 JOIN_TIMEOUT = timedelta(minutes=5)
@@ -54,6 +55,7 @@ class Gang:
                 f"this process is rank {dist.get_rank()} of {dist.get_world_size()} and cannot become "
                 f"rank {self.rank} of {self.world_size}: start a fresh worker"
             )
+        self.process = ready()
 
     def any(self, answer: bool) -> bool:
         """Whether the answer is yes on any rank; every rank must call it."""

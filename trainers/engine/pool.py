@@ -22,11 +22,13 @@ class EnginePool:
         """Return an engine in base state for the run, building it if none is hot."""
         key = _engine_key(spec)
         engine = self._engines.pop(key, None)
+        self._gang.process.restore()
         if engine is None:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
             engine = Engine(model.to(self._gang.device), spec.optim, spec.engine, self._gang)
+            self._gang.process.restore()
         engine.reset(spec.seed)
         self._engines[key] = engine
         return engine

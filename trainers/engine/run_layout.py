@@ -12,6 +12,7 @@ import torch
 
 from sweeps.spec import RunSpec
 from trainers.engine.gang import Gang
+from trainers.engine.process_state import unusual
 from trainers.run_result import NUMERICS
 
 _LIBRARIES = ("torch", "transformers", "deepspeed", "numpy", "tokenizers", "math-verify")
@@ -32,6 +33,7 @@ def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if gang.device.type == "cuda" else _processor(),
         "host": platform.node(),
+        "process": unusual(),
         "versions": dict(_versions()),
     }
 

@@ -56,7 +56,8 @@ def deepspeed_config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu
     Args:
         on_gpu: whether a GPU's memory can be spared.
     """
-    zero: dict[str, Any] = {"stage": engine.zero_stage}
+    # DeepSpeed's own linear layer has other bits in bf16, and would stay in the place of torch's for good.
+    zero: dict[str, Any] = {"stage": engine.zero_stage, "memory_efficient_linear": False}
     if engine.offload and on_gpu:  # without a GPU the optimizer is in host memory anyway
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     config: dict[str, Any] = {

@@ -37,7 +37,6 @@ class Merge:
     """Trainer of merges: ``trainer.params.method`` is ``soup``, ``greedy``, ``wise`` or ``lines``."""
 
     def __init__(self, context: WorkerContext) -> None:
-        torch.set_num_threads(1)
         self._gang = Gang(context)
         self._load_base = lru_cache(maxsize=8)(load_base)
         self._eval_cache = EvalCache(self._load_base, self._gang)
@@ -47,6 +46,7 @@ class Merge:
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         watch, record = Stopwatch(), RunRecorder(spec, self._load_base(spec.model))
         module, base = self._model(spec)
+        self._gang.process.restore()
         record.took("setup_s", watch.lap())
         with torch.inference_mode():
             _put(module, base)

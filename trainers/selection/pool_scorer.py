@@ -99,7 +99,6 @@ class Prober:
         Raises:
             SpecError: for a model that cannot be used.
         """
-        torch.set_num_threads(1)
         config, need = resolve_model({"path": probing.model})
         if need is not None:
             raise SpecError(f"{need.what}: missing {', '.join(need.missing)}; {need.fix}")
