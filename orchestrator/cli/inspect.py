@@ -143,5 +143,7 @@ def replay(
             echo(f"  differs: {name}")
         for line in result.environment:
             echo(f"  {line}")
+        if result.cause and not result.environment:
+            echo(f"  {result.cause}")
     if not result.equal:
         raise typer.Exit(EXIT_NOT_OK)

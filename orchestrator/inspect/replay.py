@@ -46,7 +46,9 @@ class Replay:
     fields: list[str]
     """Names of what differs, the first few."""
     environment: list[str]
-    """Versions, processor or threads that differ from the recorded ones."""
+    """Versions, processor, threads or switches of the process that differ from the recorded ones."""
+    cause: str
+    """What the difference comes from, as far as can be told; empty where nothing differs."""
 
     @property
     def equal(self) -> bool:
@@ -56,7 +58,8 @@ class Replay:
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""
         data = {k: getattr(self, k) for k in ("run_id", "equal", "max_abs_diff", "fields")}
-        return {**data, "compared": self.compared, "environment": self.environment}
+        rest = {k: getattr(self, k) for k in ("compared", "environment", "cause")}
+        return data | rest
 
 
 def find_run(manifest: Manifest, text: str) -> int:
@@ -90,14 +93,35 @@ def replay(
     if save is not None:
         resources = dataclasses.replace(spec.resources, keep_checkpoints="last")
         spec = dataclasses.replace(spec, resources=resources)
-    second = run_cold(spec, manifest.run_ids[index], int(first.layout.get("threads", 1)), save, layout.root)
+    threads = int(first.layout.get("threads", 1))
+    second = run_cold(spec, manifest.run_ids[index], threads, save, layout.root)
     differing = list(differences(first, second))
+    environment = _environment(first.layout, second.layout)
+    cause = "; ".join(line for line in environment if not line.startswith("host:")) if differing else ""
+    if differing and not cause:
+        third = run_cold(spec, manifest.run_ids[index], threads, None, layout.root)
+        cause = cause_by_repetition(second, third)
     return Replay(
         run_id=manifest.run_ids[index],
         compared=sum(1 for _ in _leaves("", _comparable(first))),
         max_abs_diff=max((size for _, size in differing), default=0.0),
         fields=[name for name, _ in differing[:MAX_FIELDS_SHOWN]],
-        environment=_environment(first.layout, second.layout),
+        environment=environment,
+        cause=cause,
+    )
+
+
+def cause_by_repetition(second: RunResult, third: RunResult) -> str:
+    """Why a recorded result differs from both of these, computed cold in the same environment."""
+    differing = next(differences(second, third), None)
+    if differing is not None:
+        return (
+            f"the run does not repeat: two fresh processes differ in {differing[0]} from each other; its "
+            "trainer draws randomness that the seed does not key, or reads the clock"
+        )
+    return (
+        "two fresh processes agree with each other: the recorded worker's earlier runs had changed something "
+        "in its process, the code of the trainer is another now, or the stored numbers were changed"
     )
 
 

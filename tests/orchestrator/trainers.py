@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -36,6 +37,13 @@ class Closing(Bare):
     def close(self):
         with self._note.open("a") as note:
             note.write(f"after {self.num_runs}\n")
+
+
+class Restless(Noop):
+    """Draws a number that no seed keys."""
+
+    def run(self, spec, context):
+        return RunResult(outcome="done", metrics={"draw": random.random()})
 
 
 class Wordless(Noop):

@@ -154,7 +154,7 @@ def _namespaces() -> Iterator[tuple[str, Any]]:
 
 @cache
 def ready() -> ProcessState:
-    """Settle what every run of this process computes with, at the first call, and remember it from then on."""
+    """Settle at the first call what every run of this process computes with, and remember it."""
     # One intra-op thread: sums are then added up in one order, and runs fill the machine's cores instead.
     torch.set_num_threads(1)
     if torch.cuda.is_available():
@@ -220,6 +220,6 @@ _TORCH_FOLDER = str(Path(torch.__file__).parent)
 
 
 def _is_torchs_own(function: Any) -> bool:
-    """Whether torch itself put it there: its compiler wraps ``torch.manual_seed`` when it is first imported."""
+    """Whether torch itself put it there, as its compiler wraps ``torch.manual_seed`` at its first import."""
     code = getattr(function, "__code__", None)
     return code is not None and code.co_filename.startswith(_TORCH_FOLDER)

@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 
+from orchestrator.inspect.replay import _environment as environment_of
 from orchestrator.inspect.replay import differences, find_run, recorded_spec, replay
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, encode_line, read_spool
@@ -73,13 +74,33 @@ def test_a_run_that_repeats_is_equal_and_one_that_was_altered_is_named(tmp_path)
     layout = Layout(tmp_path)
     permission = permit(layout, manifest, consent_of())
     same = replay(layout, manifest, 1, permission)
-    assert (same.equal, same.max_abs_diff) == (True, 0.0)
+    assert (same.equal, same.max_abs_diff, same.cause) == (True, 0.0, "")
     assert same.compared > 4
     alter(layout, manifest.run_ids[1])
     other = replay(layout, manifest, 1, permission)
     assert not other.equal
     assert other.fields == ["metrics.draw"]
     assert other.max_abs_diff > 0
+    assert "two fresh processes agree" in other.cause
+
+
+def test_a_run_that_never_repeats_is_said_not_to(tmp_path):
+    manifest = noop_manifest(1, target=f"{HERE}.Restless")
+    run(tmp_path, manifest)
+    permission = permit(Layout(tmp_path), manifest, consent_of())
+    result = replay(Layout(tmp_path), manifest, 0, permission)
+    assert not result.equal
+    assert "the run does not repeat: two fresh processes differ in metrics.draw" in result.cause
+
+
+def test_another_version_of_the_numbers_or_of_the_process_is_the_cause():
+    then = {"numerics": 1, "zero_stage": 0, "process": {}, "host": "a"}
+    now = {"numerics": 2, "zero_stage": 0, "process": {"flush_denormal": "True"}, "host": "b"}
+    assert environment_of(then, now) == [
+        "numerics: 1 then, 2 now",
+        "process: {} then, {'flush_denormal': 'True'} now",
+        "host: 'a' then, 'b' now",
+    ]
 
 
 def alter(layout: Layout, run_id: str) -> None:
