@@ -22,6 +22,7 @@ class Stream(IntEnum):
     EVALUATION = 2
     HALF = 3
     ADAPTER = 4
+    DEALING = 5
 
 
 def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int) -> np.ndarray:

@@ -99,6 +99,9 @@ def learning_rates(spec: RunSpec) -> tuple[float, ...]:
 def rollout_key(spec: RunSpec) -> str:
     """Return the text under which step-0 rollouts are shared."""
     parts: dict[str, Any] = {g: group_to_dict(getattr(spec, g)) for g in KIN_GROUPS}
+    objective = spec.objective
+    if "shared_noise" in objective.defects:
+        parts["noise"] = [objective.compat_world_size, objective.compat_micro_batch]
     return canonical_json(parts | {"seed": spec.seed})
 
 

@@ -20,14 +20,20 @@ from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import choice, require
 
-COMPAT_DEFECTS = ("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding")
+COMPAT_DEFECTS = (
+    *("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding"),
+    *("micro_batch_means", "bf16_entropy", "rank0_loss"),
+)
 """Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.step.compat`
 explains each.
 """
 
 _COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
-_MISPLACED = ("upstream", "padded_lengths", "unshifted_mask")
+_MISPLACED = frozenset(("padded_lengths", "unshifted_mask"))
 """Defects that count positions at which no token of the rollout is predicted, so that there is no log π."""
+
+_OF_TOKEN_MEANS = frozenset(("micro_batch_means", "bf16_entropy", "rank0_loss"))
+"""Defects in how the published loss, a mean of token entropies, is computed."""
 
 Method = Literal[
     "em",
@@ -84,6 +90,10 @@ class ObjectiveSpec:
     """Training temperature τ dividing the logits inside entropies and log-probabilities."""
     compat: str = "exact"
     """``exact``; ``upstream`` for all :data:`COMPAT_DEFECTS`; or some of them joined by ``+``."""
+    compat_world_size: int = _later(8)
+    """GPUs of the published trainer that ``compat`` reproduces, whatever this run is computed on."""
+    compat_micro_batch: int = _later(2)
+    """Rollouts of one micro batch and GPU of that trainer."""
 
     entropy_weight: float = _later(1.0)
     """Weight of the token entropy in the loss: 1 minimises it, a negative one is an entropy bonus."""
@@ -165,10 +175,17 @@ class ObjectiveSpec:
             f"or weigh one of {', '.join(f'objective.reward_{r}' for r in REWARDS)}",
         )
         require(
-            not self.reads_log_probs or not set(self.compat.split("+")) & set(_MISPLACED),
+            not self.reads_log_probs or not self.defects & _MISPLACED,
             "objective.compat",
             self.compat,
             "misplaces the loss's mask, which only entropies bear; set objective.compat=exact",
+        )
+        require(
+            not self.defects & _OF_TOKEN_MEANS or (not self.reads_log_probs and self.aggregation == "token"),
+            "objective.compat",
+            self.compat,
+            "changes how a mean of token entropies is computed; use it with objective=em, or set "
+            "objective.compat=exact",
         )
 
     def _check_numbers(self) -> None:
@@ -185,7 +202,15 @@ class ObjectiveSpec:
             value = getattr(self, key)
             require(0 <= value < math.inf, f"objective.{key}", value, "must be at least 0")
         require(self.clip_low <= 1, "objective.clip_low", self.clip_low, "must lie in [0, 1]")
-        require(self.iterations >= 1, "objective.iterations", self.iterations, "must be at least 1")
+        for key in ("iterations", "compat_world_size", "compat_micro_batch"):
+            require(getattr(self, key) >= 1, f"objective.{key}", getattr(self, key), "must be at least 1")
+
+    @property
+    def defects(self) -> frozenset[str]:
+        """The defects of ``compat``, by name."""
+        if self.compat in ("exact", "upstream"):
+            return frozenset(COMPAT_DEFECTS if self.compat == "upstream" else ())
+        return frozenset(self.compat.split("+"))
 
     @property
     def rewards(self) -> dict[str, float]:

@@ -68,6 +68,19 @@ def test_sharing_is_exact_under_every_engine(trainer, engine):
     assert together(trainer, specs) == alone(trainer, specs)
 
 
+def test_runs_that_draw_other_rollouts_by_their_objective_share_none(trainer):
+    specs = [
+        tiny_spec(steps=2, seed=3, objective={"compat": compat, **published}, eval={"path": None})
+        for compat, published in (
+            ("exact", {}),
+            ("shared_noise", {}),
+            ("shared_noise", {"compat_world_size": 2}),
+            ("eos_as_padding", {}),
+        )
+    ]
+    assert together(trainer, specs) == alone(trainer, specs)
+
+
 def test_horizons_of_a_constant_schedule_cost_the_longest_only(trainer):
     specs = [tiny_spec(steps=steps, eval={"path": None}) for steps in range(1, 11)]
     assert sum(root.num_steps for root in plan_stages(specs)) == 10

@@ -50,6 +50,15 @@ class _TokenEntropy(torch.autograd.Function):
         return logits_BTV, None
 
 
+def bf16_entropy(logits_BTV: Tensor, temperature: float = 1.0) -> Tensor:
+    """The same as the published trainer computes it (``objective.compat``): bfloat16 of shape (B, T).
+
+    Rounded to three digits after every operation, and a probability below 1e-12 counts as that.
+    """
+    p_BTV = torch.softmax(logits_BTV.to(torch.bfloat16) / temperature, -1)
+    return -(p_BTV * torch.log(p_BTV + 1e-12)).sum(-1)
+
+
 def weighted_token_sum(values_BT: Tensor, mask_BT: Tensor, weight_B: Tensor) -> Tensor:
     """Σ over rows and masked positions of ``weight × value``: rows drawn several times count as often.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweeps.spec.objective import ObjectiveSpec
-from trainers.objectives.entropy import token_entropy
+from trainers.objectives.entropy import bf16_entropy, token_entropy
 from trainers.objectives.likelihood import token_terms
 from trainers.objectives.policy import divergence_k3, reinforce, surrogate
 
@@ -24,7 +24,7 @@ class Rows:
     mask_BK: Tensor
     """True where the loss counts a position."""
     count_B: Tensor
-    """Copies that each row stands for; 0 for a filler."""
+    """Copies that each row stands for, or their weight in a mean of micro batches' means; 0 for a filler."""
     gain_B: Tensor
     """Sum of the copies' positive advantages."""
     cost_B: Tensor
@@ -64,7 +64,8 @@ def token_losses(objective: ObjectiveSpec, logits_BKV: Tensor, rows: Rows) -> To
     """
     count_B1, weight = rows.count_B[:, None], objective.entropy_weight
     if not objective.reads_log_probs:
-        entropy_BK = token_entropy(logits_BKV, objective.temperature)
+        in_bf16 = "bf16_entropy" in objective.defects
+        entropy_BK = (bf16_entropy if in_bf16 else token_entropy)(logits_BKV, objective.temperature)
         loss_BK = (entropy_BK if weight == 1 else weight * entropy_BK) * count_B1
         return TokenLosses(loss_BK=loss_BK, divergence_BK=None)
     log_prob_BK, entropy_BK = token_terms(

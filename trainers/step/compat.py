@@ -1,71 +1,138 @@
 """Defects of the published one-shot EM trainer, reproduced on request to trace a published number.
 
 ``objective.compat`` is ``exact`` (none of them), ``upstream`` (all), or names joined by ``+``. Each was read
-in the published code of arXiv 2505.20282:
+in the published code of arXiv 2505.20282, whose update is that of ``upstream``:
 
-``micro_steps``     A "step" counts micro batches of 2 rollouts a GPU: by step s only floor(s·2·world/64)
-                    optimizer updates were made. On the eight GPUs assumed here, step 10 is 2 updates.
-``shared_noise``    All ranks share one seed, so with identical prompts every rank draws the same rollouts: 64
-                    rollouts are eight copies of eight.
-``padded_lengths``  With left padding, a prompt's token count is used as an absolute index: in a batch of
-                    unequal prompts, positions inside the shorter ones count as completion.
-``unshifted_mask``  The mask is not shifted against the logits: it omits the position that predicts the first
-                    completion token and includes the one after the last.
-``eos_as_padding``  With pad == EOS, the EOS of a completion is taken for padding and drops out of the loss.
+``micro_steps``        A "step" counts micro batches of 2 rollouts a GPU: by step s only
+                       floor(s / accumulation) optimizer updates were made. On eight GPUs, step 10 is 2.
+``shared_noise``       All ranks share one seed, so with identical prompts every rank draws the same rollouts:
+                       64 rollouts are eight copies of eight.
+``padded_lengths``     With left padding, a prompt's token count is used as an absolute index: in a micro
+                       batch of unequal prompts, positions inside the shorter ones count as completion.
+``unshifted_mask``     The mask is not shifted against the logits: it omits the position that predicts the
+                       first completion token and includes the one after the last.
+``eos_as_padding``     Padding is told by token id, so with pad == EOS every EOS is taken for padding: that
+                       of a completion drops out of the loss, one inside a prompt out of attention and out of
+                       the count of its tokens. ``upstream`` does so where the tokenizer's padding token is
+                       the EOS or missing; the name alone makes EOS the padding of any model.
+``micro_batch_means``  The loss is the mean of the micro batches' token means, not the mean over all tokens.
+``bf16_entropy``       Softmax, logarithm and sums are computed in bfloat16.
+``rank0_loss``         The loss in the log is that of rank 0's last micro batch alone.
+
+``objective.compat_world_size`` and ``objective.compat_micro_batch`` say on how many GPUs, and how many
+rollouts at a time. A micro batch's prompts come in shuffled order, as from the published loader.
 """
 
 from __future__ import annotations
 
-from sweeps.spec import COMPAT_DEFECTS, ObjectiveSpec
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
-UPSTREAM_WORLD = 8
-"""GPUs of the published setup."""
+import numpy as np
 
-UPSTREAM_MICRO_BATCH = 2
-"""Rollouts per GPU and micro batch of the published setup."""
+from sweeps.spec import ObjectiveSpec
+from trainers.model.base_model import BaseModel
+from trainers.noise import Stream, uniforms
 
+EXACT: frozenset[str] = frozenset()
+"""No defects."""
 
-def defects_of(objective: ObjectiveSpec) -> frozenset[str]:
-    if objective.compat == "exact":
-        return frozenset()
-    if objective.compat == "upstream":
-        return frozenset(COMPAT_DEFECTS)
-    return frozenset(objective.compat.split("+"))
+_DEALT = frozenset(("padded_lengths", "micro_batch_means", "rank0_loss"))
+"""Defects for which it matters which rollouts share a micro batch."""
 
 
-def updates_by(step: int, num_rollouts: int, defects: frozenset[str]) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Dealing:
+    """The published trainer's micro batches of one update: which rollout is in which, and on which rank."""
+
+    order: Sequence[int]
+    """Rollout, counted as drawn, at each place; a micro batch is a run of ``micro_batch`` places, the first
+    one on rank 0, the next one on rank 1.
+    """
+    world_size: int
+    micro_batch: int
+
+    @property
+    def micro_batches(self) -> list[Sequence[int]]:
+        starts = range(0, len(self.order), self.micro_batch)
+        return [self.order[start : start + self.micro_batch] for start in starts]
+
+    @property
+    def logged(self) -> int:
+        """The micro batch whose loss is logged: the last one on rank 0."""
+        return (len(self.micro_batches) - 1) // self.world_size * self.world_size
+
+    def noise_rows(self) -> list[int]:
+        """Row of the noise table that each rollout reads where all ranks share their noise: its number on its
+        own rank.
+        """
+        rows = [0] * len(self.order)
+        for place, rollout in enumerate(self.order):
+            turn = place // self.micro_batch // self.world_size
+            rows[rollout] = turn * self.micro_batch + place % self.micro_batch
+        return rows
+
+
+def dealing(objective: ObjectiveSpec, num_rollouts: int, num_prompts: int, seed: int, step: int) -> Dealing:
+    """Deal the rollouts of one update out. Those of a single prompt are as good in one order as in another.
+
+    Args:
+        step: optimizer steps taken before.
+    """
+    order = np.arange(num_rollouts)
+    if num_prompts > 1:
+        order = np.argsort(uniforms(seed, Stream.DEALING, step, 0, num_rollouts), kind="stable")
+    return Dealing(
+        order=order.tolist(),
+        world_size=objective.compat_world_size,
+        micro_batch=objective.compat_micro_batch,
+    )
+
+
+def is_dealt(defects: Set[str]) -> bool:
+    """Whether the loss depends on which rollouts share a micro batch."""
+    return bool(_DEALT & defects)
+
+
+def updates_by(step: int, num_rollouts: int, objective: ObjectiveSpec) -> int:
     """Optimizer updates made by the end of ``step``: ``step``, unless ``micro_steps`` is reproduced."""
-    if "micro_steps" not in defects:
+    if "micro_steps" not in objective.defects:
         return step
-    return step * UPSTREAM_MICRO_BATCH * UPSTREAM_WORLD // num_rollouts
+    at_once = objective.compat_micro_batch * objective.compat_world_size
+    return step // max(1, num_rollouts // at_once)
 
 
-def noise_row(row: int, num_rollouts: int, defects: frozenset[str]) -> int:
-    """Row of the noise table that a rollout reads: its own, unless ``shared_noise`` is reproduced."""
-    if "shared_noise" not in defects:
-        return row
-    return row % max(1, num_rollouts // UPSTREAM_WORLD)
+def padding_ids(base: BaseModel, objective: ObjectiveSpec) -> frozenset[int]:
+    """Tokens taken for padding wherever they stand: none, unless ``eos_as_padding`` is reproduced."""
+    if "eos_as_padding" not in objective.defects:
+        return frozenset()
+    if objective.compat == "upstream" or base.pad_id in base.eos_ids:
+        return frozenset((base.pad_id,))
+    return frozenset(base.eos_ids)
 
 
-def masked_tokens(prompt: int, completion: int, widest: int, ended: bool, defects: frozenset[str]) -> range:
+def masked_tokens(
+    ids: Sequence[int], prompt: int, widest: int, padding: Set[int], defects: Set[str]
+) -> Sequence[int]:
     """Tokens of one row, counted from its first real one, whose entropy enters the loss.
 
     Args:
-        prompt: Tokens of the row's prompt.
-        completion: Tokens of its completion, EOS included.
-        widest: Tokens of the longest prompt in the batch.
-        ended: Whether the completion ends with EOS.
-        defects: From :func:`defects_of`.
+        ids: The row's tokens, prompt and completion, EOS included.
+        prompt: How many of them are the prompt's.
+        widest: Tokens of the longest prompt that it is padded to.
+        padding: From :func:`padding_ids`.
+        defects: Of :attr:`ObjectiveSpec.defects`.
     """
-    start, stop = prompt, prompt + completion
+    start = prompt
     if "padded_lengths" in defects:
-        # Index `prompt` of a row padded to `widest` is token `prompt − (widest − prompt)` of the row itself.
-        start = max(2 * prompt - widest, 0)
-    if "eos_as_padding" in defects and ended:
-        stop -= 1
-    return range(start, stop)
+        # The count of real tokens is an index into a row that `widest − prompt` tokens of padding precede.
+        real = sum(token not in padding for token in ids[:prompt])
+        start = max(real - (widest - prompt), 0)
+    if not padding:
+        return range(start, len(ids))
+    return [t for t in range(start, len(ids)) if ids[t] not in padding]
 
 
-def predicting_offset(defects: frozenset[str]) -> int:
+def predicting_offset(defects: Set[str]) -> int:
     """Logits at position t + offset stand for token t: −1, or 0 where ``unshifted_mask`` is reproduced."""
     return 0 if "unshifted_mask" in defects else -1

@@ -23,7 +23,7 @@ from trainers.model.base_model import BaseModel
 from trainers.objectives.advantage import Credit, advantages, credit, uniform_groups
 from trainers.objectives.loss import Rows, Totals
 from trainers.step.batch import MicroBatch, StepBatch, step_batch
-from trainers.step.compat import defects_of
+from trainers.step.compat import Dealing, dealing, is_dealt
 from trainers.step.forward import sharing_pays
 from trainers.step.reference import References
 from trainers.step.rewards import OF_SCORES, Rewards
@@ -58,17 +58,22 @@ class TrainContext:
 
 
 @torch.no_grad()
-def gather(context: TrainContext, draw: Callable[[int], Rollouts]) -> Experience:
+def gather(context: TrainContext, draw: Callable[[int], Rollouts], *, step: int = 0) -> Experience:
     """Draw a step's rollouts and settle what they are worth; every rank must call it.
 
     Args:
         context: The run.
         draw: Draws the step's rollouts; told how often it was asked before.
+        step: Optimizer steps taken before.
     """
     objective = context.spec.objective
     rollouts = draw(0)
     if not objective.is_policy_gradient:
-        return _experience(context, rollouts, _batch(context, rollouts), None, {})
+        dealt = None
+        if is_dealt(objective.defects):
+            total, num_prompts = len(rollouts.distinct), len(context.prompts)
+            dealt = dealing(objective, total, num_prompts, context.spec.seed, step)
+        return _experience(context, rollouts, _batch(context, rollouts, dealt), None, {})
     size = group_size(objective, context.spec.sampling, context.spec.example)
     rewarded = _rewarded(context, rollouts)
     for redraw in range(1, objective.max_redraws + 1):
@@ -146,7 +151,7 @@ def _of_pairs(
     return _Rewarded(rollouts=rollouts, batch=_batch(context, rollouts), reward_R=reward_R, measured=measured)
 
 
-def _batch(context: TrainContext, rollouts: Rollouts) -> StepBatch:
+def _batch(context: TrainContext, rollouts: Rollouts, dealt: Dealing | None = None) -> StepBatch:
     spec = context.spec
     return step_batch(
         rollouts,
@@ -156,7 +161,8 @@ def _batch(context: TrainContext, rollouts: Rollouts) -> StepBatch:
         world_size=context.gang.world_size,
         base=context.base,
         device=context.gang.device,
-        defects=defects_of(spec.objective),
+        objective=spec.objective,
+        dealt=dealt,
         share_prompt=sharing_pays(spec, context.prompts),
     )
 
@@ -205,7 +211,7 @@ def _rows(
     return Rows(
         target_BK=micro_batch.target_BK,
         mask_BK=micro_batch.mask_BK,
-        count_B=micro_batch.weight_B,
+        count_B=micro_batch.loss_weight_B,
         gain_B=of_rows(worth.gain_D if worth else None),
         cost_B=of_rows(worth.cost_D if worth else None),
         old_log_prob_BK=old_BK,

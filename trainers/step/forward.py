@@ -38,7 +38,10 @@ def policy_logits(forward: Callable[..., Any], batch: MicroBatch) -> Tensor:
     """
     prompt = batch.shared_prompt
     if not prompt:
-        return forward(input_ids=batch.ids_BT, use_cache=False, logits_to_keep=batch.num_logits).logits
+        masked = {} if batch.attended_BT is None else {"attention_mask": batch.attended_BT}
+        return forward(
+            input_ids=batch.ids_BT, use_cache=False, logits_to_keep=batch.num_logits, **masked
+        ).logits
     # All but the prompt's last token: that one is fed with each completion, so that every logit comes out of
     # one forward, and joining two pieces would hold the logits twice.
     out = forward(input_ids=batch.ids_BT[:1, : prompt - 1], use_cache=True, logits_to_keep=1)

@@ -17,7 +17,12 @@ from torch import Tensor
 
 
 def predicting_mask(
-    tokens: Sequence[range], lengths: Sequence[int], width: int, *, padding: str = "right", offset: int = -1
+    tokens: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    width: int,
+    *,
+    padding: str = "right",
+    offset: int = -1,
 ) -> Tensor:
     """Mark the positions whose logits predict the given tokens.
 
@@ -40,5 +45,5 @@ def predicting_mask(
     mask_BT = torch.zeros(len(tokens), width, dtype=torch.bool)
     for row, (counted, length) in enumerate(zip(tokens, lengths, strict=True)):
         first = width - length if padding == "left" else 0
-        mask_BT[row, max(first, first + counted.start + offset) : first + counted.stop + offset] = True
+        mask_BT[row, [first + token + offset for token in counted if token + offset >= 0]] = True
     return mask_BT

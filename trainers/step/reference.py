@@ -51,4 +51,6 @@ class References:
 def _key(micro_batch: MicroBatch, temperature: float) -> tuple:
     ids = micro_batch.ids_BT.cpu().numpy()
     mask = micro_batch.mask_BK.cpu().numpy()
-    return temperature, micro_batch.shared_prompt, ids.shape, mask.shape, ids.tobytes(), mask.tobytes()
+    attended = b"" if micro_batch.attended_BT is None else micro_batch.attended_BT.cpu().numpy().tobytes()
+    shapes = micro_batch.shared_prompt, ids.shape, mask.shape
+    return temperature, *shapes, ids.tobytes(), mask.tobytes(), attended

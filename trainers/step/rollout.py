@@ -21,7 +21,7 @@ from trainers.decoding.vllm import decode_vllm
 from trainers.engine.gang import Gang
 from trainers.model.base_model import BaseModel, vocabulary_size
 from trainers.noise import Stream, uniforms
-from trainers.step.compat import defects_of, noise_row
+from trainers.step.compat import dealing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,10 @@ def draw_rollouts(
     total = spec.sampling.num_rollouts
     prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec.sampling, spec.example))
     share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
-    defects = defects_of(spec.objective)
-    row_of_noise = np.array([noise_row(row, total, defects) for row in range(total)])[share] + redraw * total
+    noise_rows = list(range(total))
+    if "shared_noise" in spec.objective.defects:
+        noise_rows = dealing(spec.objective, total, len(prompts), spec.seed, step).noise_rows()
+    row_of_noise = np.array(noise_rows)[share] + redraw * total
     num_noise = (redraw + 1) * total
     vocab_size = vocabulary_size(module)
     request = DecodeRequest(

@@ -37,7 +37,7 @@ class Steps:
         key = gradient_key(context.spec) if step == 0 else ""
         if key and self._first_experience and self._first_experience[0] == key:
             return self._first_experience[1]
-        experience = gather(context, lambda redraw: self._draw(context, step, drafts, redraw))
+        experience = gather(context, lambda redraw: self._draw(context, step, drafts, redraw), step=step)
         if key:
             self._first_experience = key, experience
         return experience

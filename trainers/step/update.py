@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
 from trainers.objectives.loss import aggregate, token_losses
-from trainers.step.compat import defects_of, updates_by
+from trainers.step.compat import updates_by
 from trainers.step.experience import Experience
 from trainers.step.forward import policy_logits
 
@@ -54,8 +54,8 @@ def update_due(spec: RunSpec, step: int) -> bool:
     """Whether ``step`` updates the weights: always, unless the published trainer's step count is
     reproduced.
     """
-    defects, total = defects_of(spec.objective), spec.sampling.num_rollouts
-    return updates_by(step, total, defects) > updates_by(step - 1, total, defects)
+    total = spec.sampling.num_rollouts
+    return updates_by(step, total, spec.objective) > updates_by(step - 1, total, spec.objective)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +100,13 @@ def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience
         logits_BKV = policy_logits(engine.forward, micro_batch)
         with torch.no_grad():
             plain_BK = token_entropy(logits_BKV)
+            if micro_batch.logged_B is not None:
+                logged_rows = replace(rows, count_B=micro_batch.logged_B)
+                sums[0] += (token_losses(objective, logits_BKV, logged_rows).loss_BK * rows.mask_BK).sum()
         losses = token_losses(objective, logits_BKV, rows)
         loss = aggregate(losses.loss_BK, rows.mask_BK, objective.aggregation, totals)
-        sums[0] += loss.detach()
+        if micro_batch.logged_B is None:
+            sums[0] += loss.detach()
         sums[1] += weighted_token_sum(plain_BK, micro_batch.mask_BK, micro_batch.weight_B) / totals.num_tokens
         if losses.divergence_BK is not None:
             divergence_BK = losses.divergence_BK.detach()
@@ -112,5 +116,16 @@ def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience
             )
         engine.backward(loss)
     loss_sum, entropy_sum, divergence_sum = gang.sum(sums).tolist()
+    if experience.batch.logged_tokens is not None:
+        loss_sum = _mean(
+            loss_sum, experience.batch.logged_tokens, in_bf16="bf16_entropy" in objective.defects
+        )
     in_loss = objective.kl_coef > 0 and objective.kl == "k3"
     return Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)
+
+
+def _mean(total: float, num: int, *, in_bf16: bool) -> float:
+    """A sum over a number; rounded after each operation where they are bfloat16's."""
+    if not in_bf16:
+        return total / num
+    return float(torch.tensor(total, dtype=torch.bfloat16) / num)

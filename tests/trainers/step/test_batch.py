@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainers.worlds import tiny_spec
+from sweeps.spec import ObjectiveSpec
 from trainers.model.base_model import BaseModel
 from trainers.step.batch import StepBatch, step_batch
-from trainers.step.compat import defects_of
+from trainers.step.compat import Dealing, is_dealt
 from trainers.step.rollout import merge
 
 BASE = BaseModel(location="", tokenizer=None, eos_ids=(2,), pad_id=0)
@@ -14,7 +14,15 @@ PROMPTS = [[5, 5, 5], [6, 6, 6, 6, 6]]
 ROLLOUTS = merge([0] * 6 + [1] * 2, [*[(7, 2)] * 5, (8, 8, 8, 2), (9,), (9,)])
 
 
-def batch(size: int = 0, rank: int = 0, world_size: int = 1, compat: str = "exact") -> StepBatch:
+def dealing_in_order(objective: ObjectiveSpec) -> Dealing:
+    """Micro batches of the rollouts as they were drawn: prompt 0 six times, then prompt 1 twice."""
+    return Dealing(
+        order=range(8), world_size=objective.compat_world_size, micro_batch=objective.compat_micro_batch
+    )
+
+
+def batch(size: int = 0, rank: int = 0, world_size: int = 1, compat: str = "exact", **published) -> StepBatch:
+    objective = ObjectiveSpec(compat=compat, **published)
     return step_batch(
         ROLLOUTS,
         PROMPTS,
@@ -23,7 +31,8 @@ def batch(size: int = 0, rank: int = 0, world_size: int = 1, compat: str = "exac
         world_size=world_size,
         base=BASE,
         device=torch.device("cpu"),
-        defects=defects_of(tiny_spec(objective={"compat": compat}).objective),
+        objective=objective,
+        dealt=dealing_in_order(objective) if is_dealt(objective.defects) else None,
     )
 
 
@@ -74,7 +83,73 @@ def test_unshifted_mask_misses_the_first_prediction_and_takes_the_one_after_the_
 
 
 def test_padded_lengths_leak_prompt_positions_of_the_shorter_prompt():
-    step = batch(compat="padded_lengths")
+    step = batch(compat="padded_lengths", compat_micro_batch=8)
     # The 3-token prompt stands at indices 2..4 of 5; index 3 on counts, so its tokens 1 and 2 leak in.
     assert counted(step)[0] == ([5, 5, 7, 2], 5)
     assert counted(step)[2] == ([9], 2)
+
+
+def test_a_prompt_is_padded_to_the_widest_of_its_own_micro_batch():
+    # In twos no micro batch holds both prompts; in threes the last one does: rollouts 6 and 7 with none of
+    # prompt 0, and rollouts 3 to 5 among themselves. In fours rollouts 4 and 5 share one with 6 and 7.
+    assert counted(batch(compat="padded_lengths")) == counted(batch())
+    step = batch(compat="padded_lengths", compat_micro_batch=4)
+    assert counted(step) == [([7, 2], 4), ([5, 5, 7, 2], 1), ([5, 5, 8, 8, 8, None], 1), ([9], 2)]
+    assert step.num_tokens == 2 * 4 + 4 + 6 + 1 * 2
+
+
+def test_the_divisor_counts_what_the_mask_counts():
+    # A prompt of one token beside one of three: its first token would be predicted by nothing.
+    rollouts = merge([0, 1], [(7, 2), (9,)])
+    step = step_batch(
+        rollouts,
+        [[5], [6, 6, 6]],
+        size=0,
+        rank=0,
+        world_size=1,
+        base=BASE,
+        device=torch.device("cpu"),
+        objective=ObjectiveSpec(compat="padded_lengths"),
+        dealt=Dealing(order=[0, 1], world_size=1, micro_batch=2),
+    )
+    [micro_batch] = step.micro_batches
+    assert step.num_tokens == int(micro_batch.mask_BK.sum()) == 3
+
+
+def test_an_eos_inside_a_prompt_is_padding_too():
+    prompts = [[5, 2, 5, 5], [6, 6, 6, 6]]
+    rollouts = merge([0, 1], [(7, 2), (9,)])
+    both = "eos_as_padding+padded_lengths"
+    for compat, expected in (("eos_as_padding", [[7], [9]]), (both, [[5, 7], [9]])):
+        objective = ObjectiveSpec(compat=compat)
+        step = step_batch(
+            rollouts,
+            prompts,
+            size=0,
+            rank=0,
+            world_size=1,
+            base=BASE,
+            device=torch.device("cpu"),
+            objective=objective,
+            dealt=Dealing(order=[0, 1], world_size=1, micro_batch=2),
+        )
+        assert [tokens for tokens, _ in counted(step)] == expected
+        [micro_batch] = step.micro_batches
+        assert micro_batch.attended_BT.tolist() == [[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]]
+
+
+def test_weights_of_micro_batch_means_give_each_micro_batch_the_same_say():
+    step = batch(compat="micro_batch_means", compat_micro_batch=4)
+    [micro_batch] = step.micro_batches
+    # Four of (7, 2): 8 tokens. Then (7, 2), (8, 8, 8, 2) and two of (9,): 8 tokens.
+    expected = [4 / 8 + 1 / 8, 1 / 8, 2 / 8]
+    assert (micro_batch.loss_weight_B / step.num_tokens).tolist() == pytest.approx([e / 2 for e in expected])
+    assert micro_batch.weight_B.tolist() == [5, 1, 2]
+
+
+def test_the_logged_micro_batch_is_the_last_one_of_rank_0():
+    step = batch(compat="rank0_loss", compat_world_size=2)
+    # Four micro batches of two over two ranks: the third one is rank 0's last, rollouts 4 and 5.
+    [micro_batch] = step.micro_batches
+    assert micro_batch.logged_B.tolist() == [1, 1, 0]
+    assert step.logged_tokens == 2 + 4
