@@ -20,13 +20,15 @@ TIMING_SUFFIX = "_s"
 """Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
 
 
-NUMERICS = 2
+NUMERICS = 3
 """Version of the numbers that the shipped trainers compute, stored with each result's layout. It rises with
 every fix that changes a number: runs of two versions are told apart in every table, and ``replay`` names the
 cause.
 
 1. until emsweep 0.1.0, where a layout holds no version
 2. answers are read by the rules of :mod:`trainers.evaluation.answer_text`
+3. a run of ZeRO-3 leaves later runs of its worker alone; ``objective.compat`` is the published update; groups
+   are drawn again by accuracy, without the length penalty
 """
 
 

@@ -79,12 +79,19 @@ def group_size(objective: ObjectiveSpec, sampling: SamplingSpec, example: Exampl
         SpecError: if a prompt's rollouts do not fall into whole groups, or a group leaves nothing to compare
             with.
     """
-    each = rollouts_per_prompt(sampling, example)
+    drawn = rollouts_per_prompt(sampling, example)
+    each = objective.trained_per_prompt or drawn
+    if each > drawn:
+        raise SpecError(
+            f"objective.trained_per_prompt={each}: only {drawn} rollouts of a prompt are drawn; draw more "
+            f"(sampling.num_rollouts={each * len(example.prompts)}), or train on fewer"
+        )
     size = objective.group_size or each
     if each % size:
+        trained = "objective.trained_per_prompt" if objective.trained_per_prompt else "sampling.num_rollouts"
         raise SpecError(
             f"objective.group_size={size}: the {each} rollouts of a prompt do not fall into groups of "
-            f"{size}; set it to a divisor, or to 0 for one group, or change sampling.num_rollouts"
+            f"{size}; set it to a divisor, or to 0 for one group, or change {trained}"
         )
     if size == 1 and objective.is_relative:
         where = "objective.group_size=1" if objective.group_size else f"sampling.num_rollouts={each}"

@@ -104,6 +104,8 @@ class ObjectiveSpec:
 
     reward_verified: float = _later(0.0)
     """Weight of the reward 1 for an answer that math-verify finds equal to the label."""
+    wrong_answer: float = _later(0.0)
+    """What ``reward_verified`` weighs for an answer that is not right: 0, or DAPO's −1."""
     reward_majority: float = _later(0.0)
     """Weight of the reward 1 for the answer that most rollouts of the prompt give."""
     reward_format: float = _later(0.0)
@@ -118,6 +120,10 @@ class ObjectiveSpec:
     """Weight of the negative token entropy summed over the completion, in nats."""
     reward_log_prob: float = _later(0.0)
     """Weight of log π(completion), in nats."""
+    no_answer: float | None = _later(None)
+    """Reward of a completion in which no answer is found, in the place of all others; ``None`` makes no
+    difference (RENT: −7).
+    """
     answer_pattern: str | None = _later(None)
     """Regular expression whose last match's first group is the answer, for rewards that read answers;
     ``None`` lets math-verify find it.
@@ -129,11 +135,16 @@ class ObjectiveSpec:
     """
     group_size: int = _later(0)
     """Rollouts of one prompt that are compared with each other; 0 takes all of the prompt's."""
+    trained_per_prompt: int = _later(0)
+    """Rollouts of each prompt that the loss is computed on, the first ones drawn; the others vote on the
+    majority (TTRL: 32 of 64). 0 trains on all.
+    """
     positive_only: bool = _later(False)
     """Drop negative advantages."""
     max_redraws: int = _later(0)
-    """Times that groups whose rewards are all equal are drawn again before they are left out (DAPO's dynamic
-    sampling); 0 keeps them.
+    """Times that groups whose rollouts are all right or all wrong are drawn again before they are left out
+    (DAPO's dynamic sampling); where no answer is verified, groups whose rewards are all equal, the length
+    penalty apart. 0 keeps them.
     """
 
     clip_low: float = _later(0.0)
@@ -198,7 +209,12 @@ class ObjectiveSpec:
         for key in ("entropy_weight", *(f"reward_{r}" for r in REWARDS)):
             value = getattr(self, key)
             require(math.isfinite(value), f"objective.{key}", value, "must be a finite number")
-        for key in ("group_size", "max_redraws", "clip_low", "clip_high", "kl_coef"):
+        for key in ("wrong_answer", "no_answer"):
+            value = getattr(self, key)
+            require(
+                value is None or math.isfinite(value), f"objective.{key}", value, "must be a finite number"
+            )
+        for key in ("group_size", "trained_per_prompt", "max_redraws", "clip_low", "clip_high", "kl_coef"):
             value = getattr(self, key)
             require(0 <= value < math.inf, f"objective.{key}", value, "must be at least 0")
         require(self.clip_low <= 1, "objective.clip_low", self.clip_low, "must lie in [0, 1]")

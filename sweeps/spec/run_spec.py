@@ -7,6 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -156,7 +157,11 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
-        return _coerce(key, value, next(a for a in args if a is not type(None)))
+        *others, last = (a for a in reversed(args) if a is not type(None))
+        for option in others:
+            with suppress(SpecError):
+                return _coerce(key, value, option)
+        return _coerce(key, value, last)
     if origin is Literal:
         return _coerce(key, value, str)  # the group says which texts it takes
     if origin is tuple:

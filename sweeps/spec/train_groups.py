@@ -117,8 +117,10 @@ class SamplingSpec:
     """Sampling temperature."""
     top_p: float = 0.95
     """Nucleus mass kept; 1 keeps all."""
-    top_k: int = 0
-    """Most likely tokens kept; 0 keeps all."""
+    top_k: int | Literal["model"] = 0
+    """Most likely tokens kept; 0 keeps all, ``model`` as many as the model's generation config says, 50 where
+    that says nothing.
+    """
     repetition_penalty: float = 1.15
     """Penalty of tokens already seen (arXiv 1909.05858); 1 is none."""
     max_new_tokens: int = 512
@@ -133,7 +135,12 @@ class SamplingSpec:
             require(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "must be at least 1")
         require(0 < self.temperature < math.inf, "sampling.temperature", self.temperature, "must be above 0")
         require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]")
-        require(self.top_k >= 0, "sampling.top_k", self.top_k, "must be at least 0 (0 keeps all)")
+        require(
+            self.top_k == "model" or (isinstance(self.top_k, int) and self.top_k >= 0),
+            "sampling.top_k",
+            self.top_k,
+            "must be at least 0 (0 keeps all), or model for that of the model's generation config",
+        )
         require(
             self.repetition_penalty > 0,
             "sampling.repetition_penalty",

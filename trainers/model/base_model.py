@@ -6,6 +6,7 @@ which is on this node's disk by then.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sweeps.manifest.data_files import local_path
-from sweeps.spec import ModelSpec
+from sweeps.spec import ModelSpec, SpecError
 from trainers.model.adapter import add_adapter
 from trainers.model.download import local_folder
 from trainers.model.folder_check import attention_refused, check_weights
@@ -25,6 +26,10 @@ from trainers.model.stop_ids import stop_ids
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Torch types of ``engine.precision``."""
+
+
+DEFAULT_TOP_K = 50
+"""What transformers' ``generate`` keeps where a model's generation config has no word on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,8 @@ class BaseModel:
     """Tokens that end a completion."""
     pad_id: int
     """Token that fills rows; any id serves, since padding is told by position."""
+    top_k: int = DEFAULT_TOP_K
+    """Most likely tokens that ``sampling.top_k=model`` keeps; 0 keeps all."""
 
 
 def load_base(spec: ModelSpec) -> BaseModel:
@@ -51,7 +58,29 @@ def load_base(spec: ModelSpec) -> BaseModel:
     vocabulary = int(config.get_text_config().vocab_size)
     eos_ids = stop_ids(Path(location), tokenizer.eos_token_id, vocabulary)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
-    return BaseModel(location=location, tokenizer=tokenizer, eos_ids=eos_ids, pad_id=pad_id)
+    return BaseModel(
+        location=location,
+        tokenizer=tokenizer,
+        eos_ids=eos_ids,
+        pad_id=pad_id,
+        top_k=generation_top_k(Path(location)),
+    )
+
+
+def generation_top_k(folder: Path) -> int:
+    """``top_k`` of a model's generation config, as ``generate`` takes it.
+
+    Raises:
+        SpecError: for a value that is no number of tokens.
+    """
+    file = folder / "generation_config.json"
+    data = json.loads(file.read_text()) if file.is_file() else {}
+    value = data.get("top_k", DEFAULT_TOP_K)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise SpecError(f"{file}: top_k={value!r}: must be a number of tokens, 0 for all; write it so")
+    return value
 
 
 def vocabulary_size(module: torch.nn.Module) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sweeps.spec import RunSpec
-from sweeps.spec.cross_checks import group_size
+from sweeps.spec.cross_checks import group_size, rollouts_per_prompt
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.model.base_model import BaseModel
@@ -41,7 +41,9 @@ class Experience:
     """What the loss knows of each of its micro batches."""
     totals: Totals
     measured: Mapping[str, float] = field(default_factory=dict)
-    """Figures for the step's record: ``reward``, the mean over all rollouts, and ``kl_nats`` per token."""
+    """Figures for the step's record: ``reward``, the mean over the rollouts trained on, and ``kl_nats`` per
+    token.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,16 @@ def gather(context: TrainContext, draw: Callable[[int], Rollouts], *, step: int 
     size = group_size(objective, context.spec.sampling, context.spec.example)
     rewarded = _rewarded(context, rollouts)
     for redraw in range(1, objective.max_redraws + 1):
-        if not uniform_groups(rewarded.reward_R, size).any():
+        if not uniform_groups(rewarded.telling_R, size).any():
             break
         rewarded = _refilled(context, rewarded, _rewarded(context, draw(redraw)), size)
     if objective.max_redraws:
         rewarded = _without_uniform_groups(context, rewarded, size)
     advantage_R = advantages(rewarded.reward_R, size, objective.advantage)
+    if (
+        objective.max_redraws
+    ):  # a group that nobody told apart stays where no other is left, and teaches nothing
+        advantage_R[np.repeat(uniform_groups(rewarded.telling_R, size), size)] = 0.0
     worth = credit(advantage_R, np.array(rewarded.rollouts.distinct), positive_only=objective.positive_only)
     measured = {"reward": float(rewarded.reward_R.mean()), **rewarded.measured}
     return _experience(context, rewarded.rollouts, rewarded.batch, worth, measured)
@@ -93,6 +99,10 @@ class _Rewarded:
     rollouts: Rollouts
     batch: StepBatch
     reward_R: np.ndarray
+    telling_R: np.ndarray
+    """What a group that tells nothing has the same of for all its rollouts; see
+    :class:`trainers.step.rewards.Earned`.
+    """
     measured: Mapping[str, float]
 
 
@@ -103,7 +113,8 @@ def _rewarded(context: TrainContext, rollouts: Rollouts) -> _Rewarded:
     scores = None
     if in_reward or OF_SCORES & set(objective.rewards):
         scores = score(context.engine.module, batch, num_distinct, objective.temperature, context.gang)
-    reward_D = context.rewards.of(context.spec, context.base, rollouts, scores)
+    earned = context.rewards.of(context.spec, context.base, rollouts, scores)
+    reward_D = earned.reward_D
     measured = {}
     if in_reward:
         assert scores is not None
@@ -111,29 +122,58 @@ def _rewarded(context: TrainContext, rollouts: Rollouts) -> _Rewarded:
         divergence_D = scores.log_prob_D - sums(reference, batch, num_distinct, context.gang)
         reward_D = reward_D - objective.kl_coef * divergence_D
         measured["kl_nats"] = float(divergence_D @ np.array(rollouts.count)) / batch.num_tokens
-    return _Rewarded(
-        rollouts=rollouts, batch=batch, reward_R=reward_D[list(rollouts.distinct)], measured=measured
+    telling_D = reward_D if earned.telling_D is None else earned.telling_D
+    distinct = list(rollouts.distinct)
+    rewarded = _Rewarded(
+        rollouts=rollouts,
+        batch=batch,
+        reward_R=reward_D[distinct],
+        telling_R=telling_D[distinct],
+        measured=measured,
     )
+    return _first_of_each_prompt(context, rewarded) if objective.trained_per_prompt else rewarded
+
+
+def _first_of_each_prompt(context: TrainContext, rewarded: _Rewarded) -> _Rewarded:
+    """Keep the rollouts that are trained on; the others have voted."""
+    each = rollouts_per_prompt(context.spec.sampling, context.spec.example)
+    kept_R = np.arange(len(rewarded.reward_R)) % each < context.spec.objective.trained_per_prompt
+    return _kept(context, rewarded, kept_R)
 
 
 def _refilled(context: TrainContext, old: _Rewarded, new: _Rewarded, size: int) -> _Rewarded:
     """Put groups of the new draw where the old one has uniform ones, unless they are uniform too."""
-    take = uniform_groups(old.reward_R, size) & ~uniform_groups(new.reward_R, size)
+    take = uniform_groups(old.telling_R, size) & ~uniform_groups(new.telling_R, size)
     if not take.any():
         return old
     taken_R = np.repeat(take, size)
     pairs = [n if t else o for t, o, n in zip(taken_R, _pairs(old), _pairs(new), strict=True)]
-    return _of_pairs(context, pairs, np.where(taken_R, new.reward_R, old.reward_R), old.measured)
+    return _of_pairs(
+        context,
+        pairs,
+        reward_R=np.where(taken_R, new.reward_R, old.reward_R),
+        telling_R=np.where(taken_R, new.telling_R, old.telling_R),
+        measured=old.measured,
+    )
 
 
 def _without_uniform_groups(context: TrainContext, rewarded: _Rewarded, size: int) -> _Rewarded:
-    """Leave groups out whose rewards are all equal, unless no other is left."""
-    uniform = uniform_groups(rewarded.reward_R, size)
+    """Leave groups out that tell nothing, unless no other is left."""
+    uniform = uniform_groups(rewarded.telling_R, size)
     if uniform.all() or not uniform.any():
         return rewarded
-    kept_R = np.repeat(~uniform, size)
+    return _kept(context, rewarded, np.repeat(~uniform, size))
+
+
+def _kept(context: TrainContext, rewarded: _Rewarded, kept_R: np.ndarray) -> _Rewarded:
     pairs = [pair for pair, kept in zip(_pairs(rewarded), kept_R, strict=True) if kept]
-    return _of_pairs(context, pairs, rewarded.reward_R[kept_R], rewarded.measured)
+    return _of_pairs(
+        context,
+        pairs,
+        reward_R=rewarded.reward_R[kept_R],
+        telling_R=rewarded.telling_R[kept_R],
+        measured=rewarded.measured,
+    )
 
 
 def _pairs(rewarded: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
@@ -144,11 +184,19 @@ def _pairs(rewarded: _Rewarded) -> list[tuple[int, tuple[int, ...]]]:
 def _of_pairs(
     context: TrainContext,
     pairs: Sequence[tuple[int, tuple[int, ...]]],
+    *,
     reward_R: np.ndarray,
+    telling_R: np.ndarray,
     measured: Mapping[str, float],
 ) -> _Rewarded:
     rollouts = merge([p for p, _ in pairs], [c for _, c in pairs])
-    return _Rewarded(rollouts=rollouts, batch=_batch(context, rollouts), reward_R=reward_R, measured=measured)
+    return _Rewarded(
+        rollouts=rollouts,
+        batch=_batch(context, rollouts),
+        reward_R=reward_R,
+        telling_R=telling_R,
+        measured=measured,
+    )
 
 
 def _batch(context: TrainContext, rollouts: Rollouts, dealt: Dealing | None = None) -> StepBatch:

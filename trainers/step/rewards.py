@@ -1,7 +1,8 @@
 """Rewards of rollouts: what each is worth, as one weighted sum.
 
 ``verified``, ``majority`` and ``format`` read the text, through the grader that judges benchmarks: its time
-is bounded, and an answer that overruns counts as wrong. ``self_certainty``, ``neg_entropy``,
+is bounded, and an answer that overruns counts as wrong. ``objective.no_answer`` stands in the place of the
+sum where the text holds no answer. ``self_certainty``, ``neg_entropy``,
 ``neg_entropy_sum`` and ``log_prob`` read what the policy thinks of the completion, ``overlong`` its length.
 
 Equal rollouts are worth the same, so everything here is done once per distinct rollout.
@@ -12,11 +13,12 @@ Shapes: D distinct rollouts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from sweeps.spec import RunSpec
+from sweeps.spec import ObjectiveSpec, RunSpec
 from trainers.engine.gang import Gang
 from trainers.evaluation.grading import Grader
 from trainers.model.base_model import BaseModel
@@ -34,6 +36,18 @@ OF_SCORES = frozenset(("self_certainty", "neg_entropy", "neg_entropy_sum", "log_
 _OF_TEXT = frozenset(("verified", "majority", "format"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Earned:
+    """What distinct rollouts are worth, float64 of shape (D,)."""
+
+    reward_D: np.ndarray
+    """Weighted sum of the objective's rewards."""
+    telling_D: np.ndarray | None
+    """By what a group's rollouts are told apart: whether they are right, where answers are verified, and
+    otherwise the reward without the length penalty; ``None`` where nothing else is rewarded.
+    """
+
+
 class Rewards:
     """A worker's rewards, with the graders it keeps warm."""
 
@@ -41,34 +55,62 @@ class Rewards:
         self._gang = gang
         self._graders = lru_cache(maxsize=8)(lambda pattern, s: Grader(pattern=pattern, timeout_s=s))
 
-    def of(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, scores: Scores | None) -> np.ndarray:
-        """Weighted sum of the objective's rewards, float64 of shape (D,); every rank must call it.
+    def of(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, scores: Scores | None) -> Earned:
+        """Add the objective's rewards up; every rank must call it.
 
         Args:
             scores: What the policy thinks of them; needed for :data:`OF_SCORES`.
         """
-        weights = spec.objective.rewards
-        values = self._judge(spec, base, rollouts) if _OF_TEXT & set(weights) else {}
+        objective = spec.objective
+        wanted = _OF_TEXT & set(objective.rewards)
+        if objective.no_answer is not None:
+            wanted |= {"format"}
+        values = self._judge(spec, base, rollouts, wanted) if wanted else {}
         if scores is not None:
             values |= of_scores(scores)
-        if "overlong" in weights:
+        if "overlong" in objective.rewards:
             lengths = [len(c) for c in rollouts.completion]
             values["overlong"] = overlong(lengths, spec.sampling.max_new_tokens)
-        return sum((weight * values[name] for name, weight in weights.items()), np.zeros(len(rollouts.count)))
+        return earned(objective, values, len(rollouts.count))
 
     def close(self) -> None:
         self._graders.cache_clear()
 
-    def _judge(self, spec: RunSpec, base: BaseModel, rollouts: Rollouts) -> dict[str, np.ndarray]:
+    def _judge(
+        self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, wanted: Set[str]
+    ) -> dict[str, np.ndarray]:
         """Judge on rank 0 alone: a time limit may strike on one rank and not on another."""
-        earned: dict[str, np.ndarray] = {}
+        judged: dict[str, np.ndarray] = {}
         if self._gang.rank == 0:
             grader = self._graders(spec.objective.answer_pattern, spec.eval.timeout_s)
             grader.begin()
             texts = [base.tokenizer.decode(c, skip_special_tokens=True) for c in rollouts.completion]
-            wanted = _OF_TEXT & set(spec.objective.rewards)
-            earned = judge(grader, wanted, texts, spec.example.answers, rollouts)
-        return self._gang.gather(earned)[0]
+            judged = judge(grader, wanted, texts, spec.example.answers, rollouts)
+        return self._gang.gather(judged)[0]
+
+
+def earned(objective: ObjectiveSpec, values: Mapping[str, np.ndarray], num: int) -> Earned:
+    """Add rewards up.
+
+    Args:
+        values: Of each reward, 1 for an answer that is right; and ``format``, where the objective has a
+            reward of its own for completions without an answer.
+        num: Distinct rollouts, D.
+    """
+    weights = objective.rewards
+    worth = dict(values)
+    if "verified" in weights:
+        worth["verified"] = np.where(values["verified"] == 1, 1.0, objective.wrong_answer)
+
+    def weighted(names: Iterable[str]) -> np.ndarray:
+        total = sum((weights[name] * worth[name] for name in names), np.zeros(num))
+        if objective.no_answer is None:
+            return total
+        return np.where(values["format"] == 1, total, objective.no_answer)
+
+    others = [name for name in weights if name != "overlong"]
+    told_apart = values["verified"] if "verified" in weights else weighted(others) if others else None
+    return Earned(reward_D=weighted(weights), telling_D=told_apart)
 
 
 def judge(

@@ -81,7 +81,7 @@ def draw_rollouts(
             Sampler(
                 temperature=spec.sampling.temperature,
                 top_p=spec.sampling.top_p,
-                top_k=spec.sampling.top_k,
+                top_k=base.top_k if spec.sampling.top_k == "model" else spec.sampling.top_k,
                 repetition_penalty=spec.sampling.repetition_penalty,
             )
         ],

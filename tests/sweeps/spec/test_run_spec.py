@@ -51,6 +51,7 @@ def other_value(key, value):
         "objective.kl": "k1",
         "objective.reference": "none",
         "objective.clip_low": 0.2,
+        "objective.no_answer": -7.0,
         "schedule.name": "cosine",
         "schedule.decay_shape": "sqrt",
         "example.format": "plain",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps.spec import OBJECTIVES, RunSpec
+from sweeps.spec import OBJECTIVES, RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
@@ -194,7 +194,7 @@ def test_groups_that_tell_nothing_are_drawn_again_and_then_left_out(trainer):
     recorded = gather(context, draw)
     assert asked == [0, 1, 2]  # the last group stays uniform
     assert sum(recorded.rollouts.count) == recorded.totals.num_rollouts == 4
-    assert recorded.measured["reward"] == 0.5
+    assert recorded.measured["reward"] == 0.0  # two are right, 1, and two wrong, −1
     assert recorded.rows[0].gain_B.sum() == pytest.approx(-recorded.rows[0].cost_B.sum())
 
     spec = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, max_redraws=0))
@@ -206,6 +206,53 @@ def test_where_every_group_tells_nothing_the_step_has_no_gradient(trainer):
     recorded = gather(context, lambda _: texts(context, *[RIGHT] * 16))
     assert sum(recorded.rollouts.count) == 16
     assert not recorded.rows[0].gain_B.any()
+
+
+def test_wrong_answers_of_unequal_length_are_drawn_again_and_no_short_one_is_reinforced(trainer):
+    """All are wrong and only the length penalty differs: nothing is to be learned from that group."""
+    settings = {"sampling": {"num_rollouts": 4, "max_new_tokens": 10}, "objective": {"group_size": 4}}
+    context = context_of(trainer, spec_of("dapo", **settings))
+    asked: list[int] = []
+
+    def draw(redraw: int) -> Rollouts:
+        asked.append(redraw)
+        return texts(context, "?075", "?0755", "?0755555", "?07555555")
+
+    recorded = gather(context, draw)
+    assert len(asked) == 1 + context.spec.objective.max_redraws
+    assert recorded.measured["reward"] < -1  # the penalty was there
+    [rows] = recorded.rows
+    assert not rows.gain_B.any()
+    assert not rows.cost_B.any()
+
+    # A group told apart keeps its penalty.
+    [rows] = gather(context, lambda _: texts(context, RIGHT, "?075", "?0755", "?07555555")).rows
+    assert rows.cost_B[3] < rows.cost_B[1] == rows.cost_B[2] < 0
+
+
+def test_all_rollouts_vote_and_the_first_ones_of_each_prompt_are_trained_on(trainer):
+    settings = {"sampling": {"num_rollouts": 6}, "objective": {"group_size": 3, "trained_per_prompt": 3}}
+    context = context_of(trainer, spec_of("majority", **settings))
+    recorded = gather(context, lambda _: texts(context, RIGHT, WRONG, RIGHT, WRONG, WRONG, WRONG))
+    assert recorded.rollouts.count == [2, 1]
+    assert recorded.totals.num_rollouts == 3
+    assert recorded.measured["reward"] == pytest.approx(
+        1 / 3
+    )  # WRONG is the majority of six, though not of three
+    [rows] = recorded.rows
+    assert rows.gain_B.tolist() == pytest.approx([0, 2 / 3 / (3**-0.5 + 1e-4)])
+
+
+def test_ttrl_votes_with_64_and_trains_on_32(trainer, runs):
+    spec = spec_of("majority")
+    assert (spec.sampling.num_rollouts, spec.objective.trained_per_prompt) == (64, 32)
+    first = [r["count"] for r in runs["majority"]["rollouts"] if r["step"] == 0]
+    assert sum(first) == 32
+
+
+def test_more_trained_rollouts_than_are_drawn_are_refused():
+    with pytest.raises(SpecError, match=r"trained_per_prompt=65: only 64 .*sampling.num_rollouts=65"):
+        spec_of("majority", objective={"trained_per_prompt": 65})
 
 
 def test_redraws_are_new_draws_and_the_first_is_what_other_objectives_draw(trainer):
