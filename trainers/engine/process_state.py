@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -42,7 +42,7 @@ def _write_deterministic(value: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(value[0], warn_only=value[1])
 
 
-_PRECISIONS = (torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_PRECISIONS = (torch.backends, torch.backends.cuda.matmul, cast(Any, torch.backends.mkldnn).matmul)
 """Whose ``fp32_precision`` says how float32 matrices are multiplied: in general, by CUDA, by oneDNN."""
 
 
