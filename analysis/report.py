@@ -33,7 +33,7 @@ MAX_FINGERPRINTS = 10
 """Kinds of failure listed."""
 
 
-def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
+def build_report(sweep: SweepData, *, metric: str | None = None, over: str | None = None) -> str:
     """Return the report as one HTML document that needs no network.
 
     Raises:
@@ -47,15 +47,15 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     question = source.asked.get("about") or source.header.get("about")
     if question:
         page.paragraph(str(question))
-    page.sentences([line.strip() for line in headline(sweep, metric)])
+    page.sentences([line.strip() for line in headline(sweep, metric, over)])
     structure = grid_structure(sweep)
     page.sentences(structure.confounded(), kind="missing")
     _grid(page, sweep, structure)
     _coverage(page, sweep, metric)
     page.heading("Results")
     by = [key for key in ("model", *headline_axis(sweep)) if key in sweep.cell_keys]
-    page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric))
-    _comparisons(page, sweep, metric, structure)
+    page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric, over=over))
+    _comparisons(page, sweep, metric, structure, over)
     page.heading("What matters")
     try:
         shares = importance(sweep, metric=metric)
@@ -64,7 +64,7 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     except UserError as error:
         page.paragraph(str(error), "missing")
     page.heading("Best cells, and what their lead is worth")
-    best = best_cells(sweep, metric=metric)
+    best = best_cells(sweep, metric=metric, over=over)
     page.sentences([best.sentence])
     page.table(best.table)
     page.heading("Questions")
@@ -88,8 +88,8 @@ def build_report(sweep: SweepData, *, metric: str | None = None) -> str:
     return page.text()
 
 
-def write_report(sweep: SweepData, path: Path, *, metric: str | None = None) -> Path:
-    text = build_report(sweep, metric=metric)
+def write_report(sweep: SweepData, path: Path, *, metric: str | None = None, over: str | None = None) -> Path:
+    text = build_report(sweep, metric=metric, over=over)
     write_atomically(path, text.encode())
     return path
 
@@ -116,7 +116,7 @@ def _value(value: object) -> str:
     return "– (does not exist)" if is_absent(value) else label(value)
 
 
-def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Names) -> None:
+def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Names, over: str | None) -> None:
     """Every value of each axis against the first, where the axis can be told from the others."""
     page.heading("Comparisons")
     columns = sweep.columns()
@@ -135,7 +135,7 @@ def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Names) ->
             )
             continue
         try:
-            comparison = compare_levels(sweep, key, metric=metric)
+            comparison = compare_levels(sweep, key, metric=metric, over=over)
         except UserError as error:
             page.paragraph(f"{key}: {error}", "missing")
             continue

@@ -21,11 +21,13 @@ from analysis.tables.cell_table import cell_table
 class Sweep(SweepData):
     """The runs of one or more sweep directories, and their table of cells."""
 
-    def cells(self, by: Sequence[str] | None = None, metric: str | None = None) -> pd.DataFrame:
+    def cells(
+        self, by: Sequence[str] | None = None, metric: str | None = None, over: str | None = None
+    ) -> pd.DataFrame:
         """One row per cell, or per combination of the axes ``by``; see
         :func:`analysis.tables.cell_table.cell_table`.
         """
-        return self.cell_table(by, metric).frame
+        return self.cell_table(by, metric, over=over).frame
 
     def cell_table(
         self, by: Sequence[str] | None = None, metric: str | None = None, **options: Any

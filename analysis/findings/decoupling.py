@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -13,11 +14,14 @@ from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figures import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.stats.intervals import mean_of
+from analysis.stats.intervals import LEVEL, mean_of
 from analysis.stats.testing import paired_difference
 from analysis.tables.cell_table import headline_axis
-from analysis.tables.peaks import MEMBERS_CHANGE
+from analysis.tables.falls import Fall, falls
+from analysis.tables.item_means import OVER_WORDS, over_or_default
+from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, shared_steps, values_by_step
+from sweeps.spec.metrics import MetricInfo
 
 _finding = partial(
     Finding, key="decoupling", question="Does accuracy rise and then fall while the loss keeps falling?"
@@ -28,7 +32,7 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     """Peak step and collapse step per value of the headline axis.
 
     The collapse step is the first evaluated step after the peak of the mean curve whose paired fall from the
-    peak has a 95 % interval over seeds wholly below zero.
+    peak is beyond noise, corrected for the steps and rows that could have been chosen.
     """
     columns = set(sweep.arrow("SELECT * FROM steps LIMIT 0").column_names) if sweep.has("steps") else set()
     if not {metric, "loss"} <= columns:
@@ -43,14 +47,23 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
         )
     loss = {step: mean_of(values) for step, values in values_by_step(arranged, "loss", counted_by=metric)}
     groups = arranged.frame()
+    over = over_or_default(sweep, metric, None, by)
+    columns_G = peaks(sweep, by, metric)[0]
+    peak_G, trained = columns_G["peak_step"].astype(float), [step for step in judged if step > 0]
+    wanted = [*trained, None]
+    fallen = dict(zip(wanted, falls(sweep, by, metric, peak_G, over, wanted), strict=True))
+    rows = [g for g in range(len(groups)) if any(not np.isnan(v[g]).all() for v in judged.values())]
+    info, level = sweep.info(metric), (1 - LEVEL) / max(1, len(rows))
     lines = [
         groups.iloc[g][by].to_dict()
         | _line(
             pd.DataFrame({step: values_GS[g] for step, values_GS in judged.items()}, index=arranged.seeds),
             pd.Series({step: mean_G[g] for step, mean_G in loss.items()}, dtype=float).dropna(),
+            {step: fall[g] for step, fall in fallen.items()},
+            info,
+            level,
         )
-        for g in range(len(groups))
-        if any(not np.isnan(values_GS[g]).all() for values_GS in judged.values())
+        for g in rows
     ]
     frame = pd.DataFrame(lines)
     return _finding(
@@ -71,9 +84,10 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
                 SEEDS,
             ),
             notes=(
-                "Collapse step: first evaluated step after the peak whose paired fall over seeds excludes "
-                "zero. "
-                "The peak is the highest of few steps and therefore slightly too high. "
+                "Collapse step: first evaluated step after the peak whose paired fall, over "
+                f"{OVER_WORDS[over]}, is beyond zero at 5 % over all pairs of steps and {len(rows)} rows "
+                "together (Bonferroni): the peak is the highest of several steps. Interval of the fall: "
+                "95 %, of this pair alone. "
                 f"Rule: runs with a final {metric} only, so that no curve bends because runs diverge.",
                 *([MEMBERS_CHANGE] if shared_steps(arranged, metric).mixed_G.any() else []),
             ),
@@ -82,17 +96,24 @@ def decoupling(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     )
 
 
-def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
-    """One group: ``curve`` has a row per seed and a column per step, ``loss`` the mean per step."""
+def _line(
+    curve: pd.DataFrame,
+    loss: pd.Series,
+    fallen: Mapping[int | None, Fall | None],
+    info: MetricInfo,
+    level: float,
+) -> dict[str, object]:
+    """One group: ``curve`` has a row per seed and a column per step, ``loss`` the mean per step, ``fallen``
+    the tested fall from the peak to each step, and (``None``) to the runs' own end.
+    """
     curve = curve.dropna(how="all").dropna(how="all", axis="columns")
     mean = pd.Series(mean_of(curve.to_numpy().T), index=curve.columns)
-    trained = mean[mean.index > 0]  # the base model is no peak of training
+    trained = info.sign * mean[mean.index > 0]  # the base model is no peak of training
     peak, end = int(trained.idxmax()), int(mean.index[-1])
-    fall = paired_difference((curve[end] - curve[peak]).to_numpy())
-    falls = {
-        step: paired_difference((curve[step] - curve[peak]).to_numpy()) for step in mean.index if step > peak
-    }
-    collapse = next((step for step, test in falls.items() if test.high < 0), None)
+    claims = [step for step, fall in fallen.items() if fall is not None and fall.is_claimed(info.sign, level)]
+    collapse = min((step for step in claims if step is not None and step > peak), default=None)
+    last = fallen[None]
+    fall = last.test if last is not None else paired_difference((curve[end] - curve[peak]).to_numpy())
     below = next((step for step in mean.index if step > peak and mean[step] < mean.iloc[0]), None)
     after = loss[loss.index >= max(peak, loss.index[0])] if len(loss) else loss
     return {
@@ -104,6 +125,7 @@ def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
         "fall": fall.mean,
         "fall_low": fall.low,
         "fall_high": fall.high,
+        "falls": None in claims,
         "collapse_step": np.nan if collapse is None else collapse,
         "below_base_step": np.nan if below is None else below,
         "loss_change": float(after.iloc[-1] - after.iloc[0]) if len(after) else np.nan,
@@ -113,7 +135,7 @@ def _line(curve: pd.DataFrame, loss: pd.Series) -> dict[str, object]:
 
 def _sentence(line: dict, by: list[str]) -> str:
     where = cell_label({key: line[key] for key in by}) or "All runs"
-    if line["fall_high"] < 0:
+    if line["falls"]:
         if line["peak"] < line["base"] and line["base_judged"]:
             below = percent(line["base"] - line["final"])
             return f"{where}: never above the base model; ends {below} points below it."

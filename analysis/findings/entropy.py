@@ -39,7 +39,7 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     arranged, gain_R = SeedGroups(columns, keys), columns.metric(gain)
     entropy_R = np.where(np.isnan(gain_R), np.nan, columns.metric("first_entropy_nats"))
     entropies = arranged.estimate(entropy_R, "entropy")[[*keys, "entropy"]]
-    frame = arranged.estimate(gain_R, "gain").merge(entropies, on=keys, how="left")
+    frame = arranged.estimate(gain_R, "gain", sweep.info(gain)).merge(entropies, on=keys, how="left")
     correlation, p = rank_correlation(frame["entropy"], frame["gain"])
     models = frame["model"].nunique() if "model" in frame else 1
     high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())

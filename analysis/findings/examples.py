@@ -51,7 +51,7 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         return _finding(missing=what)
     best, where = best_setting(sweep, [axis], gain)
     columns = best.columns([gain])
-    frame = SeedGroups(columns, [axis]).estimate(columns.metric(gain), "gain")
+    frame = SeedGroups(columns, [axis]).estimate(columns.metric(gain), "gain", sweep.info(gain))
     frame = frame.rename(columns={axis: "example"})
     for name, values in known_before(sweep, axis).items():
         frame[name] = [values.get(label(e), np.nan) for e in frame["example"]]

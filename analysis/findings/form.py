@@ -18,11 +18,14 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from sweeps.spec.metrics import SHARE, MetricInfo
 
 _finding = partial(Finding, key="form", question="Is the gain in the form of the answers or in the answers?")
 
 _PARTS = {"gain": "gain [95 % CI]", "form": "by form", "content": "by content"}
 """Parts of the change that have an interval, and their headings."""
+
+_CHANGE = MetricInfo(unit=SHARE, range=(-1.0, 1.0), difference=True)
 
 
 def form(sweep: SweepData) -> Finding:
@@ -41,9 +44,11 @@ def form(sweep: SweepData) -> Finding:
     if np.isnan(parts["gain"]).all():
         return _finding(missing="evaluations before and after; add 0 to eval.steps")
     arranged = SeedGroups(columns, by)
-    frame = arranged.estimate(parts["gain"], "gain").rename(columns={"low": "gain_low", "high": "gain_high"})
+    frame = arranged.estimate(parts["gain"], "gain", _CHANGE).rename(
+        columns={"low": "gain_low", "high": "gain_high"}
+    )
     for name in ("form", "content", "found", "truncated", "strict"):
-        part = arranged.estimate(parts[name], name)
+        part = arranged.estimate(parts[name], name, _CHANGE)
         frame[[name, f"{name}_low", f"{name}_high"]] = part[[name, "low", "high"]].to_numpy()
     return _finding(
         sentences=tuple(_sentence(row, by) for row in frame.to_dict("records")),

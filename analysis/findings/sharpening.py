@@ -18,9 +18,12 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_col
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import EvaluationSetting, main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="sharpening", question="Does pass@1 rise while pass@k falls?")
+
+_RATE = MetricInfo(range=(0.0, 1.0))
 
 
 def pass_at_k(correct: np.ndarray, n: int, k: int) -> np.ndarray:
@@ -56,7 +59,7 @@ def sharpening(sweep: SweepData) -> Finding:
     for k, rate in rates.items():
         part = arranged.estimate(rate["after"] - rate["base"], "change").assign(k=k)
         for moment, value_R in rate.items():
-            part[moment] = arranged.estimate(np.where(both, value_R, np.nan), moment)[moment]
+            part[moment] = arranged.estimate(np.where(both, value_R, np.nan), moment, _RATE)[moment]
         parts.append(part)
     change = pd.concat(parts, ignore_index=True).sort_values([*by, "k"], ignore_index=True)
     return _finding(
@@ -138,7 +141,9 @@ def _figure(
     columns = sweep.columns()
     base, after = (
         pd.concat(
-            SeedGroups(columns, axes).estimate(np.where(both, rate[moment], np.nan), "rate").assign(k=k)
+            SeedGroups(columns, axes)
+            .estimate(np.where(both, rate[moment], np.nan), "rate", _RATE)
+            .assign(k=k)
             for k, rate in rates.items()
         )
         for moment, axes in (("base", ()), ("after", by))

@@ -220,7 +220,7 @@ def _one(value: Any, kind: str) -> str:
     if kind == "gain":
         return percent(value, signed=True)
     if kind == "count":
-        return f"{int(value):,}"
+        return "∞" if value == math.inf else f"{int(value):,}"
     if kind == "p":
         return f"{value:.3f}" if value >= 0.001 else "<0.001"
     if kind in ("number", "change"):
@@ -243,6 +243,7 @@ _TEX = {
     "τ": r"$\tau$",
     "−": "$-$",
     "×": r"$\times$",
+    "∞": r"$\infty$",
     "ω": r"$\omega$",
     "²": r"$^2$",
     "≤": r"$\le$",

@@ -7,7 +7,7 @@ not paired), over items or both that of :mod:`analysis.stats.crossed`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -236,4 +236,47 @@ def unpaired_difference(a: np.ndarray, b: np.ndarray, level: float = LEVEL) -> D
         deviation=deviation,
         paired=False,
         variances=variances_over_seeds(deviation) if deviation > 0 else None,
+    )
+
+
+def unpaired_items(a_SI: np.ndarray, b_SI: np.ndarray, over: str, level: float = LEVEL) -> Difference:
+    """Test ``b`` against ``a`` on the same items with seeds of their own, over ``seeds``, ``items`` or
+    ``both``.
+
+    Args:
+        a_SI: one value per seed and item; a seed without a value is NaN throughout.
+        b_SI: the same of the other side, on the same items.
+    """
+    a_SI, b_SI = (np.asarray(v, dtype=float)[~np.isnan(v[:, 0])] for v in (a_SI, b_SI))
+    plain = unpaired_difference(a_SI.mean(axis=1), b_SI.mean(axis=1), level)
+    sizes, items = np.array([len(a_SI), len(b_SI)]), a_SI.shape[1]
+    if over == "seeds" or sizes.min() == 0 or items < 2 or (over == "both" and sizes.min() < 2):
+        return plain
+    by_item = float((b_SI.mean(axis=0) - a_SI.mean(axis=0)).var(ddof=1)) / items
+    variances = Variances(seeds=0.0, items=by_item * items, rest=0.0)
+    total, freedom = by_item, items - 1.0
+    if over == "both":
+        by_seed = np.array([side.mean(axis=1).var(ddof=1) for side in (a_SI, b_SI)]) / sizes
+        parts = [variances_over_both(side) for side in (a_SI, b_SI)]
+        rest = np.array([part.rest if part else 0.0 for part in parts])
+        shared, smaller = float((rest / (sizes * items)).sum()), float(sizes.min())
+        total = max(float(by_seed.sum()) + by_item - shared, float(by_seed.sum()), by_item)
+        freedom = (
+            total**2 / float((by_seed**2 / (sizes - 1)).sum() + by_item**2 / (items - 1)) if total else 1.0
+        )
+        variances = Variances(
+            seeds=max(0.0, float(by_seed.sum()) - shared) * smaller,
+            items=max(0.0, by_item - shared) * items,
+            rest=shared * smaller * items,
+        )
+    estimate = _single(plain.mean, float(np.sqrt(total)), freedom, plain.n, 0.0)
+    interval = estimate.interval(level)
+    return replace(
+        plain,
+        low=float(interval.low[0]),
+        high=float(interval.high[0]),
+        p=float(estimate.p()[0]),
+        over=over,
+        items=items,
+        variances=variances if total > 0 else None,
     )

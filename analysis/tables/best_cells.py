@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
@@ -22,8 +23,11 @@ from analysis.output.table import (
 from analysis.stats.heldout import HeldOutBest, held_out_best
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import require_runs
+from analysis.tables.crossed_means import crossed_rows
+from analysis.tables.item_means import OVER_WORDS, over_or_default
 from analysis.tables.missing import why_missing
 from analysis.tables.seed_values import SeedValues, gather
+from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
 
@@ -38,7 +42,9 @@ class BestCells:
     sentence: str
 
 
-def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) -> BestCells:
+def best_cells(
+    sweep: SweepData, *, metric: str | None = None, top: int = 10, over: str | None = None
+) -> BestCells:
     """Rank cells by their mean and judge the choice on held-out seeds.
 
     Columns of the frame: the axes, ``mean`` with its interval, ``chosen`` (share of splits in which half of
@@ -63,11 +69,8 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
         n=interval.n,
     )
     winner = cell_label(frame.loc[check.winner, keys].to_dict()) if check else ""
-    frame = (
-        frame.sort_values("mean", ascending=info.direction == "min", na_position="last")
-        .head(top)
-        .reset_index(drop=True)
-    )
+    frame = frame.sort_values("mean", ascending=info.direction == "min", na_position="last").head(top)
+    frame, over = _over_items(sweep, gathered, metric, frame, over)
     kind = value_kind(info)
     layout = (
         *axis_columns(keys),
@@ -83,13 +86,33 @@ def best_cells(sweep: SweepData, *, metric: str | None = None, top: int = 10) ->
             frame=frame,
             layout=layout,
             notes=(
-                "Intervals: 95 %, over seeds, of each cell alone: they do not know that it was picked.",
+                f"Intervals: 95 %, over {OVER_WORDS[over]}, of each cell alone: they do not know that it was "
+                "picked.",
                 *sweep.warnings,
             ),
         ),
         check=check,
         sentence=sentence,
     )
+
+
+def _over_items(
+    sweep: SweepData, gathered: SeedValues, metric: str, frame: pd.DataFrame, asked: str | None
+) -> tuple[pd.DataFrame, str]:
+    """The rows with their intervals over what is asked for, and over what they are."""
+    over = over_or_default(sweep, metric, asked, sweep.cell_keys)
+    rows = frame.index.to_numpy()
+    if over != "seeds" and len(rows):
+        try:
+            estimate = crossed_rows(sweep, gathered, sweep.cell_keys, metric, rows, over)
+        except UserError:
+            if asked is not None:
+                raise
+            over = "seeds"
+        else:
+            interval = estimate.interval(bounds=gathered.bounds)
+            frame = frame.assign(mean_low=interval.low, mean_high=interval.high)
+    return frame.reset_index(drop=True), over
 
 
 def _lacking(gathered: SeedValues, keys: Sequence[str], sign: int) -> str:

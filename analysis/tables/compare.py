@@ -1,21 +1,24 @@
-"""Is B better than A? Matched runs, a paired t test, its interval, and a sentence to quote.
+"""Is B better than A? Matched runs, one test with its interval, and a sentence to quote.
 
     compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", by=["model"])
 
 Runs are matched on every axis that neither side names (or on ``match_on``), the seed among them. Differences
-are averaged over cells within each seed, because cells share their seeds' noise; the seed is the unit that is
-tested. Of several comparisons at once each p is corrected for their number.
+are averaged over cells within each seed, because cells share their seeds' noise; seeds, and where they are
+recorded items, are the units that are tested. Of several comparisons at once each p is corrected for their
+number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.axes import cell_label
+from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     ReportColumn,
@@ -28,11 +31,14 @@ from analysis.output.table import (
     unit_of_change,
 )
 from analysis.stats.testing import Difference, benjamini_hochberg, holm
-from analysis.tables.matching import lacking, match, require_apart
+from analysis.tables.bounds import bounds_of, verdicts_per_value
+from analysis.tables.item_means import OVER_WORDS, over_or_default
+from analysis.tables.item_scores import item_scores
+from analysis.tables.matching import Matched, Pairing, judge, lacking, pair, require_apart
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
-from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.metrics import MetricInfo, change_of
 from sweeps.spec.text import label
 
 SMALLEST_OF_INTEREST = 0.01
@@ -58,6 +64,7 @@ def compare(
     by: Sequence[str] = (),
     match_on: Sequence[str] | None = None,
     metric: str | None = None,
+    over: str | None = None,
 ) -> Comparison:
     """Compare the runs that filter ``b`` means with those that ``a`` means.
 
@@ -66,6 +73,8 @@ def compare(
         by: axes by which to split into a family of comparisons; p-values are corrected for their number.
         match_on: axes on which two runs must agree to be a pair; by default all that neither filter names.
             Without ``seed`` among them the test is unpaired.
+        over: what interval and test generalise over: other ``seeds``, other ``items`` or ``both``, which is
+            the default for an accuracy with verdicts per item.
 
     Raises:
         UserError, SpecError: for an unknown axis, value or metric, or when no run of A matches one of B.
@@ -81,7 +90,8 @@ def compare(
     left = lacking(columns, side_a, side_b, free) if match_on is None else []
     keys = [sweep.axis(w).key for w in match_on] if match_on is not None else free
     keys = list(dict.fromkeys([*(key for key in keys if key not in left), *by]))
-    matched = match(columns, metric, side_a, side_b, keys, by)
+    one = pair(columns, metric, side_a, side_b, keys, by)
+    (matched,) = _judged(sweep, columns, metric, [one], by, over)
     if not matched.tests:
         raise UserError(
             f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {matched.candidates[0]} and "
@@ -94,7 +104,7 @@ def compare(
     table = ReportTable(
         title=f"{metric}: {question}",
         frame=frame,
-        layout=_layout(by, sweep.info(metric)),
+        layout=_layout(by, sweep.info(metric), over_items=bool((frame["items"] > 0).any())),
         notes=(*_notes(matched.tests, keys, metric, matched.alone), *_unmatched(left), *sweep.warnings),
     )
     sentences = tuple(
@@ -105,7 +115,12 @@ def compare(
 
 
 def compare_levels(
-    sweep: SweepData, axis: str, *, reference: str | None = None, metric: str | None = None
+    sweep: SweepData,
+    axis: str,
+    *,
+    reference: str | None = None,
+    metric: str | None = None,
+    over: str | None = None,
 ) -> Comparison:
     """Compare every value of an axis with one of them (default: the first), corrected as one family.
 
@@ -127,10 +142,12 @@ def compare_levels(
     left = {
         value: lacking(columns, sides[base], side, keys) for value, side in sides.items() if value != base
     }
-    matched = {
-        value: match(columns, metric, sides[base], sides[value], [k for k in keys if k not in absent], [])
+    pairings = [
+        pair(columns, metric, sides[base], sides[value], [k for k in keys if k not in absent], [])
         for value, absent in left.items()
-    }
+    ]
+    judged = _judged(sweep, columns, metric, pairings, [varied.key], over)
+    matched = dict(zip(left, judged, strict=True))
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
         raise UserError(f"no two values of {varied.key} have matched results")
@@ -142,7 +159,7 @@ def compare_levels(
     table = ReportTable(
         title=f"{metric}: each {varied.key} {question}",
         frame=frame,
-        layout=_layout([varied.key], sweep.info(metric)),
+        layout=_layout([varied.key], sweep.info(metric), over_items=bool((frame["items"] > 0).any())),
         notes=(
             *_notes(list(tests.values()), [k for k in keys if k not in unmatched], metric, alone),
             *_unmatched(unmatched),
@@ -167,11 +184,44 @@ def _unmatched(keys: Sequence[str]) -> list[str]:
     return [f"Not matched on {', '.join(keys)}, which one side lacks: the other is averaged over it."]
 
 
+def _judged(
+    sweep: SweepData,
+    columns: RunArrays,
+    metric: str,
+    pairings: Sequence[Pairing],
+    by: Sequence[str],
+    over: str | None,
+) -> list[Matched]:
+    """Test over what is asked for; by default over both, and over seeds where there are no common items."""
+    info, value_R = sweep.info(metric), columns.metric(metric)
+    change = info if info.difference else change_of(info)
+
+    def test(over: str) -> list[Matched]:
+        return judge(
+            pairings,
+            over,
+            bounds=bounds_of(change, np.array([-1.0])) if info.is_share else None,
+            verdicts_per_run=verdicts_per_value(info, value_R),
+            scores=partial(item_scores, sweep, columns, metric),
+        )
+
+    wanted = over_or_default(sweep, metric, over, by)
+    if not any(one.difference_GS.size for one in pairings):
+        return test("seeds")
+    try:
+        return test(wanted)
+    except UserError:
+        if over is not None:
+            raise
+        return test("seeds")
+
+
 def _frame(groups: pd.DataFrame, tests: Sequence[Difference], info: MetricInfo) -> pd.DataFrame:
     p = np.array([test.p for test in tests])
     known = ~np.isnan(p)
     adjusted_holm, adjusted_bh = p.copy(), p.copy()
     adjusted_holm[known], adjusted_bh[known] = holm(p[known]), benjamini_hochberg(p[known])
+    level = 0.05 / max(1, int(known.sum()))  # planning is for the p that is corrected
     return groups.assign(
         difference=[t.mean for t in tests],
         low=[t.low for t in tests],
@@ -184,8 +234,11 @@ def _frame(groups: pd.DataFrame, tests: Sequence[Difference], info: MetricInfo) 
         superiority=[1 - t.superiority if info.direction == "min" else t.superiority for t in tests],
         seeds=[t.n for t in tests],
         paired=[t.paired for t in tests],
-        power_1_point=[t.power(SMALLEST_OF_INTEREST) for t in tests],
-        seeds_for_1_point=[t.seeds_needed(SMALLEST_OF_INTEREST) for t in tests],
+        over=[t.over for t in tests],
+        items=[t.items for t in tests],
+        power_1_point=[t.power(SMALLEST_OF_INTEREST, level) for t in tests],
+        seeds_for_1_point=[t.seeds_needed(SMALLEST_OF_INTEREST, level) for t in tests],
+        items_for_1_point=[t.items_needed(SMALLEST_OF_INTEREST, level) for t in tests],
     )
 
 
@@ -193,7 +246,7 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
     return frame.to_dict("records")
 
 
-def _layout(by: Sequence[str], info: MetricInfo) -> tuple[ReportColumn, ...]:
+def _layout(by: Sequence[str], info: MetricInfo, *, over_items: bool) -> tuple[ReportColumn, ...]:
     columns = [
         *axis_columns(by),
         interval_column("B − A", "difference", change_kind(info)),
@@ -209,16 +262,20 @@ def _layout(by: Sequence[str], info: MetricInfo) -> tuple[ReportColumn, ...]:
             ReportColumn(header="power for 1 point", source="power_1_point", kind="points"),
             ReportColumn(header="seeds for 80 %", source="seeds_for_1_point", kind="count"),
         ]
+        if over_items:
+            columns.append(ReportColumn(header="or items", source="items_for_1_point", kind="count"))
     return tuple(columns)
 
 
 def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatched: int) -> tuple[str, ...]:
-    paired = all(test.paired for test in tests)
-    how = "paired t test over seeds" if paired else "Welch's t test over seeds"
+    name = "paired t test" if all(test.paired for test in tests) else "Welch's t test"
+    over = " or ".join(dict.fromkeys(OVER_WORDS[test.over] for test in tests))
+    corrected = f" at 5 % over {len(tests)} (Bonferroni)" if len(tests) > 1 else ""
     return (
-        f"Matched on {', '.join(keys)}; cells are averaged within each seed. p: two-sided {how}, the "
-        f"interval's own; Holm and Benjamini–Hochberg over {len(tests)}. Interval: 95 %, over seeds. "
-        "d: mean over standard deviation of seeds.",
+        f"Matched on {', '.join(keys)}; cells are averaged within each seed. Interval (95 %), p and power "
+        f"are of one two-sided {name} over {over}; Holm and Benjamini–Hochberg over {len(tests)}. "
+        f"d: mean over standard deviation of seeds. Power and planning: for 1 point{corrected}; ∞: no number "
+        "of these suffices without more of the other.",
         f"Rule: pairs are of runs with a finite {metric}; {unmatched:,} runs have no partner, left out.",
     )
 
@@ -230,7 +287,7 @@ def _sentence(question: str, row: dict, where: str, info: MetricInfo) -> str:
     if row["low"] != row["low"]:
         return f"{text}; {row['seeds']} {matched}, too few for an interval or a test"
     text += f", 95 % CI {end_of(info, row['low'])} to {end_of(info, row['high'])}"
-    text += f", {row['seeds']} {matched}"
+    text += f", {row['seeds']} {matched}" + (f" × {row['items']} items" if row["items"] else "")
     text += (
         f", p={row['p_holm']:.2g} after Holm over {row['family']}"
         if row["family"] > 1

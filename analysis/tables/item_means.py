@@ -19,7 +19,6 @@ from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from analysis.stats.crossed import OVER
-from analysis.stats.seed_means import means
 from analysis.tables.seed_values import SeedGroups, SeedValues
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -93,6 +92,20 @@ def accuracy_kind(metric: str) -> str | None:
     return match["kind"] if match else None
 
 
+OVER_WORDS = {"seeds": "seeds", "items": "items", "both": "seeds and items"}
+"""What an interval generalises over, in words."""
+
+
+def check_over(over: str | None) -> None:
+    """Refuse an unknown word for what intervals generalise over.
+
+    Raises:
+        UserError: naming the nearest.
+    """
+    if over is not None and over not in OVER:
+        raise UserError(f"intervals over {over!r}{nearest(over, OVER)}: choose one of {', '.join(OVER)}")
+
+
 def over_or_default(sweep: SweepData, metric: str, over: str | None, grouped_by: Sequence[str] = ()) -> str:
     """What intervals generalise over: what is asked for, else both seeds and items where items are recorded.
 
@@ -103,9 +116,8 @@ def over_or_default(sweep: SweepData, metric: str, over: str | None, grouped_by:
     Raises:
         UserError: for an unknown word.
     """
+    check_over(over)
     if over is not None:
-        if over not in OVER:
-            raise UserError(f"intervals over {over!r}{nearest(over, OVER)}: choose one of {', '.join(OVER)}")
         return over
     if accuracy_kind(metric) is None:
         return "seeds"
@@ -143,8 +155,10 @@ class ItemMeans:
     """Right samples of all runs, or the difference of two such counts, shape (G, S, I)."""
     weight: np.ndarray
     """What one right sample adds to the mean, shape (G, S); NaN for a seed without runs."""
-    shift: np.ndarray | None = None
-    """Added to every item of a group and seed, shape (G, S); see :func:`centring`."""
+    seed_value: np.ndarray | None = None
+    """What the items of a group and seed average to, shape (G, S), where it is known: each is moved by the
+    same amount to meet it, as missing runs move it.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -152,8 +166,8 @@ class ItemMeans:
 
     def __getitem__(self, groups: slice) -> np.ndarray:
         values_GSI = np.multiply(self.counts[groups], self.weight[groups][:, :, None], dtype=float)
-        if self.shift is not None:
-            values_GSI += self.shift[groups][:, :, None]
+        if self.seed_value is not None:
+            values_GSI += (self.seed_value[groups] - values_GSI.mean(axis=2))[:, :, None]
         return values_GSI
 
     @property
@@ -173,16 +187,10 @@ class ItemMeans:
         return ItemMeans(counts=self[:] - other[:], weight=np.where(np.isnan(both), np.nan, 1.0))
 
 
-def centring(gathered: SeedValues, by: Sequence[str], value_R: np.ndarray) -> np.ndarray:
-    """What centring adds to the plain mean of a seed's runs, shape (G, S); zero where no run is missing.
-
-    Added to the mean verdicts of a group and seed it makes them agree with the estimator over seeds.
-    """
+def seed_values(gathered: SeedValues, by: Sequence[str], value_R: np.ndarray) -> np.ndarray:
+    """The estimator's value of each group and seed, which the mean verdicts are moved to, shape (G, S)."""
     arranged = SeedGroups(gathered.columns, by)
-    shape = (arranged.groups.size, len(arranged.seeds))
-    slot = arranged.groups.number * shape[1] + arranged.seed
-    added = arranged.values(value_R) - means(value_R, slot, shape[0] * shape[1]).reshape(shape)
-    return added[:, np.isin(arranged.seeds, gathered.seeds)]
+    return arranged.values(value_R)[:, np.isin(arranged.seeds, gathered.seeds)]
 
 
 def item_means(

@@ -41,13 +41,16 @@ class Term:
 
 
 def item_scores(
-    sweep: SweepData, columns: RunArrays, metric: str, slot: np.ndarray, weight: np.ndarray, num_slots: int
+    sweep: SweepData,
+    columns: RunArrays,
+    metric: str,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    num_slots: int,
 ) -> np.ndarray:
     """Weighted sums of an accuracy, a gain or a base accuracy item by item, shape (slots, I).
 
     Args:
-        slot: of each run, shape (R,); −1 for one that does not count.
-        weight: of each run, shape (R,).
+        parts: slot (−1 for a run that does not count) and weight of each run, arrays of shape (R,), in turn.
 
     Raises:
         UserError: when the metric has no verdicts per item.
@@ -55,9 +58,12 @@ def item_scores(
     setting, kind = setting_of(sweep, metric), accuracy_kind(metric)
     last, _ = last_evaluations(sweep, columns, setting)
     base = np.where(last >= 0, 0, -1)
-    terms = [] if kind == "base_accuracy" else [Term(step=last, slot=slot, weight=weight)]
-    if kind != "accuracy":
-        terms.append(Term(step=base, slot=slot, weight=weight if kind == "base_accuracy" else -weight))
+    terms = []
+    for slot, weight in parts:
+        if kind != "base_accuracy":
+            terms.append(Term(step=last, slot=slot, weight=weight))
+        if kind != "accuracy":
+            terms.append(Term(step=base, slot=slot, weight=weight if kind == "base_accuracy" else -weight))
     return weighted_items(sweep, columns, metric, setting, terms, num_slots)
 
 

@@ -14,8 +14,10 @@ import pandas as pd
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
-from analysis.stats.intervals import Interval, mean_interval
+from analysis.stats.intervals import Bounds, Interval, mean_interval
 from analysis.stats.seed_means import seed_means
+from analysis.tables.bounds import bounds_of, verdicts_per_value
+from sweeps.spec.metrics import MetricInfo
 
 OVER_SEEDS = "95 % interval over seeds (Student-t)"
 """Meaning of the intervals of most figures."""
@@ -42,9 +44,22 @@ class SeedGroups:
         shape = (self.groups.size, len(self.seeds))
         return seed_means(value_R, self.seed, self.cells.number, self.group_of_cell, shape)
 
-    def estimate(self, value_R: np.ndarray, name: str) -> pd.DataFrame:
+    def interval(self, value_R: np.ndarray, info: MetricInfo | None = None) -> Interval:
+        """Mean over seeds of each group with its interval, inside the metric's range where it has one."""
+        if info is None:
+            return mean_interval(self.values(value_R))
+        return mean_interval(
+            self.values(value_R), bounds=bounds_of(info, value_R), verdicts=self.verdicts(value_R, info)
+        )
+
+    def verdicts(self, value_R: np.ndarray, info: MetricInfo) -> np.ndarray | None:
+        """Verdicts behind each group's values of a share, shape (G,); ``None`` for another metric."""
+        each = verdicts_per_value(info, value_R)
+        return None if each is None else each * self.groups.count(~np.isnan(value_R))
+
+    def estimate(self, value_R: np.ndarray, name: str, info: MetricInfo | None = None) -> pd.DataFrame:
         """One row per group that has a value: ``by``, then ``name``, ``low``, ``high``, ``n`` (seeds)."""
-        return _with_interval(self.frame(), name, mean_interval(self.values(value_R)))
+        return _with_interval(self.frame(), name, self.interval(value_R, info))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +75,14 @@ class SeedValues:
     metric: str
     columns: RunArrays
     """The snapshot of the runs that the values come from."""
+    bounds: Bounds
+    """Range of the metric."""
+    verdicts: np.ndarray | None
+    """Verdicts behind each group of a share, shape (G,)."""
 
     def interval(self) -> Interval:
         """Mean over seeds of each group with its interval."""
-        return mean_interval(self.values)
+        return mean_interval(self.values, bounds=self.bounds, verdicts=self.verdicts)
 
 
 def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
@@ -89,12 +108,15 @@ def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
     )
     values_GS = arranged.values(value)
     known = ~np.isnan(values_GS).all(axis=0)
+    info = sweep.info(metric)
     return SeedValues(
         groups=frame,
         values=values_GS[:, known],
         seeds=arranged.seeds[known],
         metric=metric,
         columns=columns,
+        bounds=bounds_of(info, value),
+        verdicts=arranged.verdicts(value, info),
     )
 
 
@@ -163,7 +185,9 @@ def curves(
     With the seed among ``by``, each seed's value stands for itself, without an interval.
     """
     counted_by = counted_by or metric
-    arranged = SeedGroups(sweep.columns([counted_by]), by)
+    arranged, info = SeedGroups(sweep.columns([counted_by]), by), sweep.info(metric)
+    counted = arranged.columns.metric(counted_by)
+    verdicts = arranged.verdicts(counted, info) if counted_by == metric else None
     frame, parts = arranged.frame(), []
     for step, values_GS in values_by_step(arranged, metric, counted_by=counted_by):
         if SEED in by:
@@ -174,7 +198,8 @@ def curves(
                 **{SEED: arranged.seeds[seed], metric: value, "low": value, "high": value, "n": 1}
             )
         else:
-            part = _with_interval(frame, metric, mean_interval(values_GS))
+            bounds = bounds_of(info, values_GS.ravel())
+            part = _with_interval(frame, metric, mean_interval(values_GS, bounds=bounds, verdicts=verdicts))
         parts.append(part.assign(step=step))
     keys = [*by, "step"]
     if not parts:

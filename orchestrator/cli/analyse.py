@@ -17,6 +17,13 @@ Metric = Annotated[
     typer.Option(help="Column of runs() to summarise; sampled accuracy, else greedy, else the first."),
 ]
 
+Over = Annotated[
+    str | None,
+    typer.Option(
+        help="What intervals and tests generalise over: seeds, items or both; both where items are recorded."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(table)
@@ -32,9 +39,7 @@ def table(
         str | None, typer.Option(help="Axes that make a row, separated by commas; all but the seed.")
     ] = None,
     metric: Metric = None,
-    over: Annotated[
-        str, typer.Option(help="What intervals generalise over: seeds, items or both.")
-    ] = "seeds",
+    over: Over = None,
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or parquet.")] = "text",
     output: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
     as_json: AsJson = False,
@@ -66,6 +71,7 @@ def compare(
         str | None, typer.Option(help="Axes on which pairs agree; all that A and B do not name.")
     ] = None,
     metric: Metric = None,
+    over: Over = None,
     form: Annotated[str, typer.Option("--format", help="text, md, csv or latex.")] = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -79,14 +85,20 @@ def compare(
     sweep = open_sweep(directory)
     if b is not None:
         comparison = test(
-            sweep, a, b, by=split_names(by) or (), match_on=split_names(match_on), metric=metric
+            sweep,
+            a,
+            b,
+            by=split_names(by) or (),
+            match_on=split_names(match_on),
+            metric=metric,
+            over=over,
         )
     elif "=" in a:
         raise UserError(
             f"give a second filter to compare {a} with, or an axis alone, such as {a.split('=')[0]}"
         )
     else:
-        comparison = compare_levels(sweep, a, metric=metric)
+        comparison = compare_levels(sweep, a, metric=metric, over=over)
     if as_json:
         print_json(
             {
@@ -106,6 +118,7 @@ def report(
     directory: Directory,
     filters: Filters = None,
     metric: Metric = None,
+    over: Over = None,
     output: Annotated[
         Path | None, typer.Option(help="File to write; report.html in the directory by default.")
     ] = None,
@@ -117,7 +130,7 @@ def report(
 
     sweep, path = open_sweep(directory).where(*(filters or ())), output or directory / REPORT_NAME
     with writing(path):
-        write_report(sweep, path, metric=metric)
+        write_report(sweep, path, metric=metric, over=over)
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size})
     else:

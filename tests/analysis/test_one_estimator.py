@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
 
 from analysis import find, open_sweep
 from analysis.dashboard.pages.cells import Choice, heatmap
@@ -15,13 +14,14 @@ from analysis.dashboard.pages.panels import PANELS
 from analysis.dashboard.run_grid import grouped
 from analysis.dashboard.step_curves import by_step, draw_curves
 from analysis.report import build_report
+from analysis.stats.intervals import CHANGE, SHARE, mean_interval
 from analysis.tables.best_cells import best_cells
 from analysis.tables.peaks import MEMBERS_CHANGE
 from analysis.tables.seed_values import curves
 from tests.analysis.by_hand import seed_values
 from tests.analysis.synthetic import World, quickstart_world, write_sweep
 
-METRIC, GAIN, LAST = "accuracy_sampled", "gain_sampled", 10
+METRIC, GAIN, LAST, NUM_ITEMS = "accuracy_sampled", "gain_sampled", 10, 40
 CELL = ["model", "example", "optim.lr"]
 
 
@@ -34,7 +34,7 @@ def holes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(holes):
-    """Mean and Student interval per learning rate by a dense fit and scipy."""
+    """Mean and interval over seeds per learning rate, by a dense fit."""
     return _by_hand(holes, METRIC)
 
 
@@ -43,9 +43,10 @@ def _by_hand(sweep, metric):
     rows = []
     for lr, part in runs.groupby("optim.lr"):
         by_seed = seed_values(part, CELL, metric)
-        half = stats.t.ppf(0.975, len(by_seed) - 1) * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
-        rows.append({"optim.lr": lr, "value": by_seed.mean(), "low": by_seed.mean() - half})
-        rows[-1] |= {"high": by_seed.mean() + half, "n": len(by_seed)}
+        bounds = CHANGE if metric == GAIN else SHARE
+        ends = mean_interval(by_seed.to_numpy(), bounds=bounds, verdicts=NUM_ITEMS * len(part))
+        rows.append({"optim.lr": lr, "value": by_seed.mean(), "n": len(by_seed)})
+        rows[-1] |= {"low": ends.low[0], "high": ends.high[0]}
     return pd.DataFrame(rows).set_index("optim.lr")
 
 
@@ -56,7 +57,7 @@ def _is(frame, truth, value, low, high):
 
 
 def test_the_cell_table_and_its_peak_are_the_estimators(holes, truth):
-    frame = holes.cells(by=["lr"])
+    frame = holes.cells(by=["lr"], over="seeds")
     _is(frame, truth, "mean", "mean_low", "mean_high")
     assert frame["final"].to_numpy() == pytest.approx(frame["mean"].to_numpy(), abs=1e-12)
     at_the_end = frame[frame["peak_step"] == LAST]
@@ -96,9 +97,9 @@ def test_findings_about_gains_show_the_gain_of_the_table(holes):
     gains = _by_hand(holes, GAIN)
     _is(find(holes, "form").table.frame, gains, "gain", "gain_low", "gain_high")
     best = holes.where("lr=2e-4")  # the learning rate with the best mean gain
-    table = best.cells(by=["example"], metric=GAIN).set_index("example")
+    table = best.cells(by=["example"], metric=GAIN, over="seeds").set_index("example")
     shown = find(holes, "examples").table.frame.set_index("example").reindex(table.index)
-    by_model = best.cells(by=["model", "example"], metric=GAIN).set_index(["model", "example"])
+    by_model = best.cells(by=["model", "example"], metric=GAIN, over="seeds").set_index(["model", "example"])
     entropy = find(holes, "entropy").table.frame.set_index(["model", "example"]).reindex(by_model.index)
     for frame, expected in ((shown, table), (entropy, by_model)):
         for name, source in (("gain", "mean"), ("low", "mean_low"), ("high", "mean_high")):
@@ -111,12 +112,23 @@ def test_the_seeds_finding_shows_the_mean_of_the_table(holes, truth):
 
 
 def test_cells_read_the_same_in_the_table_the_ranking_and_the_dashboard(holes):
-    table = holes.cells().set_index(CELL)
-    ranked = best_cells(holes, top=100).table.frame.set_index(CELL).reindex(table.index)
-    groups = grouped(holes, CELL, METRIC).frame.set_index(CELL)
+    for over in ("seeds", "both"):
+        table = holes.cells(over=over).set_index(CELL)
+        ranked = best_cells(holes, top=100, over=over).table.frame.set_index(CELL).reindex(table.index)
+        for name in ("mean", "mean_low", "mean_high"):
+            assert ranked[name].to_numpy() == pytest.approx(table[name].to_numpy(), abs=1e-6, nan_ok=True)
+    table, groups = holes.cells(over="seeds").set_index(CELL), grouped(holes, CELL, METRIC).frame
     for name in ("mean", "mean_low", "mean_high"):
-        assert np.array_equal(ranked[name], table[name], equal_nan=True)
-        assert np.array_equal(groups[name.removeprefix("mean_")], table[name], equal_nan=True)
+        shown = groups.set_index(CELL)[name.removeprefix("mean_")]
+        assert np.array_equal(shown, table[name], equal_nan=True)
+
+
+def test_tables_rankings_and_panels_take_seeds_and_items_where_items_are_recorded(holes):
+    both, default = holes.cells(by=["lr"], over="both"), holes.cells(by=["lr"])
+    pd.testing.assert_frame_equal(both, default)
+    assert best_cells(holes).table.frame.equals(best_cells(holes, over="both").table.frame)
+    panel = PANELS["answer"].compute(holes).table.frame
+    assert panel["mean_low"].tolist() == both["mean_low"].tolist()
 
 
 def test_the_dashboards_groups_tiles_and_curves_show_the_mean_of_the_table(holes, truth):
@@ -128,7 +140,6 @@ def test_the_dashboards_groups_tiles_and_curves_show_the_mean_of_the_table(holes
     _, points = draw_curves(holes, "optim.lr", METRIC)
     last = points.frame[(points.frame["metric"] == METRIC) & (points.frame["step"] == LAST)]
     _is(last, truth, "value", "low", "high")
-    _is(PANELS["answer"].compute(holes).table.frame, truth, "mean", "mean_low", "mean_high")
 
 
 def test_a_curve_per_seed_averages_to_the_curve_of_all(holes):
@@ -156,10 +167,11 @@ def test_the_report_prints_one_mean_per_group(holes):
     for model in ("tiny-64", "tiny-32"):
         sweep = holes.where(f"model={model}")
         text = build_report(sweep)
-        by_hand = _by_hand(sweep, METRIC)
+        by_hand, table = _by_hand(sweep, METRIC), sweep.cells(by=["lr"]).set_index("optim.lr")
         peaks = find(sweep, "decoupling").table.frame.set_index("optim.lr")
         for lr, row in by_hand.iterrows():
-            mean, low, high = (f"{100 * row[name]:.1f}" for name in ("value", "low", "high"))
+            mean = f"{100 * row['value']:.1f}"
+            low, high = (f"{100 * table.loc[lr, name]:.1f}" for name in ("mean_low", "mean_high"))
             assert f"{mean} [{low}, {high}]" in text, (model, lr)
             if peaks.loc[lr, "peak_step"] == LAST:
                 said = (f"highest at step {LAST} ({mean})", f"peaks at {mean} at step {LAST}")

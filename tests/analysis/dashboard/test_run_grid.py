@@ -75,7 +75,7 @@ def test_a_page_beyond_the_last_is_the_last(sweep):
 
 def test_groups_have_the_numbers_of_the_table(sweep):
     frame = grouped(sweep, ["model", "lr"], "accuracy_sampled").frame
-    table = cell_table(sweep, by=["model", "optim.lr"], robust=False).frame
+    table = cell_table(sweep, by=["model", "optim.lr"], robust=False, over="seeds").frame
     for ours, theirs in (("mean", "mean"), ("low", "mean_low"), ("high", "mean_high"), ("n", "n")):
         np.testing.assert_allclose(frame[ours], table[theirs])
 

@@ -107,7 +107,7 @@ def test_decoupling_finds_peak_and_collapse_step(rich):
 
 
 def test_a_curve_that_never_rises_is_called_so(tmp_path):
-    directory = write_sweep(tmp_path / "worse", quickstart_world(num_items=8))
+    directory = write_sweep(tmp_path / "worse", quickstart_world(num_items=100))
     steps = pq.read_table(directory / "steps.parquet")
     accuracy = [
         None if v is None else 0.9 - 0.05 * s
@@ -116,6 +116,9 @@ def test_a_curve_that_never_rises_is_called_so(tmp_path):
     position = steps.column_names.index("accuracy_sampled")
     steps = steps.set_column(position, "accuracy_sampled", pa.array(accuracy, pa.float64()))
     pq.write_table(steps, directory / "steps.parquet")
+    runs = pd.read_parquet(directory / "runs.parquet").assign(accuracy_sampled=0.9 - 0.05 * 10)
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    (directory / "items.parquet").unlink()
     sentences = find(open_sweep(directory), "decoupling").sentences
     assert all("never above the base model; ends 50.0 points below" in s for s in sentences)
 

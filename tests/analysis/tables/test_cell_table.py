@@ -21,21 +21,26 @@ from tests.orchestrator.sweeping import noop_manifest, run
 
 def test_a_cells_mean_and_interval_are_those_of_scipy(quickstart):
     sweep = open_sweep(quickstart)
-    frame = cell_table(sweep).frame
+    frame = cell_table(sweep, over="seeds").frame
     runs = sweep.runs()
     assert len(frame) == 24
+    plain = 0
     for _, row in frame.iterrows():
         same = (runs["model"] == row["model"]) & (runs["example"] == row["example"])
         values = runs.loc[same & (runs["optim.lr"] == row["optim.lr"]), "accuracy_sampled"]
         expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
         assert row["mean"] == pytest.approx(values.mean())
-        assert (row["mean_low"], row["mean_high"]) == pytest.approx((expected.low, expected.high))
+        if 0.05 <= values.mean() <= 0.95:  # 40 of the 800 verdicts; beyond, see the tests of intervals
+            assert (row["mean_low"], row["mean_high"]) == pytest.approx((expected.low, expected.high))
+            plain += 1
+        assert 0 <= row["mean_low"] < row["mean_high"] <= 1
         assert (row["best"], row["worst"], row["n"]) == (values.max(), values.min(), 4)
+    assert plain >= 10
 
 
 def test_a_row_of_several_cells_generalises_over_seeds_not_over_runs(quickstart):
     sweep = open_sweep(quickstart)
-    row = cell_table(sweep, by=["lr"]).frame.iloc[1]
+    row = cell_table(sweep, by=["lr"], over="seeds").frame.iloc[1]
     runs = sweep.runs()
     per_seed = runs[runs["optim.lr"] == row["optim.lr"]].groupby("seed")["gain_sampled"].mean()
     expected = stats.ttest_1samp(per_seed, 0).confidence_interval(0.95)
@@ -55,7 +60,7 @@ def test_a_seed_is_not_judged_by_which_cells_it_finished(tmp_path):
         "failed",
     ]
     runs.to_parquet(path, index=False)
-    row = cell_table(open_sweep(directory), by=[]).frame.iloc[0]
+    row = cell_table(open_sweep(directory), by=[], over="seeds").frame.iloc[0]
     assert row["mean"] == pytest.approx(0.7)
     assert (row["mean_low"], row["mean_high"]) == pytest.approx((0.7, 0.7))
     assert row["missing"] == 6

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis import open_sweep
-from analysis.stats.testing import holm
+from analysis.stats.testing import crossed_difference, holm
 from analysis.tables.compare import compare, compare_levels
 from sweeps.spec.errors import UserError
 from tests.analysis.by_hand import seed_values
@@ -20,7 +20,7 @@ def _per_seed(runs, lr):
 
 def test_matched_runs_are_compared_seed_by_seed(quickstart):
     sweep = open_sweep(quickstart)
-    row = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4").table.frame.iloc[0]
+    row = compare(sweep, "optim.lr=1e-4", "optim.lr=2e-4", over="seeds").table.frame.iloc[0]
     runs = sweep.runs()
     difference = (_per_seed(runs, 2e-4) - _per_seed(runs, 1e-4)).to_numpy()
     expected = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
@@ -58,7 +58,9 @@ def test_every_value_of_an_axis_is_compared_with_the_first(quickstart):
 
 def test_without_the_seed_the_test_is_unpaired(quickstart):
     sweep = open_sweep(quickstart)
-    row = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"]).table.frame.iloc[0]
+    row = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"], over="seeds").table.frame.iloc[
+        0
+    ]
     runs = sweep.runs()
     a, b = _per_seed(runs, 1e-4), _per_seed(runs, 2e-4)
     expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
@@ -179,7 +181,11 @@ def test_p_values_of_whole_sweeps_are_uniform_when_nothing_differs(tmp_path):
     for draw in range(15):
         runs["accuracy_sampled"] = np.random.default_rng(draw).normal(0.8, 0.05, len(runs))
         runs.to_parquet(directory / "runs.parquet", index=False)
-        p += compare(open_sweep(directory), "lr=1e-4", "lr=2e-4", by=["example"]).table.frame["p"].tolist()
+        p += (
+            compare(open_sweep(directory), "lr=1e-4", "lr=2e-4", by=["example"], over="seeds")
+            .table.frame["p"]
+            .tolist()
+        )
     assert len(p) == 300
     assert np.mean(np.array(p) <= 0.25) == pytest.approx(0.25, abs=0.06)
 
@@ -222,3 +228,84 @@ def test_runs_are_not_matched_on_an_axis_that_one_side_lacks(tmp_path):
 def test_sides_that_share_runs_are_refused(quickstart):
     with pytest.raises(UserError, match="16 runs match both 'lr=1e-4' and 'example=carry,short'"):
         compare(open_sweep(quickstart), "lr=1e-4", "example=carry,short")
+
+
+def _item_differences(sweep, low, high):
+    """B minus A per seed and item, averaged over cells, from the stored lists one by one."""
+    items = sweep.items()
+    last = items[(items["mode"] == "sampled") & (items["step"] == 10)]
+    sides = [
+        last[last["optim.lr"] == lr].groupby("seed")["correct"].apply(lambda c: np.mean(list(c), axis=0))
+        for lr in (low, high)
+    ]
+    return np.stack((sides[1] - sides[0]).to_list())
+
+
+def test_by_default_the_test_is_over_seeds_and_the_items_that_both_sides_share(quickstart):
+    sweep = open_sweep(quickstart)
+    row = compare(sweep, "lr=1e-4", "lr=2e-4").table.frame.iloc[0]
+    values = _item_differences(sweep, 1e-4, 2e-4)
+    expected = crossed_difference(values, "both", bounds=(-1.0, 1.0), verdicts=6)
+    assert (row["over"], row["items"]) == ("both", 200)
+    for name in ("low", "high", "p"):
+        assert row[name] == pytest.approx(getattr(expected, name), rel=1e-4)
+    assert row["power_1_point"] == pytest.approx(expected.power(0.01), rel=1e-4)
+    assert (row["low"] > 0 or row["high"] < 0) == (row["p"] < 0.05)
+
+
+@pytest.mark.parametrize(("over", "axis"), [("items", 0), ("seeds", 1)])
+def test_a_test_over_one_of_them_is_the_t_test_of_its_means(quickstart, over, axis):
+    sweep = open_sweep(quickstart)
+    row = compare(sweep, "lr=1e-4", "lr=2e-4", over=over).table.frame.iloc[0]
+    means = _item_differences(sweep, 1e-4, 2e-4).mean(axis=axis)
+    assert row["p"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue, rel=1e-3)
+
+
+def test_levels_read_their_items_in_one_go_and_give_what_pairs_give(quickstart):
+    sweep = open_sweep(quickstart)
+    levels = compare_levels(sweep, "lr").table.frame.set_index("optim.lr")
+    for lr in ("1e-4", "2e-4", "1e-3"):
+        one = compare(sweep, "lr=3e-5", f"lr={lr}").table.frame.iloc[0]
+        for name in ("difference", "low", "high", "p"):
+            assert levels.loc[float(lr), name] == pytest.approx(one[name], rel=1e-5, abs=1e-9)
+
+
+def test_missing_runs_move_the_items_as_they_move_the_difference(ragged):
+    sweep = open_sweep(ragged)
+    seeds, both = (
+        compare(sweep, "lr=1e-4", "lr=2e-4", over=o).table.frame.iloc[0] for o in ("seeds", "both")
+    )
+    assert both["difference"] == pytest.approx(seeds["difference"])
+
+
+def test_planning_says_how_many_seeds_or_items_the_corrected_test_needs(quickstart):
+    sweep = open_sweep(quickstart)
+    one = compare(sweep, "lr=1e-4", "lr=2e-4").table.frame.iloc[0]
+    family = compare(sweep, "lr=1e-4", "lr=2e-4", by=["example"]).table.frame
+    assert one["items_for_1_point"] > 200 or one["power_1_point"] >= 0.8
+    assert (family["family"] == 3).all()
+    assert family["power_1_point"].max() < one["power_1_point"] or one["power_1_point"] < 0.05
+
+
+def test_unpaired_seeds_on_shared_items_are_tested_over_both(quickstart):
+    sweep = open_sweep(quickstart)
+    rows = {
+        over: compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"], over=over).table.frame.iloc[
+            0
+        ]
+        for over in ("seeds", "items", "both")
+    }
+    width = {over: row["high"] - row["low"] for over, row in rows.items()}
+    assert len({round(row["difference"], 9) for row in rows.values()}) == 1
+    assert width["both"] > 0.99 * max(width["seeds"], width["items"])
+
+
+def test_verdicts_that_are_no_longer_there_leave_a_test_over_seeds(tmp_path):
+    directory = write_sweep(tmp_path / "lean", quickstart_world(num_items=8))
+    (directory / "items.parquet").unlink()
+    sweep = open_sweep(directory)
+    assert compare(sweep, "lr=1e-4", "lr=2e-4").table.frame["over"].tolist() == ["seeds"]
+    with pytest.raises(UserError, match="verdicts per item"):
+        compare(sweep, "lr=1e-4", "lr=2e-4", over="both")
+    with pytest.raises(UserError, match="choose one of seeds, items, both"):
+        compare(sweep, "lr=1e-4", "lr=2e-4", over="seed")
