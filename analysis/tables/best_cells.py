@@ -102,7 +102,7 @@ def _over_items(
     """The rows with their intervals over what is asked for, and over what they are."""
     over = over_or_default(sweep, metric, asked, sweep.cell_keys)
     rows = frame.index.to_numpy()
-    if over != "seeds" and len(rows):
+    if over != "seeds" and len(rows) and len(gathered.seeds):
         try:
             estimate = crossed_rows(sweep, gathered, sweep.cell_keys, metric, rows, over)
         except UserError:

@@ -96,7 +96,7 @@ def cell_table(
     high, low = _extremes(gathered.values)
     frame["best"], frame["worst"] = (low, high) if info.direction == "min" else (high, low)
     crossed: dict[str, Estimate] = {}
-    if over != "seeds":
+    if over != "seeds" and len(gathered.seeds):
         try:
             crossed = crossed_means(sweep, gathered, by, metric, gain, over)
         except UserError:

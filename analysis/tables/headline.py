@@ -78,7 +78,7 @@ def headline_rows(
     fallen = _falls(sweep, by, metric, over)
     testable = int(((~np.isnan(gathered.values)).sum(axis=1) > (0 if over == "items" else 1)).sum())
     level = family_level(testable, sum(fall is not None for fall, _ in fallen))
-    if over == "seeds":
+    if over == "seeds" or not len(gathered.seeds):
         interval = mean_interval(gathered.values, level, bounds=gathered.bounds, verdicts=gathered.verdicts)
     else:
         estimate: Estimate = crossed_means(sweep, gathered, by, gain, None, over)["mean"]
