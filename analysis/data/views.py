@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from analysis.data.axes import SEED
 from analysis.data.source import DETAILS, Source
 from sweeps.grid.axes import Axis
+from sweeps.grid.filters import as_text
 
 IDENTITY = (
     "sweep",
@@ -151,7 +152,7 @@ def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, 
         body = _unfinished(source)
     missing = [axis for axis in axes if axis.key not in columns]
     constants = "".join(
-        f", {literal(_configured(connection, source, axis.key))} AS {quoted([axis.key])}" for axis in missing
+        f", {literal(_configured(connection, source, axis))} AS {quoted([axis.key])}" for axis in missing
     )
     return f"SELECT {literal(label)} AS sweep, *{constants} FROM ({body})"
 
@@ -180,9 +181,11 @@ def _unfinished(source: Source) -> str:
     )
 
 
-def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str) -> Any:
-    """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec."""
-    group, _, field = key.partition(".")
+def _configured(connection: duckdb.DuckDBPyConnection, source: Source, axis: Axis) -> Any:
+    """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec, spelt as the
+    sweep that varies it spells it.
+    """
+    group, _, field = axis.key.partition(".")
     column = f"spec.{group}"
     path = literal(str(source.manifest))
     if column not in column_names(connection, f"(SELECT * FROM read_parquet({path}))"):
@@ -193,4 +196,4 @@ def _configured(connection: duckdb.DuckDBPyConnection, source: Source, key: str)
     value = json.loads(row[0])
     for part in (field or "name").split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return as_text(value) if axis.kind == "str" and value is not None else value

@@ -10,7 +10,11 @@ import pytest
 from analysis import open_sweep
 from analysis.dashboard.run_grid import condition
 from analysis.data.views import literal
+from orchestrator.driver.session import Session
+from orchestrator.store.layout import Layout
+from sweeps.compose import compose_sweep
 from sweeps.grid.filters import write_term
+from sweeps.manifest.build import build_manifest
 from sweeps.spec import SpecError
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
@@ -184,6 +188,18 @@ def test_an_axis_that_one_directory_does_not_sweep_is_read_from_its_configuratio
     two = write_sweep(tmp_path / "two", quickstart_world(axes=fixed, num_items=8))
     runs = open_sweep(one, two).runs()
     assert dict(runs.groupby("sweep", observed=True)["optim.lr"].max()) == {"one": 2e-4, "two": 2e-5}
+
+
+def test_a_list_has_one_spelling_whether_a_directory_varies_it_or_not(tmp_path):
+    for name, steps in (("fixed", "[0,1]"), ("varied", "[0,1],[1]")):
+        manifest = build_manifest(
+            compose_sweep(["sweep=noop", "seed=0,1", f"eval.steps={steps}", f"trainer.params.{name}=1"])
+        )
+        with Session(Layout(tmp_path / name)) as session:
+            session.freeze(manifest, pool="inline")
+    both = open_sweep(tmp_path / "fixed", tmp_path / "varied")
+    assert sorted(both.runs()["eval.steps"].unique()) == ["[0,1]", "[1]"]
+    assert len(both.where("eval.steps=[0,1]").runs()) == 4
 
 
 def test_query_answers_sql_with_typed_axes(quickstart):
