@@ -27,6 +27,7 @@ from sweeps.spec.errors import (
     LostLockError,
     StoreError,
     UserError,
+    bounded,
 )
 
 FAMILIES = (plan, check, launch, control, inspect, analyse, select, merge, tools)
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(message: str, args: Sequence[str]) -> int:
+    message = bounded(message)
     if message:  # empty when Typer has already answered a bare `emsweep` with its help
         say(f"error: {message}")
     if "--json" in args:

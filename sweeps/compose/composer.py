@@ -153,8 +153,8 @@ class Composer:
     def _option(self, group: str, option: str) -> Mapping[str, Any]:
         words = [w for w in self._words if w.key_or_group != group and not w.is_sweep_override()]
         config = composed([*words, *parse([f"{group}={option}"])])
-        for other in (*GROUPS, *SCALARS):
-            if other != group and config.raw[other] != self.base.raw[other]:
+        for other in config.raw:
+            if other not in (group, "sweep") and config.raw[other] != self.base.raw.get(other):
                 raise SpecError(
                     f"{group}={option}: its option file also changes {other}, which an axis cannot; "
                     f"use set: [{{when: {group}={option}, {other}: …}}] in the sweep file"

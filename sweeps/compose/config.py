@@ -16,6 +16,7 @@ from sweeps.grid.interpolation import settle
 from sweeps.spec import SpecError, TrainerSpec, coerce_key, known_keys, nearest
 from sweeps.spec.environment import require_no_secret, sealed, unsealed
 from sweeps.spec.errors import cut, shown
+from sweeps.spec.printable import half_character
 
 FREE_KEYS = ("trainer.params.", "trainer.metrics.")
 """Prefixes of keys that an own trainer makes up."""
@@ -116,7 +117,7 @@ def _require_encodable(value: Any, key: str = "") -> None:
     elif isinstance(value, list):
         for inner in value:
             _require_encodable(inner, key)
-    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    elif isinstance(value, str) and half_character(value) is not None:
         raise SpecError(f"{key}={shown(value)}: holds half a character; mend the text")
 
 

@@ -23,6 +23,7 @@ from sweeps.hydra_internals import search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
 from sweeps.spec.errors import shown
 from sweeps.spec.plain_yaml import require_finite
+from sweeps.spec.printable import half_character
 
 CONFIG_MODULE, CONFIG_NAME, VERSION_BASE = "sweeps.conf", "run", "1.3"
 """Where the shipped options lie, the file that names the defaults, and the Hydra whose rules hold."""
@@ -55,7 +56,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for written in words:
-        if any("\ud800" <= c <= "\udfff" for c in written):
+        if half_character(written) is not None:
             raise SpecError(f"{shown(written)}: holds half a character; type it again in UTF-8")
         word = re.sub(rf"^(\+*)trainer\.{HYDRA_NAME}=", rf"\1{TARGET}=", written)
         if word.endswith("=") and word.count("=") == 1:
@@ -109,9 +110,12 @@ def _register_file(path: Path, loader: Any) -> str:
         raise SpecError(
             f"sweep={str(path)!r}: no such file; give a sweep file, or the name of a shipped sweep"
         )
-    with path.open("rb") as file:
-        require_finite(file)
-    node = OmegaConf.load(path)
+    try:
+        with path.open("rb") as file:
+            require_finite(file)
+        node = OmegaConf.load(path)
+    except ValueError as error:  # a number of thousands of digits, or text that is not UTF-8
+        raise SpecError(f"{path.name}: cannot be read ({error}); save it as UTF-8 text") from None
     if not isinstance(node, DictConfig) or "sweep" not in node:
         raise SpecError(f"{path.name}: has no sweep: node; declare the axes below sweep: axes:")
     name = path.stem

@@ -17,6 +17,7 @@ from typing import Any
 from sweeps.manifest.row_files import dig, read_rows, row_name
 from sweeps.spec import EvalSpec, SpecError, nearest
 from sweeps.spec.errors import shown
+from sweeps.spec.printable import half_character
 
 NOTHING = frozenset({"None", "null", "NULL", "nan", "NaN", "<NA>", "NaT", "undefined"})
 """Texts that programs write where they have no value; none of them is an answer to a problem."""
@@ -240,11 +241,10 @@ def prompt_fault(text: str) -> str | None:
 
 
 def _half_character(text: str) -> str | None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"holds half a character (position {error.start}), which no tokenizer reads; mend the text"
-    return None
+    position = half_character(text)
+    if position is None:
+        return None
+    return f"holds half a character (position {position}), which no tokenizer reads; mend the text"
 
 
 def _text(value: str, source: Source, what: str) -> str:

@@ -27,15 +27,21 @@ SHOWN = 200
 LONGEST = 1600
 """Characters of a message: three problems of a model folder, each with its rule and fix, take 1,200."""
 
+LONG = SHOWN + 50
+"""Characters from which a value in a finished message is cut: more than :func:`shown` leaves."""
+
 _LONG_VALUE = re.compile(
-    rf"""(?<!\w)'(?:[^'\\]|\\.){{{SHOWN},}}'|(?<!\w)"(?:[^"\\]|\\.){{{SHOWN},}}"|\S{{{SHOWN},}}""", re.DOTALL
+    rf"""(?<!\w)'(?:[^'\\]|\\.){{{LONG},}}'|(?<!\w)"(?:[^"\\]|\\.){{{LONG},}}"|\S{{{LONG},}}""", re.DOTALL
 )
 """A quoted value, or a stretch without a space, that nobody would read to its end."""
 
 
 def shown(value: object) -> str:
     """A value as messages show it: its Python form, the middle of a long one left out."""
-    return cut(repr(value))
+    try:
+        return cut(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def cut(text: str, length: int = SHOWN) -> str:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.spec.errors import SpecError
+from sweeps.spec.errors import SpecError, shown
+from sweeps.spec.printable import half_character
 
 RUN_ID_LENGTH = 32
 """Hex digits of SHA-256 kept: 128 bits, so two of 10⁹ runs collide with probability below 10⁻²⁰."""
@@ -50,13 +51,15 @@ def canonical_json(value: Any, where: str = "") -> str:
     Raises:
         SpecError: for a value with no stable form: NaN, infinity, a set, an object, a key that is not text.
     """
+    if isinstance(value, str) and half_character(value) is not None:
+        raise SpecError(f"{where or 'value'}={shown(value)}: holds half a character; mend the text")
     if value is None or isinstance(value, (bool, str)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise SpecError(f"{where or 'value'}={value!r}: has no stable form; use a finite number")
+            raise SpecError(f"{where or 'value'}={shown(value)}: has no stable form; use a finite number")
         return repr(value + 0.0)  # + 0.0 turns -0.0 into 0.0
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(canonical_json(v, f"{where}[{i}]") for i, v in enumerate(value)) + "]"

@@ -18,3 +18,14 @@ def printable(text: str) -> str:
 def _spelt(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def half_character(text: str) -> int | None:
+    """Position of the first lone surrogate, which no encoding can write and no tokenizer reads; ``None``
+    without one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sweeps.spec.cross_checks import check_fit, check_trainable
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
-from sweeps.spec.errors import SpecError, nearest, require
+from sweeps.spec.errors import SpecError, cut, nearest, require, shown
 from sweeps.spec.identity import (
     canonical_json,
     group_canonical,
@@ -47,7 +47,7 @@ class RunSpec:
     """Keys every random draw of the run."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        require(1 <= self.steps < 2**31, "steps", self.steps, "must lie in [1, 2^31)")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         check_fit(self.objective, self.sampling, self.example)
         check_trainable(self.model, self.optim, self.engine)
@@ -166,19 +166,23 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         return _coerce(key, value, str)  # the group says which texts it takes
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Iterable):
-            raise SpecError(f"{key}={value!r}: must be a list, such as [{value}]")
+            raise SpecError(f"{key}={shown(value)}: must be a list, such as [{cut(str(value))}]")
         return tuple(_coerce(key, v, args[0]) for v in value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise SpecError(f"{key}={value!r}: must be a mapping")
+            raise SpecError(f"{key}={shown(value)}: must be a mapping")
         return json.loads(canonical_json(value))
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise SpecError(f"{key}={shown(value)}: must be a number that fits 64 bits; give a smaller one")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
+    if hint is int and isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
-    raise SpecError(f"{key}={value!r}: must be {_TYPE_WORDS.get(hint, hint)}, not {type(value).__name__}")
+    raise SpecError(
+        f"{key}={shown(value)}: must be {_TYPE_WORDS.get(hint, hint)}, not {type(value).__name__}"
+    )
 
 
 _TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -84,6 +84,7 @@ def other_value(key, value):
         "example.system_role": "fold",
         "eval.grader": "relative",
         "trainer.params": {"a": 1},
+        "trainer.metrics": {"a": {"direction": "min"}},
         "init.changes": {"init": {}, "seed": 1},
         "model.adapter": "lora",
         "model.adapter_targets": ["q_proj"],
