@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from pathlib import Path
 
@@ -10,10 +9,16 @@ import typer
 
 from orchestrator.cli.output import echo, print_json, say
 from orchestrator.driver.run_summary import Summary
+from orchestrator.worker.process_env import peak_resident_mib
 from sweeps.spec.errors import EXIT_INTERRUPTED, EXIT_NOT_OK
 
 
 def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool) -> None:
+    """Print it and leave.
+
+    ``peak_mib`` is the most memory that any one process of the sweep has held, the driver or a worker, in
+    every pool; ``driver_mib`` the driver's, in which the inline pool computes its runs.
+    """
     if as_json:
         print_json(
             {
@@ -27,7 +32,8 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
                 "cancelled": summary.cancelled,
                 "new": summary.new,
                 "busy_s": round(summary.busy_s, 3),
-                "peak_mib": _peak_mib(),
+                "peak_mib": round(max(summary.worker_peak_mib, peak_resident_mib()), 1),
+                "driver_mib": round(peak_resident_mib(), 1),
                 "interrupted": summary.interrupted,
                 "reason": summary.reason,
             }
@@ -44,8 +50,3 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed or summary.committed + summary.cancelled < summary.expected:
         raise typer.Exit(EXIT_NOT_OK)
-
-
-def _peak_mib() -> float:
-    """Largest resident memory of this process so far, in MiB; its children's apart."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

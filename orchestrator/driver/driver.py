@@ -344,4 +344,5 @@ class Driver:
             busy_s=0.0 if math.isnan(busy_s) else busy_s,
             interrupted=self._interrupted,
             reason=self._scheduler.stop_reason,
+            worker_peak_mib=self._scheduler.fleet.peak_mib,
         )

@@ -28,6 +28,10 @@ class Summary:
     """Whether it was asked to stop before the end."""
     reason: str = ""
     """Why it stopped early, for people; empty otherwise."""
+    worker_peak_mib: float = 0.0
+    """The most memory that one process of a worker has held; that of a worker in the driver's own process is
+    the driver's.
+    """
 
     @classmethod
     def of(cls, counts: dict[str, int], **more: Any) -> Summary:

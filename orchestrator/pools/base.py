@@ -70,5 +70,5 @@ class Pool(Protocol):
 
 
 def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:
-    reported = Reported(worker=worker, reports=batch.reports)
+    reported = Reported(worker=worker, reports=batch.reports, peak_mib=batch.peak_mib)
     return Shipped(reported=reported, lines=batch.lines) if batch.lines else reported

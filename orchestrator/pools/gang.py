@@ -32,6 +32,7 @@ class GangReports:
     world_size: int
     broken: bool = False
     """True once a rank failed: the gang's collectives may be out of step, so it is to be built anew."""
+    _peak_mib: float = 0.0
     _alone: dict[int, tuple[float, AttemptReport]] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
 
@@ -40,12 +41,13 @@ class GangReports:
         failed = [r for r in batch.reports if r.failure is not None]
         if self.world_size > 1 and failed:
             self.broken = True
+        self._peak_mib = max(self._peak_mib, batch.peak_mib)
         if rank == 0:
             if self.world_size > 1:
                 for report in batch.reports:
                     self._ended.add(report.token)
                     self._alone.pop(report.token, None)
-            return batch
+            return batch._replace(peak_mib=self._peak_mib)
         for report in failed:
             if report.token not in self._ended:
                 self._alone[report.token] = (now_s, report)

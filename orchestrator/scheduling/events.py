@@ -61,6 +61,8 @@ class Reported:
     worker: str
     reports: tuple[AttemptReport, ...]
     """One per attempt, in the order they ended."""
+    peak_mib: float = 0.0
+    """The most memory that one of its processes has held."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

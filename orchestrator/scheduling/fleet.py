@@ -87,6 +87,8 @@ class Fleet:
         """Times in a row that workers died before they were up."""
         self.start_after_s = float("-inf")
         """No worker is started before this time."""
+        self.peak_mib = 0.0
+        """The most memory that one process of a worker has held."""
         self._start_failed_s = float("-inf")
         self._prefix = prefix
         self._next = 1

@@ -156,6 +156,7 @@ class Scheduler:
         self._resize = True
 
     def _on_reports(self, event: Reported) -> None:
+        self.fleet.peak_mib = max(self.fleet.peak_mib, event.peak_mib)
         worker = self.fleet.workers.get(event.worker)
         accepted: list[AttemptReport] = []
         changing_nothing: list[AttemptReport] = []

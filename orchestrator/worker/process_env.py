@@ -68,3 +68,9 @@ def give_way() -> None:
 def resident_gib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def peak_resident_mib() -> float:
+    """The most that this process has held; ``getrusage`` says of a fresh one what its parent held."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) / 1024

@@ -51,6 +51,8 @@ class ReportBatch(NamedTuple):
     """One per attempt, in the order they ended."""
     lines: bytes
     """The spooled lines, or nothing."""
+    peak_mib: float = 0.0
+    """The most memory that the worker's process has held so far."""
 
 
 class Heartbeat(NamedTuple):

@@ -25,7 +25,7 @@ from orchestrator.store.records import INFRASTRUCTURE, AttemptEnd, AttemptReport
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.log_bounds import bounded, keep_bounded
-from orchestrator.worker.process_env import resident_gib
+from orchestrator.worker.process_env import peak_resident_mib, resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.smaller_batch import with_smaller_batch
 from sweeps.spec import RunSpec
@@ -96,7 +96,7 @@ class Runtime:
             try:
                 if self._spool is not None:
                     self._spool.sync()
-                batch = ReportBatch(tuple(self._reports), b"".join(self._lines))
+                batch = ReportBatch(tuple(self._reports), b"".join(self._lines), peak_resident_mib())
             except OSError as error:  # nobody knows which of these bytes are on the disk: none count
                 failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                 batch = ReportBatch(tuple(_as_failed(r, failure) for r in self._reports), b"")

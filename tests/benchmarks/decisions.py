@@ -182,7 +182,7 @@ def pools() -> dict[str, Any]:
             launched = launch_noop(POOL_RUNS, Path(folder) / pool, pool=pool)
             figures[f"{pool}_wall_s"] = launched["wall_s"]
             figures[f"{pool}_busy_s"] = launched["busy_s"]
-            figures[f"{pool}_driver_mib"] = launched["peak_mib"]
+            figures[f"{pool}_driver_mib"] = launched["driver_mib"]
     return figures
 
 

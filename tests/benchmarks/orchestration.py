@@ -175,7 +175,7 @@ def compare(num: int) -> dict[str, Any]:
         "runs": num,
         "ours_per_s": ours["runs_per_s"],
         "ours_startup_s": ours["wall_s"] - ours["busy_s"],
-        "ours_driver_mib": ours["peak_mib"],
+        "ours_driver_mib": ours["driver_mib"],
         "tune_reuse_per_s": child(_TUNE, min(num, TUNE_REUSE_TRIALS), True),
         "tune_default_per_s": child(_TUNE, min(num, TUNE_DEFAULT_TRIALS), False),
         "ray_raw_per_s": child(_RAY, RAY_TASKS),
@@ -195,7 +195,7 @@ def scale(sizes: tuple[int, ...]) -> dict[str, Any]:
             launched = launch_noop(num, Path(folder) / str(num))
             figures[f"per_s_{num}"], figures[f"driver_mib_{num}"] = (
                 launched["runs_per_s"],
-                launched["peak_mib"],
+                launched["driver_mib"],
             )
             figures[f"wall_s_{num}"] = launched["wall_s"]
     return figures

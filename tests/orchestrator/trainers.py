@@ -39,6 +39,14 @@ class Closing(Bare):
             note.write(f"after {self.num_runs}\n")
 
 
+class Heavy(Noop):
+    """Holds 300 MiB for a moment."""
+
+    def run(self, spec, context):
+        assert any(bytearray(b"x") * (300 << 20))
+        return super().run(spec, context)
+
+
 class Restless(Noop):
     """Draws a number that no seed keys."""
 

@@ -72,6 +72,16 @@ def is_running(folder, num: int = 1) -> bool:
     return ((read_status(Layout(folder)) or {}).get("counts") or {}).get("running", 0) >= num
 
 
+@pytest.mark.parametrize("pool", ["inline", "local"])
+def test_peak_memory_is_that_of_the_largest_process_in_every_pool(tmp_path, pool, capsys):
+    target = f"{HERE}.Heavy"
+    words = ("sweep=noop", "sweep.n=2", f"trainer.target={target}", "--allow-target", target)
+    assert emsweep("launch", *words, "--dir", tmp_path / "s", "--pool", pool, "--yes") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["peak_mib"] > 300
+    assert told["peak_mib"] >= told["driver_mib"] > 0
+
+
 def test_cancel_reaches_runs_in_flight_and_those_that_wait(tmp_path):
     manifest = noop_manifest(30, target=f"{HERE}.Endless", below=2)
     asked = lambda: emsweep("cancel", tmp_path, "seed=0,1,7")  # noqa: E731

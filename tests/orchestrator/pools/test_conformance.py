@@ -17,7 +17,7 @@ import pytest
 from orchestrator.pools import ray_environment
 from orchestrator.pools.inline import InlinePool
 from orchestrator.pools.local import LocalPool
-from orchestrator.scheduling.events import Beat, WorkerLost, WorkerReady
+from orchestrator.scheduling.events import Beat, Reported, WorkerLost, WorkerReady
 from orchestrator.store.records import ERROR, OOM
 from tests.chaos.harness import Marked
 from tests.orchestrator.pools.desk import SEEING, Desk, manifest_of, seen
@@ -84,6 +84,14 @@ def test_the_runs_of_a_batch_are_reported_once_each_in_their_order(desk):
     desk.listen(0.3)
     assert [r.token for r in desk.reports()] == tokens
     assert [r.run for r in desk.reports()[:3]] == [5, 2, 7]
+
+
+def test_a_report_says_the_most_memory_that_the_worker_has_held(desk):
+    desk.start("w")
+    desk.up("w")
+    desk.outcomes(desk.give("w", manifest_of(f"{HERE}.Heavy"), 0))
+    [reported] = [event for event in desk.heard if isinstance(event, Reported)]
+    assert reported.peak_mib > 300
 
 
 def test_an_attempt_called_off_before_its_turn_never_starts(desk):
