@@ -10,9 +10,11 @@ started, 130 interrupted and resumable.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -54,7 +56,17 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _root() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"emsweep {importlib.metadata.version('emsweep')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Launch, survive and explain very large sweeps of short fine-tuning runs."""
 
 

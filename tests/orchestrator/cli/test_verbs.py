@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -300,3 +301,8 @@ def test_cancel_of_a_live_sweep_takes_short_names(tmp_path):
     with Person(lambda: is_running(tmp_path, 2), lambda: emsweep("cancel", tmp_path, "lr=1e-4,2e-4")):
         summary = run(tmp_path, manifest, pool="local", num_workers=2, unit_s=0.0)
     assert summary.cancelled == 4
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"emsweep {importlib.metadata.version('emsweep')}\n"

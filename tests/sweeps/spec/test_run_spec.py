@@ -151,6 +151,11 @@ def test_a_value_without_a_stable_form_is_refused(value):
         canonical_json(value)
 
 
+def test_a_free_value_without_a_stable_form_is_refused_by_its_whole_key():
+    with pytest.raises(SpecError, match=r"trainer\.params\.deep\.x=inf: has no stable form"):
+        spec_from_dict({"trainer": {"params": {"deep": {"x": math.inf}}}})
+
+
 def test_both_zeros_are_one_value_and_whole_floats_are_not_integers():
     assert canonical_json(-0.0) == canonical_json(0.0) == "0.0"
     assert canonical_json(1.0) != canonical_json(1)
