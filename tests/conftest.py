@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,15 @@ TOGETHER = ("browser", "gpu")
 
 FIRST = ("browser", "gpu", "chaos", "integration", "docker", "trainers", "orchestrator")
 """Folders with long modules: begun last, one of them would run alone at the end."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def light_heap():
+    """The collector looks at what a module's tests make, not at all that was imported for the others: a
+    driver calls it at its end, and it would take a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config, items):

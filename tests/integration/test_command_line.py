@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import main
 from tests.trainers.worlds import package_file
 
 EMSWEEP = Path(sys.executable).with_name("emsweep")
@@ -137,7 +138,7 @@ def broken_folders(root: Path) -> dict[str, str]:
     }
 
 
-def test_bad_input_is_one_line_exit_2_and_nothing_started(tmp_path):
+def test_bad_input_is_one_line_exit_2_and_nothing_started(tmp_path, capfd):
     cases = {
         "optim.lrr=1": "optim.lr",
         "model=tiny-65": "tiny-64",
@@ -154,13 +155,16 @@ def test_bad_input_is_one_line_exit_2_and_nothing_started(tmp_path):
         for name, message in broken_folders(tmp_path).items()
     ]
     for words, message in calls:
-        done = emsweep("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "bad"), code=2)
-        lines = done.stderr.strip().splitlines()
-        assert len(lines) == 1, done.stderr
+        assert main(["launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "bad")]) == 2
+        out, err = capfd.readouterr()
+        lines = err.strip().splitlines()
+        assert len(lines) == 1, err
         assert lines[0].startswith("error: ")
         assert message in lines[0], lines[0]
-        assert "Traceback" not in done.stdout
+        assert "Traceback" not in out
         assert not (tmp_path / "bad").exists()
+    done = emsweep("launch", "sweep=quickstart", "steps=0", "--dir", str(tmp_path / "bad"), code=2)
+    assert done.stderr.startswith("error: steps=0: must be at least 1"), done.stderr
 
 
 def test_help_comes_without_torch_ray_or_hydra():

@@ -23,7 +23,7 @@ import torch
 from trainers.protocol import RunResult
 
 class Line:
-    """Fits y = 3x + 1; seed 0 is killed half way."""
+    """Fits y = 3x + 1; seed 0 at the lower rate is killed half way."""
 
     def __init__(self, context):
         torch.set_num_threads(1)
@@ -48,7 +48,7 @@ class Line:
             saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             saved |= {"rows": rows, "step": step}
             torch.save(saved, state)
-            if spec.trainer.params["kill"] and (spec.seed, first, step) == (0, 1, 3):
+            if spec.trainer.params["kill"] and (spec.optim.lr, spec.seed, first, step) == (0.1, 0, 1, 3):
                 os.kill(os.getpid(), signal.SIGKILL)
         found = {"loss": rows[-1]["loss"], "first_step": first, "nth_of_worker": self.num_runs}
         return RunResult(outcome="done", metrics=found, steps=rows)
@@ -140,9 +140,9 @@ def test_a_plain_torch_loop_is_warm_and_resumes_from_its_own_state(tmp_path):
     killed = open_sweep(tmp_path / "outputs/lines")
     calm = open_sweep(tmp_path / "outputs/calm")
     runs = killed.runs().set_index(["optim.lr", "seed"])
-    assert list(runs.loc[(slice(None), 0), "first_step"]) == [4, 4]
-    assert (runs.loc[(slice(None), 0), "attempt"] >= 1).all()
-    assert set(runs.loc[(slice(None), [1, 2, 3]), "first_step"]) == {1}
+    assert runs.loc[(0.1, 0), "first_step"] == 4
+    assert runs.loc[(0.1, 0), "attempt"] >= 1
+    assert set(runs.drop((0.1, 0))["first_step"]) == {1}
     assert runs["nth_of_worker"].max() >= 3
     columns = ["optim.lr", "seed", "step", "loss"]
     in_order = [s.steps()[columns].sort_values(columns).reset_index(drop=True) for s in (killed, calm)]
