@@ -10,7 +10,7 @@ from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
 from analysis.data.sweep import SweepData
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import ReportTable
 from analysis.tables.seed_values import OVER_SEEDS, curves
 
@@ -38,8 +38,17 @@ def draw_metric(sweep: SweepData, by: str, metric: str) -> Drawing | None:
     part = by_step(sweep, by, metric).get(metric)
     if part is None or part["step"].nunique() < 2:
         return None
-    kept, left_out = figures.keep_groups(part, by)
-    chart = figures.curves(kept, x="step", y=metric, color=by, x_title="optimizer step", y_title=metric)
+    info = sweep.info(metric)
+    kept, left_out = figures.keep_groups(part, by, metric, smallest=info.direction == "min")
+    chart = figures.curves(
+        kept,
+        x="step",
+        y=metric,
+        color=by,
+        x_title="optimizer step",
+        y_title=info.title(metric),
+        share=info.is_share,
+    )
     caption = f"{metric} by step. Bands: {OVER_SEEDS}.{left_out}"
     return draw(Figure(chart=chart, caption=caption))
 
@@ -54,24 +63,46 @@ def draw_curves(sweep: SweepData, by: str, metric: str) -> tuple[Drawing | None,
     table = _points(parts, by)
     if not parts:
         return None, table
-    left_out, charts = "", []
+    info, charts = sweep.info(metric), []
+    first = metric if metric in parts else next(iter(parts))
+    kept, left_out = figures.keep_groups(parts[first], by, first, smallest=info.direction == "min")
+    drawn = set(kept[by])
     for name, part in parts.items():
-        kept, left_out = figures.keep_groups(part, by)
-        chart = figures.curves(kept, x="step", y=name, color=by, x_title="optimizer step", y_title=name)
-        charts.append(chart.properties(width=WIDTH, height=HEIGHT))
+        chart = figures.curves(
+            part[part[by].isin(drawn)],
+            x="step",
+            y=name,
+            color=by,
+            x_title="optimizer step",
+            y_title=sweep.info(name).title(name),
+            share=sweep.info(name).is_share,
+            width=WIDTH,
+            height=HEIGHT,
+        )
+        charts.append(chart)
     if metric in parts and "loss" in parts:
         both = parts[metric].merge(parts["loss"][[by, "step", "loss"]], on=[by, "step"])
-        kept, _ = figures.keep_groups(both, by)
-        if len(kept):
-            chart = figures.scatter(kept, x="loss", y=metric, color=by, x_title="loss", y_title=metric)
-            charts.append(chart.properties(width=WIDTH, height=HEIGHT))
+        both = both[both[by].isin(drawn)]
+        if len(both):
+            chart = figures.scatter(
+                both,
+                x="loss",
+                y=metric,
+                color=by,
+                x_title="loss",
+                y_title=info.title(metric),
+                share=info.is_share,
+                width=WIDTH,
+                height=HEIGHT,
+            )
+            charts.append(chart)
     caption = (
         f"{', '.join(parts)} by step"
         + (f", and {metric} against the loss at the same step" if len(charts) > len(parts) else "")
         + (f". Bands: {OVER_SEEDS}." if by != SEED else ". One line per seed.")
         + left_out
     )
-    return draw(Figure(chart=figures.beside(charts), caption=caption)), table
+    return draw(Figure(chart=figures.beside(charts, fit=False), caption=caption)), table
 
 
 def _points(parts: dict[str, pd.DataFrame], by: str) -> ReportTable:

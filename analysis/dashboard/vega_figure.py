@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 
 HERE = "http://dashboard.invalid"
 """Stands for this server in the links of a chart, which must be whole addresses; see ``figures.js``."""

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.data.views import finite_sql
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import ReportTable
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis

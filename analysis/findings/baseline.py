@@ -12,7 +12,7 @@ from analysis.data.sweep import SweepData
 from analysis.data.views import quoted
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.crossed import crossed_interval
 from analysis.stats.intervals import mean_of
@@ -130,12 +130,12 @@ def _left(
 
 
 def _figure(sweep: SweepData, frame: pd.DataFrame, by: list[str]) -> Figure:
-    shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame, "")
+    shown, left_out = figures.keep_groups(frame, by[0], "accuracy") if by else (frame, "")
     chart = figures.dots(
         shown,
         y="protocol",
         x="accuracy",
-        x_title="base accuracy",
+        x_title="accuracy of the base model (%)",
         color=by[0] if by else None,
         share=True,
     )

@@ -12,7 +12,7 @@ from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.intervals import LEVEL, mean_of
 from analysis.stats.testing import paired_difference
@@ -152,8 +152,8 @@ def _figure(sweep: SweepData, by: list[str], metric: str) -> Figure:
     loss = curves(sweep, by, "loss", counted_by=metric)
     left_out = ""
     if by:
-        accuracy, left_out = figures.keep_groups(accuracy, by[0])
-        loss, _ = figures.keep_groups(loss, by[0])
+        accuracy, left_out = figures.keep_groups(accuracy, by[0], metric)
+        loss = loss[loss[by[0]].isin(accuracy[by[0]])]
     color = by[0] if by else None
     charts = [
         figures.curves(
@@ -162,10 +162,11 @@ def _figure(sweep: SweepData, by: list[str], metric: str) -> Figure:
             y=metric,
             color=color,
             x_title="optimizer step",
-            y_title=metric,
+            y_title=sweep.info(metric).title(metric),
             share=sweep.info(metric).is_share,
         ),
         figures.curves(loss, x="step", y="loss", color=color, x_title="optimizer step", y_title="loss"),
     ]
-    caption = f"Mean {metric} and loss by step; {runs_and_seeds(sweep)}. Bands: {OVER_SEEDS}.{left_out}"
+    words = sweep.info(metric).words or metric
+    caption = f"Mean {words} and loss by step; {runs_and_seeds(sweep)}. Bands: {OVER_SEEDS}.{left_out}"
     return Figure(chart=figures.beside(charts), caption=caption)

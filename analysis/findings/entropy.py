@@ -10,7 +10,7 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -72,11 +72,11 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         ),
         figure=Figure(
             chart=figures.scatter(
-                figures.keep_groups(frame, "model")[0] if "model" in frame else frame,
+                figures.keep_groups(frame, "model", "gain")[0] if "model" in frame else frame,
                 x="entropy",
                 y="gain",
-                x_title="initial entropy, nats",
-                y_title="gain over base",
+                x_title="initial entropy (nats)",
+                y_title=figures.titled("gain over base", sweep.info(gain)),
                 color="model" if "model" in frame else None,
                 share=sweep.info(gain).is_share,
             ),

@@ -19,7 +19,7 @@ from analysis.findings.base import (
 )
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.compare import compare_levels
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -99,7 +99,7 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 order,
                 y="example",
                 x="gain",
-                x_title="gain over base",
+                x_title=figures.titled("gain over base", sweep.info(gain)),
                 zero=True,
                 share=sweep.info(gain).is_share,
             ),

@@ -13,7 +13,7 @@ from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import main_setting
@@ -121,7 +121,7 @@ def _sentence(row: dict, by: Sequence[str]) -> str:
 
 
 def _figure(sweep: SweepData, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
-    shown, left_out = figures.keep_groups(frame, by[0]) if by else (frame.assign(all="all runs"), "")
+    shown, left_out = figures.keep_groups(frame, by[0], "gain") if by else (frame.assign(all="all runs"), "")
     key = by[0] if by else "all"
     long = pd.concat(
         pd.DataFrame(
@@ -136,7 +136,7 @@ def _figure(sweep: SweepData, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
         for name in ("form", "content")
     )
     chart = figures.dots(
-        long, y=key, x="points", x_title="change of accuracy", color="part", zero=True, share=True
+        long, y=key, x="points", x_title="change of accuracy (points)", color="part", zero=True, share=True
     )
     return Figure(
         chart=chart, caption=f"Gain by form and by content; {runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}"

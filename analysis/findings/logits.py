@@ -14,7 +14,7 @@ from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
@@ -120,6 +120,11 @@ def _figure(sweep: SweepData) -> Figure:
             pd.DataFrame({"logit": logit, "share": share, "logits of": _NAMES.get((state, text), text)})
         )
     chart = figures.bars(
-        pd.concat(parts), x="logit", y="share", x_title="raw logit", y_title="share", color="logits of"
+        pd.concat(parts),
+        x="logit",
+        y="share",
+        x_title="raw logit",
+        y_title="share of logits",
+        color="logits of",
     )
     return Figure(chart=chart, caption=f"Histograms of raw logits over all runs; {runs_and_seeds(sweep)}.")

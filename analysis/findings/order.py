@@ -13,8 +13,9 @@ from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, has_metric, runs_and_seeds, said_by
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import percent
+from analysis.output.words import axis_words
 from analysis.tables.cell_table import cell_table
 from analysis.tables.compare import compare, compare_levels
 from analysis.tables.seed_values import OVER_SEEDS, gather
@@ -73,14 +74,16 @@ def _chart(sweep: SweepData, frame: pd.DataFrame, axis: Axis, apart: Sequence[st
             x="weight",
             y="accuracy",
             color="way" if apart else None,
-            x_title=axis.key,
-            y_title=metric,
+            x_title=axis_words(axis.key),
+            y_title=sweep.info(metric).title(metric),
             share=share,
         )
     if apart:  # what comes later differs too: a recipe is both together
         later = frame[list(apart)].astype(str).agg(" ".join, axis=1)
         frame = frame.assign(**{axis.key: frame[axis.key].astype(str) + ", then " + later})
-    return figures.dots(frame, y=axis.key, x="accuracy", x_title=metric, share=share)
+    return figures.dots(
+        frame, y=axis.key, x="accuracy", x_title=sweep.info(metric).title(metric), share=share
+    )
 
 
 def _beside(sweep: SweepData, axis: Axis) -> list[str]:

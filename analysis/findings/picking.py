@@ -15,7 +15,8 @@ from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, best_setting, has_metric, runs_and_seeds
 from analysis.findings.examples import STATISTICS, example_axis, known_before
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.encodings import PRINT_PX
+from analysis.output.figure import Figure
 from analysis.output.table import ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.components import crossed_components
 from analysis.stats.heldout import held_out_best
@@ -153,8 +154,23 @@ def _figure(values_ES: np.ndarray, frame: pd.DataFrame, what: str) -> Figure:
     bins = pd.DataFrame({"gain": edges[:-1], "examples": counts})
     chart = figures.beside(
         [
-            figures.bars(bins, x="gain", y="examples", x_title="mean gain of an example", y_title="examples"),
-            figures.dots(frame, y="rule", x="gain", x_title="gain of the rule's pick", zero=True),
+            figures.bars(
+                bins,
+                x="gain",
+                y="examples",
+                x_title="mean gain of an example (points)",
+                y_title="examples",
+                share=True,
+            ),
+            figures.dots(
+                frame,
+                y="rule",
+                x="gain",
+                x_title="gain of the rule's pick (points)",
+                zero=True,
+                share=True,
+                total=PRINT_PX / 2,
+            ),
         ]
     )
     return Figure(chart=chart, caption=f"All picks and the rules' picks; {what}. {OVER_SEEDS}.")

@@ -12,7 +12,8 @@ from analysis.data.axes import cell_label, is_absent
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, has_metric, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.encodings import PRINT_PX
+from analysis.output.figure import Figure
 from analysis.output.table import (
     ReportColumn,
     ReportTable,
@@ -24,6 +25,7 @@ from analysis.output.table import (
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import gather
+from sweeps.spec.metrics import change_of
 
 _finding = partial(
     Finding,
@@ -126,20 +128,21 @@ def _figure(
     sweep: SweepData, best: pd.DataFrame, deviations: pd.DataFrame, by: list[str], metric: str
 ) -> Figure:
     key = by[0] if by else "cells"
-    best, left_out = figures.keep_groups(best, "group")
+    best, left_out = figures.keep_groups(best, "group", "best")
     spread = deviations.dropna(subset="deviation").groupby("group", sort=False, dropna=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
-    axis_title, share = "seed minus mean of its cell: 5 %, median, 95 %", sweep.info(metric).is_share
-    left = figures.dots(shown, y=key, x="middle", x_title=axis_title, share=share)
+    change = change_of(sweep.info(metric))
+    axis_title, share = figures.titled("seed minus mean of its cell", change), change.is_share
+    left = figures.dots(shown, y=key, x="middle", x_title=axis_title, share=share, total=PRINT_PX / 2)
     lift = best["best"] - best.groupby("group", sort=False, dropna=False)["best"].transform("first")
     lines = best.rename(columns={"group": key}).assign(lift=lift, low=lift, high=lift)
-    title = f"expected best − mean, {metric}"
+    title = figures.titled("expected best minus mean", change)
     right = figures.curves(
         lines, x="k", y="lift", color=key, x_title="seeds tried", y_title=title, share=share
     )
     caption = (
-        f"Left: how runs scatter around their cell's mean. Right: how far the best of k seeds stands above "
-        f"the mean, by luck alone. {runs_and_seeds(sweep)}.{left_out}"
+        "Left: how runs scatter around their cell's mean (5 %, median, 95 %). Right: how far the best of k "
+        f"seeds stands above the mean, by luck alone. {runs_and_seeds(sweep)}.{left_out}"
     )
     return Figure(chart=figures.beside([left, right]), caption=caption)

@@ -13,7 +13,7 @@ from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.item_means import EvaluationSetting, main_setting
@@ -150,7 +150,9 @@ def _figure(
     )
     names = [label(v) for v in after[by[0]]] if by else ["after"] * len(after)
     lines = pd.concat([base.assign(model="base"), after.assign(model=names)], ignore_index=True)
-    lines, left_out = figures.keep_groups(lines, "model")
-    chart = figures.curves(lines, x="k", y="rate", color="model", x_title="k", y_title="pass@k", share=True)
+    lines, left_out = figures.keep_groups(lines, "model", "rate")
+    chart = figures.curves(
+        lines, x="k", y="rate", color="model", x_title="samples k", y_title="pass@k (%)", share=True
+    )
     caption = f"pass@k of the base model and after training{f' by {by[0]}' if by else ''}; "
     return Figure(chart=chart, caption=f"{caption}{runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}")

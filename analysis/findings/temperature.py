@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.data.sweep import SweepData
 from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.item_means import EvaluationSetting, setting_of, settings
 from analysis.tables.seed_values import gather
@@ -78,7 +78,13 @@ def temperature(sweep: SweepData) -> Finding:
         ),
         figure=Figure(
             chart=figures.heatmap(
-                frame, x="train", y="evaluation", value="gain", text="shown", x_title="training τ", y_title=""
+                frame,
+                x="train",
+                y="evaluation",
+                value="gain",
+                text="shown",
+                x_title="training temperature τ",
+                y_title="",
             ),
             caption=f"Gain over base in points{where}; {runs_and_seeds(best_sweep)}, others averaged.{note}",
         ),

@@ -1,26 +1,32 @@
 """Figures for print: Altair charts with a caption, written as SVG, PNG or PDF without a browser.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; ordered values take a sequential scale that
-also survives a grey printer. A chart draws groups with intervals, never one line per run.
+A chart draws groups with intervals, never one line per run. Set 6.5 inches wide, no label is below 7 points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sweeps.manifest.atomic import write_atomically
-from sweeps.spec import nearest
-from sweeps.spec.errors import UserError
-from sweeps.spec.text import label
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette without its yellow, which is too light for lines on paper."""
+from analysis.output.collapsed import split_collapsed
+from analysis.output.encodings import (
+    LABEL_LIMIT_PX,
+    PALETTE,
+    PRINT_PX,
+    altair,
+    field_of,
+    group_channels,
+    label_px,
+    labelled,
+    quantity,
+    sized,
+    text_of,
+    without_legend,
+)
+from analysis.output.words import axis_words
+from sweeps.spec.metrics import MetricInfo
 
 MAX_GROUPS = len(PALETTE)
 """Groups a chart tells apart; further ones are left out and the caption says so."""
@@ -28,82 +34,62 @@ MAX_GROUPS = len(PALETTE)
 WIDTH, HEIGHT = 420, 240
 """Plot area in pixels at 72 per inch: about a column of a page."""
 
+APART_HEIGHT = 90
+"""Height of the panel of groups that lie far from the rest."""
+
+AXIS_PX = 62
+"""Room that a vertical axis with its title takes."""
+
 LEVEL_LABEL = 7
 """Characters of a label that fits under a column of a heatmap without being turned."""
 
-ENDINGS = ("svg", "png", "pdf")
-"""Forms a figure can be saved in."""
+APART = "far from the rest: a scale of its own"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A chart with the words that belong under it."""
-
-    chart: Any
-    caption: str
-    """What is shown, how many runs and seeds, and what the intervals mean."""
-
-    def svg(self) -> str:
-        return _extra("vl_convert").vegalite_to_svg(self.spec())
-
-    def spec(self) -> str:
-        """The chart as Vega-Lite JSON, not checked against the schema: that takes longer than drawing."""
-        return self.chart.to_json(validate=False)
-
-    def save(self, path: Path) -> None:
-        """Write as SVG, PNG (at 200 dots per inch) or PDF, by the file's ending; by rename.
-
-        Raises:
-            UserError: for another ending.
-        """
-        vl_convert = _extra("vl_convert")
-        ending = path.suffix.removeprefix(".")
-        if ending not in ENDINGS:
-            raise UserError(
-                f"{path}: unknown figure format{nearest(ending, ENDINGS)}; use {', '.join(ENDINGS)}"
-            )
-        spec = self.spec()
-        if ending == "svg":
-            content = vl_convert.vegalite_to_svg(spec).encode()
-        elif ending == "png":
-            content = vl_convert.vegalite_to_png(spec, scale=200 / 72)
-        else:
-            content = vl_convert.vegalite_to_pdf(spec)
-        write_atomically(path, content)
-
-
-def _extra(module: str) -> Any:
-    """A module that comes with the extra ``figures``, loaded when something is drawn.
-
-    Raises:
-        UserError: when it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UserError(f"figures need {error.name}: pip install 'emsweep[figures]'") from error
-
-
-def altair() -> Any:
-    """The Altair module; errors as :func:`_extra`."""
-    module = _extra("altair")
-    # Frames are small (groups, not runs), and are put into the chart as they are.
-    module.data_transformers.disable_max_rows()
-    return module
+def titled(words: str, info: MetricInfo) -> str:
+    """Words with the unit of a metric: ``gain over base (points)``."""
+    return f"{words} ({info.axis_unit})" if info.axis_unit else words
 
 
 def curves(
-    frame: pd.DataFrame, *, x: str, y: str, color: str | None, x_title: str, y_title: str, share: bool = False
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    color: str | None,
+    x_title: str,
+    y_title: str,
+    share: bool = False,
+    width: int = WIDTH,
+    height: int = HEIGHT,
 ) -> Any:
-    """Lines with bands from ``low`` to ``high``, one per value of ``color``; ``share`` shows per cent."""
+    """Lines with bands from ``low`` to ``high``, one per value of ``color``; ``share`` shows per cent.
+
+    Groups that collapse are drawn below the others, on a scale of their own.
+    """
     alt = altair()
-    base = alt.Chart(_labelled(frame, color)).encode(
-        x=alt.X(x, type="quantitative", title=x_title, axis=alt.Axis(tickMinStep=1)),
-        **_color(color, frame),
-    )
-    line = base.mark_line(point=True, strokeWidth=1.5).encode(y=_quantity(y, y_title, share))
-    band = base.mark_area(opacity=0.18).encode(y=_quantity("low", y_title, share), y2="high")
-    return _styled(band + line)
+    near, far = split_collapsed(frame, color, "low", "high")
+    values = _values(frame, color)
+
+    def panel(rows: pd.DataFrame, tall: int, title: str, name: str = "") -> Any:
+        across = alt.X(x, type="quantitative", title=title, axis=alt.Axis(tickMinStep=1, tickCount=7))
+        base = alt.Chart(labelled(rows, color), **({"title": name} if name else {})).encode(x=across)
+        band = base.mark_area(opacity=0.18).encode(
+            y=quantity("low", y_title, share=share), y2="high", **_colour_of(color, values)
+        )
+        line = base.mark_line(strokeWidth=1.5).encode(
+            y=quantity(y, y_title, share=share),
+            **without_legend(group_channels(color, values, dashes=True, shapes=False), "strokeDash"),
+        )
+        dots = base.mark_point(filled=True, size=32, opacity=1).encode(
+            y=quantity(y, y_title, share=share), **group_channels(color, values, dashes=False, shapes=True)
+        )
+        return sized(alt.layer(band, line, dots), width, tall)
+
+    if far is None:
+        return panel(frame, height, x_title)
+    panels = [panel(near, height - APART_HEIGHT // 2, ""), panel(far, APART_HEIGHT, x_title, APART)]
+    return alt.vconcat(*panels, spacing=8).resolve_scale(color="shared", strokeDash="shared", shape="shared")
 
 
 def dots(
@@ -115,31 +101,46 @@ def dots(
     color: str | None = None,
     zero: bool = False,
     share: bool = False,
+    total: float = PRINT_PX,
 ) -> Any:
     """Horizontal dots with intervals from ``low`` to ``high``, one row per value of ``y``; ``share`` shows
-    per cent.
+    per cent. Rows far from the others are drawn below them, on a scale of their own.
+
+    Args:
+        total: width of the drawing with the labels of its rows.
     """
     alt = altair()
-    order = [_text(v) for v in dict.fromkeys(frame[y].tolist())]
-    rows = _labelled(frame, y, color)
-    offset = {"yOffset": alt.YOffset(_field(color), type="nominal")} if color else {}
-    base = alt.Chart(rows).encode(
-        y=alt.Y(_field(y), type="nominal", sort=order, title=None), **offset, **_color(color, frame)
-    )
-    plain = {} if color else {"color": PALETTE[0]}
-    ruled = base.mark_rule(strokeWidth=1.5, **plain).encode(x=_place("low", x_title, share), x2="high")
-    layers = [
-        ruled,
-        base.mark_point(filled=True, size=45, opacity=1, **plain).encode(x=_place(x, x_title, share)),
-    ]
-    if zero:
-        nil = (
-            alt.Chart(pd.DataFrame({"x": [0.0]}))
-            .mark_rule(strokeDash=[3, 3], color="#777777")
-            .encode(x="x:Q")
+    near, far = split_collapsed(frame, y, "low", "high")
+    values = _values(frame, color)
+    width = max(120, min(WIDTH, total - AXIS_PX - label_px([text_of(v) for v in frame[y]])))
+    rows_title = axis_words(y) if "." in y else None
+
+    def panel(part: pd.DataFrame, title: str, name: str = "") -> Any:
+        rows = labelled(part, y, color)
+        order = [text_of(v) for v in dict.fromkeys(part[y].tolist())]
+        offset = {"yOffset": alt.YOffset(field_of(color), type="nominal")} if color else {}
+        axis = alt.Axis(labelLimit=LABEL_LIMIT_PX)
+        base = alt.Chart(rows, **({"title": name} if name else {})).encode(
+            y=alt.Y(field_of(y), type="nominal", sort=order, title=rows_title, axis=axis), **offset
         )
-        layers.insert(0, nil)
-    return _styled(alt.layer(*layers), height=max(60, 18 * len(rows) + 20))
+        plain = {} if color else {"color": PALETTE[0]}
+        place = quantity(x, title, share=share, across=True)
+        low = quantity("low", title, share=share, across=True)
+        layers = [
+            base.mark_rule(strokeWidth=1.5, **plain).encode(x=low, x2="high", **_colour_of(color, values)),
+            base.mark_point(filled=True, size=45, opacity=1, **plain).encode(
+                x=place, **group_channels(color, values, dashes=False, shapes=True)
+            ),
+        ]
+        if zero:
+            nil = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(strokeDash=[3, 3], color="#777777")
+            layers.insert(0, nil.encode(x="x:Q"))
+        return sized(alt.layer(*layers), width, max(36, 18 * len(rows) + 20))
+
+    if far is None:
+        return panel(frame, x_title)
+    panels = [panel(near, ""), panel(far, x_title, APART)]
+    return alt.vconcat(*panels, spacing=8).resolve_scale(color="shared", shape="shared")
 
 
 def heatmap(
@@ -165,17 +166,18 @@ def heatmap(
         address: column with the link that a cell is, a whole address.
     """
     alt = altair()
-    rows = _labelled(frame, x, y)
+    rows = labelled(frame, x, y)
     order = {
         name: [
-            _text(v) for v in dict.fromkeys(sorted(frame[name]) if _is_ordered(frame[name]) else frame[name])
+            text_of(v)
+            for v in dict.fromkeys(sorted(frame[name]) if _is_ordered(frame[name]) else frame[name])
         ]
         for name in (x, y)
     }
     angle = 0 if max(map(len, order[x]), default=0) <= LEVEL_LABEL else -90
     base = alt.Chart(rows).encode(
-        x=alt.X(_field(x), type="nominal", sort=order[x], title=x_title, axis=alt.Axis(labelAngle=angle)),
-        y=alt.Y(_field(y), type="nominal", sort=order[y], title=y_title),
+        x=alt.X(field_of(x), type="nominal", sort=order[x], title=x_title, axis=alt.Axis(labelAngle=angle)),
+        y=alt.Y(field_of(y), type="nominal", sort=order[y], title=y_title),
     )
     if signed:
         limit = float(frame[value].abs().max()) or 1.0
@@ -187,9 +189,10 @@ def heatmap(
     tiles = base.mark_rect().encode(
         color=alt.Color(value, type="quantitative", scale=scale, legend=None), **more
     )
-    labels = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text(text, type="nominal"))
-    styled = _styled(tiles + labels, height=max(60, 34 * len(order[y])))
-    return styled.properties(width=max(WIDTH, 44 * len(order[x])))
+    words = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text(text, type="nominal"))
+    room = PRINT_PX - AXIS_PX - label_px(order[y])
+    width = max(min(WIDTH, room), 44 * len(order[x]))
+    return sized(tiles + words, width, max(60, 34 * len(order[y])))
 
 
 def scatter(
@@ -201,99 +204,84 @@ def scatter(
     y_title: str,
     color: str | None = None,
     share: bool = False,
+    width: int = WIDTH,
+    height: int = HEIGHT,
 ) -> Any:
     """Points with vertical intervals from ``low`` to ``high``; ``share`` shows heights in per cent."""
     alt = altair()
-    base = alt.Chart(_labelled(frame, color)).encode(x=_place(x, x_title), **_color(color, frame))
-    bars = base.mark_rule(strokeWidth=1).encode(y=_quantity("low", y_title, share), y2="high")
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(y=_quantity(y, y_title, share))
-    return _styled(bars + points)
-
-
-def bars(frame: pd.DataFrame, *, x: str, y: str, x_title: str, y_title: str, color: str | None = None) -> Any:
-    """A histogram from ready-made bins, its parts side by side in steps."""
-    alt = altair()
-    return _styled(
-        alt.Chart(_labelled(frame, color))
-        .mark_line(interpolate="step-after", strokeWidth=1.5)
-        .encode(
-            x=alt.X(x, type="quantitative", title=x_title), y=_quantity(y, y_title), **_color(color, frame)
-        )
+    values = _values(frame, color)
+    base = alt.Chart(labelled(frame, color)).encode(x=quantity(x, x_title, across=True))
+    bars = base.mark_rule(strokeWidth=1).encode(
+        y=quantity("low", y_title, share=share), y2="high", **_colour_of(color, values)
     )
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(
+        y=quantity(y, y_title, share=share), **group_channels(color, values, dashes=False, shapes=True)
+    )
+    return sized(bars + points, width, height)
 
 
-def beside(charts: Sequence[Any]) -> Any:
-    """Charts in a row, each with its own scales."""
-    alt = altair()
-    return alt.hconcat(*charts).resolve_scale(color="shared")
-
-
-def keep_groups(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
-    """The first :data:`MAX_GROUPS` values of a column, and a sentence for the caption when some were left
-    out.
+def bars(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    x_title: str,
+    y_title: str,
+    color: str | None = None,
+    share: bool = False,
+) -> Any:
+    """A histogram from ready-made bins, its parts side by side in steps; ``share`` shows places in per
+    cent.
     """
-    values = list(dict.fromkeys(frame[column].tolist()))
-    if len(values) <= MAX_GROUPS:
+    alt = altair()
+    steps = alt.Chart(labelled(frame, color)).mark_line(interpolate="step-after", strokeWidth=1.5)
+    channels = group_channels(color, _values(frame, color), dashes=True, shapes=False)
+    across = quantity(x, x_title, share=share, across=True)
+    is_count = pd.api.types.is_integer_dtype(frame[y].dtype)
+    return sized(steps.encode(x=across, y=quantity(y, y_title, whole=is_count), **channels), WIDTH, HEIGHT)
+
+
+def beside(charts: Sequence[Any], *, fit: bool = True) -> Any:
+    """Charts in a row, each with its own scales; ``fit`` makes them as narrow as a page asks."""
+    alt = altair()
+    if fit:
+        room = PRINT_PX / len(charts) - AXIS_PX - 12
+        for chart in charts:
+            _narrow(chart, room)
+    shared = {"color": "shared", "strokeDash": "shared", "shape": "shared"}
+    return alt.hconcat(*charts).resolve_scale(**shared)
+
+
+def _narrow(chart: Any, room: float) -> None:
+    """Make every panel of a chart fit."""
+    for part in getattr(chart, "vconcat", [chart]):
+        part.width = round(min(part.width, room))
+
+
+def keep_groups(
+    frame: pd.DataFrame, column: str, value: str, *, smallest: bool = False
+) -> tuple[pd.DataFrame, str]:
+    """The best :data:`MAX_GROUPS` values of a column by each one's last ``value``, in their own order, and a
+    sentence for the caption when some were left out.
+    """
+    groups = list(dict.fromkeys(frame[column].tolist()))
+    if len(groups) <= MAX_GROUPS:
         return frame, ""
-    kept = values[:MAX_GROUPS]
-    return frame[frame[column].isin(kept)], f" Shown are {len(kept)} of {len(values)} values of {column}."
+    last = frame.dropna(subset=[value]).groupby(column, sort=False, observed=True, dropna=False)[value].last()
+    kept = set(last.sort_values(ascending=smallest).index[:MAX_GROUPS])
+    text = f" Shown are the best {MAX_GROUPS} of {len(groups)} values of {column}."
+    return frame[frame[column].isin(kept)], text
 
 
-def _quantity(name: str, title: str, share: bool = False) -> Any:
-    alt = altair()
-    return alt.Y(name, type="quantitative", title=title, scale=alt.Scale(zero=False), axis=_axis(share))
+def _values(frame: pd.DataFrame, color: str | None) -> list[Any]:
+    return list(dict.fromkeys(frame[color].tolist())) if color else []
 
 
-def _place(name: str, title: str, share: bool = False) -> Any:
-    alt = altair()
-    return alt.X(name, type="quantitative", title=title, scale=alt.Scale(zero=False), axis=_axis(share))
-
-
-def _axis(share: bool) -> Any:
-    """About seven ticks: more run into each other at the width of a column."""
-    alt = altair()
-    return alt.Axis(tickCount=7, format="~%") if share else alt.Axis(tickCount=7)
-
-
-def _color(column: str | None, frame: pd.DataFrame) -> dict[str, Any]:
-    if column is None:
-        return {}
-    alt = altair()
-    values = list(dict.fromkeys(frame[column].tolist()))
-    domain = [_text(v) for v in values]
-    ordered = len(values) > 2 and all(isinstance(v, (int, float)) for v in values)
-    scale = (
-        alt.Scale(domain=domain, scheme="viridis")
-        if ordered
-        else alt.Scale(domain=domain, range=list(PALETTE[: max(1, len(domain))]))
-    )
-    kind = "ordinal" if ordered else "nominal"
-    legend = alt.Legend(symbolOpacity=1)  # else a band's faint fill is what the legend shows
-    return {
-        "color": alt.Color(_field(column), type=kind, scale=scale, sort=domain, title=column, legend=legend)
-    }
+def _colour_of(color: str | None, values: list[Any]) -> dict[str, Any]:
+    """Colour alone, of bands and rules: the line or point that they belong to says the rest."""
+    return group_channels(color, values, dashes=False, shapes=False)
 
 
 def _is_ordered(values: pd.Series) -> bool:
     """Whether a column is numbers all through, which have an order of their own."""
     return pd.api.types.is_numeric_dtype(values.dtype) and bool(values.notna().all())
-
-
-def _labelled(frame: pd.DataFrame, *columns: str | None) -> pd.DataFrame:
-    """The frame with these columns as text, and all under names that Vega-Lite reads as one word."""
-    named = frame.copy()
-    for column in dict.fromkeys(c for c in columns if c):
-        named[column] = [_text(v) for v in frame[column]]
-    return named.rename(columns={c: _field(c) for c in named.columns})
-
-
-def _field(column: str) -> str:
-    return column.replace(".", "_").replace("[", "_").replace("]", "_")
-
-
-def _text(value: Any) -> str:
-    return "–" if value is None or value != value else label(value)
-
-
-def _styled(chart: Any, *, height: int = HEIGHT) -> Any:
-    return chart.properties(width=WIDTH, height=height)

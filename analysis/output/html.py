@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import ReportTable
 
 STYLE = """

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.output.figures import PALETTE, Figure, altair
+from analysis.output.encodings import PALETTE, altair
+from analysis.output.figure import Figure
 from sweeps.cost.schedule_curves import Curve
 
 COLUMNS = 3

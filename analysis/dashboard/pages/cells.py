@@ -14,8 +14,9 @@ from analysis.dashboard.vega_figure import HERE, Drawing, draw
 from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent, value_kind
+from analysis.output.words import axis_words
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, gather
 from sweeps.grid.axes import resolve
@@ -171,8 +172,8 @@ def heatmap(sweep: SweepData, choice: Choice) -> Heatmap:
         y=choice.y or "all",
         value="value",
         text="shown",
-        x_title=choice.x,
-        y_title=choice.y or "",
+        x_title=axis_words(choice.x),
+        y_title=axis_words(choice.y) if choice.y else "",
         signed=info.difference,
         says="says",
         address="address",

@@ -12,7 +12,7 @@ from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
 from analysis.data.sweep import SweepData
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import unit_of_change
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison

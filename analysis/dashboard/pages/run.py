@@ -19,7 +19,7 @@ from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from analysis.output import figures
 from analysis.output.csv_text import csv_text
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from sweeps.grid.filters import write_filter
 from sweeps.spec import RUN_ID_LENGTH
 from sweeps.spec.errors import UserError
@@ -106,13 +106,22 @@ def _draw(sweep: SweepData, run_id: str) -> Drawing | None:
             values = steps[["step", name]].dropna()
             values = values.assign(low=values[name], high=values[name])
             charts.append(
-                figures.curves(values, x="step", y=name, color=None, x_title="optimizer step", y_title=name)
+                figures.curves(
+                    values,
+                    x="step",
+                    y=name,
+                    color=None,
+                    x_title="optimizer step",
+                    y_title=sweep.info(name).title(name),
+                    share=sweep.info(name).is_share,
+                    width=250,
+                    height=170,
+                )
             )
     if not charts:
         return None
-    small = [chart.properties(width=250, height=170) for chart in charts]
     caption = f"Run {row['name']}, one value per step; no interval."
-    return draw(Figure(chart=figures.beside(small), caption=caption))
+    return draw(Figure(chart=figures.beside(charts, fit=False), caption=caption))
 
 
 def _row(sweep: SweepData, run_id: str) -> dict[str, Any]:

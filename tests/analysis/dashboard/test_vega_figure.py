@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.dashboard.vega_figure import draw
 from analysis.output import figures
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--"
 

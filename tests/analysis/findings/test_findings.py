@@ -13,7 +13,7 @@ from analysis import open_sweep
 from analysis.findings import FINDINGS, find, find_all
 from analysis.findings.ranks import rank_correlation
 from analysis.findings.sharpening import pass_at_k
-from analysis.output.figures import Figure
+from analysis.output.figure import Figure
 from analysis.output.table import percent
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
