@@ -16,8 +16,9 @@ from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.crossed import crossed_interval
 from analysis.stats.intervals import mean_of
-from analysis.tables.item_means import EvaluationSetting, setting_of, settings
+from analysis.tables.item_means import setting_of, settings
 from analysis.tables.seed_values import gather
+from analysis.tables.verdicts import EvaluationSetting
 from sweeps.spec.text import label
 
 _finding = partial(

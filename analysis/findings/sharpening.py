@@ -16,8 +16,9 @@ from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
 from analysis.tables.cell_table import headline_axis
-from analysis.tables.item_means import EvaluationSetting, main_setting
+from analysis.tables.item_means import main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from analysis.tables.verdicts import EvaluationSetting
 from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 

@@ -11,8 +11,9 @@ from analysis.findings.base import Finding, best_setting, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.tables.item_means import EvaluationSetting, setting_of, settings
+from analysis.tables.item_means import setting_of, settings
 from analysis.tables.seed_values import gather
+from analysis.tables.verdicts import EvaluationSetting
 from sweeps.spec.text import label
 
 _finding = partial(

@@ -16,9 +16,10 @@ from analysis.data.sweep import SweepData
 from analysis.stats.testing import Difference
 from analysis.tables.bounds import bounds_of, verdicts_per_value
 from analysis.tables.differences import tested
-from analysis.tables.item_means import last_evaluations, setting_of
+from analysis.tables.item_means import setting_of
 from analysis.tables.item_scores import Term, weighted_items
 from analysis.tables.seed_values import SeedGroups, SharedSteps, shared_steps
+from analysis.tables.verdicts import evaluations
 from sweeps.spec.metrics import change_of
 
 
@@ -120,7 +121,7 @@ def _tested(
     items: list[np.ndarray | None] = [None] * len(later)
     if over != "seeds" and any(k.any() for k in known) and _has_items_at(sweep, metric, wanted):
         setting = setting_of(sweep, metric)
-        last_R, _ = last_evaluations(sweep, arranged.columns, setting)
+        last_R = evaluations(sweep, arranged.columns, setting).last_R
         terms = []
         for number, (one, k, count_GS) in enumerate(zip(later, known, counts, strict=True)):
             where_R = np.where(k, slot_R + number * size, -1)

@@ -11,43 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from scipy import sparse
 
 from analysis.data.axes import SEED
-from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
-from analysis.data.views import literal
 from analysis.stats.crossed import OVER
 from analysis.tables.seed_values import SeedGroups, SeedValues
+from analysis.tables.verdicts import EvaluationSetting, evaluations, verdicts
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
-
-BATCH_ROWS = 20_000
-"""Evaluations summed at once: 40 MB per column at 500 items."""
 
 BENCHMARK_AXES = ("eval", "eval.path", "eval.name")
 """Axes whose values are judged on different items."""
 
-_SMALLEST_LIST = {1: "TINYINT", 2: "SMALLINT", 4: "INTEGER", 8: "BIGINT"}
-"""SQL integers by size in bytes."""
-
 _ACCURACY = re.compile(
     r"(?P<kind>accuracy|gain|base_accuracy)_(?P<mode>greedy|sampled)(_t(?P<temperature>[\d.e-]+))?"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSetting:
-    """One way of decoding, as the items table names it."""
-
-    mode: str
-    temperature: float
-    """Sampling temperature; 0 for greedy."""
-
-    @property
-    def sql(self) -> str:
-        return f"mode = {literal(self.mode)} AND temperature = {literal(float(self.temperature))}"
 
 
 def settings(sweep: SweepData) -> list[EvaluationSetting]:
@@ -207,32 +186,25 @@ def item_means(
     """
     setting, columns = setting_of(sweep, metric), gathered.columns
     place_R, num_places = _places(gathered, by, counted_by or metric)
-    last_R, samples = last_evaluations(sweep, columns, setting)
+    found = evaluations(sweep, columns, setting)
+    last_R, samples = found.last_R, found.samples
     most = int(np.bincount(place_R[place_R >= 0], minlength=1).max()) * max(samples, default=0)
     # Counts of runs that drew alike are whole numbers; else each run's share is added up.
     kind = np.min_scalar_type(-max(1, most)) if len(samples) == 1 else np.dtype(np.float32)
     runs = np.zeros((2, num_places), dtype=int)
     sums: list[np.ndarray] = []
     steps = sorted({0, *np.unique(last_R[last_R > 0]).tolist()})
-    small = _SMALLEST_LIST[np.min_scalar_type(-max(1, *samples, 1)).itemsize]
-    sql = (
-        f"SELECT {columns.identity}, step, num_samples, correct::{small}[] AS correct FROM raw_items "
-        f"WHERE {setting.sql} AND step IN ({', '.join(map(literal, steps))})"
-    )
-    for batch in sweep.batches(sql, BATCH_ROWS):
-        verdicts_NI = verdict_matrix(batch["correct"], metric)
-        sums = sums or [np.zeros((num_places, verdicts_NI.shape[1]), dtype=kind) for _ in range(2)]
-        if sums[0].shape[1] != verdicts_NI.shape[1]:
-            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
-        run, step = columns.locate(batch), batch["step"].to_numpy()
+    for batch in verdicts(sweep, columns, setting, steps, metric):
+        sums = sums or [np.zeros((num_places, batch.counts.shape[1]), dtype=kind) for _ in range(2)]
+        run, step = batch.run, batch.step
         slot = np.where(run >= 0, place_R[run], -1)
         for moment, wanted in enumerate((last_R[run], 0)):
             rows = np.flatnonzero((slot >= 0) & (step == wanted))
             touched, target = np.unique(slot[rows], return_inverse=True)
             if len(samples) > 1:
-                part = _summed(verdicts_NI[rows] / batch["num_samples"].to_numpy()[rows, None], target)
+                part = _summed(batch.counts[rows] / batch.samples[rows, None], target)
             else:
-                part = _summed(verdicts_NI[rows], target)
+                part = _summed(batch.counts[rows], target)
             if runs[moment, touched].any():
                 sums[moment][touched] += part.astype(kind)
             else:  # first verdicts of all these places: no need to read what is there
@@ -272,23 +244,3 @@ def _places(gathered: SeedValues, by: Sequence[str], counted_by: str) -> tuple[n
     slot = columns.group(by).number * len(gathered.seeds) + seed
     counts = (seed >= 0) & ~np.isnan(columns.metric(counted_by))
     return np.where(counts, slot, -1), len(gathered.groups) * len(gathered.seeds)
-
-
-def last_evaluations(
-    sweep: SweepData, columns: RunArrays, setting: EvaluationSetting
-) -> tuple[np.ndarray, list[int]]:
-    """The last evaluated step of each run, −1 for none; and the different numbers of samples drawn."""
-    rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")
-    run, step = columns.locate(rows), rows["step"].to_numpy()
-    last_R = np.full(len(columns), -1)
-    np.maximum.at(last_R, run[run >= 0], step[run >= 0])
-    return last_R, np.unique(rows["num_samples"].to_numpy()).tolist()
-
-
-def verdict_matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
-    """Lists of equal length as a matrix."""
-    rows = column.combine_chunks()
-    flat = rows.flatten().to_numpy(zero_copy_only=False)
-    if len(rows) and len(flat) % len(rows):
-        raise UserError(f"metric {metric!r}: runs were judged on different items; filter or group by eval")
-    return flat.reshape(len(rows), -1)

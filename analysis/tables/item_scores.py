@@ -13,15 +13,8 @@ from scipy import sparse
 
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
-from analysis.data.views import literal
-from analysis.tables.item_means import (
-    BATCH_ROWS,
-    EvaluationSetting,
-    accuracy_kind,
-    last_evaluations,
-    setting_of,
-    verdict_matrix,
-)
+from analysis.tables.item_means import accuracy_kind, setting_of
+from analysis.tables.verdicts import EvaluationSetting, evaluations, verdicts
 from sweeps.spec.errors import UserError
 
 _WIDE = 20_000_000
@@ -56,7 +49,7 @@ def item_scores(
         UserError: when the metric has no verdicts per item.
     """
     setting, kind = setting_of(sweep, metric), accuracy_kind(metric)
-    last, _ = last_evaluations(sweep, columns, setting)
+    last = evaluations(sweep, columns, setting).last_R
     base = np.where(last >= 0, 0, -1)
     terms = []
     for slot, weight in parts:
@@ -84,25 +77,17 @@ def weighted_items(
     if not steps:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
     sums: np.ndarray | None = None
-    sql = (
-        f"SELECT {columns.identity}, step, num_samples, correct FROM raw_items "
-        f"WHERE {setting.sql} AND step IN ({', '.join(map(literal, steps))})"
-    )
-    for batch in sweep.batches(sql, BATCH_ROWS):
-        verdicts_NI = verdict_matrix(batch["correct"], metric)
+    for batch in verdicts(sweep, columns, setting, steps, metric):
         if sums is None:
-            wide = num_slots * verdicts_NI.shape[1] > _WIDE
-            sums = np.zeros((num_slots, verdicts_NI.shape[1]), dtype=np.float32 if wide else np.float64)
-        if sums.shape[1] != verdicts_NI.shape[1]:
-            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
-        run, step = columns.locate(batch), batch["step"].to_numpy()
-        samples = batch["num_samples"].to_numpy()
+            wide = num_slots * batch.counts.shape[1] > _WIDE
+            sums = np.zeros((num_slots, batch.counts.shape[1]), dtype=np.float32 if wide else np.float64)
+        run, step = batch.run, batch.step
         slots, rows, weights = [], [], []
         for term in terms:
             counts = np.flatnonzero((run >= 0) & (term.slot[run] >= 0) & (step == term.step[run]))
             slots.append(term.slot[run[counts]])
             rows.append(counts)
-            weights.append(term.weight[run[counts]] / samples[counts])
+            weights.append(term.weight[run[counts]] / batch.samples[counts])
         slot, row = np.concatenate(slots), np.concatenate(rows)
         if not len(slot):
             continue
@@ -111,7 +96,7 @@ def weighted_items(
         matrix = sparse.csr_array(
             (np.concatenate(weights).astype(np.float32), (target, source)), shape=(len(touched), len(picked))
         )
-        sums[touched] += matrix @ verdicts_NI[picked].astype(np.float32)
+        sums[touched] += matrix @ batch.counts[picked].astype(np.float32)
     if sums is None:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
     return sums
