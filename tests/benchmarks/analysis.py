@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.analysis --runs 13440 --json --mlflow-python PYTHON_WITH_MLFLOW
     python -m tests.benchmarks.analysis --runs 1000000 --json
-    python -m tests.benchmarks.analysis --coverage
+    python -m tests.benchmarks.analysis --truth --golds FOLDER --json
 
 A process of its own writes the sweep (10 steps, 200 items a run); this one only reads, so that its peak
 memory is the analysis's. ``table_s`` is the slowest of all tables. ``vs_wandb`` and ``vs_mlflow`` say how
@@ -30,6 +30,9 @@ from typing import Any
 
 ANALYSES_UP_TO = 200_000
 """Runs up to which the ten analyses and the report are timed too."""
+
+GOLDS = Path(__file__).parents[2].parent / "shared" / "data"
+"""Where the benchmarks' files are looked for: a folder beside the checkout."""
 
 MLFLOW_RUNS = 200
 """Runs logged to MLflow, 20 ms each."""
@@ -130,39 +133,6 @@ def mlflow_load_s(folder: Path, python: Path, num_runs: int = MLFLOW_RUNS) -> fl
     return answer["runs_s_per_run"] + answer["steps_s_per_run"]
 
 
-def coverage() -> dict[str, dict[str, float]]:
-    """Share of 95 % intervals that hold the truth, by data and statistic, for 4, 16 and 64 seeds (20,000
-    cells each).
-    """
-    import numpy as np
-
-    from analysis.stats.crossed import crossed_interval
-    from analysis.stats.intervals import iqm_weights, l_interval, mean_interval
-
-    rng = np.random.default_rng(0)
-    figures: dict[str, dict[str, float]] = {}
-
-    def share(interval: Any, truth: float) -> float:
-        return float(np.mean((interval.low <= truth) & (interval.high >= truth)))
-
-    for n in (4, 16, 64):
-        normal, skewed = rng.normal(size=(20_000, n)), rng.lognormal(size=(20_000, n))
-        bounded = rng.beta(8, 2, size=(20_000, n))
-        crossed = (
-            rng.normal(0, 0.05, (2000, n, 1))
-            + rng.normal(0, 0.3, (2000, 1, 50))
-            + rng.normal(0, 0.3, (2000, n, 50))
-        )
-        figures[f"{n} seeds"] = {
-            "mean, normal": share(mean_interval(normal), 0.0),
-            "mean, log-normal": share(mean_interval(skewed), float(np.exp(0.5))),
-            "mean, beta(8, 2)": share(mean_interval(bounded), 0.8),
-            "IQM by BCa, normal": share(l_interval(normal, iqm_weights), 0.0),
-            "mean over seeds and items": share(crossed_interval(crossed, "both"), 0.0),
-        }
-    return figures
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -170,10 +140,20 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="a sweep written earlier, instead of a new one")
     parser.add_argument("--mlflow-python", type=Path, help="an interpreter that has mlflow and pandas")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--coverage", action="store_true", help="measure how often intervals hold the truth")
+    parser.add_argument("--coverage", action="store_true", help="how often intervals hold the truth, alone")
+    parser.add_argument(
+        "--truth",
+        action="store_true",
+        help="coverage, false claims, importance, graders, model folders and layouts against planted truth",
+    )
+    parser.add_argument(
+        "--golds", type=Path, default=GOLDS, help="folder of the benchmarks' files, for --truth"
+    )
     args = parser.parse_args()
-    if args.coverage:
-        show(coverage(), as_json=args.json)
+    if args.coverage or args.truth:
+        from tests.benchmarks import truth
+
+        show(truth.truth(args.golds) if args.truth else truth.coverage(), as_json=args.json)
         return
     with tempfile.TemporaryDirectory() as scratch:
         directory = args.directory or Path(scratch) / "sweep"
@@ -205,11 +185,12 @@ def show(result: dict[str, Any], *, as_json: bool) -> None:
         if isinstance(value, dict):
             print(f"{key}:")
             for name, figure in value.items():
-                print(f"    {name:<34} {figure:8.3f}")
-        elif isinstance(value, str | None):
-            print(f"{key:<38} {value or '–':>10}")
-        else:
+                shown = f"{figure:8.3f}" if isinstance(figure, float) else str(figure)
+                print(f"    {name:<60} {shown}")
+        elif isinstance(value, float):
             print(f"{key:<38} {value:10,.3f}")
+        else:
+            print(f"{key:<38} {'–' if value is None else value}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Do intervals hold the truth, and are claims false no more often than they say? By planted truth.
 
-Every simulation draws verdicts of a world whose truth is known and asks the package's own functions of arrays,
-the ones behind its tables: nothing is worked out a second time here. A world has seeds × items; a run answers
-an item with chance logit⁻¹(level + seed + item), so that shares near one have few wrong verdicts, some items
+Every simulation draws verdicts of a world whose truth is known and asks the functions of arrays that are
+behind the tables: nothing is worked out a second time here. A world has seeds × items; a run answers an item
+with chance logit⁻¹(level + seed + item), so that shares near one have few wrong verdicts, some items
 are hard for every seed, and a gain differs from item to item.
 
     python -m tests.benchmarks.analysis --truth --json
@@ -11,6 +11,7 @@ are hard for every seed, and a gain differs from item to item.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,16 +161,13 @@ def _intervals(shares: Drawn, gains: Drawn) -> list[tuple[str, Interval, np.ndar
     by_seed, gain_by_seed = shares.verdicts.mean(axis=2), gains.verdicts.mean(axis=2)
     count = NUM_ITEMS * (~np.isnan(by_seed)).sum(axis=1)
     gain_count = NUM_ITEMS * (~np.isnan(gain_by_seed)).sum(axis=1)
-    many = np.full(_BATCH, shares.any_items)
+    many, many_gains = np.full(_BATCH, shares.any_items), np.full(_BATCH, gains.any_items)
+    over_seeds = mean_interval(gain_by_seed, bounds=CHANGE, verdicts=gain_count)
     return [
         ("mean over seeds", mean_interval(by_seed, bounds=SHARE, verdicts=count), shares.same_items),
         ("mean over seeds and items", crossed_interval(shares.verdicts, bounds=SHARE), many),
-        ("gain over seeds", mean_interval(gain_by_seed, bounds=CHANGE, verdicts=gain_count), gains.same_items),
-        (
-            "gain over seeds and items",
-            crossed_interval(gains.verdicts, bounds=CHANGE),
-            np.full(_BATCH, gains.any_items),
-        ),
+        ("gain over seeds", over_seeds, gains.same_items),
+        ("gain over seeds and items", crossed_interval(gains.verdicts, bounds=CHANGE), many_gains),
     ]
 
 
@@ -241,7 +239,7 @@ def _false_compare(simulations: int, seeds: int, family: int) -> float:
     for _ in range(simulations):
         values = _no_difference(rng, family, seeds)
         p = np.array([crossed_difference(one, "both", bounds=CHANGE).p for one in values])
-        false += holm(p).min() < 0.05
+        false += bool(holm(p).min() < 0.05)
     return false / simulations
 
 
@@ -283,8 +281,36 @@ def _false_collapse(simulations: int, *, steps: int, seeds: int) -> float:
     return false / simulations
 
 
-def truth() -> dict[str, Any]:
+def graders(golds: Path | None) -> dict[str, Any]:
+    """What graders and the reader of model folders let pass, and what one layout does to the next.
+
+    Args:
+        golds: folder of the benchmarks' files; without one their figures are null.
+    """
+    from tests.benchmarks import bad_folders, history_pairs, respellings
+
+    figures: dict[str, Any] = {"golds_equal_self": None, "respellings_right": None}
+    if golds is None or not golds.is_dir():
+        figures["golds_missing"] = "the benchmarks' files are not here: --golds FOLDER"
+    else:
+        spelt = respellings.measure(golds)
+        unequal = list(spelt["golds_not_equal_to_themselves"])
+        figures |= {
+            "golds": spelt["golds"],
+            "golds_equal_self": spelt["golds"] - len(unequal),
+            "golds_not_equal_to_themselves": unequal,
+        }
+        figures |= {key: spelt[key] for key in ("respellings", "respellings_right", "other_values_refused")}
+    folders = bad_folders.measure()
+    figures |= {key: folders[key] for key in ("bad_folders", "bad_folders_refused", "planned", "tracebacks")}
+    return figures | history_pairs.history_pairs()
+
+
+def truth(golds: Path | None = None) -> dict[str, Any]:
     """All figures, and whether they are what is asked for."""
+    from tests.benchmarks.importance_truth import importance_truth
+
+    shares = importance_truth()
     intervals, robust_ones = coverage(), robust()
     rows, false = rows_of_cells(), false_verdicts()
     plain = [f for f in robust_ones.values() if not f["labelled"]]
@@ -299,4 +325,8 @@ def truth() -> dict[str, Any]:
         "coverage_ok": least >= AT_LEAST and most <= AT_MOST,
         "false_verdicts": false,
         "false_verdicts_ok": max(false.values()) <= 0.05,
+        "importance_ok": shares["ok"],
+        "importance_largest_gap": shares["largest_gap"],
+        "importance": shares["designs"],
+        **graders(golds),
     }
