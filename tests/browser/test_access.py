@@ -25,7 +25,7 @@ def test_other_addresses_ask_for_the_token_and_keep_it_out_of_every_address(open
         page.wait_for_selector("[role=alert]")
         page.fill("#token", server["token"])
         page.click("text=Open")
-        page.wait_for_selector("a >> text=96 done")
+        page.wait_for_selector("a >> text=48 done")
         assert not any(server["token"] in address for address in visited)
         assert "emsweep" not in page.evaluate("document.cookie")
         page.close()

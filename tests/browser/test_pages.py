@@ -44,7 +44,7 @@ def test_the_overview_says_what_the_command_line_says(open_page, quickstart_url,
     page = open_page()
     settled(page, quickstart_url)
     text = page.inner_text("main")
-    assert "96 done" in text
+    assert "48 done" in text
     assert "finished" in text
     for line in headline(open_sweep(quickstart)):
         assert " ".join(line.split()) in " ".join(text.split())
@@ -153,7 +153,7 @@ def test_what_is_saved_is_what_is_shown(open_page, quickstart_url, quickstart):
     with page.expect_download() as saving:
         page.click(".take >> text=CSV")
     rows = list(csv.DictReader(io.StringIO(saving.value.path().read_text())))
-    assert len(rows) == 48
+    assert len(rows) == 24
     settled(page, quickstart_url + "/findings/decoupling")
     with page.expect_download() as saving:
         page.click(".take >> text=SVG")
