@@ -28,7 +28,8 @@ cause.
 1. until emsweep 0.1.0, where a layout holds no version
 2. answers are read by the rules of :mod:`trainers.evaluation.answer_text`
 3. a run of ZeRO-3 leaves later runs of its worker alone; ``objective.compat`` is the published update; groups
-   are drawn again by accuracy, without the length penalty
+   are drawn again by accuracy, without the length penalty; powers and fractions that are one character,
+   scales in words and the rows of matrices are read as such
 """
 
 

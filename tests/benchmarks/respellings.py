@@ -124,6 +124,13 @@ KINDS: dict[str, Callable[[str], str | None]] = {
     "unit with a power": _on_number(lambda gold: rf"{gold} \mathrm{{~m}}^{{2}}"),
     "unit in words": _on_number(lambda gold: f"{gold} units"),
     "assignment": _on_number(lambda gold: f"x = {gold}"),
+    "equals sign": _on_number(lambda gold: f"= {gold}"),
+    "colour": _on_number(lambda gold: rf"\textcolor{{blue}}{{{gold}}}"),
+    "underline": _on_number(lambda gold: rf"\underline{{{gold}}}"),
+    "powers in one character": _swapped(r"(?<=[\da-z)])\^(?:2(?!\d)|\{2\})", "²"),
+    "roots in one character": _swapped(r"\\sqrt\{(\d+)\}", r"√\1"),
+    "pi in one character": _swapped(r"\\pi(?![a-z])", "π"),
+    "square brackets of a matrix": _swapped("pmatrix", "bmatrix"),
     "trailing zeros": _on_number(lambda gold: f"{gold}0" if "." in gold else f"{gold}.0"),
     "plus sign": _on_number(lambda gold: f"+{gold}" if gold[0] not in "+-" else gold),
     "typographic minus": _swapped("-", "−"),
@@ -154,6 +161,11 @@ WRONG_KINDS: dict[str, Callable[[str], str | None]] = {
     "half": _on_nonzero(lambda value: rf"\frac{{{value.numerator}}}{{{value.denominator * 2}}}"),
     "negative": _on_nonzero(lambda value: f"{-value}"),
     "an improper mixed number": lambda gold: f"{int(gold) - 6} 12/2" if INTEGER.fullmatch(gold) else None,
+    "in millions": _on_nonzero(lambda value: f"{value} million" if value.denominator == 1 else None),
+    "a bound": _on_number(lambda gold: rf"{gold} \text{{ or more}}"),
+    "rows of a matrix turned": _swapped(
+        r"\{pmatrix\}\s*([^&\\]+?)\s*\\\\\s*([^&\\]+?)\s*\\", r"{pmatrix} \2 \\\\ \1 \\"
+    ),
     "another base": _swapped(r"_\{?8\}?$", "_7"),
     "half a power of two": _swapped(r"2\^\{(\d+)\}", r"2^{1\1}"),
 }

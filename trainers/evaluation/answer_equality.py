@@ -19,8 +19,10 @@ from typing import Any
 from trainers.evaluation.answer_text import (
     based_number,
     exact_number,
+    is_compound,
     is_hostile,
     is_improper_mixed,
+    says_more,
     significant_digits,
     without_assignment,
 )
@@ -36,6 +38,9 @@ accurate to far more, different closed forms in benchmarks differ by far more.
 CLOSE_RELATIVE = 1e-4
 """The ``relative`` grader's tolerance, that of the benchmarks' own grader (Qwen2.5-Math ``math_equal``)."""
 
+WORD = 4
+"""Letters from which on letters are a word, whose capitals say nothing, and no product of variables."""
+
 DIGITS = 30
 """Digits to which sympy evaluates."""
 
@@ -50,8 +55,15 @@ def equal_numbers(gold: str, answer: str) -> bool | None:
         return True
     if (base := based_number(gold)) or based_number(answer):
         return base == based_number(answer)
-    if is_improper_mixed(answer) or is_hostile(answer):
+    if is_improper_mixed(answer) or is_hostile(answer) or is_compound(gold) != is_compound(answer):
         return False
+    if says_more(gold) != says_more(answer):
+        return False
+    if gold.isalpha() and answer.isalpha() and len(gold) > 1:
+        if gold.isupper() and answer.isupper():
+            return gold == answer  # names of points, not products
+        if gold.casefold() == answer.casefold() and len(gold) >= WORD:
+            return True
     of_gold, of_answer = exact_number(gold), exact_number(without_assignment(answer))
     if of_gold is None or of_answer is None:
         return None
@@ -114,8 +126,10 @@ def spelling(answer: str) -> str | None:
     """A normalised answer spelt so that equal answers are equal texts; ``None`` if it is no mathematics."""
     if based := based_number(answer):
         return "_".join(based)
-    if is_improper_mixed(answer) or is_hostile(answer):
+    if is_improper_mixed(answer) or is_hostile(answer) or is_compound(answer) or says_more(answer):
         return None
+    if answer.isalpha() and len(answer) > 1 and (answer.isupper() or len(answer) >= WORD):
+        return answer if answer.isupper() else answer.casefold()
     answer = without_assignment(answer)
     if (exact := exact_number(answer)) is not None:
         return str(exact)
@@ -164,7 +178,10 @@ def _equal_values(gold: Any, answer: Any, *, digits: int | None) -> bool:
     if gold.has(Float) != answer.has(Float):  # one is exact, the other may be it, rounded
         if digits is not None and digits < ROUNDED_DIGITS:
             return False
-        relative = 0.5 * 10 ** (1 - (digits or ROUNDED_DIGITS))
+        if digits is not None:
+            size = math.floor(math.log10(abs(of_answer))) if of_answer else 0
+            return bool(abs(of_gold - of_answer) <= 0.5 * 10.0 ** (size - digits + 1))
+        relative = 0.5 * 10 ** (1 - ROUNDED_DIGITS)
     return bool(abs(of_gold - of_answer) <= relative * max(abs(of_gold), abs(of_answer)))
 
 

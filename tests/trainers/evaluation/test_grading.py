@@ -91,6 +91,37 @@ def test_a_killed_helper_is_replaced(free):
         (r"\pm 3", "3,-3", True),
         (r"x \in [2,5]", "[2,5]", True),
         (r"\text{(C)}", "C", True),
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}", False),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix} 1&2\\ 3&4 \end{bmatrix}", True),
+        ("62", "6²", False),
+        ("36", "6²", True),
+        ("103", "10³", False),
+        (r"6.02 \times 10^{23}", "6.02×10²³", True),
+        ("25168", "2516₈", False),
+        ("2516_8", "2516₈", True),
+        (r"\frac{41}{3}", "4⅓", False),
+        (r"4\frac{1}{3}", "4⅓", True),
+        (r"2\sqrt{3}", "2√3", True),
+        (r"\frac{1}{3}", r"0.\overline{3}", True),
+        (r"\frac{5}{6}", r"0.8\overline{3}", True),
+        (r"\frac{1}{3}", r"0.\overline{4}", False),
+        (r"\sqrt{2}", "1.414214", True),
+        (r"\sqrt{2}", "1.414213", False),
+        ("36", r"= 36 \text{ cm}", True),
+        ("36", r"\approx 36", True),
+        ("36", r"\textcolor{red}{36}", True),
+        ("36", r"36 \text{ cm squared}", True),
+        ("6", r"6 \text{ squared}", False),
+        ("6", "6 factorial", False),
+        ("7", r"7 \text{ or more}", False),
+        ("7", r"7 \text{ hours } 30 \text{ minutes}", False),
+        ("3", r"3 \text{ million}", False),
+        ("3000000", r"\$3 \text{ million dollars}", True),
+        ("36", "3 dozen", True),
+        ("ABC", "CBA", False),
+        (r"\text{Evelyn}", "evelyn", True),
+        (r"[0,1] \cup [2,3]", "[2,3] ∪ [0,1]", True),
+        ("(1,2)", "(2,1)", False),
     ],
 )
 def test_numbers_are_read_as_numbers(free, gold, answer, correct):
@@ -113,10 +144,30 @@ def test_exact_text_is_that_of_the_box(free):
         (r"\frac{1}{\sqrt3}", r"\frac{\sqrt3}{3}"),
         ("x+x", "2x"),
         ("0.5", r"\frac{1}{2}"),
+        ("6²", "36"),
+        ("⅓", r"0.\overline{3}"),
+        ("3 million", "3000000"),
+        ("Evelyn", "evelyn"),
+        (r"\{2,1\}", r"\{1,2\}"),
+        ("[0,1] ∪ [2,3]", r"[2,3] \cup [0,1]"),
     ],
 )
 def test_equal_answers_are_spelt_alike(free, first, second):
     assert free.answer(rf"\boxed{{{first}}}") == free.answer(rf"\boxed{{{second}}}")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}"),
+        (r"7 \text{ hours } 30 \text{ minutes}", "7"),
+        ("7 or more", "7"),
+        ("ABC", "CBA"),
+        ("6²", "62"),
+    ],
+)
+def test_other_answers_are_spelt_otherwise(free, first, second):
+    assert free.answer(rf"\boxed{{{first}}}") != free.answer(rf"\boxed{{{second}}}")
 
 
 def test_the_relative_grader_takes_near_values_and_percent_forms():
