@@ -53,7 +53,8 @@ def build_report(sweep: SweepData, *, metric: str | None = None, over: str | Non
     _grid(page, sweep, structure)
     _coverage(page, sweep, metric)
     page.heading("Results")
-    by = [key for key in ("model", *headline_axis(sweep)) if key in sweep.cell_keys]
+    split = [key for axis in headline_axis(sweep) for key in structure.pool_of(axis)]
+    by = [key for key in ("model", *split) if key in sweep.cell_keys]
     page.table(cell_table(sweep, by=list(dict.fromkeys(by)), metric=metric, over=over))
     _comparisons(page, sweep, metric, structure, over)
     page.heading("What matters")

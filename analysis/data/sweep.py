@@ -206,7 +206,8 @@ class SweepData:
             return resolve(word, self.metrics, "metric")
         results = [name for name in self.metrics if not name.endswith(TIMING_SUFFIX)]
         if not results:
-            raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet")
+            damaged = f" ({' '.join(self.warnings)})" if self.unreadable else ""
+            raise UserError(f"{', '.join(map(str, self.directories))}: no run has a metric yet{damaged}")
         return self._known_metrics().headline(results, self.arrow)
 
     def info(self, metric: str) -> MetricInfo:

@@ -18,6 +18,7 @@ from analysis.tables.compare import Comparison
 from analysis.tables.seed_values import gather
 from sweeps.grid.filters import write_term
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def runs_and_seeds(sweep: SweepData) -> str:
         f"SELECT count(*) AS runs, count(DISTINCT {SEED}) AS seeds FROM runs "
         "WHERE outcome IN ('done', 'diverged')"
     ).to_pylist()[0]
-    return f"{row['runs']:,} runs, {row['seeds']} seeds"
+    return f"{counted(row['runs'], 'run')}, {counted(row['seeds'], 'seed')}"
 
 
 def said_by(comparing: Callable[[], Comparison]) -> tuple[str, ...]:

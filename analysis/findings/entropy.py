@@ -12,7 +12,6 @@ from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
-from analysis.tables.cell_table import headline_axis
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 
 _finding = partial(
@@ -32,8 +31,9 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         return _finding(
             missing=f"runs with first_entropy_nats and {gain}; evaluate at step 0",
         )
-    keys: list[str] = [key for key in ("model", "example") if key in sweep.axis_keys]
-    keys = keys or headline_axis(sweep)
+    keys = [k for k in ("model", "example") if k in sweep.axis_keys and len(sweep.axis(k).values) > 1]
+    if not keys:
+        return _finding(missing="an axis model or example with several values: all runs start alike")
     best, where = best_setting(sweep, keys, gain)
     columns = best.columns([gain, "first_entropy_nats"])
     arranged, gain_R = SeedGroups(columns, keys), columns.metric(gain)

@@ -50,7 +50,7 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     groups = gathered.groups[counts >= 2]
     names = [None if is_absent(v) else v for v in groups[by[0]]] if by else ["all"] * len(groups)
     lines, best, deviations = [], [], []
-    for name in dict.fromkeys(names):
+    for name in (level for level in levels if level in names):
         part_CS = values_CS[[n == name for n in names]]
         lines.append({"group": name, "mean": means[name]} | _line(part_CS, info.sign))
         best.append(_best_of(info.sign * part_CS).assign(group=name))

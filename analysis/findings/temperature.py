@@ -33,7 +33,9 @@ def temperature(sweep: SweepData) -> Finding:
         return _finding(
             missing=f"{what}; sweep {TRAINING_AXIS}=0.25,0.5,1.0 and set eval.temperatures=[0.6,1.0]",
         )
-    first = next(iter(by_setting.values())).replace("accuracy", "gain", 1)
+    about = sweep.metric()
+    about = about if about in by_setting.values() else next(iter(by_setting.values()))
+    first = about.replace("accuracy", "gain", 1)
     best_sweep, where = best_setting(sweep, [TRAINING_AXIS], first)
     parts = []
     for setting, metric in by_setting.items():

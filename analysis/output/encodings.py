@@ -71,17 +71,24 @@ def quantity(name: str, title: str, *, share: bool = False, across: bool = False
     return channel(name, type="quantitative", title=title, scale=alt.Scale(zero=False), axis=axis)
 
 
-def group_channels(column: str | None, values: list[Any], *, dashes: bool, shapes: bool) -> dict[str, Any]:
-    """Colour of each group, and what tells groups apart without it: dashes of lines, shapes of points."""
+def group_channels(
+    column: str | None, values: list[Any], *, dashes: bool, shapes: bool, filled: bool = True
+) -> dict[str, Any]:
+    """Colour of each group, and what tells groups apart without it: dashes of lines, shapes of points.
+
+    Args:
+        filled: whether the legend shows filled shapes; else it shows lines.
+    """
     if column is None:
         return {}
     alt = altair()
     domain = [text_of(v) for v in values]
     ordered = len(values) > 2 and all(isinstance(v, (int, float)) for v in values)
     per_row = max(1, int(PRINT_PX // (40 + CHARACTER_PX * max(map(len, domain), default=1))))
-    # symbolOpacity: else a band's faint fill is what the legend shows.
+    # symbolOpacity, symbolStrokeWidth: else a band's faint fill and a line's dash are what the legend shows.
+    plain: dict[str, Any] = {"symbolOpacity": 1} | ({"symbolStrokeWidth": 0} if filled else {})
     legend = alt.Legend(
-        symbolOpacity=1, orient="bottom", direction="horizontal", columns=per_row, labelLimit=LABEL_LIMIT_PX
+        **plain, orient="bottom", direction="horizontal", columns=per_row, labelLimit=LABEL_LIMIT_PX
     )
     common: dict[str, Any] = {"type": "ordinal" if ordered else "nominal", "sort": domain}
     common |= {"title": axis_words(column), "legend": legend}
@@ -97,7 +104,7 @@ def group_channels(column: str | None, values: list[Any], *, dashes: bool, shape
 
 
 def without_legend(channels: dict[str, Any], name: str) -> dict[str, Any]:
-    """The channels, one of them without a legend of its own: a dash around a symbol cannot be read."""
+    """The channels, one of them without a legend: a dash around a symbol cannot be read."""
     if name in channels:
         channels[name]["legend"] = None
     return channels

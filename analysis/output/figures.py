@@ -235,7 +235,7 @@ def bars(
     """
     alt = altair()
     steps = alt.Chart(labelled(frame, color)).mark_line(interpolate="step-after", strokeWidth=1.5)
-    channels = group_channels(color, _values(frame, color), dashes=True, shapes=False)
+    channels = group_channels(color, _values(frame, color), dashes=True, shapes=False, filled=False)
     across = quantity(x, x_title, share=share, across=True)
     is_count = pd.api.types.is_integer_dtype(frame[y].dtype)
     return sized(steps.encode(x=across, y=quantity(y, y_title, whole=is_count), **channels), WIDTH, HEIGHT)

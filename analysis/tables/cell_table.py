@@ -203,7 +203,10 @@ def headline(sweep: SweepData, metric: str | None = None, over: str | None = Non
         if row.fall is not None and answer.claims_fall(row):
             fall = in_numbers(info, abs(row.fall.test.mean))
             line += f"; ends {fall} points below its own peak at step {int(row.peak_step)}"
-        lines.append(f"{line} ({counted(row.n, 'seed')} × {counted(row.group['num_cells'], 'cell')})")
+        valued, expected = int(row.group["valued"]), int(row.group["expected"])
+        short = f", {valued:,} of {expected:,} runs" if valued < expected else ""
+        cells = counted(row.group["num_cells"], "cell")
+        lines.append(f"{line} ({counted(row.n, 'seed')} × {cells}{short})")
     return lines
 
 

@@ -39,7 +39,7 @@ from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo, change_of
-from sweeps.spec.text import label
+from sweeps.spec.text import counted, label
 
 SMALLEST_OF_INTEREST = 0.01
 """Difference whose visibility is reported: one point of accuracy."""
@@ -276,18 +276,21 @@ def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatc
         f"are of one two-sided {name} over {over}; Holm and Benjamini–Hochberg over {len(tests)}. "
         f"d: mean over standard deviation of seeds. Power and planning: for 1 point{corrected}; ∞: no number "
         "of these suffices without more of the other.",
-        f"Rule: pairs are of runs with a finite {metric}; {unmatched:,} runs have no partner, left out.",
+        f"Rule: pairs are of runs with a finite {metric}; {counted(unmatched, 'run')} without a partner, left "
+        "out.",
     )
 
 
 def _sentence(question: str, row: dict, where: str, info: MetricInfo) -> str:
     text = f"{question}" + (f", {where}" if where != "all" else "")
     text += f": {in_numbers(info, row['difference'], signed=True)}{unit_of_change(info)}"
-    matched = "matched seeds" if row["paired"] else "seeds a side"
+    seeds = (
+        counted(row["seeds"], "matched seed") if row["paired"] else f"{counted(row['seeds'], 'seed')} a side"
+    )
     if row["low"] != row["low"]:
-        return f"{text}; {row['seeds']} {matched}, too few for an interval or a test"
+        return f"{text}; {seeds}, too few for an interval or a test"
     text += f", 95 % CI {end_of(info, row['low'])} to {end_of(info, row['high'])}"
-    text += f", {row['seeds']} {matched}" + (f" × {row['items']} items" if row["items"] else "")
+    text += f", {seeds}" + (f" × {row['items']} items" if row["items"] else "")
     text += (
         f", p={row['p_holm']:.2g} after Holm over {row['family']}"
         if row["family"] > 1

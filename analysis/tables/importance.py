@@ -22,6 +22,9 @@ UNATTRIBUTED_ROW = "shared, not attributable"
 REST_ROW = "higher interactions and noise"
 """Names of the lines that are no axis; the last is of a sweep of one seed."""
 
+WORTH_A_WORD = 0.005
+"""Unattributed share from which the sentence speaks of it."""
+
 NEGLIGIBLE = 0.0005
 """Share below which a line that is no axis is left out: it would print as 0.0 %."""
 
@@ -93,8 +96,14 @@ class Names:
         short = short_names(axes)
         self._factors = factors
         self._names = [" | ".join(short[axes[a]] for a in factor.axes) for factor in factors]
+        self.pools = [tuple(axes[a] for a in factor.axes) for factor in factors]
+        """Axes that cannot be told apart, set by set; most sets have one."""
         self.alone = [axes[factor.axes[0]] for factor in factors if len(factor.axes) == 1]
         """Axes that are confounded with no other."""
+
+    def pool_of(self, key: str) -> list[str]:
+        """The axes that cannot be told from this one, itself among them."""
+        return next((list(pool) for pool in self.pools if key in pool), [key])
 
     def effect(self, numbers: Sequence[int]) -> str:
         """``steps | lr``, ``model × (steps | lr)``, ``decay_shape within schedule``."""
@@ -146,7 +155,7 @@ def in_words(table: ReportTable) -> str:
     text += f"; the seed, in all cells alike, {percent(shares[SEED_ROW])} %"
     if shares[NOISE_ROW] == shares[NOISE_ROW]:
         text += f"; noise within cells {percent(shares[NOISE_ROW])} %"
-    if UNATTRIBUTED_ROW in shares:
+    if shares.get(UNATTRIBUTED_ROW, 0.0) >= WORTH_A_WORD:
         text += f"; {percent(shares[UNATTRIBUTED_ROW])} % no single axis can claim"
     return f"{text}."
 

@@ -208,3 +208,23 @@ def test_query_answers_sql_with_typed_axes(quickstart):
     )
     assert isinstance(answer["model"].dtype, pd.CategoricalDtype)
     assert len(answer) == 2
+
+
+def test_a_half_written_table_of_runs_is_named_where_no_metric_is_left(tmp_path):
+    directory = write_sweep(tmp_path / "half", quickstart_world(num_items=8))
+    whole = (directory / "runs.parquet").read_bytes()
+    (directory / "runs.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"no run has a metric yet \(Left out as damaged .*runs\.parquet"):
+        open_sweep(directory).metric()
+
+
+@pytest.mark.parametrize("over", ["seeds", "both"])
+def test_a_damaged_page_is_named_with_its_file(tmp_path, over):
+    directory = write_sweep(tmp_path / "page", quickstart_world(num_items=100))
+    path = directory / "runs.parquet"
+    content = bytearray(path.read_bytes())
+    start = len(content) // 3
+    content[start : start + 2000] = bytes(byte ^ 0x5A for byte in content[start : start + 2000])
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"runs\.parquet: damaged"):
+        open_sweep(directory).cell_table(over=over)

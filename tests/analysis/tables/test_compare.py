@@ -79,7 +79,7 @@ def test_runs_without_a_partner_are_counted(ragged):
     }
     alone = len(has[1e-4] ^ has[2e-4])
     assert alone > 0
-    assert any(f"{alone} runs have no partner" in note for note in comparison.table.notes)
+    assert any(f"{alone} runs without a partner" in note for note in comparison.table.notes)
 
 
 @pytest.mark.parametrize("by", [[], ["model"], ["model", "example"], ["seed"]])
@@ -105,7 +105,7 @@ def test_differences_of_a_ragged_grid_are_those_of_pandas(ragged, by):
         assert row["seeds"] == len(expected)
     assert len(comparison.table.frame) == len(pairs.groupby(by) if by else [pairs])
     left_out = values[[1e-4, 2e-4]].notna().to_numpy().sum() - 2 * len(pairs)
-    assert any(f"{left_out} runs have no partner" in note for note in comparison.table.notes)
+    assert any(f"{left_out} runs without a partner" in note for note in comparison.table.notes)
 
 
 def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
@@ -118,7 +118,7 @@ def test_unpaired_seeds_are_of_cells_that_both_sides_have(tmp_path):
     whole = compare(sweep, "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
     part = compare(sweep.where("model=tiny-64"), "lr=1e-4", "lr=2e-4", match_on=["model", "example"])
     pd.testing.assert_frame_equal(whole.table.frame, part.table.frame)
-    assert any("12 runs have no partner" in note for note in whole.table.notes)
+    assert any("12 runs without a partner" in note for note in whole.table.notes)
 
 
 def test_four_seeds_can_show_a_clear_difference(quickstart):
