@@ -276,8 +276,8 @@ def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatc
         f"are of one two-sided {name} over {over}; Holm and Benjamini–Hochberg over {len(tests)}. "
         f"d: mean over standard deviation of seeds. Power and planning: for 1 point{corrected}; ∞: no number "
         "of these suffices without more of the other.",
-        f"Rule: pairs are of runs with a finite {metric}; {counted(unmatched, 'run')} without a partner, left "
-        "out.",
+        f"Rule: pairs are of runs with a finite {metric}; {counted(unmatched, 'run')} without a partner, "
+        "left out.",
     )
 
 
