@@ -20,6 +20,7 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_col
 from analysis.tables.seed_values import gather
 from sweeps.grid.axes import resolve, short_names
 from sweeps.grid.filters import parse_filter
+from sweeps.spec.errors import UserError
 
 SIZES = (25, 50, 100, 250)
 """Rows of a page to choose from."""
@@ -42,7 +43,7 @@ HIDDEN = (
 """Columns that are not shown unless chosen."""
 
 FIRST_METRICS = ("accuracy_sampled", "gain_sampled", "accuracy_greedy", "last_entropy_nats", "wall_s")
-"""Metrics shown unless others are chosen, where a sweep has them."""
+"""Metrics shown beside the one that a sweep is about, unless others are chosen, where it has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,11 @@ def all_columns(sweep: SweepData) -> list[str]:
 def default_columns(sweep: SweepData) -> tuple[str, ...]:
     """Id, outcome, axes, and the first few metrics; the name repeats the axes."""
     metrics = sweep.metrics
-    shown = [name for name in FIRST_METRICS if name in metrics] or metrics[:4]
+    try:
+        about = [sweep.metric()]
+    except UserError:  # nothing is measured yet
+        about = []
+    shown = list(dict.fromkeys([*about, *(name for name in FIRST_METRICS if name in metrics)]))
     return ("run_id", "outcome", *sweep.axis_keys, *shown)
 
 

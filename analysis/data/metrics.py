@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from analysis.data.source import Source
 from analysis.data.views import literal, quoted
+from orchestrator.store.column_names import NAMESPACE
 from sweeps.spec.metrics import MetricInfo, metric_info
 from trainers.metrics import SHIPPED, shipped_metric, timing
 
@@ -30,8 +31,9 @@ class KnownMetrics:
 
     def __getitem__(self, name: str) -> MetricInfo:
         """What is known of a metric; a plain number without a better end where nothing is."""
-        if name in self.declared:
-            return self.declared[name]
+        said = name if name in self.declared else name.removeprefix(NAMESPACE)
+        if said in self.declared:
+            return self.declared[said]
         known = shipped_metric(name) if self.shipped else None
         return known or timing(name) or MetricInfo()
 
