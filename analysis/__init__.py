@@ -26,15 +26,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.findings import find
     from analysis.sweep import Sweep, open_sweep
+    from analysis.tables.adjusted import adjusted_means
     from analysis.tables.best_cells import best_cells
     from analysis.tables.compare import compare
     from analysis.tables.importance import importance
+    from analysis.tables.need import what_to_add
+    from analysis.tables.pooled import pooled_cells
+    from analysis.tables.profile import profile
+    from analysis.tables.survivors import survivor_bounds
 
-__all__ = ["Sweep", "open_sweep", "best_cells", "compare", "find", "importance"]
+__all__ = [
+    "Sweep",
+    "open_sweep",
+    "best_cells",
+    "compare",
+    "find",
+    "importance",
+    "adjusted_means",
+    "pooled_cells",
+    "profile",
+    "survivor_bounds",
+    "what_to_add",
+]
 
 _HOMES = {
     "Sweep": "analysis.sweep",
     "open_sweep": "analysis.sweep",
+    "adjusted_means": "analysis.tables.adjusted",
+    "pooled_cells": "analysis.tables.pooled",
+    "profile": "analysis.tables.profile",
+    "survivor_bounds": "analysis.tables.survivors",
+    "what_to_add": "analysis.tables.need",
     "best_cells": "analysis.tables.best_cells",
     "compare": "analysis.tables.compare",
     "find": "analysis.findings",

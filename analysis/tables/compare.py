@@ -54,6 +54,8 @@ class Comparison:
     sentences: tuple[str, ...]
     by_seed: pd.DataFrame
     """What the tests rest on: the axes ``by``, ``seed``, ``difference``; empty where seeds are unmatched."""
+    tests: tuple[Difference, ...]
+    """One per row of the table."""
 
 
 def compare(
@@ -111,7 +113,7 @@ def compare(
         _sentence(question, row, where, sweep.info(metric))
         for row, where in zip(_rows(frame), labels, strict=True)
     )
-    return Comparison(table=table, sentences=sentences, by_seed=matched.by_seed)
+    return Comparison(table=table, sentences=sentences, by_seed=matched.by_seed, tests=tuple(matched.tests))
 
 
 def compare_levels(
@@ -170,7 +172,9 @@ def compare_levels(
         _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", sweep.info(metric))
         for row in _rows(frame)
     )
-    return Comparison(table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True))
+    return Comparison(
+        table=table, sentences=sentences, by_seed=by_seed.reset_index(drop=True), tests=tuple(tests.values())
+    )
 
 
 def _free(sweep: SweepData, named: set[str]) -> list[str]:
