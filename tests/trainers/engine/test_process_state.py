@@ -6,10 +6,12 @@ import logging
 
 import pytest
 import torch
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 
 from tests.benchmarks.history_pairs import LAYOUTS, history_pairs
 from tests.trainers.comparing import numbers
 from tests.trainers.worlds import tiny_spec
+from trainers.engine.engine import Engine
 from trainers.engine.process_state import SWITCHES, ProcessState, unusual
 from trainers.protocol import RunContext
 
@@ -50,8 +52,9 @@ def undisturbed(trainer):
     return numbers(trainer.run(disturbed_spec(), RunContext()).to_json())
 
 
-def disturbed_spec():
-    return tiny_spec(steps=2, eval={"limit": 12}, engine={"zero_stage": 1, "precision": "bf16"})
+def disturbed_spec(**groups):
+    engine = {"zero_stage": 1, "precision": "bf16"} | groups.pop("engine", {})
+    return tiny_spec(**{"steps": 2, "eval": {"steps": [2], "limit": 12}, "engine": engine} | groups)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -131,3 +134,90 @@ def test_a_result_says_what_is_unusual_of_its_process(trainer, monkeypatch):
     finally:
         torch.set_float32_matmul_precision("highest")
         SWITCHES["matmul_precision"].write(("none", "none", "none"))
+
+
+class Interrupted(Exception):
+    """Strikes in the middle of something."""
+
+
+def raise_interrupted(*_args: object, **_kwargs: object) -> None:
+    raise Interrupted
+
+
+def diverge(trainer, monkeypatch):
+    result = trainer.run(disturbed_spec(optim={"lr": 1e30}), RunContext())
+    assert result.outcome == "diverged"
+
+
+def die_between_steps(trainer, monkeypatch):
+    with pytest.raises(Interrupted):
+        trainer.run(disturbed_spec(), RunContext(heartbeat=raise_interrupted))
+
+
+def die_in_a_backward(trainer, monkeypatch):
+    monkeypatch.setattr(Engine, "step", raise_interrupted)
+    with pytest.raises(Interrupted):
+        trainer.run(disturbed_spec(), RunContext())
+
+
+def die_while_an_engine_of_zero_3_is_built(trainer, monkeypatch):
+    monkeypatch.setattr(DeepSpeedZeroOptimizer_Stage3, "__init__", raise_interrupted)
+    with pytest.raises(Interrupted):
+        trainer.run(disturbed_spec(engine={"zero_stage": 3}, optim={"eps": 1e-7}), RunContext())
+
+
+def die_while_the_reference_has_the_module(trainer, monkeypatch):
+    monkeypatch.setattr("trainers.step.reference.log_probs", raise_interrupted)
+    objective = {"kl_coef": 0.1}
+    with pytest.raises(Interrupted):
+        trainer.run(disturbed_spec(objective=objective), RunContext())
+
+
+def train_an_adapter(trainer, monkeypatch):
+    trainer.run(disturbed_spec(model={"adapter": "lora"}), RunContext())
+
+
+def train_halves(trainer, monkeypatch):
+    trainer.run(disturbed_spec(optim={"half_every_steps": 1}), RunContext())
+
+
+def recompute_activations(trainer, monkeypatch):
+    trainer.run(disturbed_spec(engine={"gradient_checkpointing": True}), RunContext())
+
+
+def overflow_in_fp16(trainer, monkeypatch):
+    trainer.run(disturbed_spec(engine={"precision": "fp16"}), RunContext())
+
+
+def leave_in_the_middle(trainer, monkeypatch):
+    specs = [disturbed_spec(steps=steps) for steps in (1, 3)]
+    outcomes = trainer.run_group(specs, [RunContext()] * 2)
+    next(outcomes)
+    outcomes.close()
+
+
+def leave_autocast_and_hooks_on(trainer, monkeypatch):
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+    torch.nn.Module.__call__ = raise_interrupted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        diverge,
+        die_between_steps,
+        die_in_a_backward,
+        die_while_an_engine_of_zero_3_is_built,
+        die_while_the_reference_has_the_module,
+        train_an_adapter,
+        train_halves,
+        recompute_activations,
+        overflow_in_fp16,
+        leave_in_the_middle,
+        leave_autocast_and_hooks_on,
+    ],
+)
+def test_a_run_has_its_bits_whatever_happened_before(trainer, undisturbed, disturb):
+    with pytest.MonkeyPatch.context() as patch:
+        disturb(trainer, patch)
+    assert numbers(trainer.run(disturbed_spec(), RunContext()).to_json()) == undisturbed
