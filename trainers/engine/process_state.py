@@ -35,7 +35,15 @@ class Switch:
 
 def _flushes_denormals() -> bool:
     """Torch has no word for it: a number below the normal ones is halved."""
-    return float(torch.tensor(1e-39) * 0.5) == 0.0
+    return float(torch.tensor(1e-39, dtype=torch.float32, device="cpu") * 0.5) == 0.0
+
+
+_HOST = torch.device("cpu")
+
+
+def _write_default_device(value: torch.device) -> None:
+    """Where it was never set, nothing intercepts the making of tensors."""
+    torch.set_default_device(None if value == _HOST else value)
 
 
 def _write_deterministic(value: tuple[bool, bool]) -> None:
@@ -67,9 +75,7 @@ def _attribute(owner: Any, name: str, usual: Any) -> Switch:
 
 SWITCHES: Mapping[str, Switch] = {
     "default_dtype": Switch(usual=torch.float32, read=torch.get_default_dtype, write=torch.set_default_dtype),
-    "default_device": Switch(
-        usual=torch.device("cpu"), read=torch.get_default_device, write=torch.set_default_device
-    ),
+    "default_device": Switch(usual=_HOST, read=torch.get_default_device, write=_write_default_device),
     "gradients": Switch(usual=True, read=torch.is_grad_enabled, write=torch.set_grad_enabled),
     "threads": Switch(usual=1, read=torch.get_num_threads, write=torch.set_num_threads),
     "deterministic": Switch(
@@ -122,6 +128,7 @@ SWITCHES: Mapping[str, Switch] = {
     "cudnn": _attribute(torch.backends.cudnn, "enabled", True),
     "cudnn_benchmark": _attribute(torch.backends.cudnn, "benchmark", False),
     "cudnn_deterministic": _attribute(torch.backends.cudnn, "deterministic", False),
+    "half_in_half": _attribute(torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
     "half_sums_in_half": _attribute(
         torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True
     ),
@@ -174,6 +181,7 @@ class ProcessState:
             for where, owner in _namespaces()
         ]
         self._noise = torch.get_rng_state()
+        self._noise_on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
 
     def restore(self) -> list[str]:
         """Put everything back; return the names of what had changed."""
@@ -193,6 +201,8 @@ class ProcessState:
                 SWITCHES[name].write(value)
                 changed.append(name)
         torch.set_rng_state(self._noise)
+        if self._noise_on_gpu is not None:
+            torch.cuda.set_rng_state(self._noise_on_gpu)
         if changed:
             _LOG.warning("put back what changed in this process: %s", ", ".join(changed))
         return changed

@@ -60,6 +60,36 @@ def test_micro_batches_and_zero_stages_change_nothing_beyond_rounding(trainer, r
     assert recorded["rollouts"] == runs[name]["rollouts"]
 
 
+def test_the_published_update_is_the_same_in_every_layout(trainer, two_ranks):
+    """Its micro batches are not those of the engine, nor are its ranks the engine's."""
+
+    def spec(**layout):
+        objective = {"compat": "upstream", "compat_world_size": 2, "temperature": 0.5}
+        prompts = ["47+38=", "1+2=3;4+5="]
+        resources = layout.pop("resources", {})
+        return tiny_spec(
+            steps=16,
+            example={"prompts": prompts},
+            objective=objective,
+            eval={"path": None},
+            engine=layout,
+            resources=resources,
+        )
+
+    one = trainer.run(spec(), RunContext()).to_json()
+    assert len(column(one, "loss")) == 1
+    others = [
+        trainer.run(spec(micro_batch=3), RunContext()).to_json(),
+        trainer.run(spec(zero_stage=2, micro_batch=1), RunContext()).to_json(),
+        *two_ranks.run([spec(resources={"world_size": 2}), spec(zero_stage=3, resources={"world_size": 2})]),
+    ]
+    for other in others:
+        assert column(other, "loss") == pytest.approx(column(one, "loss"), rel=8e-3)  # one unit of bfloat16
+        assert column(other, "grad_norm") == pytest.approx(column(one, "grad_norm"), rel=2e-2)
+        assert column(other, "entropy_nats") == pytest.approx(column(one, "entropy_nats"), abs=LOSS_TOLERANCE)
+        assert other["rollouts"] == one["rollouts"]
+
+
 def test_two_ranks_agree_with_one_on_every_objective(runs, two_ranks):
     sharded = {"rloo": 3, "self_certainty": 3, "rent": 2}
     specs = [
