@@ -225,7 +225,12 @@ def _run(module: str, request: Mapping[str, Any]) -> Any:
     text.
     """
     command = [sys.executable, "-m", module]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=CHECK_S)
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(request), capture_output=True, text=True, timeout=CHECK_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {CHECK_S:g} s: a chat template or a pattern that never ends"
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no word"])[-1]
     return json.loads(done.stdout)

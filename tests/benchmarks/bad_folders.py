@@ -78,6 +78,20 @@ def _index(weight_map: dict[str, str]) -> Callable[[Path], None]:
     return edit
 
 
+def _retype(key: str, dtype: str) -> Callable[[Path], None]:
+    """Say in the header that a tensor is of another type."""
+
+    def edit(folder: Path) -> None:
+        data = (folder / WEIGHTS).read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        header[key]["dtype"] = dtype
+        text = json.dumps(header).encode()
+        (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+    return edit
+
+
 def _outside(folder: Path) -> None:
     shutil.copy(folder / WEIGHTS, folder.parent / "outside.safetensors")
     keys = load_file(folder / WEIGHTS).keys()
@@ -150,6 +164,26 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "a negative end of sequence": _config("generation_config.json", eos_token_id=-1),
     "no end of sequence": NO_EOS,
     "token ids beyond the embeddings": _tokens_beyond,
+    "codes of eight bits": _weights(lambda t: {k: v.to(torch.int8) for k, v in t.items()}),
+    "codes of eight-bit floats": _weights(lambda t: {k: v.to(torch.float8_e4m3fn) for k, v in t.items()}),
+    "a quantised configuration": _config(
+        "config.json", quantization_config={"quant_method": "gptq", "bits": 4}
+    ),
+    "fewer layers than are stored": _config(
+        "config.json", num_hidden_layers=1, layer_types=["full_attention"]
+    ),
+    "a configuration of another family": _config("config.json", model_type="llama"),
+    "a classifier": _config("config.json", architectures=["Qwen2ForSequenceClassification"]),
+    "an end of sequence that is an empty list": _config("generation_config.json", eos_token_id=[]),
+    "generation settings that are no JSON": _file("generation_config.json", b"{"),
+    "generation settings that are a list": _file("generation_config.json", b"[2]"),
+    "a header of another type": _retype("model.norm.weight", "F16"),
+    "an adapter without its weights": _file("adapter_config.json", b'{"peft_type": "LORA"}'),
+    "an empty template": _file("chat_template.jinja", b""),
+    "a template that leaves the question out": _file("chat_template.jinja", b"1+1="),
+    "a template that leaves the system message out": _file(
+        "chat_template.jinja", b"{{ messages[-1]['content'] }}"
+    ),
     "fewer positions than prompt and answer need": _config("config.json", max_position_embeddings=8),
 }
 """Edits after which a folder must be refused, by what is wrong."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,7 +21,22 @@ from typing import Any
 from sweeps.spec import SpecError
 from trainers.model.prompt_check import Examination, Use, check_use, first_line
 from trainers.model.stop_ids import stop_ids
-from trainers.model.weight_files import require_weights, stored_shapes
+from trainers.model.weight_files import require_numbers, require_weights, some, stored_tensors, unread_weights
+
+NO_WRITERS = (
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "RewardModel",
+)
+"""Ends of the names of architectures whose head is not that of a language model that writes text."""
+
+NO_WRITER_FIX = "give a causal language model: whatever head this one has, it was not trained to write"
+
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Files by which the library applies an adapter to a model."""
 
 
 def examine(
@@ -67,6 +83,23 @@ def _config(folder: Path, trust: bool, seen: Examination) -> Any:
         rule = f"its config.json cannot be read ({first_line(error)})"
         seen.refuse("model.path", str(folder), rule, "copy the model's folder again")
         return None
+    if kind := next((a for a in config.architectures or () if a.endswith(NO_WRITERS)), None):
+        seen.refuse("model.path", str(folder), f"its config.json says that it is a {kind}", NO_WRITER_FIX)
+        return None
+    quantised = getattr(config, "quantization_config", None)
+    if quantised:
+        method = (
+            quantised.get("quant_method", "") if isinstance(quantised, dict) else type(quantised).__name__
+        )
+        rule = f"is quantised ({method}), and codes cannot be trained"
+        seen.refuse("model.path", str(folder), rule, "give the model before it was quantised")
+        return None
+    if (folder / ADAPTER).is_file() and not (folder / ADAPTER_WEIGHTS).is_file():
+        rule = f"its {ADAPTER} applies an adapter whose {ADAPTER_WEIGHTS} is not here"
+        seen.refuse(
+            "model.path", str(folder), rule, "copy it too, or remove the configuration of a merged adapter"
+        )
+        return None
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not (remote and trust):
         rule = f"model_type {config.model_type!r} is no language model that writes text"
@@ -87,17 +120,28 @@ def check_weights(folder: Path, config: Any, trust_remote_code: bool) -> str:
     import torch
     from transformers import AutoModelForCausalLM
 
-    stored = stored_shapes(folder)
+    stored = stored_tensors(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     needed = {key: tuple(value.shape) for key, value in model.named_parameters(remove_duplicate=False)}
+    require_numbers(folder, stored, needed)
     try:
-        return require_weights(folder, stored, needed, tied_keys(model))
+        prefix = require_weights(folder, stored, needed, tied_keys(model))
     except SpecError:
         # The library renames keys of older files (GPT-NeoX's head, for one): it has the last word.
         if _loads_whole(folder, trust_remote_code):
             return ""
         raise
+    ignored = [
+        re.compile(pattern) for pattern in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    ]
+    ours = unread_weights(stored, needed, prefix)
+    if spare := [key for key in ours if not any(pattern.search(key) for pattern in ignored)]:
+        raise SpecError(
+            f"model folder {folder}: its weights hold {some(spare)} that config.json has no place for; copy "
+            "weights and config.json of one model"
+        )
+    return prefix
 
 
 def _loads_whole(folder: Path, trust_remote_code: bool) -> bool:
@@ -179,8 +223,8 @@ def _is_absolute(config: Any) -> bool:
 
 
 def _size(folder: Path) -> str:
-    shapes = stored_shapes(folder)
-    return f"{len(shapes):,} stored, {sum(math.prod(shape) for shape in shapes.values()):,} numbers"
+    stored = stored_tensors(folder)
+    return f"{len(stored):,} stored, {sum(math.prod(tensor.shape) for tensor in stored.values()):,} numbers"
 
 
 def _collect(seen: Examination, folder: Path, check: Callable[[], Any]) -> Any:

@@ -113,8 +113,11 @@ def _check_tokens(
     beyond = max(ids, default=0)
     unknown = sum(i == tokenizer.unk_token_id for i in ids) if tokenizer.unk_token_id is not None else 0
     if not ids:
-        seen.refuse(f"{use.key}.template", text, "the prompt has no tokens", "give it some text")
-    elif beyond >= vocabulary:
+        seen.refuse(
+            f"{use.key}.template", text, "the prompt has no tokens", "mend the template, or give it text"
+        )
+        return
+    if beyond >= vocabulary:
         rule = f"the tokenizer gives id {beyond} where the model has {vocabulary} embeddings"
         seen.refuse("model.path", text, rule, "give the tokenizer and the weights of one model")
     if use.format == "plain" and ids and ids[-1] == tokenizer.eos_token_id:

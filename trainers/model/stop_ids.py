@@ -31,6 +31,11 @@ def stop_ids(folder: Path, tokenizer_eos: int | None, vocabulary: int) -> tuple[
         named = _named(folder / name)
         if named is not None:
             ids = tuple(named) if isinstance(named, list) else (named,)
+            if not ids:
+                raise SpecError(
+                    f"{folder / name}: eos_token_id=[]: names no end of sequence, so that every rollout "
+                    "would run to its limit; write the number of the token that ends an answer"
+                )
             for value in ids:
                 _require_id(value, f"{folder / name}: eos_token_id", vocabulary)
             return ids
@@ -50,9 +55,14 @@ def _named(file: Path) -> Any:
     """
     if not file.is_file():
         return None
-    data = json.loads(file.read_text())
-    eos = data.get("eos_token_id")
-    return data.get("text_config", {}).get("eos_token_id") if eos is None else eos
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        eos = data.get("eos_token_id")
+        return (data.get("text_config") or {}).get("eos_token_id") if eos is None else eos
+    except (ValueError, AttributeError) as error:
+        raise SpecError(
+            f"{file}: is no JSON object of settings ({error}); copy it again, or remove it"
+        ) from None
 
 
 def _require_id(value: Any, where: str, vocabulary: int) -> None:

@@ -8,9 +8,12 @@ loaded.
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from sweeps.spec import SpecError
 
@@ -25,30 +28,47 @@ LFS_START = b"version https://git-lfs"
 MAX_NAMED = 3
 """Keys named in a message; it says how many there are."""
 
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of a number in each type that weights are trained from; others are codes of quantised weights."""
+
+CODES = ("F8", "F6", "F4", "I8", "I16")
+"""How the types of quantised weights begin; other whole numbers are masks and positions."""
+
+NUMBERED = re.compile(r"\.\d+\.")
+"""The number of a layer in a key."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each tensor by key."""
 
 
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a model folder, by its key as stored.
+class Stored(NamedTuple):
+    """One tensor as a file's header describes it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """Every tensor in a model folder, by its key as stored.
 
     Raises:
         SpecError: for a missing, unfetched, cut off or damaged file, and for a shard outside the folder.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    found: dict[str, Stored] = {}
     for file in weight_files(folder):
-        shapes |= _header(file)
-    return shapes
+        found |= _header(file)
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights.
+    """The files that hold a model's weights, as the library looks for them: one file before an index of
+    several.
 
     Raises:
         SpecError: where there are none, or the index names one that is missing or lies outside the folder.
     """
     index = folder / INDEX
-    if not index.is_file():
+    if (folder / SINGLE).is_file() or not index.is_file():
         if not (folder / SINGLE).is_file():
             raise SpecError(
                 f"model folder {folder}: has no {SINGLE}; save the weights with save_pretrained(…, "
@@ -68,7 +88,7 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
+def _header(file: Path) -> dict[str, Stored]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(len(LFS_START))
@@ -84,7 +104,8 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
         header = json.loads(text)
         entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        shapes = {key: tuple(entry["shape"]) for key, entry in entries.items()}
+        found = {key: Stored(tuple(e["shape"]), str(e["dtype"])) for key, e in entries.items()}
+        spans = {key: entry["data_offsets"][1] - entry["data_offsets"][0] for key, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecError(
             f"{file}: is no safetensors file, or is cut off; copy or download it again"
@@ -94,10 +115,16 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
             f"{file}: has {size:,} bytes where its header asks for {8 + length + end:,}; copy or "
             "download it again"
         )
-    return shapes
+    for key, (shape, dtype) in found.items():
+        if dtype in BYTES and spans[key] != BYTES[dtype] * math.prod(shape):
+            raise SpecError(
+                f"{file}: {key} has {spans[key]:,} bytes where {list(shape)} numbers of {dtype} need "
+                f"{BYTES[dtype] * math.prod(shape):,}; copy or download it again"
+            )
+    return found
 
 
-def wrapper_prefix(stored: Shapes, needed: Shapes) -> str:
+def wrapper_prefix(stored: Mapping[str, Stored], needed: Shapes) -> str:
     """What a wrapper put before every stored key; empty if nothing."""
     prefix = ""
     while stored and not any(key in needed for key in _strip(stored, prefix)):
@@ -108,7 +135,7 @@ def wrapper_prefix(stored: Shapes, needed: Shapes) -> str:
     return prefix
 
 
-def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]) -> str:
+def require_weights(folder: Path, stored: Mapping[str, Stored], needed: Shapes, tied: set[str]) -> str:
     """Refuse weights that would leave parameters at random values.
 
     Args:
@@ -128,26 +155,56 @@ def require_weights(folder: Path, stored: Shapes, needed: Shapes, tied: set[str]
     missing = [key for key in needed if key not in have and key not in tied]
     if missing:
         raise SpecError(
-            f"model folder {folder}: its weights lack {_some(missing)} that config.json asks for; "
+            f"model folder {folder}: its weights lack {some(missing)} that config.json asks for; "
             "they would be random; save the whole model again, or mend the keys (wrappers write module. or "
             "_orig_mod. before them)"
         )
-    other = [key for key in needed if key in have and have[key] != needed[key]]
+    other = [key for key in needed if key in have and have[key].shape != needed[key]]
     if other:
         key = other[0]
         raise SpecError(
-            f"model folder {folder}: {_some(other)} with another shape than config.json asks for "
-            f"({list(have[key])} "
+            f"model folder {folder}: {some(other)} with another shape than config.json asks for "
+            f"({list(have[key].shape)} "
             f"stored, {list(needed[key])} needed); copy weights and config.json of one model"
         )
     return prefix
 
 
-def _strip(stored: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
-    return {key.removeprefix(prefix): shape for key, shape in stored.items()}
+def require_numbers(folder: Path, stored: Mapping[str, Stored], needed: Shapes) -> None:
+    """Refuse quantised weights, which would be read as if their codes were numbers.
+
+    Raises:
+        SpecError: naming the tensors and their type.
+    """
+    codes = [
+        key
+        for key, tensor in stored.items()
+        if tensor.dtype.startswith(CODES) or (key in needed and tensor.dtype not in BYTES)
+    ]
+    if codes:
+        raise SpecError(
+            f"model folder {folder}: {some(codes)} stored as {stored[codes[0]].dtype}, codes of a quantised "
+            f"model that cannot be trained; give the model in one of {', '.join(BYTES)}"
+        )
 
 
-def _some(keys: list[str]) -> str:
+def unread_weights(stored: Mapping[str, Stored], needed: Shapes, prefix: str) -> list[str]:
+    """Stored tensors that belong to the model and that it has no place for: its configuration is then of
+    another model, or cut short.
+
+    A tensor belongs to it where one of the same module, or of the same place in another layer, is needed.
+    """
+    modules = {key.rpartition(".")[0] for key in needed}
+    places = {NUMBERED.sub(".*.", key) for key in needed}
+    spare = [key for key in _strip(stored, prefix) if key not in needed]
+    return [key for key in spare if key.rpartition(".")[0] in modules or NUMBERED.sub(".*.", key) in places]
+
+
+def _strip(stored: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
+    return {key.removeprefix(prefix): tensor for key, tensor in stored.items()}
+
+
+def some(keys: list[str]) -> str:
     shown = ", ".join(keys[:MAX_NAMED])
     return (
         f"{len(keys)} tensors ({shown}{', …' if len(keys) > MAX_NAMED else ''})" if len(keys) > 1 else shown
