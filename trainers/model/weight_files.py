@@ -62,13 +62,13 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a model's weights, as the library looks for them: one file before an index of
-    several.
+    several, which must be whole all the same.
 
     Raises:
         SpecError: where there are none, or the index names one that is missing or lies outside the folder.
     """
     index = folder / INDEX
-    if (folder / SINGLE).is_file() or not index.is_file():
+    if not index.is_file():
         if not (folder / SINGLE).is_file():
             raise SpecError(
                 f"model folder {folder}: has no {SINGLE}; save the weights with save_pretrained(…, "
@@ -85,7 +85,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise SpecError(f"{index}: names {name!r}, outside the folder; copy the shard into {folder}")
         if not file.is_file():
             raise SpecError(f"{index}: names {name!r}, which is not there; copy or download it again")
-    return files
+    return [folder / SINGLE] if (folder / SINGLE).is_file() else files
 
 
 def _header(file: Path) -> dict[str, Stored]:

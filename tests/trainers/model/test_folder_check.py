@@ -152,3 +152,18 @@ def test_what_was_looked_at_is_told():
     assert found["stop ids"] == "2 '<end>'"
     assert found["eval prompt"].startswith("chat, 13 tokens, 54% of them unknown")
     assert set(found) >= {"weights", "example prompt", "example length", "eval length"}
+
+
+def test_one_file_of_weights_counts_before_an_index_as_the_library_has_it(tmp_path):
+    folder = copied(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    shard = {key: value + 1 for key, value in weights.items()}
+    save_file(shard, folder / "shard.safetensors", metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "shard.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    loaded = load_weights(ModelSpec(path=str(folder)), precision="fp32", attention="eager")
+    assert torch.equal(dict(loaded.named_parameters())["model.norm.weight"], weights["model.norm.weight"])
+    (folder / "model.safetensors").write_bytes(b"")
+    assert "no safetensors file" in problems_of(folder, USES)[0].rule
+    (folder / "model.safetensors").unlink()
+    assert problems_of(folder, USES) == []
