@@ -18,7 +18,8 @@ from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.compare import compare_levels
 from analysis.tables.costs import cost_table
-from analysis.tables.importance import Names, grid_structure, importance, in_words
+from analysis.tables.importance import importance, in_words
+from analysis.tables.structure import Structure, grid_structure
 from sweeps.manifest.atomic import write_atomically
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import counted, label
@@ -95,7 +96,7 @@ def write_report(sweep: SweepData, path: Path, *, metric: str | None = None, ove
     return path
 
 
-def _grid(page: Page, sweep: SweepData, structure: Names) -> None:
+def _grid(page: Page, sweep: SweepData, structure: Structure) -> None:
     page.heading("The grid")
     columns = sweep.columns()
     values = {axis.key: columns.levels(axis.key)[0].tolist() for axis in sweep.axes}
@@ -117,7 +118,7 @@ def _value(value: object) -> str:
     return "– (does not exist)" if is_absent(value) else label(value)
 
 
-def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Names, over: str | None) -> None:
+def _comparisons(page: Page, sweep: SweepData, metric: str, structure: Structure, over: str | None) -> None:
     """Every value of each axis against the first, where the axis can be told from the others."""
     page.heading("Comparisons")
     columns = sweep.columns()

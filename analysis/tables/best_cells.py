@@ -22,10 +22,9 @@ from analysis.output.table import (
 )
 from analysis.stats.heldout import HeldOutBest, held_out_best
 from analysis.stats.intervals import mean_of
-from analysis.tables.cell_table import require_runs
 from analysis.tables.crossed_means import crossed_rows
 from analysis.tables.item_means import OVER_WORDS, over_or_default
-from analysis.tables.missing import why_missing
+from analysis.tables.missing import require_runs, why_missing
 from analysis.tables.seed_values import SeedValues, gather
 from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo

@@ -36,10 +36,11 @@ from analysis.stats.intervals import (
 from analysis.tables.crossed_means import crossed_means
 from analysis.tables.headline import HeadlineRow, headline_rows
 from analysis.tables.item_means import OVER_WORDS, check_over, over_or_default
-from analysis.tables.missing import fewer_cells, what_is_missing
+from analysis.tables.missing import fewer_cells, require_runs, what_is_missing
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
+from analysis.tables.structure import grid_structure
 from orchestrator.store.layout import TABLES, Layout
 from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo
@@ -121,23 +122,12 @@ def cell_table(
         layout=_layout(frame, by, info, gain),
         notes=(
             *_notes(frame, metric, info, gain, over),
+            *grid_structure(sweep).moves_with(by),
             *fewer_cells(gathered, by),
             *curve_notes,
             *sweep.warnings,
         ),
     )
-
-
-def require_runs(sweep: SweepData) -> None:
-    """Raise unless any run is left to speak of.
-
-    Raises:
-        UserError: naming the filters and what there is.
-    """
-    if not len(sweep.columns()):
-        counts = type(sweep).open(*sweep.directories).counts()
-        there = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items())) or "no runs"
-        raise UserError(f"no run matches {' '.join(sweep.filters) or 'an empty manifest'}; there are {there}")
 
 
 def _layout(
@@ -179,7 +169,7 @@ def closing_table(directory: str | Path) -> str:
         table = cell_table(sweep, metric=metric, robust=False)
         smallest_first = sweep.info(metric).direction == "min"
         lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
-        lines += headline(sweep, metric)
+        lines += [*headline(sweep, metric), *grid_structure(sweep).confounded()]
     return "\n".join([*lines, "", *_next_steps(sweep, directory)])
 
 

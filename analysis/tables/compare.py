@@ -35,6 +35,7 @@ from analysis.tables.bounds import bounds_of, verdicts_per_value
 from analysis.tables.item_means import OVER_WORDS, over_or_default
 from analysis.tables.item_scores import item_scores
 from analysis.tables.matching import Matched, Pairing, judge, lacking, pair, require_apart
+from analysis.tables.structure import grid_structure
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
@@ -98,6 +99,7 @@ def compare(
         raise UserError(
             f"no run of {a!r} matches one of {b!r} on {', '.join(keys)}: {matched.candidates[0]} and "
             f"{matched.candidates[1]} candidates have a result; match on fewer axes with --match-on"
+            + "".join(f". {text}" for text in grid_structure(sweep).moves_with(sorted(named)))
         )
     info = sweep.info(metric)
     frame = _frame(matched.groups, matched.tests, info)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, percent
-from analysis.stats.aliasing import Factor, grid_factors
 from analysis.stats.anova import Decomposition, decompose
-from analysis.tables.cell_table import require_runs
+from analysis.tables.missing import require_runs
 from analysis.tables.seed_values import gather
-from sweeps.grid.axes import short_names
+from analysis.tables.structure import Structure
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import counted
 
@@ -50,7 +47,7 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
         raise UserError("importance needs an axis with two values that have results")
     levels_CA = np.stack([pd.factorize(groups[key])[0] for key in axes], axis=1)  # −1 where it is absent
     decomposition = decompose(values_CS, levels_CA, max_order)
-    names = Names(axes=axes, factors=decomposition.factors)
+    names = Structure(axes=axes, factors=decomposition.factors)
     rows = [
         {
             "effect": names.effect(effect.axes),
@@ -78,60 +75,6 @@ def importance(sweep: SweepData, *, metric: str | None = None, max_order: int = 
     )
 
 
-def grid_structure(sweep: SweepData) -> Names:
-    """Which axes of the grid as it was asked for can be told apart, whatever came of its runs."""
-    columns = sweep.columns()
-    cells = columns.frame(columns.group(sweep.cell_keys))
-    axes = [key for key in sweep.cell_keys if cells[key].nunique(dropna=False) > 1]
-    if not axes:
-        return Names(axes=(), factors=())
-    levels_CA = np.stack([pd.factorize(cells[key])[0] for key in axes], axis=1)
-    return Names(axes=axes, factors=grid_factors(levels_CA))
-
-
-class Names:
-    """What tables call the factors of a grid and their interactions, and what is said of them."""
-
-    def __init__(self, *, axes: Sequence[str], factors: Sequence[Factor]) -> None:
-        short = short_names(axes)
-        self._factors = factors
-        self._names = [" | ".join(short[axes[a]] for a in factor.axes) for factor in factors]
-        self.pools = [tuple(axes[a] for a in factor.axes) for factor in factors]
-        """Axes that cannot be told apart, set by set; most sets have one."""
-        self.alone = [axes[factor.axes[0]] for factor in factors if len(factor.axes) == 1]
-        """Axes that are confounded with no other."""
-
-    def pool_of(self, key: str) -> list[str]:
-        """The axes that cannot be told from this one, itself among them."""
-        return next((list(pool) for pool in self.pools if key in pool), [key])
-
-    def effect(self, numbers: Sequence[int]) -> str:
-        """``steps | lr``, ``model × (steps | lr)``, ``decay_shape within schedule``."""
-        if len(numbers) == 1:
-            parents = [self._names[p] for p in self._factors[numbers[0]].parents]
-            within = f" within {' and '.join(parents)}" if parents else ""
-            return self._names[numbers[0]] + within
-        return " × ".join(f"({n})" if "|" in n else n for n in (self._names[number] for number in numbers))
-
-    def confounded(self) -> list[str]:
-        """A sentence for each set of axes that cannot be told apart."""
-        return [
-            f"{name.replace(' | ', ' and ')} cannot be told apart: they move together on this grid, and "
-            "their line is what any or all of them explain. A grid that crosses them would tell."
-            for name, factor in zip(self._names, self._factors, strict=True)
-            if len(factor.axes) > 1
-        ]
-
-    def conditional(self) -> list[str]:
-        """A sentence for each axis that exists under a condition."""
-        return [
-            f"{self._names[number]} exists only for some values of "
-            f"{' and '.join(self._names[p] for p in factor.parents)}."
-            for number, factor in enumerate(self._factors)
-            if factor.parents
-        ]
-
-
 CONDITIONAL = (
     "The line of an axis that exists for some runs only is what it explains there, as a share of the "
     "variance of all runs; what having it or not makes is in the line of the axis that decides."
@@ -139,7 +82,7 @@ CONDITIONAL = (
 """Note of a decomposition with such an axis."""
 
 
-def _conditional(names: Names) -> list[str]:
+def _conditional(names: Structure) -> list[str]:
     sentences = names.conditional()
     return [*sentences, CONDITIONAL] if sentences else []
 

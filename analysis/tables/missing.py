@@ -8,11 +8,25 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import cell_label
+from analysis.data.sweep import SweepData
 from analysis.tables.seed_values import SeedValues
+from sweeps.spec.errors import UserError
 from sweeps.spec.text import counted
 
 MAX_NAMED = 6
 """Rows that a note names."""
+
+
+def require_runs(sweep: SweepData) -> None:
+    """Raise unless any run is left to speak of.
+
+    Raises:
+        UserError: naming the filters and what there is.
+    """
+    if not len(sweep.columns()):
+        counts = type(sweep).open(*sweep.directories).counts()
+        there = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items())) or "no runs"
+        raise UserError(f"no run matches {' '.join(sweep.filters) or 'an empty manifest'}; there are {there}")
 
 
 def what_is_missing(frame: pd.DataFrame) -> str:

@@ -6,6 +6,8 @@ import pytest
 
 from analysis import open_sweep
 from analysis.tables.best_cells import best_cells
+from analysis.tables.cell_table import closing_table
+from analysis.tables.compare import compare
 from analysis.tables.importance import NOISE_ROW, SEED_ROW, importance, in_words
 from sweeps.spec.errors import UserError
 from tests.analysis.grids import EXAMPLES, write_grid
@@ -125,3 +127,17 @@ def test_one_seed_leaves_the_seeds_share_unknown(quickstart):
     assert np.isnan(_shares(table)[SEED_ROW])
     assert "unknown" in in_words(table)
     assert "1 seed crossed" in table.notes[0]
+
+
+def test_tables_and_comparisons_warn_where_an_axis_moves_with_another(tmp_path):
+    def score(axes, rng):
+        return {"accuracy_sampled": 0.01 * axes["steps"] + rng.normal(0, 0.01)}
+
+    sweep = _grid(tmp_path, "ladder", score)
+    warned = "optim.lr cannot be told from steps: on this grid they move together"
+    assert any(warned in note for note in sweep.cell_table(by=["lr"]).notes)
+    assert not any("move together" in note for note in sweep.cell_table(by=["model"]).notes)
+    assert not any("move together" in note for note in sweep.cell_table().notes)
+    with pytest.raises(UserError, match=r"steps cannot be told from optim\.lr"):
+        compare(sweep, "steps=5", "steps=20")
+    assert "steps and lr cannot be told apart" in closing_table(sweep.directories[0])
