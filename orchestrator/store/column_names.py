@@ -28,9 +28,12 @@ class ColumnNames:
         self._taken = {name.lower() for name in (*_OF_EVERY_RUN, *axis_keys)}
         self._spelled: dict[str, str] = {}
         self._given: dict[str, str] = {}
+        self._as_given: set[str] = set()
 
-    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The values under the names of their columns."""
+        if self._as_given.issuperset(values):
+            return values
         given = self._given
         row = {given.get(name) or self._give(name): value for name, value in values.items()}
         return row if len(row) == len(values) else self._apart(values)
@@ -38,6 +41,8 @@ class ColumnNames:
     def _give(self, name: str) -> str:
         column = NAMESPACE + name if name.lower() in self._taken else name
         self._given[name] = self._spelled.setdefault(column.lower(), column)
+        if self._given[name] == name:
+            self._as_given.add(name)
         return self._given[name]
 
     def _apart(self, values: Mapping[str, Any]) -> dict[str, Any]:

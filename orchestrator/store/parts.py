@@ -80,7 +80,7 @@ class PartWriter:
             "finished_at": header["finished_at"],
             "numerics": numerics_of(result.layout),
         }
-        self._runs.append(identity | self._run_names.row(result.metrics))
+        self._runs.append({**identity, **self._run_names.row(result.metrics)})
         self._steps.append((index, run_id, [self._step_names.row(row) for row in result.steps]))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]

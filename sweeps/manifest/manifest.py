@@ -137,7 +137,8 @@ class Manifest:
         return self._parsed[key]
 
     def spec(self, i: int) -> RunSpec:
-        parts = {g: self.group(g, i) for g in GROUPS}
+        parsed, codes = self._parsed, self.group_codes
+        parts = {g: parsed.get((g, codes[g].item(i))) or self.group(g, i) for g in GROUPS}
         return RunSpec(**parts, steps=int(self.steps[i]), seed=int(self.seeds[i]))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
