@@ -132,19 +132,28 @@ class RunResult:
         Raises:
             ValueError: for a form written by a newer version.
         """
-        if data["version"] > RESULT_VERSION:
-            raise ValueError(
-                f"result version {data['version']}: newer than {RESULT_VERSION}; upgrade emsweep"
-            )
+        metrics, steps = scalars_from_json(data)
         return cls(
             outcome=data["outcome"],
-            metrics={k: _number_from_json(v) for k, v in data["metrics"].items()},
-            steps=[{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]],
+            metrics=metrics,
+            steps=steps,
             evaluations=[_evaluation_from_json(e) for e in data["evaluations"]],
             rollouts=[RolloutText(**r) for r in data["rollouts"]],
             logit_stats=data["logit_stats"],
             layout=data["layout"],
         )
+
+
+def scalars_from_json(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metrics and steps of a stored result, without unpacking the rest.
+
+    Raises:
+        ValueError: for a form written by a newer version.
+    """
+    if data["version"] > RESULT_VERSION:
+        raise ValueError(f"result version {data['version']}: newer than {RESULT_VERSION}; upgrade emsweep")
+    metrics = {k: _number_from_json(v) for k, v in data["metrics"].items()}
+    return metrics, [{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]]
 
 
 _ITEM_FIELDS = ("correct", "strict", "boxed", "truncated", "tokens")

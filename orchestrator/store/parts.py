@@ -21,7 +21,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.mixed_columns import column
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
-from trainers.run_result import RunResult, numerics_of
+from trainers.run_result import numerics_of, scalars_from_json
 
 PART_RUNS = 2_000
 """Runs in a part: at 10 evaluations of 500 items its lists are about 200 MB before packing, which bounds
@@ -68,7 +68,7 @@ class PartWriter:
         """Take one committed result and return its metrics."""
         header, data = line.header, line.result()
         evaluations, rollouts, logits = data["evaluations"], data["rollouts"], data.get("logit_stats", ())
-        result = RunResult.from_json({**data, "evaluations": (), "rollouts": (), "logit_stats": ()})
+        metrics, steps = scalars_from_json(data)
         run_id = header["run_id"]
         identity = {
             "index": index,
@@ -78,14 +78,14 @@ class PartWriter:
             "worker": header["worker"],
             "host": header["host"],
             "finished_at": header["finished_at"],
-            "numerics": numerics_of(result.layout),
+            "numerics": numerics_of(data["layout"]),
         }
-        self._runs.append({**identity, **self._run_names.row(result.metrics)})
-        self._steps.append((index, run_id, [self._step_names.row(row) for row in result.steps]))
+        self._runs.append({**identity, **self._run_names.row(metrics)})
+        self._steps.append((index, run_id, [self._step_names.row(row) for row in steps]))
         self._items += [{"index": index, "run_id": run_id, **e} for e in evaluations]
         self._rollouts += [(index, run_id, r["step"], r["prompt"], r["text"], r["count"]) for r in rollouts]
         self._logits += [{"index": index, "run_id": run_id, **stats} for stats in logits]
-        return result.metrics
+        return metrics
 
     @property
     def is_full(self) -> bool:
