@@ -108,12 +108,11 @@ def compare(
     table = ReportTable(
         title=f"{metric}: {question}",
         frame=frame,
-        layout=_layout(by, sweep.info(metric), over_items=bool((frame["items"] > 0).any())),
-        notes=(*_notes(matched.tests, keys, metric, matched.alone), *_unmatched(left), *sweep.warnings),
+        layout=_layout(by, info, over_items=bool((frame["items"] > 0).any())),
+        notes=(*_notes(matched.tests, keys, metric, info, matched.alone), *_unmatched(left), *sweep.warnings),
     )
     sentences = tuple(
-        _sentence(question, row, where, sweep.info(metric))
-        for row, where in zip(_rows(frame), labels, strict=True)
+        _sentence(question, row, where, info) for row, where in zip(_rows(frame), labels, strict=True)
     )
     return Comparison(table=table, sentences=sentences, by_seed=matched.by_seed, tests=tuple(matched.tests))
 
@@ -155,7 +154,8 @@ def compare_levels(
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
         raise UserError(f"no two values of {varied.key} have matched results")
-    frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()), sweep.info(metric))
+    info = sweep.info(metric)
+    frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()), info)
     question = f"minus {varied.key}={label(base)}"
     unmatched = list(dict.fromkeys(key for absent in left.values() for key in absent))
     alone = sum(one.alone for one in matched.values())
@@ -163,15 +163,15 @@ def compare_levels(
     table = ReportTable(
         title=f"{metric}: each {varied.key} {question}",
         frame=frame,
-        layout=_layout([varied.key], sweep.info(metric), over_items=bool((frame["items"] > 0).any())),
+        layout=_layout([varied.key], info, over_items=bool((frame["items"] > 0).any())),
         notes=(
-            *_notes(list(tests.values()), [k for k in keys if k not in unmatched], metric, alone),
+            *_notes(list(tests.values()), [k for k in keys if k not in unmatched], metric, info, alone),
             *_unmatched(unmatched),
             *sweep.warnings,
         ),
     )
     sentences = tuple(
-        _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", sweep.info(metric))
+        _sentence(f"{varied.key}={label(row[varied.key])} {question}", row, "all", info)
         for row in _rows(frame)
     )
     return Comparison(
@@ -253,6 +253,7 @@ def _rows(frame: pd.DataFrame) -> list[dict]:
 
 
 def _layout(by: Sequence[str], info: MetricInfo, *, over_items: bool) -> tuple[ReportColumn, ...]:
+    wins = "seeds B higher" if info.direction == "none" else "seeds B wins"
     columns = [
         *axis_columns(by),
         interval_column("B − A", "difference", change_kind(info)),
@@ -260,7 +261,7 @@ def _layout(by: Sequence[str], info: MetricInfo, *, over_items: bool) -> tuple[R
         ReportColumn(header="p Holm", source="p_holm", kind="p"),
         ReportColumn(header="p BH", source="p_bh", kind="p"),
         ReportColumn(header="d", source="effect_size", kind="number"),
-        ReportColumn(header="seeds B wins", source="superiority", kind="points"),
+        ReportColumn(header=wins, source="superiority", kind="points"),
         ReportColumn(header="seeds", source="seeds", kind="count"),
     ]
     if info.is_share:
@@ -273,15 +274,22 @@ def _layout(by: Sequence[str], info: MetricInfo, *, over_items: bool) -> tuple[R
     return tuple(columns)
 
 
-def _notes(tests: Sequence[Difference], keys: Sequence[str], metric: str, unmatched: int) -> tuple[str, ...]:
+def _notes(
+    tests: Sequence[Difference], keys: Sequence[str], metric: str, info: MetricInfo, unmatched: int
+) -> tuple[str, ...]:
     name = "paired t test" if all(test.paired for test in tests) else "Welch's t test"
     over = " or ".join(dict.fromkeys(OVER_WORDS[test.over] for test in tests))
     corrected = f" at 5 % over {len(tests)} (Bonferroni)" if len(tests) > 1 else ""
+    planning = (
+        f" Power and planning: for 1 point{corrected}; ∞: no number of these suffices without more of the "
+        "other."
+        if info.is_share
+        else ""
+    )
     return (
         f"Matched on {', '.join(keys)}; cells are averaged within each seed. Interval (95 %), p and power "
         f"are of one two-sided {name} over {over}; Holm and Benjamini–Hochberg over {len(tests)}. "
-        f"d: mean over standard deviation of seeds. Power and planning: for 1 point{corrected}; ∞: no number "
-        "of these suffices without more of the other.",
+        f"d: mean over standard deviation of seeds.{planning}",
         f"Rule: pairs are of runs with a finite {metric}; {counted(unmatched, 'run')} without a partner, "
         "left out.",
     )

@@ -36,8 +36,9 @@ def seed_table(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
         notes.append(
             f"Mean over the cells that a seed has, of {cells}; seeds that lack some are not comparable."
         )
+    where = f", runs where {' '.join(sweep.filters)}" if sweep.filters else ""
     return ReportTable(
-        title=f"{metric} by {', '.join(keys)}",
+        title=f"{metric} by {', '.join(keys)}{where}",
         frame=frame,
         layout=tuple(layout),
         notes=(*notes, *sweep.warnings),
