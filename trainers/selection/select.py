@@ -18,6 +18,7 @@ import numpy as np
 from sweeps.manifest.atomic import write_atomically
 from sweeps.manifest.row_fields import Source, answer_of, question_of
 from sweeps.manifest.row_files import read_rows
+from sweeps.spec.cross_checks import require_pattern
 from sweeps.spec.errors import SpecError, choice, require
 from sweeps.spec.selection_rules import (
     RULES,
@@ -102,6 +103,7 @@ def pick(request: SelectionRequest) -> Picks:
     if request.rule == "accuracy_std":
         require(samples >= 2, "--samples", samples, "must be at least 2, for it trains by comparing them")
         require(request.passes >= 2, "--passes", request.passes, "must be at least 2, or nothing can vary")
+    require_pattern("--pattern", request.probing.get("pattern"))
     rule, rows = RULES[request.rule], read_rows(request.pool, "POOL")
     texts, system = _questions(rows, request)
     answer_field = request.answer_field or ("answer" if rule.needs_labels else None)
