@@ -37,16 +37,11 @@ PROCESSES = 2
 """Layouts computed at the same time."""
 
 
-def digests_after(first: str, others: Sequence[str]) -> dict[str, str]:
-    """Digest of the numbers of ``first`` in this process, which has computed nothing, and of each other
-    layout right after it.
-    """
+def digests_after(trainer: Any, first: str, others: Sequence[str]) -> dict[str, str]:
+    """Digest of the numbers of ``first`` by this worker, and of each other layout right after it."""
     from tests.trainers.comparing import numbers
     from tests.trainers.worlds import tiny_spec
-    from trainers.policy_trainer import PolicyTrainer
-    from trainers.protocol import RunContext, WorkerContext
-
-    trainer = PolicyTrainer(WorkerContext())
+    from trainers.protocol import RunContext
 
     def digest(name: str) -> str:
         spec = tiny_spec(steps=2, eval={"steps": [2], "limit": 8}, **LAYOUTS[name])
@@ -63,7 +58,7 @@ def digests_after(first: str, others: Sequence[str]) -> dict[str, str]:
 
 
 def in_fresh_process(first: str, others: Sequence[str]) -> dict[str, str]:
-    """:func:`digests_after` in a process of its own."""
+    """:func:`digests_after` of a worker that has computed nothing before, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.history_pairs", "--first", first, "--then", *others]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -103,7 +98,11 @@ def main() -> None:
     parser.add_argument("--then", choices=LAYOUTS, nargs="*", default=[], help="layouts to compute after it")
     arguments = parser.parse_args()
     if arguments.first:
-        print(json.dumps(digests_after(arguments.first, arguments.then)))
+        from trainers.policy_trainer import PolicyTrainer
+        from trainers.protocol import WorkerContext
+
+        trainer = PolicyTrainer(WorkerContext())
+        print(json.dumps(digests_after(trainer, arguments.first, arguments.then)))
     else:
         print_figures(history_pairs(), as_json=arguments.json)
 

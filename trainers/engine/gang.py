@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
 from trainers.deepspeed_internals import skip_compiling
 from trainers.engine.process_state import ready
-from trainers.protocol import WorkerContext
+
+if TYPE_CHECKING:
+    from trainers.protocol import WorkerContext
 
 JOIN_TIMEOUT = timedelta(minutes=5)
 """How long a rank waits for the others: workers import torch at different speeds on a busy machine."""
