@@ -9,13 +9,6 @@ from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import WorkerContext
 
 
-def pytest_collection_modifyitems(items):
-    """Give all tests of the gang to one process of a parallel run: it takes longer to start than to test."""
-    for item in items:
-        if "two_ranks" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("two_ranks"))
-
-
 @pytest.fixture(scope="session")
 def trainer():
     """A warm worker."""
