@@ -53,7 +53,7 @@ def undisturbed(trainer):
 
 def disturbed_spec(**groups):
     engine = {"zero_stage": 1, "precision": "bf16"} | groups.pop("engine", {})
-    return tiny_spec(**{"steps": 2, "eval": {"steps": [2], "limit": 12}, "engine": engine} | groups)
+    return tiny_spec(**{"steps": 1, "eval": {"steps": [1], "limit": 4}, "engine": engine} | groups)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -144,7 +144,7 @@ def raise_interrupted(*_args: object, **_kwargs: object) -> None:
 
 
 def diverge(trainer, monkeypatch):
-    result = trainer.run(disturbed_spec(optim={"lr": 1e30}), RunContext())
+    result = trainer.run(disturbed_spec(steps=2, optim={"lr": 1e30}), RunContext())
     assert result.outcome == "diverged"
 
 
