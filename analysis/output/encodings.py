@@ -90,23 +90,19 @@ def group_channels(
     legend = alt.Legend(
         **plain, orient="bottom", direction="horizontal", columns=per_row, labelLimit=LABEL_LIMIT_PX
     )
-    common: dict[str, Any] = {"type": "ordinal" if ordered else "nominal", "sort": domain}
+    kind = "ordinal" if ordered else "nominal"
+    common: dict[str, Any] = {"sort": domain}
     common |= {"title": axis_words(column), "legend": legend}
     colours = {"scheme": "viridis"} if ordered else {"range": list(PALETTE[: max(1, len(domain))])}
-    channels = {"color": alt.Color(field_of(column), scale=alt.Scale(domain=domain, **colours), **common)}
+    channels = {
+        "color": alt.Color(field_of(column), scale=alt.Scale(domain=domain, **colours), type=kind, **common)
+    }
     if dashes:
         scale = alt.Scale(domain=domain, range=[list(DASHES[i % len(DASHES)]) for i in range(len(domain))])
-        channels["strokeDash"] = alt.StrokeDash(field_of(column), scale=scale, **common)
+        channels["strokeDash"] = alt.StrokeDash(field_of(column), scale=scale, type="nominal", **common)
     if shapes:
         scale = alt.Scale(domain=domain, range=[SHAPES[i % len(SHAPES)] for i in range(len(domain))])
-        channels["shape"] = alt.Shape(field_of(column), scale=scale, **common)
-    return channels
-
-
-def without_legend(channels: dict[str, Any], name: str) -> dict[str, Any]:
-    """The channels, one of them without a legend: a dash around a symbol cannot be read."""
-    if name in channels:
-        channels[name]["legend"] = None
+        channels["shape"] = alt.Shape(field_of(column), scale=scale, type="nominal", **common)
     return channels
 
 

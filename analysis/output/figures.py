@@ -23,7 +23,6 @@ from analysis.output.encodings import (
     quantity,
     sized,
     text_of,
-    without_legend,
 )
 from analysis.output.words import axis_words
 from sweeps.spec.metrics import MetricInfo
@@ -79,7 +78,7 @@ def curves(
         )
         line = base.mark_line(strokeWidth=1.5).encode(
             y=quantity(y, y_title, share=share),
-            **without_legend(group_channels(color, values, dashes=True, shapes=False), "strokeDash"),
+            **group_channels(color, values, dashes=True, shapes=False),
         )
         dots = base.mark_point(filled=True, size=32, opacity=1).encode(
             y=quantity(y, y_title, share=share), **group_channels(color, values, dashes=False, shapes=True)
