@@ -41,9 +41,8 @@ class Composer:
                     f"{group}={shown(given)}: is no mapping of settings; a sweep file chooses an option with "
                     f"`defaults: [override /{group}: {cut(str(option))}]`"
                 )
-        refuse_unread_keys(
-            self.base.raw, self._groups, words, [values_of(w, loader) for w in words if w.is_sweep_override()]
-        )
+        referring = [w for w in words if w.is_sweep_override() and "${" in str(w.input_line)]
+        refuse_unread_keys(self.base.raw, self._groups, words, [values_of(w, loader) for w in referring])
 
     @property
     def source(self) -> Path | None:

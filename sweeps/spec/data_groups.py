@@ -91,7 +91,7 @@ class ExampleSpec:
     name: str = compute("")
     """Label used in tables and short names."""
     path: str | None = compute(None)
-    """File the prompts came from (JSON lines or Parquet); their text is what counts."""
+    """File the prompts came from (JSON lines, CSV, Parquet; also ``.gz``); their text is what counts."""
     rows: tuple[int, ...] = compute(())
     """Zero-based rows of ``path`` used together in one run."""
     ids: tuple[str, ...] = compute(())
@@ -130,7 +130,9 @@ class EvalSpec:
     name: str = compute("")
     """Label of the benchmark in tables."""
     path: str | None = compute(None)
-    """JSON lines file, or ``pkg://package/file`` inside an installed package; ``None`` evaluates nothing."""
+    """File of rows (JSON lines, CSV, Parquet; also ``.gz``), or ``pkg://package/file`` inside an installed
+    package; ``None`` evaluates nothing.
+    """
     digest: str | None = None
     """SHA-256 of the file's bytes."""
     limit: int = 0
@@ -138,9 +140,9 @@ class EvalSpec:
     drop_items: tuple[int, ...] = field(default=(), metadata={"omit_at": ()})
     """Items left out, by their number in the file from 1: those whose gold answer is damaged."""
     question_field: str = "problem"
-    """Field that holds the question."""
+    """Field that holds the question: text, or a list of chat messages."""
     answer_field: str = "answer"
-    """Field that holds the gold answer."""
+    """Field that holds the gold answer: text, a number, or a list of one."""
     system: str | None = None
     """System message put before the question when ``format`` is ``chat``."""
     system_role: SystemRole = field(default="system", metadata={"omit_at": "system"})
