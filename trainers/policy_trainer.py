@@ -259,7 +259,7 @@ class _Group:
     def _finish(self, runs: Sequence[int], outcome: str) -> Iterator[tuple[int, RunResult]]:
         for run in runs:
             spec, record = self._specs[run], self._records[run]
-            if outcome == "done" and spec.eval.logit_stats:
+            if outcome == "done" and spec.eval.logit_stats and record.rollouts is not None:
                 with without_gradients(spec):
                     record.logit_stats = measure_logits(
                         self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang

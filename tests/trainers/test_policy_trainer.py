@@ -198,6 +198,16 @@ def test_the_published_step_count_makes_two_updates_of_ten_steps(trainer):
     assert result["steps"][-1]["step"] == 10
 
 
+def test_where_the_published_step_count_makes_no_update_the_run_is_its_base_model(trainer):
+    objective = {"compat": "upstream", "compat_world_size": 1}
+    spec = tiny_spec(objective=objective, eval={"logit_stats": True, "limit": 12})
+    result = trainer.run(spec, RunContext()).to_json()
+    assert result["outcome"] == "done"
+    assert "steps_taken" not in result["metrics"]
+    assert result["metrics"]["gain_greedy"] == 0
+    assert result["logit_stats"] == []
+
+
 def test_a_cancelled_run_stops_between_steps(trainer):
     seen = itertools.count()
     context = RunContext(cancelled=lambda: next(seen) >= 3)
