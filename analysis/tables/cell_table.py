@@ -49,6 +49,11 @@ from sweeps.spec.text import counted
 CLOSING_ROWS = 32
 """Cells listed at the end of a launch; a larger sweep shows its headline and its best cells."""
 
+LARGE_CELLS = 2_000
+"""Cells beyond which the ten listed at the end of a launch have intervals over seeds only: all items are not
+read for a list.
+"""
+
 HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
 
@@ -166,7 +171,9 @@ def closing_table(directory: str | Path) -> str:
         counts = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(sweep.counts().items()))
         lines += [f"{directory}: {counts}; nothing was measured"]
     else:
-        table = cell_table(sweep, metric=metric, robust=False)
+        cells = sweep.columns().group(sweep.cell_keys).size
+        over = "seeds" if cells > LARGE_CELLS else None
+        table = cell_table(sweep, metric=metric, robust=False, over=over)
         smallest_first = sweep.info(metric).direction == "min"
         lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
         lines += [*headline(sweep, metric), *grid_structure(sweep).confounded()]

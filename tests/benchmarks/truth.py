@@ -10,7 +10,10 @@ are hard for every seed, and a gain differs from item to item.
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,9 @@ SEED_SD, ITEM_SD, CHANGE_ITEM_SD, CHANGE_SEED_SD = 0.4, 1.5, 0.5, 0.3
 
 CHANGE_LOGITS = 0.3
 """Mean effect of training in the worlds of a gain."""
+
+PARTS = ("intervals", "claims", "importance", "spellings", "folders", "layouts")
+"""Parts of the measurement, in their order."""
 
 _BATCH = 500
 """Simulations drawn at once."""
@@ -281,52 +287,80 @@ def _false_collapse(simulations: int, *, steps: int, seeds: int) -> float:
     return false / simulations
 
 
-def graders(golds: Path | None) -> dict[str, Any]:
-    """What graders and the reader of model folders let pass, and what one layout does to the next.
-
-    Args:
-        golds: folder of the benchmarks' files; without one their figures are null.
-    """
-    from tests.benchmarks import bad_folders, history_pairs, respellings
+def spellings(golds: Path | None) -> dict[str, Any]:
+    """What the graders make of golds and their respellings; null without the benchmarks' files."""
+    from tests.benchmarks import respellings
 
     figures: dict[str, Any] = {"golds_equal_self": None, "respellings_right": None}
     if golds is None or not golds.is_dir():
-        figures["golds_missing"] = "the benchmarks' files are not here: --golds FOLDER"
-    else:
-        spelt = respellings.measure(golds)
-        unequal = list(spelt["golds_not_equal_to_themselves"])
-        figures |= {
-            "golds": spelt["golds"],
-            "golds_equal_self": spelt["golds"] - len(unequal),
-            "golds_not_equal_to_themselves": unequal,
-        }
-        figures |= {key: spelt[key] for key in ("respellings", "respellings_right", "other_values_refused")}
-    folders = bad_folders.measure()
-    figures |= {key: folders[key] for key in ("bad_folders", "bad_folders_refused", "planned", "tracebacks")}
-    return figures | history_pairs.history_pairs()
+        return figures | {"golds_missing": "the benchmarks' files are not here: --golds FOLDER"}
+    spelt = respellings.measure(golds)
+    unequal = list(spelt["golds_not_equal_to_themselves"])
+    figures |= {
+        "golds": spelt["golds"],
+        "golds_equal_self": spelt["golds"] - len(unequal),
+        "golds_not_equal_to_themselves": unequal,
+    }
+    return figures | {key: spelt[key] for key in ("respellings", "respellings_right", "other_values_refused")}
 
 
-def truth(golds: Path | None = None) -> dict[str, Any]:
-    """All figures, and whether they are what is asked for."""
+def folders() -> dict[str, Any]:
+    """Which unusable model folders are refused."""
+    from tests.benchmarks import bad_folders
+
+    found = bad_folders.measure()
+    return {key: found[key] for key in ("bad_folders", "bad_folders_refused", "planned", "tracebacks")}
+
+
+def layouts() -> dict[str, Any]:
+    """Whether a layout computes after any other what it computes in a fresh process."""
+    from tests.benchmarks.history_pairs import history_pairs
+
+    return history_pairs()
+
+
+def shares() -> dict[str, Any]:
+    """Importance against planted shares."""
     from tests.benchmarks.importance_truth import importance_truth
 
-    shares = importance_truth()
-    intervals, robust_ones = coverage(), robust()
-    rows, false = rows_of_cells(), false_verdicts()
-    plain = [f for f in robust_ones.values() if not f["labelled"]]
-    least = min(f["coverage"] for f in [*intervals.values(), *rows.values(), *plain])
-    most = max(f["coverage"] for f in intervals.values() if not f["near_boundary"])
+    found = importance_truth()
     return {
-        "coverage": intervals,
+        "importance_ok": found["ok"],
+        "importance_largest_gap": found["largest_gap"],
+        "importance": found["designs"],
+    }
+
+
+def intervals() -> dict[str, Any]:
+    """Coverage of all intervals."""
+    by_world, robust_ones, rows = coverage(), robust(), rows_of_cells()
+    plain = [f for f in robust_ones.values() if not f["labelled"]]
+    least = min(f["coverage"] for f in [*by_world.values(), *rows.values(), *plain])
+    most = max(f["coverage"] for f in by_world.values() if not f["near_boundary"])
+    return {
+        "coverage": by_world,
         "coverage_of_rows": rows,
         "coverage_robust": robust_ones,
         "coverage_least": least,
         "coverage_most_away_from_boundary": most,
         "coverage_ok": least >= AT_LEAST and most <= AT_MOST,
-        "false_verdicts": false,
-        "false_verdicts_ok": max(false.values()) <= 0.05,
-        "importance_ok": shares["ok"],
-        "importance_largest_gap": shares["largest_gap"],
-        "importance": shares["designs"],
-        **graders(golds),
     }
+
+
+def claims() -> dict[str, Any]:
+    """False claims under their nulls."""
+    false = false_verdicts()
+    return {"false_verdicts": false, "false_verdicts_ok": max(false.values()) <= 0.05}
+
+
+def truth(golds: Path | None = None) -> dict[str, Any]:
+    """All figures, whether they are what is asked for, and what each part took."""
+    figures: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    parts = (intervals, claims, shares, partial(spellings, golds), folders, layouts)
+    for name, part in zip(PARTS, parts, strict=True):
+        started = time.perf_counter()
+        figures |= part()
+        seconds[name] = round(time.perf_counter() - started, 1)
+        print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+    return figures | {"seconds": seconds}

@@ -17,6 +17,7 @@ from analysis.output.table import unit_of_change
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison
 from analysis.tables.compare import compare as test
+from analysis.tables.item_means import OVER_WORDS
 from sweeps.grid.axes import resolve
 from sweeps.grid.filters import write_filter
 from sweeps.spec.errors import UserError
@@ -24,6 +25,9 @@ from sweeps.spec.text import label
 
 MAX_SEEDS = 40
 """Seeds drawn one by one."""
+
+MAX_ITEMS_RUNS = 100_000
+"""Runs up to which a page is tested over items unasked: reading those of a million takes some 5 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Choice:
     match_on: tuple[str, ...] | None
     """Axes on which pairs agree; ``None`` for all that neither side names."""
     metric: str
+    over: str | None
+    """What the test generalises over; ``None`` for seeds and items where these are recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,8 @@ def choice_of(context: Context) -> Choice:
     by = [resolve(w, sweep.cell_keys, "axis") for w in params.get("by", "").split(",") if w]
     match = [resolve(w, sweep.axis_keys, "axis") for w in params.get("match", "").split(",") if w]
     metric = context.metric()
-    return Choice(a=a, b=b, by=tuple(by), match_on=tuple(match) or None, metric=metric)
+    over = params.get("over") or ("seeds" if len(sweep.columns()) > MAX_ITEMS_RUNS else None)
+    return Choice(a=a, b=b, by=tuple(by), match_on=tuple(match) or None, metric=metric, over=over)
 
 
 def _suggestion(sweep: SweepData) -> tuple[str, str]:
@@ -74,7 +81,12 @@ def _suggestion(sweep: SweepData) -> tuple[str, str]:
 def compare(context: Context) -> Response:
     message, status, answer = "", 200, None
     choice = Choice(
-        a=context.params.get("a", ""), b=context.params.get("b", ""), by=(), match_on=None, metric=""
+        a=context.params.get("a", ""),
+        b=context.params.get("b", ""),
+        by=(),
+        match_on=None,
+        metric="",
+        over=None,
     )
     try:
         choice = choice_of(context)
@@ -88,6 +100,7 @@ def compare(context: Context) -> Response:
             f", by={list(choice.by)!r}" if choice.by else "",
             f", match_on={list(choice.match_on)!r}" if choice.match_on else "",
             f", metric={choice.metric!r}" if choice.metric else "",
+            f", over={choice.over!r}" if choice.over else "",
         ]
     )
     return context.page(
@@ -98,6 +111,7 @@ def compare(context: Context) -> Response:
         answer=answer,
         axes=sweep.cell_keys,
         all_axes=sweep.axis_keys,
+        overs=OVER_WORDS,
         metrics=context.snapshot.metrics,
         code=context.python(
             f"compare(sweep, {choice.a!r}, {choice.b!r}{options}).table.frame",
@@ -124,18 +138,27 @@ def answer_of(sweep: SweepData, choice: Choice) -> Answer:
     Raises:
         UserError, SpecError: for a filter that means nothing, or sides without matching runs.
     """
-    comparison = test(sweep, choice.a, choice.b, by=choice.by, match_on=choice.match_on, metric=choice.metric)
+    comparison = test(
+        sweep,
+        choice.a,
+        choice.b,
+        by=choice.by,
+        match_on=choice.match_on,
+        metric=choice.metric,
+        over=choice.over,
+    )
     frame = comparison.table.frame
+    over = " or ".join(dict.fromkeys(OVER_WORDS[word] for word in frame["over"]))
     info = sweep.info(choice.metric)
     scale = 100 if info.is_share else 1
     unit = f"{choice.metric}: B − A" + (f",{unit_of_change(info)}" if unit_of_change(info) else "")
     if choice.by:
         names = [" · ".join(label(v) for v in row) for row in frame[list(choice.by)].itertuples(index=False)]
         title = ", ".join(choice.by)
-        caption = f"{choice.b} minus {choice.a}, by {title}; 95 % intervals over seeds."
+        caption = f"{choice.b} minus {choice.a}, by {title}; 95 % intervals over {over}."
     else:
         names = ["all seeds"]
-        caption = f"{choice.b} minus {choice.a}: the mean with its 95 % interval, then each matched seed."
+        caption = f"{choice.b} minus {choice.a}: the mean with its 95 % interval over {over}, then each seed."
     drawn = pd.DataFrame(
         {"row": names, "difference": frame["difference"], "low": frame["low"], "high": frame["high"]}
     )
