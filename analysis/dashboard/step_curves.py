@@ -12,7 +12,7 @@ from analysis.data.sweep import SweepData
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import ReportTable
-from analysis.tables.seed_values import OVER_SEEDS, curves
+from analysis.tables.seed_values import OVER_SEEDS, curves, where_curves_end
 
 LINES = ("loss", "entropy_nats")
 """Step columns drawn beside the metric."""
@@ -49,7 +49,8 @@ def draw_metric(sweep: SweepData, by: str, metric: str) -> Drawing | None:
         y_title=info.title(metric),
         share=info.is_share,
     )
-    caption = f"{metric} by step. Bands: {OVER_SEEDS}.{left_out}"
+    ends = where_curves_end(sweep, [by], metric)
+    caption = f"{metric} by step. Bands: {OVER_SEEDS}.{left_out}{ends}"
     return draw(Figure(chart=chart, caption=caption))
 
 
@@ -101,6 +102,7 @@ def draw_curves(sweep: SweepData, by: str, metric: str) -> tuple[Drawing | None,
         + (f", and {metric} against the loss at the same step" if len(charts) > len(parts) else "")
         + (f". Bands: {OVER_SEEDS}." if by != SEED else ". One line per seed.")
         + left_out
+        + (where_curves_end(sweep, [by], metric) if metric in parts else "")
     )
     return draw(Figure(chart=figures.beside(charts, fit=False), caption=caption)), table
 

@@ -20,7 +20,14 @@ from analysis.tables.cell_table import headline_axis
 from analysis.tables.falls import Fall, falls
 from analysis.tables.item_means import OVER_WORDS, over_or_default
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
-from analysis.tables.seed_values import OVER_SEEDS, SeedGroups, curves, shared_steps, values_by_step
+from analysis.tables.seed_values import (
+    OVER_SEEDS,
+    SeedGroups,
+    curves,
+    shared_steps,
+    values_by_step,
+    where_curves_end,
+)
 from sweeps.spec.metrics import MetricInfo
 
 _finding = partial(
@@ -169,4 +176,5 @@ def _figure(sweep: SweepData, by: list[str], metric: str) -> Figure:
     ]
     words = sweep.info(metric).words or metric
     caption = f"Mean {words} and loss by step; {runs_and_seeds(sweep)}. Bands: {OVER_SEEDS}.{left_out}"
+    caption += where_curves_end(sweep, by, metric)
     return Figure(chart=figures.beside(charts), caption=caption)

@@ -36,7 +36,7 @@ from analysis.stats.intervals import (
 from analysis.tables.crossed_means import crossed_means
 from analysis.tables.headline import HeadlineRow, headline_rows
 from analysis.tables.item_means import OVER_WORDS, check_over, over_or_default
-from analysis.tables.missing import fewer_cells, require_runs, what_is_missing
+from analysis.tables.missing import fewer_cells, require_runs, what_is_missing, without_base
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
@@ -127,6 +127,7 @@ def cell_table(
         layout=_layout(frame, by, info, gain),
         notes=(
             *_notes(frame, metric, info, gain, over),
+            *without_base(gathered, gain),
             *grid_structure(sweep).moves_with(by),
             *fewer_cells(gathered, by),
             *curve_notes,

@@ -71,3 +71,16 @@ def fewer_cells(gathered: SeedValues, by: Sequence[str]) -> list[str]:
         f"Rows of fewer cells than asked for, whose means are not comparable with the others': "
         f"{', '.join(named)}{more}."
     ]
+
+
+def without_base(gathered: SeedValues, gain: str | None) -> list[str]:
+    """What is said where fewer runs have a gain than a value."""
+    if gain is None:
+        return []
+    columns = gathered.columns
+    has_value = ~np.isnan(columns.metric(gathered.metric))
+    lacking = int((has_value & np.isnan(columns.metric(gain))).sum())
+    if not lacking:
+        return []
+    runs = f"{counted(lacking, 'run')} of {int(has_value.sum()):,}"
+    return [f"{runs} have no base to gain over: gains leave them out."]

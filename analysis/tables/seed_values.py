@@ -159,6 +159,13 @@ def shared_steps(arranged: SeedGroups, metric: str, *, counted_by: str | None = 
     )
 
 
+def where_curves_end(sweep: SweepData, by: Sequence[str], metric: str) -> str:
+    """A sentence for the caption of curves some of whose runs end, or are judged, at other steps."""
+    if not shared_steps(SeedGroups(sweep.columns([metric]), by), metric).mixed_G.any():
+        return ""
+    return " Where the runs of a line differ in their steps, it has the steps that all of them share."
+
+
 def values_by_step(
     arranged: SeedGroups, metric: str, *, counted_by: str | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:

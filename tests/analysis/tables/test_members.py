@@ -187,3 +187,18 @@ def test_a_left_out_cell_that_leads_on_the_seeds_it_has_is_named(gap):
     assert (
         "example=unsure optim.lr=2e-4 among them, which leads on the seeds it has" in best_cells(gap).sentence
     )
+
+
+def test_runs_without_a_base_are_said_to_be_left_out_of_gains(tmp_path):
+    directory = write_sweep(tmp_path / "s", quickstart_world(num_items=20))
+    gain = open_sweep(directory).runs()["gain_sampled"].to_numpy(copy=True)
+    gain[:8] = np.nan
+    _replace(directory, "runs", gain_sampled=gain)
+    notes = cell_table(open_sweep(directory), over="seeds").notes
+    assert "8 runs of 96 have no base to gain over: gains leave them out." in notes
+
+
+def test_captions_of_curves_say_where_their_runs_differ(horizons):
+    said = "it has the steps that all of them share"
+    assert said in find(horizons, "decoupling").figure.caption
+    assert said not in find(horizons.where("steps=10"), "decoupling").figure.caption
