@@ -1,4 +1,4 @@
 """Statistics as pure functions of arrays: no files, no clock, no global random state.
 
-Arrays are named by their shape: G groups, S seeds, I items, B bootstrap resamples, C cells.
+Arrays are named by their shape: G groups, S seeds, I items, C cells, R runs.
 """
