@@ -15,7 +15,9 @@ from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
+from analysis.stats.intervals import mean_interval
 from analysis.tables.cell_table import headline_axis
+from analysis.tables.headline import family_level
 from analysis.tables.item_means import main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from analysis.tables.verdicts import EvaluationSetting
@@ -58,7 +60,13 @@ def sharpening(sweep: SweepData) -> Finding:
     arranged = SeedGroups(columns, by)
     parts = []
     for k, rate in rates.items():
-        part = arranged.estimate(rate["after"] - rate["base"], "change").assign(k=k)
+        change_R = rate["after"] - rate["base"]
+        part = arranged.estimate(change_R, "change").assign(k=k)
+        # What is said is said of every row and of both ends of k: their intervals hold together.
+        level = family_level(arranged.groups.size, arranged.groups.size)
+        claims = mean_interval(arranged.values(change_R), level)
+        kept = claims.n > 0
+        part["sure_low"], part["sure_high"] = claims.low[kept], claims.high[kept]
         for moment, value_R in rate.items():
             part[moment] = arranged.estimate(np.where(both, value_R, np.nan), moment, _RATE)[moment]
         parts.append(part)
@@ -128,9 +136,9 @@ def _sentences(change: pd.DataFrame, by: Sequence[str]) -> list[str]:
         crossed = part[part["change"] < 0]
         text = f"{where}: pass@1 {percent(first['change'], signed=True)}, pass@{int(last['k'])} "
         text += f"{percent(last['change'], signed=True)} points"
-        if first["low"] > 0 and last["high"] < 0:
+        if first["sure_low"] > 0 and last["sure_high"] < 0:
             text += f"; sharpening: the curves cross at k={int(crossed['k'].iloc[0])}"
-        elif first["low"] > 0 and last["low"] > 0:
+        elif first["sure_low"] > 0 and last["sure_low"] > 0:
             text += "; both rise"
         sentences.append(text + ".")
     return sentences
