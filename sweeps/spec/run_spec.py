@@ -47,7 +47,8 @@ class RunSpec:
     """Keys every random draw of the run."""
 
     def __post_init__(self) -> None:
-        require(1 <= self.steps < 2**31, "steps", self.steps, "must lie in [1, 2^31)")
+        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        require(self.steps < 2**31, "steps", self.steps, "must be below 2^31")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         check_fit(self.objective, self.sampling, self.example)
         check_trainable(self.model, self.optim, self.engine)
