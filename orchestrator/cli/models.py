@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.output.table import ReportTable
 from orchestrator.cli.analyse import Metric, Over
 from orchestrator.cli.output import echo, print_json
 from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
+
+if TYPE_CHECKING:
+    from analysis.output.table import ReportTable
 
 Form = Annotated[str, typer.Option("--format", help="text, md, csv or latex.")]
 
