@@ -63,12 +63,16 @@ class Marked:
         return found
 
     def assert_nothing_left(self) -> None:
-        """No process, socket or temporary file; those that were killed a moment ago may still vanish."""
+        """No process, socket or temporary file."""
+        self.assert_no_process_left()
+        assert not list(self.temporary.iterdir())
+
+    def assert_no_process_left(self) -> None:
+        """None; those that were killed a moment ago may still vanish."""
         until_s = time.monotonic() + 3
         while (left := self.processes()) and time.monotonic() < until_s:
             time.sleep(0.05)
         assert not left, [" ".join(filter(None, p.cmdline())) for p in left]
-        assert not list(self.temporary.iterdir())
 
     def close(self) -> None:
         """Clean up, whatever a failed test left behind."""

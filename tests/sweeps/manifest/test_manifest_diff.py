@@ -56,7 +56,9 @@ def test_long_values_are_cut_and_free_parameters_are_compared_key_by_key():
     [line] = shown(old, new)
     assert len(line) < 120
     axes = [axis("trainer.params.width", [1])], [axis("trainer.params.width", [2])]
-    assert shown(*(build(a) for a in axes)) == ["trainer.params.width: 1 on disk, 2 asked for"]
+    assert shown(*(build(a, trainer__target="own.Trainer") for a in axes)) == [
+        "trainer.params.width: 1 on disk, 2 asked for"
+    ]
 
 
 def test_the_same_values_combined_differently_have_no_key_to_blame():
