@@ -20,6 +20,9 @@ from sweeps.grid.sweep_file import Declared
 from sweeps.spec import GROUPS, SCALARS, SpecError, known_keys, nearest
 from sweeps.spec.errors import cut, shown
 
+METRICS = "trainer.metrics"
+"""Key below which the sweep file says what its trainer's metrics are."""
+
 
 class Composer:
     """Composes configurations for one set of words; each distinct choice of options once."""
@@ -76,6 +79,8 @@ class Composer:
             key = word.key_or_group
             if word.is_delete():
                 raise SpecError(f"{word.input_line!r}: nothing can be removed; give {key} one value instead")
+            if word.is_sweep_override():
+                _refuse_metrics(key)
             if key in self._groups:
                 for option in values_of(word, self._loader):
                     self._check_option(key, option)
@@ -120,6 +125,7 @@ class Composer:
 
     def written_values(self, key: str, written: Any) -> list[Any]:
         """Values of an axis as a sweep file writes them: a list, one value, or text in override grammar."""
+        _refuse_metrics(key)
         if key not in GROUPS and not self._is_run_key(key):
             known = [*GROUPS, *known_keys()]
             raise SpecError(f"axis {key}: unknown key{nearest(key, known)}")
@@ -160,6 +166,15 @@ class Composer:
                 )
         composed_group: Mapping[str, Any] = config[group]
         return composed_group
+
+
+def _refuse_metrics(key: str) -> None:
+    """Refuse what metrics are as something in which runs differ: tables read it once for the whole sweep."""
+    if key == METRICS or key.startswith(f"{METRICS}."):
+        raise SpecError(
+            f"{cut(key)}: cannot be an axis or differ between runs, since it says what a metric is in all of "
+            "them; give it one value, outside of the sweep's axes and rules"
+        )
 
 
 def _named_options(declared: Declared) -> Iterator[tuple[str, str]]:

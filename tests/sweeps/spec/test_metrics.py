@@ -66,3 +66,28 @@ def test_a_bad_word_about_a_metric_is_refused_when_the_sweep_is_read(tmp_path):
     )
     with pytest.raises(SpecError, match=r"trainer\.metrics\.rmse\.direction='smaller'"):
         build_manifest(compose_sweep([f"sweep={tmp_path / 'mine.yaml'}"]))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "axes: {trainer.metrics.rmse.direction: [min, max]}",
+        "axes: {seed: [0]}\nconcat: [{axes: {trainer.metrics.rmse.direction: [min]}}]",
+        "axes: {seed: [0, 1]}\nset: [{when: seed=1, trainer.metrics.rmse.direction: max}]",
+    ],
+)
+def test_what_a_metric_is_cannot_differ_between_the_runs_of_a_sweep(sweep_file, node):
+    path = sweep_file(node, top="trainer: {_target_: mine.Trainer}\n")
+    with pytest.raises(SpecError, match=r"metrics\.rmse\.direction: cannot be an axis.*one value") as caught:
+        compose_sweep([f"sweep={path}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_metric_is_takes_one_value_on_the_command_line(sweep_file):
+    path = sweep_file("axes: {seed: [0, 1]}", top="trainer: {_target_: mine.Trainer}\n")
+    words = [f"sweep={path}"]
+    manifest = build_manifest(compose_sweep([*words, "trainer.metrics.rmse.direction=min"]))
+    assert manifest.group("trainer", 1).metrics == {"rmse": {"direction": "min"}}
+    for several in ("trainer.metrics.rmse.direction=min,max", "trainer.metrics={},{rmse:{direction:max}}"):
+        with pytest.raises(SpecError, match="cannot be an axis"):
+            compose_sweep([*words, several])
