@@ -11,13 +11,14 @@ from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.data.views import finite_sql
 from analysis.output.figure import Figure
-from analysis.output.table import ReportTable
+from analysis.output.table import ReportTable, end_of, in_numbers, unit_of_change
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis
 from analysis.tables.compare import Comparison
 from analysis.tables.seed_values import gather
 from sweeps.grid.filters import write_term
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
 
 
@@ -73,3 +74,9 @@ def said_by(comparing: Callable[[], Comparison]) -> tuple[str, ...]:
         return comparing().sentences
     except UserError:
         return ()
+
+
+def change_in_words(info: MetricInfo, value: float, low: float, high: float) -> str:
+    """``+1.2 points [+0.4, +2.0]``; without ends where one seed gives none."""
+    ends = "no interval" if low != low else f"{end_of(info, low)}, {end_of(info, high)}"
+    return f"{in_numbers(info, value, signed=True)}{unit_of_change(info)} [{ends}]"

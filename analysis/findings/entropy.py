@@ -12,7 +12,9 @@ from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
-from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from analysis.tables.group_means import group_means
+from analysis.tables.item_means import interval_words
+from analysis.tables.seed_values import SeedGroups
 
 _finding = partial(
     Finding, key="entropy", question="Do models and prompts that start with more entropy gain more?"
@@ -36,10 +38,10 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         return _finding(missing="an axis model or example with several values: all runs start alike")
     best, where = best_setting(sweep, keys, gain)
     columns = best.columns([gain, "first_entropy_nats"])
-    arranged, gain_R = SeedGroups(columns, keys), columns.metric(gain)
+    gain_R, means = columns.metric(gain), group_means(best, keys, gain, "gain")
     entropy_R = np.where(np.isnan(gain_R), np.nan, columns.metric("first_entropy_nats"))
-    entropies = arranged.estimate(entropy_R, "entropy")[[*keys, "entropy"]]
-    frame = arranged.estimate(gain_R, "gain", sweep.info(gain)).merge(entropies, on=keys, how="left")
+    entropies = SeedGroups(columns, keys).estimate(entropy_R, "entropy")[[*keys, "entropy"]]
+    frame = means.frame.merge(entropies, on=keys, how="left")
     correlation, p = rank_correlation(frame["entropy"], frame["gain"])
     models = frame["model"].nunique() if "model" in frame else 1
     high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())
@@ -67,7 +69,8 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
             ),
             notes=(
                 "Entropy: mean over the tokens of the first step's rollouts, at temperature 1, before any "
-                f"update{where}. {OVER_SEEDS}.",
+                f"update{where}; a mean without an interval, for it is of no item of the benchmark. Gain: "
+                f"{interval_words(means.over)}. The rank correlation is of these pairs on these items.",
             ),
         ),
         figure=Figure(
@@ -81,7 +84,8 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 share=sweep.info(gain).is_share,
             ),
             caption=(
-                f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: {OVER_SEEDS}."
+                f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: "
+                f"{interval_words(means.over)}."
             ),
         ),
     )

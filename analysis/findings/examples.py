@@ -13,6 +13,7 @@ from analysis.data.views import literal, quoted
 from analysis.findings.base import (
     Finding,
     best_setting,
+    change_in_words,
     has_metric,
     runs_and_seeds,
     said_by,
@@ -20,9 +21,10 @@ from analysis.findings.base import (
 from analysis.findings.ranks import rank_correlation
 from analysis.output import figures
 from analysis.output.figure import Figure
-from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
+from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column
 from analysis.tables.compare import compare_levels
-from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from analysis.tables.group_means import group_means
+from analysis.tables.item_means import interval_words
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="examples", question="Which example is best, and could one have known?")
@@ -50,21 +52,19 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         what = f"runs with {gain}" if axis else "an axis of several examples"
         return _finding(missing=what)
     best, where = best_setting(sweep, [axis], gain)
-    columns = best.columns([gain])
-    frame = SeedGroups(columns, [axis]).estimate(columns.metric(gain), "gain", sweep.info(gain))
-    frame = frame.rename(columns={axis: "example"})
+    means, info = group_means(best, [axis], gain, "gain"), sweep.info(gain)
+    frame = means.frame.rename(columns={axis: "example"})
     for name, values in known_before(sweep, axis).items():
         frame[name] = [values.get(label(e), np.nan) for e in frame["example"]]
     correlations = {
         name: rank_correlation(frame[name], frame["gain"]) for name in STATISTICS if frame[name].notna().any()
     }
     order = frame.sort_values("gain", ascending=False, ignore_index=True)
-    top, bottom = order.iloc[0], order.iloc[-1]
+    best_gain, worst_gain = (
+        change_in_words(info, *order.loc[row, ["gain", "low", "high"]]) for row in (0, len(order) - 1)
+    )
     names = [label(value) for value in order["example"]]
-    sentences = [
-        f"Best {noun}{where}: {names[0]} ({percent(top['gain'], signed=True)} points); worst: "
-        f"{names[-1]} ({percent(bottom['gain'], signed=True)})."
-    ]
+    sentences = [f"Best {noun}{where}: {names[0]} ({best_gain}); worst: {names[-1]} ({worst_gain})."]
     if axis == RULE_AXIS:
         sentences += said_by(partial(compare_levels, best, axis, metric=gain))
     sentences += [
@@ -90,7 +90,8 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 SEEDS,
             ),
             notes=(
-                f"p: share of the most frequent of the base model's rollouts. {OVER_SEEDS}.{note} "
+                f"p: share of the most frequent of the base model's rollouts. {interval_words(means.over)}, "
+                f"of each {noun} alone: it does not know which is best.{note} "
                 "Pass-rate variance needs a labelled history and is not part of a sweep.",
             ),
         ),
@@ -99,11 +100,11 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 order,
                 y="example",
                 x="gain",
-                x_title=figures.titled("gain over base", sweep.info(gain)),
+                x_title=figures.titled("gain over base", info),
                 zero=True,
-                share=sweep.info(gain).is_share,
+                share=info.is_share,
             ),
-            caption=f"Gain per {noun}{where}; {runs_and_seeds(best)}. {OVER_SEEDS}.",
+            caption=f"Gain per {noun}{where}; {runs_and_seeds(best)}. {interval_words(means.over)}.",
         ),
     )
 

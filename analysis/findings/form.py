@@ -11,12 +11,14 @@ import pandas as pd
 from analysis.data.axes import cell_label
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
-from analysis.findings.base import Finding, runs_and_seeds
+from analysis.findings.base import Finding, change_in_words, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, percent
+from analysis.stats.intervals import CHANGE
 from analysis.tables.cell_table import headline_axis
-from analysis.tables.item_means import main_setting
+from analysis.tables.crossed_means import crossed_change, over_items_too
+from analysis.tables.item_means import interval_words, main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from sweeps.spec.metrics import SHARE, MetricInfo
 
@@ -24,6 +26,11 @@ _finding = partial(Finding, key="form", question="Is the gain in the form of the
 
 _PARTS = {"gain": "gain [95 % CI]", "form": "by form", "content": "by content"}
 """Parts of the change that have an interval, and their headings."""
+
+_PARTS_OVER = (
+    f"By form, by content: {OVER_SEEDS} only, on these items: they are products of shares of a whole run, "
+    "and no item has its own."
+)
 
 _CHANGE = MetricInfo(unit=SHARE, range=(-1.0, 1.0), difference=True)
 
@@ -47,6 +54,13 @@ def form(sweep: SweepData) -> Finding:
     frame = arranged.estimate(parts["gain"], "gain", _CHANGE).rename(
         columns={"low": "gain_low", "high": "gain_high"}
     )
+    seeds_G = (~np.isnan(arranged.values(parts["gain"]))).sum(axis=1)
+    estimating = partial(crossed_change, sweep, arranged, sampled, parts["gain"])
+    estimate = over_items_too(sweep, f"accuracy_{sampled.mode}", by, seeds_G, estimating)
+    if estimate is not None:
+        ends = estimate.interval(bounds=CHANGE)
+        frame["gain_low"], frame["gain_high"] = ends.low[seeds_G > 0], ends.high[seeds_G > 0]
+    over = interval_words("seeds" if estimate is None else "both")
     for name in ("form", "content", "found", "truncated", "strict"):
         part = arranged.estimate(parts[name], name, _CHANGE)
         frame[[name, f"{name}_low", f"{name}_high"]] = part[[name, "low", "high"]].to_numpy()
@@ -73,7 +87,7 @@ def form(sweep: SweepData) -> Finding:
                 "right. "
                 "Exact text: the stricter grader, equality with the gold text; a gain there alone is "
                 "formatting. "
-                f"{OVER_SEEDS}. Rule: runs that finished.",
+                f"Gain: {over}. {_PARTS_OVER} Rule: runs that finished.",
             ),
         ),
         figure=_figure(sweep, frame, by),
@@ -114,9 +128,9 @@ def _parts(columns: RunArrays, where: str) -> dict[str, np.ndarray]:
 def _sentence(row: dict, by: Sequence[str]) -> str:
     where = cell_label({by[0]: row[by[0]]}) if by else "All runs"
     return (
-        f"{where}: of {percent(row['gain'], signed=True)} points, {percent(row['form'], signed=True)} come "
-        "from "
-        f"answers being found and {percent(row['content'], signed=True)} from found answers being right."
+        f"{where}: of {change_in_words(_CHANGE, row['gain'], row['gain_low'], row['gain_high'])}, "
+        f"{percent(row['form'], signed=True)} come from answers being found and "
+        f"{percent(row['content'], signed=True)} from found answers being right."
     )
 
 
@@ -139,5 +153,5 @@ def _figure(sweep: SweepData, frame: pd.DataFrame, by: Sequence[str]) -> Figure:
         long, y=key, x="points", x_title="change of accuracy (points)", color="part", zero=True, share=True
     )
     return Figure(
-        chart=chart, caption=f"Gain by form and by content; {runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}"
+        chart=chart, caption=f"Gain by form and by content; {runs_and_seeds(sweep)}. {_PARTS_OVER}{left_out}"
     )

@@ -66,7 +66,7 @@ def logits(sweep: SweepData) -> Finding:
             notes=(
                 "Population skewness of all raw logits at completion positions, before temperature and any "
                 "processing. The base's text shows the tuned model on the same tokens as the base. "
-                f"{OVER_SEEDS}.",
+                f"{OVER_SEEDS} only: the moments are of all positions of a run together, of no item.",
             ),
         ),
         figure=_figure(sweep),
@@ -97,7 +97,7 @@ def _sentences(
         way = "right" if row["low"] > 0 else "left" if row["high"] < 0 else "neither way beyond noise"
         sentences.append(
             f"{where}: on the base model's text the skewness moves by {row['shift']:+.3f} "
-            f"[{row['low']:+.3f}, {row['high']:+.3f}]: {way}."
+            f"[{row['low']:+.3f}, {row['high']:+.3f}] over seeds: {way}."
         )
     return sentences
 

@@ -5,23 +5,28 @@ each rule lands among all picks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.sweep import SweepData
-from analysis.findings.base import Finding, best_setting, has_metric, runs_and_seeds
+from analysis.findings.base import Finding, best_setting, change_in_words, has_metric, runs_and_seeds
 from analysis.findings.examples import STATISTICS, example_axis, known_before
 from analysis.output import figures
 from analysis.output.encodings import PRINT_PX
 from analysis.output.figure import Figure
 from analysis.output.table import ReportColumn, ReportTable, interval_column, percent
 from analysis.stats.components import crossed_components
+from analysis.stats.crossed import Estimate
 from analysis.stats.heldout import held_out_best
-from analysis.stats.intervals import mean_interval
-from analysis.tables.seed_values import OVER_SEEDS, gather
+from analysis.stats.intervals import Interval, mean_interval
+from analysis.tables.crossed_means import crossed_sums, over_items_too
+from analysis.tables.item_means import interval_words
+from analysis.tables.item_scores import item_scores
+from analysis.tables.seed_values import SeedGroups, SeedValues, gather
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import label
 
 _finding = partial(Finding, key="picking", question="How biased is picking one example?")
@@ -59,10 +64,19 @@ def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     if len(values_ES) < MIN_EXAMPLES or values_ES.shape[1] < 2:
         return _finding(missing=f"{MIN_EXAMPLES} examples with all seeds")
     names = [label(v) for v in gathered.groups.loc[whole, axis]]
-    frame, held_out = _judged(values_ES, _rules(names, known_before(best, axis)))
+    rules = _rules(names, known_before(best, axis))
+    interval = mean_interval(np.stack([values_ES[rule.picks].mean(axis=0) for rule in rules]))
+    estimate = over_items_too(
+        best, gain, [axis], interval.n, lambda: _crossed(best, axis, gathered, whole, rules)
+    )
+    if estimate is not None:
+        ends = estimate.interval(bounds=gathered.bounds)
+        interval = replace(interval, low=ends.low, high=ends.high)
+    over = interval_words("seeds" if estimate is None else "both")
+    frame, held_out = _judged(values_ES, rules, interval)
     left_out = "" if whole.all() else f" {int((~whole).sum())} examples lack a seed and are left out."
     return _finding(
-        sentences=tuple(_sentences(values_ES, frame, held_out, where)),
+        sentences=tuple(_sentences(values_ES, frame, held_out, where, sweep.info(gain))),
         table=ReportTable(
             title=f"Where each rule's pick lands among {len(values_ES)} examples{where}",
             frame=frame,
@@ -75,12 +89,13 @@ def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 ReportColumn(header="regret", source="regret", kind="gain"),
             ),
             notes=(
-                f"{OVER_SEEDS}. Rank 1 and percentile 100 are the best of all picks; regret is against the "
-                "example that half of the seeds choose, judged on the other half. A tie is judged by its "
-                f"average. Rule: examples with every seed.{left_out}",
+                f"{over}, of each rule alone. Rank 1 and percentile 100 are the best of all picks; regret is "
+                "against the example that half of the seeds choose, judged on the other half. A tie is "
+                "judged by its average. Shares of variance, ranks and regret are over seeds only, of gains "
+                f"on these items, for only seeds are split. Rule: examples with every seed.{left_out}",
             ),
         ),
-        figure=_figure(values_ES, frame, f"{len(values_ES)} examples{where}; {runs_and_seeds(best)}"),
+        figure=_figure(values_ES, frame, f"{len(values_ES)} examples{where}; {runs_and_seeds(best)}. {over}"),
     )
 
 
@@ -98,14 +113,41 @@ def _rules(names: list[str], known: Mapping[str, Mapping[str, float]]) -> list[_
     return [*rules, _Rule(name="at random", picks=np.ones(len(names), dtype=bool))]
 
 
-def _judged(values_ES: np.ndarray, rules: list[_Rule]) -> tuple[pd.DataFrame, float]:
+def _crossed(
+    sweep: SweepData, axis: str, gathered: SeedValues, whole: np.ndarray, rules: list[_Rule]
+) -> Estimate:
+    """Mean gain of each rule's pick over seeds and items; the candidates of a tie are averaged item by item.
+
+    Args:
+        whole: which groups are candidates, shape (G,).
+
+    Raises:
+        UserError: when there are no verdicts, or the items differ in number between runs.
+    """
+    arranged, value_R = SeedGroups(gathered.columns, [axis]), gathered.columns.metric(gathered.metric)
+    seeds = len(gathered.seeds)
+    candidate_R = np.where(whole, np.cumsum(whole) - 1, -1)[arranged.groups.number]
+    known_S = np.isin(arranged.seeds, gathered.seeds)
+    seed_R = (np.cumsum(known_S) - 1)[arranged.seed]
+    counts_R = (candidate_R >= 0) & known_S[arranged.seed] & ~np.isnan(value_R)
+    place_R = np.where(counts_R, candidate_R * seeds + seed_R, 0)
+    count_ES = np.bincount(place_R[counts_R], minlength=int(whole.sum()) * seeds).reshape(-1, seeds)
+    parts = []
+    for number, rule in enumerate(rules):
+        slot_R = np.where(counts_R & rule.picks[candidate_R], number * seeds + seed_R, -1)
+        parts.append((slot_R, 1 / (rule.picks.sum() * np.maximum(1, count_ES.ravel()[place_R]))))
+    sums = item_scores(sweep, arranged.columns, gathered.metric, parts, len(rules) * seeds)
+    value_RS = np.stack([gathered.values[whole][rule.picks].mean(axis=0) for rule in rules])
+    count_RS = np.stack([count_ES[rule.picks].sum(axis=0) for rule in rules])
+    return crossed_sums(sums, value_RS, count_RS, "both", gathered.bounds)
+
+
+def _judged(values_ES: np.ndarray, rules: list[_Rule], interval: Interval) -> tuple[pd.DataFrame, float]:
     """One row per rule, best first, and what the best example is worth on seeds that did not choose it."""
     means_E = values_ES.mean(axis=1)
     rank_E = pd.Series(-means_E).rank().to_numpy()
     check = held_out_best(values_ES)
     held_out = check.held_out if check else float("nan")
-    picked_RS = np.stack([values_ES[rule.picks].mean(axis=0) for rule in rules])
-    interval = mean_interval(picked_RS)
     rank_R = np.array([rank_E[rule.picks].mean() for rule in rules])
     frame = pd.DataFrame(
         {
@@ -122,7 +164,9 @@ def _judged(values_ES: np.ndarray, rules: list[_Rule]) -> tuple[pd.DataFrame, fl
     return frame.sort_values("gain", ascending=False, ignore_index=True), held_out
 
 
-def _sentences(values_ES: np.ndarray, frame: pd.DataFrame, held_out: float, where: str) -> list[str]:
+def _sentences(
+    values_ES: np.ndarray, frame: pd.DataFrame, held_out: float, where: str, info: MetricInfo
+) -> list[str]:
     examples, seeds = values_ES.shape
     means_E = values_ES.mean(axis=1)
     sentences = []
@@ -131,19 +175,20 @@ def _sentences(values_ES: np.ndarray, frame: pd.DataFrame, held_out: float, wher
             f"Of the variance between single runs{where}, {percent(parts.first)} % is the example, "
             f"{percent(parts.second)} % the seed and {percent(parts.interaction)} % their interaction; among "
             f"runs of one seed the example makes {percent(parts.first_low)} to {percent(parts.first_high)} % "
-            f"(95 % CI, {examples} examples × {seeds} seeds)."
+            f"(95 % CI over {examples} examples × {seeds} seeds, on these items)."
         )
     low, middle, high = np.quantile(means_E, [0.05, 0.5, 0.95])
     sentences.append(
         f"Nine of ten picks gain between {percent(low, signed=True)} and {percent(high, signed=True)} "
         f"points, the median pick {percent(middle, signed=True)}; the best, judged on seeds that did not "
-        f"choose it, {percent(held_out, signed=True)}."
+        f"choose it, on these items, {percent(held_out, signed=True)}."
     )
     rule = frame[frame["rule"] != "at random"].head(1)
     if len(rule):
         row = rule.iloc[0]
         sentences.append(
-            f"The best rule, {row['rule']}, gains {percent(row['gain'], signed=True)} points: percentile "
+            f"The best rule, {row['rule']}, gains "
+            f"{change_in_words(info, row['gain'], row['low'], row['high'])}: percentile "
             f"{percent(row['percentile'])}, {percent(row['regret'], signed=True)} against the best."
         )
     return sentences
@@ -173,4 +218,4 @@ def _figure(values_ES: np.ndarray, frame: pd.DataFrame, what: str) -> Figure:
             ),
         ]
     )
-    return Figure(chart=chart, caption=f"All picks and the rules' picks; {what}. {OVER_SEEDS}.")
+    return Figure(chart=chart, caption=f"All picks and the rules' picks; {what}.")

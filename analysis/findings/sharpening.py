@@ -15,10 +15,11 @@ from analysis.findings.base import Finding, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.stats.intervals import mean_interval
+from analysis.stats.intervals import CHANGE, mean_interval
 from analysis.tables.cell_table import headline_axis
+from analysis.tables.crossed_means import crossed_change, over_items_too
 from analysis.tables.headline import family_level
-from analysis.tables.item_means import main_setting
+from analysis.tables.item_means import interval_words, main_setting
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
 from analysis.tables.verdicts import EvaluationSetting
 from sweeps.spec.metrics import MetricInfo
@@ -58,14 +59,21 @@ def sharpening(sweep: SweepData) -> Finding:
     if not both.any():
         return _finding(missing="evaluations before and after; add 0 to eval.steps")
     arranged = SeedGroups(columns, by)
+    # What is said is said of every row and of both ends of k: their intervals hold together.
+    level = family_level(arranged.groups.size, arranged.groups.size)
     parts = []
     for k, rate in rates.items():
         change_R = rate["after"] - rate["base"]
         part = arranged.estimate(change_R, "change").assign(k=k)
-        # What is said is said of every row and of both ends of k: their intervals hold together.
-        level = family_level(arranged.groups.size, arranged.groups.size)
         claims = mean_interval(arranged.values(change_R), level)
         kept = claims.n > 0
+        worth = pass_at_k(np.arange(samples + 1), samples, k)
+        estimating = partial(crossed_change, sweep, arranged, sampled, change_R, worth)
+        estimate = over_items_too(sweep, f"accuracy_{sampled.mode}", by, claims.n, estimating)
+        if estimate is not None:
+            ends, claims = estimate.interval(bounds=CHANGE), estimate.interval(level, CHANGE)
+            part["low"], part["high"] = ends.low[kept], ends.high[kept]
+        over = "seeds" if estimate is None else "both"  # of every k, for all rest on the same evaluations
         part["sure_low"], part["sure_high"] = claims.low[kept], claims.high[kept]
         for moment, value_R in rate.items():
             part[moment] = arranged.estimate(np.where(both, value_R, np.nan), moment, _RATE)[moment]
@@ -86,7 +94,8 @@ def sharpening(sweep: SweepData) -> Finding:
             ),
             notes=(
                 f"Unbiased pass@k from {samples} samples per item at temperature "
-                f"{label(sampled.temperature)}. {OVER_SEEDS}. Rule: runs with both evaluations.",
+                f"{label(sampled.temperature)}. {interval_words(over)}; what is said of the rows holds for "
+                "all of them together (Bonferroni). Rule: runs with both evaluations.",
             ),
         ),
         figure=_figure(sweep, rates, both, by),
@@ -164,4 +173,7 @@ def _figure(
         lines, x="k", y="rate", color="model", x_title="samples k", y_title="pass@k (%)", share=True
     )
     caption = f"pass@k of the base model and after training{f' by {by[0]}' if by else ''}; "
-    return Figure(chart=chart, caption=f"{caption}{runs_and_seeds(sweep)}. {OVER_SEEDS}.{left_out}")
+    bands = (
+        f"Bands: {OVER_SEEDS} only, of each curve on these items; what is said rests on their differences."
+    )
+    return Figure(chart=chart, caption=f"{caption}{runs_and_seeds(sweep)}. {bands}{left_out}")

@@ -7,12 +7,12 @@ from functools import partial
 import pandas as pd
 
 from analysis.data.sweep import SweepData
-from analysis.findings.base import Finding, best_setting, runs_and_seeds
+from analysis.findings.base import Finding, best_setting, change_in_words, runs_and_seeds
 from analysis.output import figures
 from analysis.output.figure import Figure
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, interval_column, percent
-from analysis.tables.item_means import setting_of, settings
-from analysis.tables.seed_values import gather
+from analysis.tables.group_means import group_means
+from analysis.tables.item_means import interval_words, setting_of, settings
 from analysis.tables.verdicts import EvaluationSetting
 from sweeps.spec.text import label
 
@@ -37,24 +37,16 @@ def temperature(sweep: SweepData) -> Finding:
     about = about if about in by_setting.values() else next(iter(by_setting.values()))
     first = about.replace("accuracy", "gain", 1)
     best_sweep, where = best_setting(sweep, [TRAINING_AXIS], first)
-    parts = []
-    for setting, metric in by_setting.items():
-        gain = metric.replace("accuracy", "gain", 1)
-        gathered = gather(best_sweep, [TRAINING_AXIS], gain)
-        interval = gathered.interval()
-        parts.append(
-            pd.DataFrame(
-                {
-                    "train": gathered.groups[TRAINING_AXIS],
-                    "evaluation": _name(setting),
-                    "gain": interval.value,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "n": interval.n,
-                }
-            )
+    means = {
+        _name(setting): group_means(
+            best_sweep, [TRAINING_AXIS], metric.replace("accuracy", "gain", 1), "gain"
         )
-    frame = pd.concat(parts, ignore_index=True)
+        for setting, metric in by_setting.items()
+    }
+    frame = pd.concat([one.frame.assign(evaluation=name) for name, one in means.items()], ignore_index=True)
+    frame = frame.rename(columns={TRAINING_AXIS: "train"})
+    over = " or ".join(dict.fromkeys(interval_words(one.over) for one in means.values()))
+    info = sweep.info(first)
     frame["shown"] = [percent(v, signed=True) for v in frame["gain"]]
     best = frame.loc[frame.groupby("evaluation", sort=False)["gain"].idxmax()]
     note = (
@@ -65,7 +57,7 @@ def temperature(sweep: SweepData) -> Finding:
     return _finding(
         sentences=tuple(
             f"Evaluated {row.evaluation}: best trained at τ={label(row.train)} "
-            f"({percent(row.gain, signed=True)} points)."
+            f"({change_in_words(info, row.gain, row.low, row.high)})."
             for row in best.itertuples()
         ),
         table=ReportTable(
@@ -77,7 +69,10 @@ def temperature(sweep: SweepData) -> Finding:
                 interval_column("gain", "gain", "gain"),
                 SEEDS,
             ),
-            notes=(f"Intervals: 95 %, over seeds; all other axes are averaged within each seed.{note}",),
+            notes=(
+                f"{over}, of each τ alone: it does not know which is best; all other axes are averaged "
+                f"within each seed.{note}",
+            ),
         ),
         figure=Figure(
             chart=figures.heatmap(

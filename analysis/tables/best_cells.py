@@ -152,7 +152,7 @@ def _sentence(
     return (
         f"Best on all seeds: {winner}. Choosing the {best} of {among} on {counted(half, 'seed')} reads "
         f"{show(check.apparent)} there and {show(check.held_out)} [{show(check.low)}, {show(check.high)}] on "
-        f"the other {seeds - half} (at least 95 % CI): "
+        f"the other {seeds - half} (at least 95 % CI, over seeds only, for they are what is split): "
         f"{show(check.drop, signed=True)} is the winner's curse ({counted(check.num_splits, 'split')})."
         f"{lacking}{unsaid}"
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from analysis.data.sweep import SweepData
 from analysis.stats.crossed import Estimate, crossed_estimate
-from analysis.stats.intervals import CHANGE, SHARE
-from analysis.tables.item_means import ItemMeans, accuracy_kind, item_means, seed_values
-from analysis.tables.item_scores import item_scores
+from analysis.stats.intervals import CHANGE, SHARE, Bounds
+from analysis.tables.item_means import ItemMeans, accuracy_kind, item_means, over_or_default, seed_values
+from analysis.tables.item_scores import Term, item_scores, weighted_items
 from analysis.tables.seed_values import SeedGroups, SeedValues
+from analysis.tables.verdicts import EvaluationSetting, evaluations
+from sweeps.spec.errors import UserError
 
 
 def crossed_means(
@@ -67,9 +69,76 @@ def crossed_rows(
     count = np.bincount(slot_R[slot_R >= 0], minlength=len(rows) * num_seeds)
     weight_R = 1 / np.append(np.maximum(1, count), 1)[slot_R]
     sums = item_scores(sweep, arranged.columns, metric, [(slot_R, weight_R)], len(count))
-    values_GSI = np.asarray(sums, dtype=float).reshape(len(rows), num_seeds, -1)
-    values_GSI += (arranged.values(value_R)[rows] - values_GSI.mean(axis=2))[:, :, None]
-    fewest_G = np.where(count > 0, count, np.inf).reshape(len(rows), num_seeds).min(axis=1)
+    value_GS = arranged.values(value_R)[rows]
+    return crossed_sums(sums, value_GS, count.reshape(value_GS.shape), over, gathered.bounds)
+
+
+def crossed_sums(
+    sums: np.ndarray, value_GS: np.ndarray, count_GS: np.ndarray, over: str, bounds: Bounds
+) -> Estimate:
+    """Means of groups from sums of verdicts item by item, moved to what each group and seed is worth.
+
+    Args:
+        sums: weighted sums, shape (G × S, I).
+        value_GS: the estimator's values, NaN where a seed has none.
+        count_GS: number of runs behind each.
+    """
+    values_GSI = np.asarray(sums, dtype=float).reshape(*value_GS.shape, -1)
+    values_GSI += (value_GS - values_GSI.mean(axis=2))[:, :, None]
+    fewest_G = np.where(count_GS > 0, count_GS, np.inf).min(axis=1)
     return crossed_estimate(
-        values_GSI, over, bounds=gathered.bounds, verdicts=np.where(np.isfinite(fewest_G), fewest_G, 1.0)
+        values_GSI, over, bounds=bounds, verdicts=np.where(np.isfinite(fewest_G), fewest_G, 1.0)
     )
+
+
+def crossed_change(
+    sweep: SweepData,
+    arranged: SeedGroups,
+    setting: EvaluationSetting,
+    change_R: np.ndarray,
+    worth: np.ndarray | None = None,
+) -> Estimate:
+    """Mean change from the base model to the last evaluation over seeds and items, of runs that have one.
+
+    Args:
+        change_R: of each run, NaN for one that does not count.
+        worth: what a number of right samples of an item is worth in place of their share, see
+            :func:`analysis.tables.item_scores.weighted_items`.
+
+    Raises:
+        UserError: when there are no verdicts, or the items differ in number between runs.
+    """
+    counts_R, value_GS = ~np.isnan(change_R), arranged.values(change_R)
+    slot_R = np.where(counts_R, arranged.groups.number * len(arranged.seeds) + arranged.seed, -1)
+    count = np.bincount(slot_R[counts_R], minlength=value_GS.size)
+    weight_R = 1 / np.maximum(1, count)[slot_R]
+    last_R = evaluations(sweep, arranged.columns, setting).last_R
+    terms = [
+        Term(step=last_R, slot=slot_R, weight=weight_R),
+        Term(step=np.zeros_like(last_R), slot=slot_R, weight=-weight_R),
+    ]
+    sums = weighted_items(
+        sweep, arranged.columns, f"gain_{setting.mode}", setting, terms, value_GS.size, worth
+    )
+    return crossed_sums(sums, value_GS, count.reshape(value_GS.shape), "both", CHANGE)
+
+
+def over_items_too(
+    sweep: SweepData, metric: str, by: Sequence[str], n_G: np.ndarray, estimating: Callable[[], Estimate]
+) -> Estimate | None:
+    """An estimate over seeds and items where all groups have items in common; ``None`` where intervals can
+    be over seeds only.
+
+    Args:
+        metric: the accuracy, or gain, that is estimated.
+        by: axes of the groups.
+        n_G: number of seeds of each group.
+    """
+    if over_or_default(sweep, metric, None, by) != "both" or not n_G.any():
+        return None
+    try:
+        estimate = estimating()
+    except UserError:  # runs judged on different items
+        return None
+    lacks_items = (estimate.n < n_G) | ((n_G > 1) & np.isnan(estimate.error))
+    return None if lacks_items.any() else estimate

@@ -75,6 +75,11 @@ OVER_WORDS = {"seeds": "seeds", "items": "items", "both": "seeds and items"}
 """What an interval generalises over, in words."""
 
 
+def interval_words(over: str) -> str:
+    """Meaning of the intervals of a table or a figure."""
+    return f"95 % interval over {OVER_WORDS[over]} (Student-t)"
+
+
 def check_over(over: str | None) -> None:
     """Refuse an unknown word for what intervals generalise over.
 

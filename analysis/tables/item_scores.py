@@ -67,8 +67,13 @@ def weighted_items(
     setting: EvaluationSetting,
     terms: Sequence[Term],
     num_slots: int,
+    worth: np.ndarray | None = None,
 ) -> np.ndarray:
     """Sum over the terms of weight × share of right samples, per slot and item; zero in a slot without runs.
+
+    Args:
+        worth: what 0, 1, …, n right samples of n count for in place of their share, shape (n + 1,);
+            evaluations of another number of samples are left out.
 
     Raises:
         UserError: when there are no such verdicts, or the items differ in number between runs.
@@ -82,12 +87,13 @@ def weighted_items(
             wide = num_slots * batch.counts.shape[1] > _WIDE
             sums = np.zeros((num_slots, batch.counts.shape[1]), dtype=np.float32 if wide else np.float64)
         run, step = batch.run, batch.step
+        known = run >= 0 if worth is None else (run >= 0) & (batch.samples == len(worth) - 1)
         slots, rows, weights = [], [], []
         for term in terms:
-            counts = np.flatnonzero((run >= 0) & (term.slot[run] >= 0) & (step == term.step[run]))
+            counts = np.flatnonzero(known & (term.slot[run] >= 0) & (step == term.step[run]))
             slots.append(term.slot[run[counts]])
             rows.append(counts)
-            weights.append(term.weight[run[counts]] / batch.samples[counts])
+            weights.append(term.weight[run[counts]] / (batch.samples[counts] if worth is None else 1))
         slot, row = np.concatenate(slots), np.concatenate(rows)
         if not len(slot):
             continue
@@ -96,7 +102,9 @@ def weighted_items(
         matrix = sparse.csr_array(
             (np.concatenate(weights).astype(np.float32), (target, source)), shape=(len(touched), len(picked))
         )
-        sums[touched] += matrix @ batch.counts[picked].astype(np.float32)
+        right = batch.counts[picked]
+        scores = right.astype(np.float32) if worth is None else worth.astype(np.float32)[right]
+        sums[touched] += matrix @ scores
     if sums is None:
         raise UserError(f"metric {metric!r}: the sweep holds no verdicts per item for it")
     return sums

@@ -216,21 +216,36 @@ def test_sharpening_rates_are_those_of_the_stored_verdicts(rich):
 
 def test_sharpening_finds_a_planted_crossing(tmp_path):
     """After training every item is always right or never: pass@1 rises, pass@8 falls."""
-    world = quickstart_world(num_items=40, num_samples=8, eval_steps=(0, 10), item_steps=(0, 10))
-    directory = write_sweep(tmp_path / "sharp", world)
+    finding = find(open_sweep(_sharpened(tmp_path / "sharp", num_items=80)), "sharpening")
+    assert all("sharpening: the curves cross at k=2" in s for s in finding.sentences)
+
+
+def test_a_crossing_that_other_items_might_not_show_is_not_claimed(tmp_path):
+    """All seeds agree to the last verdict, so that over seeds alone any number of items would do."""
+    finding = find(open_sweep(_sharpened(tmp_path / "few", num_items=20)), "sharpening")
+    first = finding.table.frame.iloc[0]
+    assert (first["k"], first["change"]) == (1, pytest.approx(0.2))
+    assert first["low"] < 0
+    assert not any("sharpening" in s or "both rise" in s for s in finding.sentences)
+    assert "over seeds and items" in finding.table.notes[0]
+
+
+def _sharpened(directory, num_items):
+    """Seven of ten items always right after training and the others never; half of each's samples before."""
+    world = quickstart_world(num_items=num_items, num_samples=8, eval_steps=(0, 10), item_steps=(0, 10))
+    write_sweep(directory, world)
     items = pq.read_table(directory / "items.parquet")
     correct = []
     for step, mode, values in zip(
         items["step"].to_pylist(), items["mode"].to_pylist(), items["correct"].to_pylist(), strict=True
     ):
         if mode == "sampled":
-            values = [8 * (i % 10 < 7) for i in range(40)] if step else [4] * 40
+            values = [8 * (i % 10 < 7) if step else 4 for i in range(num_items)]
         correct.append(values)
     position = items.column_names.index("correct")
     items = items.set_column(position, "correct", pa.array(correct, pa.list_(pa.int32())))
     pq.write_table(items, directory / "items.parquet")
-    finding = find(open_sweep(directory), "sharpening")
-    assert all("sharpening: the curves cross at k=2" in s for s in finding.sentences)
+    return directory
 
 
 def test_form_and_content_add_up_to_the_gain(rich):
