@@ -150,11 +150,18 @@ def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, 
         body = f"SELECT * FROM {_read(files)}"
     else:
         body = _unfinished(source)
-    missing = [axis for axis in axes if axis.key not in columns]
-    constants = "".join(
-        f", {literal(_configured(connection, source, axis))} AS {quoted([axis.key])}" for axis in missing
-    )
-    return f"SELECT {literal(label)} AS sweep, *{constants} FROM ({body})"
+    fixed, ruled = "", ""
+    for axis in (axis for axis in axes if axis.key not in columns):
+        stored, values = f"spec.{axis.key.partition('.')[0]}", _configured(connection, source, axis)
+        if len(set(map(literal, values.values()))) <= 1:
+            fixed += f", {literal(next(iter(values.values()), None))} AS {quoted([axis.key])}"
+        else:  # a rule of the sweep file sets it for some runs
+            cases = " ".join(f"WHEN {literal(text)} THEN {literal(v)}" for text, v in values.items())
+            ruled += f", CASE {quoted([stored])} {cases} END AS {quoted([axis.key])}"
+    if ruled:
+        manifest = f"SELECT index{ruled} FROM read_parquet({literal(str(source.manifest))})"
+        body = f"SELECT * FROM ({body}) JOIN ({manifest}) USING (index)"
+    return f"SELECT {literal(label)} AS sweep, *{fixed} FROM ({body})"
 
 
 def _unfinished(source: Source) -> str:
@@ -181,19 +188,23 @@ def _unfinished(source: Source) -> str:
     )
 
 
-def _configured(connection: duckdb.DuckDBPyConnection, source: Source, axis: Axis) -> Any:
-    """Value that a sweep gives to a key it does not vary, read from the first run's frozen spec, spelt as the
-    sweep that varies it spells it.
+def _configured(connection: duckdb.DuckDBPyConnection, source: Source, axis: Axis) -> dict[Any, Any]:
+    """Values that a sweep gives to a key that is no axis of it, by what the runs' frozen specs store of the
+    key's group, spelt as the sweep that varies the key spells them. As a rule there is one.
     """
     group, _, field = axis.key.partition(".")
     column = f"spec.{group}"
     path = literal(str(source.manifest))
     if column not in column_names(connection, f"(SELECT * FROM read_parquet({path}))"):
-        return None
-    row = connection.execute(f"SELECT {quoted([column])} FROM read_parquet({path}) LIMIT 1").fetchone()
-    if row is None or not isinstance(row[0], str):
-        return row[0] if row else None
-    value = json.loads(row[0])
+        return {}
+    stored = connection.execute(f"SELECT DISTINCT {quoted([column])} FROM read_parquet({path})").fetchall()
+    return {text: _value_in(text, field, axis) for (text,) in stored}
+
+
+def _value_in(stored: Any, field: str, axis: Axis) -> Any:
+    if not isinstance(stored, str):
+        return stored
+    value = json.loads(stored)
     for part in (field or "name").split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return as_text(value) if axis.kind == "str" and value is not None else value

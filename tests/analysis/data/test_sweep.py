@@ -190,6 +190,22 @@ def test_an_axis_that_one_directory_does_not_sweep_is_read_from_its_configuratio
     assert dict(runs.groupby("sweep", observed=True)["optim.lr"].max()) == {"one": 2e-4, "two": 2e-5}
 
 
+def test_a_key_that_a_rule_sets_for_some_runs_of_a_directory_has_each_runs_own_value(tmp_path):
+    ruled = tmp_path / "ruled.yaml"
+    rule = "set: [{when: seed=1, eval.limit: 7}]"
+    ruled.write_text(f"# @package _global_\neval: {{limit: 5}}\nsweep:\n  axes: {{seed: [0, 1]}}\n  {rule}\n")
+    for name, words in (
+        ("ruled", [f"sweep={ruled}"]),
+        ("varied", ["sweep=noop", "seed=0", "eval.limit=5,7"]),
+    ):
+        with Session(Layout(tmp_path / name)) as session:
+            session.freeze(build_manifest(compose_sweep(words)), pool="inline")
+    runs = open_sweep(tmp_path / "ruled", tmp_path / "varied").runs()
+    found = runs[runs["sweep"] == "ruled"].set_index("seed")["eval.limit"]
+    assert dict(found) == {0: 5, 1: 7}
+    assert sorted(runs[runs["sweep"] == "varied"]["eval.limit"]) == [5, 7]
+
+
 def test_a_list_has_one_spelling_whether_a_directory_varies_it_or_not(tmp_path):
     for name, steps in (("fixed", "[0,1]"), ("varied", "[0,1],[1]")):
         manifest = build_manifest(
