@@ -55,6 +55,7 @@ class _Worker:
     shape: Shape
     setup: WorkerSetup
     reports: GangReports
+    num_batches: int = 0
     asked_s: float = field(default_factory=time.monotonic)
     group: PlacementGroup | None = None
     actors: list[Any] = field(default_factory=list)
@@ -165,7 +166,8 @@ class RayPool:
         worker = self._workers[name]
         packed = ray.put(items) if len(worker.actors) > 1 else items
         for actor in worker.actors:
-            actor.submit.remote(packed)
+            actor.submit.remote(worker.num_batches, packed)
+        worker.num_batches += 1
 
     def cancel(self, name: str, tokens: tuple[int, ...]) -> None:
         if name in self._workers:

@@ -13,6 +13,7 @@ import queue
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,6 +39,26 @@ class Place(NamedTuple):
     pid: int
     gpus: str
     """The GPUs it sees, as ``CUDA_VISIBLE_DEVICES`` lists them."""
+
+
+class InOrder:
+    """Passes batches on in the order of their numbers, whichever of Ray's threads comes first: the ranks of a
+    gang must run the same batch at the same time.
+    """
+
+    def __init__(self, pass_on: Callable[[list[Task]], None]) -> None:
+        self._pass_on = pass_on
+        self._early: dict[int, list[Task]] = {}
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def take(self, number: int, items: list[Task]) -> None:
+        """Batch ``number``, counted from 0, has come."""
+        with self._lock:
+            self._early[number] = items
+            while self._next in self._early:
+                self._pass_on(self._early.pop(self._next))
+                self._next += 1
 
 
 class RayWorker:
@@ -68,6 +89,7 @@ class RayWorker:
             _listen_on_node_address()
             setup = replace(setup, context=replace(setup.context, rendezvous=rendezvous))
         self._runtime = Runtime(setup, self._outbox.put)
+        self._batches = InOrder(self._runtime.add)
         self._thread = threading.Thread(target=self._work, daemon=True, name="train")
         self._thread.start()
         node = ray.get_runtime_context().get_node_id()
@@ -82,9 +104,9 @@ class RayWorker:
             faulthandler.dump_traceback(self._log)
             os._exit(1)
 
-    def submit(self, items: list[Task]) -> None:
-        assert self._runtime is not None
-        self._runtime.add(items)
+    def submit(self, number: int, items: list[Task]) -> None:
+        """Queue the worker's batch ``number``."""
+        self._batches.take(number, items)
 
     def cancel(self, tokens: tuple[int, ...]) -> None:
         assert self._runtime is not None
