@@ -23,6 +23,7 @@ class Dispatcher:
     def __init__(self, workload: Workload, runs: LeaseTable, fleet: Fleet, groups: list[ModelHealth]) -> None:
         self._runs, self._fleet, self._groups = runs, fleet, groups
         self._ready = runs.backlog.num_ready
+        self._group_of = workload.group_of
         self._groups_of: dict[Shape, list[int]] = defaultdict(list)
         for number, group in enumerate(workload.groups):
             self._groups_of[group.shape].append(number)
@@ -51,6 +52,17 @@ class Dispatcher:
         """A waiting run that a new worker of a shape would serve."""
         like = next(g for g in self._groups_of[shape] if self._ready[g])
         return self._runs.backlog.first[like]
+
+    def has_work(self, left_s: float) -> bool:
+        """Whether any open run may still be handed out, now or when its retry is due, with ``left_s`` until
+        the deadline.
+        """
+        if left_s <= 0:
+            return False
+        useful = [not g.tripped and (g.mean_s or 0.0) <= left_s for g in self._groups]
+        if any(n and useful[g] for g, n in enumerate(self._ready)):
+            return True
+        return any(useful[self._group_of[i]] for i in self._runs.backlog.waiting)
 
     def feed(self, settings: SchedulerConfig, now_s: float, left_s: float) -> Iterator[Dispatch]:
         """Hand out batches to every worker that has room for one, with ``left_s`` until the deadline."""

@@ -94,7 +94,7 @@ class Scheduler:
             workload, settled=settled, attempts=attempts, histories=histories, first_token=first_token
         )
         self._backlog = self._runs.backlog
-        self._feeder = Dispatcher(workload, self._runs, self.fleet, self.groups)
+        self._dispatcher = Dispatcher(workload, self._runs, self.fleet, self.groups)
         self._actions: list[Action] = []
         self._deadline_s = deadline_s
         self._drain_until_s: float | None = None
@@ -121,7 +121,9 @@ class Scheduler:
     @property
     def finished(self) -> bool:
         """True when nothing runs and nothing more will be handed out."""
-        return not self._runs.num_leased and (self.draining or not self._work_is_left())
+        return not self._runs.num_leased and (
+            self.draining or not self._dispatcher.has_work(self._deadline_s - self._now_s)
+        )
 
     @property
     def next_due_s(self) -> float | None:
@@ -190,16 +192,15 @@ class Scheduler:
             worker.seen_s = worker.progress_s = self._now_s
             self._resize |= worker.retiring
             if len(worker.unit_ends) < 2:
-                self._feeder.note_room(worker)
+                self._dispatcher.note_room(worker)
 
     def _on_beat(self, beat: Beat) -> None:
         worker = self.fleet.workers.get(beat.worker)
         if worker is None:
             return
         if worker.hear(beat, self._now_s):
-            self.groups[
-                worker.group
-            ].canary_s = -math.inf  # its model is loaded and it works: others may follow
+            # Its model is loaded and it works: others may follow.
+            self.groups[worker.group].canary_s = -math.inf
         if 0 < self.settings.memory_watermark_gib < beat.memory_gib and not worker.retiring:
             worker.retiring = self._resize = True
             text = f"worker {worker.name} holds {beat.memory_gib:.1f} GiB: replaced once it is idle"
@@ -211,7 +212,7 @@ class Scheduler:
             worker.ready, worker.host = True, event.host
             worker.seen_s = worker.progress_s = worker.token_since_s = self._now_s
             self.fleet.num_start_failures = 0
-            self._feeder.note_room(worker)
+            self._dispatcher.note_room(worker)
 
     def _on_lost(self, event: WorkerLost) -> None:
         worker = self.fleet.workers.get(event.worker)
@@ -264,7 +265,7 @@ class Scheduler:
         elif not self.paused:
             if self._resize:
                 self._resize_fleet()
-            self._actions += self._feeder.feed(self.settings, now_s, self._deadline_s - now_s)
+            self._actions += self._dispatcher.feed(self.settings, now_s, self._deadline_s - now_s)
         actions, self._actions = self._actions, []
         return actions
 
@@ -284,7 +285,7 @@ class Scheduler:
     def _remove(self, worker: Worker, failure: Failure | None) -> None:
         """Count a worker out and requeue what it held; charge ``failure`` to the run it was working on."""
         self.fleet.remove(worker)
-        self._feeder.forget_worker(worker)
+        self._dispatcher.forget_worker(worker)
         self._resize = True
         working_on = worker.working_on
         for token, grant in worker.leases.items():
@@ -297,13 +298,13 @@ class Scheduler:
 
     def _resize_fleet(self) -> None:
         """Start workers where runs wait and room is left; end those in excess or in the way."""
-        waiting = self._feeder.num_waiting()
+        waiting = self._dispatcher.num_waiting()
         for worker in self.fleet.retire(self.settings, waiting):
             self._actions.append(StopWorker(worker=worker.name))
             self._remove(worker, None)
         for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
             worker = self.fleet.enlist(shape, self._now_s)
-            like = self._feeder.first_run(shape)
+            like = self._dispatcher.first_run(shape)
             self._actions.append(StartWorker(worker=worker.name, shape=shape, runs_like=like))
         self._resize = False
 
@@ -317,7 +318,7 @@ class Scheduler:
 
     def _settle(self, index: int) -> None:
         self._runs.settle(index)
-        self._feeder.keep_away(index, None)
+        self._dispatcher.keep_away(index, None)
 
     def _fail(self, grant: Grant, worker: str, failure: Failure) -> None:
         index, attempt, token = grant.run, grant.attempt, grant.token
@@ -339,13 +340,5 @@ class Scheduler:
             self._actions.append(Settle(run=index, outcome=verdict.outcome))
             return
         if verdict.elsewhere and worker in self.fleet.workers:
-            self._feeder.keep_away(index, self.fleet.workers[worker].host)
+            self._dispatcher.keep_away(index, self.fleet.workers[worker].host)
         self._backlog.put_back(index, self._now_s + verdict.delay_s if verdict.delay_s else None)
-
-    def _work_is_left(self) -> bool:
-        """Whether any open run may still be handed out, now or when its retry is due."""
-        left_s = self._deadline_s - self._now_s
-        useful = [not g.tripped and (g.mean_s or 0.0) <= left_s for g in self.groups]
-        if any(n and useful[g] for g, n in enumerate(self._backlog.num_ready)):
-            return left_s > 0
-        return any(useful[self.workload.group_of[i]] for i in self._backlog.waiting) and left_s > 0
