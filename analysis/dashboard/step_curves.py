@@ -66,7 +66,8 @@ def draw_curves(sweep: SweepData, by: str, metric: str) -> tuple[Drawing | None,
         return None, table
     info, charts = sweep.info(metric), []
     first = metric if metric in parts else next(iter(parts))
-    kept, left_out = figures.keep_groups(parts[first], by, first, smallest=info.direction == "min")
+    smallest = sweep.info(first).direction == "min"
+    kept, left_out = figures.keep_groups(parts[first], by, first, smallest=smallest)
     drawn = set(kept[by])
     for name, part in parts.items():
         chart = figures.curves(
