@@ -85,8 +85,8 @@ def what_to_add(
             f"For a power of {100 * WANTED_POWER:.0f} % of the test of `compare` at {100 * level:.2g} %"
             + (f" (5 % over {len(tests)}, Bonferroni)" if len(tests) > 1 else "")
             + ". Seeds needed: on these items; items needed: with these seeds; ∞: no number is enough, "
-            "because "
-            "the other limits it. Variances are estimated from this sweep and uncertain with few seeds.",
+            "because the other limits it. Variances are estimated from this sweep and uncertain with few "
+            "seeds.",
             *sweep.warnings,
         ),
     )
