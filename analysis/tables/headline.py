@@ -21,6 +21,7 @@ from analysis.tables.falls import Fall, falls
 from analysis.tables.item_means import over_or_default
 from analysis.tables.peaks import peaks
 from analysis.tables.seed_values import gather
+from sweeps.spec.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,16 @@ def headline_rows(
     Raises:
         UserError: for an unknown word.
     """
-    over = over_or_default(sweep, metric, over, by)
+    asked, over = over, over_or_default(sweep, metric, over, by)
+    try:
+        return _judged(sweep, by, metric, gain, over)
+    except UserError:
+        if asked is not None or over == "seeds":
+            raise
+        return _judged(sweep, by, metric, gain, "seeds")  # runs judged on different items have no common ones
+
+
+def _judged(sweep: SweepData, by: Sequence[str], metric: str, gain: str, over: str) -> Headline:
     sign = sweep.info(metric).sign
     gathered = gather(sweep, by, gain)
     fallen = _falls(sweep, by, metric, over)

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
@@ -167,6 +168,6 @@ def _matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
     """Lists of equal length as a matrix."""
     rows = column.combine_chunks()
     flat = rows.flatten().to_numpy(zero_copy_only=False)
-    if len(rows) and len(flat) % len(rows):
+    if len(pc.unique(pc.list_value_length(rows))) > 1:
         raise UserError(f"metric {metric!r}: runs were judged on different items; filter or group by eval")
     return flat.reshape(len(rows), -1)
