@@ -21,7 +21,10 @@ from analysis.tables.verdicts import EvaluationSetting, evaluations, verdicts
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
 
-BENCHMARK_AXES = ("eval", "eval.path", "eval.name")
+BENCHMARK_AXES = (
+    *("eval", "eval.path", "eval.name", "eval.limit", "eval.drop_items"),
+    *("eval.question_field", "eval.answer_field"),
+)
 """Axes whose values are judged on different items."""
 
 _ACCURACY = re.compile(
