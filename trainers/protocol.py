@@ -63,6 +63,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from sweeps.spec import RunSpec
+from trainers.reporting import GO_ON, Decision, Report, report_nothing
 from trainers.returned import result_of
 from trainers.run_result import (
     RESULT_VERSION,
@@ -77,9 +78,11 @@ __all__ = [
     "TIMING_SUFFIX",
     "Cancelled",
     "Closable",
+    "Decision",
     "Evaluation",
     "GroupTrainer",
     "Outcome",
+    "Report",
     "RolloutText",
     "RunContext",
     "RunResult",
@@ -120,6 +123,14 @@ class RunContext:
     """
     cancelled: Callable[[], bool] = lambda: False
     """True once the run should stop early; the trainer then raises :class:`Cancelled`."""
+    report: Report = report_nothing
+    """Tells what was measured at a step, ``report(3, loss=0.5)``, and hears the newest :class:`Decision`
+    known. Rows are kept as they come, also of a run that dies, and shown while it runs; each counts as a
+    heartbeat. A step may come in several calls: a later value of the same name replaces the earlier one. They
+    are the result's ``steps`` unless it has steps of its own.
+    """
+    decision: Callable[[], Decision] = lambda: GO_ON
+    """The newest decision known, without a report."""
 
 
 class Cancelled(Exception):
