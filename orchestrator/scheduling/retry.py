@@ -5,7 +5,10 @@ class          meaning                                           answer
 ============== ================================================= =========================================
 infrastructure its worker, node or raylet went away              many retries, with backoff
 oom            out of memory                                     smaller micro batch, then another host
-error          an exception                                      again; the same one twice is quarantined
+error          an exception that may pass (a connection, a busy  again, after a wait; the same one twice is
+               disk, CUDA, …; :mod:`.passing_errors`)            quarantined
+error          any other exception: the same code would raise    quarantined at once
+               the same again
 timeout        over the spec's time limit, or hung               once more
 ============== ================================================= =========================================
 
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from orchestrator.scheduling.passing_errors import may_pass
 from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure, FailureClass
 
 FINGERPRINT_LENGTH = 12
@@ -41,10 +45,12 @@ class RetryPolicy:
     from the host of the failure before.
     """
     error: int = 2
-    """Retries after exceptions that differ from each other; the same one twice ends the run at once."""
+    """Retries after exceptions that may pass and differ from each other; the same one twice, and one that
+    cannot pass, ends the run at once.
+    """
     timeout: int = 1
     backoff_s: float = 1.0
-    """Wait before the first retry after a lost worker; doubles each time."""
+    """Wait before the first retry after a lost worker or an exception that may pass; doubles each time."""
     backoff_max_s: float = 60.0
     """Longest such wait."""
 
@@ -65,7 +71,8 @@ def decide(policy: RetryPolicy, history: Sequence[Failure]) -> RetryDecision:
     newest = history[-1]
     alike = [f for f in history if f.failure_class == newest.failure_class]
     num = len(alike)
-    if newest.failure_class == ERROR and any(f.fingerprint == newest.fingerprint for f in alike[:-1]):
+    seen_before = any(f.fingerprint == newest.fingerprint for f in alike[:-1])
+    if newest.failure_class == ERROR and (seen_before or not newest.may_pass):
         return RetryDecision("quarantined")
     budgets: dict[FailureClass, int] = {
         INFRASTRUCTURE: policy.infrastructure,
@@ -75,7 +82,7 @@ def decide(policy: RetryPolicy, history: Sequence[Failure]) -> RetryDecision:
     }
     if num > budgets[newest.failure_class]:
         return RetryDecision("failed")
-    if newest.failure_class == INFRASTRUCTURE:
+    if newest.failure_class in (INFRASTRUCTURE, ERROR):
         return RetryDecision("pending", min(policy.backoff_s * 2 ** (num - 1), policy.backoff_max_s))
     return RetryDecision("pending", elsewhere=newest.failure_class == OOM and num >= 2)
 
@@ -103,6 +110,7 @@ def classify(error: BaseException) -> Failure:
         fingerprint(error),
         f"{name}: {text.splitlines()[0][:300]}" if text else name,
         _story(error),
+        may_pass=not oom and may_pass(error),
     )
 
 

@@ -70,6 +70,10 @@ class Failure(NamedTuple):
     """One line for people."""
     details: str = ""
     """Traceback or stacks, for the attempt's log; not in the journal."""
+    may_pass: bool = False
+    """Whether an exception is of a kind that a second attempt may not meet; not in the journal, where what
+    was decided stands.
+    """
 
 
 class Grant(NamedTuple):

@@ -115,7 +115,7 @@ def test_an_unchanged_application_runs_resumes_and_keeps_its_output_folders(app)
     assert verified["counts"]["done"] == 6
 
 
-def test_a_failing_job_is_tried_again_told_of_and_run_anew_once_mended(app):
+def test_a_failing_job_is_told_of_and_run_anew_once_mended(app):
     said = multirun(app, "lr=1,2", "bad=2", code=1)
     assert "ArithmeticError: lr 2 is bad" in said
     runs = open_sweep(app / "outputs" / "app").runs().set_index("lr")

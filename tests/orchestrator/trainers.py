@@ -94,7 +94,7 @@ class Moody(Noop):
 
     def run(self, spec, context):
         if spec.seed % 3 == 0 and context.attempt == 0:
-            raise RuntimeError("not in the mood")
+            raise ConnectionError("not in the mood")
         return super().run(spec, context)
 
 

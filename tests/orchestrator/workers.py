@@ -36,8 +36,8 @@ def done(grant: Grant, wall_s: float = 1.0, outcome: str = "done") -> AttemptRep
     return AttemptReport(grant.run, grant.attempt, grant.token, outcome, wall_s, 0.0, "w.jsonl", 0, 1)
 
 
-def failed(grant: Grant, kind: str = ERROR, fingerprint: str = "f") -> AttemptReport:
-    failure = Failure(kind, fingerprint, "it broke")
+def failed(grant: Grant, kind: str = ERROR, fingerprint: str = "f", may_pass: bool = False) -> AttemptReport:
+    failure = Failure(kind, fingerprint, "it broke", may_pass=may_pass)
     return AttemptReport(grant.run, grant.attempt, grant.token, "failed", 1.0, 0.0, failure=failure)
 
 

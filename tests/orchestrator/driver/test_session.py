@@ -110,7 +110,7 @@ def test_a_failing_run_is_quarantined_with_its_traceback_and_the_sweep_goes_on(t
         f"ArithmeticError: seed {s} does not please me" for s in (0, 10, 20, 30)
     }
     assert len({r["fingerprint"] for r in bad}) == 1
-    log = Layout(tmp_path).attempt_log(bad[0]["run_id"], 1).read_text()
+    log = Layout(tmp_path).attempt_log(bad[0]["run_id"], 0).read_text()
     assert "Traceback" in log
     assert "does not please me" in log
 
@@ -128,6 +128,13 @@ def test_a_run_that_fails_once_is_tried_again(tmp_path):
     manifest = noop_manifest(12, target=f"{HERE}.Moody")
     assert run(tmp_path, manifest).committed == 12
     assert {r["attempt"] for r in runs(tmp_path) if r["seed"] % 3 == 0} == {1}
+
+
+def test_a_run_whose_code_is_wrong_is_tried_once(tmp_path):
+    manifest = noop_manifest(4, target=f"{HERE}.Faulty", every=2)
+    run(tmp_path, manifest)
+    logs = [sorted(p.name for p in (tmp_path / "logs" / manifest.run_ids[i]).iterdir()) for i in (0, 2)]
+    assert logs == [["attempt_0.log"]] * 2
 
 
 def test_a_diverged_run_is_a_result_and_its_numbers_survive(tmp_path):

@@ -73,4 +73,4 @@ def test_the_story_is_known_in_outline_where_the_index_is_gone(tmp_path):
     story = run_story(tmp_path, manifest.run_ids[0])
     assert story["outcome"] == "quarantined"
     assert "does not please me" in story["error"]
-    assert len(story["logs"]) == 2
+    assert len(story["logs"]) == 1

@@ -10,13 +10,24 @@ from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Fail
 
 
 def failures(kind, *fingerprints):
-    return [Failure(kind, f, "message") for f in fingerprints]
+    return [Failure(kind, f, "message", may_pass=kind == ERROR) for f in fingerprints]
 
 
 def story(kind, fingerprints, policy=None):
     """Verdicts after each failure in turn."""
     history = failures(kind, *fingerprints)
     return [decide(policy or RetryPolicy(), history[: n + 1]).outcome for n in range(len(history))]
+
+
+def test_an_exception_that_cannot_pass_is_final_at_once_whatever_came_before_it():
+    final = Failure(ERROR, "a", "TypeError: no")
+    assert decide(RetryPolicy(), [final]) == RetryDecision("quarantined")
+    assert decide(RetryPolicy(error=9), [*failures(INFRASTRUCTURE, "i"), final]).outcome == "quarantined"
+
+
+def test_an_exception_that_may_pass_gets_a_wait_before_the_next_attempt():
+    delays = [decide(RetryPolicy(backoff_s=1.0), failures(ERROR, *"ab")[:n]).delay_s for n in (1, 2)]
+    assert delays == [1.0, 2.0]
 
 
 def test_the_same_exception_twice_is_quarantined_and_different_ones_run_out():

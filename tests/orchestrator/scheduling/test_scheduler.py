@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from orchestrator.scheduling.backlog import Group, Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import (
@@ -210,11 +212,12 @@ def test_a_run_over_its_time_limit_is_killed_though_it_makes_progress():
     assert 30 < w.now_s < 34
 
 
-def test_the_same_exception_twice_quarantines_a_run_and_the_sweep_goes_on():
+@pytest.mark.parametrize(("may_pass", "num_attempts"), [(True, 2), (False, 1)])
+def test_an_exception_is_tried_again_once_if_it_may_pass_and_the_sweep_goes_on(may_pass, num_attempts):
     w = world(20, slots=1)
-    w.work_to_the_end(lambda grant: failed(grant) if grant.run == 7 else done(grant))
+    w.work_to_the_end(lambda grant: failed(grant, may_pass=may_pass) if grant.run == 7 else done(grant))
     assert w.settled == {7: "quarantined"}
-    assert w.granted[7] == 2
+    assert w.granted[7] == num_attempts
     assert len(w.accepted) == 19
 
 

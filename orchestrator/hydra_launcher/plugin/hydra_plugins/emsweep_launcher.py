@@ -39,7 +39,7 @@ class EmsweepLauncherConf:
     timeout_s: float = 0.0
     """Longest a job may take; 0 sets no limit."""
     retries: int | None = None
-    """Retries of a job that raises; the same error twice ends it at once."""
+    """Retries of a job that raises what may pass, such as a lost connection; the same twice ends it."""
 
 
 class EmsweepLauncher(Launcher):
