@@ -91,16 +91,23 @@ class _Progress:
 
 def log(
     directory: Directory,
-    run: Annotated[str | None, typer.Option("--run", help="Only this run, by its id's first digits.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Only this run, by its id's first digits or its name, and what it printed."
+        ),
+    ] = None,
 ) -> None:
     """Print what happened, one JSON object a line: run, attempt, worker, outcome, message."""
     from orchestrator.inspect.log import records
-    from orchestrator.store.layout import Layout
+    from orchestrator.inspect.replay import find_runs
     from orchestrator.store.opening import open_to_look
 
-    layout = Layout(directory)
-    open_to_look(directory)
-    for record in records(layout, run):
+    opened = open_to_look(directory)
+    chosen = None
+    if run is not None:
+        chosen = frozenset(opened.manifest.run_ids[i] for i in find_runs(opened.manifest, run))
+    for record in records(opened.layout, chosen):
         echo(json_line(record))
 
 

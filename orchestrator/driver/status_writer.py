@@ -18,6 +18,9 @@ from orchestrator.store.run_index import RunIndex
 from orchestrator.store.status import write_status
 from sweeps.manifest.manifest import Manifest
 
+MAX_WORDS = 50
+"""Runs in progress whose newest words ``status.json`` holds: more fit no screen."""
+
 MAX_RUNNING = 2_000
 """Runs in progress that ``status.json`` names: it is written every second, and stays below 20 KB so."""
 
@@ -72,6 +75,10 @@ class StatusWriter:
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
             "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
+            "words": [
+                {"run_id": self._manifest.run_ids[run], "words": words}
+                for run, words in islice(self._scheduler.fleet.words(), MAX_WORDS)
+            ],
             "failures": self._failures(counts["failed"] + counts["quarantined"]),
         }
 

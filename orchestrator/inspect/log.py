@@ -4,19 +4,20 @@ from the spools, which hold it anyway.
 Fields: ``at`` (Unix seconds or ``None``), ``event``, then ``run_id, attempt, worker, host, outcome, class,
 message`` as far as they apply. Events: ``driver`` began, ``worker`` began, ``result``, ``failure``,
 ``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``, and ``decision``: a line of a
-driver's own log.
+driver's own log. For chosen runs also ``output``: a line that the run printed, at the time its attempt began.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from orchestrator.store.fencing import spool_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, read_spool
+from orchestrator.worker.run_markers import output_of
 
 FIELDS = (
     "run_id",
@@ -43,12 +44,12 @@ QUIET = ("lease", "accept", "end", "manifest")
 """Kinds of record that say nothing new: a result or a failure follows."""
 
 
-def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
+def records(layout: Layout, run_ids: Collection[str] | None = None) -> list[dict[str, Any]]:
     """What happened, in order of time; records without a time stay behind the one before them.
 
     Args:
         layout: the sweep directory.
-        run_id: only what is about this run, given by its first digits.
+        run_ids: only what is about these runs, with what they printed.
     """
     found: list[tuple[float, int, dict[str, Any]]] = []
     for path in sorted((*layout.journal_paths(), *spool_paths(layout))):
@@ -58,11 +59,14 @@ def records(layout: Layout, run_id: str | None = None) -> list[dict[str, Any]]:
                 if record["event"] == "close" and record["at"] is None:
                     last_s = path.stat().st_mtime + FILE_TIME_S
                 last_s = record["at"] or last_s
-                if run_id is None or str(record.get("run_id", "")).startswith(run_id):
+                if run_ids is None or record.get("run_id") in run_ids:
                     found.append((last_s, len(found), record))
-    if run_id is None:
+    if run_ids is None:
         for at, message in _decisions(layout):
             found.append((at, len(found), {"at": at, "event": "decision", "message": message}))
+    else:
+        for record in _printed(layout, run_ids):
+            found.append((record["at"], len(found), record))
     return [record for *_, record in sorted(found, key=lambda entry: entry[:2])]
 
 
@@ -73,6 +77,20 @@ def _decisions(layout: Layout) -> Iterator[tuple[float, str]]:
             time, _, message = line.partition(" ")
             with contextlib.suppress(ValueError):
                 yield datetime.fromisoformat(time).timestamp(), message
+
+
+def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    """What these runs printed, a record a line."""
+    for path in sorted(layout.worker_logs.glob("*.log")):
+        for line in output_of(path, run_ids):
+            yield {
+                "at": line.began_at,
+                "event": "output",
+                "run_id": line.run_id,
+                "attempt": line.attempt,
+                "worker": path.stem,
+                "message": line.text,
+            }
 
 
 def _records(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -26,11 +26,18 @@ from orchestrator.worker.process_env import own_import_path
 from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import RUN_ID_LENGTH, RunSpec
-from sweeps.spec.errors import UserError
+from sweeps.spec.errors import UserError, nearest
 from trainers.run_result import TIMING_SUFFIX, RunResult, numerics_of
 
 MAX_FIELDS_SHOWN = 20
 """Differing fields that are named; the count covers all."""
+
+
+MAX_COMPARED = 2_000
+"""Runs whose ids and names are compared with one that is not known: comparing takes some 50 µs each."""
+
+ID_RULE = f"(an id has {RUN_ID_LENGTH} digits, see runs.parquet)"
+"""How runs are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +75,29 @@ def find_run(manifest: Manifest, text: str) -> int:
     Raises:
         UserError: when none or several match.
     """
-    found = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(text)]
-    if not found:
-        found = [i for i in range(len(manifest)) if manifest.name(i) == text]
+    found = find_runs(manifest, text)
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} runs begin so; give more digits" if found else "no run has that id or name"
-    raise UserError(f"run {text!r}: {what} (an id has {RUN_ID_LENGTH} digits, see runs.parquet)")
+    raise UserError(f"run {text!r}: {len(found)} runs begin so; give more digits {ID_RULE}")
+
+
+def find_runs(manifest: Manifest, text: str) -> list[int]:
+    """Indexes of the runs whose id begins with ``text``, or whose name is ``text``.
+
+    Raises:
+        UserError: when there is none.
+    """
+    found = [i for i, run_id in enumerate(manifest.run_ids) if run_id.startswith(text)]
+    found = found or [i for i in range(len(manifest)) if manifest.name(i) == text]
+    if found:
+        return found
+    known = [known for i in range(min(len(manifest), MAX_COMPARED)) for known in _known_as(manifest, i, text)]
+    raise UserError(f"run {text!r}: no run has that id or name{nearest(text, known)} {ID_RULE}")
+
+
+def _known_as(manifest: Manifest, index: int, text: str) -> tuple[str, str]:
+    """A run's name, and as many digits of its id as somebody has written."""
+    return manifest.name(index), manifest.run_ids[index][: max(len(text), 4)]
 
 
 def replay(

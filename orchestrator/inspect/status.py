@@ -9,14 +9,18 @@ from typing import Any
 
 from orchestrator.inspect.replay import find_run
 from orchestrator.store.failure_groups import failure_groups
-from orchestrator.store.history import Attempt, history_of
-from orchestrator.store.layout import OUTCOMES
+from orchestrator.store.history import Attempt, RunHistory, history_of
+from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import status_is_damaged
+from orchestrator.worker.run_markers import newest_words
 from sweeps.spec.text import duration
+
+MAX_WORDS_SHOWN = 10
+"""Runs at work whose newest words are shown."""
 
 
 def sweep_status(directory: Path) -> dict[str, Any]:
@@ -78,7 +82,21 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
         "error": story.error,
         "attempts": [_plain(attempt) for attempt in story.attempts],
         "logs": [str(path) for path in logs],
+        "words": _newest_words(layout, run_id, story),
     }
+
+
+def _newest_words(layout: Layout, run_id: str, story: RunHistory) -> str:
+    """What the run's trainer said last: from the driver while it works, else from the last worker's log."""
+    driver = live_driver(layout)
+    told = driver.status.get("words", ()) if driver is not None and driver.status is not None else ()
+    for entry in told:
+        if entry["run_id"] == run_id:
+            return str(entry["words"])
+    for attempt in reversed(story.attempts):
+        if words := newest_words(layout.worker_logs / f"{attempt.worker}.log", run_id):
+            return words
+    return ""
 
 
 def _plain(attempt: Attempt) -> dict[str, Any]:
@@ -97,6 +115,8 @@ def story_text(story: dict[str, Any]) -> str:
         if attempt["error"]:
             ended += f": {attempt['error']}"
         lines.append(f"  attempt {attempt['attempt']}  {began}  on {attempt['worker']}: {ended}")
+    if story["words"]:
+        lines.append(f"  said last: {story['words']}")
     return "\n".join([*lines, *(f"  log: {path}" for path in story["logs"])])
 
 
@@ -119,6 +139,9 @@ def status_text(status: dict[str, Any]) -> str:
             words.append(f"about {duration(status['eta_s'])} left ({between})")
     lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
     lines += [f"  {finding}" for finding in status.get("findings", ())]
+    if status["live"] and not status.get("silent_s"):
+        told = status.get("words", ())
+        lines += [f"  {entry['run_id'][:8]}: {entry['words']}" for entry in told[:MAX_WORDS_SHOWN]]
     for group in status["failures"]:
         lines += _failure_lines(status["dir"], group)
     return "\n".join(lines)

@@ -65,7 +65,9 @@ class InlinePool:
             self._beat_s = now_s
             for name, runtime in self._runtimes.items():
                 pulse = runtime.pulse()
-                self._events.append(Beat(worker=name, token=pulse.token, progress=pulse.progress))
+                self._events.append(
+                    Beat(worker=name, token=pulse.token, progress=pulse.progress, words=pulse.words)
+                )
 
     def close(self) -> None:
         for name in list(self._runtimes):

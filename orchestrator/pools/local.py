@@ -182,6 +182,7 @@ class LocalPool:
                             token=value.token,
                             progress=value.progress,
                             memory_gib=memory_gib,
+                            words=value.words,
                         )
                     )
             elif kind == "rendezvous":

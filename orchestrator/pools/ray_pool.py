@@ -230,7 +230,13 @@ class RayPool:
         if rank == 0:
             memory_gib = max(worker.memory_gib.values())
             self._events.append(
-                Beat(worker=worker.name, token=pulse.token, progress=pulse.progress, memory_gib=memory_gib)
+                Beat(
+                    worker=worker.name,
+                    token=pulse.token,
+                    progress=pulse.progress,
+                    memory_gib=memory_gib,
+                    words=pulse.words,
+                )
             )
 
     def _check_workers(self) -> None:

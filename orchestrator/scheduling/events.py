@@ -75,6 +75,8 @@ class Beat:
     progress: int
     """Grows whenever the trainer reports progress; standing still beyond the watchdog's limit is a hang."""
     memory_gib: float = 0.0
+    words: str = ""
+    """What the trainer said last of the run that it is working on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,6 +42,8 @@ class Worker:
     progress: int = 0
     progress_s: float = 0.0
     """When the counter last grew."""
+    words: str = ""
+    """What the trainer said last of the run that it is working on."""
 
     @property
     def working_on(self) -> int:
@@ -50,7 +52,7 @@ class Worker:
 
     def hear(self, beat: Beat, now_s: float) -> bool:
         """Take note of a heartbeat; true when it shows progress in a run that it holds."""
-        self.seen_s = now_s
+        self.seen_s, self.words = now_s, beat.words
         if beat.token != self.token:
             self.token, self.token_since_s, self.progress_s = beat.token, now_s, now_s
         if beat.progress == self.progress:
@@ -103,6 +105,13 @@ class Fleet:
     def leased_runs(self) -> Iterator[int]:
         """Indexes of the runs that workers hold, in no order; one that two of them hold comes twice."""
         return (grant.run for worker in self.workers.values() for grant in worker.leases.values())
+
+    def words(self) -> Iterator[tuple[int, str]]:
+        """Indexes of the runs that workers are at, each with what its trainer said last, where it did."""
+        for worker in self.workers.values():
+            grant = worker.leases.get(worker.token)
+            if grant is not None and worker.words:
+                yield grant.run, worker.words
 
     def enlist(self, shape: Shape, now_s: float) -> Worker:
         worker = Worker(name=f"{self._prefix}w{self._next}", shape=shape, started_s=now_s)

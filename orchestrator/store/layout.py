@@ -20,7 +20,8 @@
                                     in ``driver-<epoch>.old.log``, still older ones are gone
     logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
     damaged/                        what ``emsweep repair`` took out of the way, byte for byte
-    logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung
+    logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung;
+                                    lines in ``===`` say which run printed what (``worker/run_markers.py``)
 
 **Truth** is the spools, journal included, and they hold ``sweep.yaml`` and ``manifest.parquet`` too
 (:mod:`.frozen`): everything else can be deleted and is rebuilt from them, tables by ``resume`` and all by

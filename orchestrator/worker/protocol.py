@@ -63,3 +63,5 @@ class Heartbeat(NamedTuple):
     progress: int
     """Grows with the trainer's own heartbeats."""
     memory_gib: float
+    words: str = ""
+    """What the trainer said last of the run that the lease is for."""

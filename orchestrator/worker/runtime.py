@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.log_bounds import bounded, keep_bounded
 from orchestrator.worker.process_env import peak_resident_mib, resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
+from orchestrator.worker.run_markers import RunMarkers
 from orchestrator.worker.smaller_batch import with_smaller_batch
 from sweeps.spec import RunSpec
 from sweeps.spec.redaction import redact
@@ -66,6 +68,7 @@ class Runtime:
         self._flushed_s = 0.0
         self._token = 0
         self._progress = 0
+        self._markers = RunMarkers(setup.log)
         self._stopping = False
 
     # --- called by the pool, from any thread ----------------------------------------------------------
@@ -86,7 +89,7 @@ class Runtime:
     def pulse(self) -> Heartbeat:
         """The present state, for a heartbeat; the log stays within its bounds meanwhile."""
         keep_bounded(self.setup.log)
-        return Heartbeat(self._token, self._progress, resident_gib())
+        return Heartbeat(self._token, self._progress, resident_gib(), self._markers.heard())
 
     def flush(self) -> None:
         """Sync the spool and report what has finished."""
@@ -166,7 +169,7 @@ class Runtime:
             if item.grant.token in self._cancelled:
                 yield self._report(item, Cancelled(), timer)
                 continue
-            self._token = item.grant.token
+            self._begin(item)
             outcome: Outcome | None
             try:
                 trainer_of_item = self._trainers.get(item.spec.trainer.target)
@@ -198,7 +201,8 @@ class Runtime:
             if item.grant.token in called_off:
                 yield self._report(item, Cancelled(), timer)
         left = dict(enumerate(wanted))
-        self._token = wanted[0].grant.token if wanted else 0
+        for item in reversed(wanted):
+            self._begin(item)
         failed = False
         ending: BaseException | None = None
         try:
@@ -244,9 +248,14 @@ class Runtime:
         else:
             word, more = "failed", {"failure": without_secrets(classify(outcome))}
         self._token = 0
+        self._markers.ends(item.run_id, grant.attempt, word)
         self._cancelled.discard(grant.token)
         wall_s = time.perf_counter() - timer
         return AttemptReport(grant.run, grant.attempt, grant.token, word, wall_s, finished_at, **more)
+
+    def _begin(self, item: Task) -> None:
+        self._markers.begins(item.run_id, item.grant.attempt)
+        self._token = item.grant.token
 
     def _store(self, item: Task, result: RunResult, finished_at: float) -> dict[str, Any]:
         header = {
@@ -277,12 +286,13 @@ class Runtime:
             attempt=item.grant.attempt,
             checkpoint_dir=self._checkpoint_dir(item),
             sweep_dir=self.setup.checkpoints.parent,
-            heartbeat=self._beat,
+            heartbeat=partial(self._beat, item),
             cancelled=lambda: token in self._cancelled,
         )
 
-    def _beat(self, _: str) -> None:
+    def _beat(self, item: Task, words: str) -> None:
         self._progress += 1
+        self._markers.says(item.run_id, item.grant.attempt, words)
 
     def _checkpoint_dir(self, item: Task) -> Path | None:
         resources = item.spec.resources

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,6 +88,23 @@ class Faulty(Noop):
     def run(self, spec, context):
         if spec.seed % int(spec.trainer.params["every"]) == 0:
             raise ArithmeticError(f"seed {spec.seed} does not please me")
+        return super().run(spec, context)
+
+
+class Talkative(Noop):
+    """Prints its seed, on both streams and from a process of its own, and says it in a heartbeat; the first
+    attempt of seed 1 loses a connection, and seed 2 waits ``params.wait_s`` after that.
+    """
+
+    def run(self, spec, context):
+        print(f"print of {spec.seed}, attempt {context.attempt}")
+        print(f"error of {spec.seed}", file=sys.stderr)
+        subprocess.run(["echo", f"echo of {spec.seed}"], check=True)
+        context.heartbeat(f"at seed {spec.seed}\nattempt {context.attempt}")
+        if spec.seed == 1 and context.attempt == 0:
+            raise ConnectionError("lost")
+        if spec.seed == 2:
+            time.sleep(float(spec.trainer.params.get("wait_s", 0)))
         return super().run(spec, context)
 
 

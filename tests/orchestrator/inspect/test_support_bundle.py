@@ -79,7 +79,7 @@ def test_the_log_has_run_and_attempt_of_every_result_and_failure(directory):
     assert len({r["run_id"] for r in results}) == 3
     assert [r["attempt"] for r in failures] == [0]
     assert "does not please me" in failures[0]["message"]
-    assert records(Layout(directory), failures[0]["run_id"][:8])[-1]["event"] == "settle"
+    assert records(Layout(directory), {failures[0]["run_id"]})[-1]["event"] == "settle"
     times = [r["at"] for r in found if r["at"]]
     assert times == sorted(times)
 
