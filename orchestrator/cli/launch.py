@@ -73,6 +73,7 @@ def launch(
     from orchestrator.trust.gate import permit, require_covered
     from orchestrator.trust.job_lines import require_own_lines
     from orchestrator.trust.targets import metrics_of_classes, require_targets
+    from sweeps.manifest.code_changes import changed_code, told_changes
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
     from sweeps.manifest.manifest_file import read_manifest
@@ -96,7 +97,10 @@ def launch(
     check_needs(manifest.needs, has_network)
     _require_free_or_sweep(layout.root)
     is_there = layout.manifest.exists() and not damage_of_frozen(layout, layout.manifest)
-    manifest = pin_commits(manifest, read_manifest(layout.manifest) if is_there else None)
+    earlier = read_manifest(layout.manifest) if is_there else None
+    manifest = pin_commits(manifest, earlier)
+    changed = changed_code(earlier, manifest) if earlier else []
+    del earlier
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
@@ -111,7 +115,9 @@ def launch(
         found = session.freeze(
             manifest, pool=cluster.pool, address=cluster.address, about=about, metrics=metrics
         )
-        if not as_json and (found.left or 0 < found.new < len(manifest)):
+        if not as_json and changed:
+            say(told_changes(changed, left=found.left, new=found.new))
+        elif not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)
         summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)

@@ -215,7 +215,7 @@ class Driver:
             node_folder=self._options.node_spools,
             checkpoints=root / "checkpoints",
             log=Layout(root).worker_logs / f"{name}.log",
-            warm_target=self._manifest.spec(action.runs_like).trainer.target,
+            warm=self._manifest.group("trainer", action.runs_like),
             sharing=self._options.sharing,
             import_path=own_import_path(root),
         )

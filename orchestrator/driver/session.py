@@ -30,6 +30,7 @@ from orchestrator.store.opening import read_config
 from orchestrator.store.records import Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.state_rebuild import bring_up_to_date
+from orchestrator.trust.code_files import require_same_code
 from orchestrator.trust.gate import Permission
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
@@ -179,6 +180,7 @@ class Session:
             print(printable(text), file=sys.stderr)
         if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
             return self._nothing_to_do(manifest, reading)
+        require_same_code(manifest, self.layout.root)
         self._raise_format()
         pool = pool_factory(manifest, cluster)()
         try:

@@ -21,6 +21,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.records import Failure, Grant
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
+from orchestrator.trust.code_files import require_same_code
 from orchestrator.trust.gate import Permission
 from orchestrator.worker.process_env import own_import_path
 from orchestrator.worker.protocol import Task, WorkerSetup
@@ -111,6 +112,7 @@ def replay(
     if save is not None and save.exists():
         raise UserError(f"--save {save}: is there already; give a new folder")
     permission.require(manifest)
+    require_same_code(manifest.take([index]), layout.root)
     first = _stored(layout, manifest, index)
     spec = recorded_spec(manifest.spec(index), first.layout)
     if save is not None:

@@ -25,6 +25,7 @@ from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.cost.work_count import SweepWork, count_work
 from sweeps.grid.filters import as_text
 from sweeps.manifest.build import build_manifest
+from sweeps.manifest.code_changes import DIGEST_KEY, changed_code, told_changes
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
@@ -49,6 +50,8 @@ class Plan:
     """Runs on disk that the sweep no longer asks for."""
     drift: Sequence[Difference]
     """Why runs on disk and runs asked for differ."""
+    code_changed: list[str] = field(default_factory=list)
+    """Files of functions and scripts that have changed since the runs on disk."""
     work: SweepWork
     price: Price
     tokens: int
@@ -101,6 +104,7 @@ class Plan:
             "disk_bytes": self.price.disk_bytes,
             "over_budget": self.over_budget,
             "axes": {a.key: list(a.values) for a in m.axes},
+            "code_changed": list(self.code_changed),
             "drift": [
                 {"key": d.key, "only_old": list(d.only_old), "only_new": list(d.only_new)} for d in self.drift
             ],
@@ -124,7 +128,10 @@ class Plan:
         lines.append(
             f"runs      {counts}" + (f" · {self.left:,} on disk no longer asked for" if self.left else "")
         )
-        lines += [f"differs   {d}" for d in self.drift]
+        if self.code_changed:
+            told = told_changes(self.code_changed, left=self.left, new=self.new)
+            lines.append(f"differs   {told}")
+        lines += [f"differs   {d}" for d in self.drift if d.key != DIGEST_KEY or not self.code_changed]
         lines += [f"mended    {text}" for text in self.mended]
         if self.new:
             fewer = f" ({naive.steps / shared.steps:.1f}× fewer)" if shared.steps < naive.steps else ""
@@ -215,6 +222,7 @@ def plan_manifest(
     layout = Layout(directory)
     pending, left = np.arange(len(manifest)), 0
     drift: list[Difference] = []
+    changed: list[str] = []
     if layout.manifest.exists() or layout.journal_paths():
         require_launchable(layout)
         outcomes = np.asarray(read_index(layout, manifest.run_ids, live=True).book.outcome)
@@ -223,6 +231,7 @@ def plan_manifest(
         earlier = read_manifest(layout.manifest) if is_there else manifest
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
+        changed = changed_code(earlier, manifest)
     remaining = manifest if len(pending) == len(manifest) else manifest.take(pending)
     cluster, limits = (manifest.options.get(key) or {} for key in ("cluster", "budget"))
     there = expected_capacity(cluster)
@@ -236,6 +245,7 @@ def plan_manifest(
         done=len(manifest) - len(remaining),
         left=left,
         drift=drift,
+        code_changed=changed,
         work=count_work(remaining),
         price=found,
         tokens=_tokens(remaining),

@@ -14,4 +14,5 @@ consent    words and flags of the command line
 trusted    grants, kept outside the sweep directory
 signing    pickles that this user's own runs wrote
 targets    whether a trainer is there
+code_files whether the files that functions and commands are made of are those that were hashed
 """

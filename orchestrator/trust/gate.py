@@ -122,7 +122,7 @@ def refusal(need: Need, root: Path) -> str:
         case "target":
             return (
                 f"trainer.target={need.value!r}: a file names code outside {', '.join(OWN_PACKAGES)}; if you "
-                f"trust it, add --allow-target {need.value.split('.')[0]}"
+                f"trust it, add --allow-target {re.split('[.:]', need.value)[0]}"
             )
         case "remote_code":
             return (

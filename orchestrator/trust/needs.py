@@ -11,6 +11,7 @@ import numpy as np
 
 from orchestrator.store.layout import Layout
 from orchestrator.trust.trusted import Need
+from sweeps.manifest.code_files import is_function
 from sweeps.manifest.manifest import Manifest
 
 OWN_PACKAGES = ("trainers",)
@@ -32,9 +33,9 @@ ENVIRONMENT_ADDRESS = "auto"
 def code_of(manifest: Manifest) -> Iterator[Need]:
     """Trainers outside our own, and models that bring code."""
     for index in _firsts(manifest, "trainer"):
-        target = manifest.group("trainer", index).target
-        if not is_within(target, OWN_PACKAGES):
-            yield Need("target", target)
+        trainer = manifest.group("trainer", index)
+        if is_function(trainer) or not is_within(trainer.target, OWN_PACKAGES):
+            yield Need("target", trainer.target)
     for index in _firsts(manifest, "model"):
         model = manifest.group("model", index)
         if model.trust_remote_code:
@@ -72,6 +73,8 @@ def links_of(root: Path) -> Iterator[Need]:
 
 
 def is_within(target: str, packages: tuple[str, ...]) -> bool:
+    """Whether a class or a function lies in one of these packages or modules."""
+    target = target.replace(":", ".")
     return any(target == package or target.startswith(f"{package}.") for package in packages)
 
 

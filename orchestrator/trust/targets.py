@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.trust.code_files import require_same_code
 from orchestrator.worker.process_env import outside, own_import_path
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
@@ -29,8 +30,10 @@ def require_targets(manifest: Manifest, root: Path | None = None) -> None:
     Raises:
         UserError: naming the target and what mends it.
     """
+    require_same_code(manifest, root)
     for target in _targets(manifest):
-        _require_present(target, root)
+        if ":" not in target:
+            _require_present(target, root)
 
 
 def _targets(manifest: Manifest) -> list[str]:

@@ -6,28 +6,37 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import trainers
-from sweeps.spec import SpecError
+from orchestrator.worker.function_file import import_function
+from sweeps.manifest.code_files import is_function
+from sweeps.spec import SpecError, TrainerSpec
+from trainers.function import FunctionTrainer
 from trainers.protocol import Closable, Trainer, WorkerContext
 
 
 class HotTrainers:
-    """Trainers by the import path of their class."""
+    """Trainers by the import path of their class or function."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._trainers: dict[str, Trainer] = {}
 
-    def get(self, target: str) -> Trainer:
+    def get(self, trainer: TrainerSpec) -> Trainer:
         """The warm trainer, built if there is none.
 
         Raises:
-            SpecError: when there is no such module or class; besides, whatever the class raises.
+            SpecError: when there is no such module, class or function; besides, whatever the class raises.
         """
-        if target not in self._trainers:
-            self._trainers[target] = import_target(target)(self._context)
-        return self._trainers[target]
+        if trainer.target not in self._trainers:
+            self._trainers[trainer.target] = self._built(trainer)
+        return self._trainers[trainer.target]
+
+    def _built(self, trainer: TrainerSpec) -> Trainer:
+        if is_function(trainer):
+            return FunctionTrainer(import_function(trainer), trainer.target)
+        return import_target(trainer.target)(self._context)
 
     def discard(self, target: str) -> None:
         """Close a trainer after a failure, so that the next run builds it anew."""
@@ -53,7 +62,7 @@ def import_target(target: str) -> Callable[[WorkerContext], Trainer]:
     """
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SpecError(
             f"trainer.target={target!r}: cannot be imported ({error}); give module.Class"

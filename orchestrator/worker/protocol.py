@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.store.records import AttemptReport, Grant
-from sweeps.spec import RunSpec
+from sweeps.spec import RunSpec, TrainerSpec
 from trainers.protocol import WorkerContext
 
 
@@ -28,8 +28,8 @@ class WorkerSetup:
     log: Path
     """File for its standard output and error and its stacks."""
     context: WorkerContext = field(default_factory=WorkerContext)
-    warm_target: str = ""
-    """Import path of the trainer to build before the first run."""
+    warm: TrainerSpec | None = None
+    """The trainer to build before the first run."""
     sharing: bool = False
     """Hand batches to the trainer whole, if it can share work between runs."""
     import_path: tuple[str, ...] = ()

@@ -122,9 +122,9 @@ class Runtime:
             self._spool = SpoolWriter(path)
             facts = {"kind": "worker", "worker": self.setup.name, "host": self._host}
             self._write(encode_line({**facts, "pid": os.getpid(), "started_at": time.time()}))
-        if self.setup.warm_target:
+        if self.setup.warm is not None:
             with contextlib.suppress(BaseException):
-                self._trainers.get(self.setup.warm_target)
+                self._trainers.get(self.setup.warm)
 
     def loop(self) -> None:
         """Work until stopped."""
@@ -172,7 +172,7 @@ class Runtime:
             self._begin(item)
             outcome: Outcome | None
             try:
-                trainer_of_item = self._trainers.get(item.spec.trainer.target)
+                trainer_of_item = self._trainers.get(item.spec.trainer)
                 outcome = outcome_of(trainer_of_item.run(self._spec(item), self._context(item)))
             except BaseException as error:  # whatever ends a run, the worker goes on
                 outcome = error
@@ -185,7 +185,7 @@ class Runtime:
     def _group_trainer(self, items: list[Task]) -> GroupTrainer | None:
         """The batch's trainer, if it takes batches whole."""
         try:
-            trainer = self._trainers.get(items[0].spec.trainer.target)
+            trainer = self._trainers.get(items[0].spec.trainer)
         except BaseException:
             return None  # the first run tells what is wrong with the trainer
         return trainer if isinstance(trainer, GroupTrainer) else None

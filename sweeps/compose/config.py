@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from sweeps.spec.printable import half_character
 
 FREE_KEYS = ("trainer.params.", "trainer.metrics.")
 """Prefixes of keys that an own trainer makes up."""
+
+
+TRAINER_KEYS = tuple(f.name for f in dataclasses.fields(TrainerSpec))
+"""What a trainer has besides its parameters."""
 
 
 class Config:
@@ -141,7 +146,7 @@ def _spell_target(trainer: Any, given: bool) -> None:
     if not isinstance(trainer, DictConfig) or HYDRA_NAME not in trainer:
         return
     written = trainer.pop(HYDRA_NAME)
-    flat = [str(key) for key in trainer if key not in ("target", "params", "metrics")]
+    flat = [str(key) for key in trainer if key not in TRAINER_KEYS]
     if flat:
         raise SpecError(
             f"trainer.{flat[0]}: unknown key; what an own trainer takes goes below params: "

@@ -65,6 +65,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
             refuse.
     """
     defaults = _defaults(composed)
+    folder = composed.source.parent if composed.source else None
     with mistakes_in(composed.source):
         table = expand(composed.grid, defaults)
         bound = bind(composed.layers, table)
@@ -77,7 +78,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     for group in GROUPS:
         texts, canonical = [], []
         for config in bound[group].variants:
-            resolved, need = resolve_group(group, config)
+            resolved, need = resolve_group(group, config, folder)
             part = group_from_dict(group, resolved)
             texts.append(canonical_json(group_to_dict(part), group))
             canonical.append(group_canonical(group, part))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps.manifest.code_files import resolve_trainer
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
 from sweeps.manifest.hf_cache import missing_files, missing_shards
 from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
@@ -51,12 +52,21 @@ class Need:
     """True if a network would do."""
 
 
-def resolve_group(group: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], Need | None]:
+def resolve_group(
+    group: str, config: Mapping[str, Any], folder: Path | None = None
+) -> tuple[dict[str, Any], Need | None]:
     """Return one group's configuration made self-contained, and what is missing for running it here.
 
+    Args:
+        group: its name.
+        config: its values.
+        folder: of the sweep file, beside which code lies; ``None`` where there is no such file.
+
     Raises:
-        SpecError: for a model folder, prompt file or benchmark that cannot be used.
+        SpecError: for a model folder, prompt file, benchmark or code that cannot be used.
     """
+    if group == "trainer":
+        return resolve_trainer(dict(config), folder), None
     resolver = {"model": resolve_model, "example": resolve_example, "eval": resolve_eval}.get(group)
     return resolver(dict(config)) if resolver else (dict(config), None)
 

@@ -274,9 +274,23 @@ class TrainerSpec:
     """The code that turns a spec into a result."""
 
     target: str = "trainers.em.EntropyMinimization"
-    """Import path of a class that satisfies :class:`trainers.protocol.Trainer`."""
+    """Import path of a class that satisfies :class:`trainers.protocol.Trainer`, or with a colon of a function
+    (``train:train``, :mod:`trainers.function`).
+    """
     params: Mapping[str, Any] = field(default_factory=dict)
     """Free parameters of an own trainer; JSON values only."""
+    command: tuple[str, ...] = field(default=(), metadata={"omit_at": ()})
+    """Words of the command that is a run (:mod:`trainers.command`), with ``{optim.lr}`` for a value of it."""
+    patterns: Mapping[str, str] = field(default_factory=dict, metadata={"omit_at": {}})
+    """Metrics that a command prints: name to a regular expression whose first group is the value."""
+    metrics_from: tuple[str, ...] = compute(())
+    """Where a command's metrics are read besides what it reports and prints: ``jsonl:FILE``, ``json:FILE``,
+    ``wandb``, ``tensorboard:FOLDER``, each below its output folder.
+    """
+    digest: str = field(default="", metadata={"omit_at": ""})
+    """SHA-256 of the function's file or the command's script; filled in when runs are asked for."""
+    folder: str = compute("")
+    """Folder in which that file was found."""
     metrics: Mapping[str, Any] = field(default_factory=dict, metadata={"compute": True})
     """What its metrics are, by name: direction, unit, range (:mod:`sweeps.spec.metrics`); tables are about
     the first.

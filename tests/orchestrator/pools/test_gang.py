@@ -58,9 +58,7 @@ def test_a_lone_worker_is_not_broken_by_a_failed_run():
 
 
 def test_only_rank_zero_spools_and_each_rank_has_a_log_of_its_own():
-    whole = WorkerSetup(
-        name="w", spool=Path("spool/w.jsonl"), checkpoints=Path("c"), log=Path("logs/w.log"), warm_target=""
-    )
+    whole = WorkerSetup(name="w", spool=Path("spool/w.jsonl"), checkpoints=Path("c"), log=Path("logs/w.log"))
     ranks = [rank_setup(whole, rank, 3) for rank in range(3)]
     assert [r.spool for r in ranks] == [whole.spool, None, None]
     assert len({r.log for r in ranks}) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.worker.hot_trainers import HotTrainers, import_target
-from sweeps.spec import SpecError
+from sweeps.spec import SpecError, TrainerSpec
 from tests.orchestrator.trainers import HERE
 from trainers.protocol import WorkerContext
 
@@ -22,16 +22,16 @@ class Angry:
 
 def test_a_trainer_is_built_once_and_anew_after_it_is_discarded():
     hot = HotTrainers(WorkerContext())
-    first = hot.get(f"{HERE}.Bare")
-    assert hot.get(f"{HERE}.Bare") is first
+    first = hot.get(TrainerSpec(target=f"{HERE}.Bare"))
+    assert hot.get(TrainerSpec(target=f"{HERE}.Bare")) is first
     hot.discard(f"{HERE}.Bare")
-    assert hot.get(f"{HERE}.Bare") is not first
+    assert hot.get(TrainerSpec(target=f"{HERE}.Bare")) is not first
 
 
 def test_a_trainer_that_raises_on_close_is_named_and_keeps_no_other_open(capsys):
     hot = HotTrainers(WorkerContext())
-    hot.get(f"{__name__}.Angry")
-    shared = hot.get(f"{HERE}.Sharing")
+    hot.get(TrainerSpec(target=f"{__name__}.Angry"))
+    shared = hot.get(TrainerSpec(target=f"{HERE}.Sharing"))
     hot.close()
     assert shared.is_closed
     said = capsys.readouterr().err

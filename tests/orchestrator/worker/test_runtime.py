@@ -9,6 +9,7 @@ from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, Grant
 from orchestrator.store.spool import Line, LineReader, SpoolHealth, read_spool
 from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime
+from sweeps.spec import TrainerSpec
 from tests.orchestrator.sweeping import noop_manifest
 from tests.orchestrator.trainers import HERE
 
@@ -170,7 +171,9 @@ def test_a_run_cancelled_before_its_turn_never_starts(tmp_path):
 
 def test_a_trainer_that_cannot_be_imported_fails_the_run_and_not_the_worker(tmp_path):
     bench = Bench(
-        tmp_path, noop_manifest(2, target="tests.orchestrator.trainers.Nobody"), warm_target="no.such"
+        tmp_path,
+        noop_manifest(2, target="tests.orchestrator.trainers.Nobody"),
+        warm=TrainerSpec(target="no.such.Trainer"),
     )
     assert dict(bench.work(0, 1)) == {0: "failed", 1: "failed"}
     assert "cannot be imported" in bench.told[0].failure.message
