@@ -90,8 +90,8 @@ def refuse_kind(target: str, *, is_class: bool, is_coroutine: bool) -> None:
     """Refuse what is no plain function."""
     if is_class:
         raise SpecError(
-            f"trainer.target={target!r}: is a class; name it with a dot, {target.replace(':', '.')!r}, or give "
-            "a function"
+            f"trainer.target={target!r}: is a class; name it with a dot, {target.replace(':', '.')!r}, or "
+            "give a function"
         )
     if is_coroutine:
         raise SpecError(f"trainer.target={target!r}: is a coroutine; give a plain function that awaits it")

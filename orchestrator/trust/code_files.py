@@ -32,25 +32,26 @@ def require_same_code(manifest: Manifest, root: Path | None = None) -> None:
         file = code_file(trainer)
         if file is None:
             raise UserError(
-                f"{code_key(trainer)}: its file is no longer in {trainer.folder}; put it back, or launch the sweep "
-                "again from where it is now"
+                f"{code_key(trainer)}: its file is no longer in {trainer.folder}; put it back, or launch the "
+                "sweep again from where it is now"
             )
         if root is not None and file.resolve().is_relative_to(root.resolve()):
             raise UserError(
-                f"{code_key(trainer)}: {file} lies inside the sweep directory, where no code is looked for; move it"
+                f"{code_key(trainer)}: {file} lies inside the sweep directory, where no code is "
+                "looked for; move it"
             )
         if file_digest(file) != trainer.digest:
             raise UserError(
-                f"{code_key(trainer)}: {file} has changed since these runs were asked for; launch the sweep again, "
-                "which adds runs of the file as it is now and keeps the results of the earlier one, or put the "
-                "file back"
+                f"{code_key(trainer)}: {file} has changed since these runs were asked for; launch the "
+                "sweep again, which adds runs of the file as it is now and keeps the results of the earlier "
+                "one, or put the file back"
             )
         if is_function(trainer):
             _require_function(trainer, file)
 
 
 def _require_function(trainer: TrainerSpec, file: Path) -> None:
-    """Hold the function's text against what a trainer may ask for; what the text does not tell, a worker finds."""
+    """Hold the function's text against what it may ask for; what the text does not tell, a worker finds."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:

@@ -33,7 +33,8 @@ def import_function(trainer: TrainerSpec) -> Callable[..., Any]:
         return getattr(module, name)  # type: ignore[no-any-return]
     except AttributeError:
         raise SpecError(
-            f"trainer.target={trainer.target!r}: {module.__file__} has no {name!r}{nearest(name, vars(module))}"
+            f"trainer.target={trainer.target!r}: {module.__file__} has no "
+            f"{name!r}{nearest(name, vars(module))}"
         ) from None
 
 
@@ -65,7 +66,8 @@ def _imported(name: str, trainer: TrainerSpec) -> ModuleType:
 def _load(name: str, file: Path) -> ModuleType:
     """Import a file as a module of this name, whatever lies earlier on the import path."""
     module_spec = importlib.util.spec_from_file_location(name, file)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
@@ -79,6 +81,6 @@ def _load(name: str, file: Path) -> ModuleType:
 def _require_hashed(trainer: TrainerSpec, file: Path) -> None:
     if file_digest(file) != trainer.digest:
         raise SpecError(
-            f"trainer.target={trainer.target!r}: {file} has changed since its runs were asked for; launch the "
-            "sweep again, which adds runs of the file as it is now, or put it back"
+            f"trainer.target={trainer.target!r}: {file} has changed since its runs were asked for; launch "
+            "the sweep again, which adds runs of the file as it is now, or put it back"
         )

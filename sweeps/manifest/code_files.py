@@ -55,8 +55,8 @@ def _function(target: str, folder: Path | None) -> dict[str, Any]:
     if found is None:
         where = f"{places[0]} nor on the import path" if folder else "this folder nor on the import path"
         raise SpecError(
-            f"trainer.target={target!r}: there is no {module.replace('.', '/')}.py, neither in {where}; put it "
-            "beside the sweep file, or launch from the folder that holds it"
+            f"trainer.target={target!r}: there is no {module.replace('.', '/')}.py, neither in {where}; put "
+            "it beside the sweep file, or launch from the folder that holds it"
         )
     place, file = found
     return {"folder": str(place), "digest": file_digest(file)}

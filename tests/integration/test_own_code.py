@@ -1,4 +1,4 @@
-"""Code that is not ours as it is: functions and scripts, in a project of their own, through the command line."""
+"""Code that is not ours as it is: functions and scripts, in a project of their own, by the command line."""
 
 from __future__ import annotations
 
