@@ -30,7 +30,7 @@ def import_function(trainer: TrainerSpec) -> Callable[..., Any]:
     module_name, _, name = trainer.target.partition(":")
     module = _imported(module_name, trainer)
     try:
-        return getattr(module, name)  # type: ignore[no-any-return]
+        return getattr(module, name)
     except AttributeError:
         raise SpecError(
             f"trainer.target={trainer.target!r}: {module.__file__} has no "

@@ -8,12 +8,12 @@ the current folder.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sweeps.manifest.data_files import file_digest
-from sweeps.spec import SpecError
+from sweeps.spec import SpecError, TrainerSpec
 
 FUNCTION = "train:train"
 """What a function's name looks like, for messages."""
@@ -78,17 +78,13 @@ def module_file(module: str, places: Iterable[Path]) -> tuple[Path, Path] | None
     return None
 
 
-def code_file(trainer: Any) -> Path | None:
-    """The file that a resolved trainer's digest is of, as it lies now; ``None`` where it is gone.
-
-    Args:
-        trainer: a :class:`~sweeps.spec.TrainerSpec` whose ``digest`` is set.
-    """
+def code_file(trainer: TrainerSpec) -> Path | None:
+    """The file that a resolved trainer's digest is of, as it lies now; ``None`` where it is gone."""
     module = trainer.target.partition(":")[0]
     found = module_file(module, [Path(trainer.folder)])
     return found[1] if found else None
 
 
-def is_function(trainer: Mapping[str, Any] | Any) -> bool:
+def is_function(trainer: TrainerSpec) -> bool:
     """Whether a trainer's target names a function."""
     return ":" in trainer.target
