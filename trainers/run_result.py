@@ -117,8 +117,8 @@ class RunResult:
         return {
             "version": RESULT_VERSION,
             "outcome": self.outcome,
-            "metrics": {k: _number_to_json(v) for k, v in self.metrics.items()},
-            "steps": [{k: _number_to_json(v) for k, v in row.items()} for row in self.steps],
+            "metrics": {k: number_to_json(v) for k, v in self.metrics.items()},
+            "steps": [{k: number_to_json(v) for k, v in row.items()} for row in self.steps],
             "evaluations": [_evaluation_to_json(e) for e in self.evaluations],
             "rollouts": [dataclasses.asdict(r) for r in self.rollouts],
             "logit_stats": [dict(s) for s in self.logit_stats],
@@ -152,19 +152,21 @@ def scalars_from_json(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[dic
     """
     if data["version"] > RESULT_VERSION:
         raise ValueError(f"result version {data['version']}: newer than {RESULT_VERSION}; upgrade emsweep")
-    metrics = {k: _number_from_json(v) for k, v in data["metrics"].items()}
-    return metrics, [{k: _number_from_json(v) for k, v in row.items()} for row in data["steps"]]
+    metrics = {k: number_from_json(v) for k, v in data["metrics"].items()}
+    return metrics, [{k: number_from_json(v) for k, v in row.items()} for row in data["steps"]]
 
 
 _ITEM_FIELDS = ("correct", "strict", "boxed", "truncated", "tokens")
 _NON_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
-def _number_to_json(value: Any) -> Any:
+def number_to_json(value: Any) -> Any:
+    """A scalar as JSON holds it: NaN and infinities as text."""
     return str(value) if isinstance(value, float) and value - value != 0.0 else value
 
 
-def _number_from_json(value: Any) -> Any:
+def number_from_json(value: Any) -> Any:
+    """Inverse of :func:`number_to_json`."""
     return _NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 

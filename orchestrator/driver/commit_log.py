@@ -27,6 +27,7 @@ from orchestrator.store.state import RunRow
 from orchestrator.store.state_reader import is_complete
 from orchestrator.store.state_rebuild import close_state, opened_state, row_without_result
 from orchestrator.worker.protocol import Task
+from orchestrator.worker.reported import ReportLog
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import LostLockError
 
@@ -76,6 +77,7 @@ class CommitLog:
         self._earlier = array("I", (i for i in range(len(self.book)) if self.book.committed(i)))
         self._uncompacted: list[int] = []
         self._copies: dict[str, SpoolWriter] = {}
+        self._report_copies: dict[str, ReportLog] = {}
 
     @property
     def epoch(self) -> int:
@@ -134,16 +136,26 @@ class CommitLog:
     def store_copy(self, shipped: Shipped) -> None:
         """Append another node's spooled bytes to our copy, at the same offsets, synced before they count."""
         worker = shipped.reported.worker
+        if shipped.rows:
+            self._reports_of(worker).write(shipped.rows)
+        if not shipped.lines:
+            return
         if worker not in self._copies:
             self._copies[worker] = SpoolWriter(self._layout.spool(worker))
         self._copies[worker].append(shipped.lines)
         self._copies[worker].sync()
 
+    def _reports_of(self, worker: str) -> ReportLog:
+        if worker not in self._report_copies:
+            self._report_copies[worker] = ReportLog(self._layout.report_file(worker), ship=False)
+        return self._report_copies[worker]
+
     def worker_is_gone(self, worker: str) -> None:
         """No more bytes will come from a worker."""
-        copy = self._copies.pop(worker, None)
-        if copy is not None:
-            copy.close()
+        for copies in (self._copies, self._report_copies):
+            copy = copies.pop(worker, None)
+            if copy is not None:
+                copy.close()
 
     def flush(self) -> bool:
         """Make everything so far durable; true when results were among it.

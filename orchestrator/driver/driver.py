@@ -206,12 +206,13 @@ class Driver:
 
     def _setup(self, action: ev.StartWorker) -> WorkerSetup:
         root, name = self._layout.root.resolve(), action.worker
-        spool = Layout(root).spool(name)
-        if self._options.node_spools:
-            spool = spool.relative_to(root)  # below the folder that each node has for it
+        spool, reports = Layout(root).spool(name), Layout(root).report_file(name)
+        if self._options.node_spools:  # below the folder that each node has for them
+            spool, reports = spool.relative_to(root), reports.relative_to(root)
         return WorkerSetup(
             name=name,
             spool=spool,
+            reports=reports,
             node_folder=self._options.node_spools,
             checkpoints=root / "checkpoints",
             log=Layout(root).worker_logs / f"{name}.log",

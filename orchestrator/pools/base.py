@@ -11,14 +11,16 @@ from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shipped:
-    """A report whose spool lies on another node: the driver stores ``lines`` before it passes ``reported``
-    on.
+    """A report whose spool lies on another node: the driver stores ``lines`` and ``rows`` before it passes
+    ``reported`` on.
     """
 
     reported: Reported
     """The report."""
     lines: bytes
     """The spooled lines, as they lie in the worker's own file."""
+    rows: bytes = b""
+    """What trainers reported since, likewise."""
 
 
 PoolEvent = Event | Shipped
@@ -71,4 +73,6 @@ class Pool(Protocol):
 
 def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:
     reported = Reported(worker=worker, reports=batch.reports, peak_mib=batch.peak_mib)
-    return Shipped(reported=reported, lines=batch.lines) if batch.lines else reported
+    if batch.lines or batch.reported:
+        return Shipped(reported=reported, lines=batch.lines, rows=batch.reported)
+    return reported

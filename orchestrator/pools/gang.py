@@ -21,8 +21,9 @@ def rank_setup(setup: WorkerSetup, rank: int, world_size: int, rendezvous: str =
     if world_size == 1:
         return setup
     log = setup.log if rank == 0 else setup.log.with_name(f"{setup.log.stem}-r{rank}{setup.log.suffix}")
+    spool, reports = (setup.spool, setup.reports) if rank == 0 else (None, None)
     context = replace(setup.context, rank=rank, world_size=world_size, rendezvous=rendezvous)
-    return replace(setup, spool=setup.spool if rank == 0 else None, log=Path(log), context=context)
+    return replace(setup, spool=spool, reports=reports, log=Path(log), context=context)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,8 @@
     manifest.parquet                one row a run, in order (:mod:`sweeps.manifest.manifest_file`)
     spool/driver-<epoch>.jsonl      the driver's journal, one file a driver's life (:mod:`.records`)
     spool/<worker>.jsonl            results, one file a worker process (:mod:`.spool`)
+    reports/<worker>.jsonl          what trainers reported while they trained (:mod:`.reports`), written at
+                                    once and not synced; there only where something was reported
     state.sqlite                    index of the spools, WAL, one writer; may be deleted (:mod:`.state`);
                                     elsewhere if this is on a network file system (:mod:`.sqlite_path`)
     digests.json                    SHA-256 of every file that is read as a whole (:mod:`.digests`)
@@ -99,6 +101,11 @@ class Layout:
         return self.root / "spool"
 
     @property
+    def reports(self) -> Path:
+        """Folder of what trainers reported."""
+        return self.root / "reports"
+
+    @property
     def state(self) -> Path:
         """``state.sqlite``."""
         return self.root / "state.sqlite"
@@ -154,6 +161,10 @@ class Layout:
     def spool(self, worker: str) -> Path:
         """The spool of one worker process."""
         return self.spools / f"{worker}.jsonl"
+
+    def report_file(self, worker: str) -> Path:
+        """What the trainers of one worker process reported."""
+        return self.reports / f"{worker}.jsonl"
 
     def table(self, name: str) -> Path:
         """A compacted table."""

@@ -19,9 +19,11 @@ class WorkerSetup:
     """Its name, unique in the sweep directory."""
     spool: Path | None
     """File for its results; ``None`` for ranks above 0."""
+    reports: Path | None = None
+    """File for what its trainers report; ``None`` keeps it for the results alone."""
     node_folder: str = ""
-    """Folder on the worker's own node that a relative ``spool`` lies below; its bytes go along with the
-    reports, for a driver that does not see them.
+    """Folder on the worker's own node that a relative ``spool`` or ``reports`` lies below; their bytes go
+    along with the batches, for a driver that does not see them.
     """
     checkpoints: Path
     """Folder that holds a folder of weights per run that keeps any."""
@@ -53,6 +55,8 @@ class ReportBatch(NamedTuple):
     """The spooled lines, or nothing."""
     peak_mib: float = 0.0
     """The most memory that the worker's process has held so far."""
+    reported: bytes = b""
+    """What its trainers reported since the last batch, where the driver cannot see the file."""
 
 
 class Heartbeat(NamedTuple):

@@ -1,6 +1,7 @@
 """What a worker process does: build the trainer, run specs, spool results, report.
 
-Bytes it owns: its spool. A result is written and synced before it is reported; short runs share one sync.
+Bytes it owns: its spool, and the file of what trainers report (:mod:`.reported`). A result is written and
+synced before it is told of; short runs share one sync.
 Exceptions of a trainer stop here, where they become a :class:`~orchestrator.store.records.Failure`. What a
 trainer may do is in :mod:`trainers.protocol`.
 
@@ -28,6 +29,7 @@ from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.log_bounds import bounded, keep_bounded
 from orchestrator.worker.process_env import peak_resident_mib, resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
+from orchestrator.worker.reported import WorkerReports
 from orchestrator.worker.run_markers import RunMarkers
 from orchestrator.worker.smaller_batch import with_smaller_batch
 from sweeps.spec import RunSpec
@@ -41,6 +43,7 @@ from trainers.protocol import (
     outcome_of,
     outcomes_of,
 )
+from trainers.reporting import reporting_to
 
 FLUSH_S = 0.25
 """Longest a finished result waits to be synced and reported: more often than people can see is of no use."""
@@ -62,6 +65,7 @@ class Runtime:
         self._cancelled: set[int] = set()
         self._trainers = HotTrainers(setup.context)
         self._spool: SpoolWriter | None = None
+        self._reported = WorkerReports(setup, self._cancelled, self._progressed)
         self._lock = threading.Lock()
         self._reports: list[AttemptReport] = []
         self._lines: list[bytes] = []
@@ -94,7 +98,8 @@ class Runtime:
     def flush(self) -> None:
         """Sync the spool and report what has finished."""
         with self._lock:
-            if not self._reports:
+            reported = self._reported.shipment()
+            if not (self._reports or reported):
                 return
             try:
                 if self._spool is not None:
@@ -107,7 +112,7 @@ class Runtime:
             self._reports.clear()
             self._lines.clear()
             self._flushed_s = time.monotonic()
-            self._emit(batch)
+            self._emit(batch._replace(reported=reported))
 
     # --- called by the working thread -----------------------------------------------------------------
 
@@ -156,6 +161,7 @@ class Runtime:
         """Report what is left and free what is warm."""
         self.flush()
         self._trainers.close()
+        self._reported.close()
         if self._spool is not None:
             self._spool.close()
 
@@ -173,7 +179,9 @@ class Runtime:
             outcome: Outcome | None
             try:
                 trainer_of_item = self._trainers.get(item.spec.trainer)
-                outcome = outcome_of(trainer_of_item.run(self._spec(item), self._context(item)))
+                context = self._context(item)
+                with reporting_to(context.report):
+                    outcome = outcome_of(trainer_of_item.run(self._spec(item), context))
             except BaseException as error:  # whatever ends a run, the worker goes on
                 outcome = error
             report = self._report(item, outcome, timer)
@@ -233,6 +241,7 @@ class Runtime:
         grant, finished_at = item.grant, time.time()
         word: AttemptEnd
         more: dict[str, Any] = {}
+        outcome = self._reported.ended(grant.token, outcome)
         if isinstance(outcome, RunResult):
             word = cast("AttemptEnd", outcome.outcome)
             if self._spool is not None:
@@ -282,17 +291,23 @@ class Runtime:
 
     def _context(self, item: Task) -> RunContext:
         token = item.grant.token
+        reports = self._reported.begun(item)
         return RunContext(
             attempt=item.grant.attempt,
             checkpoint_dir=self._checkpoint_dir(item),
             sweep_dir=self.setup.checkpoints.parent,
             heartbeat=partial(self._beat, item),
             cancelled=lambda: token in self._cancelled,
+            report=reports.report,
+            decision=reports.decision,
         )
 
     def _beat(self, item: Task, words: str) -> None:
-        self._progress += 1
+        self._progressed()
         self._markers.says(item.run_id, item.grant.attempt, words)
+
+    def _progressed(self) -> None:
+        self._progress += 1
 
     def _checkpoint_dir(self, item: Task) -> Path | None:
         resources = item.spec.resources

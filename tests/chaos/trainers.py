@@ -31,3 +31,22 @@ class Paced(Noop):
 def _pace_s() -> float:
     file = Path(os.environ.get(PACE, ""))
     return float(file.read_text()) if file.is_file() else 0.0
+
+
+class Telling(Noop):
+    """Reports a step every millisecond, as long as the pace says, and notes in ``params.folder`` how many it
+    has told of; a run that need not take any time reports three.
+    """
+
+    def run(self, spec, context):
+        note = Path(spec.trainer.params["folder"]) / f"{spec.run_id}-{context.attempt}"
+        started_s, step = time.monotonic(), 0
+        with note.open("wb", buffering=0) as told:
+            while step < 3 or time.monotonic() - started_s < _pace_s():
+                if context.cancelled():
+                    raise Cancelled
+                context.report(step, loss=1 / (step + 1), nth=context.attempt)
+                step += 1
+                told.write(b".")
+                time.sleep(0.001)
+        return {"last": step - 1}

@@ -1,0 +1,116 @@
+"""What trainers reported while they trained: ``reports/<worker>.jsonl``, checksummed lines as in a spool.
+
+A line is ``{"crc":…,"kind":"step","run_id":…,"attempt":…,"token":…,"step":…,"at":…,"metrics":{…}}``, in the
+order of reporting; of two lines of one attempt and step a metric's later value counts. ``at`` is Unix
+seconds; numbers that are not finite are the texts of :mod:`trainers.run_result`. The files are no spools: no
+result is in them, so nothing but what shows reports reads them, and a sweep without them is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.store.layout import Layout
+from orchestrator.store.spool import SpoolHealth, decode_line, encode_line, read_spool
+from trainers.run_result import number_from_json, number_to_json
+
+TAIL_BYTES = 64 * 2**10
+"""End of a file that is looked through for the newest rows: some 300 rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportedRow:
+    """What was reported of one step in one call."""
+
+    run_id: str
+    attempt: int
+    """Zero-based number of the try."""
+    token: int
+    """The attempt's lease."""
+    worker: str
+    step: int
+    at: float
+    """When, Unix seconds."""
+    metrics: Mapping[str, Any]
+
+
+def report_line(head: Mapping[str, Any], step: int, metrics: Mapping[str, Any], at: float) -> bytes:
+    """A row as a line."""
+    values = {name: number_to_json(value) for name, value in metrics.items()}
+    return encode_line({**head, "step": step, "at": at, "metrics": values})
+
+
+def reported_rows(
+    layout: Layout,
+    run_id: str | None = None,
+    *,
+    workers: Collection[str] | None = None,
+    health: SpoolHealth | None = None,
+) -> Iterator[ReportedRow]:
+    """The rows of a sweep, worker by worker, in the order of reporting; damaged lines are passed over.
+
+    Args:
+        layout: the directory.
+        run_id: only those of this run.
+        workers: only those that these workers wrote.
+        health: what is met besides valid lines is counted here.
+    """
+    mentioning = () if run_id is None else (run_id.encode(),)
+    for path in sorted(layout.reports.glob("*.jsonl")):
+        if workers is None or path.stem in workers:
+            for line in read_spool(path, health or SpoolHealth(), live=True, mentioning=mentioning):
+                row = _row(path.stem, line.header)
+                if row is not None and run_id in (None, row.run_id):
+                    yield row
+
+
+def newest_rows(layout: Layout, epoch: int) -> list[ReportedRow]:
+    """The newest row of each run that workers of the driver of ``epoch`` reported lately, newest first; all
+    that was told of its step is in it.
+    """
+    found: dict[int, ReportedRow] = {}
+    for path in layout.reports.glob(f"e{epoch}-*.jsonl"):
+        for row in _tail(path.stem, os.open(path, os.O_RDONLY | os.O_CLOEXEC)):
+            found[row.token] = merged(found.get(row.token), row)
+    return sorted(found.values(), key=lambda row: -row.at)
+
+
+def merged(before: ReportedRow | None, row: ReportedRow) -> ReportedRow:
+    """A row with what the row before it told of the same step."""
+    if before is None or before.step != row.step:
+        return row
+    values = {**before.metrics, **row.metrics}
+    return ReportedRow(
+        run_id=row.run_id, attempt=row.attempt, token=row.token, worker=row.worker, step=row.step,
+        at=row.at, metrics=values,
+    )  # fmt: skip
+
+
+def _tail(worker: str, fd: int) -> Iterator[ReportedRow]:
+    try:
+        size = os.fstat(fd).st_size
+        start = max(0, size - TAIL_BYTES)
+        lines = os.pread(fd, TAIL_BYTES, start).splitlines(keepends=True)
+    finally:
+        os.close(fd)
+    for raw in lines[1:] if start else lines:
+        line = decode_line(raw)
+        if line is not None and (row := _row(worker, line.header)) is not None:
+            yield row
+
+
+def _row(worker: str, header: Mapping[str, Any]) -> ReportedRow | None:
+    if header["kind"] != "step":
+        return None
+    return ReportedRow(
+        run_id=header["run_id"],
+        attempt=header["attempt"],
+        token=header["token"],
+        worker=worker,
+        step=header["step"],
+        at=header["at"],
+        metrics={name: number_from_json(value) for name, value in header["metrics"].items()},
+    )
