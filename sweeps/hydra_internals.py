@@ -30,6 +30,19 @@ def search_first(loader: Any, folder: str) -> None:
     loader.repository.initialize_sources(path)
 
 
+def on_load(loader: Any, change: Callable[[str, Any], None]) -> None:
+    """Have a loader show what it reads, by its path below the search path, before anybody else sees it."""
+    read = loader.repository.load_config
+
+    def load_config(config_path: str) -> Any:
+        result = read(config_path)
+        if result is not None:
+            change(config_path, result)
+        return result
+
+    loader.repository.load_config = load_config
+
+
 def plain_value(config: DictConfig, path: Sequence[str]) -> tuple[bool, Any]:
     """Whether a configuration has a node at a path, and what it holds, references unresolved."""
     node: Any = config

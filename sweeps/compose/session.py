@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from sweeps.hydra_internals import search_first
+from sweeps.compose.file_paths import anchor_paths
+from sweeps.hydra_internals import on_load, search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
 from sweeps.spec.errors import shown
 from sweeps.spec.plain_yaml import require_finite
@@ -48,7 +49,21 @@ def opened(overrides: Sequence[str]) -> Iterator[tuple[Any, list[Override]]]:
     """Open Hydra on the shipped configuration; yields its loader and the words."""
     with _translated_errors(), hydra.initialize_config_module(CONFIG_MODULE, version_base=VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
+        on_load(loader, _anchor)
         yield loader, _open_places(parse(overrides), loader)
+
+
+def _anchor(name: str, result: Any) -> None:
+    """Rewrite the relative paths of what was read from a file; ``name`` is that of the option."""
+    own_file, in_folder = (
+        text.removeprefix("file://") if (text or "").startswith("file://") else None
+        for text in (result.provider, result.path)
+    )
+    file = Path(own_file) if own_file else Path(in_folder) / name if in_folder else None
+    if file is not None and isinstance(result.config, DictConfig):
+        package = result.header.get("package")
+        group = name.rpartition("/")[0].replace("/", ".") if package is None else package
+        anchor_paths(result.config, "" if group == "_global_" else group, file.parent)
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -84,10 +99,18 @@ def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
             for folder in value if isinstance(value, list) else [value]:
                 search_first(loader, _searchable(folder))
         elif word.key_or_group == "sweep" and isinstance(value, str) and value.endswith((".yaml", ".yml")):
-            kept += parse([f"sweep={_register_file(Path(value).expanduser(), loader)}"])
+            kept += _named(_register_file(Path(value).expanduser(), loader))
+        elif word.key_or_group == "sweep" and isinstance(value, int | float):
+            kept += _named(str(word.input_line).partition("=")[2])
         else:
             kept.append(word)
     return kept
+
+
+def _named(sweep: str) -> list[Override]:
+    """The word that chooses a sweep by its name, which is text even where it reads like a number."""
+    escaped = sweep.replace("\\", "\\\\").replace("'", "\\'")
+    return parse([f"sweep='{escaped}'"])
 
 
 def _searchable(folder: Any) -> str:
