@@ -20,7 +20,7 @@ TIMING_SUFFIX = "_s"
 """Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
 
 
-NUMERICS = 3
+NUMERICS = 4
 """Version of the numbers that the shipped trainers compute, stored with each result's layout. It rises with
 every fix that changes a number: runs of two versions are told apart in every table, and ``replay`` names the
 cause.
@@ -30,6 +30,8 @@ cause.
 3. a run of ZeRO-3 leaves later runs of its worker alone; ``objective.compat`` is the published update; groups
    are drawn again by accuracy, without the length penalty; powers and fractions that are one character,
    scales in words and the rows of matrices are read as such
+4. numbers side by side, variables behind numbers, capitals, derivatives, units that differ, words and the
+   parts of lists are read by the rules of :mod:`trainers.evaluation.answer_latex` and its neighbours
 """
 
 

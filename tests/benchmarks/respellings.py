@@ -20,7 +20,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from tests.benchmarks.figures import print_figures
-from trainers.evaluation.answer_text import exact_number, last_box, normalise
+from trainers.evaluation.answer_numbers import exact_number
+from trainers.evaluation.answer_text import last_box, normalise
 from trainers.evaluation.grading import Grader, cut_out
 
 FIELDS = {

@@ -12,19 +12,29 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from trainers.evaluation.answer_text import (
+from trainers.evaluation.answer_latex import clashing_letters, for_parser
+from trainers.evaluation.answer_numbers import (
     based_number,
     exact_number,
-    is_compound,
-    is_hostile,
     is_improper_mixed,
-    says_more,
     significant_digits,
+)
+from trainers.evaluation.answer_parts import Parts, parts_of
+from trainers.evaluation.answer_text import (
+    is_compound,
+    is_date,
+    is_hostile,
+    is_phrase,
+    runs_numbers_together,
+    says_more,
     without_assignment,
+    word_of,
+    words_of,
 )
 
 ROUNDED_DIGITS = 6
@@ -38,9 +48,6 @@ accurate to far more, different closed forms in benchmarks differ by far more.
 CLOSE_RELATIVE = 1e-4
 """The ``relative`` grader's tolerance, that of the benchmarks' own grader (Qwen2.5-Math ``math_equal``)."""
 
-WORD = 4
-"""Letters from which on letters are a word, whose capitals say nothing, and no product of variables."""
-
 DIGITS = 30
 """Digits to which sympy evaluates."""
 
@@ -51,19 +58,18 @@ def equal_numbers(gold: str, answer: str) -> bool | None:
     Returns:
         ``None`` where it cannot.
     """
-    if gold.replace(" ", "") == answer.replace(" ", ""):
+    if _closed_up(gold) == _closed_up(answer):
         return True
+    if any(test(text) for test in (runs_numbers_together, is_date) for text in (gold, answer)):
+        return False
     if (base := based_number(gold)) or based_number(answer):
         return base == based_number(answer)
     if is_improper_mixed(answer) or is_hostile(answer) or is_compound(gold) != is_compound(answer):
         return False
-    if says_more(gold) != says_more(answer):
-        return False
-    if gold.isalpha() and answer.isalpha() and len(gold) > 1:
-        if gold.isupper() and answer.isupper():
-            return gold == answer  # names of points, not products
-        if gold.casefold() == answer.casefold() and len(gold) >= WORD:
-            return True
+    if says_more(gold) or says_more(answer):
+        return words_of(gold) == words_of(answer)
+    if (same := _equal_letters(gold, answer)) is not None:
+        return same
     of_gold, of_answer = exact_number(gold), exact_number(without_assignment(answer))
     if of_gold is None or of_answer is None:
         return None
@@ -71,6 +77,25 @@ def equal_numbers(gold: str, answer: str) -> bool | None:
         _rounds_to(exact, decimal, significant_digits(text))
         for exact, decimal, text in ((of_gold, of_answer, answer), (of_answer, of_gold, gold))
     )
+
+
+def _equal_letters(gold: str, answer: str) -> bool | None:
+    """Whether two answers of nothing but letters are equal; ``None`` where one may be a product."""
+    if is_phrase(gold) and is_phrase(answer):
+        return words_of(gold) == words_of(answer)
+    words = word_of(gold), word_of(answer)
+    letters = words[0] or gold, words[1] or answer
+    if not all(text.isalpha() and text.isascii() for text in letters):
+        return None
+    if letters[0].casefold() == letters[1].casefold() and any(words):
+        return letters[0] == letters[1] or not (letters[0].isupper() and letters[1].isupper())
+    are_points = len(letters[0]) > 1 and letters[0].isupper() and letters[1].isupper()
+    return letters[0] == letters[1] if are_points or any(words) else None
+
+
+def _closed_up(text: str) -> str:
+    """A text without the spaces that say nothing: all but those between two digits."""
+    return re.sub(r"(?<!\d) +| +(?!\d)", "", text)
 
 
 def close_numbers(gold: str, answer: str) -> bool | None:
@@ -93,7 +118,7 @@ def value_of(text: str) -> Fraction | None:
     """The value of a number as written, or of an expression without variables, to :data:`DIGITS` digits."""
     if (exact := exact_number(text)) is not None:
         return exact
-    number = _number(_read(text))
+    number = _number(read(text))
     if number is None or not number.is_real:
         return None
     return Fraction(str(number.evalf(DIGITS)))
@@ -103,47 +128,53 @@ def equal_by_reading(gold: str, answer: str) -> bool:
     """Whether two normalised answers are equal as mathematics; may take for ever on a hostile answer."""
     from math_verify import verify
 
-    of_gold, of_answer = _read(gold), _read(answer)
-    numbers = _number(of_gold), _number(_read(without_assignment(answer)))
+    apart = clashing_letters(gold, answer)
+    of_gold, of_answer = read(gold, apart), read(answer, apart)
+    numbers = _number(of_gold), _number(read(without_assignment(answer), apart))
     if numbers[0] is not None and numbers[1] is not None:
         return _equal_values(*numbers, digits=significant_digits(answer) or significant_digits(gold))
-    return bool(of_gold and of_answer and verify(of_gold, of_answer, timeout_seconds=None))
+    if not (of_gold and of_answer and verify(of_gold, of_answer, timeout_seconds=None)):
+        return False
+    parts = parts_of(gold), parts_of(answer)
+    if parts[0] is not None and parts[1] is not None:
+        return _equal_parts(parts[0], parts[1])
+    return parts[0] is parts[1] or exact_number(answer if parts[1] is None else gold) is None
+
+
+def _equal_parts(gold: Parts, answer: Parts) -> bool:
+    """Whether the parts of two lists are equal one by one, as math-verify, which takes ``{1, 2}`` for
+    ``(1, 2)`` and rounds what stands in lists to six decimals, need not have asked.
+    """
+    if gold.is_set != answer.is_set and gold.brackets and answer.brackets:
+        return False
+    if gold.goes_on != answer.goes_on:
+        return False
+    pairs = list(zip(gold.parts, answer.parts, strict=False))
+    if not gold.is_set and len(gold.parts) != len(answer.parts):
+        return False
+    if gold.is_ordered_with(answer):
+        return all(_equal_part(*pair) for pair in pairs)
+    return all(any(_equal_part(g, a) for a in answer.parts) for g in gold.parts) and all(
+        any(_equal_part(g, a) for g in gold.parts) for a in answer.parts
+    )
+
+
+def _equal_part(gold: str, answer: str) -> bool:
+    gold, answer = without_assignment(gold), without_assignment(answer)
+    equal = equal_numbers(gold, answer)
+    return equal_by_reading(gold, answer) if equal is None else equal
 
 
 def equal_in_prose(gold: str, completion: str) -> bool:
     """Whether the answer that math-verify finds in a text without a box is the gold one."""
     from math_verify import parse, verify
 
-    _quiet()
-    answer = parse(completion, parsing_timeout=None)
-    numbers = _number(_read(gold)), _number(answer)
+    quiet()
+    answer = parse(completion.replace(r"\$", ""), parsing_timeout=None)
+    numbers = _number(read(gold)), _number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return _equal_values(*numbers, digits=None)
-    return bool(answer and verify(_read(gold), answer, timeout_seconds=None))
-
-
-def spelling(answer: str) -> str | None:
-    """A normalised answer spelt so that equal answers are equal texts; ``None`` if it is no mathematics."""
-    if based := based_number(answer):
-        return "_".join(based)
-    if is_improper_mixed(answer) or is_hostile(answer) or is_compound(answer) or says_more(answer):
-        return None
-    if answer.isalpha() and len(answer) > 1 and (answer.isupper() or len(answer) >= WORD):
-        return answer if answer.isupper() else answer.casefold()
-    answer = without_assignment(answer)
-    if (exact := exact_number(answer)) is not None:
-        return str(exact)
-    parsed = _read(answer)
-    return str(_simplified(parsed[0])) if parsed else None
-
-
-def prose_spelling(completion: str) -> str | None:
-    """The spelling of the answer that math-verify finds in a text without a box."""
-    from math_verify import parse
-
-    _quiet()
-    parsed = parse(completion, parsing_timeout=None)
-    return str(_simplified(parsed[0])) if parsed else None
+    return bool(answer and verify(read(gold), answer, timeout_seconds=None))
 
 
 def _rounds_to(exact: Fraction, decimal: Fraction, digits: int | None) -> bool:
@@ -173,8 +204,10 @@ def _equal_values(gold: Any, answer: Any, *, digits: int | None) -> bool:
 
     if isinstance(gold, Rational) and isinstance(answer, Rational):
         return bool(gold == answer)
-    of_gold, of_answer = gold.evalf(DIGITS), answer.evalf(DIGITS)
+    of_gold, of_answer = as_written(gold).evalf(DIGITS), as_written(answer).evalf(DIGITS)
     relative = EQUAL_RELATIVE
+    if abs(of_gold - of_answer) <= relative * max(abs(of_gold), abs(of_answer)):
+        return True
     if gold.has(Float) != answer.has(Float):  # one is exact, the other may be it, rounded
         if digits is not None and digits < ROUNDED_DIGITS:
             return False
@@ -186,45 +219,50 @@ def _equal_values(gold: Any, answer: Any, *, digits: int | None) -> bool:
 
 
 def _number(parsed: list) -> Any:
-    """The number that was read, evaluated as far as it goes exactly; ``None`` if it is none."""
-    from sympy import Basic
+    """The number that was read, evaluated as far as it goes exactly; ``None`` if it is none.
+
+    An ``i`` that is the only letter is the imaginary unit.
+    """
+    from sympy import Basic, I
 
     if not parsed or not isinstance(parsed[0], Basic):
         return None
     value = parsed[0]
+    if {str(symbol) for symbol in getattr(value, "free_symbols", ())} == {"i"}:
+        value = value.xreplace(dict.fromkeys(value.free_symbols, I))
     if getattr(value, "is_number", False) and not value.free_symbols:
         value = value.doit()
         return value if value.is_finite else None
     return None
 
 
-def _simplified(value: Any) -> Any:
-    """One form for equal expressions: evaluated, simplified, roots out of denominators."""
-    from sympy import Basic, Equality, Float, Rational, Symbol, nsimplify, radsimp, simplify
+def as_written(value: Any) -> Any:
+    """A sympy expression with its decimals exactly as they were written."""
+    from sympy import Float, Rational
 
-    if not isinstance(value, Basic):
-        return value
-    if isinstance(value, Equality) and isinstance(value.lhs, Symbol):
-        value = value.rhs
-    value = value.doit()
-    if value.has(Float):
-        value = value.xreplace({f: Rational(str(f)) for f in value.atoms(Float)})
-    simple = simplify(value)
-    return radsimp(simple) if getattr(simple, "is_number", False) else nsimplify(simple, rational=True)
+    return value.xreplace({f: Rational(str(f)) for f in value.atoms(Float)}) if value.has(Float) else value
 
 
 @lru_cache(maxsize=100_000)
-def _read(text: str) -> list:
+def read(text: str, apart: frozenset[str] = frozenset()) -> list:
     """What math-verify reads in a normalised answer; empty if nothing."""
-    from math_verify import LatexExtractionConfig, parse
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    _quiet()
-    parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
-    return parsed or parse(text, parsing_timeout=None)
+    quiet()
+    # Without its removal of units: it takes the last variable of `x + 2m` for one.
+    latex = LatexExtractionConfig(
+        normalization_config=NormalizationConfig(
+            basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"
+        )
+    )
+    text = for_parser(text, apart)
+    parsed = parse(f"${text}$", extraction_config=[latex], parsing_timeout=None)
+    return parsed or parse(text, extraction_config=[latex, ExprExtractionConfig()], parsing_timeout=None)
 
 
 @lru_cache(maxsize=1)
-def _quiet() -> None:
+def quiet() -> None:
     """math-verify warns on every call that its timer is off; the helper process is the timer."""
     for name in ("math_verify", "math_verify.parser", "math_verify.grader"):
         logging.getLogger(name).setLevel(logging.ERROR)

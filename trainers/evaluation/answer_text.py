@@ -11,8 +11,9 @@ A gold answer and a model's are put into one form by the same rules before anyth
   three (``13\,535``, ``13{,}535``, ``13,535``) are one number. ``4 1/2`` is a mixed number.
 * **Currency, degrees, percent.** Their signs are dropped: ``\$36`` is 36, ``28\%`` is 28, ``30^\circ`` is 30.
 * **Units.** Text behind a number (``5 \text{ cm}^2``, ``36 dollars``) is dropped unless it says more than a
-  unit does (``7 or more``, ``7 squared``); nothing is converted, and ``7 hours 30 minutes`` is no number.
-* **Bases.** ``2516_8`` is text: it equals the same digits with the same base and nothing else.
+  unit does (``7 or more``, ``7 squared``); nothing is converted, and ``7 hours 30 minutes`` is no number. Two
+  answers that name different units (:mod:`.answer_units`) are not equal, but for the ``relative`` grader.
+* **Words.** Letters set as text, and four letters or more, are a word: ``\text{saw}`` is not ``\text{was}``.
 """
 
 from __future__ import annotations
@@ -21,12 +22,21 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from trainers.evaluation.answer_numbers import based_number, exact_number, is_improper_mixed
+
 MAX_ANSWER_CHARS = 2_000
 """Longest answer that is read; the longest gold of six benchmarks has 264 characters, and what is longer is a
 text and not an answer.
 """
 
+WORD = 4
+"""Letters from which on letters are a word, whose capitals say nothing, and no product of variables."""
+
+SHORT_WORDS = frozenset(("no", "yes", "on", "odd", "all", "one", "two", "six", "ten", "not", "day", "may"))
+"""Words of fewer letters that are answers."""
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=[{\d])")
+_STATED = re.compile(r"(?i:\banswer\s*(?:is|:))\s*:?\s*(.+?)\s*(?:\.\s|\.?$)", re.MULTILINE)
 _CHARACTERS = str.maketrans(
     {
         "−": "-",
@@ -47,6 +57,7 @@ _CHARACTERS = str.maketrans(
         "∩": r"\cap ",
         "∈": r"\in ",
         "∅": r"\emptyset ",
+        "∠": r"\angle ",
         "±": r"\pm ",
         "\u00a0": " ",
         "\u2009": " ",
@@ -56,9 +67,17 @@ _CHARACTERS = str.maketrans(
 _DROPPED = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr?|Bigl?|Bigr?)(?![A-Za-z])"
     r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![A-Za-z])"
-    r"|\\[$£€]|(?<=\d)\s*\\?%|[£€]"
+    r"|\\[$£€¥]|(?<=[\d}])\s*\\?%|[£€¥]"
+    r"|(?<=\d)\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?|(?<=\d)\^\s*\{(?:st|nd|rd|th)\}"
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|\\q?quad(?![A-Za-z])|~|\s+")
+_SYNONYMS = (
+    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"\\([lr])brace(?![A-Za-z])"), lambda match: r"\{" if match[1] == "l" else r"\}"),
+)
+_MATHEMATICS = re.compile(r"\$([^$]*)\$")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
+_ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
@@ -68,9 +87,10 @@ _DECORATED = re.compile(
 )
 """Colour, lines and weight, which say nothing."""
 _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:(?:\\[,;:! ]|\{,\}|,\\!|~)\d{3})+(?!\d)")
-_GROUPED_BY_COMMA = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_GROUPED_BY_COMMA = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]([-+]?\d+)(?![\w.])")
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
 _WORDS = r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{[^{}]*\}"
 _COMMANDS = frozenset(("text", "mathrm", "mbox", "textrm", "textbf", "mathbf", "operatorname"))
 _TOWER = re.compile(r"(?:\^\s*\{?\s*[\w(]+\s*){3}")
@@ -94,52 +114,14 @@ _COMPOUND = re.compile(
     rf"\d\s*(?:{_WORDS.replace('[^{}]*', '(?P<word>[^{}]*)')}|\s(?P<bare>[A-Za-z]{{2,}})\s)\s*\d"
 )
 _UNIT = re.compile(
-    rf"(?:\s|[/*.]|\\cdot)*(?:{_WORDS}|(?<=[\s/])[A-Za-z]{{2,}}|(?<=/)[A-Za-z])\s*(?:\^\s*\{{?-?\d+\}}?)?\.?$"
+    rf"(?:\s|[/*.]|\\cdot)*(?:{_WORDS}|(?<=[\s/])[A-Za-z]{{2,}}|(?<=/)[A-Za-z]"
+    r"|(?<=\d)(?:[cmk]m|k?g|mg|ml|ft|mph|st|nd|rd|th))\s*(?:\^\s*\{?-?\d+\}?)?\.?$"
 )
 """One unit, or one factor of a unit, at the end of an answer."""
 _NOT_A_NUMBER = re.compile(
     r"(?<![\\A-Za-z])(?!(?<=\d)[eE][-+]?\d)[A-Za-z]|\\(?!(?:frac|times|cdot|sqrt|pi)(?![A-Za-z]))|[=,:]"
 )
 """What no number holds: a variable, a command other than arithmetic, a list."""
-_BASE = re.compile(r"([0-9A-Za-z]+)\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(\w+?)\s*\}{0,2}")
-_BASE_WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-        ],
-        2,
-    )
-}
-_DECIMAL = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
-_NUMBER = re.compile(
-    rf"(?P<mantissa>{_DECIMAL})(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{{?\s*(?P<exponent>[-+]?\d{{1,4}})\s*\}}?)?"
-)
-_POWER_OF_TEN = re.compile(r"(?P<sign>[-+]?)10\s*\^\s*\{?\s*(?P<exponent>[-+]?\d{1,4})\s*\}?")
-_FRACTION = re.compile(
-    rf"(?P<sign>[-+]?)\s*(?:\\frac\s*(?:\{{\s*(?P<n1>{_DECIMAL})\s*\}}|(?P<n2>\d))\s*"
-    rf"(?:\{{\s*(?P<d1>{_DECIMAL})\s*\}}|(?P<d2>\d))|(?P<n3>\d+)\s*/\s*(?P<d3>\d+))"
-)
-_REPEATING = re.compile(
-    r"(?P<sign>[-+]?)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\s*(?:\{(?P<period>\d+)\}|(?P<digit>\d))"
-)
-_MIXED = re.compile(
-    r"(?P<sign>-?)(?P<whole>\d+)(?:\s+(?P<n1>\d+)\s*/\s*(?P<d1>\d+)|\s*\\frac\{(?P<n2>\d+)\}\{(?P<d2>\d+)\})"
-)
 
 
 def last_box(text: str) -> str | None:
@@ -149,6 +131,14 @@ def last_box(text: str) -> str | None:
         if content is not None:
             return content
     return None
+
+
+def stated_answer(text: str) -> str | None:
+    """What a text without a box says that its answer is, where that is one number or letter."""
+    said = _STATED.findall(text)
+    stated = normalise(said[-1]) if said else ""
+    tests = (exact_number, based_number, is_improper_mixed, re.compile(r"\(?[A-Z]\)?").fullmatch)
+    return said[-1] if any(test(stated) for test in tests) else None
 
 
 def _braced(text: str, start: int) -> str | None:
@@ -174,16 +164,24 @@ def normalise(text: str) -> str:
     text = _unwrapped(_DECORATED.sub(lambda match: match[1] or "", text))
     text = _unwrapped(_RELATION.sub("", text).strip())
     text = _GROUPED.sub(lambda match: re.sub(r"\D", "", match.group()), text)
+    for pattern, replacement in _SYNONYMS:
+        text = pattern.sub(replacement, text)
+    if _ANGLE_FUNCTION.search(text):
+        text = _DEGREES.sub(r"(\1 \\pi / 180)", text)
     text = _FRACTION_COMMAND.sub(r"\\frac", _DROPPED.sub("", text))
-    text = _SPACES.sub(" ", text).strip().rstrip(".,;:").strip()
+    text = _SHORT_FRACTION.sub(lambda m: rf"\frac{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", text)
+    text = _unwrapped(_SPACES.sub(" ", text).strip().rstrip(".,;:").strip())
     if text.startswith("$") and text.count("$") == 1:
         text = text[1:].lstrip()
-    if _GROUPED_BY_COMMA.fullmatch(text):
-        text = text.replace(",", "")
-    text = _without_unit(_SCALED.sub(_scaled, text))
-    if _GROUPED_BY_COMMA.fullmatch(text):
-        text = text.replace(",", "")
+    elif text.count("$") % 2 == 0 and not re.search("[A-Za-z]{2}", _MATHEMATICS.sub("", text)):
+        text = _SPACES.sub(" ", text.replace("$", " ")).strip()
+    text = _ungrouped(_without_unit(_SCALED.sub(_scaled, _ungrouped(text))))
     return _E_NOTATION.sub(r"\1 \\times 10^{\2}", text)
+
+
+def _ungrouped(text: str) -> str:
+    """A number in groups of three without what separates them."""
+    return re.sub("[, ]", "", text) if _GROUPED_BY_COMMA.fullmatch(text) else text
 
 
 def _spelt_out(text: str) -> str:
@@ -210,7 +208,9 @@ def _unwrapped(text: str) -> str:
         if whole and (opening not in ("$", "$$") or "$" not in inner.replace(r"\$", "")):
             return _unwrapped(inner.strip())
     if (prose := _ONLY_WORDS.fullmatch(text)) and not set(prose[1]) & set("$\\"):
-        return prose[1].strip()
+        words = prose[1].strip()
+        # Letters that are set as text are a word; without the mark a few would be a product.
+        return rf"\text{{{words}}}" if re.fullmatch("[A-Za-z]{2,3}", words) else words
     return text
 
 
@@ -239,6 +239,40 @@ def _scaled(match: re.Match[str]) -> str:
     return rf"{number} \times 10^{{{_SCALES[word]}}} {match['command'] or ''}"
 
 
+def words_of(text: str) -> str:
+    """A text without its commands and spaces, in small letters: what it says, word for word."""
+    return re.sub(rf"\\\\(?:{'|'.join(_COMMANDS)})(?![A-Za-z])|[{{}}\\s.]", "", text).casefold()
+
+
+def word_of(text: str) -> str | None:
+    """The word that an answer is; ``None`` for letters that may be a product, and all else."""
+    if match := re.fullmatch(r"\\text\{([A-Za-z]{2,3})\}", text):
+        return match[1]
+    is_word = text.isalpha() and text.isascii() and (len(text) >= WORD or text.lower() in SHORT_WORDS)
+    return text if is_word else None
+
+
+def is_phrase(text: str) -> bool:
+    """Whether a text is several words; ``A and B`` is a list of letters."""
+    words = text.split()
+    return (
+        len(words) > 1
+        and all(word.isalpha() and word.isascii() for word in words)
+        and any(len(word) > 2 and word.lower() not in _MORE for word in words)
+    )
+
+
+def runs_numbers_together(text: str) -> bool:
+    """Whether two whole numbers stand side by side, ``12 34``, which is neither a product nor a number."""
+    bare = re.sub(r"\\[A-Za-z]+\s*\d\s*\d?|[_^]\s*\w|\d+\s+\d+\s*/\s*\d+", " x ", text)
+    return bool(re.search(r"\d\s+\d", bare))
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a date in figures, and no difference."""
+    return bool(re.fullmatch(r"\d{4}-\d{2}-\d{2}|\d{1,2}-\d{1,2}-\d{4}", text.strip()))
+
+
 def says_more(text: str) -> bool:
     """Whether a number is followed by words that change what is said: ``7 or more``, ``6 squared``."""
     match = re.match(r"[-+]?[\d.]+((?:\s|" + _WORDS + r"|[A-Za-z])*)$", text)
@@ -255,62 +289,15 @@ def is_compound(text: str) -> bool:
     )
 
 
-def based_number(text: str) -> tuple[str, str] | None:
-    """Digits and base of a number that names its base, such as ``2516_8``; ``None`` for any other text."""
-    match = _BASE.fullmatch(text.strip())
-    if match is None or not match[1][:1].isdigit():
-        return None
-    base = _BASE_WORDS.get(match[2].lower(), match[2])
-    return (match[1].lstrip("0") or "0", base) if base.isdigit() else None
-
-
-def exact_number(text: str) -> Fraction | None:
-    """The value of a text that is one number as written: a decimal, a power of ten, a fraction, a mixed
-    number.
-    """
-    text = text.strip()
-    if match := _NUMBER.fullmatch(text):
-        return Fraction(match["mantissa"]) * Fraction(10) ** int(match["exponent"] or 0)
-    if match := _POWER_OF_TEN.fullmatch(text):
-        return Fraction(f"{match['sign']}1") * Fraction(10) ** int(match["exponent"])
-    if match := _FRACTION.fullmatch(text):
-        top, bottom = (match[f"{side}1"] or match[f"{side}2"] or match[f"{side}3"] for side in "nd")
-        return Fraction(f"{match['sign']}1") * Fraction(top) / Fraction(bottom) if Fraction(bottom) else None
-    if match := _REPEATING.fullmatch(text):
-        period, scale = match["period"] or match["digit"], 10 ** len(match["fixed"])
-        whole = Fraction(int((match["whole"] or "0") + match["fixed"]), scale)
-        return Fraction(f"{match['sign']}1") * (
-            whole + Fraction(int(period), (10 ** len(period) - 1) * scale)
-        )
-    if match := _MIXED.fullmatch(text):
-        top, bottom = int(match["n1"] or match["n2"]), int(match["d1"] or match["d2"])
-        return (
-            Fraction(f"{match['sign']}1") * (int(match["whole"]) + Fraction(top, bottom))
-            if top < bottom
-            else None
-        )
-    return None
-
-
 def is_hostile(text: str) -> bool:
     """Whether a text is too long to be an answer, or a tower of powers that nobody can evaluate."""
     return len(text) > MAX_ANSWER_CHARS or bool(_TOWER.search(text))
 
 
-def is_improper_mixed(text: str) -> bool:
-    """Whether a text looks like a mixed number and is none, such as ``4 10/3``: it has no value."""
-    return bool(_MIXED.fullmatch(text.strip())) and exact_number(text) is None
-
-
-def significant_digits(text: str) -> int | None:
-    """Digits that a decimal shows, leading zeros apart; ``None`` for a text that is no decimal."""
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None or "." not in match["mantissa"]:
-        return None
-    return len(match["mantissa"].lstrip("+-").replace(".", "").lstrip("0"))
-
-
 def without_assignment(text: str) -> str:
-    """The right side of ``x = 7``: one name, set equal to a value, is an answer of that value."""
-    match = re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?\s*=\s*([^=]+)", text)
+    """The right side of ``x = 7``: a name, or several in brackets, set equal to a value is that value."""
+    match = re.fullmatch(
+        r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?|\([A-Za-z](?:\s*,\s*[A-Za-z])+\))\s*=\s*([^=]+)",
+        text,
+    )
     return match[1].strip() if match else text

@@ -26,8 +26,10 @@ from trainers.model.prompt_encoding import encode, render
 from trainers.noise import Stream, uniforms
 from trainers.protocol import Evaluation
 
-VERDICTS_REMEMBERED = 100_000
-"""Judged completions kept per benchmark: repeats are most of them, and 10⁵ take about 30 MB."""
+TEXTS_REMEMBERED = 100_000
+"""Completions kept as text per benchmark: repeats are most of them, and 10⁵ take about 30 MB. Their verdicts
+the grader remembers, but for those that it had no patience left to reach.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class Benchmark:
                 "so that no answer "
                 f"is ever right; mend it, or leave such items out with eval.drop_items={damaged}"
             )
-        self._verdict = lru_cache(maxsize=VERDICTS_REMEMBERED)(self._judge_text)
+        self._text = lru_cache(maxsize=TEXTS_REMEMBERED)(self._decoded_text)
 
     def evaluate(
         self,
@@ -165,11 +167,11 @@ class Benchmark:
         return {item: decoded[k * len(ways) : (k + 1) * len(ways)] for k, item in enumerate(items)}
 
     def _judge(self, item: int, completion: Completion) -> tuple[Verdict, bool, int]:
-        return self._verdict(item, completion), completion[-1] not in self._base.eos_ids, len(completion)
+        verdict = self._grader.judge(self.items[item].gold, self._text(completion))
+        return verdict, completion[-1] not in self._base.eos_ids, len(completion)
 
-    def _judge_text(self, item: int, completion: Completion) -> Verdict:
-        text = self._base.tokenizer.decode(completion, skip_special_tokens=True)
-        return self._grader.judge(self.items[item].gold, text)
+    def _decoded_text(self, completion: Completion) -> str:
+        return self._base.tokenizer.decode(completion, skip_special_tokens=True)
 
 
 def _sharpening(spec: EvalSpec) -> Sharpening | None:

@@ -23,10 +23,11 @@ from trainers.evaluation.answer_equality import (
     equal_by_reading,
     equal_in_prose,
     equal_numbers,
-    prose_spelling,
-    spelling,
 )
-from trainers.evaluation.answer_text import based_number, exact_number, last_box, normalise
+from trainers.evaluation.answer_numbers import based_number, exact_number
+from trainers.evaluation.answer_spelling import prose_spelling, spelling
+from trainers.evaluation.answer_text import last_box, normalise, stated_answer
+from trainers.evaluation.answer_units import contradict, moment_of
 
 PATIENCE = 4
 """Answers of one step or evaluation that may use up their time; what would have to be read after them counts
@@ -72,13 +73,15 @@ class Grader:
     def judge(self, gold: str, completion: str) -> Verdict:
         answer = self._extract(completion)
         found = answer is not None
-        if answer is None and self._pattern is not None:
-            return Verdict(correct=False, strict=False, found=False)
+        if answer is None:
+            if self._pattern is not None:
+                return Verdict(correct=False, strict=False, found=False)
+            answer = stated_answer(completion)
         try:
-            correct = self._equal(gold, answer, None if found else completion)
+            correct = self._equal(gold, answer, completion if answer is None else None)
         except _OutOfPatience:
             correct = False
-        strict = answer is not None and answer.strip() == cut_out(gold).strip()
+        strict = found and answer is not None and answer.strip() == cut_out(gold).strip()
         return Verdict(correct=correct, strict=strict, found=found)
 
     def reads(self, gold: str) -> bool:
@@ -95,6 +98,8 @@ class Grader:
     def answer(self, completion: str) -> str | None:
         """The completion's answer, spelt so that equal answers are equal texts; ``None`` without one."""
         answer = self._extract(completion)
+        if answer is None and self._pattern is None:
+            answer = stated_answer(completion)
         try:
             if answer is None:
                 return None if self._pattern else self._canonical(completion, True)
@@ -115,9 +120,11 @@ class Grader:
         return answer if answer.strip() else None
 
     def _compare(self, gold: str, answer: str | None, prose: str | None) -> bool:
-        gold = normalise(cut_out(gold))
+        as_written, gold = cut_out(gold), normalise(cut_out(gold))
         if answer is None:
             return self._ask("equal_in_prose", gold, prose) is True
+        if self._rule != "relative" and contradict(as_written, answer):
+            return False
         answer = normalise(answer)
         if (equal := equal_numbers(gold, answer)) is not None and (equal or self._rule != "relative"):
             return equal
@@ -128,11 +135,11 @@ class Grader:
     def _spell(self, answer: str, is_prose: bool) -> str | None:
         if is_prose:
             return self._ask("prose_spelling", answer)
-        answer = normalise(answer)
+        moment, answer = moment_of(answer), normalise(answer)
         number = exact_number(answer)
         spelt = self._ask("spelling", answer) if number is None else str(number)
         # What a pattern or a box cut out is an answer even where it is no mathematics.
-        return spelt or answer
+        return f"{spelt or answer} {moment or ''}".rstrip()
 
     def _ask(self, *question: str | None) -> Any:
         if self._num_overrun >= PATIENCE:

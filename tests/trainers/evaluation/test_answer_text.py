@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.evaluation.answer_text import (
-    based_number,
-    exact_number,
-    is_hostile,
-    last_box,
-    normalise,
-    significant_digits,
-    without_assignment,
-)
+from trainers.evaluation.answer_numbers import based_number, exact_number, significant_digits
+from trainers.evaluation.answer_text import is_hostile, last_box, normalise, without_assignment
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,102 @@ def test_a_killed_helper_is_replaced(free):
         (r"\text{Evelyn}", "evelyn", True),
         (r"[0,1] \cup [2,3]", "[2,3] ∪ [0,1]", True),
         ("(1,2)", "(2,1)", False),
+        # Numbers side by side are neither one number, nor a sum, nor a product.
+        ("12", "1 2", False),
+        ("3 1/2", "31/2", False),
+        ("5", "2 3", False),
+        ("5", "2(3)", False),
+        ("6", "2(3)", True),
+        ("9", r"3\binom{4}{2}", False),
+        ("18", r"3\binom{4}{2}", True),
+        ("1234567", "1 234 567", True),
+        ("3", r"\log_2 8", True),
+        # A decimal equals what has its value exactly, however few digits it shows.
+        ("0.25", "2^{-2}", True),
+        ("7.5", "7 + 1/2", True),
+        ("0.33", r"\frac{2}{6}", False),
+        (r"33\frac{1}{3}\%", r"\frac{100}{3}", True),
+        ("12", r"12^{\text{th}}", True),
+        ("2i", "(1+i)^2", True),
+        # Variables are variables: the last one is no unit, capitals are no small letters beside them.
+        ("x+2m", "x+2", False),
+        ("v=2t", "v=2s", False),
+        ("2m", "2", False),
+        (r"\frac{GMm}{r^2}", r"\frac{Gm^2}{r^2}", False),
+        ("I^2 R", "I R", False),
+        ("I^2 R", "R I^2", True),
+        (r"c^{2}(\gamma^{2}-1)", r"c^{2}(\gamma^{2}-4)", False),
+        (r"\frac{d x}{d t}=k x-a", r"-\frac{dx}{dt}=kx-a", False),
+        (r"\frac{d x}{d t}=k x-a", r"\frac{dx}{dt} = -a + kx", True),
+        ("f'(x)", "f(x)", False),
+        (r"y^{\prime}", "y'", True),
+        (r"\angle ABC", r"\angle ACB", False),
+        # Units that are known are the same or the answers are not.
+        (r"5 \text{ m}", r"5\text{ cm}", False),
+        (r"5 \text{ m}", "5 metres", True),
+        (r"5 \text{ m}", "5", True),
+        ("5", r"5\text{ cm}", True),
+        (r"5 \text{ mph}", r"5 \text{ miles per hour}", True),
+        (r"5 \text{ cm}^2", r"5 \text{ square centimeters}", True),
+        (r"5 \text{ cm}^2", r"5 \text{ cm}", False),
+        (r"\$12", r"12 \text{ cents}", False),
+        (r"10\text{ a.m.}", r"10 \text{ AM}", True),
+        (r"10\text{ a.m.}", r"10\text{ p.m.}", False),
+        (r"5 \text{ January}", r"5 \text{ February}", False),
+        ("2020-01-02", "2020-02-01", False),
+        ("2020-01-02", "2017", False),
+        # Words are no products of letters.
+        (r"\text{east}", r"\text{seat}", False),
+        ("No", "on", False),
+        (r"\text{saw}", r"\text{was}", False),
+        (r"\text{saw}", "saw", True),
+        (r"\text{dog bites man}", r"\text{man bites dog}", False),
+        (r"7\text{ or more}", r"7 \text{ or fewer}", False),
+        # Lists part by part, and to every digit.
+        ("(1,2)", r"\{1,2\}", False),
+        ("(0.1234567,2)", "(0.1234568,2)", False),
+        ("(0.5,2)", r"(\frac{1}{2},2)", True),
+        ("12", "12, 12", False),
+        ("-2,-2", "-2", False),
+        ("3,1,2", "1,2,3", True),
+        (r"\{3,1,2\}", "1,2,3", True),
+        ("1,2,3", r"1,2,3,\ldots", False),
+        ("a=1, b=2", "2, 1", False),
+        ("a=1, b=2", "b=2, a=1", True),
+        (r"$\sqrt{2}$", r"$\sqrt{2}$+1", False),
+        (r"$a=2$, $a=3$", "2, 3", True),
+        (r"\emptyset", r"\varnothing", True),
     ],
 )
 def test_numbers_are_read_as_numbers(free, gold, answer, correct):
     assert free.judge(gold, rf"so $\boxed{{{answer}}}$").correct is correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion", "correct"),
+    [
+        ("4.5e33", "The answer is 4.5e33.", True),
+        ("2516_8", "The answer is $2516_7$", False),
+        ("2516_8", "The answer is $2516_8$.", True),
+        ("10", "The answer is 4 10/3", False),
+        ("3", "The final answer is: 3 million", False),
+        ("3000000", "The final answer is: 3 million", True),
+        (r"3\frac12", "The answer is 3 1/2", True),
+        ("A", "The answer is (A).", True),
+        ("A", "The answer is B, not A", False),
+        ("36", r"In all it costs \$36.", True),
+    ],
+)
+def test_a_number_that_is_stated_without_a_box_is_read_like_one_in_a_box(free, gold, completion, correct):
+    verdict = free.judge(gold, completion)
+    assert (verdict.correct, verdict.found) == (correct, False)
+
+
+def test_an_answer_that_was_not_reached_for_lack_of_patience_is_judged_at_the_next_step(free, monkeypatch):
+    monkeypatch.setattr(free, "_num_overrun", PATIENCE)
+    assert not free.judge("y+1", r"\boxed{1+y}").correct
+    free.begin()
+    assert free.judge("y+1", r"\boxed{1+y}").correct
 
 
 def test_exact_text_is_that_of_the_box(free):
@@ -150,6 +242,12 @@ def test_exact_text_is_that_of_the_box(free):
         ("Evelyn", "evelyn"),
         (r"\{2,1\}", r"\{1,2\}"),
         ("[0,1] ∪ [2,3]", r"[2,3] \cup [0,1]"),
+        ("1 234", "1234"),
+        ("(x+1)^2", "x^2+2x+1"),
+        (r"x^2+y^2=4", "x^2+y^2-4=0"),
+        ("(1+i)^2", "2i"),
+        ("(a,b)=(1,2)", "(1,2)"),
+        (r"\text{yes}", "Yes"),
     ],
 )
 def test_equal_answers_are_spelt_alike(free, first, second):
@@ -164,6 +262,11 @@ def test_equal_answers_are_spelt_alike(free, first, second):
         ("7 or more", "7"),
         ("ABC", "CBA"),
         ("6²", "62"),
+        ("1 000", "0"),
+        ("(a,b)=(1,2)", "(a,b)=(3,4)"),
+        (r"3\text{ PM}", r"3\text{ AM}"),
+        (r"\text{saw}", r"\text{was}"),
+        (r"\gamma^2-1", r"\gamma^2-4"),
     ],
 )
 def test_other_answers_are_spelt_otherwise(free, first, second):
