@@ -17,6 +17,7 @@ import threading
 from orchestrator.pools.channel import WorkerChannel
 from orchestrator.worker.protocol import WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
+from sweeps.origins import give_way
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,6 +34,7 @@ def main() -> None:
     if setup.context.world_size > 1:
         rendezvous = _meet(channel, setup)
         setup = _with_rendezvous(setup, rendezvous)
+    give_way("analysis")
     runtime = Runtime(setup, lambda batch: channel.send(("batch", batch)))
     threading.Thread(target=_listen, args=(channel, runtime), daemon=True, name="listen").start()
     channel.send(("ready", socket.gethostname()))

@@ -22,6 +22,7 @@ import ray
 
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
+from sweeps.origins import give_way
 
 STOP_WAIT_S = 5.0
 """Time an idle worker gets to free what it holds before it is killed."""
@@ -88,6 +89,7 @@ class RayWorker:
         if rendezvous:
             _listen_on_node_address()
             setup = replace(setup, context=replace(setup.context, rendezvous=rendezvous))
+        give_way("analysis")
         self._runtime = Runtime(setup, self._outbox.put)
         self._batches = InOrder(self._runtime.add)
         self._thread = threading.Thread(target=self._work, daemon=True, name="train")

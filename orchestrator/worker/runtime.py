@@ -25,15 +25,15 @@ from typing import Any, cast
 from orchestrator.scheduling.retry import classify
 from orchestrator.store.records import INFRASTRUCTURE, AttemptEnd, AttemptReport, Failure
 from orchestrator.store.spool import SpoolWriter, encode_line
+from orchestrator.worker.failures import failure_of
 from orchestrator.worker.hot_trainers import HotTrainers
-from orchestrator.worker.log_bounds import bounded, keep_bounded
+from orchestrator.worker.log_bounds import keep_bounded
 from orchestrator.worker.process_env import peak_resident_mib, resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.reported import WorkerReports
 from orchestrator.worker.run_markers import RunMarkers
 from orchestrator.worker.smaller_batch import with_smaller_batch
 from sweeps.spec import RunSpec
-from sweeps.spec.redaction import redact
 from trainers.protocol import (
     Cancelled,
     GroupTrainer,
@@ -255,7 +255,7 @@ class Runtime:
         elif isinstance(outcome, Cancelled):
             word = "cancelled"
         else:
-            word, more = "failed", {"failure": without_secrets(classify(outcome))}
+            word, more = "failed", {"failure": failure_of(outcome)}
         self._token = 0
         self._markers.ends(item.run_id, grant.attempt, word)
         self._cancelled.discard(grant.token)
@@ -317,13 +317,6 @@ class Runtime:
 
     def _spec(self, item: Task) -> RunSpec:
         return with_smaller_batch(item.spec, item.grant.shrink)
-
-
-def without_secrets(failure: Failure) -> Failure:
-    """The failure as it may be journalled, logged and shown: bounded, and with no secret in it."""
-    message = redact(failure.message, os.environ, hexadecimal=False)
-    details = redact(bounded(failure.details), os.environ, hexadecimal=False)
-    return failure._replace(message=message, details=details)
 
 
 def _is_trainers_fault(report: AttemptReport) -> bool:

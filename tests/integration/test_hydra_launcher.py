@@ -314,3 +314,53 @@ def test_a_directory_of_another_sweep_is_left_alone(foreign, opened):
     context, master = opened
     with pytest.raises(UserError, match="give another directory"):
         Multirun(OPTIONS, context, lambda config: 1, master).launch([["lr=1"]], 0)
+
+
+COLLIDING = """
+import hydra
+{imports}
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    {inside}
+    from emsweep import report
+    report(0, half=cfg.x / 2)
+    return {{"found": {value}}}
+
+main()
+"""
+
+
+def colliding(folder: Path, name: str, imports: str = "", inside: str = "pass", value: str = "1") -> None:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").touch()
+    (folder / name / "own.py").write_text("NUMBER = 7\n")
+    (folder / "app.py").write_text(COLLIDING.format(imports=imports, inside=inside, value=value))
+
+
+def test_an_application_with_a_package_named_analysis_works_with_its_own(tmp_path):
+    colliding(tmp_path, "analysis", "from analysis.own import NUMBER", value="NUMBER")
+    multirun(tmp_path, "+x=1,2", "hydra.launcher.directory=out")
+    sweep = open_sweep(tmp_path / "out")
+    assert list(sweep.runs()["found"]) == [7, 7]
+    assert sorted(sweep.steps()["half"]) == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("name", ["sweeps", "trainers", "orchestrator"])
+def test_a_package_that_the_application_imported_in_our_place_is_named_before_anything_runs(tmp_path, name):
+    colliding(tmp_path, name, f"import {name}.own")
+    said = multirun(tmp_path, "+x=1", "hydra.launcher.directory=out", code=2)
+    assert f"error: {tmp_path / name}: has the name of one of emsweep's packages, {name}" in said
+    assert "rename it" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_that_a_job_would_import_is_named_at_the_start_and_in_the_jobs_error(tmp_path):
+    colliding(tmp_path, "trainers", inside="from trainers.own import NUMBER", value="NUMBER")
+    said = multirun(tmp_path, "+x=1", "hydra.launcher.directory=out", code=1)
+    place = tmp_path / "trainers"
+    assert f"note: {place}: is passed over" in said
+    [error] = open_sweep(tmp_path / "out").runs()["error"]
+    assert "No module named 'trainers.own'" in error
+    assert f"{place}: is passed over, for emsweep has a package trainers of its own; rename it" in error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -28,8 +29,10 @@ def test_configuration_and_tiny_models_are_package_data():
 
 def test_the_console_script_names_the_command_line():
     [script] = [e for e in importlib.metadata.entry_points(group="console_scripts") if e.name == "emsweep"]
-    assert script.value == "orchestrator.cli:main"
-    assert importlib.util.find_spec("orchestrator.cli")
+    module, _, function = script.value.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    written = tomllib.loads((Path(sweeps.__file__).parents[1] / "pyproject.toml").read_text())
+    assert written["project"]["scripts"] == {"emsweep": "emsweep.__main__:main"}
 
 
 def test_a_wheel_holds_every_room_with_its_data_and_puts_the_launcher_where_hydra_looks(tmp_path):
@@ -38,7 +41,7 @@ def test_a_wheel_holds_every_room_with_its_data_and_puts_the_launcher_where_hydr
     subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
     [wheel] = tmp_path.glob("*.whl")
     files = zipfile.ZipFile(wheel).namelist()
-    assert "hydra_plugins/emsweep_launcher.py" in files
+    assert {"hydra_plugins/emsweep_launcher.py", "emsweep/__init__.py", "emsweep/py.typed"} <= set(files)
     assert "orchestrator/hydra_launcher/multirun.py" in files
     assert not [f for f in files if "hydra_launcher/plugin" in f]
     ours = [
@@ -47,7 +50,7 @@ def test_a_wheel_holds_every_room_with_its_data_and_puts_the_launcher_where_hydr
     expected = {p.relative_to(root).as_posix() for p in ours if p.is_file() and "__pycache__" not in p.parts}
     assert {f for f in expected if "hydra_launcher/plugin" not in f} - set(files) == set()
     assert {f.split("/")[0] for f in files if not f.startswith("emsweep-")} == {
-        *("sweeps", "trainers", "orchestrator", "analysis", "hydra_plugins"),
+        *("sweeps", "trainers", "orchestrator", "analysis", "hydra_plugins", "emsweep"),
     }
 
 

@@ -4,6 +4,7 @@ Installed as ``hydra_plugins.emsweep_launcher``. Hydra imports it whenever any a
 imports nothing else; and before it is known by its name, so annotations must not be postponed.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class EmsweepLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra knows of the application."""
+        _require_own_packages()
         from orchestrator.hydra_launcher.multirun import Multirun
 
         self._multirun = Multirun(self._options, hydra_context, task_function, config)
@@ -58,6 +60,19 @@ class EmsweepLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run these jobs, those with a result excepted, and return what became of each, in order."""
         return self._multirun.launch(job_overrides, initial_job_idx)
+
+
+def _require_own_packages() -> None:
+    """End with one line where a module of the application has the name of a package that we need."""
+    from emsweep import origins
+
+    try:
+        notes = origins().claim(origins().OF_WORKERS)
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    for text in notes:
+        print(f"note: {text}", file=sys.stderr)
 
 
 ConfigStore.instance().store(
