@@ -87,7 +87,7 @@ def test_axes_parts_and_rules_of_a_file_are_relative_to_it_too(study):
     assert {wide.spec(i).model.path for i in range(len(wide))} == {
         str(study / name) for name in ("my-model", "other-model")
     }
-    assert {len(wide.spec(i).example.prompts) for i in range(len(wide))} == {1, 2}
+    assert {wide.spec(i).example.prompts for i in range(len(wide))} == {("1+1=",), ("5+5=",)}
 
 
 def test_option_files_and_sweeps_of_a_folder_of_options_are_relative_to_themselves(study):
