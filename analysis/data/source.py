@@ -58,6 +58,14 @@ class Source:
         """The frozen list of runs."""
         return Layout(self.directory).manifest
 
+    @property
+    def toy_settings(self) -> tuple[str, ...]:
+        """Settings for tiny models under which other models were trained or judged, as its launch named
+        them.
+        """
+        named = self.asked.get("toy_settings")
+        return tuple(text for text in named if isinstance(text, str)) if isinstance(named, list) else ()
+
     def require_intact(self, tables: Collection[str]) -> None:
         """Raise unless the files of these tables hold what was written to them, those that are gone included.
 

@@ -156,6 +156,8 @@ class SweepData:
                 f"Runs of different numerics versions ({parts}): they can differ for that reason alone; see "
                 "CHANGELOG.md, and replay the older ones before comparing across them."
             )
+        toys = dict.fromkeys(text for source in self.sources for text in source.toy_settings)
+        found += [f"Made for the tiny models: {text}." for text in toys]
         return tuple(found)
 
     def _runs_by_numerics(self) -> dict[int, int]:

@@ -78,6 +78,7 @@ def launch(
     from sweeps.manifest.hub_commits import pin_commits
     from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
+    from sweeps.manifest.toy_settings import toy_settings
 
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
@@ -107,6 +108,8 @@ def launch(
     metrics = metrics_of_classes(manifest, layout.root)
     for text in require_usable_models(manifest, run_code=True):
         say(f"mended: {text}")
+    for setting in toy_settings(manifest):
+        say(f"made for the tiny models: {setting}")
     require_budget(manifest, layout.root)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.store.layout import FORMAT_VERSION
 from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.toy_settings import toy_settings
 from sweeps.spec.identity import plain
 
 PACKAGES = ("emsweep", "torch", "deepspeed", "transformers", "ray", "numpy", "pyarrow")
@@ -38,6 +39,7 @@ def provenance(
     Args:
         metrics: what the trainers' classes say of their metrics; what the sweep file says is in the manifest.
     """
+    toys = [str(setting) for setting in toy_settings(manifest)]
     return {
         "format": FORMAT_VERSION,
         **({"id": sweep_id} if sweep_id else {}),
@@ -47,6 +49,7 @@ def provenance(
         "runs": len(manifest),
         "axes": {axis.key: _shown(axis.values) for axis in manifest.axes},
         **({"metrics": dict(metrics)} if metrics else {}),
+        **({"toy_settings": toys} if toys else {}),
         "pool": pool,
         "address": address,
         "options": plain(manifest.options),

@@ -29,6 +29,7 @@ from sweeps.manifest.code_changes import DIGEST_KEY, changed_code, told_changes
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
+from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.spec import SpecError
 from sweeps.spec.text import duration, size
 
@@ -62,6 +63,8 @@ class Plan:
     """GPUs assumed for the runs that take any."""
     mended: tuple[str, ...] = ()
     """What is wrong with the models' files and dealt with when they are loaded."""
+    settings: tuple[ToySetting, ...] = ()
+    """Settings made for the tiny models under which others would be trained or judged."""
     over_budget: str | None = field(default=None)
     simulated: SimulationResult | None = field(default=None)
     """What an imaginary cluster makes of the runs to do, if one was named."""
@@ -108,6 +111,7 @@ class Plan:
             "drift": [
                 {"key": d.key, "only_old": list(d.only_old), "only_new": list(d.only_new)} for d in self.drift
             ],
+            "settings": [setting.to_json() for setting in self.settings],
             "needs": [{"what": n.what, "missing": list(n.missing), "fix": n.fix} for n in m.needs],
             "digest": m.digest,
         }
@@ -159,6 +163,7 @@ class Plan:
                 )
             lines.append(f"disk      {size(found.disk_bytes)}")
         lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]
+        lines += [f"settings  {setting}" for setting in self.settings]
         if self.over_budget:
             lines.append(f"refused   {self.over_budget}")
         return "\n".join(lines)
@@ -251,6 +256,7 @@ def plan_manifest(
         tokens=_tokens(remaining),
         num_workers=max((part.num_slots * part.world_size for part in parts), default=there.slots),
         num_gpus=there.gpus,
+        settings=tuple(toy_settings(manifest)),
         over_budget=_refusal(found, limits),
         simulated=_simulated(remaining, parts, imagined) if imagined and len(remaining) else None,
     )

@@ -10,6 +10,7 @@ from orchestrator.scheduling.cluster_model import parse_cluster
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
+from trainers.tiny import MODELS_DIR
 
 SMALL = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4", "steps=2"]
 
@@ -174,3 +175,25 @@ def test_an_imaginary_cluster_runs_the_plan_with_the_real_scheduler(tmp_path):
     assert answer["eta_s"] == pytest.approx(few.simulated.makespan_s)
     assert answer["eta_low_s"] < answer["eta_s"] < answer["eta_high_s"]
     assert "lower bound" in few.to_text()
+
+
+def test_toy_settings_of_another_model_are_named_by_plan_launch_and_every_table(tmp_path, capsys):
+    model = tmp_path / "own-model"
+    shutil.copytree(MODELS_DIR / "tiny-32", model)
+    told = json.loads((model / "tokenizer_config.json").read_text())
+    del told["auto_map"]
+    (model / "tokenizer_config.json").write_text(json.dumps(told))
+    words = ["sweep=quickstart", "model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4"]
+    words += ["seed=0", "steps=1", "eval.limit=4", "--dir", str(tmp_path / "own")]
+    assert main(["plan", *words]) == 0
+    named = (
+        "sampling.max_new_tokens=16 for own-model: a rollout is cut off after 16 tokens; give sampling=paper"
+    )
+    assert f"settings  {named}" in capsys.readouterr().out
+    assert main(["plan", *words, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["settings"]) == 4
+    assert main(["launch", *words, "--pool", "inline"]) == 0
+    said = capsys.readouterr()
+    assert f"made for the tiny models: {named}" in said.err
+    assert main(["table", str(tmp_path / "own")]) == 0
+    assert f"Made for the tiny models: {named}." in " ".join(capsys.readouterr().out.split())
