@@ -111,6 +111,8 @@ class WorkerContext:
 class RunContext:
     """What one attempt may use besides its spec."""
 
+    run_id: str = ""
+    """The run's id."""
     attempt: int = 0
     """Zero-based number of this try at the run."""
     checkpoint_dir: Path | None = None

@@ -120,7 +120,8 @@ class CommitLog:
         log = self._layout.attempt_log(self._manifest.run_ids[action.run], action.attempt)
         with contextlib.suppress(OSError):  # the journal has the message; a full disk must not stop us here
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(failure.details or failure.message + "\n")
+            with log.open("a") as file:  # a command's own output is in it already
+                file.write(failure.details or failure.message + "\n")
 
     def settle(self, action: ev.Settle) -> None:
         """Record the end of a run without a result."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from orchestrator.store.fencing import spool_paths
@@ -81,6 +82,9 @@ def _decisions(layout: Layout) -> Iterator[tuple[float, str]]:
 
 def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any]]:
     """What these runs printed, a record a line."""
+    for run_id in run_ids:
+        for path in sorted(layout.attempt_log(run_id, 0).parent.glob("attempt_*.log")):
+            yield from _command_output(path, run_id)
     for path in sorted(layout.worker_logs.glob("*.log")):
         for line in output_of(path, run_ids):
             yield {
@@ -91,6 +95,20 @@ def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any
                 "worker": path.stem,
                 "message": line.text,
             }
+
+
+def _command_output(path: Path, run_id: str) -> Iterator[dict[str, Any]]:
+    """The lines of a command's own log, which begins with the command."""
+    with contextlib.suppress(OSError, ValueError), path.open(errors="replace") as lines:
+        if (first := next(lines, "")).startswith("$ "):
+            record = {
+                "at": path.stat().st_mtime,
+                "event": "output",
+                "run_id": run_id,
+                "attempt": int(path.stem.removeprefix("attempt_")),
+            }
+            yield {**record, "message": first.rstrip("\n")}
+            yield from ({**record, "message": line.rstrip("\n")} for line in lines)
 
 
 def _records(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

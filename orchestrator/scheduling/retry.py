@@ -123,10 +123,10 @@ def _story(error: BaseException) -> str:
 
 def fingerprint(error: BaseException) -> str:
     """Hash an exception's type and the file and function of each frame; line numbers and messages vary too
-    easily.
+    easily. One that tells of another program says itself what else tells it apart, by ``fingerprint_words``.
     """
     frames = [f"{Path(f.filename).name}:{f.name}" for f in traceback.extract_tb(error.__traceback__)]
-    return fingerprint_of(type(error).__qualname__, *frames)
+    return fingerprint_of(type(error).__qualname__, *frames, *getattr(error, "fingerprint_words", ()))
 
 
 def fingerprint_of(*parts: str) -> str:

@@ -20,7 +20,8 @@
     checkpoints/<run_id>/           weights that the retention policy keeps
     logs/driver-<epoch>.log         what a driver decided, a line each with its time; bounded: older lines are
                                     in ``driver-<epoch>.old.log``, still older ones are gone
-    logs/<run_id>/attempt_<n>.log   traceback of a failed attempt
+    logs/<run_id>/attempt_<n>.log   traceback of a failed attempt; of a command also what it printed
+    work/<run_id>/attempt_<n>/      the folder that a command ran in, as it left it (:mod:`trainers.command`)
     damaged/                        what ``emsweep repair`` took out of the way, byte for byte
     logs/workers/<worker>.log       output of a worker process, with the stacks of one that crashed or hung;
                                     lines in ``===`` say which run printed what (``worker/run_markers.py``)

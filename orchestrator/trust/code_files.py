@@ -7,12 +7,11 @@ other runs, so a launch asks for those, and a resume of the earlier ones is refu
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweeps.manifest.code_changes import code_key, hashed_trainers
-from sweeps.manifest.code_files import code_file, is_function
-from sweeps.manifest.data_files import file_digest
+from sweeps.manifest.code_files import code_files, digest_of, is_function
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import TrainerSpec, nearest
 from sweeps.spec.errors import UserError
@@ -29,25 +28,31 @@ def require_same_code(manifest: Manifest, root: Path | None = None) -> None:
         UserError: naming the file and what mends it.
     """
     for trainer in hashed_trainers(manifest):
-        file = code_file(trainer)
-        if file is None:
+        files = code_files(trainer)
+        if not files:
             raise UserError(
                 f"{code_key(trainer)}: its file is no longer in {trainer.folder}; put it back, or launch the "
                 "sweep again from where it is now"
             )
-        if root is not None and file.resolve().is_relative_to(root.resolve()):
+        inside = [f for f in files if root is not None and f.resolve().is_relative_to(root.resolve())]
+        if inside:
             raise UserError(
-                f"{code_key(trainer)}: {file} lies inside the sweep directory, where no code is "
+                f"{code_key(trainer)}: {inside[0]} lies inside the sweep directory, where no code is "
                 "looked for; move it"
             )
-        if file_digest(file) != trainer.digest:
+        if digest_of(files) != trainer.digest:
             raise UserError(
-                f"{code_key(trainer)}: {file} has changed since these runs were asked for; launch the "
+                f"{code_key(trainer)}: {named(files)} changed since these runs were asked for; launch the "
                 "sweep again, which adds runs of the file as it is now and keeps the results of the earlier "
                 "one, or put the file back"
             )
         if is_function(trainer):
-            _require_function(trainer, file)
+            _require_function(trainer, files[0])
+
+
+def named(files: Sequence[Path]) -> str:
+    """Files as the subject of a sentence that says that they have changed."""
+    return f"{files[0]} has" if len(files) == 1 else f"one of {', '.join(map(str, files))} has"
 
 
 def _require_function(trainer: TrainerSpec, file: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.trust.needs import HYDRA_JOB, is_within
+from orchestrator.trust.needs import HYDRA_JOB, allows_command, is_within
 from orchestrator.trust.trusted import Need
 
 VARIABLE = "EMSWEEP_ALLOW_TARGETS"
@@ -24,6 +24,8 @@ class Consent:
     """Packages whose trainers may be named by files."""
     named: frozenset[Need] = frozenset()
     """What words of the command line name themselves."""
+    command: bool = False
+    """A word gives the command, all of it."""
     remote_code: bool = False
     """A word switches ``model.trust_remote_code`` on."""
     everything: bool = False
@@ -34,6 +36,8 @@ class Consent:
     def covers(self, need: Need) -> bool:
         if self.everything or need in self.named:
             return True
+        if need.key == "command":
+            return self.command or allows_command(need.value, self.packages)
         if need.key in ("target", "pickle"):
             target = HYDRA_JOB if need.key == "pickle" else need.value
             return is_within(target, self.packages)
@@ -64,11 +68,15 @@ def consent_of(
     return Consent(
         packages=tuple(p for p in (*allowed, *further) if p),
         named=frozenset(named),
+        command=any("${" not in word for word in words if word.lstrip("+").startswith(f"{COMMAND_KEY}=")),
         remote_code=any(v.lower() in ("true", "on", "yes", "1") for v in values(words, REMOTE_CODE)),
         everything=trust,
         launched=launched,
     )
 
+
+COMMAND_KEY = "trainer.command"
+"""Key of the words that a run is."""
 
 REMOTE_CODE = "model.trust_remote_code"
 """Key by which a model may bring code."""

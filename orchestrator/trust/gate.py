@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,20 @@ import yaml
 
 from orchestrator.store.layout import Layout
 from orchestrator.trust.consent import Consent
-from orchestrator.trust.needs import HYDRA_JOB, OWN_PACKAGES, code_of, files_of, links_of, places_of
+from orchestrator.trust.needs import (
+    HYDRA_JOB,
+    OWN_PACKAGES,
+    allows_command,
+    code_of,
+    files_of,
+    links_of,
+    places_of,
+)
 from orchestrator.trust.trusted import Need, Trusted, trusted_file
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import METADATA_KEY
 from sweeps.spec import RUN_ID_LENGTH
-from sweeps.spec.errors import UserError
+from sweeps.spec.errors import UserError, cut
 from sweeps.spec.plain_yaml import load_plain
 
 SWEEP_ID = re.compile(r"[0-9a-f]{32}")
@@ -124,6 +133,11 @@ def refusal(need: Need, root: Path) -> str:
                 f"trainer.target={need.value!r}: a file names code outside {', '.join(OWN_PACKAGES)}; if you "
                 f"trust it, add --allow-target {re.split('[.:]', need.value)[0]}"
             )
+        case "command":
+            return (
+                f"trainer.command: a file runs {cut(need.value)}; if you trust it, add --allow-target "
+                f"{_word_for(need.value)}"
+            )
         case "remote_code":
             return (
                 f"model.trust_remote_code=true: a file lets the model {need.value!r} bring code of its own; "
@@ -136,6 +150,13 @@ def refusal(need: Need, root: Path) -> str:
                 f"cluster.{key}={need.value!r}: a file sends work or files elsewhere; give it on the command "
                 "line, or add --trust"
             )
+
+
+def _word_for(command: str) -> str:
+    """What allows a command: its script's name where that is enough, else its program."""
+    program, second = [*shlex.split(command), "", ""][:2]
+    script = program if "/" in program else second
+    return Path(script).name if allows_command(command, [Path(script).name]) else program
 
 
 def stored_id(layout: Layout) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from orchestrator.store.layout import Layout
+from orchestrator.trust.shipped_scripts import is_shipped
 from orchestrator.trust.trusted import Need
-from sweeps.manifest.code_files import is_function
+from sweeps.manifest.code_files import is_function, script_of
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec import TrainerSpec
 
 OWN_PACKAGES = ("trainers",)
 """Packages whose trainers any file may name."""
@@ -23,7 +26,7 @@ HYDRA_JOB = "orchestrator.hydra_launcher.trainer.HydraJob"
 PICKLE = Path("hydra") / "application.pickle"
 """The one pickle of a sweep directory."""
 
-FOLDERS = (".", "spool", "control", "parts", "logs", "logs/workers", "checkpoints", "hydra")
+FOLDERS = (".", "spool", "control", "parts", "logs", "logs/workers", "checkpoints", "hydra", "work")
 """Folders of a sweep directory whose entries are written to by name."""
 
 ENVIRONMENT_ADDRESS = "auto"
@@ -34,12 +37,35 @@ def code_of(manifest: Manifest) -> Iterator[Need]:
     """Trainers outside our own, and models that bring code."""
     for index in _firsts(manifest, "trainer"):
         trainer = manifest.group("trainer", index)
-        if is_function(trainer) or not is_within(trainer.target, OWN_PACKAGES):
+        if trainer.command:
+            if not is_shipped(trainer):
+                yield Need("command", command_text(trainer))
+        elif is_function(trainer) or not is_within(trainer.target, OWN_PACKAGES):
             yield Need("target", trainer.target)
     for index in _firsts(manifest, "model"):
         model = manifest.group("model", index)
         if model.trust_remote_code:
             yield Need("remote_code", model.hub_id or model.path or model.name)
+
+
+def command_text(trainer: TrainerSpec) -> str:
+    """A command as a shell would take it, its script by its whole path."""
+    words = list(trainer.command)
+    if script := script_of(words, Path(trainer.folder)):
+        words[script[0]] = str(script[1])
+    return shlex.join(words)
+
+
+def allows_command(text: str, allowed: Iterable[str]) -> bool:
+    """Whether words of this user allow a command: they name its program, or the script that is its first
+    word, or its second after a program without options.
+    """
+    program, second = [*shlex.split(text), "", ""][:2]
+    script = program if "/" in program else second if second.startswith("/") else ""
+    return any(
+        word and (word == program or (script and f"/{Path(script)}".endswith(f"/{Path(word)}")))
+        for word in allowed
+    )
 
 
 def places_of(address: str | None, node_spools: str) -> Iterator[Need]:

@@ -34,7 +34,9 @@ class Need(NamedTuple):
     """One thing that must be allowed before it is used."""
 
     key: str
-    """What kind: ``target``, ``remote_code``, ``pickle``, ``address``, ``node_spools`` or ``link``."""
+    """What kind: ``target``, ``command``, ``remote_code``, ``pickle``, ``address``, ``node_spools``
+    or ``link``.
+    """
     value: str
     """Which one, exactly: the import path, the SHA-256, the address, where the link leads."""
 

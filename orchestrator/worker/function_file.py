@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeps.manifest.code_files import code_file
+from sweeps.manifest.code_files import code_files
 from sweeps.manifest.data_files import file_digest
 from sweeps.spec import SpecError, TrainerSpec, nearest
 
@@ -39,7 +39,7 @@ def import_function(trainer: TrainerSpec) -> Callable[..., Any]:
 
 
 def _imported(name: str, trainer: TrainerSpec) -> ModuleType:
-    file = code_file(trainer)
+    file = next(iter(code_files(trainer)), None)
     if file is not None:
         _require_hashed(trainer, file)  # before any of it runs
         if trainer.folder not in sys.path:

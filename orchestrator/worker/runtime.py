@@ -293,6 +293,7 @@ class Runtime:
         token = item.grant.token
         reports = self._reported.begun(item)
         return RunContext(
+            run_id=item.run_id,
             attempt=item.grant.attempt,
             checkpoint_dir=self._checkpoint_dir(item),
             sweep_dir=self.setup.checkpoints.parent,

@@ -19,7 +19,7 @@ from sweeps.spec.environment import require_no_secret, sealed, unsealed
 from sweeps.spec.errors import cut, shown
 from sweeps.spec.printable import half_character
 
-FREE_KEYS = ("trainer.params.", "trainer.metrics.")
+FREE_KEYS = ("trainer.params.", "trainer.metrics.", "trainer.patterns.")
 """Prefixes of keys that an own trainer makes up."""
 
 

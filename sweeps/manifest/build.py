@@ -30,6 +30,7 @@ from sweeps.spec import (
     group_from_dict,
     group_to_dict,
 )
+from sweeps.spec.command_words import check_axes, check_command
 from sweeps.spec.cross_checks import check_fit, check_params, check_patterns, check_trainable
 from sweeps.spec.data_groups import TrainerSpec
 
@@ -87,6 +88,8 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
             parts[group].append(part)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
     _check_together(parts, codes)
+    with mistakes_in(composed.source):
+        check_axes(parts["trainer"], [c.key for c in table.columns if len(c.values) > 1])
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
@@ -139,6 +142,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
         (check_trainable, everywhere, "model", "optim", "engine"),
         (check_patterns, everywhere, "eval", "objective"),
         (check_params, everywhere, "trainer"),
+        (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
     ):

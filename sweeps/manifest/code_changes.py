@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -41,9 +42,14 @@ def hashed_trainers(manifest: Manifest) -> Iterator[TrainerSpec]:
 
 def code_key(trainer: TrainerSpec) -> str:
     """What names the code, as a user wrote it."""
+    if trainer.command:
+        return f"trainer.command=[{', '.join(trainer.command)}]"
     return f"trainer.target={trainer.target!r}"
 
 
 def code_name(trainer: TrainerSpec) -> str:
     """The file's name."""
+    if trainer.command:
+        named = (w for w in trainer.command if "." in w and not w.startswith("-") and "{" not in w)
+        return PurePosixPath(next(named, trainer.command[0])).name
     return trainer.target.partition(":")[0].rpartition(".")[2] + ".py"

@@ -7,16 +7,22 @@ the current folder.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeps.manifest.data_files import file_digest
-from sweeps.spec import SpecError, TrainerSpec
+from sweeps.spec import SpecError, TrainerSpec, coerce_key
 
 FUNCTION = "train:train"
 """What a function's name looks like, for messages."""
+
+
+PYTHON = "python"
+"""First word of a command that stands for the worker's own interpreter."""
 
 
 def resolve_trainer(config: dict[str, Any], folder: Path | None = None) -> dict[str, Any]:
@@ -41,7 +47,23 @@ def resolve_trainer(config: dict[str, Any], folder: Path | None = None) -> dict[
         )
     if ":" in target:
         return config | _function(target, folder)
+    if config.get("command"):
+        return config | _command(config["command"], folder)
     return config
+
+
+def _command(written: Any, folder: Path | None) -> dict[str, Any]:
+    words = coerce_key("trainer.command", written)
+    given = [folder] if folder else []
+    places = list(dict.fromkeys(place.absolute() for place in [*given, Path.cwd()]))
+    place = next((p for p in places if script_of(words, p)), places[0])
+    if script_of(words, place) is None and (missing := missing_script(words)):
+        raise SpecError(
+            f"trainer.command: there is no {missing} in {' or in '.join(map(str, places))}; put it beside "
+            "the sweep file, or launch from the folder that holds it"
+        )
+    files = command_files(words, place)
+    return {"command": list(words), "folder": str(place), "digest": digest_of(files) if files else ""}
 
 
 def _function(target: str, folder: Path | None) -> dict[str, Any]:
@@ -78,11 +100,50 @@ def module_file(module: str, places: Iterable[Path]) -> tuple[Path, Path] | None
     return None
 
 
-def code_file(trainer: TrainerSpec) -> Path | None:
-    """The file that a resolved trainer's digest is of, as it lies now; ``None`` where it is gone."""
-    module = trainer.target.partition(":")[0]
-    found = module_file(module, [Path(trainer.folder)])
-    return found[1] if found else None
+def code_files(trainer: TrainerSpec) -> list[Path]:
+    """The files that a resolved trainer's digest is of, as they lie now; empty where one is gone."""
+    if trainer.command:
+        return command_files(trainer.command, Path(trainer.folder))
+    found = module_file(trainer.target.partition(":")[0], [Path(trainer.folder)])
+    return [found[1]] if found else []
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """SHA-256 of a file, or over those of several."""
+    digests = [file_digest(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def script_of(words: Sequence[str], folder: Path) -> tuple[int, Path] | None:
+    """The first word of a command that is a file, and that file; a bare first word is a program."""
+    for position, word in enumerate(words):
+        if position == 0 and "/" not in word:
+            continue
+        if not word or word.startswith("-") or "{" in word or "\0" in word:
+            continue
+        file = folder / Path(word).expanduser()
+        with contextlib.suppress(OSError):  # a word too long to be a file's name
+            if file.is_file():
+                return position, file
+    return None
+
+
+def missing_script(words: Sequence[str]) -> str:
+    """The word that Python would take for its script; empty where there is none, or none is needed."""
+    if words[0] == PYTHON and len(words) > 1 and not words[1].startswith("-") and "{" not in words[1]:
+        return words[1]
+    return words[0] if "/" in words[0] and "{" not in words[0] else ""
+
+
+def command_files(words: Sequence[str], folder: Path) -> list[Path]:
+    """The script of a command, and the files that words name by ``{folder}/``; empty where one is gone."""
+    script = script_of(words, folder)
+    files = [script[1]] if script else []
+    for word in words:
+        _, named, rest = word.partition("{folder}/")
+        if named and "{" not in rest and (folder / rest).is_file():
+            files.append(folder / rest)
+    return files
 
 
 def is_function(trainer: TrainerSpec) -> bool:

@@ -140,6 +140,8 @@ def coerce_key(key: str, value: Any) -> Any:
         return _coerce(key, value, str | None if key == "init_from" else int)
     group, _, name = key.partition(".")
     hints = _hints(group_type(group)) if group in GROUPS else {}
+    if key == "trainer.command" and isinstance(value, list | tuple):
+        value = [str(word) if isinstance(word, int | float) else word for word in value]  # --epochs, 3
     if name in hints:
         return _coerce(key, value, hints[name])
     if group in GROUPS and name.partition(".")[0] in _free_fields(group):
