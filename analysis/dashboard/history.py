@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import (
     AcceptRecord,
+    AttemptEnd,
     EndRecord,
     FailureRecord,
     JournalRecord,
@@ -18,6 +20,7 @@ from orchestrator.store.records import (
     SettleRecord,
     VoidRecord,
 )
+from orchestrator.store.reports import by_attempt, reported_rows
 
 MAX_LOG_BYTES = 64 * 2**10
 """Bytes of a log shown, its end: a traceback is there."""
@@ -38,6 +41,43 @@ class Event:
 def events_of(layout: Layout, run_id: str) -> list[Event]:
     """Everything the journals say of a run, in order."""
     return [event for record in history_of(layout, run_id).records for event in _events(record)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedAttempt:
+    """What one attempt at a run has reported so far."""
+
+    attempt: int
+    ended: AttemptEnd | None
+    """``None`` while it is at work, or when nobody heard of its end."""
+    is_over: bool
+    """Whether it ended, or a later one has begun."""
+    steps: list[dict[str, Any]]
+    """One mapping a step, ``step`` first."""
+
+    @property
+    def gave_result(self) -> bool:
+        return self.ended in ("done", "diverged")
+
+
+def reported_by(layout: Layout, run_id: str) -> list[ReportedAttempt]:
+    """What the attempts at a run have reported, oldest first; nothing where nobody reports."""
+    if not layout.reports.is_dir():
+        return []
+    attempts = {attempt.token: attempt for attempt in history_of(layout, run_id).attempts}
+    workers = {attempt.worker for attempt in attempts.values()}
+    found = by_attempt(reported_rows(layout, run_id, workers=workers))
+    newest = max(attempts, default=0)
+    return [
+        ReportedAttempt(
+            attempt=attempts[token].attempt,
+            ended=attempts[token].ended,
+            is_over=attempts[token].ended is not None or token != newest,
+            steps=[{"step": row.step, **row.metrics} for row in rows],
+        )
+        for token, rows in found.items()
+        if token in attempts
+    ]
 
 
 def _events(record: JournalRecord) -> list[Event]:

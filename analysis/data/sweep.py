@@ -22,6 +22,7 @@ from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.metrics import KnownMetrics, known_metrics
 from analysis.data.reading import damage_named, read
+from analysis.data.reported import reported_frame
 from analysis.data.source import DETAILS, Source, find_source
 from sweeps.grid.axes import Axis, resolve
 from sweeps.grid.filters import Term, choose
@@ -265,6 +266,14 @@ class SweepData:
     def rollouts(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per distinct recorded rollout with its multiplicity and the run's axes."""
         return self._frame("rollouts", columns, order=["index", "step"])
+
+    def reported(self) -> pd.DataFrame:
+        """What trainers reported while they trained, one row per (attempt, step), also of runs that go on or
+        died: which run, its axes and outcome, which ``attempt``, how that ``ended`` (``None`` while it runs),
+        ``step``, when, and the metrics. Rows of attempts that gave no result are in no other table.
+        """
+        runs = self.runs()
+        return reported_frame(self.sources, runs, self.axis_keys)
 
     def columns(self, metrics: Sequence[str] = ()) -> RunArrays:
         """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""

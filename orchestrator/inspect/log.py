@@ -4,7 +4,8 @@ from the spools, which hold it anyway.
 Fields: ``at`` (Unix seconds or ``None``), ``event``, then ``run_id, attempt, worker, host, outcome, class,
 message`` as far as they apply. Events: ``driver`` began, ``worker`` began, ``result``, ``failure``,
 ``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``, and ``decision``: a line of a
-driver's own log. For chosen runs also ``output``: a line that the run printed, at the time its attempt began.
+driver's own log. For chosen runs also ``output``: a line that the run printed, at the time its attempt began,
+and ``step``: what its trainer reported, with ``step`` and ``metrics``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.inspect.reported import step_records
 from orchestrator.store.fencing import spool_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.spool import SpoolHealth, read_spool
@@ -66,7 +68,7 @@ def records(layout: Layout, run_ids: Collection[str] | None = None) -> list[dict
         for at, message in _decisions(layout):
             found.append((at, len(found), {"at": at, "event": "decision", "message": message}))
     else:
-        for record in _printed(layout, run_ids):
+        for record in (*_printed(layout, run_ids), *step_records(layout, run_ids)):
             found.append((record["at"], len(found), record))
     return [record for *_, record in sorted(found, key=lambda entry: entry[:2])]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.inspect.replay import find_run
+from orchestrator.inspect.reported import newest_reports, reports_of_run, step_text
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, RunHistory, history_of
 from orchestrator.store.layout import OUTCOMES, Layout
@@ -37,7 +38,9 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     driver = live_driver(layout)
     if driver is not None and driver.status is not None:
         silent = {"runs_per_s": 0.0, "eta_s": None, "silent_s": driver.silent_s} if driver.is_silent else {}
-        return {**driver.status, **silent, "live": True, "dir": str(directory), "findings": findings}
+        newest = newest_reports(layout, manifest, driver.status)
+        more = {"live": True, "dir": str(directory), "findings": findings, "newest": newest}
+        return {**driver.status, **silent, **more}
     book = indexed_runs(layout, manifest) if driver is None else None
     if book is None:
         reading = read_index(layout, manifest.run_ids, live=driver is not None)
@@ -74,13 +77,17 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
     index = find_run(manifest, text)
     run_id = manifest.run_ids[index]
     story = history_of(layout, run_id)
+    reports = reports_of_run(layout, run_id, {attempt.worker for attempt in story.attempts})
     logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))
     return {
         "run_id": run_id,
         "name": manifest.name(index),
         "outcome": story.outcome,
         "error": story.error,
-        "attempts": [_plain(attempt) for attempt in story.attempts],
+        "attempts": [
+            _plain(attempt) | reports.get(attempt.token, {"reported": 0, "newest": None})
+            for attempt in story.attempts
+        ],
         "logs": [str(path) for path in logs],
         "words": _newest_words(layout, run_id, story),
     }
@@ -115,6 +122,8 @@ def story_text(story: dict[str, Any]) -> str:
         if attempt["error"]:
             ended += f": {attempt['error']}"
         lines.append(f"  attempt {attempt['attempt']}  {began}  on {attempt['worker']}: {ended}")
+        if attempt["newest"]:
+            lines.append(f"    reported {attempt['reported']} steps, last {step_text(attempt['newest'])}")
     if story["words"]:
         lines.append(f"  said last: {story['words']}")
     return "\n".join([*lines, *(f"  log: {path}" for path in story["logs"])])
@@ -142,6 +151,8 @@ def status_text(status: dict[str, Any]) -> str:
     if status["live"] and not status.get("silent_s"):
         told = status.get("words", ())
         lines += [f"  {entry['run_id'][:8]}: {entry['words']}" for entry in told[:MAX_WORDS_SHOWN]]
+        newest = status.get("newest", ())
+        lines += [f"  {entry['name']}: {step_text(entry)}" for entry in newest[:MAX_WORDS_SHOWN]]
     for group in status["failures"]:
         lines += _failure_lines(status["dir"], group)
     return "\n".join(lines)

@@ -106,6 +106,10 @@ class Fleet:
         """Indexes of the runs that workers hold, in no order; one that two of them hold comes twice."""
         return (grant.run for worker in self.workers.values() for grant in worker.leases.values())
 
+    def leased_tokens(self) -> Iterator[int]:
+        """Tokens of all leases that workers hold, in no order."""
+        return (token for worker in self.workers.values() for token in worker.leases)
+
     def words(self) -> Iterator[tuple[int, str]]:
         """Indexes of the runs that workers are at, each with what its trainer said last, where it did."""
         for worker in self.workers.values():

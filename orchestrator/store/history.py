@@ -44,6 +44,8 @@ class Attempt:
 
     attempt: int
     """Zero-based number."""
+    token: int
+    """Its lease."""
     worker: str
     """Who was given it."""
     granted_at: float | None
@@ -97,6 +99,17 @@ def history_of(layout: Layout, run_id: str) -> RunHistory:
     )
 
 
+def attempt_ends(layout: Layout) -> dict[int, AttemptEnd]:
+    """How each attempt of a sweep ended that a driver heard the end of, by its lease."""
+    reader, ends = AttemptReader(), {}
+    for line in journal_lines(layout, SpoolHealth(), live=True):
+        record = record_of(line.header)
+        for change in reader.changes(record) if record is not None else ():
+            if isinstance(change, AttemptOver):
+                ends[change.token] = change.ended
+    return ends
+
+
 def _records(layout: Layout, run_id: str) -> Iterator[JournalRecord]:
     """Records that mention the run, and the beginning of each journal, which says its format."""
     mentioning = (run_id.encode(), b'"kind":"epoch"')
@@ -148,6 +161,7 @@ def _look_for_result(layout: Layout, reading: ReplayResult, over: dict[int, Atte
 def _attempt(began: AttemptBegan, over: AttemptOver | None) -> Attempt:
     return Attempt(
         attempt=began.attempt,
+        token=began.token,
         worker=began.worker,
         granted_at=began.at,
         ended=over.ended if over else None,

@@ -9,8 +9,8 @@ result is in them, so nothing but what shows reports reads them, and a sweep wit
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.store.layout import Layout
@@ -19,6 +19,10 @@ from trainers.run_result import number_from_json, number_to_json
 
 TAIL_BYTES = 64 * 2**10
 """End of a file that is looked through for the newest rows: some 300 rows."""
+
+
+MAX_MENTIONED = 20
+"""Runs whose ids a line is searched for before it is parsed; of more, all lines are parsed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +49,7 @@ def report_line(head: Mapping[str, Any], step: int, metrics: Mapping[str, Any], 
 
 def reported_rows(
     layout: Layout,
-    run_id: str | None = None,
+    run_ids: str | Collection[str] | None = None,
     *,
     workers: Collection[str] | None = None,
     health: SpoolHealth | None = None,
@@ -54,39 +58,50 @@ def reported_rows(
 
     Args:
         layout: the directory.
-        run_id: only those of this run.
+        run_ids: only those of this run or these.
         workers: only those that these workers wrote.
         health: what is met besides valid lines is counted here.
     """
-    mentioning = () if run_id is None else (run_id.encode(),)
+    wanted = None if run_ids is None else {run_ids} if isinstance(run_ids, str) else frozenset(run_ids)
+    mentioning = tuple(map(str.encode, wanted or ()))
+    if len(mentioning) > MAX_MENTIONED:
+        mentioning = ()
     for path in sorted(layout.reports.glob("*.jsonl")):
         if workers is None or path.stem in workers:
             for line in read_spool(path, health or SpoolHealth(), live=True, mentioning=mentioning):
                 row = _row(path.stem, line.header)
-                if row is not None and run_id in (None, row.run_id):
+                if row is not None and (wanted is None or row.run_id in wanted):
                     yield row
 
 
-def newest_rows(layout: Layout, epoch: int) -> list[ReportedRow]:
-    """The newest row of each run that workers of the driver of ``epoch`` reported lately, newest first; all
-    that was told of its step is in it.
+def newest_rows(layout: Layout, epoch: int, tokens: Collection[int]) -> list[ReportedRow]:
+    """The newest row of each of these attempts, of workers of the driver of ``epoch``, newest first; all that
+    was told of its step is in it.
     """
     found: dict[int, ReportedRow] = {}
     for path in layout.reports.glob(f"e{epoch}-*.jsonl"):
         for row in _tail(path.stem, os.open(path, os.O_RDONLY | os.O_CLOEXEC)):
-            found[row.token] = merged(found.get(row.token), row)
+            if row.token in tokens:
+                before = found.get(row.token)
+                found[row.token] = row if before is None else _joined(before, row)
     return sorted(found.values(), key=lambda row: -row.at)
 
 
-def merged(before: ReportedRow | None, row: ReportedRow) -> ReportedRow:
-    """A row with what the row before it told of the same step."""
-    if before is None or before.step != row.step:
+def by_attempt(rows: Iterable[ReportedRow]) -> dict[int, list[ReportedRow]]:
+    """Attempts, by their leases in order, each with one row a step that holds all that was told of it."""
+    steps: dict[int, dict[int, ReportedRow]] = {}
+    for row in rows:
+        of_attempt = steps.setdefault(row.token, {})
+        before = of_attempt.get(row.step)
+        of_attempt[row.step] = row if before is None else _joined(before, row)
+    return {token: [steps[token][step] for step in sorted(steps[token])] for token in sorted(steps)}
+
+
+def _joined(before: ReportedRow, row: ReportedRow) -> ReportedRow:
+    """A row with what an earlier one told of the same step; of another step it stands alone."""
+    if before.step != row.step:
         return row
-    values = {**before.metrics, **row.metrics}
-    return ReportedRow(
-        run_id=row.run_id, attempt=row.attempt, token=row.token, worker=row.worker, step=row.step,
-        at=row.at, metrics=values,
-    )  # fmt: skip
+    return replace(row, metrics={**before.metrics, **row.metrics})
 
 
 def _tail(worker: str, fd: int) -> Iterator[ReportedRow]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from analysis.dashboard.cell_format import shown_columns
 from analysis.dashboard.context import Context, download, svg
-from analysis.dashboard.history import events_of, logs_of
+from analysis.dashboard.history import events_of, logs_of, reported_by
 from analysis.dashboard.vega_figure import Drawing, draw
 from analysis.data.axes import SEED
 from analysis.data.sweep import SweepData
@@ -26,6 +26,9 @@ from sweeps.spec.errors import UserError
 
 MAX_ROLLOUTS = 400
 """Distinct rollouts shown."""
+
+MAX_REPORTED = 200
+"""Newest reported steps shown of an attempt."""
 
 LONG_TEXT = 2_000
 """Characters from which a rollout is folded."""
@@ -49,6 +52,7 @@ def run(context: Context) -> Response:
         columns = shown_columns(keys, sweep.axis_keys, sweep.infos())
         cell = {key: row[key] for key in sweep.cell_keys}
     layout = context.store.layout
+    reported = reported_by(layout, row["run_id"])
     return context.page(
         "run.html",
         row=row,
@@ -59,9 +63,12 @@ def run(context: Context) -> Response:
         spec=spec,
         step_columns=[k for k in steps[0] if any(s[k] is not None for s in steps)] if steps else [],
         steps=steps,
+        reported=reported[-1:] if not steps else [],
+        cut_short=[attempt for attempt in reported if attempt.is_over and not attempt.gave_result],
         rollouts=rollouts[:MAX_ROLLOUTS],
         num_rollouts=len(rollouts),
         long_text=LONG_TEXT,
+        max_reported=MAX_REPORTED,
         events=events_of(layout, row["run_id"]),
         logs=logs_of(layout, row["run_id"], row.get("worker")),
         replay=context.command("replay", row["run_id"]),
@@ -94,15 +101,29 @@ def steps_csv(context: Context) -> Response:
 
 def _figure(context: Context) -> Drawing | None:
     run_id = context.request.path_params["run_id"]
-    return context.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
+    drawn = context.answer(("run", run_id), lambda sweep: _draw(sweep, run_id), lane="quick")
+    return drawn or _draw_reported(context, run_id)
+
+
+def _draw_reported(context: Context, run_id: str) -> Drawing | None:
+    """What the newest attempt has reported so far, of a run that has no steps yet; drawn anew each time."""
+    with context.snapshot.reading() as sweep:
+        row = _row(sweep, run_id)
+        attempts = reported_by(context.store.layout, row["run_id"])
+        return _drawn(sweep, row, pd.DataFrame(attempts[-1].steps)) if attempts else None
 
 
 def _draw(sweep: SweepData, run_id: str) -> Drawing | None:
     row = _row(sweep, run_id)
-    steps = pd.DataFrame(_rows(sweep, "steps", row, "step"))
+    return _drawn(sweep, row, pd.DataFrame(_rows(sweep, "steps", row, "step")))
+
+
+def _drawn(sweep: SweepData, row: Mapping[str, Any], steps: pd.DataFrame) -> Drawing | None:
+    numbers = [name for name in steps.select_dtypes("number") if name != "step"]
+    names = [name for name in CURVES if name in numbers] or numbers
     charts = []
-    for name in CURVES:
-        if name in steps and steps[name].notna().any():
+    for name in names[: len(CURVES)]:
+        if steps[name].notna().any():
             values = steps[["step", name]].dropna()
             values = values.assign(low=values[name], high=values[name])
             charts.append(

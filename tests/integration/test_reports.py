@@ -1,0 +1,104 @@
+"""What runs report, seen while they run, after they died and once they are done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from analysis import open_sweep
+from orchestrator.inspect.log import records
+from orchestrator.inspect.status import run_story, status_text, story_text, sweep_status
+from orchestrator.store.layout import Layout
+from tests.analysis.dashboard.conftest import client_of
+from tests.chaos.harness import Sweep, kill, wait_until
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    words = ("sweep=noop", "sweep.n=2", "trainer.target=tests.chaos.trainers.Telling")
+    words += (f"+trainer.params.folder={notes}", "cluster.num_workers=1", "cluster.batch_s=0")
+    made = Sweep(tmp_path / "sweep", *words, pace_s=60)
+    yield made
+    made.close()
+
+
+def newest(sweep):
+    if not (sweep.folder / "manifest.parquet").exists() or not (sweep.folder / "sweep.yaml").exists():
+        return []
+    return sweep_status(sweep.folder).get("newest", [])
+
+
+def page(sweep, run_id):
+    client = client_of(sweep.folder)
+    return client.get(f"/run/{run_id}").text, client.get(f"/run/{run_id}/curves.svg").status_code
+
+
+def test_steps_are_shown_while_a_run_goes_on_kept_when_it_dies_and_its_own_once_it_is_done(sweep):
+    process = sweep.launch()
+    wait_until(lambda: bool(newest(sweep)))
+    [row] = newest(sweep)
+    assert row["metrics"] == {"loss": 1 / (row["step"] + 1), "nth": 0}
+    assert f"{row['name']}: step " in status_text(sweep_status(sweep.folder))
+    wait_until(lambda: newest(sweep)[0]["step"] > row["step"])
+    live = open_sweep(sweep.folder)
+    assert len(live.runs()) == 2
+    reported = live.reported()
+    assert set(reported["run_id"]) == {row["run_id"]}
+    assert reported["ended"].isna().all()
+    assert list(reported["step"]) == list(range(len(reported)))
+    text, drawn = page(sweep, row["run_id"])
+    assert "Reported so far" in text
+    assert drawn == 200
+
+    kill(process)
+    sweep.assert_no_process_left()
+    [attempt] = run_story(sweep.folder, row["run_id"])["attempts"]
+    assert attempt["ended"] is None
+    assert attempt["reported"] == attempt["newest"]["step"] + 1 >= len(reported)
+    assert f"reported {attempt['reported']} steps, last step" in story_text(
+        run_story(sweep.folder, row["run_id"])
+    )
+    told = [r for r in records(Layout(sweep.folder), {row["run_id"]}) if r["event"] == "step"]
+    assert [r["step"] for r in told] == list(range(attempt["reported"]))
+    assert not [r for r in records(Layout(sweep.folder)) if r["event"] == "step"]
+
+    sweep.finish()
+    done = open_sweep(sweep.folder)
+    assert len(done.steps()) == 2 * 3
+    again = done.where(f"seed={done.runs().set_index('run_id').loc[row['run_id'], 'seed']}").reported()
+    assert set(again["run_id"]) == {row["run_id"]}
+    assert list(again.groupby("attempt")["ended"].first().fillna("unknown")) == ["unknown", "done"]
+    assert list(again[again["attempt"] == 1]["step"]) == [0, 1, 2]
+    assert list(done.where("seed=0").steps()["nth"].unique()) in ([0], [1])
+    text, _ = page(sweep, row["run_id"])
+    assert f"Attempt 0 reported {attempt['reported']:,} steps" in text.replace("\u202f", ",")
+    assert "Reported so far" not in text
+
+
+def test_a_sweep_in_which_nothing_was_reported_has_an_empty_frame_and_no_folder(tmp_path):
+    words = ["launch", "sweep=noop", "sweep.n=3", "--dir", str(tmp_path / "s"), "--pool", "inline", "--json"]
+    subprocess.run([sys.executable, "-m", "orchestrator.cli", *words], check=True, capture_output=True)
+    frame = open_sweep(tmp_path / "s").reported()
+    assert len(frame) == 0
+    assert {"run_id", "seed", "attempt", "ended", "step", "reported_at"} <= set(frame.columns)
+    assert not (tmp_path / "s" / "reports").exists()
+
+
+def test_what_is_reported_is_valid_json_on_the_command_line(sweep):
+    sweep.pace(0.0)
+    sweep.finish()
+    run_id = open_sweep(sweep.folder).runs()["run_id"][0]
+    words = [sys.executable, "-m", "orchestrator.cli"]
+
+    def printed(verb, *more):
+        command = [*words, verb, str(sweep.folder), "--run", run_id, *more]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    assert json.loads(printed("status", "--json"))["attempts"][0]["newest"]["step"] == 2
+    steps = [json.loads(line) for line in printed("log").splitlines()]
+    assert [s["step"] for s in steps if s["event"] == "step"] == [0, 1, 2]
