@@ -1,10 +1,10 @@
-# `make sweep` runs a real sweep, `make test` proves the tree, `make quick` most of it while one works. Each
-# builds .venv when needed.
+# `make sweep` runs a real sweep, `make test` proves the tree, `make quick` most of it while one works, `make docs`
+# writes the documentation to site/. Each builds .venv when needed.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: sweep test quick lint clean
+.PHONY: sweep test quick docs lint clean
 
 sweep: $(READY)
 	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
@@ -19,6 +19,10 @@ QUICK := $(addprefix tests/sweeps/,spec grid sharing cost) $(addprefix tests/orc
 
 quick: $(READY) lint
 	$(VENV)/bin/pytest -q -m "not slow" -k "not trl and not statsmodels" -n 2 $(QUICK)
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -35,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[figures,dashboard,mirror,dev,peers]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[figures,dashboard,mirror,docs,dev,peers]'
 	@touch $(READY)
 
 clean:

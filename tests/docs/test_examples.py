@@ -1,4 +1,4 @@
-"""The sweep files that the README shows are files of tests/examples, to the letter, and can be planned."""
+"""The sweep files that the page shows are files of tests/examples, to the letter, and can be planned."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EXAMPLES = {"table": 96, "schedules": 64, "ladder": 64}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_readme_shows_the_file_and_its_number_of_runs(name):
+def test_the_page_shows_the_file_and_its_number_of_runs(name):
     path = ROOT / "tests" / "examples" / f"{name}.yaml"
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "sweep-files.md").read_text()
     after = text[text.index(f"`sweep={name}.yaml`") :]
     shown = re.search(r"```yaml\n(.*?)```", after, re.DOTALL)
     assert shown is not None
