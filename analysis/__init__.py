@@ -24,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.data.listing import sweeps
     from analysis.findings import find
     from analysis.sweep import Sweep, open_sweep
     from analysis.tables.adjusted import adjusted_means
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sweep",
     "open_sweep",
+    "sweeps",
     "best_cells",
     "compare",
     "find",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Sweep": "analysis.sweep",
     "open_sweep": "analysis.sweep",
+    "sweeps": "analysis.data.listing",
     "adjusted_means": "analysis.tables.adjusted",
     "pooled_cells": "analysis.tables.pooled",
     "profile": "analysis.tables.profile",

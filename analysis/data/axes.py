@@ -15,6 +15,13 @@ SEED = "seed"
 """The axis that tells repeats of a cell apart."""
 
 
+def words_of(names: str | Iterable[str]) -> list[str]:
+    """Names given as a list, or as one text with commas: ``"model,lr"``."""
+    if isinstance(names, str):
+        return [word.strip() for word in names.split(",") if word.strip()]
+    return list(names)
+
+
 def merge_axes(sweeps: Iterable[Iterable[Axis]]) -> tuple[Axis, ...]:
     """Union of several sweeps' axes, in order of first mention; the seed comes last."""
     merged: dict[str, Axis] = {}

@@ -11,6 +11,7 @@ from analysis.data.axes import SEED, cell_label
 from analysis.data.sweep import SweepData
 from analysis.data.views import finite_sql
 from analysis.output.figure import Figure
+from analysis.output.markup import in_notebook, lines_html, title_html
 from analysis.output.table import ReportTable, end_of, in_numbers, unit_of_change
 from analysis.stats.intervals import mean_of
 from analysis.tables.cell_table import headline_axis
@@ -35,6 +36,12 @@ class Finding:
     """The answer as a picture; absent where the optional figure packages are."""
     missing: str | None = None
     """Which inputs the sweep lacks and how to record them; ``None`` when the question was answered."""
+
+    def _repr_html_(self) -> str:
+        said = [self.missing] if self.missing else self.sentences
+        drawn = self.figure.html() if self.figure is not None else ""
+        table = self.table.html() if self.table is not None else ""
+        return in_notebook(title_html(self.question), lines_html(said), drawn, table)
 
 
 def best_setting(sweep: SweepData, keys: Sequence[str], gain: str) -> tuple[SweepData, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.output.encodings import extra, for_print
+from analysis.output.markup import figure_html, in_notebook
 from sweeps.manifest.atomic import write_atomically
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
@@ -25,6 +26,13 @@ class Figure:
 
     def svg(self) -> str:
         return extra("vl_convert").vegalite_to_svg(self.spec())
+
+    def html(self) -> str:
+        """The drawing and its caption as a piece of HTML that needs no script and no network."""
+        return figure_html(self.svg(), self.caption)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self.html())
 
     def spec(self) -> str:
         """The chart as Vega-Lite JSON, not checked against the schema: that takes longer than drawing."""

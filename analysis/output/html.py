@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 
 from analysis.output.figure import Figure
+from analysis.output.markup import attribute, own_names, row_html, table_html
 from analysis.output.table import ReportTable
 
 STYLE = """
@@ -35,8 +36,6 @@ WIDE_PX = 700
 
 _width = re.compile(r'<svg[^>]* width="([0-9.]+)')
 
-_ids = re.compile(r'(id="|url\(#|href="#)([^")]+)')
-
 
 class Page:
     """Collects parts in order; :meth:`text` is the finished document."""
@@ -50,13 +49,13 @@ class Page:
         self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def paragraph(self, text: str, kind: str = "") -> None:
-        self._parts.append(f"<p{_class(kind)}>{escape(text)}</p>")
+        self._parts.append(f"<p{attribute(kind)}>{escape(text)}</p>")
 
     def sentences(self, lines: Iterable[str], kind: str = "answer") -> None:
         """Short lines set off from the text."""
         items = "".join(f"<div>{escape(line)}</div>" for line in lines)
         if items:
-            self._parts.append(f"<div{_class(kind)}>{items}</div>")
+            self._parts.append(f"<div{attribute(kind)}>{items}</div>")
 
     def code(self, text: str) -> None:
         self._parts.append(f"<pre>{escape(text)}</pre>")
@@ -64,32 +63,27 @@ class Page:
     def table(self, table: ReportTable, *, folded: bool = False, max_rows: int = 200) -> None:
         """A table with its notes; ``folded`` hides it behind its title."""
         rows = table.cells()
-        head = "".join(
-            f"<th{_class('text' if c.kind == 'text' else '')}>{escape(c.header)}</th>" for c in table.layout
-        )
         kinds = ["text" if c.kind == "text" else "" for c in table.layout]
-        body = "".join(_row(row, kinds) for row in rows[:max_rows])
         notes = list(table.notes)
         if len(rows) > max_rows:
             notes.insert(0, f"First {max_rows} of {len(rows):,} rows; emsweep table writes them all.")
-        marks = "".join(f'<div class="note">{escape(note)}</div>' for note in notes)
-        whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{marks}"
+        whole = table_html([c.header for c in table.layout], kinds, rows[:max_rows], notes)
         if folded:
             self._parts.append(f"<details><summary>{escape(table.title)}</summary>{whole}</details>")
         else:
             self._parts.append(f"<h3>{escape(table.title)}</h3>{whole}")
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
-        body = "".join(_row(row, ["text", "text"]) for row in rows)
+        body = "".join(row_html(row, ["text", "text"]) for row in rows)
         self._parts.append(f'<table class="pairs"><tbody>{body}</tbody></table>')
 
     def figure(self, figure: Figure) -> None:
         number = next(self._figures)
         # Several drawings share one page: their internal names must not meet.
-        svg = _ids.sub(lambda m: f"{m[1]}f{number}-{m[2]}", figure.svg())
+        svg = own_names(figure.svg(), number)
         caption = f"<figcaption>Figure {number}. {escape(figure.caption)}</figcaption>"
         width = _width.search(svg)
-        wide = _class("wide" if width and float(width[1]) > WIDE_PX else "")
+        wide = attribute("wide" if width and float(width[1]) > WIDE_PX else "")
         self._parts.append(f"<figure{wide}>{svg}{caption}</figure>")
 
     def text(self) -> str:
@@ -99,15 +93,3 @@ class Page:
             + "\n".join(self._parts)
             + "\n</body></html>\n"
         )
-
-
-def _row(cells: Sequence[str], kinds: Sequence[str]) -> str:
-    return (
-        "<tr>"
-        + "".join(f"<td{_class(k)}>{escape(c)}</td>" for c, k in zip(cells, kinds, strict=True))
-        + "</tr>"
-    )
-
-
-def _class(name: str) -> str:
-    return f' class="{name}"' if name else ""

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.output.csv_text import csv_text
+from analysis.output.markup import in_notebook, table_html, title_html
 from sweeps.grid.axes import short_names
 from sweeps.manifest.atomic import replacing
 from sweeps.spec import nearest
@@ -28,6 +29,9 @@ FORMATS = ("text", "md", "csv", "latex", "parquet")
 
 TINY = 1e-12
 """Size below which a number is the rounding of a zero."""
+
+NOTEBOOK_ROWS = 60
+"""Rows that a notebook shows, as many as pandas does."""
 
 MIN_NOTE_WIDTH = 100
 """Characters at which footnotes are wrapped under a narrow table."""
@@ -79,6 +83,18 @@ class ReportTable:
     def cells(self) -> list[list[str]]:
         columns = [_format(self.frame, column) for column in self.layout]
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def html(self) -> str:
+        """The table as a piece of HTML: its title, the first rows, its footnotes."""
+        rows, kinds = self.cells(), ["text" if column.kind == "text" else "" for column in self.layout]
+        notes = list(self.notes)
+        if len(rows) > NOTEBOOK_ROWS:
+            notes.insert(0, f"First {NOTEBOOK_ROWS} of {len(rows):,} rows; all are in .frame.")
+        headers = [column.header for column in self.layout]
+        return title_html(self.title) + table_html(headers, kinds, rows[:NOTEBOOK_ROWS], notes)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self.html())
 
     def records(self) -> list[dict[str, Any]]:
         """The frame's rows as plain JSON values; what is absent is ``None``."""

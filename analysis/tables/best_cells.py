@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.data.axes import cell_label
 from analysis.data.sweep import SweepData
+from analysis.output.markup import in_notebook, lines_html
 from analysis.output.table import (
     SEEDS,
     ReportColumn,
@@ -39,6 +40,9 @@ class BestCells:
     check: HeldOutBest | None
     """What the choice is worth; ``None`` with one seed."""
     sentence: str
+
+    def _repr_html_(self) -> str:
+        return in_notebook(lines_html([self.sentence]), self.table.html())
 
 
 def best_cells(

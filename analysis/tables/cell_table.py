@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED, cell_label
+from analysis.data.axes import SEED, cell_label, words_of
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     SEEDS,
@@ -68,7 +68,7 @@ _MEANING = {
 def cell_table(
     sweep: SweepData,
     *,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     metric: str | None = None,
     over: str | None = None,
     robust: bool = True,
@@ -87,7 +87,7 @@ def cell_table(
     Raises:
         UserError: for an unknown axis or metric; names the nearest.
     """
-    by = [sweep.axis(word).key for word in by] if by is not None else sweep.cell_keys
+    by = [sweep.axis(word).key for word in words_of(by)] if by is not None else sweep.cell_keys
     check_over(over)
     require_runs(sweep)
     metric = sweep.metric(metric)

@@ -17,9 +17,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import cell_label
+from analysis.data.axes import cell_label, words_of
 from analysis.data.columns import RunArrays
 from analysis.data.sweep import SweepData
+from analysis.output.markup import in_notebook, lines_html
 from analysis.output.table import (
     ReportColumn,
     ReportTable,
@@ -58,14 +59,17 @@ class Comparison:
     tests: tuple[Difference, ...]
     """One per row of the table."""
 
+    def _repr_html_(self) -> str:
+        return in_notebook(lines_html(self.sentences), self.table.html())
+
 
 def compare(
     sweep: SweepData,
     a: str,
     b: str,
     *,
-    by: Sequence[str] = (),
-    match_on: Sequence[str] | None = None,
+    by: str | Sequence[str] = (),
+    match_on: str | Sequence[str] | None = None,
     metric: str | None = None,
     over: str | None = None,
 ) -> Comparison:
@@ -85,13 +89,13 @@ def compare(
     metric = sweep.metric(metric)
     filtered = [term.key for term in (*parse_filter(a).terms, *parse_filter(b).terms)]
     named = {resolve(word, [*sweep.axis_keys, "sweep", "outcome"], "axis") for word in filtered}
-    by = [sweep.axis(word).key for word in by]
+    by = [sweep.axis(word).key for word in words_of(by)]
     columns = sweep.columns([metric])
     side_a, side_b = (columns.selected(sweep.terms(text)) for text in (a, b))
     require_apart(side_a, side_b, (a, b))
     free = _free(sweep, named)
     left = lacking(columns, side_a, side_b, free) if match_on is None else []
-    keys = [sweep.axis(w).key for w in match_on] if match_on is not None else free
+    keys = [sweep.axis(w).key for w in words_of(match_on)] if match_on is not None else free
     keys = list(dict.fromkeys([*(key for key in keys if key not in left), *by]))
     one = pair(columns, metric, side_a, side_b, keys, by)
     (matched,) = _judged(sweep, columns, metric, [one], by, over)

@@ -184,7 +184,8 @@ def _items(pairings: Sequence[Pairing], scores: Scores) -> list[np.ndarray]:
             terms.append((np.where(slot_R >= 0, slot_R + start, -1), weight_R))
             start += size
     sums = scores(terms, start)
-    return [sums[first : first + 2 * shape[0] * shape[1]].reshape(2, *shape, -1) for first, shape in spans]
+    items = sums.shape[-1]
+    return [sums[at : at + 2 * shape[0] * shape[1]].reshape(2, *shape, items) for at, shape in spans]
 
 
 def _judged(

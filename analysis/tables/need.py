@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.data.axes import words_of
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportColumn, ReportTable, axis_columns, change_kind
 from analysis.stats.power import WANTED_POWER
@@ -27,7 +28,7 @@ def what_to_add(
     b: str | None = None,
     *,
     effect: float | None = None,
-    by: Sequence[str] = (),
+    by: str | Sequence[str] = (),
     metric: str | None = None,
     over: str | None = None,
 ) -> ReportTable:
@@ -55,7 +56,7 @@ def what_to_add(
         keys = [sweep.axis(a).key]
     else:
         comparison = compare(sweep, a, b, by=by, metric=metric, over=over)
-        keys = [sweep.axis(word).key for word in by]
+        keys = [sweep.axis(word).key for word in words_of(by)]
     frame = comparison.table.frame[keys].copy()
     level = 0.05 / max(1, len(comparison.tests))
     tests = comparison.tests

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.data.axes import SEED
+from analysis.data.axes import SEED, words_of
 from analysis.data.sweep import SweepData
 from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns, interval_column, value_kind
 from analysis.tables.cell_table import headline_axis, require_runs
@@ -22,7 +22,7 @@ from sweeps.spec.errors import UserError
 
 
 def survivor_bounds(
-    sweep: SweepData, *, by: Sequence[str] | None = None, metric: str | None = None
+    sweep: SweepData, *, by: str | Sequence[str] | None = None, metric: str | None = None
 ) -> ReportTable:
     """One row per combination of the axes ``by`` (default: the headline's).
 
@@ -43,7 +43,7 @@ def survivor_bounds(
             "sweep "
             f"file: trainer.metrics.{metric}: {{range: [0, 1]}}"
         )
-    by = [sweep.axis(word).key for word in by] if by is not None else headline_axis(sweep)
+    by = [sweep.axis(word).key for word in words_of(by)] if by is not None else headline_axis(sweep)
     by = [key for key in by if key != SEED]
     gathered = gather(sweep, by, metric)
     arranged = SeedGroups(gathered.columns, by)

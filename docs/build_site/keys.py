@@ -1,4 +1,4 @@
-"""The page of every key, made from the dataclasses of ``sweeps.spec``: what each is for, its unit, its default.
+"""The page of every key, made from the dataclasses of ``sweeps.spec``: its meaning, its unit, its default.
 
 What a key means is the docstring under its field, read from the source; nothing is written twice.
 """
@@ -58,8 +58,9 @@ CLUSTER = """## `cluster`: where and when
 
 How the sweep is driven, outside every run's identity. `null` leaves a key to its default.
 `cluster.num_workers` is the number of worker processes (one a core unless set), `cluster.threads_per_worker`
-their threads, `cluster.grace_s` how long a stop waits for runs in progress, `cluster.node_spools` a folder on each
-node's own disk where nodes share none, `cluster.usd_per_gpu_hour` what `plan` prices with. Of the scheduler:
+their threads, `cluster.grace_s` how long a stop waits for runs in progress, `cluster.node_spools` a folder on
+each node's own disk where nodes share none, `cluster.usd_per_gpu_hour` what `plan` prices with. Of the
+scheduler:
 
 """
 
@@ -95,7 +96,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def to_markdown(text: str) -> str:
-    """reStructuredText of a docstring as Markdown on one line."""
+    """A docstring, written in reStructuredText, as Markdown on one line."""
     text = re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`")
 

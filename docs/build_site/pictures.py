@@ -1,6 +1,6 @@
 """Draws the pictures of ``statistics.md``: ``python docs/build_site/pictures.py`` writes ``docs/pictures/``.
 
-Each is a small simulation with a known truth, put through the functions that the tables use and drawn with the
+Each is a small simulation with a known truth, put through the functions that the tables use and drawn with
 figures of the report. The random numbers are fixed, so that a page and its pictures say the same.
 """
 

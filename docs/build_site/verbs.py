@@ -35,7 +35,9 @@ def verbs_page() -> str:
 def _verb(name: str, command: Any) -> str:
     arguments = [p for p in command.params if not p.opts[0].startswith("-")]
     options = [p for p in command.params if p.opts[0].startswith("-") and p.name != "help"]
-    usage = " ".join(["emsweep", name, *(_metavar(p) for p in arguments), *(["[OPTIONS]"] if options else [])])
+    usage = " ".join(
+        ["emsweep", name, *(_metavar(p) for p in arguments), *(["[OPTIONS]"] if options else [])]
+    )
     text = [f"## `{name}`\n", " ".join((command.help or "").split()) + "\n", f"    {usage}\n"]
     if arguments:
         text.append(_rows("argument", ((f"`{_metavar(p)}`", p) for p in arguments)))

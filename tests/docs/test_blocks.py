@@ -1,7 +1,8 @@
-"""Every block of code on the pages runs, or says why it cannot here; pages of half a minute and more are slow."""
+"""Every block of code on the pages runs, or says why it cannot here; long pages are slow."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path

@@ -17,7 +17,7 @@ PAGES = [
 ]
 
 ON_THE_SITE = ("keys.md", "commands.md", "clusters.md", "contributing.md", "changelog.md")
-"""Pages of the site that are no files of ``docs/``: made from the code, or shown from elsewhere in the tree."""
+"""Pages of the site that are no files of ``docs/``: made from the code, or shown from elsewhere."""
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")

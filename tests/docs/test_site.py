@@ -52,7 +52,9 @@ def test_a_page_asks_nothing_of_another_server(site):
     pages = [*site.rglob("*.html"), *site.rglob("*.css")]
     assert len(pages) > 20
     found = {
-        p.name: match[0] for p in pages if (match := FETCHED.search(p.read_text(errors="replace"))) is not None
+        p.name: match[0]
+        for p in pages
+        if (match := FETCHED.search(p.read_text(errors="replace"))) is not None
     }
     assert found == {}
 
@@ -68,7 +70,7 @@ def test_every_key_of_a_run_is_on_the_page_with_its_default_and_what_it_means(si
     wanted = [key for key in known_keys() if key not in ("init_from", "steps", "seed")]
     assert [key for key in wanted if key not in rows] == []
     for key in wanted:
-        *_, default, meaning, _ = (cell.strip() for cell in rows[key].split(" | ") + [""])
+        *_, default, meaning, _ = (cell.strip() for cell in [*rows[key].split(" | "), ""])
         assert default.startswith("`"), key
         assert len(meaning.removesuffix(" |")) > 8, f"{key} says too little: {meaning!r}"
     text = (site / "keys.html").read_text()
