@@ -18,7 +18,19 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import analyse, check, control, inspect, launch, merge, models, plan, select, tools
+from orchestrator.cli import (
+    analyse,
+    check,
+    control,
+    init,
+    inspect,
+    launch,
+    merge,
+    models,
+    plan,
+    select,
+    tools,
+)
 from orchestrator.cli.examples import epilog
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.typer_internals import UsageError
@@ -32,7 +44,7 @@ from sweeps.spec.errors import (
     bounded,
 )
 
-FAMILIES = (plan, check, launch, control, inspect, analyse, models, select, merge, tools)
+FAMILIES = (init, plan, check, launch, control, inspect, analyse, models, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan": ("sweep=quickstart optim.lr=1e-4,2e-4 'seed=range(16)'", "sweep=paper cluster=kuberay --json"),
+    "init": ("mine", "projects/mine --json"),
     "check": ("model=hf model.path=./my-model eval=math500", "model=tiny-64 eval=addition --json"),
     "completion": ("bash",),
     "launch": (
@@ -19,6 +20,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cap": ("outputs/quickstart --workers 4",),
     "stop": ("outputs/quickstart",),
     "status": ("outputs/quickstart --watch", "outputs/quickstart --run 3f7a"),
+    "show": ("outputs/quickstart 3f7a", "outputs/quickstart 3f7a --json"),
     "verify": ("outputs/quickstart --json", "outputs/quickstart --deep"),
     "repair": ("outputs/quickstart",),
     "replay": ("outputs/quickstart 3f7a --save best-model",),

@@ -1,4 +1,4 @@
-"""Verbs that look at a sweep directory and make it whole: status, verify, repair, replay."""
+"""Verbs that look at a sweep directory and make it whole: status, show, verify, repair, replay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WATCH_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    for verb in (status, verify, repair, replay):
+    for verb in (status, show, verify, repair, replay):
         app.command()(verb)
 
 
@@ -45,6 +45,21 @@ def status(
         if not watch or not found["live"]:
             return
         time.sleep(WATCH_S)
+
+
+def show(
+    directory: Directory,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id, its first digits, or a run's name.")],
+    lines: Annotated[
+        int, typer.Option(min=0, help="Lines of its output, from the end; --json has all.")
+    ] = 40,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run: outcome, axes, metrics, attempts, configuration, output."""
+    from orchestrator.inspect.show import MAX_LINES, run_shown, shown_text
+
+    shown = run_shown(directory, run_id, MAX_LINES if as_json else lines)
+    print_json(shown) if as_json else echo(shown_text(shown))
 
 
 def verify(

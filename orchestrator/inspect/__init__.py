@@ -1,6 +1,7 @@
 """What people ask of a sweep or an installation; nothing is launched but a replay.
 
 status          counts, rate, time left, failures
+show            all that is known of one run
 verify          one committed result for each run
 replay          one run again, cold, compared number by number
 log             what workers and attempts printed

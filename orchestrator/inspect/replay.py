@@ -113,7 +113,7 @@ def replay(
         raise UserError(f"--save {save}: is there already; give a new folder")
     permission.require(manifest)
     require_same_code(manifest.take([index]), layout.root)
-    first = _stored(layout, manifest, index)
+    first = stored_result(layout, manifest, index)
     spec = recorded_spec(manifest.spec(index), first.layout)
     if save is not None:
         resources = dataclasses.replace(spec.resources, keep_checkpoints="last")
@@ -161,7 +161,12 @@ def _environment(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _stored(layout: Layout, manifest: Manifest, index: int) -> RunResult:
+def stored_result(layout: Layout, manifest: Manifest, index: int) -> RunResult:
+    """The committed result of a run, as its spool holds it.
+
+    Raises:
+        UserError: when there is none, or its line cannot be read.
+    """
     book = read_index(layout, manifest.run_ids, live=True).book
     if not book.committed(index):
         raise UserError(f"run {manifest.run_ids[index]}: has no result to compare with")

@@ -121,12 +121,17 @@ class Folder:
         return done.stdout
 
     def _python(self, block: Block) -> None:
-        here = Path.cwd()
+        here, known = Path.cwd(), set(sys.modules)
         os.chdir(self.path)
+        sys.path.insert(0, str(self.path))
         try:
             exec(compile(block.text, block.where, "exec"), self.names)
         finally:
             os.chdir(here)
+            sys.path.remove(str(self.path))
+            for name in set(sys.modules) - known:  # the page's own modules are gone with its folder
+                if str(getattr(sys.modules[name], "__file__", "")).startswith(f"{self.path}{os.sep}"):
+                    del sys.modules[name]
 
     def _compare(self, block: Block) -> None:
         printed = {_shape(line) for line in self.printed.splitlines()}
