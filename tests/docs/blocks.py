@@ -146,7 +146,8 @@ class Folder:
 def environment() -> dict[str, str]:
     """Of a shell with emsweep at hand, this tree's."""
     scripts = str(Path(sys.executable).parent)
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ours = (str(ROOT), str(ROOT / "orchestrator" / "hydra_launcher" / "plugin"))
+    path = os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",

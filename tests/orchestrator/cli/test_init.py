@@ -50,6 +50,7 @@ def test_the_printed_lines_launch_show_and_test_the_project(tmp_path):
     sweep = open_sweep(tmp_path / "outputs" / "mine" / "results")
     assert sweep.counts() == {"done": 12}
     assert sweep.runs()["accuracy"].between(0.6, 1).all()
+    assert sorted(set(sweep.steps()["step"])) == list(range(10, 101, 10))
 
 
 @pytest.mark.parametrize("name", ["mine", "projects/two words/my-study", "v1.2"])
