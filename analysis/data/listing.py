@@ -67,4 +67,5 @@ def _row(directory: Path) -> dict[str, Any]:
     about = source.asked.get("about") or source.header.get("about")
     axes = " × ".join(short_names(opened.axis_keys).values())
     counted = {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
-    return row | {"runs": sum(counts.values()), **counted, "axes": axes, "about": about}
+    row |= {"runs": sum(counts.values()), **counted}
+    return row | {"axes": axes, "about": about}
