@@ -66,6 +66,6 @@ def _row(directory: Path) -> dict[str, Any]:
     [source] = opened.sources
     about = source.asked.get("about") or source.header.get("about")
     axes = " × ".join(short_names(opened.axis_keys).values())
-    counted = {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
-    row |= {"runs": sum(counts.values()), **counted}
-    return row | {"axes": axes, "about": about}
+    row |= {str(outcome): counts.get(outcome, 0) for outcome in OUTCOMES}
+    row |= {"runs": sum(counts.values()), "axes": axes, "about": about}
+    return row
