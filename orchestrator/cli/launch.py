@@ -106,10 +106,10 @@ def launch(
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
     metrics = metrics_of_classes(manifest, layout.root)
-    for text in require_usable_models(manifest, run_code=True):
-        say(f"mended: {text}")
     for setting in toy_settings(manifest):
         say(f"made for the tiny models: {setting}")
+    for text in require_usable_models(manifest, run_code=True):
+        say(f"mended: {text}")
     require_budget(manifest, layout.root)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
