@@ -18,7 +18,7 @@ from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import status_is_damaged
 from orchestrator.worker.run_markers import newest_words
-from sweeps.spec.text import duration
+from sweeps.spec.text import duration, span
 
 MAX_WORDS_SHOWN = 10
 """Runs at work whose newest words are shown."""
@@ -144,8 +144,8 @@ def status_text(status: dict[str, Any]) -> str:
     elif status["live"] and "runs_per_s" in status:
         words.append(f"{status['runs_per_s']:.3g} runs/s")
         if status.get("eta_s") is not None:
-            between = f"{duration(status['eta_low_s'])} to {duration(status['eta_high_s'])}"
-            words.append(f"about {duration(status['eta_s'])} left ({between})")
+            left = span(status["eta_s"], status["eta_low_s"], status["eta_high_s"])
+            words.append(f"about {left} left")
     lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
     lines += [f"  {finding}" for finding in status.get("findings", ())]
     if status["live"] and not status.get("silent_s"):

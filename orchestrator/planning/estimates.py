@@ -13,11 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.planning.run_seconds import run_seconds
 from orchestrator.store.digests import require_intact
 from orchestrator.store.layout import Layout
 from sweeps.cost.cost import TEXT_BYTES, Part
-from sweeps.cost.throughput import TINY_PARAMETERS, Observation, Rates, calibrate, guess, speed_key
-from sweeps.cost.work_count import count_work, passes
+from sweeps.cost.throughput import (
+    TINY_PARAMETERS,
+    UNKNOWN,
+    Observation,
+    Rates,
+    calibrate,
+    calibrate_runs,
+    guess,
+    speed_key,
+)
+from sweeps.cost.work_count import NO_WORK, count_work, passes
 from sweeps.grid.columns import combine
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
@@ -57,6 +67,8 @@ def measured_rates(place: Path, like: Path | None) -> dict[str, Rates]:
     for folder in [*([like] if like else []), place, *_neighbours(place)]:
         for key, observed in observations(folder).items():
             rates.setdefault(key, calibrate(observed))
+        for key, seconds in run_seconds(folder, MAX_OBSERVATIONS).items():
+            rates.setdefault(key, calibrate_runs(seconds))
         if folder == like and not rates:
             raise SpecError(
                 f"--like {str(like)!r}: holds no finished run; give a sweep directory with results"
@@ -97,6 +109,8 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         kind = tuple(int(manifest.group_codes[g][index]) for g in (*PART_GROUPS, "eval"))
         if kind not in kinds:
             spec = manifest.spec(index)
+            if not spec.trainer.computes_model:
+                continue
             kinds[kind] = speed_key(spec), passes(spec.eval) * num_items(spec.eval)
         key, judged = kinds[kind]
         observed = found.setdefault(key, [])
@@ -112,16 +126,34 @@ def parts_of(
 ) -> list[Part]:
     """Return the runs of ``manifest`` by :data:`PART_GROUPS`, each with its rates."""
     kinds = combine([manifest.group_codes[g] for g in PART_GROUPS], len(manifest))
-    parts = []
+    parts: list[Part] = []
     for kind in dict.fromkeys(kinds.tolist()):
         part = manifest.take(np.flatnonzero(kinds == kind))
         first = part.spec(0)
         gpus = first.resources.world_size * first.resources.gpus_per_worker
         slots = num_gpus / gpus if gpus else num_workers / first.resources.world_size
+        if not first.trainer.computes_model:
+            measured = rates.get(speed_key(first))
+            parts.append(
+                Part(
+                    model=priced_as(first),
+                    num_runs=len(part),
+                    work=NO_WORK,
+                    rates=measured or UNKNOWN,
+                    is_unknown=measured is None,
+                    num_items=0.0,
+                    world_size=first.resources.world_size,
+                    gpus=gpus,
+                    num_slots=max(1, int(slots)),
+                    checkpoint_bytes=0,
+                    num_verdicts=0,
+                )
+            )
+            continue
         found, items = _rates_and_items(part, rates)
         parts.append(
             Part(
-                model=first.model.name,
+                model=priced_as(first),
                 num_runs=len(part),
                 work=count_work(part),
                 rates=found,
@@ -135,6 +167,11 @@ def parts_of(
             )
         )
     return parts
+
+
+def priced_as(spec: RunSpec) -> str:
+    """What a run's seconds are told by: its model's name, or that of a trainer of somebody's own."""
+    return spec.model.name if spec.trainer.computes_model else spec.trainer.label
 
 
 def _rates_and_items(part: Manifest, rates: Mapping[str, Rates]) -> tuple[Rates, float]:

@@ -11,33 +11,30 @@ from typing import Any
 import numpy as np
 
 from orchestrator.planning.cluster import cluster_of, expected_capacity
-from orchestrator.planning.estimates import measured_rates, parts_of
+from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
+from orchestrator.planning.plan_text import plan_text
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.frozen import damage_of_frozen, require_launchable
-from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import DIVERGED, DONE, read_index
+from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.run_index import PENDING, read_index
 from sweeps.compose import compose_sweep
 from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.cost.work_count import SweepWork, count_work
-from sweeps.grid.filters import as_text
+from sweeps.grid.columns import combine
 from sweeps.manifest.build import build_manifest
-from sweeps.manifest.code_changes import DIGEST_KEY, changed_code, told_changes
+from sweeps.manifest.code_changes import changed_code
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.spec import SpecError
-from sweeps.spec.text import duration, size
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""
-
-MAX_VALUES_SHOWN = 8
-"""Values of an axis that the tree lists before it only counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +44,11 @@ class Plan:
     directory: Path
     manifest: Manifest
     done: int
+    failed: int = 0
+    """Runs that failed; a launch leaves them as they are."""
+    quarantined: int = 0
+    """Runs that failed for good; a launch leaves them as they are."""
+    cancelled: int = 0
     left: int
     """Runs on disk that the sweep no longer asks for."""
     drift: Sequence[Difference]
@@ -71,8 +73,8 @@ class Plan:
 
     @property
     def new(self) -> int:
-        """Runs to do."""
-        return len(self.manifest) - self.done
+        """Runs that a launch would do."""
+        return len(self.manifest) - self.done - self.failed - self.quarantined - self.cancelled
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -84,6 +86,9 @@ class Plan:
             "cells": m.num_cells,
             "new": self.new,
             "done": self.done,
+            "failed": self.failed,
+            "quarantined": self.quarantined,
+            "cancelled": self.cancelled,
             "left": self.left,
             "duplicates": m.num_duplicates,
             "steps_naive": naive.steps,
@@ -96,9 +101,9 @@ class Plan:
             "eval_passes_shared": shared.eval_passes + shared.base_eval_passes,
             "completion_tokens_max": self.tokens,
             "sharing": bool(m.options.get("sharing")),
-            "busy_s": self.price.busy_s,
-            "gpu_hours": self.price.gpu_hours,
-            "usd": self.price.usd,
+            "busy_s": None if self.price.unknown else self.price.busy_s,
+            "gpu_hours": None if self.price.unknown_gpus else self.price.gpu_hours,
+            "usd": None if self.price.unknown_gpus else self.price.usd,
             **self._eta(),
             "simulation": self.simulated.to_json() if self.simulated else None,
             "num_workers": self.num_workers,
@@ -116,70 +121,17 @@ class Plan:
             "digest": m.digest,
         }
 
-    def _eta(self) -> dict[str, float]:
-        """Time left with its interval; on an imaginary cluster run times are as uncertain as here."""
+    def _eta(self) -> dict[str, float | None]:
+        """Time left with its interval, ``None`` where it is unknown; on an imaginary cluster run times are as
+        uncertain as here.
+        """
         scale = self.simulated.makespan_s / self.price.eta_s if self.simulated and self.price.eta_s else 1.0
-        return {k: scale * getattr(self.price, k) for k in ("eta_s", "eta_low_s", "eta_high_s")}
+        names = ("eta_s", "eta_low_s", "eta_high_s")
+        return {k: None if self.price.unknown else scale * getattr(self.price, k) for k in names}
 
     def to_text(self) -> str:
         """Return the plan for people."""
-        m, naive, shared, found = self.manifest, self.work.naive, self.work.shared, self.price
-        lines = [f"{m.sweep}: {len(m):,} runs in {m.num_cells:,} cells → {self.directory}"]
-        lines += [f"  {line}" for line in axes_tree(m)]
-        lines.append(f"first     {m.name(0)} ({m.run_ids[0]})")
-        lines.append(f"last      {m.name(len(m) - 1)}")
-        counts = f"{self.new:,} new · {self.done:,} done · {m.num_duplicates:,} duplicates removed"
-        lines.append(
-            f"runs      {counts}" + (f" · {self.left:,} on disk no longer asked for" if self.left else "")
-        )
-        if self.code_changed:
-            told = told_changes(self.code_changed, left=self.left, new=self.new)
-            lines.append(f"differs   {told}")
-        lines += [f"differs   {d}" for d in self.drift if d.key != DIGEST_KEY or not self.code_changed]
-        lines += [f"mended    {text}" for text in self.mended]
-        if self.new:
-            fewer = f" ({naive.steps / shared.steps:.1f}× fewer)" if shared.steps < naive.steps else ""
-            lines.append(
-                f"steps     {naive.steps:,} alone · {shared.steps:,} shared{fewer} · "
-                f"rollouts drawn {shared.rollout_batches:,} times · at most {self.tokens:,} tokens"
-            )
-            eval_naive, eval_shared = (w.eval_passes + w.base_eval_passes for w in (naive, shared))
-            lines.append(f"judging   {eval_naive:,} passes over the benchmark alone · {eval_shared:,} shared")
-            on_gpus = found.gpu_hours > 0 and self.num_gpus > 0
-            where = f"{self.num_gpus:g} GPUs" if on_gpus else f"{self.num_workers:,} workers"
-            gpus = f" · {found.gpu_hours:,.3g} GPU-hours" if found.gpu_hours else ""
-            money = "" if found.usd is None else f" · {found.usd:,.2f} USD"
-            span = f"{duration(found.eta_low_s)} to {duration(found.eta_high_s)}"
-            lines.append(
-                f"time      {duration(found.eta_s)} ({span}) on {where}{gpus}{money} · {_basis(found)}"
-            )
-            if self.simulated:
-                s = self.simulated
-                lines.append(
-                    f"simulated {duration(s.makespan_s)}, {s.overhead:.3f}× the lower bound · "
-                    f"{s.utilisation:.1%} of the GPUs in use · {s.node_failures:,} nodes lost, "
-                    f"{s.retries:,} attempts repeated"
-                    + (f" · gave up with {len(m) - s.runs:,} runs left: {s.stopped}" if s.stopped else "")
-                )
-            lines.append(f"disk      {size(found.disk_bytes)}")
-        lines += [f"needs     {n.what}: missing {', '.join(n.missing)}; {n.fix}" for n in m.needs]
-        lines += [f"settings  {setting}" for setting in self.settings]
-        if self.over_budget:
-            lines.append(f"refused   {self.over_budget}")
-        return "\n".join(lines)
-
-
-def axes_tree(manifest: Manifest) -> list[str]:
-    """Return one line per axis: branch, key, number of values and the values."""
-    lines = []
-    width = max((len(a.key) for a in manifest.axes), default=0)
-    for i, axis in enumerate(manifest.axes):
-        shown = [as_text(v) for v in axis.values[:MAX_VALUES_SHOWN]]
-        if len(axis.values) > len(shown):
-            shown = [*shown[:3], "…", as_text(axis.values[-1])]
-        branch = "└─" if i == len(manifest.axes) - 1 else "├─"
-        lines.append(f"{branch} {axis.key:<{width}} {len(axis.values):>5}  {' '.join(shown)}")
-    return lines
+        return plan_text(self)
 
 
 def make_plan(
@@ -227,17 +179,20 @@ def plan_manifest(
     layout = Layout(directory)
     pending, left = np.arange(len(manifest)), 0
     drift: list[Difference] = []
+    counts: Mapping[str, int] = dict.fromkeys(OUTCOMES, 0)
     changed: list[str] = []
     if layout.manifest.exists() or layout.journal_paths():
         require_launchable(layout)
-        outcomes = np.asarray(read_index(layout, manifest.run_ids, live=True).book.outcome)
-        pending = np.flatnonzero((outcomes != DONE) & (outcomes != DIVERGED))
+        book = read_index(layout, manifest.run_ids, live=True).book
+        counts = {str(word): num for word, num in book.counts().items()}
+        pending = np.flatnonzero(np.asarray(book.outcome) == PENDING)
         is_there = not damage_of_frozen(layout, layout.manifest)
         earlier = read_manifest(layout.manifest) if is_there else manifest
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
         changed = changed_code(earlier, manifest)
     remaining = manifest if len(pending) == len(manifest) else manifest.take(pending)
+    priced = _with_models(remaining)
     cluster, limits = (manifest.options.get(key) or {} for key in ("cluster", "budget"))
     there = expected_capacity(cluster)
     rates = measured_rates(directory, like)
@@ -247,13 +202,16 @@ def plan_manifest(
     return Plan(
         directory=directory,
         manifest=manifest,
-        done=len(manifest) - len(remaining),
+        done=counts["done"] + counts["diverged"],
+        failed=counts["failed"],
+        quarantined=counts["quarantined"],
+        cancelled=counts["cancelled"],
         left=left,
         drift=drift,
         code_changed=changed,
-        work=count_work(remaining),
+        work=count_work(priced),
         price=found,
-        tokens=_tokens(remaining),
+        tokens=_tokens(priced),
         num_workers=max((part.num_slots * part.world_size for part in parts), default=there.slots),
         num_gpus=there.gpus,
         settings=tuple(toy_settings(manifest)),
@@ -262,12 +220,30 @@ def plan_manifest(
     )
 
 
+def _with_models(manifest: Manifest) -> Manifest:
+    """The runs whose work is rollouts, steps and judged completions."""
+    codes = manifest.group_codes["trainer"]
+    firsts = {int(code): int(np.flatnonzero(codes == code)[0]) for code in np.unique(codes)}
+    counted = [code for code, row in firsts.items() if manifest.group("trainer", row).computes_model]
+    return manifest if len(counted) == len(firsts) else manifest.take(np.flatnonzero(np.isin(codes, counted)))
+
+
 def _simulated(manifest: Manifest, parts: Sequence[Part], imagined: ClusterModel) -> SimulationResult:
-    """Run what is left in virtual time; a run takes what runs of its model take on average."""
+    """Run what is left in virtual time; a run takes what runs of its model or trainer take on average.
+
+    Raises:
+        SpecError: when nothing tells how long some of them take.
+    """
+    unknown = sorted({part.model for part in parts if part.is_unknown})
+    if unknown:
+        raise SpecError(
+            f"--simulate: no run of {', '.join(unknown)} has been measured; name a sweep that has some with "
+            "--like D"
+        )
     seconds = mean_run_seconds(parts, sharing=bool(manifest.options.get("sharing")))
-    codes = manifest.group_codes["model"]
+    codes = combine([manifest.group_codes[group] for group in ("model", "trainer")], len(manifest))
     of_code = {
-        code: seconds[manifest.group("model", int(np.flatnonzero(codes == code)[0])).name]
+        code: seconds[priced_as(manifest.spec(int(np.flatnonzero(codes == code)[0])))]
         for code in np.unique(codes).tolist()
     }
     settings = cluster_of(manifest.options).settings
@@ -291,15 +267,3 @@ def _tokens(manifest: Manifest) -> int:
         sampling = manifest.group("sampling", int(rows[0]))
         total += int(manifest.steps[rows].sum()) * sampling.num_rollouts * sampling.max_new_tokens
     return total
-
-
-def _basis(found: Price) -> str:
-    guessed = [model for model, num in found.measured.items() if num == 0]
-    measured = [f"{model} {num:,}" for model, num in found.measured.items() if num]
-    words = [f"measured runs: {', '.join(measured)}"] if measured else []
-    if guessed:
-        words.append(
-            f"guessed from its size: {', '.join(guessed)} (no run measured with this engine, sampling and "
-            "evaluation)"
-        )
-    return "; ".join(words)

@@ -17,6 +17,11 @@ from sweeps.spec import SpecError
 START_S = 8.6
 """Seconds of a launch that no run accounts for: measured with Ray on 2 cores; 5.7 with local processes."""
 
+START_LOW_S, START_HIGH_S = 2.0, 20.0
+"""What they may be elsewhere: in one process and without torch 2 are enough, a busy machine or a slow disk
+takes twice as long and more.
+"""
+
 GRADIENT_SHARE = 0.7
 """Part of a step that is forward and backward: measured 0.74 for tiny-32, 0.73 for tiny-64, 0.63 for
 tiny-192; assumed of other models.
@@ -42,6 +47,7 @@ class Part:
     """Runs that differ neither in model, trainer, engine, resources nor sampling."""
 
     model: str
+    """Name of the model; of a trainer of somebody's own, the trainer's."""
     num_runs: int
     work: SweepWork
     rates: Rates
@@ -56,6 +62,8 @@ class Part:
     num_verdicts: int
     text_bytes: int = 0
     """Bytes of the rollout texts that its runs keep, where those are long."""
+    is_unknown: bool = False
+    """Whether nothing tells how long its runs take: a trainer of somebody's own, none of them measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +83,15 @@ class Price:
     disk_bytes: int
     """Bytes in the sweep directory at the end, checkpoints included."""
     measured: Mapping[str, int]
-    """Model to the number of measured runs behind its rates, the fewest of its parts; 0 for a guess."""
+    """Model, or trainer of somebody's own, to the number of measured runs behind its rates, the fewest of its
+    parts; 0 for a guess.
+    """
+    unknown: tuple[str, ...] = ()
+    """Trainers of somebody's own of which no run has been measured: every number of seconds leaves their runs
+    out.
+    """
+    unknown_gpus: bool = False
+    """Whether some of these runs take GPUs, so that GPU-hours and money are unknown too."""
 
 
 def price(parts: Sequence[Part], *, sharing: bool, usd_per_gpu_hour: float | None) -> Price:
@@ -93,13 +109,15 @@ def price(parts: Sequence[Part], *, sharing: bool, usd_per_gpu_hour: float | Non
         gpu_hours=gpu_hours,
         usd=None if usd_per_gpu_hour is None else gpu_hours * usd_per_gpu_hour,
         eta_s=start_s + sum(walls),
-        eta_low_s=start_s + low,
-        eta_high_s=start_s + high,
+        eta_low_s=(START_LOW_S if parts else 0.0) + low,
+        eta_high_s=(START_HIGH_S if parts else 0.0) + high,
         disk_bytes=sum(_disk_bytes(p) for p in parts),
         measured={
             model: min(p.rates.num_measured for p in parts if p.model == model)
             for model in dict.fromkeys(p.model for p in parts)
         },
+        unknown=tuple(dict.fromkeys(p.model for p in parts if p.is_unknown)),
+        unknown_gpus=any(p.gpus > 0 for p in parts if p.is_unknown),
     )
 
 
@@ -154,6 +172,11 @@ def check_budget(total: Price, budget: Mapping[str, float | None]) -> None:
         if limit is None:
             continue
         figure = figures.get(key)
+        if total.unknown_gpus and key != "disk_gib":
+            raise SpecError(
+                f"budget.{key}={limit:g}: has no estimate, for no run of {', '.join(total.unknown)} has been "
+                f"measured; launch a few first: sweep.subset.runs=2 budget.{key}=null"
+            )
         if figure is None:
             raise SpecError(f"budget.{key}={limit:g}: has no estimate; set cluster.usd_per_gpu_hour")
         if figure > limit:

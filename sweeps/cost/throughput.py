@@ -6,6 +6,7 @@ otherwise they are guessed from the model's number of parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,15 +67,20 @@ def speed_key(spec: RunSpec) -> str:
     """Return what must agree for the seconds of one run to tell those of another.
 
     The weights, the trainer, the engine and its layout, sampling, and how the model is judged, but for
-    :data:`LINEAR_KEYS`. Prompts, objectives and optimizers are left to :data:`SYSTEMATIC`.
+    :data:`LINEAR_KEYS`. Prompts, objectives and optimizers are left to :data:`SYSTEMATIC`. Of a trainer of
+    somebody's own nothing is known but its name: all of its runs on as much of a machine count.
     """
     resources, judged = group_to_dict(spec.resources), group_to_dict(spec.eval)
+    layout = {k: resources[k] for k in LAYOUT_KEYS}
+    if not spec.trainer.computes_model:  # its parameters are what its sweeps vary, as a rule
+        own = {"target": spec.trainer.target, "command": list(spec.trainer.command), "layout": layout}
+        return canonical_json(own)
     return canonical_json(
         {
             "model": group_science(spec.model),
             "trainer": group_to_dict(spec.trainer),
             "engine": group_to_dict(spec.engine),
-            "layout": {k: resources[k] for k in LAYOUT_KEYS},
+            "layout": layout,
             "sampling": group_to_dict(spec.sampling),
             "eval": {k: v for k, v in judged.items() if k not in (*LINEAR_KEYS, *LABEL_KEYS)},
         }
@@ -135,6 +141,31 @@ def calibrate(observations: Sequence[Observation]) -> Rates:
         spread=deviation / typical if typical > 0 else 0.0,
         num_measured=len(observations),
     )
+
+
+def calibrate_runs(seconds: Sequence[float]) -> Rates:
+    """Return the rates of runs of which only their whole seconds are known. They may differ in what they do,
+    so that their mean counts; a few of them say little of the others, however alike.
+
+    Raises:
+        ValueError: without an observation.
+    """
+    if not seconds:
+        raise ValueError("no observations: rates need at least one finished run")
+    mean = sum(seconds) / len(seconds)
+    variance = sum((s - mean) ** 2 for s in seconds) / len(seconds)
+    return Rates(
+        run_s=mean,
+        rollout_s=0.0,
+        train_s=0.0,
+        judged_s=0.0,
+        spread=max(math.sqrt(variance) / mean if mean > 0 else 0.0, 1 / len(seconds)),
+        num_measured=len(seconds),
+    )
+
+
+UNKNOWN = Rates(run_s=0.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
+"""Rates of a trainer of somebody's own of which no run has been measured: nothing to guess from."""
 
 
 def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: int) -> Rates:

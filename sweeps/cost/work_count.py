@@ -54,14 +54,19 @@ class SweepWork:
     """Each stage, step-0 rollout and gradient, and evaluation once."""
 
 
+_NOTHING = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
+
+NO_WORK = SweepWork(naive=_NOTHING, shared=_NOTHING)
+"""That of no runs, and of trainers of somebody's own, whose work is not counted in these terms."""
+
+
 def count_work(manifest: Manifest) -> SweepWork:
     """Count a sweep's work in time linear in its runs."""
     specs = [manifest.spec(i) for i in range(len(manifest))] if has_phases(manifest) else []
     if specs:
         return _count_phases(specs)
     if not len(manifest):
-        nothing = Work(steps=0, rollout_batches=0, gradients=0, eval_passes=0, base_eval_passes=0)
-        return SweepWork(naive=nothing, shared=nothing)
+        return NO_WORK
     share_groups = ShareGroups(manifest)
     columns = _Columns(manifest, share_groups)
     steps = int(manifest.steps.sum())

@@ -296,6 +296,18 @@ class TrainerSpec:
     the first.
     """
 
+    @property
+    def computes_model(self) -> bool:
+        """Whether it trains or merges the run's language model: its work is rollouts, steps and judged
+        completions. What any other trainer does with a run is its own affair.
+        """
+        return self.target.startswith(("trainers.em.", "trainers.merging.", "trainers.merge."))
+
+    @property
+    def label(self) -> str:
+        """What it is called for people: its target, or the first words of its command."""
+        return " ".join(self.command[:2]) if self.command else self.target
+
     def __post_init__(self) -> None:
         for name, written in self.metrics.items():
             metric_info(name, written)

@@ -18,6 +18,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def span(seconds: float, low: float, high: float) -> str:
+    """Seconds with their interval: ``42 s (30 s to 1 min 5 s)``; without one that would only repeat them."""
+    middle, ends = duration(seconds), (duration(low), duration(high))
+    return middle if ends == (middle, middle) else f"{middle} ({ends[0]} to {ends[1]})"
+
+
 def size(count: float) -> str:
     """Bytes in the largest unit that fits: ``512 bytes``, ``1.5 GiB``."""
     for unit, width in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

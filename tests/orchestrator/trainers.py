@@ -108,6 +108,14 @@ class Talkative(Noop):
         return super().run(spec, context)
 
 
+class Sleepy(Faulty):
+    """Takes a fifth of a second; fails like :class:`Faulty`."""
+
+    def run(self, spec, context):
+        time.sleep(0.2)
+        return super().run(spec, context)
+
+
 class Moody(Noop):
     """Fails the first attempt of every third seed."""
 

@@ -7,12 +7,14 @@ from analysis.data.sweep import SweepData
 from orchestrator.cli import main
 from orchestrator.driver.session import Session
 from orchestrator.planning.estimates import num_items, observations, parameters_of
-from orchestrator.planning.plan import axes_tree, make_plan, require_budget
+from orchestrator.planning.plan import make_plan, require_budget
+from orchestrator.planning.plan_text import axes_tree
 from orchestrator.scheduling.cluster_model import parse_cluster
 from orchestrator.store.layout import Layout
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
+from tests.orchestrator.sweeping import run
 from trainers.tiny import MODELS_DIR
 
 SMALL = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4", "steps=2"]
@@ -201,3 +203,61 @@ def test_toy_settings_of_another_model_are_named_by_plan_launch_and_every_table(
     with Session(frozen) as session:
         session.freeze(build_manifest(compose_sweep(words[:-2])), pool="inline", address=None)
     assert f"Made for the tiny models: {named}." in SweepData.open(frozen.root).warnings
+
+
+OWN = ["sweep=noop", "trainer.target=tests.orchestrator.trainers.Sleepy"]
+
+
+@pytest.fixture(scope="module")
+def slept(tmp_path_factory):
+    """A directory in which a trainer of somebody's own has run: twelve runs, of which three have failed."""
+    folder = tmp_path_factory.mktemp("own") / "slept"
+    manifest = build_manifest(compose_sweep([*OWN, "sweep.n=12", "+trainer.params.every=4"]))
+    run(folder, manifest, pool="local", num_workers=1)
+    return folder
+
+
+def test_a_trainer_of_ones_own_has_no_rollouts_and_no_time_before_a_run_was_measured(tmp_path):
+    plan = make_plan([*OWN, "sweep.n=12", "+trainer.params.every=4"], tmp_path / "x")
+    text, told = plan.to_text(), plan.to_json()
+    for word in ("rollouts", "tokens", "steps ", "judging", "guessed", "tiny-64"):
+        assert word not in text
+    assert "unknown, on" in text
+    assert "no run of tests.orchestrator.trainers.Sleepy has been measured; --like D" in text
+    assert (told["eta_s"], told["eta_low_s"], told["eta_high_s"], told["busy_s"]) == (None,) * 4
+    assert (told["steps_naive"], told["completion_tokens_max"], told["gpu_hours"]) == (0, 0, 0.0)
+    assert told["measured_runs"] == {"tests.orchestrator.trainers.Sleepy": 0}
+
+
+def test_then_its_time_is_that_of_measured_runs_whatever_their_parameters(slept, tmp_path):
+    words = [*OWN, "sweep.n=200", "+trainer.params.every=7", "cluster.num_workers=1"]
+    for directory, like in ((slept.parent / "new", None), (tmp_path / "x", slept)):
+        plan = make_plan(words, directory, like)
+        told = plan.to_json()
+        assert told["measured_runs"] == {"tests.orchestrator.trainers.Sleepy": 8}, (
+            "the first one starts a process"
+        )
+        assert told["eta_low_s"] < told["eta_s"] < told["eta_high_s"]
+        assert 0.1 * 200 < told["busy_s"] < 1.0 * 200
+        assert "measured runs: tests.orchestrator.trainers.Sleepy 8" in plan.to_text()
+
+
+def test_quarantined_runs_have_a_count_of_their_own_and_what_runs_them_again(slept):
+    plan = make_plan([*OWN, "sweep.n=14", "+trainer.params.every=4"], slept)
+    told = plan.to_json()
+    assert (told["new"], told["done"], told["quarantined"], told["failed"]) == (2, 9, 3, 0)
+    assert "2 new · 9 done · 3 quarantined" in plan.to_text()
+    assert f"again, once mended: emsweep rerun {slept} --failed" in plan.to_text()
+
+
+def test_a_budget_of_gpus_needs_a_measured_run_and_says_so(tmp_path):
+    words = [*OWN, "sweep.n=4", "resources=gpu", "budget.gpu_hours=1", "+trainer.params.every=4"]
+    with pytest.raises(SpecError, match=r"no run of .*Sleepy has been measured; launch a few first"):
+        require_budget(build_manifest(compose_sweep(words)), tmp_path / "x")
+    with pytest.raises(SpecError, match=r"--simulate: no run of .*Sleepy has been measured"):
+        make_plan(words, tmp_path / "x", imagined=parse_cluster("gpus=8"))
+
+
+def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path):
+    plan = make_plan(["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4", "seed=0"])
+    assert "time      9 s (2 s to 21 s)" in plan.to_text()

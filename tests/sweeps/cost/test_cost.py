@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.cost.cost import START_S, Part, check_budget, price
+from sweeps.cost.cost import START_HIGH_S, START_LOW_S, START_S, Part, check_budget, price
 from sweeps.cost.throughput import (
     GUESS_FACTOR,
     LABEL_KEYS,
@@ -75,7 +75,7 @@ def test_the_interval_narrows_with_measured_runs_and_holds_the_estimate():
     for rates in (guess(94_000, 64, 16, 12), few, many):
         estimate = price([part(100, rates)], sharing=False, usd_per_gpu_hour=None)
         assert estimate.eta_low_s < estimate.eta_s < estimate.eta_high_s
-        widths.append((estimate.eta_high_s - START_S) / (estimate.eta_low_s - START_S))
+        widths.append((estimate.eta_high_s - START_HIGH_S) / (estimate.eta_low_s - START_LOW_S))
     assert widths[0] == pytest.approx(GUESS_FACTOR**2)
     assert widths[0] > widths[1] > widths[2]
 
