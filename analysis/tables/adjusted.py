@@ -4,7 +4,8 @@
 
 Where one value of an axis was run beside better values of another, its plain mean flatters it. The adjusted
 mean is what a mixed model with the main effects of all axes predicts for the value, every other axis taken at
-the average of its values; contrasts are its differences from the first value.
+the average of its values; contrasts are its differences from the first value. What the cells cannot tell, a
+value that was only run in step with one of another axis, has none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from analysis.stats.mixed import MixedFit, fit_mixed, freedom_of, simultaneous_q
 from analysis.stats.testing import holm
 from analysis.tables.bounds import bounds_of
 from analysis.tables.cell_table import require_runs
-from analysis.tables.designs import Design, cell_runs, main_effects
+from analysis.tables.designs import Design, EqualTerms, cell_runs, equal_terms, main_effects
 from sweeps.grid.filters import parse_filter
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import label
@@ -61,9 +62,15 @@ def adjusted_means(
         )
     fit = fit_mixed(runs.value, runs.cell, runs.seed, design.matrix)
     values = design.values[key]
-    rows_LP = np.stack([_equal_terms(design, key, number) for number in range(len(values))])
     base = _reference(values, key, reference)
-    table = _estimates(fit, rows_LP, base)
+    terms = equal_terms(runs.frame, design, key, base)
+    if not terms.has_contrast.any():
+        others = ", ".join(design.confounded) or "the other axes together"
+        raise UserError(
+            f"axis {key!r} cannot be told from {others}: none of its values was run on equal terms with "
+            f"{key}={label(values[base])}; give another reference"
+        )
+    table = _estimates(fit, terms)
     low, high = bounds_of(info, runs.value)
     by_cell = pd.Series(runs.value).groupby(runs.cell).mean()
     codes = pd.factorize(runs.frame[key].astype(object), use_na_sentinel=False)[0]
@@ -72,7 +79,8 @@ def adjusted_means(
     )
     frame["low"], frame["high"] = np.maximum(frame["low"], low), np.minimum(frame["high"], high)
     frame["cells"] = np.bincount(codes, minlength=len(values))
-    left_out = [k for k in design.confounded if k != key]
+    average = "the average of its values" if terms.equal_weights else "its average over the cells"
+    unknown = [label(values[n]) for n in np.flatnonzero(~terms.has_contrast) if n != base]
     return ReportTable(
         title=f"{metric} by {key}, other axes on equal terms",
         frame=frame,
@@ -91,11 +99,17 @@ def adjusted_means(
         ),
         notes=(
             "Mixed model by REML: main effects of all axes, cells and seeds random. Adjusted: every other "
-            "axis at "
-            "the average of its values. Interval of a mean: 95 %; of the contrasts: simultaneous, 95 % "
-            "that all "
-            "hold; what cells differ by beyond main effects counts as noise.",
-            *([f"Not adjusted for {', '.join(left_out)}: other axes say the same."] if left_out else []),
+            f"axis at {average}. "
+            "Interval of a mean: 95 %; of the contrasts: simultaneous, 95 % that all hold; what cells differ "
+            "by beyond main effects counts as noise.",
+            *(
+                [
+                    f"No contrast of {', '.join(unknown)}: the cells do not tell it from other axes "
+                    f"({', '.join(design.confounded)})."
+                ]
+                if unknown
+                else []
+            ),
             *sweep.warnings,
         ),
     )
@@ -111,19 +125,6 @@ def _same_as(frame: pd.DataFrame, key: str, design: Design) -> list[str]:
     ]
 
 
-def _equal_terms(design: Design, key: str, number: int) -> np.ndarray:
-    row = np.zeros(design.matrix.shape[1])
-    row[0] = 1.0
-    for place, (axis, level) in enumerate(design.columns, start=1):
-        if axis == key:
-            row[place] = float(level == number)
-        elif axis in design.values:
-            row[place] = 1 / len(design.values[axis])
-        else:
-            row[place] = design.matrix[:, place].mean()
-    return row
-
-
 def _reference(values: list, key: str, reference: str | None) -> int:
     if reference is None:
         return 0
@@ -135,27 +136,26 @@ def _reference(values: list, key: str, reference: str | None) -> int:
     return found
 
 
-def _estimates(fit: MixedFit, rows_LP: np.ndarray, base: int) -> dict[str, np.ndarray]:
-    mean = rows_LP @ fit.fixed
-    variance = np.einsum("lp,pq,lq->l", rows_LP, fit.fixed_covariance, rows_LP)
+def _estimates(fit: MixedFit, terms: EqualTerms) -> dict[str, np.ndarray]:
+    mean = terms.means_LP @ fit.fixed
+    variance = np.einsum("lp,pq,lq->l", terms.means_LP, fit.fixed_covariance, terms.means_LP)
     half = special.stdtrit(freedom_of(fit, variance, with_seeds=True), 0.975) * np.sqrt(variance)
-    contrast_LP = rows_LP - rows_LP[base]
-    covariance = contrast_LP @ fit.fixed_covariance @ contrast_LP.T
-    others = np.arange(len(mean)) != base
+    covariance = terms.contrasts_LP @ fit.fixed_covariance @ terms.contrasts_LP.T
+    told = terms.has_contrast
     error = np.sqrt(np.maximum(np.diag(covariance), 0))
-    freedom = float(freedom_of(fit, error[others].max() ** 2, with_seeds=False))
-    reach = simultaneous_quantile(covariance[np.ix_(others, others)], freedom) * error
-    difference = mean - mean[base]
-    p = np.where(others, two_sided_p(difference, error, freedom), np.nan)
+    freedom = float(freedom_of(fit, error[told].max() ** 2, with_seeds=False))
+    reach = simultaneous_quantile(covariance[np.ix_(told, told)], freedom) * error
+    difference = terms.contrasts_LP @ fit.fixed
+    p = np.where(told, two_sided_p(difference, error, freedom), np.nan)
     adjusted = p.copy()
-    adjusted[others] = holm(p[others])
+    adjusted[told] = holm(p[told])
     return {
-        "adjusted": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "difference": np.where(others, difference, np.nan),
-        "difference_low": np.where(others, difference - reach, np.nan),
-        "difference_high": np.where(others, difference + reach, np.nan),
+        "adjusted": np.where(terms.has_mean, mean, np.nan),
+        "low": np.where(terms.has_mean, mean - half, np.nan),
+        "high": np.where(terms.has_mean, mean + half, np.nan),
+        "difference": np.where(told, difference, np.nan),
+        "difference_low": np.where(told, difference - reach, np.nan),
+        "difference_high": np.where(told, difference + reach, np.nan),
         "p": p,
         "p_holm": adjusted,
     }

@@ -157,7 +157,10 @@ def compare_levels(
     matched = dict(zip(left, judged, strict=True))
     tests = {value: test for value, one in matched.items() for test in one.tests}
     if not tests:
-        raise UserError(f"no two values of {varied.key} have matched results")
+        raise UserError(
+            f"no value of {varied.key} has results that match those of {varied.key}={label(base)} on "
+            f"{', '.join(keys)}; compare two values that do: `compare A B`"
+        )
     info = sweep.info(metric)
     frame = _frame(pd.DataFrame({varied.key: list(tests)}), list(tests.values()), info)
     question = f"minus {varied.key}={label(base)}"

@@ -13,6 +13,9 @@ from analysis.data.sweep import SweepData
 from analysis.stats.mixed import MAX_CELLS
 from sweeps.spec.errors import UserError
 
+ESTIMABLE = 1e-8
+"""Error of a combination of cells below which it is the wanted one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellRuns:
@@ -103,3 +106,58 @@ def main_effects(frame: pd.DataFrame, keys: Sequence[str]) -> Design:
         else:
             confounded.append(key)
     return Design(matrix=matrix, columns=columns, values=values, confounded=confounded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualTerms:
+    """What to read of a fitted design: the values of one axis with all others on equal terms."""
+
+    means_LP: np.ndarray
+    """Per value, weights of the design's coefficients."""
+    has_mean: np.ndarray
+    """Whether the cells tell that mean."""
+    contrasts_LP: np.ndarray
+    """The same for its difference from the reference."""
+    has_contrast: np.ndarray
+    equal_weights: bool
+    """Whether other axes are at the average of their values, not of what the cells have."""
+
+
+def equal_terms(frame: pd.DataFrame, design: Design, key: str, reference: int) -> EqualTerms:
+    """Means and contrasts of an axis, those that are estimable: combinations of what cells were run.
+
+    Where axes move in step the average of all their values is no such combination; their average over the
+    cells is.
+    """
+    axes = (key, *(axis for axis in frame if axis != key))
+    codes = {axis: pd.factorize(frame[axis].astype(object), use_na_sentinel=False)[0] for axis in axes}
+    dummies = {axis: np.eye(code.max() + 1)[code] for axis, code in codes.items()}
+    whole_CK = np.hstack([np.ones((len(frame), 1)), *dummies.values()])
+    of_cells_KC = np.linalg.pinv(whole_CK).T
+
+    def read(wanted_LK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weights_LC = wanted_LK @ of_cells_KC.T
+        told = np.abs(weights_LC @ whole_CK - wanted_LK).max(axis=1) < ESTIMABLE
+        return weights_LC @ design.matrix, told
+
+    own = np.eye(len(design.values[key]))
+    others = [dummy for axis, dummy in dummies.items() if axis != key]
+
+    def rows(averages: Sequence[np.ndarray]) -> np.ndarray:
+        rest = np.concatenate([np.zeros(0), *averages])
+        return np.hstack([np.ones((len(own), 1)), own, np.tile(rest, (len(own), 1))])
+
+    equal_LK = rows([np.full(dummy.shape[1], 1 / dummy.shape[1]) for dummy in others])
+    contrasts_LP, has_contrast = read(equal_LK - equal_LK[reference])
+    has_contrast[reference] = False
+    means_LP, has_mean = read(equal_LK)
+    equal_weights = bool(has_mean.all())
+    if not equal_weights:
+        means_LP, has_mean = read(rows([dummy.mean(axis=0) for dummy in others]))
+    return EqualTerms(
+        means_LP=means_LP,
+        has_mean=has_mean,
+        contrasts_LP=contrasts_LP,
+        has_contrast=has_contrast,
+        equal_weights=equal_weights,
+    )

@@ -15,9 +15,8 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.spec import (
     GROUPS,
     RunSpec,
-    canonical_json,
     group_canonical,
-    group_to_dict,
+    group_text,
     join_run_id,
     lineage_canonical,
     run_id_of,
@@ -79,7 +78,7 @@ def manifest_of_specs(
         for row, spec in enumerate(specs):
             part = getattr(spec, group)
             if id(part) not in code_of:
-                text = canonical_json(group_to_dict(part))
+                text = group_text(group, part)
                 code_of[id(part)] = code = texts[group].setdefault(text, len(texts[group]))
                 if code == len(fragments[group]):
                     fragments[group].append(group_canonical(group, part))

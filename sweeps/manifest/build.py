@@ -24,11 +24,10 @@ from sweeps.manifest.run_ids import Unidentified, identify
 from sweeps.spec import (
     GROUPS,
     RunSpec,
-    canonical_json,
     coerce_key,
     group_canonical,
     group_from_dict,
-    group_to_dict,
+    group_text,
 )
 from sweeps.spec.command_words import check_axes, check_command
 from sweeps.spec.cross_checks import check_fit, check_params, check_patterns, check_trainable
@@ -81,7 +80,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         for config in bound[group].variants:
             resolved, need = resolve_group(group, config, folder)
             part = group_from_dict(group, resolved)
-            texts.append(canonical_json(group_to_dict(part), group))
+            texts.append(group_text(group, part))
             canonical.append(group_canonical(group, part))
             if need is not None:
                 needs[need] = None

@@ -90,7 +90,8 @@ class Manifest:
             digest.update(("\n" if start else "").encode() + chunk.encode())
         axes = [[c.key, c.kind, list(c.values)] for c in self.columns]
         hashed = [g for g in GROUPS if g not in LATER_GROUPS or self._is_set(g)]
-        digest.update(json.dumps([axes, {g: list(self.groups[g]) for g in hashed}], sort_keys=True).encode())
+        texts = {g: [_in_one_order(text) for text in self.groups[g]] for g in hashed}
+        digest.update(json.dumps([axes, texts], sort_keys=True).encode())
         for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in hashed)):
             digest.update(codes.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -167,3 +168,8 @@ class Manifest:
         table = Table(num_runs=len(self), columns=(*self.columns, *also))
         chosen = choose(filters, {c.key: c.axis for c in table.columns})
         return [int(i) for i in np.flatnonzero(table.select(chosen))]
+
+
+def _in_one_order(text: str) -> str:
+    """A group's text without the order in which a sweep file says what metrics are: it asks for nothing."""
+    return text if '"metrics":{"' not in text else canonical_json(json.loads(text))

@@ -75,6 +75,18 @@ def canonical_json(value: Any, where: str = "") -> str:
     raise SpecError(f"{where or 'value'}: a {type(value).__name__} has no stable form; use plain JSON values")
 
 
+def group_text(group: str, part: Any) -> str:
+    """Canonical JSON of a whole group, as manifests store it; what is said of metrics keeps its order, whose
+    first is the metric that tables are about.
+    """
+    values = group_to_dict(part)
+    texts = {key: canonical_json(value, f"{group}.{key}") for key, value in values.items()}
+    if metrics := values.get("metrics"):
+        told = (f"{json.dumps(k, ensure_ascii=False)}:{canonical_json(v)}" for k, v in metrics.items())
+        texts["metrics"] = "{" + ",".join(told) + "}"
+    return "{" + ",".join(f'"{key}":{texts[key]}' for key in sorted(texts)) + "}"
+
+
 def group_canonical(group: str, part: Any) -> str:
     """Canonical JSON of one group's science part: the fragment that :func:`join_run_id` hashes."""
     return canonical_json(group_science(part), group)

@@ -174,7 +174,8 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise SpecError(f"{key}={shown(value)}: must be a mapping")
-        return json.loads(canonical_json(value, key))
+        read = json.loads(canonical_json(value, key))
+        return {name: read[name] for name in value}
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise SpecError(f"{key}={shown(value)}: must be a number that fits 64 bits; give a smaller one")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -14,6 +14,8 @@ from analysis.dashboard.run_grid import grouped
 from analysis.report import build_report
 from analysis.tables.best_cells import best_cells
 from analysis.tables.compare import compare
+from sweeps.manifest.manifest_file import read_manifest
+from tests.analysis.grids import write_grid
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 RMSE = {"rmse": {"direction": "min", "unit": "m", "range": [0, 10]}}
@@ -112,6 +114,23 @@ def test_the_default_metric_is_the_one_that_is_said_first(tmp_path):
     score = pa.array(np.arange(len(runs), dtype=float))
     pq.write_table(runs.append_column("score", score), directory / "runs.parquet")
     assert open_sweep(directory).metric() == "score"
+
+
+def test_what_a_sweep_file_says_first_stays_first_in_its_manifest(tmp_path):
+    """Not the first of the alphabet; and the order asks for no other runs."""
+    manifests = []
+    for order in (("rmse", "acc"), ("acc", "rmse")):
+        file = tmp_path / f"{order[0]}.yaml"
+        said = "".join(f"    {name}: {{direction: max}}\n" for name in order)
+        file.write_text(
+            f"# @package _global_\ntrainer:\n  target: trainers.noop.Noop\n  metrics:\n{said}"
+            "sweep:\n  axes: {model: [tiny-64], seed: range(2)}\n"
+        )
+        folder = write_grid(tmp_path / order[0], file, lambda axes, rng: {"acc": 0.5, "rmse": rng.random()})
+        assert open_sweep(folder).metric() == order[0]
+        manifests.append(read_manifest(folder / "manifest.parquet"))
+    assert manifests[0].digest == manifests[1].digest
+    assert manifests[0].run_ids == manifests[1].run_ids
 
 
 def test_a_metric_that_only_diverged_runs_have_is_not_the_default(tmp_path):

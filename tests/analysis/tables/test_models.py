@@ -18,8 +18,10 @@ from analysis import (
     survivor_bounds,
     what_to_add,
 )
+from analysis.tables.compare import compare_levels
 from orchestrator.cli import main
 from sweeps.spec.errors import UserError
+from tests.analysis.grids import EXAMPLES, write_grid
 from tests.analysis.synthetic import quickstart_world, write_sweep
 
 AXES = {
@@ -195,3 +197,53 @@ def test_each_verb_prints_one_json_object_or_a_table(quickstart, capsys, words):
     assert answer["rows"]
     assert main([verb, str(quickstart), *rest]) == 0
     assert answer["title"] in capsys.readouterr().out
+
+
+def _ladder(tmp_path, outcome=lambda axes: "done"):
+    """The ladder's grid, horizons and rates partly in step; accuracy falls with the rate and by nothing else
+    but 0.01 for the larger model.
+    """
+
+    def values(axes, rng):
+        rate = 0.8 - 100 * axes["optim.lr"] - 0.01 * (axes["model"] == "tiny-96")
+        return {"accuracy_sampled": rate + 0.005 * axes["seed"] + rng.normal(0, 0.002)}
+
+    return open_sweep(write_grid(tmp_path / "ladder", EXAMPLES / "ladder.yaml", values, outcome=outcome))
+
+
+def test_adjusted_means_of_what_the_cells_cannot_tell_are_refused_and_others_lie_among_the_cells(
+    tmp_path,
+):
+    sweep = _ladder(tmp_path)
+    with pytest.raises(UserError, match=r"'steps' cannot be told from optim\.lr"):
+        adjusted_means(sweep, "steps")
+    table = adjusted_means(sweep, "model", reference="tiny-64")
+    frame = table.frame.set_index("model")
+    assert frame["difference"]["tiny-96"] == pytest.approx(-0.01, abs=0.003)
+    cells = sweep.runs().groupby("cell")["accuracy_sampled"].mean()
+    assert cells.min() < frame["adjusted"].min() < frame["adjusted"].max() < cells.max()
+    assert frame["adjusted"].mean() == pytest.approx(cells.mean(), abs=0.003)
+    assert "average over the cells" in table.text()
+    by_rate = adjusted_means(sweep, "optim.lr", reference="3e-4").frame.set_index("optim.lr")
+    assert by_rate["difference"][1.5e-4] == pytest.approx(0.015, abs=0.003)
+    assert by_rate.loc[[1e-4, 4e-4], ["difference", "p"]].isna().all(axis=None)
+
+
+def test_an_axis_whose_first_value_matches_none_is_not_said_to_have_no_matches_at_all(tmp_path):
+    with pytest.raises(UserError, match=r"match those of optim\.lr=4e-4 on model, steps"):
+        compare_levels(_ladder(tmp_path), "optim.lr")
+
+
+def test_a_table_says_how_the_mean_of_several_cells_with_missing_runs_is_made(tmp_path):
+    lost = {"model": "tiny-96", "optim.lr": 3e-4, "seed": 3}
+    sweep = _ladder(tmp_path, lambda axes: "failed" if lost.items() <= axes.items() else "done")
+    row = sweep.cell_table(["model"]).frame.set_index("model").loc["tiny-96"]
+    runs = sweep.runs().query("model == 'tiny-96' and outcome == 'done'")
+    design = pd.get_dummies(runs["cell"]).to_numpy(float), pd.get_dummies(runs["seed"]).to_numpy(float)
+    fit, *_ = np.linalg.lstsq(np.hstack(design), runs["accuracy_sampled"].to_numpy(float), rcond=None)
+    num_cells = design[0].shape[1]
+    assert row["mean"] == pytest.approx(fit[:num_cells].mean() + fit[num_cells:].mean())
+    assert "least squares, each run its cell plus its seed" in " ".join(
+        sweep.cell_table(["model"]).text().split()
+    )
+    assert "several cells" in " ".join(_ladder(tmp_path / "whole").cell_table(["optim.lr"]).text().split())
