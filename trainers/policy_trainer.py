@@ -224,7 +224,8 @@ class _Group:
                 )
             self._took("eval_s", live)
             for run in live:
-                self._records[run].evaluated(step, evaluations)
+                if row := self._records[run].evaluated(step, evaluations):
+                    self._contexts[run].report(step, **row)
 
     def _save(self, live: Sequence[int], step: int) -> None:
         """Write weights that the retention policy keeps, and the state that a killed run resumes from."""

@@ -13,7 +13,9 @@ from orchestrator.inspect.damage import Damage, damaged_files, differing_tables
 from orchestrator.store import compaction
 from orchestrator.store.digests import name_of
 from orchestrator.store.layout import Layout
+from orchestrator.store.reports import reported_rows
 from orchestrator.store.run_index import CODE, read_index
+from orchestrator.store.spool import SpoolHealth
 from sweeps.manifest.manifest import Manifest
 
 
@@ -129,5 +131,18 @@ def verify(
         fenced=reading.health.num_fenced,
         unknown=reading.num_unknown,
         damaged=tuple(damaged),
-        findings=tuple(reading.findings()),
+        findings=(*reading.findings(), *_damaged_reports(layout)),
     )
+
+
+def _damaged_reports(layout: Layout) -> list[str]:
+    """What is wrong with the rows that trainers reported: no result depends on them."""
+    health = SpoolHealth()
+    for _ in reported_rows(layout, health=health):
+        continue
+    if not health.num_corrupt:
+        return []
+    name, offset = health.corrupt_at[0]
+    return [
+        f"{health.num_corrupt} reported rows are damaged and passed over, the first in {name} at {offset}"
+    ]

@@ -6,6 +6,8 @@
                  in two runs of one sweep: how many kinds there are, workers and drivers ``lost``, kinds whose
                  runs or table rows are not as they must be (``wrong``), and whether the tables are
                  ``complete``
+``report_us``    processor microseconds of a call of ``report`` in a trainer, ``script_report_us`` in a script
+                 (:mod:`tests.benchmarks.reporting`)
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import yaml
 
 from tests.benchmarks.odd_results import FAILS, KINDS
+from tests.benchmarks.reporting import report_us, script_report_us
 
 SEEDS = 2
 
@@ -85,7 +88,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        found = {"odd_results": odd_results(Path(scratch))}
+        found = {
+            "odd_results": odd_results(Path(scratch)),
+            "report_us": round(report_us(Path(scratch)), 1),
+            "script_report_us": round(script_report_us(), 1),
+        }
     print(json.dumps(found, indent=None if args.json else 2))
 
 

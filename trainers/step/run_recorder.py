@@ -91,13 +91,14 @@ class RunRecorder:
         self._step_s = 0.0
         self._shown = [*self._shown[:1], (step - 1, rollouts)]
 
-    def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> None:
-        """Record evaluations after ``step`` optimizer steps."""
+    def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> dict[str, float | int | None]:
+        """Record evaluations after ``step`` optimizer steps, and return all that is known of the step."""
         if not evaluations:
-            return
+            return {}
         self._evaluations.extend(evaluations)
         row = self._rows.setdefault(step, {"step": step})
         row.update({_column(e, evaluations): e.accuracy for e in evaluations})
+        return {name: value for name, value in row.items() if name != "step"}
 
     def result(self, outcome: str, layout: Mapping[str, Any]) -> RunResult:
         """The run's result; accuracies of a diverged run are those of its last evaluation, its gains

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 
+from orchestrator.inspect.verify import verify
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import Grant
 from orchestrator.store.reports import newest_rows, reported_rows
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.protocol import Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime
-from tests.orchestrator.sweeping import noop_manifest
+from tests.benchmarks.reporting import report_us
+from tests.orchestrator.sweeping import noop_manifest, run
 from trainers.noop import Noop
 from trainers.protocol import Cancelled, RunResult
 from trainers.reporting import report
@@ -187,3 +189,19 @@ def test_a_row_is_one_checksummed_line_and_a_damaged_one_is_passed_over(tmp_path
     assert json.loads(first)["metrics"] == {"loss": 0.5, "note": "é"}
     path.write_bytes(first.replace(b"0.5", b"0.6") + b"".join(others) + first[:40])
     assert [row.step for row in reported_rows(bench.layout)] == [0, 2]
+
+
+def test_verify_names_damaged_rows_and_is_ok_without_them(tmp_path):
+    manifest = noop_manifest(2, target=f"{HERE}.Telling")
+    run(tmp_path, manifest)
+    layout = Layout(tmp_path)
+    assert not verify(layout, manifest).findings
+    [path] = layout.reports.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75", 1))
+    assert verify(layout, manifest).ok
+    [finding] = verify(layout, manifest).findings
+    assert finding.startswith(f"1 reported rows are damaged and passed over, the first in {path.name} at")
+
+
+def test_a_report_costs_at_most_50_microseconds_of_processor_time(tmp_path):
+    assert min(report_us(tmp_path / str(i)) for i in range(3)) <= 50
