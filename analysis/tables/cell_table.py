@@ -35,7 +35,7 @@ from analysis.stats.intervals import (
 )
 from analysis.tables.crossed_means import crossed_means
 from analysis.tables.headline import HeadlineRow, headline_rows
-from analysis.tables.item_means import OVER_WORDS, check_over, over_or_default
+from analysis.tables.item_means import OVER_WORDS, accuracy_kind, check_over, over_or_default
 from analysis.tables.missing import fewer_cells, require_runs, what_is_missing, without_base
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
@@ -58,7 +58,7 @@ HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
 
 _MEANING = {
-    "seeds": "over seeds (Student-t): what other seeds of these cells on these items would give",
+    "seeds": "over seeds (Student-t): what other seeds of these cells{on_items} would give",
     "items": "over items (Student-t): what other items of this kind would give with these seeds",
     "both": "over seeds and items (crossed, Student-t, the seed a block across cells): what other seeds on "
     "other items would give",
@@ -267,7 +267,8 @@ def _notes(frame: pd.DataFrame, metric: str, info: MetricInfo, gain: str | None,
     several = f" A row of {number} averages them within each seed first." if cells[-1] > 1 else ""
     ends = {"max": "Best, worst: of the seeds", "min": "Best, worst: of the seeds; smaller is better"}
     shown = ends.get(info.direction, "Highest, lowest: of the seeds; which is better is not said")
-    notes = [f"Intervals: 95 %, {_MEANING[over]}.{several} {shown}."]
+    on_items = " on these items" if accuracy_kind(metric) else ""
+    notes = [f"Intervals: 95 %, {_MEANING[over].format(on_items=on_items)}.{several} {shown}."]
     if info.unit and not info.is_share:
         notes.append(f"Unit: {info.unit}.")
     if "iqm" in frame and (frame["n"].between(2, FEW_SEEDS)).any():
