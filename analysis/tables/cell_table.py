@@ -41,7 +41,9 @@ from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
 from analysis.tables.structure import grid_structure
+from orchestrator.store.advice import is_held_back, next_steps
 from orchestrator.store.layout import TABLES, Layout
+from orchestrator.store.status import read_status
 from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
@@ -165,12 +167,12 @@ def _layout(
 def closing_table(directory: str | Path) -> str:
     """Text that a launch ends with: cells, headline, where the files are, what to type next."""
     sweep = SweepData.open(directory)
-    lines = []
+    lines, is_measured = [], True
     try:
         metric = sweep.metric()
     except UserError:
         counts = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(sweep.counts().items()))
-        lines += [f"{directory}: {counts}; nothing was measured"]
+        lines, is_measured = [f"{directory}: {counts}; nothing was measured"], False
     else:
         cells = sweep.columns().group(sweep.cell_keys).size
         over = "seeds" if cells > LARGE_CELLS else None
@@ -178,7 +180,7 @@ def closing_table(directory: str | Path) -> str:
         smallest_first = sweep.info(metric).direction == "min"
         lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
         lines += [*headline(sweep, metric), *grid_structure(sweep).confounded()]
-    return "\n".join([*lines, "", *_next_steps(sweep, directory)])
+    return "\n".join([*lines, "", *_next_steps(sweep, directory, is_measured=is_measured)])
 
 
 def headline(sweep: SweepData, metric: str | None = None, over: str | None = None) -> list[str]:
@@ -298,14 +300,19 @@ def _files_in(directory: Path) -> list[str]:
     return [f"{path.name}/" if path.is_dir() else path.name for path in paths if path.exists()]
 
 
-def _next_steps(sweep: SweepData, directory: str | Path) -> list[str]:
+def _next_steps(sweep: SweepData, directory: str | Path, *, is_measured: bool) -> list[str]:
     counts = sweep.counts()
-    unfinished = sum(n for outcome, n in counts.items() if outcome not in ("done", "diverged"))
-    lines = [
-        f"Files: {directory}/ {', '.join(_files_in(Path(directory)))}",
-        f"Next:  emsweep table {directory} --by {','.join(sweep.cell_keys[:2]) or 'seed'}",
-        f"       python -c \"from analysis import open_sweep; print(open_sweep('{directory}').runs())\"",
+    failed = sweep.arrow("SELECT run_id FROM runs WHERE outcome IN ('failed', 'quarantined') LIMIT 1")
+    example = next(iter(failed["run_id"].to_pylist()), None)
+    held_back = is_held_back(read_status(Layout(Path(directory))), counts)
+    steps = next_steps(directory, counts, held_back=held_back, example=example)
+    commands = [
+        f"emsweep table {directory} --by {','.join(sweep.cell_keys[:2]) or 'seed'}",
+        f"python -c \"from analysis import open_sweep; print(open_sweep('{directory}').runs())\"",
     ]
-    if unfinished:
-        lines.append(f"       emsweep resume {directory}    # {counted(unfinished, 'run')} without a result")
-    return lines
+    commands = [*(commands if is_measured else ()), *map(str, steps)]
+    starts = ("Next:  ", *([" " * 7] * len(commands)))
+    return [
+        f"Files: {directory}/ {', '.join(_files_in(Path(directory)))}",
+        *(f"{start}{command}" for start, command in zip(starts, commands, strict=False)),
+    ]

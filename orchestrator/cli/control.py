@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,3 +126,5 @@ def _report_counts(directory: Path, manifest: Manifest, book: RunIndex, as_json:
         )
     else:
         say(f"{counts['cancelled']} runs are cancelled; {committed} of {len(manifest)} have a result")
+        if counts["cancelled"]:
+            say(f"to have them after all: emsweep rerun {shlex.quote(str(directory))} --incomplete")

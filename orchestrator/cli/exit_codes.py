@@ -9,6 +9,9 @@ import typer
 
 from orchestrator.cli.output import echo, print_json, say
 from orchestrator.driver.run_summary import Summary
+from orchestrator.store.advice import is_held_back, next_steps
+from orchestrator.store.layout import Layout
+from orchestrator.store.status import read_status
 from orchestrator.worker.process_env import peak_resident_mib
 from sweeps.spec.errors import EXIT_INTERRUPTED, EXIT_NOT_OK
 
@@ -19,6 +22,10 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     ``peak_mib`` is the most memory that any one process of the sweep has held, the driver or a worker, in
     every pool; ``driver_mib`` the driver's, in which the inline pool computes its runs.
     """
+    left = summary.expected - summary.committed - summary.failed - summary.cancelled
+    counts = {"pending": left, "failed": summary.failed, "cancelled": summary.cancelled}
+    held_back = is_held_back(read_status(Layout(directory)), counts)
+    steps = next_steps(directory, counts, held_back=held_back)
     if as_json:
         print_json(
             {
@@ -36,6 +43,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
                 "driver_mib": round(peak_resident_mib(), 1),
                 "interrupted": summary.interrupted,
                 "reason": summary.reason,
+                "next": [step.command for step in steps],
             }
         )
     else:
@@ -44,8 +52,10 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
         echo(closing_table(directory))
         if summary.reason:
             say(f"stopped early: {summary.reason}")
-        if summary.committed + summary.failed + summary.cancelled < summary.expected:
-            say(f"finish it with: emsweep resume {directory}")
+        elif held_back:
+            say(f"stopped early: the first runs all failed alike, and {left:,} were held back")
+        if steps and not summary.failed:
+            say(f"finish it with: {steps[0].command}")
     if summary.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.failed or summary.committed + summary.cancelled < summary.expected:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.output import echo, print_json, say
 from orchestrator.cli.shared_options import AllowTarget, AsJson, Directory, Trust
 from sweeps.spec.errors import EXIT_NOT_OK
+
+if TYPE_CHECKING:
+    from orchestrator.inspect.verify import Verification
 
 WATCH_S = 1.0
 """Period of ``status --watch``: a driver writes its status once a second."""
@@ -98,12 +101,27 @@ def verify(
             echo(f"  {finding}")
         if verdict.damaged or verdict.duplicated:
             say(f"mend it with: emsweep repair {directory}")
-        if verdict.missing or verdict.uncommitted or verdict.corrupt:
-            say(f"finish it with: emsweep resume {directory}")
+        if not live:
+            _say_next(directory, verdict)
         if agreed:
             echo(f"against {against}: {agreed}")
     if not verdict.ok:
         raise typer.Exit(EXIT_NOT_OK)
+
+
+def _say_next(directory: Path, verdict: Verification) -> None:
+    """Say what brings the runs that have no result, or tables that lag behind, to an end."""
+    from orchestrator.store.advice import is_held_back, next_steps
+    from orchestrator.store.layout import Layout
+    from orchestrator.store.status import read_status
+
+    counts = {"pending": verdict.pending, "failed": verdict.failed, "cancelled": verdict.cancelled}
+    lag = verdict.uncommitted or verdict.corrupt or verdict.tables_missing or not verdict.tables_agree
+    steps = next_steps(directory, counts, held_back=is_held_back(read_status(Layout(directory)), counts))
+    if lag and not any(" resume " in step.command for step in steps):
+        say(f"finish it with: emsweep resume {directory}")
+    for step in steps:
+        say(f"finish it with: {step}" if " resume " in step.command else f"next: {step}")
 
 
 def repair(directory: Directory, trust: Trust = False, as_json: AsJson = False) -> None:
@@ -123,9 +141,26 @@ def repair(directory: Directory, trust: Trust = False, as_json: AsJson = False) 
         for word, entries in done.to_json().items():
             for entry in entries if isinstance(entries, list) else ():
                 typer.echo(f"{word}: {entry}")
-        typer.echo("verify is ok" if done.ok else f"not whole yet; see: emsweep verify {directory}")
+        _say_whole(directory, is_ok=done.ok)
     if not done.ok:
         raise typer.Exit(EXIT_NOT_OK)
+
+
+def _say_whole(directory: Path, *, is_ok: bool) -> None:
+    """Say whether a directory is whole now; runs without a result are no damage."""
+    from orchestrator.inspect.verify import verify as run_verify
+    from orchestrator.store.opening import open_to_look
+
+    if is_ok:
+        typer.echo("verify is ok")
+        return
+    opened = open_to_look(directory)
+    verdict = run_verify(opened.layout, opened.manifest, frozen=opened.damage)
+    if not verdict.is_whole:
+        typer.echo(f"not whole yet; see: emsweep verify {directory}")
+        return
+    typer.echo(f"nothing is damaged; {verdict.missing} of {verdict.expected} runs have no result")
+    _say_next(directory, verdict)
 
 
 def replay(

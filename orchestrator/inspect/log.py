@@ -5,7 +5,8 @@ Fields: ``at`` (Unix seconds or ``None``), ``event``, then ``run_id, attempt, wo
 message`` as far as they apply. Events: ``driver`` began, ``worker`` began, ``result``, ``failure``,
 ``settle`` (a run ended without a result), ``reopen``, ``void``, ``close``, and ``decision``: a line of a
 driver's own log. For chosen runs also ``output``: a line that the run printed, at the time its attempt began,
-and ``step``: what its trainer reported, with ``step`` and ``metrics``.
+``traceback``: that of an attempt that failed, and ``step``: what its trainer reported, with ``step`` and
+``metrics``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,16 @@ def _decisions(layout: Layout) -> Iterator[tuple[float, str]]:
 
 
 def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any]]:
-    """What these runs printed, a record a line."""
+    """What these runs printed, a record a line, and the tracebacks of their attempts that failed."""
+    for run_id in run_ids:
+        for path in sorted((layout.root / "logs" / run_id).glob("attempt_*.log")):
+            yield {
+                "at": path.stat().st_mtime,
+                "event": "traceback",
+                "run_id": run_id,
+                "attempt": int(path.stem.removeprefix("attempt_")),
+                "message": path.read_text(errors="replace"),
+            }
     for run_id in run_ids:
         for path in sorted(layout.attempt_log(run_id, 0).parent.glob("attempt_*.log")):
             yield from _command_output(path, run_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.inspect.replay import find_run
 from orchestrator.inspect.reported import newest_reports, reports_of_run, step_text
+from orchestrator.store.advice import is_held_back, next_steps
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, RunHistory, history_of
 from orchestrator.store.layout import OUTCOMES, Layout
@@ -16,7 +17,7 @@ from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
-from orchestrator.store.status import status_is_damaged
+from orchestrator.store.status import read_status, status_is_damaged
 from orchestrator.worker.run_markers import newest_words
 from sweeps.spec.text import duration, span
 
@@ -47,7 +48,11 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         book, findings = reading.book, [*findings, *reading.findings()]
         if reading.journal_damage:
             findings.append(f"mend the journals with: emsweep repair {directory}")
-    counts = {**book.counts(), "running": 0}
+    counts: dict[str, int] = {**book.counts(), "running": 0}
+    groups = failure_groups(manifest, book)
+    example = groups[0]["example"] if groups else None
+    held_back = is_held_back(read_status(layout), counts)
+    steps = next_steps(directory, counts, held_back=held_back, example=example) if driver is None else []
     state = "interrupted" if counts["pending"] else "finished"
     return {
         "dir": str(directory),
@@ -57,8 +62,9 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "counts": counts,
         "runs_per_s": 0.0,
         "eta_s": None,
-        "failures": failure_groups(manifest, book),
+        "failures": groups,
         "findings": findings,
+        "next": [step._asdict() for step in steps],
     }
 
 
@@ -155,6 +161,7 @@ def status_text(status: dict[str, Any]) -> str:
         lines += [f"  {entry['name']}: {step_text(entry)}" for entry in newest[:MAX_WORDS_SHOWN]]
     for group in status["failures"]:
         lines += _failure_lines(status["dir"], group)
+    lines += [f"  next: {step['command']}    # {step['why']}" for step in status.get("next", ())]
     return "\n".join(lines)
 
 

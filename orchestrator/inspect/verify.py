@@ -43,6 +43,10 @@ class Verification:
     """Torn or corrupt lines, skipped."""
     tables_agree: bool
     """Whether ``runs.parquet``, where there is one, says the same."""
+    pending: int = 0
+    """Runs without a result that ``resume`` would run."""
+    failed: int = 0
+    """Runs that failed, quarantined ones included; they have no result until ``rerun`` runs them again."""
     tables_missing: tuple[str, ...] = ()
     """Tables that ought to be there, since the last driver ended by itself, and are not; ``resume`` writes
     them.
@@ -63,16 +67,22 @@ class Verification:
         return self.expected - self.committed - self.cancelled
 
     @property
+    def is_whole(self) -> bool:
+        """Nothing is damaged or doubled, and the tables agree; runs may lack a result."""
+        wrong = self.duplicated or self.corrupt or self.tables_missing or self.damaged
+        return not wrong and self.tables_agree
+
+    @property
     def ok(self) -> bool:
         """Exactly one result per run, and tables that agree."""
-        lacking = self.missing or self.duplicated or self.corrupt or self.tables_missing or self.damaged
-        return not lacking and self.tables_agree
+        return self.is_whole and not self.missing
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain values."""
         names = ("expected", "committed", "missing", "duplicated", "corrupt", "ok")
         more = (
             "cancelled",
+            "failed",
             "superseded",
             "foreign",
             "uncommitted",
@@ -127,6 +137,8 @@ def verify(
         uncommitted=len(reading.adopted),
         bad_lines=reading.health.num_corrupt + reading.health.num_torn,
         tables_agree=tables_agree,
+        pending=book.outcome.count(CODE["pending"]),
+        failed=book.outcome.count(CODE["failed"]) + book.outcome.count(CODE["quarantined"]),
         tables_missing=absent,
         fenced=reading.health.num_fenced,
         unknown=reading.num_unknown,
