@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps import conf
 from sweeps.compose.config import FREE_KEYS, composed, hydra_complains
+from sweeps.compose.params import refuse_undeclared
 from sweeps.compose.session import parse
 from sweeps.compose.unread import refuse_hydra_node, refuse_hydra_words, refuse_unread_keys
 from sweeps.compose.values import coerced, values_of
@@ -36,6 +37,7 @@ class Composer:
         self.sweep = str(chosen[-1]) if chosen and chosen[-1] else None
         self._check_words()
         self._check_file()
+        refuse_undeclared(words, composed)
         self.base = composed([w for w in words if not w.is_sweep_override()])
         for group in GROUPS:
             if not isinstance(given := self.base.raw.get(group), Mapping):
