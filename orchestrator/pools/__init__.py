@@ -6,5 +6,6 @@ ray_pool   Ray actors on this machine or a cluster.
 
 gang (what the ranks of a worker tell becomes one story), channel and child (the local pool's messages and its
 processes), devices (who uses which GPU), ray_cluster, ray_worker, ray_environment, ray_internals (what is
-used of Ray that it does not promise to keep) and temp_folders are their parts.
+used of Ray that it does not promise to keep), temp_folders, and marked (processes that end with their
+worker or driver) are their parts.
 """

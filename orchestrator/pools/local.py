@@ -1,5 +1,6 @@
 """Worker processes on this machine, spawned afresh and spoken to over socket pairs. No Ray, and no port but
-the one at which the ranks of a gang meet. What a process leaves in its temporary folder goes with it.
+the one at which the ranks of a gang meet. What a process leaves in its temporary folder goes with it, and so
+do the processes that it started.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from orchestrator.pools.base import PoolEvent, batch_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
+from orchestrator.pools.marked import FOLDER, WORKER, end_marked, start_guard
 from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
 from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import import_environment, worker_environment
@@ -65,6 +67,7 @@ class LocalPool:
         self._gpus = GpuLedger(visible_gpus() if num_gpus is None else list(map(str, range(num_gpus))))
         self._workers: dict[str, _Worker] = {}
         self._selector = selectors.DefaultSelector()
+        self._guard: subprocess.Popen[bytes] | None = None
         self._events: list[PoolEvent] = []
 
     def capacity(self) -> Capacity:
@@ -72,6 +75,8 @@ class LocalPool:
         return Capacity(slots=self._slots, gpus=float(self._gpus.total))
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
+        if self._guard is None:
+            self._guard = start_guard(f"{FOLDER}={self._folder.path}")
         taken = [self._gpus.take(shape.gpus) for _ in range(shape.world_size)] if shape.gpus else []
         worker = _Worker(setup.name, [], GangReports(shape.world_size), [g for t in taken for g in t])
         self._workers[setup.name] = worker
@@ -133,6 +138,10 @@ class LocalPool:
             self._bury(worker, "closed")
         self._selector.close()
         self._folder.remove()
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
 
     def _spawn(self, worker: _Worker, setup: WorkerSetup, number: int, devices: str | None) -> None:
         ours, theirs = socket.socketpair()
@@ -140,7 +149,7 @@ class LocalPool:
         environment |= import_environment(setup.import_path)
         temporary = self._temporary(worker)
         temporary.mkdir(exist_ok=True)
-        environment |= temporary_files(temporary)
+        environment |= temporary_files(temporary) | {WORKER: str(temporary)}
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
         setup.log.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +231,7 @@ class LocalPool:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(rank.channel)
             rank.channel.close()
+        end_marked(f"{WORKER}={self._temporary(worker)}")  # what its trainers started, in whatever session
         shutil.rmtree(self._temporary(worker), ignore_errors=True)
         self._gpus.give_back(worker.gpus)
         del self._workers[worker.name]

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import os
 import queue
+import secrets
 import signal
 import socket
 import threading
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import psutil
 import ray
 
+from orchestrator.pools.marked import WORKER, start_guard
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
 from sweeps.origins import give_way
@@ -70,6 +72,8 @@ class RayWorker:
         self._setup = setup
         self._runtime: Runtime | None = None
         self._thread: threading.Thread | None = None
+        os.environ[WORKER] = secrets.token_hex(16)
+        start_guard(f"{WORKER}={os.environ[WORKER]}")  # what trainers start ends with this process
         setup.log.parent.mkdir(parents=True, exist_ok=True)
         self._log = setup.log.open("ab", buffering=0)
         for stream in (1, 2):  # what libraries print belongs in the log, not in the driver's terminal

@@ -7,27 +7,20 @@ path in their environment: they end before it does.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
+
+from orchestrator.pools.marked import FOLDER, end_marked
 
 PREFIX = "emsweep-"
 """Beginning of every temporary folder's name."""
 
 LOCK = ".in-use"
 """File inside that its owner holds."""
-
-MARK = "EMSWEEP_FOLDER"
-"""Environment variable that names the folder a process belongs to."""
-
-END_WAIT_S = 5.0
-"""Time that killed processes get to vanish; they need milliseconds."""
 
 
 class TemporaryFolder:
@@ -51,12 +44,12 @@ class TemporaryFolder:
     @property
     def mark(self) -> dict[str, str]:
         """What to put into the environment of processes that are to end with the folder."""
-        return {MARK: str(self.path)}
+        return {FOLDER: str(self.path)}
 
     def remove(self) -> None:
         """End the folder's processes and remove it with all it holds; a second call does nothing."""
         if self._fd >= 0:
-            _end_processes(self.path)
+            end_marked(f"{FOLDER}={self.path}")
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._fd)
             self._fd = -1
@@ -88,7 +81,7 @@ def remove_leftovers() -> int:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not lock.exists():
                 continue  # its owner has removed it meanwhile
-            _end_processes(lock.parent)
+            end_marked(f"{FOLDER}={lock.parent}")
             shutil.rmtree(lock.parent, ignore_errors=True)
             removed += 1
         except OSError:
@@ -96,25 +89,6 @@ def remove_leftovers() -> int:
         finally:
             os.close(fd)
     return removed
-
-
-def _end_processes(folder: Path) -> None:
-    """Kill the processes that carry the folder's mark, and wait until they have gone."""
-    until_s = time.monotonic() + END_WAIT_S
-    while (pids := _marked(folder)) and time.monotonic() < until_s:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def _marked(folder: Path) -> list[int]:
-    wanted, pids = f"{MARK}={folder}".encode(), []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # gone already, or another user's; a zombie's is empty
-            if wanted in environ.read_bytes().split(b"\0"):
-                pids.append(int(environ.parent.name))
-    return pids
 
 
 def temporary_files(folder: Path) -> dict[str, str]:

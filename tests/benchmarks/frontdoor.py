@@ -1,6 +1,6 @@
 """What one's own code meets at the door.
 
-    python -m tests.benchmarks.frontdoor [--json]
+    python -m tests.benchmarks.frontdoor [--json] [--quick]
 
 ``odd_results``  kinds of return values, metrics and exceptions (:mod:`tests.benchmarks.odd_results`), each
                  in two runs of one sweep: how many kinds there are, workers and drivers ``lost``, kinds whose
@@ -8,6 +8,9 @@
                  ``complete``
 ``report_us``    processor microseconds of a call of ``report`` in a trainer, ``script_report_us`` in a script
                  (:mod:`tests.benchmarks.reporting`)
+``function_runs_per_s``, ``command_overhead_ms``, ``commands_lost``, ``commands_doubled``
+                 what functions and commands cost, and 10,000 no-op commands under 20 driver kills
+                 (:mod:`tests.benchmarks.own_code`; some ten minutes, a tenth of it with ``--quick``)
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 import yaml
 
 from tests.benchmarks.odd_results import FAILS, KINDS
+from tests.benchmarks.own_code import command_overhead_ms, commands_under_kills, function_runs_per_s
 from tests.benchmarks.reporting import report_us, script_report_us
 
 SEEDS = 2
@@ -86,13 +90,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="A tenth of the runs.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        found = {
+        found: dict[str, Any] = {
             "odd_results": odd_results(Path(scratch)),
             "report_us": round(report_us(Path(scratch)), 1),
             "script_report_us": round(script_report_us(), 1),
         }
+        for part in (function_runs_per_s, command_overhead_ms, commands_under_kills):
+            found |= part(Path(scratch), quick=args.quick)
     print(json.dumps(found, indent=None if args.json else 2))
 
 

@@ -246,3 +246,21 @@ class Telling(Noop):
 
     def run(self, spec, context):
         raise ValueError("cannot log in with password=hunter2 " + "x" * 10**6)
+
+
+class Littering(Noop):
+    """Starts a process in a session of its own and notes its pid in ``params.note``; then kills its worker,
+    or with ``params.wait`` sleeps. Later runs say whether that process is alive.
+    """
+
+    def run(self, spec, context):
+        note = Path(spec.trainer.params["note"])
+        if note.exists():
+            stat = Path(f"/proc/{note.read_text()}/stat")
+            return {"left": stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"}
+        process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        note.with_suffix(".new").write_text(str(process.pid))
+        note.with_suffix(".new").rename(note)
+        if spec.trainer.params["wait"]:
+            time.sleep(600)
+        return os.kill(os.getpid(), signal.SIGKILL)
