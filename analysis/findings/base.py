@@ -66,11 +66,13 @@ def has_metric(sweep: SweepData, name: str) -> bool:
     return bool(sweep.arrow(f"SELECT count({finite_sql(name)}) AS n FROM runs")["n"][0].as_py())
 
 
-def runs_and_seeds(sweep: SweepData) -> str:
-    """``96 runs, 4 seeds`` for captions."""
+def runs_and_seeds(sweep: SweepData, metric: str | None = None) -> str:
+    """``96 runs, 4 seeds`` for captions: the runs that ended or, of what is said about a metric, those that
+    have a value of it.
+    """
+    used = f"{finite_sql(metric)} IS NOT NULL" if metric else "outcome IN ('done', 'diverged')"
     row = sweep.arrow(
-        f"SELECT count(*) AS runs, count(DISTINCT {SEED}) AS seeds FROM runs "
-        "WHERE outcome IN ('done', 'diverged')"
+        f"SELECT count(*) AS runs, count(DISTINCT {SEED}) AS seeds FROM runs WHERE {used}"
     ).to_pylist()[0]
     return f"{counted(row['runs'], 'run')}, {counted(row['seeds'], 'seed')}"
 

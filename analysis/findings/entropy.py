@@ -43,16 +43,17 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
     entropies = SeedGroups(columns, keys).estimate(entropy_R, "entropy")[[*keys, "entropy"]]
     frame = means.frame.merge(entropies, on=keys, how="left")
     correlation, p = rank_correlation(frame["entropy"], frame["gain"])
-    models = frame["model"].nunique() if "model" in frame else 1
-    high = int((frame["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())
+    both = frame.dropna(subset=["entropy", "gain"])
+    models = both["model"].nunique() if "model" in frame else 1
+    high = int((both["entropy"] >= CLAIMED_THRESHOLD_NATS).sum())
     sentences = [
-        f"Over {len(frame)} pairs of model and example{where}: rank correlation of initial entropy and gain "
+        f"Over {len(both)} pairs of model and example{where}: rank correlation of initial entropy and gain "
         + (
             f"{correlation:+.2f} (permutation p={p:.2g})."
             if correlation == correlation
             else "cannot be told."
         ),
-        f"{high} of {len(frame)} start above the claimed threshold of {CLAIMED_THRESHOLD_NATS} nats.",
+        f"{high} of {len(both)} start above the claimed threshold of {CLAIMED_THRESHOLD_NATS} nats.",
     ]
     if models < MIN_FAMILIES:
         sentences.append(f"{models} model{'s' if models > 1 else ''}: too few to speak of families.")
@@ -84,7 +85,7 @@ def entropy(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 share=sweep.info(gain).is_share,
             ),
             caption=(
-                f"Each point is a model and an example{where}; {runs_and_seeds(best)}. Bars: "
+                f"Each point is a model and an example{where}; {runs_and_seeds(best, gain)}. Bars: "
                 f"{interval_words(means.over)}."
             ),
         ),

@@ -104,7 +104,7 @@ def examples(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 zero=True,
                 share=info.is_share,
             ),
-            caption=f"Gain per {noun}{where}; {runs_and_seeds(best)}. {interval_words(means.over)}.",
+            caption=f"Gain per {noun}{where}; {runs_and_seeds(best, gain)}. {interval_words(means.over)}.",
         ),
     )
 

@@ -58,7 +58,7 @@ def order(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
         table=cell_table(sweep, by=keys, metric=metric),
         figure=Figure(
             chart=_chart(sweep, frame, axis, apart, metric),
-            caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep)}. {OVER_SEEDS}.",
+            caption=f"{metric} by {axis.key}; {runs_and_seeds(sweep, metric)}. {OVER_SEEDS}.",
         ),
     )
 

@@ -74,6 +74,7 @@ def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
         interval = replace(interval, low=ends.low, high=ends.high)
     over = interval_words("seeds" if estimate is None else "both")
     frame, held_out = _judged(values_ES, rules, interval)
+    caption = f"{len(values_ES)} examples{where}"
     left_out = "" if whole.all() else f" {int((~whole).sum())} examples lack a seed and are left out."
     return _finding(
         sentences=tuple(_sentences(values_ES, frame, held_out, where, sweep.info(gain))),
@@ -95,7 +96,7 @@ def picking(sweep: SweepData, gain: str = "gain_sampled") -> Finding:
                 f"on these items, for only seeds are split. Rule: examples with every seed.{left_out}",
             ),
         ),
-        figure=_figure(values_ES, frame, f"{len(values_ES)} examples{where}; {runs_and_seeds(best)}. {over}"),
+        figure=_figure(values_ES, frame, f"{caption}; {runs_and_seeds(best, gain)}. {over}"),
     )
 
 

@@ -53,19 +53,20 @@ def seeds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     for name in (level for level in levels if level in names):
         part_CS = values_CS[[n == name for n in names]]
         lines.append({"group": name, "mean": means[name]} | _line(part_CS, info.sign))
-        best.append(_best_of(info.sign * part_CS).assign(group=name))
+        best.append(_best_of(part_CS, info.sign).assign(group=name))
         centred = part_CS - np.nanmean(part_CS, axis=1, keepdims=True)
         deviations.append(pd.DataFrame({"group": [name] * centred.size, "deviation": centred.ravel()}))
     frame = pd.DataFrame(lines)
     show, unit = partial(in_numbers, info), unit_of_change(info)
-    side = "below" if info.direction == "min" else "above"
+    side = "below" if info.sign < 0 else "above"
+    lifts = [show(info.sign * lift, signed=info.sign > 0) for lift in frame["best_lift"]]
     kind, change = value_kind(info), change_kind(info)
     return _finding(
         sentences=tuple(
             f"{cell_label({by[0]: line.group}) if by else 'All cells'}: seeds of a cell differ by "
             f"{show(line.deviation)}{unit} (standard deviation), {show(line.spread)} between best and worst; "
-            f"the best of {line.seeds} stands {show(line.best_lift, signed=True)} {side} the mean."
-            for line in frame.itertuples()
+            f"the best of {line.seeds} stands {lift} {side} the mean."
+            for line, lift in zip(frame.itertuples(), lifts, strict=True)
         ),
         table=ReportTable(
             title=f"Spread of {metric} between the seeds of a cell",
@@ -109,12 +110,12 @@ def _line(values_CS: np.ndarray, sign: int) -> dict[str, float]:
     }
 
 
-def _best_of(values_CS: np.ndarray) -> pd.DataFrame:
+def _best_of(values_CS: np.ndarray, sign: int) -> pd.DataFrame:
     """Expected best of k seeds drawn without replacement from each complete cell, averaged over cells.
 
-    The j-th smallest of n is the largest of a subset of k in C(j−1, k−1) of C(n, k) subsets.
+    The j-th worst of n is the best of a subset of k in C(j−1, k−1) of C(n, k) subsets.
     """
-    complete = np.sort(values_CS[~np.isnan(values_CS).any(axis=1)], axis=1)
+    complete = sign * np.sort(sign * values_CS[~np.isnan(values_CS).any(axis=1)], axis=1)
     n = values_CS.shape[1]
     rows = []
     for k in range(1, n + 1):
@@ -128,7 +129,7 @@ def _figure(
     sweep: SweepData, best: pd.DataFrame, deviations: pd.DataFrame, by: list[str], metric: str
 ) -> Figure:
     key = by[0] if by else "cells"
-    best, left_out = figures.keep_groups(best, "group", "best")
+    best, left_out = figures.keep_groups(best, "group", "best", smallest=sweep.info(metric).sign < 0)
     spread = deviations.dropna(subset="deviation").groupby("group", sort=False, dropna=False)["deviation"]
     shown = spread.quantile([0.05, 0.5, 0.95]).unstack().set_axis(["low", "middle", "high"], axis=1)
     shown = shown.reindex(best["group"].unique()).rename_axis(key).reset_index()
@@ -143,6 +144,6 @@ def _figure(
     )
     caption = (
         "Left: how runs scatter around their cell's mean (5 %, median, 95 %). Right: how far the best of k "
-        f"seeds stands above the mean, by luck alone. {runs_and_seeds(sweep)}.{left_out}"
+        f"seeds stands from the mean, by luck alone. {runs_and_seeds(sweep, metric)}.{left_out}"
     )
     return Figure(chart=figures.beside([left, right]), caption=caption)

@@ -84,7 +84,10 @@ def temperature(sweep: SweepData) -> Finding:
                 x_title="training temperature τ",
                 y_title="",
             ),
-            caption=f"Gain over base in points{where}; {runs_and_seeds(best_sweep)}, others averaged.{note}",
+            caption=(
+                f"Gain over base in points{where}; {runs_and_seeds(best_sweep, first)}, others averaged."
+                f"{note}"
+            ),
         ),
     )
 

@@ -38,13 +38,13 @@ def cost_table(sweep: SweepData) -> ReportTable:
 
 def _span(sweep: SweepData) -> str:
     if "finished_at" not in sweep.arrow("SELECT * FROM runs LIMIT 0").column_names:
-        return "No run has finished."
+        return "When runs ended is not recorded."
     row = sweep.arrow(
         "SELECT max(finished_at) - min(finished_at) AS span_s, count(finished_at) AS n, "
         "count(DISTINCT worker) AS workers, count(DISTINCT host) AS hosts FROM runs"
     ).to_pylist()[0]
     if not row["n"]:
-        return "No run has finished."
+        return "When runs ended is not recorded." if sweep.counts().get("done") else "No run has finished."
     rate = f", {row['n'] / row['span_s']:.2f} runs a second" if row["span_s"] else ""
     where = f"{counted(row['workers'], 'worker')} on {counted(row['hosts'], 'host')}"
     return (

@@ -25,6 +25,9 @@ NOTHING = frozenset({"None", "null", "NULL", "nan", "NaN", "<NA>", "NaT", "undef
 _MESSAGES_AS_TEXT = re.compile(r"\s*\[?\s*\{\s*([\"'])(role|content|from)\1\s*:")
 """Chat messages that a program turned into text."""
 
+_VALUE_AS_TEXT = re.compile(r"\s*[\[{]\s*[\"'].*[\"'\d]\s*[\]}]\s*", re.DOTALL)
+"""A list of texts, or an object, that a program turned into text: ``['2']``, ``{'value': '2'}``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -120,6 +123,10 @@ def answer_of(row: Mapping[str, Any], source: Source) -> str | int | float:
         if value.strip() in NOTHING:
             raise source.refusal(
                 value, "is what a program writes where it has no answer; fill it or drop the row"
+            )
+        if _VALUE_AS_TEXT.match(value):
+            raise source.refusal(
+                value, "is a list or an object turned into text; store the answer in it, as text or a number"
             )
         if fault := _half_character(value):
             raise source.refusal(value, fault)

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def _json_lines(text: str, where: str) -> _Rows:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_without_doubles, parse_float=_exactly)
         except (ValueError, RecursionError) as error:
             fix = "; write one JSON object a line" if text.lstrip()[:1] == "[" else ""
             raise SpecError(f"{where} line {number}: is not JSON ({error}){fix}") from None
@@ -169,3 +170,17 @@ def _json_lines(text: str, where: str) -> _Rows:
         rows.append(row)
         places.append(f"line {number}")
     return _Rows(rows=rows, places=places)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; JSON leaves open which of two equal ones counts."""
+    names = [name for name, _ in pairs]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"it names the key {cut(doubled[0])!r} twice")
+    return dict(pairs)
+
+
+def _exactly(text: str) -> float | Decimal:
+    """A number that is written with more digits than a float holds keeps them all."""
+    value = float(text)
+    return value if Decimal(repr(value)) == Decimal(text) else Decimal(text)

@@ -11,6 +11,7 @@ import pytest
 
 from analysis import open_sweep
 from analysis.dashboard.run_grid import grouped
+from analysis.findings.seeds import seeds
 from analysis.report import build_report
 from analysis.tables.best_cells import best_cells
 from analysis.tables.compare import compare
@@ -53,6 +54,22 @@ def test_the_best_of_an_error_is_the_smallest_in_every_table(tmp_path):
     assert "optim.lr=3e-5" in best.sentence
     assert best.check.apparent <= best.check.held_out  # luck makes an error too small
     assert "smallest" in best.sentence
+
+
+def test_the_best_of_several_seeds_of_an_error_stands_below_its_mean_in_words_and_figure(tmp_path):
+    directory = own_sweep(tmp_path, metrics=RMSE)
+    runs = pq.read_table(directory / "runs.parquet").to_pandas()
+    runs.loc[:4, "rmse"] = np.nan
+    runs.loc[:1, "outcome"] = "diverged"
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    finding = seeds(open_sweep(directory), "rmse")
+    assert all("-" not in sentence.split("stands ")[1] for sentence in finding.sentences)
+    assert all("below the mean" in sentence for sentence in finding.sentences)
+    assert "91 runs, 4 seeds" in finding.figure.caption, "96 runs, of which 5 have no value"
+    (lifts,) = [
+        rows for rows in finding.figure.chart.to_dict()["datasets"].values() if rows and "lift" in rows[0]
+    ]
+    assert all(row["lift"] <= 0 for row in lifts)
 
 
 def test_a_unit_is_printed_and_points_are_for_shares_only(tmp_path):

@@ -140,7 +140,7 @@ def test_the_expected_best_of_k_seeds_is_the_mean_over_all_subsets(rich):
     from analysis.findings.seeds import _best_of
 
     values = np.random.default_rng(0).normal(size=(3, 6))
-    boxed = _best_of(values).set_index("k")["best"]
+    boxed = _best_of(values, 1).set_index("k")["best"]
     for k in range(1, 7):
         by_hand = np.mean(
             [[max(row[list(s)]) for s in itertools.combinations(range(6), k)] for row in values]

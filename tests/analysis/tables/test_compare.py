@@ -161,7 +161,7 @@ def test_bad_input_is_refused_with_the_fix(quickstart, a, b, options, word):
 
 
 def test_an_axis_with_one_value_has_nothing_to_compare(quickstart):
-    with pytest.raises(UserError, match="no two values of model have matched results"):
+    with pytest.raises(UserError, match=r"match those of model=tiny-64 on example, optim\.lr, seed"):
         compare_levels(open_sweep(quickstart).where("model=tiny-64"), "model")
 
 

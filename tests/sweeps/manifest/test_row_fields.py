@@ -110,6 +110,9 @@ def test_what_is_no_prompt_is_refused_with_its_row_and_value(tmp_path, prompt, m
         (["2"], "2", "2"),
         ([2], "2", "2"),
         ("none", "none", "none"),
+        (2**63 + 1, "9223372036854775809", "9223372036854775809"),
+        ("[0, 1]", "[0, 1]", "[0, 1]"),
+        (r"\{'a'\}", r"\{'a'\}", r"\{'a'\}"),
     ],
 )
 def test_a_right_answer_is_text_or_a_number(tmp_path, answer, gold, label):
@@ -139,6 +142,9 @@ def test_a_right_answer_is_text_or_a_number(tmp_path, answer, gold, label):
         (" null\n", "where it has no answer"),
         ("<NA>", "where it has no answer"),
         ("\udc80", "half a character"),
+        ("['2']", "turned into text"),
+        ('["2", "3"]', "turned into text"),
+        ("{'value': 2}", "turned into text"),
     ],
 )
 def test_what_is_no_answer_is_refused_for_golds_and_labels_alike(tmp_path, answer, message):

@@ -58,6 +58,18 @@ def test_rows_are_named_by_their_line(tmp_path):
     assert [row_name(str(table), i)[-6:] for i in (0, 1)] == ["line 2", "line 4"]
 
 
+def test_a_number_of_more_digits_than_a_float_holds_keeps_them(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 0.12345678901234567890123, "b": 12345678901234567890.5, "c": 0.1, "d": 1e-7}')
+    (row,) = read_rows(str(path), "eval.path")
+    assert [str(value) for value in row.values()] == [
+        "0.12345678901234567890123",
+        "12345678901234567890.5",
+        "0.1",
+        "1e-07",
+    ]
+
+
 def test_a_long_cell_is_read_whole(tmp_path):
     (tmp_path / "x.csv").write_text(f"a\n{'long ' * 100_000}\n")
     assert len(read_rows(str(tmp_path / "x.csv"), "key")[0]["a"]) == 500_000
@@ -72,6 +84,8 @@ def test_a_long_cell_is_read_whole(tmp_path):
         ("x.jsonl", b"[" * 100_000, "is not JSON"),
         ("x.json", b'[\n{"a": 1}\n]', "write one JSON object a line"),
         ("x.jsonl", b'"text"', "must be a JSON object, not str"),
+        ("x.jsonl", b'{"a": 1, "b": 2, "a": 3}', "names the key 'a' twice"),
+        ("x.jsonl", b'{"a": {"b": 2, "b": 3}}', "names the key 'b' twice"),
         ("x.jsonl", packed(b"{}"), r"end its name in \.gz"),
         ("x.jsonl.gz", b'{"a": 1}', "cannot be unpacked"),
         ("x.jsonl.gz", packed(b'{"a": 1}\n' * 9999)[:40], "cannot be unpacked"),
