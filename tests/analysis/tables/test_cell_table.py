@@ -220,7 +220,7 @@ def test_intervals_over_items_pair_each_item_with_its_base(ragged):
 def test_items_are_spoken_of_where_the_metric_is_judged_on_items_only(quickstart):
     sweep = open_sweep(quickstart)
     assert "of these cells on these items would give" in cell_table(sweep, over="seeds").notes[0]
-    assert "of these cells would give" in cell_table(sweep, metric="loss").notes[0]
+    assert "of these cells would give" in cell_table(sweep, metric="wall_s").notes[0]
 
 
 def test_a_metric_without_verdicts_has_no_interval_over_items(quickstart):
