@@ -32,6 +32,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FIX = "rename it, or start where it is not on Python's path"
 
 
+_ASIDE: dict[str, ModuleType] = {}
+"""Modules of ours that are not among Python's, because a user's package has the name of theirs."""
+
+
 class CollisionError(ImportError):
     """A user's module has the name of one of our packages, and was imported before it."""
 
@@ -81,13 +85,16 @@ def import_aside(name: str) -> ModuleType:
     """
     package = name.partition(".")[0]
     module = sys.modules.get(package)
+    if name in _ASIDE:
+        return _ASIDE[name]
     if (module is None or _is_ours(package, module)) and not collisions([package]):
         return importlib.import_module(name)
     theirs = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_inside(key, package)}
     finder = _OursFirst([package])
     sys.meta_path.insert(0, finder)
     try:
-        return importlib.import_module(name)
+        _ASIDE[name] = importlib.import_module(name)
+        return _ASIDE[name]
     finally:
         sys.meta_path.remove(finder)
         for key in [key for key in sys.modules if _is_inside(key, package)]:

@@ -1,7 +1,8 @@
 """emsweep in Python: ``from emsweep import open_sweep, report, grid``.
 
 open_sweep    a sweep directory as tables, comparisons and figures (:class:`analysis.sweep.Sweep`)
-report        tells what a run measures at a step, wherever its code is; outside a sweep it does nothing
+report        tells what a run measures at a step, wherever its code is, and hears a :class:`Decision`;
+              outside a sweep it does nothing
 grid          a sweep from axes in Python: its runs as a table, its plan, its launch
 integrations  ``report`` for Hugging Face Trainer and TRL, Lightning and Accelerate
 
@@ -23,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.sweep import open_sweep
     from emsweep.grids import grid
-    from trainers.reporting import report
+    from trainers.reporting import Decision, report
 
     __version__: str
 
-__all__ = ["__version__", "grid", "open_sweep", "report"]
+__all__ = ["Decision", "__version__", "grid", "open_sweep", "report"]
 
 _HOMES = {"open_sweep": "analysis.sweep", "grid": "emsweep.grids"}
 """Modules of the names that need all of our packages."""
@@ -49,8 +50,8 @@ def origins() -> ModuleType:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "report":
-        found = origins().import_aside("trainers.reporting").report
+    if name in ("Decision", "report"):
+        found = getattr(origins().import_aside("trainers.reporting"), name)
     elif name in _HOMES:
         for text in origins().claim():
             warnings.warn(text, stacklevel=2)
