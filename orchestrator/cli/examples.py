@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "merge": ("outputs/quickstart --method soup,wise --by model,example",),
     "mirror": ("outputs/quickstart --offline", "outputs/quickstart --to mlflow --url http://127.0.0.1:5000"),
     "log": ("outputs/quickstart --run 3f7a",),
-    "doctor": ("--dir outputs --bundle help.zip",),
+    "doctor": ("--smoke", "--dir outputs --bundle help.zip"),
 }
 """What follows ``emsweep VERB``, by verb."""
 

@@ -119,6 +119,12 @@ def doctor(
         Path | None,
         typer.Option("--bundle", help="Also write a ZIP file to ask for help with, free of secrets."),
     ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Also launch two real runs in a temporary folder, verify and tabulate them."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check Python, the packages, disk, memory, GPUs, compiler and network, and say the fix."""
@@ -127,6 +133,10 @@ def doctor(
     if bundle is not None and not bundle.absolute().parent.is_dir():
         raise UserError(f"--bundle {bundle}: there is no folder {bundle.parent}; make it or give another")
     checks = run_checks(directory)
+    if smoke:
+        from orchestrator.inspect.smoke import smoke_checks
+
+        checks += smoke_checks()
     ok = all(check.ok for check in checks)
     written: dict[str, object] = {}
     if bundle is not None:

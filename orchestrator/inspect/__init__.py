@@ -7,5 +7,6 @@ replay          one run again, cold, compared number by number
 log             what workers and attempts printed
 metrics         counts and rates for Prometheus
 doctor          whether an installation works
+smoke           two real runs, for an installation to prove itself
 support_bundle  what to send along with a report
 """
