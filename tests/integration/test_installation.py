@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
 SOURCE_ONLY = ("deepspeed", "antlr4-python3-runtime")
-"""Requirements published as source only; pip resolves those for its own Python only, so they are built first."""
+"""Requirements published as source only; pip resolves those for its own Python, so they are built first."""
 
 OFFLINE = re.compile(r"ConnectionError|NewConnectionError|Could not fetch URL|Temporary failure in name")
 
