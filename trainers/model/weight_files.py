@@ -52,11 +52,18 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Every tensor in a model folder, by its key as stored.
 
     Raises:
-        SpecError: for a missing, unfetched, cut off or damaged file, and for a shard outside the folder.
+        SpecError: for a missing, unfetched, cut off or damaged file, for a shard outside the folder, and for
+            a tensor that two shards hold.
     """
     found: dict[str, Stored] = {}
     for file in weight_files(folder):
-        found |= _header(file)
+        here = _header(file)
+        if doubled := [key for key in here if key in found]:
+            raise SpecError(
+                f"{file}: holds {some(doubled)}, which another file of the folder holds as well, and chance "
+                "says which counts; save the model again"
+            )
+        found |= here
     return found
 
 

@@ -167,3 +167,19 @@ def test_one_file_of_weights_counts_before_an_index_as_the_library_has_it(tmp_pa
     assert "no safetensors file" in problems_of(folder, USES)[0].rule
     (folder / "model.safetensors").unlink()
     assert problems_of(folder, USES) == []
+
+
+def test_a_tensor_that_two_shards_hold_is_refused_for_either_may_count(tmp_path):
+    folder = shutil.copytree(TINY, tmp_path / "twice")
+    tensors = load_file(folder / "model.safetensors")
+    keys = sorted(tensors)
+    half = len(keys) // 2
+    shards = {"model-1.safetensors": keys[: half + 1], "model-2.safetensors": keys[half:]}
+    for name, held in shards.items():
+        save_file({key: tensors[key] for key in held}, folder / name, metadata={"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    weight_map = {key: name for name, held in shards.items() for key in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    [problem] = problems_of(folder, USES)
+    assert keys[half] in problem.rule
+    assert "another file" in problem.rule
