@@ -18,6 +18,12 @@ STOP_WAIT_S = 15.0
 """Time that a shepherd gets to end what it holds; it needs milliseconds."""
 
 
+KEPT = ("LD_LIBRARY_PATH",)
+"""Variables that a shepherd gets: what its interpreter needs, and no mark by which it would be ended before
+it has ended what it holds.
+"""
+
+
 class CommandDied(RuntimeError):
     """The shepherd is gone, and with it the command."""
 
@@ -34,6 +40,7 @@ class Shepherd:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
+                env={name: os.environ[name] for name in KEPT if name in os.environ},
             )
         self._told = b""
 
