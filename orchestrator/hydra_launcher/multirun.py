@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, configure_log
+from hydra.core.utils import JobReturn, configure_log, filter_overrides
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from orchestrator.driver.session import Session
 from orchestrator.hydra_launcher.application import Application, save
 from orchestrator.hydra_launcher.configurations import Configurations
+from orchestrator.hydra_launcher.console import WorkerOutput
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.returns import job_return
@@ -98,9 +99,13 @@ class Multirun:
             done = reading.book.num_committed
             log.info("%d jobs, %d of them done already, in %s", len(manifest), done, layout.root)
             save(application, layout.root)
+            for number, (job, run) in enumerate(zip(jobs, run_of[before:], strict=True), first_number):
+                ready = " (has its result already)" if reading.book.committed(run) else ""
+                log.info("\t#%d : %s%s", number, " ".join(filter_overrides(job.overrides)), ready)
             asked = set(run_of[before:])
             again = [i for i in sorted(asked) if OUTCOMES[reading.book.outcome[i]] in WITHOUT_RESULT]
-            summary = session.run(manifest, cluster, reading, only=asked, reopen=again)
+            with WorkerOutput(layout.worker_logs):
+                summary = session.run(manifest, cluster, reading, only=asked, reopen=again)
             book = session.read(manifest).book
         if summary.interrupted:
             log.warning("%s; the same command again goes on", summary.reason or "interrupted")

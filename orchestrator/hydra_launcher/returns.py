@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator.hydra_launcher.jobs import Job
@@ -20,9 +22,17 @@ from orchestrator.trust.signing import is_ours
 from orchestrator.trust.trusted import Need
 from sweeps.spec.errors import UserError
 
+HEAD = "Traceback (most recent call last):"
+"""What the traceback of each exception begins with."""
 
-class JobFailedError(RuntimeError):
-    """A job that has no result, all retries included; the message says why and where its traceback is."""
+_FRAME = re.compile(r'  File "')
+_RUN_JOB = re.compile(r'  File ".*hydra/core/utils\.py", line \d+, in run_job')
+
+
+class JobFailedError(CompactHydraException, RuntimeError):
+    """A job that has no result, all retries included; the message is the traceback of what its task raised,
+    which Hydra shows as it is.
+    """
 
 
 class Finished(JobReturn):
@@ -78,4 +88,24 @@ def _reason(index: int, book: RunIndex, layout: Layout) -> str:
     note = book.notes.get(index)
     if note is None:
         return f"has no result ({OUTCOMES[book.outcome[index]]}); the same command again runs it"
-    return f"{note.failure.message} (see {layout.attempt_log(book.run_ids[index], note.attempt)})"
+    log = layout.attempt_log(book.run_ids[index], note.attempt)
+    try:
+        told = users_part(log.read_text(errors="replace")).strip()
+    except OSError:
+        told = note.failure.message
+    return f"{told}\n\nall of it is in {log}"
+
+
+def users_part(traceback: str) -> str:
+    """A traceback without the frames of the worker and of Hydra that lead to the task."""
+    blocks = traceback.split(HEAD)
+    return HEAD.join([blocks[0], *map(_below_task, blocks[1:])])
+
+
+def _below_task(block: str) -> str:
+    """One exception's frames and words, from the task's first frame on."""
+    lines = block.splitlines(keepends=True)
+    starts = [i for i, line in enumerate(lines) if _FRAME.match(line)]
+    inside = [i for i, line in enumerate(lines) if _RUN_JOB.match(line)]
+    first = next((i for i in starts if inside and i > inside[-1]), None)
+    return block if first is None else "\n" + "".join(lines[first:])

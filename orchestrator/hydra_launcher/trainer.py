@@ -16,6 +16,7 @@ from omegaconf import open_dict
 
 from orchestrator.hydra_launcher.application import Application, load
 from orchestrator.hydra_launcher.configurations import Configurations, json_value
+from orchestrator.hydra_launcher.output_folder import begin_attempt
 from orchestrator.trust.signing import sign
 from sweeps.spec import RunSpec
 from trainers.protocol import RunContext, RunResult, WorkerContext
@@ -47,6 +48,9 @@ class HydraJob:
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
             config.hydra.job.num = number
+        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        if (before := begin_attempt(folder, spec.run_id)) is not None:
+            print(f"the files of the attempt before are in {before}", file=sys.stderr)
         job = run_job(
             hydra_context=application.context,
             task_function=application.task,

@@ -91,6 +91,11 @@ def _is_same(fd: int, log: Path) -> bool:
         return False
 
 
+def is_marker(line: str) -> bool:
+    """Whether a line of a worker's log was written here, and not by what it runs."""
+    return any(kind.match(line) for kind in (_BEGINS, _ENDS, _SAYS))
+
+
 class OutputLine(NamedTuple):
     """One line of an attempt's part of a log."""
 

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +29,7 @@ from orchestrator.hydra_launcher.configurations import Configurations
 from orchestrator.hydra_launcher.jobs import Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.multirun import Multirun
+from orchestrator.hydra_launcher.output_folder import begin_attempt
 from orchestrator.hydra_launcher.returns import Finished, JobFailedError
 from orchestrator.trust.signing import sign
 from sweeps.spec import ResourcesSpec
@@ -314,6 +317,100 @@ def test_a_directory_of_another_sweep_is_left_alone(foreign, opened):
     context, master = opened
     with pytest.raises(UserError, match="give another directory"):
         Multirun(OPTIONS, context, lambda config: 1, master).launch([["lr=1"]], 0)
+
+
+def test_the_console_shows_each_job_and_what_the_application_logs_and_prints(app):
+    (app / "app.py").write_text(
+        APP.replace("    if cfg.lr", "    print('printed by', cfg.lr)\n    if cfg.lr")
+    )
+    said = multirun(app, "lr=1,2", "seed=3")
+    assert "[HYDRA] \t#0 : lr=1 seed=3\n" in said
+    assert "[HYDRA] \t#1 : lr=2 seed=3\n" in said
+    assert said.count("[app][INFO] - width 4\n") == 2
+    assert [said.count(f"printed by {lr}\n") for lr in (1, 2)] == [1, 1]
+    assert "=== run" not in said
+    assert "#0 : lr=1 seed=3 (has its result already)" in multirun(app, "lr=1,2", "seed=3")
+
+
+def test_a_failing_jobs_own_traceback_is_shown_and_nothing_of_ours_or_hydras(app):
+    (app / "app.py").write_text(
+        APP.replace("        raise Arith", "        deeper(cfg)\n        raise Arith") + ""
+    )
+    (app / "app.py").write_text(
+        (app / "app.py")
+        .read_text()
+        .replace("@hydra.main", "def deeper(cfg):\n    return {}['key']\n\n@hydra.main")
+    )
+    said = multirun(app, "lr=1,2", "bad=2", code=1)
+    assert "Error executing job with overrides: ['lr=2', 'bad=2']" in said
+    shown = said.partition("Error executing job with overrides")[2]
+    frames = [line for line in shown.splitlines() if line.startswith("  File ")]
+    assert [Path(frame.split('"')[1]).name for frame in frames] == ["app.py", "app.py"]
+    assert "KeyError: 'key'" in shown
+
+
+def test_a_pool_that_is_none_is_one_line_with_the_nearest_name(app):
+    said = multirun(app, "lr=1", "hydra.launcher.pool=rai", code=2)
+    assert "error: pool 'rai': choose one of" in said
+    assert '(did you mean "ray"?)' in said
+    assert "Traceback" not in said
+
+
+def test_a_second_attempt_finds_none_of_the_first_ones_files_which_are_kept(app):
+    (app / "app.py").write_text(
+        APP.replace(
+            "    global calls\n",
+            "    from pathlib import Path\n"
+            "    from hydra.core.hydra_config import HydraConfig\n"
+            "    mine = Path(HydraConfig.get().runtime.output_dir) / 'mine'\n"
+            "    assert not mine.exists()\n"
+            "    mine.touch()\n"
+            "    if not Path('tried').exists():\n"
+            "        Path('tried').touch()\n"
+            "        raise ConnectionError('lost')\n"
+            "    global calls\n",
+        )
+    )
+    multirun(app, "lr=1")
+    [first] = app.glob("multirun/*/*/0.attempt_0/mine")
+    assert (first.parent.with_name("0") / "mine").exists()
+    assert list(open_sweep(app / "outputs" / "app").runs()["attempt"]) == [1]
+
+
+def test_only_a_folder_that_a_run_has_had_to_itself_is_moved(tmp_path):
+    own, shared, strange = (tmp_path / name for name in ("own", "shared", "strange"))
+    strange.mkdir()
+    (strange / "data").touch()
+    for run_id in ("a", "b"):
+        assert begin_attempt(shared, run_id) is None
+    assert begin_attempt(shared, "b") is None
+    for _ in range(2):
+        assert begin_attempt(strange, "a") is None
+    assert (strange / "data").exists()
+    assert begin_attempt(own, "a") is None
+    assert [begin_attempt(own, "a") for _ in range(2)] == [
+        tmp_path / "own.attempt_0",
+        tmp_path / "own.attempt_1",
+    ]
+
+
+VALUES = {
+    "np.float32": lambda: np.float32(0.5),
+    "tensor": lambda: torch.tensor(0.25),
+    "tuple": lambda: (1.5, 2),
+    "dict": lambda: {"loss": 0.5, "deep": {"a": [1, 2]}},
+    "text": lambda: "words",
+    "none": lambda: None,
+}
+
+
+def test_whatever_a_task_returns_reaches_the_sweeper_as_it_is(opened):
+    context, master = opened
+    launcher = Multirun(OPTIONS, context, lambda config: VALUES[config.labels[0]](), master)
+    jobs = launcher.launch([[f"labels=[{kind}]"] for kind in VALUES], 0)
+    for job, made in zip(jobs, VALUES.values(), strict=True):
+        assert job.return_value == made()
+        assert type(job.return_value) is type(made())
 
 
 COLLIDING = """

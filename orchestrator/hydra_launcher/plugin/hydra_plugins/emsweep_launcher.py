@@ -59,7 +59,13 @@ class EmsweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run these jobs, those with a result excepted, and return what became of each, in order."""
-        return self._multirun.launch(job_overrides, initial_job_idx)
+        from sweeps.spec.errors import UserError
+
+        try:
+            return self._multirun.launch(job_overrides, initial_job_idx)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def _require_own_packages() -> None:
