@@ -13,7 +13,7 @@ import numpy as np
 from orchestrator.store.layout import Layout
 from orchestrator.trust.shipped_scripts import is_shipped
 from orchestrator.trust.trusted import Need
-from sweeps.manifest.code_files import is_function, script_of
+from sweeps.manifest.code_files import MODULE, is_function, script_of
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import TrainerSpec
 
@@ -51,7 +51,8 @@ def code_of(manifest: Manifest) -> Iterator[Need]:
 def command_text(trainer: TrainerSpec) -> str:
     """A command as a shell would take it, its script by its whole path."""
     words = list(trainer.command)
-    if script := script_of(words, Path(trainer.folder)):
+    script = script_of(words, Path(trainer.folder))
+    if script and words[script[0] - 1 : script[0]] != [MODULE]:
         words[script[0]] = str(script[1])
     return shlex.join(words)
 

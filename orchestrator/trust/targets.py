@@ -13,8 +13,9 @@ import numpy as np
 
 from orchestrator.trust.code_files import require_same_code
 from orchestrator.worker.process_env import outside, own_import_path
+from sweeps.manifest.code_files import is_function
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import nearest
+from sweeps.spec import TrainerSpec, nearest
 from sweeps.spec.errors import UserError
 from sweeps.spec.identity import plain
 from sweeps.spec.metrics import metric_info
@@ -31,22 +32,24 @@ def require_targets(manifest: Manifest, root: Path | None = None) -> None:
         UserError: naming the target and what mends it.
     """
     require_same_code(manifest, root)
-    for target in _targets(manifest):
-        if ":" not in target:
-            _require_present(target, root)
+    for trainer in _trainers(manifest):
+        if not is_function(trainer):
+            _require_present(trainer, root)
 
 
-def _targets(manifest: Manifest) -> list[str]:
-    """The trainers of a sweep, in the order of the runs that name them first."""
+def _trainers(manifest: Manifest) -> list[TrainerSpec]:
+    """The trainers of a sweep, one a target, in the order of the runs that name them first."""
     _, firsts = np.unique(manifest.group_codes["trainer"], return_index=True)
-    return list(dict.fromkeys(manifest.group("trainer", index).target for index in sorted(firsts.tolist())))
+    trainers = [manifest.group("trainer", index) for index in sorted(firsts.tolist())]
+    return list({trainer.target: trainer for trainer in reversed(trainers)}.values())[::-1]
 
 
-def _require_present(target: str, root: Path | None) -> None:
+def _require_present(trainer: TrainerSpec, root: Path | None) -> None:
+    target = trainer.target
     module, _, name = target.rpartition(".")
     if not module:
         raise UserError(f"trainer.target={target!r}: is no path; give module.Class")
-    module_spec = _locate(module, root)
+    module_spec = _locate(module, root, trainer.folder)
     if module_spec is None:
         raise UserError(
             f"trainer.target={target!r}: there is no module {module!r}; install it, put it on PYTHONPATH, or "
@@ -57,9 +60,10 @@ def _require_present(target: str, root: Path | None) -> None:
         raise UserError(f"trainer.target={target!r}: {module} has no {name!r}{nearest(name, names)}")
 
 
-def _locate(module: str, root: Path | None) -> ModuleSpec | None:
-    """Where a module lies, as the workers will look for it."""
-    places: Sequence[str] | None = [*outside(sys.path, root), *own_import_path(root)]
+def _locate(module: str, root: Path | None, folder: str = "") -> ModuleSpec | None:
+    """Where a module lies, as the workers will look for it: last in the folder of the sweep file."""
+    last = outside([folder], root) if folder else []
+    places: Sequence[str] | None = [*outside(sys.path, root), *own_import_path(root), *last]
     module_spec: ModuleSpec | None = None
     for part in module.split("."):
         module_spec = PathFinder.find_spec(part, places)  # the last name alone: no parent is imported
@@ -79,9 +83,12 @@ def metrics_of_classes(manifest: Manifest, root: Path | None = None) -> dict[str
         UserError: for an attribute that is no literal, or that says what no metric can be.
     """
     metrics: dict[str, Any] = {}
-    for target in _targets(manifest):
+    for trainer in _trainers(manifest):
+        target = trainer.target
         module, _, name = target.rpartition(".")
-        module_spec = _locate(module, root) if module and not target.startswith(SHIPPED) else None
+        module_spec = (
+            _locate(module, root, trainer.folder) if module and not target.startswith(SHIPPED) else None
+        )
         metrics |= _class_metrics(target, name, _text_of(module_spec))
     return metrics
 

@@ -14,7 +14,7 @@ import numpy as np
 from sweeps.grid.columns import SEED_KEY, combine
 from sweeps.grid.error_location import at, mistakes_in
 from sweeps.grid.expand import expand
-from sweeps.grid.resolve_configs import Bound, bind
+from sweeps.grid.resolve_configs import Bound, bind, references
 from sweeps.manifest.assemble import assemble
 from sweeps.manifest.lineage import OpenSweep, trace
 from sweeps.manifest.manifest import Manifest
@@ -88,7 +88,8 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
     _check_together(parts, codes)
     with mistakes_in(composed.source):
-        check_axes(parts["trainer"], [c.key for c in table.columns if len(c.values) > 1])
+        axes = [c.key for c in table.columns if len(c.values) > 1]
+        check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
@@ -117,6 +118,13 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         overrides=composed.overrides,
         needs=tuple(needs),
     )
+
+
+def _trainers_as_written(composed: ComposedSweep) -> list[Any]:
+    """What files and words say of the trainer, references and all."""
+    layers = composed.layers
+    ruled = [v for rule in layers.rules for k, v in rule.assign.items() if k.startswith("trainer.")]
+    return [layers.base["trainer"], *layers.options.get("trainer", {}).values(), *ruled]
 
 
 def _defaults(composed: ComposedSweep) -> dict[str, Any]:

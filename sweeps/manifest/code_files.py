@@ -21,6 +21,9 @@ FUNCTION = "train:train"
 """What a function's name looks like, for messages."""
 
 
+MODULE = "-m"
+"""Word after which Python takes a module's name."""
+
 PYTHON = "python"
 """First word of a command that stands for the worker's own interpreter."""
 
@@ -49,6 +52,9 @@ def resolve_trainer(config: dict[str, Any], folder: Path | None = None) -> dict[
         return config | _function(target, folder)
     if config.get("command"):
         return config | _command(config["command"], folder)
+    module = target.rpartition(".")[0]
+    if folder and module and not module_file(module, search_path(None)) and module_file(module, [folder]):
+        return config | {"folder": str(folder.absolute())}
     return config
 
 
@@ -115,16 +121,30 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def script_of(words: Sequence[str], folder: Path) -> tuple[int, Path] | None:
-    """The first word of a command that is a file, and that file; a bare first word is a program."""
-    for position, word in enumerate(words):
-        if position == 0 and "/" not in word:
-            continue
-        if not word or word.startswith("-") or "{" in word or "\0" in word:
-            continue
-        file = folder / Path(word).expanduser()
-        with contextlib.suppress(OSError):  # a word too long to be a file's name
-            if file.is_file():
-                return position, file
+    """The position of a command's script among its words, and its file.
+
+    It is the first word where that is a path below the folder, else the first of the others that is a file;
+    without one a program that is named by its whole path.
+    """
+    program = _file(words[0], folder) if "/" in words[0] else None
+    if program and not words[0].startswith(("/", "~")):
+        return 0, program
+    if tuple(words[1:2]) == (MODULE,):
+        found = module_file(words[2], [folder]) if len(words) > 2 and "{" not in words[2] else None
+        return (2, found[1]) if found else None
+    for position, word in enumerate(words[1:], 1):
+        if file := _file(word, folder):
+            return position, file
+    return (0, program) if program else None
+
+
+def _file(word: str, folder: Path) -> Path | None:
+    """The file that a word names, if it names one."""
+    if not word or word.startswith("-") or "{" in word or "\0" in word:
+        return None
+    file = folder / Path(word).expanduser()
+    with contextlib.suppress(OSError):  # a word too long to be a file's name
+        return file if file.is_file() else None
     return None
 
 

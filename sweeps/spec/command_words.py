@@ -148,16 +148,18 @@ NO_WORDS = ("seed", "trainer", "resources", "engine", "init_from")
 """Axes that a command need not have a word of: repetition, the command itself, and how it is computed."""
 
 
-def check_axes(trainers: Sequence[TrainerSpec], axes: Iterable[str]) -> None:
+def check_axes(trainers: Sequence[TrainerSpec], axes: Iterable[str], referred: Iterable[str] = ()) -> None:
     """Refuse an axis that no word of any command has: its runs would differ by name alone.
 
     Args:
         trainers: those of all runs.
         axes: keys with more than one value.
+        referred: keys that the file refers to by ``${key}``, which are filled in already.
     """
     if any(trainer.target != COMMAND for trainer in trainers):
         return
     names = [name for trainer in trainers for word in trainer.command for name in placeholders(word)]
+    names += referred
     for key in axes:
         used = any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in names)
         if not used and key.partition(".")[0] not in NO_WORDS:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import pytest
 
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.code_changes import changed_code, told_changes
+from sweeps.manifest.code_files import script_of
 from sweeps.spec import SpecError, run_id_of, spec_to_dict
 from sweeps.spec.data_groups import TrainerSpec
 from sweeps.spec.identity import group_science
@@ -93,3 +95,54 @@ def test_runs_without_a_function_or_a_command_have_the_ids_of_before():
     spec = build_manifest(compose_sweep(["sweep=noop", "sweep.n=1"])).spec(0)
     assert run_id_of(spec) == spec.run_id
     assert added <= set(spec_to_dict(spec)["trainer"])
+
+
+def test_the_script_of_a_command_is_the_word_that_a_reader_takes_for_it(project):
+    for name in ("run.sh", "data.csv"):
+        (project / name).touch()
+    (project / "pack").mkdir()
+    (project / "pack" / "deep.py").touch()
+    found = {
+        ("python", "train.py", "data.csv"): (1, "train.py"),
+        ("./run.sh", "data.csv"): (0, "run.sh"),
+        (sys.executable, "-u", "train.py"): (2, "train.py"),
+        ("torchrun", "--nproc", "2", "train.py"): (3, "train.py"),
+        ("python", "-m", "pack.deep", "train.py"): (2, "deep.py"),
+        ("/bin/true", "x"): (0, "true"),
+    }
+    for words, (position, name) in found.items():
+        at, file = script_of(words, project)
+        assert (at, file.name) == (position, name), words
+    for words in (
+        ("true",),
+        ("train.py",),
+        ("python", "-m", "nothing"),
+        ("sh", "-c", "echo"),
+        ("a", "\0", "x" * 999),
+    ):
+        assert script_of(words, project) is None, words
+
+
+def command_manifest(*words):
+    return build_manifest(compose_sweep(["trainer=command", "example=text", "eval=none", *words]))
+
+
+def test_an_edited_script_and_a_file_that_a_word_names_make_other_runs(project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / "conf.yaml").write_text("a: 1")
+    words = "trainer.command=[python,train.py,'--conf={folder}/conf.yaml']"
+    before = command_manifest(words)
+    assert before.run_ids == command_manifest(words).run_ids
+    for name in ("conf.yaml", "train.py"):
+        (project / name).write_text(f"# another {name}")
+        after = command_manifest(words)
+        assert before.run_ids != after.run_ids
+        assert changed_code(before, after) == ["train.py"]
+        before = after
+
+
+def test_a_class_beside_the_sweep_file_is_found_from_elsewhere(project):
+    (project / "forests.py").write_text("class Forest: ...\n")
+    folder = manifest_of(project, "trainer.target=forests.Forest").spec(0).trainer.folder
+    assert folder == str(project)
+    assert manifest_of(project, "trainer.target=trainers.noop.Noop").spec(0).trainer.folder == ""

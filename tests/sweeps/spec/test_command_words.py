@@ -38,6 +38,16 @@ def test_words_are_what_a_run_is_and_where_metrics_are_read_is_not():
     assert len(set(manifest_of(words, "optim.lr=1e-4,1e-3").run_ids)) == 2
 
 
+def test_hydras_own_references_are_words_too():
+    manifest = manifest_of("trainer.command=[a,'${optim.lr}']", "optim.lr=1e-4,1e-3")
+    assert [manifest.spec(i).trainer.command for i in range(2)] == [("a", "0.0001"), ("a", "0.001")]
+
+
+def test_a_command_may_be_an_axis():
+    manifest = manifest_of("trainer.command=[a,1],[b]")
+    assert [manifest.spec(i).trainer.command for i in range(2)] == [("a", "1"), ("b",)]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
