@@ -8,14 +8,18 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainers.reporting.script import VARIABLE
+
 LOWEST = 19
 """The nicest that a process can be."""
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """Variables that must be set before a worker imports torch: as many compute threads as results record."""
+    """Variables that must be set before a worker imports torch: as many compute threads as results record. Of
+    a sweep that is launched by a run of another, nothing is reported to that other one.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
+    return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false", VARIABLE: ""}
 
 
 OUR_ROOT = Path(__file__).resolve().parents[2]

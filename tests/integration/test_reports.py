@@ -102,3 +102,57 @@ def test_what_is_reported_is_valid_json_on_the_command_line(sweep):
     assert json.loads(printed("status", "--json"))["attempts"][0]["newest"]["step"] == 2
     steps = [json.loads(line) for line in printed("log").splitlines()]
     assert [s["step"] for s in steps if s["event"] == "step"] == [0, 1, 2]
+
+
+SCRIPT = """
+import sys
+import time
+from pathlib import Path
+
+from emsweep import report
+from trainers.own import NUMBER  # the project's own package
+
+for step in range(3):
+    decision = report(step, loss=NUMBER / (step + 1), **{"eval/accuracy": step / 2})
+    assert not decision.stop
+while sys.argv[1] == "1" and not Path(__file__).with_name("go").exists():
+    time.sleep(0.05)
+print("final:", NUMBER)
+"""
+
+SCRIPT_SWEEP = """
+# @package _global_
+defaults: [{override /trainer: command}, {override /example: text}, {override /eval: none}]
+trainer:
+  command: [python, train.py, "{seed}"]
+  patterns: {final: "final: ([0-9]+)"}
+sweep: {axes: {seed: range(2)}}
+"""
+
+
+def test_a_script_reports_as_a_trainer_does_whatever_its_projects_packages_are_called(tmp_path):
+    project = tmp_path / "project"
+    (project / "trainers").mkdir(parents=True)
+    (project / "trainers" / "__init__.py").touch()
+    (project / "trainers" / "own.py").write_text("NUMBER = 6\n")
+    (project / "train.py").write_text(SCRIPT)
+    (project / "sweep.yaml").write_text(SCRIPT_SWEEP)
+    words = (f"sweep={project / 'sweep.yaml'}", "cluster.num_workers=1", "--allow-target", "train.py")
+    sweep = Sweep(tmp_path / "sweep", *words)
+    try:
+        process = sweep.launch()
+        wait_until(lambda: any(row["name"].endswith("s1") and row["step"] == 2 for row in newest(sweep)))
+        sweep.workers()[0].kill()  # the script goes with it; what it had reported stays
+        wait_until(lambda: any(row["name"].endswith("s1") and row["attempt"] == 1 for row in newest(sweep)))
+        kill(process)
+        sweep.assert_no_process_left()
+        (project / "go").touch()
+        sweep.finish()
+        found = open_sweep(sweep.folder)
+        reported = found.reported()
+        assert list(reported[reported["seed"] == 1].groupby("attempt")["step"].apply(list)) == [[0, 1, 2]] * 3
+        assert list(reported["eval/accuracy"].unique()) == [0.0, 0.5, 1.0]
+        assert list(found.steps()["loss"]) == [6.0, 3.0, 2.0] * 2
+        assert list(found.runs()["final"]) == [6, 6]
+    finally:
+        sweep.close()
