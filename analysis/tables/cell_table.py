@@ -266,7 +266,10 @@ def _extremes(values_GS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _notes(frame: pd.DataFrame, metric: str, info: MetricInfo, gain: str | None, over: str) -> list[str]:
     cells = sorted(set(frame["num_cells"])) or [0]
     number = f"{cells[-1]} cells" if cells[0] == cells[-1] else f"several cells (up to {cells[-1]})"
-    several = f" A row of {number} averages them within each seed first." if cells[-1] > 1 else ""
+    several = f" A row of {number} averages them within each seed first" if cells[-1] > 1 else ""
+    if several and (frame["valued"] < frame["num_cells"] * frame["n"]).any():
+        several += ", where a seed lacks some by least squares, each run its cell plus its seed"
+    several += "." if several else ""
     ends = {"max": "Best, worst: of the seeds", "min": "Best, worst: of the seeds; smaller is better"}
     shown = ends.get(info.direction, "Highest, lowest: of the seeds; which is better is not said")
     on_items = " on these items" if accuracy_kind(metric) else ""

@@ -34,15 +34,9 @@ def what_is_missing(frame: pd.DataFrame) -> str:
     total, none = int(frame["expected"].sum()), int((frame["expected"] - frame["valued"]).sum())
     if not none:
         return f"All {counted(total, 'run')} have one."
-    short = frame["valued"] < frame["expected"]
-    several = (
-        "; of a row of several cells by least squares, each run its cell plus its seed"
-        if "num_cells" in frame and (short & (frame["num_cells"] > 1)).any()
-        else ""
-    )
     return (
         f"Of {counted(total, 'run')} {none:,} have none ({why_missing(frame)}): they are counted, not "
-        f"imputed, and a row's mean is that of its other runs{several}."
+        "imputed, and a row's mean is that of its other runs."
     )
 
 

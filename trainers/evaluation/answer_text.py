@@ -75,7 +75,9 @@ _SYNONYMS = (
     (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
     (re.compile(r"\\([lr])brace(?![A-Za-z])"), lambda match: r"\{" if match[1] == "l" else r"\}"),
 )
-_MATHEMATICS = re.compile(r"\$([^$]*)\$")
+_MATHEMATICS = re.compile(r"\$[^$]*\$|\\(?:text|mathrm|mbox)\s*\{[^{}]*\}")
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
+"""A word among what is no mathematics."""
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
@@ -173,7 +175,7 @@ def normalise(text: str) -> str:
     text = _unwrapped(_SPACES.sub(" ", text).strip().rstrip(".,;:").strip())
     if text.startswith("$") and text.count("$") == 1:
         text = text[1:].lstrip()
-    elif text.count("$") % 2 == 0 and not re.search("[A-Za-z]{2}", _MATHEMATICS.sub("", text)):
+    elif text.count("$") % 2 == 0 and not _PROSE.search(_MATHEMATICS.sub("", text)):
         text = _SPACES.sub(" ", text.replace("$", " ")).strip()
     text = _ungrouped(_without_unit(_SCALED.sub(_scaled, _ungrouped(text))))
     return _E_NOTATION.sub(r"\1 \\times 10^{\2}", text)

@@ -186,6 +186,9 @@ def test_a_killed_helper_is_replaced(free):
         ("a=1, b=2", "b=2, a=1", True),
         (r"$\sqrt{2}$", r"$\sqrt{2}$+1", False),
         (r"$a=2$, $a=3$", "2, 3", True),
+        (r"x \cos (t)+$ $y \sin (t)", r"x \cos(t) - y \sin(t)", False),
+        (r"x \cos (t)+$ $y \sin (t)", r"y \sin(t) + x \cos(t)", True),
+        (r"$5$\text{ cm}", "5", True),
         (r"\emptyset", r"\varnothing", True),
     ],
 )
