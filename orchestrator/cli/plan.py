@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.completing import SHELLS, completions_of
 from orchestrator.cli.output import echo, print_json
 from orchestrator.cli.shared_options import AsJson, ConfigDir, Overrides, SweepFolder, with_config_dir
-from orchestrator.cli.typer_internals import verbs_of
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 """What Hydra's own flags take."""
-
-SHELLS = {
-    "bash": "_emsweep() { local IFS=$'\\n'; COMPREPLY=( $(emsweep complete \"$COMP_LINE\") ); }\n"
-    "COMP_WORDBREAKS=${COMP_WORDBREAKS//=}\n"
-    "complete -o nospace -o default -F _emsweep emsweep",
-    "zsh": '_emsweep() { compadd -S "" -- ${(f)"$(emsweep complete "${words[1,CURRENT]}")"} }\n'
-    "compdef _emsweep emsweep",
-    "fish": "complete -c emsweep -f -a '(emsweep complete (commandline -cp))'",
-}
-"""Shell to the lines that make it complete verbs, groups, options and keys."""
 
 
 def register(app: typer.Typer) -> None:
@@ -137,12 +127,5 @@ def complete(
     except ValueError:  # an open quote
         return
     typed += [""] if line.endswith(" ") or len(typed) < 2 else []
-    if len(typed) == 2:
-        possible = [verb for verb in verbs_of(context) if verb.startswith(typed[1])]
-    elif typed[1] in ("plan", "launch") and not typed[-1].startswith("-"):
-        from sweeps.compose import completions
-
-        possible = completions([w for w in typed[2:-1] if "=" in w] + [typed[-1]])
-    else:
-        possible = []
+    possible = completions_of(context, typed)
     echo("\n".join(possible), nl=bool(possible))

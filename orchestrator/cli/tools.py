@@ -150,8 +150,14 @@ def doctor(
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:
-            echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:<{width}}  {check.detail}")
+            word = "BAD" if not check.ok else "off" if check.absent else "ok "
+            echo(f"{word}  {check.name:<{width}}  {check.detail}")
             if check.fix:
                 echo(f"{'':<{width + 7}}{'fix' if not check.ok else 'hint'}: {check.fix}")
-        echo("All well." if ok else "Something is missing; see the fixes above.")
+        rest = (
+            " What is off is not here, and not needed by every sweep."
+            if any(c.absent for c in checks)
+            else ""
+        )
+        echo(f"All well.{rest}" if ok else "Something is missing; see the fixes above.")
     return 0 if ok else 1

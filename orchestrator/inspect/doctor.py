@@ -53,6 +53,8 @@ class Check:
     """What was found."""
     fix: str = ""
     """What to do about it; empty where nothing needs doing."""
+    absent: bool = False
+    """Whether it is not here, though sweeps can run without it."""
 
 
 def run_checks(directory: Path) -> list[Check]:
@@ -101,6 +103,7 @@ def _requirement(name: str, specifier: SpecifierSet, extra: str | None) -> Check
             return Check(
                 name=name,
                 ok=True,
+                absent=True,
                 detail=f"not installed; only the extra {extra!r} needs it",
                 fix=f"pip install '{DISTRIBUTION}[{extra}]'",
             )
@@ -183,7 +186,7 @@ def _torch() -> list[Check]:
             name="gpus", ok=False, detail=f"nvidia-smi is here, but torch ({build}) sees no GPU", fix=fix
         )
     else:
-        gpu = Check(name="gpus", ok=True, detail="none; the tiny models need none")
+        gpu = Check(name="gpus", ok=True, absent=True, detail="none; the tiny models need none")
     return [Check(name="torch loads", ok=True, detail=f"CUDA {status['cuda'] or 'not built in'}"), gpu]
 
 
@@ -234,5 +237,6 @@ def _network() -> list[Check]:
         fix = (
             "for hub models give a local copy: model=hf model.path=FOLDER (the shipped tiny models need none)"
         )
-        return [Check(name="network", ok=True, detail=f"{host} is out of reach ({error})", fix=fix)]
+        detail = f"{host} is out of reach ({error}); models that lie here need none"
+        return [Check(name="network", ok=True, absent=True, detail=detail, fix=fix)]
     return [Check(name="network", ok=True, detail=f"{host} answers")]

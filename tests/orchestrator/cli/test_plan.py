@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.cli.plan import SHELLS
+from orchestrator.cli.completing import SHELLS
+from tests.orchestrator.sweeping import noop_manifest, run
 
 
 def completed(line, capsys):
@@ -26,12 +27,32 @@ def completed(line, capsys):
         ("emsweep plan cluster.num", ["cluster.num_workers="]),
         ("emsweep plan nothing=", []),
         ("emsweep plan 'open", []),
-        ("emsweep status ", []),
-        ("emsweep plan --js", []),
+        ("emsweep plan --js", ["--json"]),
+        ("emsweep launch --pool in", ["inline"]),
+        ("emsweep launch --pool inline sweep=quick", ["sweep=quickstart"]),
+        ("emsweep completion ", ["bash", "zsh", "fish"]),
+        ("emsweep nothing --", []),
     ],
 )
 def test_the_shell_is_told_how_a_line_could_go_on(line, expected, capsys):
     assert completed(line, capsys) == expected
+
+
+def test_directories_runs_axes_and_sweep_files_are_offered(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert completed("emsweep status ", capsys) == []
+    (tmp_path / "mine.yaml").touch()
+    assert completed("emsweep plan sweep=mi", capsys) == ["sweep=mine.yaml"]
+    manifest = noop_manifest(3)
+    run(tmp_path / "outputs" / "noop", manifest)
+    assert completed("emsweep status out", capsys) == ["outputs/noop"]
+    assert completed("emsweep launch --dir ", capsys) == ["outputs/noop"]
+    assert completed("emsweep status outputs/noop --r", capsys) == ["--run"]
+    first = manifest.run_ids[0]
+    for line in ("status outputs/noop --run", "log outputs/noop --run", "replay outputs/noop"):
+        assert completed(f"emsweep {line} {first[:6]}", capsys) == [first]
+    assert completed("emsweep rerun outputs/noop --failed seed=", capsys) == ["seed=0", "seed=1", "seed=2"]
+    assert completed("emsweep status nowhere --run ", capsys) == []
 
 
 def test_every_verb_is_offered_but_the_one_that_offers(capsys):

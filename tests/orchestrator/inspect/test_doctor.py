@@ -68,4 +68,6 @@ def test_a_gpu_driver_without_a_torch_that_sees_it_is_reported(broken):
 
 def test_no_network_is_no_failure_but_says_what_to_do(broken):
     assert broken["network"].ok
+    assert broken["network"].absent
+    assert "is out of reach" in broken["network"].detail
     assert "model.path=" in broken["network"].fix
