@@ -18,7 +18,8 @@ and its sweep, ``sweep.yaml``, which ``emsweep launch sweep=sweep.yaml --allow-t
       axes: {trainer.params.rate: [0.5, 0.9], seed: range(3)}
 
 It takes any of :data:`ARGUMENTS`, by name, and returns what :mod:`trainers.returned` takes for a result. Its
-module is imported once a worker, so what the module builds at import stays warm.
+module is imported once a worker, so what the module builds at import stays warm. While it computes it
+counts as alive, whether it says anything or not.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sweeps.spec import RunSpec, SpecError, nearest
+from trainers.busy import Watch
 from trainers.protocol import RunContext, RunResult
 
 ARGUMENTS: Mapping[str, str] = {
@@ -52,6 +54,7 @@ class FunctionTrainer:
         """
         self._function = function
         self._wanted = wanted_arguments(function, target)
+        self._watch = Watch()
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Call it; what it returns is looked at by the worker."""
@@ -62,8 +65,16 @@ class FunctionTrainer:
             "spec": lambda: spec,
             "context": lambda: context,
         }
-        found: RunResult = self._function(**{name: offered[name]() for name in self._wanted})
+        self._watch.begin(context.heartbeat)
+        try:
+            found: RunResult = self._function(**{name: offered[name]() for name in self._wanted})
+        finally:
+            self._watch.end()
         return found
+
+    def close(self) -> None:
+        """End the thread that beats for it."""
+        self._watch.close()
 
 
 def wanted_arguments(function: Callable[..., Any], target: str) -> tuple[str, ...]:

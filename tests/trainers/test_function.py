@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 
 import pytest
 
@@ -75,3 +76,22 @@ async def coroutine(seed):
 def test_what_is_no_plain_function_is_refused_with_the_fix(thing, message):
     with pytest.raises(SpecError, match=message):
         FunctionTrainer(thing, "train:train")
+
+
+def test_a_function_that_computes_without_a_word_beats_and_one_that_sleeps_does_not(monkeypatch):
+    monkeypatch.setattr("trainers.busy.LOOK_S", 0.2)
+    beats: list[str] = []
+
+    def compute(params):
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until and params["busy"]:
+            pass
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    for busy in (True, False):
+        beats.clear()
+        spec = RunSpec(trainer=TrainerSpec(target="train:train", params={"busy": busy}))
+        trainer = FunctionTrainer(compute, "train:train")
+        trainer.run(spec, RunContext(heartbeat=beats.append))
+        trainer.close()
+        assert (len(beats) >= 2) is busy

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sweeps.spec import RunSpec, SpecError
 from sweeps.spec.errors import cut
+from trainers import busy
 from trainers.command.attempt import environment_of, made_folder, remove_if_empty, words_of
 from trainers.command.metrics import CommandMetrics
 from trainers.command.output import CommandLog
@@ -25,9 +26,6 @@ LOOK_S = 0.25
 
 CANCEL_GRACE_S = 5.0
 """Time that a command which is called off gets to save what it wants to keep."""
-
-BUSY_S = 10.0
-"""Period of looking whether a command that says nothing computes: a look reads a few files a process."""
 
 SHOWN_LINES = 20
 """Last lines of standard error in the message of a failure."""
@@ -194,9 +192,9 @@ class _Attention:
         if self._words:
             self._context.heartbeat(self._words)
             self._words = ""
-        elif now_s - self._busy_s >= BUSY_S:
+        elif now_s - self._busy_s >= busy.LOOK_S:
             self._busy_s = now_s
-            used_s = cpu_seconds(self._shepherd.pid)
+            used_s = busy.processor_seconds(self._shepherd.pid, with_root=False)
             if used_s != self._cpu_s:
                 self._context.heartbeat("")
             self._cpu_s = used_s
@@ -204,18 +202,6 @@ class _Attention:
             self.is_cancelled = True
             self._shepherd.end(CANCEL_GRACE_S)
         return True
-
-
-def cpu_seconds(root: int) -> float:
-    """Processor time of all processes below one."""
-    import psutil
-
-    used_s = 0.0
-    with contextlib.suppress(psutil.Error):
-        for process in psutil.Process(root).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                used_s += sum(process.cpu_times()[:4])
-    return used_s
 
 
 def _read(fd: int) -> bytes | None:

@@ -341,7 +341,7 @@ def test_a_script_hears_that_it_should_stop(sweep):
 
 
 def test_a_computing_command_beats_though_it_says_nothing_and_a_sleeping_one_does_not(sweep, monkeypatch):
-    monkeypatch.setattr("trainers.command.trainer.BUSY_S", 0.3)
+    monkeypatch.setattr("trainers.busy.LOOK_S", 0.3)
     beats: list[str] = []
     context = sweep.context(heartbeat=beats.append)
     sweep.python("import time\nend = time.time() + 2\nwhile time.time() < end: pass\n", context=context)
