@@ -107,6 +107,9 @@ def close_numbers(gold: str, answer: str) -> bool | None:
     Returns:
         ``None`` where one of them is no number.
     """
+    no_numbers = (is_improper_mixed, is_compound, says_more, runs_numbers_together, is_date, based_number)
+    if any(test(text) for test in no_numbers for text in (gold, answer)):
+        return None
     of_gold, of_answer = value_of(gold), value_of(without_assignment(answer))
     if of_gold is None or of_answer is None:
         return None

@@ -286,6 +286,28 @@ def test_the_relative_grader_takes_near_values_and_percent_forms():
     assert judged == [True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "correct"),
+    [
+        ("2516_8", "2516_7", False),
+        (r"7 \text{ or more}", "7", False),
+        ("12", "1 2", False),
+        ("10", "4 10/3", False),
+        (r"3\text{ PM}", r"3\text{ AM}", False),
+        (r"5\text{ m}", r"5\text{ cm}", True),  # the benchmarks' own grader drops units
+        ("4.5e33", "4.5001e33", True),
+        ("0", "0.0000001", False),
+        (r"\pi", "3.1416", True),
+        (r"\pi", "3.14", False),
+    ],
+)
+def test_the_relative_grader_is_lenient_with_values_alone(gold, answer, correct):
+    grader = Grader(pattern=None, timeout_s=5, rule="relative")
+    judged = grader.judge(gold, rf"\boxed{{{answer}}}").correct
+    grader.close()
+    assert judged is correct
+
+
 def test_hostile_answers_are_bounded_in_sum():
     grader = Grader(pattern=None, timeout_s=2)
     grader.begin()
