@@ -41,6 +41,13 @@ def mirror(
         ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="MLflow's tracking server or store.")] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Go on while it runs, showing what runs at work report (wandb, tensorboard).",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy finished runs to W&B, MLflow or TensorBoard; a second call copies only what is new."""
@@ -56,6 +63,7 @@ def mirror(
         online=online,
         url=url,
         progress=_Progress(),
+        follow=follow,
     )
     if as_json:
         print_json(dataclasses.asdict(report))

@@ -7,11 +7,12 @@ import fcntl
 import importlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from orchestrator.mirror.following import LiveCopies, while_it_runs
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import TARGETS, Destination, FinishedRun, Target
 from orchestrator.store.frozen import require_frozen
@@ -41,6 +42,7 @@ def mirror_sweep(
     online: bool | None = None,
     url: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    follow: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> MirrorReport:
     """Copy every finished run that is not mirrored yet.
@@ -54,6 +56,7 @@ def mirror_sweep(
             when a key is at hand.
         url: MLflow's tracking server or store; its own variable or a file in the directory by default.
         progress: called with (runs copied, runs to copy).
+        follow: while the sweep runs, copy runs as they end, and show what those at work report.
         sleep: waits between tries.
 
     Raises:
@@ -74,20 +77,30 @@ def mirror_sweep(
     with (folder / "mirrored.txt").open("a+") as ledger:
         _hold(ledger, directory)
         ledger.seek(0)
-        mirrored = set(ledger.read().split())
-        rows = finished(layout)
-        todo = [row for row in rows if row["run_id"] not in mirrored]
-        if todo:
-            with _one_line(directory):
-                target.clean({row["run_id"] for row in todo})
-        for done, run in enumerate(read_runs(layout, todo), start=1):
-            _copy(target, run, done - 1, directory, sleep)
-            ledger.write(run.run_id + "\n")
-            ledger.flush()
-            os.fsync(ledger.fileno())
-            progress(done, len(todo))
+        before = set(ledger.read().split())
+        mirrored = set(before)
+
+        def copy_finished(shown: Collection[str] = ()) -> None:
+            todo = [r for r in finished(layout) if r["run_id"] not in mirrored and r["run_id"] not in shown]
+            if todo:
+                with _one_line(directory):
+                    target.clean({row["run_id"] for row in todo})
+            for done, run in enumerate(read_runs(layout, todo), start=1):
+                _copy(target, run, done - 1, directory, sleep)
+                ledger.write(run.run_id + "\n")
+                ledger.flush()
+                os.fsync(ledger.fileno())
+                mirrored.add(run.run_id)
+                progress(done, len(todo))
+
+        if follow:
+            while_it_runs(layout, LiveCopies(layout, target), copy_finished, sleep)
+        else:
+            copy_finished()
+        num_results = len(finished(layout))
     target.close()
-    return MirrorReport(new=len(todo), already=len(rows) - len(todo))
+    num_new = len(mirrored) - len(before)
+    return MirrorReport(new=num_new, already=num_results - num_new)
 
 
 def _require_own(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sweeps.grid.filters import as_text
 
@@ -41,6 +41,16 @@ class FinishedRun:
         return [f"{key}={as_text(value)}" for key, value in self.axes.items()]
 
 
+class LiveCopy(Protocol):
+    """The provisional copy of a run that is at work; the run is copied anew once it is done."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add numbers of a step that is not below the last."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Target(Protocol):
     """Somewhere to copy to."""
 
@@ -57,6 +67,19 @@ class Target(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class LiveTarget(Protocol):
+    """A target that can show a run while it is at work."""
+
+    def follow(self, run: FinishedRun) -> LiveCopy:
+        """Begin a copy of a run that has neither steps nor a summary yet.
+
+        Raises:
+            ConnectionError: when the other side does not take it for now.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

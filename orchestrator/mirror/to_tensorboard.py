@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from orchestrator.mirror.reading import is_number
 from orchestrator.mirror.target import Destination, FinishedRun
@@ -27,28 +27,47 @@ class TensorBoardTarget:
                 shutil.rmtree(path)
 
     def copy(self, run: FinishedRun) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        def scalars(values: Any, step: int) -> Event:
-            rows = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
-            return Event(wall_time=run.finished_at, step=step, summary=Summary(value=rows))
-
-        writer = EventFileWriter(str(self._folder / f"cell-{run.cell}" / run.run_id))
-        axes = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in run.axes.items()}
-        described = hparams_pb(axes, trial_id=run.run_id, start_time_secs=run.finished_at)
-        writer.add_event(Event(wall_time=run.finished_at, summary=described))
+        events = self.follow(run)
         for row in run.steps:
-            writer.add_event(scalars({k: v for k, v in row.items() if k != "step"}, row["step"]))
+            events.log(row["step"], {k: v for k, v in row.items() if k != "step"})
         last = run.steps[-1]["step"] if run.steps else 0
-        numbers = {f"run/{k}": float(v) for k, v in run.summary.items() if is_number(v)}
-        writer.add_event(scalars(numbers, last))
-        writer.close()
+        events.log(last, {f"run/{k}": float(v) for k, v in run.summary.items() if is_number(v)})
+        events.close()
+
+    def follow(self, run: FinishedRun) -> _Events:
+        """Begin a run's event file, with its axes."""
+        return _Events(self._folder / f"cell-{run.cell}" / run.run_id, run)
 
     def close(self) -> None:
         """Nothing is open between runs."""
+
+
+class _Events:
+    """The event file of one run."""
+
+    def __init__(self, folder: Path, run: FinishedRun) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._at = run.finished_at
+        self._writer = EventFileWriter(str(folder))
+        axes = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in run.axes.items()}
+        described = hparams_pb(axes, trial_id=run.run_id, start_time_secs=self._at)
+        self._writer.add_event(Event(wall_time=self._at, summary=described))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        rows = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.add_event(Event(wall_time=self._at, step=step, summary=Summary(value=rows)))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def open_target(where: Destination) -> TensorBoardTarget:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import netrc
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,18 +61,7 @@ class WandbTarget:
             ConnectionError: when the server cannot be reached or answers with errors.
         """
         try:
-            copy = self._wandb.init(
-                project=self._where.project,
-                entity=self._where.entity,
-                dir=str(self._where.folder.parent),
-                id=run.run_id,
-                name=run.name,
-                group=run.group,
-                tags=[tag[:MAX_TAG] for tag in run.tags],
-                config={"axes": dict(run.axes), **run.config},
-                settings=self._settings,
-                reinit="create_new",
-            )
+            copy = self._begun(run)
             for row in run.steps:
                 copy.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
             copy.summary.update({**run.summary, "cell": run.cell})
@@ -81,8 +70,46 @@ class WandbTarget:
             self._wandb.teardown()  # its background process still holds the run
             raise ConnectionError(str(error)) from error
 
+    def follow(self, run: FinishedRun) -> _LiveRun:
+        """Begin a run that is at work.
+
+        Raises:
+            ConnectionError: when the server cannot be reached or answers with errors.
+        """
+        try:
+            return _LiveRun(self._begun(run))
+        except self._wandb.errors.CommError as error:
+            raise ConnectionError(str(error)) from error
+
     def close(self) -> None:
         """Nothing is open between runs."""
+
+    def _begun(self, run: FinishedRun) -> Any:
+        return self._wandb.init(
+            project=self._where.project,
+            entity=self._where.entity,
+            dir=str(self._where.folder.parent),
+            id=run.run_id,
+            name=run.name,
+            group=run.group,
+            tags=[tag[:MAX_TAG] for tag in run.tags],
+            config={"axes": dict(run.axes), **run.config},
+            settings=self._settings,
+            reinit="create_new",
+        )
+
+
+class _LiveRun:
+    """A run of W&B's that is at work."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish(exit_code=0)
 
 
 def open_target(where: Destination) -> WandbTarget:

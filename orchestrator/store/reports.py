@@ -97,6 +97,25 @@ def by_attempt(rows: Iterable[ReportedRow]) -> dict[int, list[ReportedRow]]:
     return {token: [steps[token][step] for step in sorted(steps[token])] for token in sorted(steps)}
 
 
+class ReportFollower:
+    """Reads what is added to the reports of a sweep, each row once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._offsets: dict[str, int] = {}
+
+    def new_rows(self) -> Iterator[ReportedRow]:
+        """The rows since the last call, worker by worker."""
+        for path in sorted(self._layout.reports.glob("*.jsonl")):
+            health = SpoolHealth()
+            start = self._offsets.get(path.name, 0)
+            for line in read_spool(path, health, start, live=True):
+                row = _row(path.stem, line.header)
+                if row is not None:
+                    yield row
+            self._offsets[path.name] = health.read_bytes[path.name]
+
+
 def _joined(before: ReportedRow, row: ReportedRow) -> ReportedRow:
     """A row with what an earlier one told of the same step; of another step it stands alone."""
     if before.step != row.step:

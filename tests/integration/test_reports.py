@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
 from analysis import open_sweep
 from orchestrator.inspect.log import records
 from orchestrator.inspect.status import run_story, status_text, story_text, sweep_status
+from orchestrator.mirror import mirror_sweep
 from orchestrator.store.layout import Layout
 from tests.analysis.dashboard.conftest import client_of
 from tests.chaos.harness import Sweep, kill, wait_until
@@ -156,3 +158,46 @@ def test_a_script_reports_as_a_trainer_does_whatever_its_projects_packages_are_c
         assert list(found.runs()["final"]) == [6, 6]
     finally:
         sweep.close()
+
+
+@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+def test_a_mirror_that_follows_shows_runs_at_work_and_copies_each_whole_once_it_is_done(
+    sweep, to, monkeypatch
+):
+    pytest.importorskip(to)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    process = sweep.launch()
+    wait_until(lambda: bool(newest(sweep)))
+    run_id = newest(sweep)[0]["run_id"]
+    seen = []
+
+    def look(_: float) -> None:
+        """What the loop of the mirror does instead of waiting."""
+        seen.append(shown(sweep.folder, to, run_id))
+        if len(seen) > 100 or (seen[-1] and seen[-1] > seen[0]):
+            sweep.pace(0.0)
+        time.sleep(0.2)
+
+    report = mirror_sweep(sweep.folder, to=to, project="p", online=False, follow=True, sleep=look)
+    process.communicate(timeout=60)
+    assert seen[-1] > seen[0]
+    assert (report.new, report.already) == (2, 0)
+    again = mirror_sweep(sweep.folder, to=to, project="p", online=False)
+    assert (again.new, again.already) == (0, 2)
+    kept = len(open_sweep(sweep.folder).steps().query(f"run_id == '{run_id}'"))
+    if to == "tensorboard":
+        assert shown(sweep.folder, to, run_id) == kept
+    else:
+        assert len(list((sweep.folder / "wandb").glob("offline-run-*"))) == 2
+
+
+def shown(folder, to, run_id):
+    """Steps of a run that TensorBoard reads, or bytes of W&B's offline file."""
+    if to == "wandb":
+        return sum(p.stat().st_size for p in (folder / "wandb").glob(f"offline-run-*-{run_id}/*.wandb"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [path] = (folder / "tensorboard").glob(f"cell-*/{run_id}")
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+    events.Reload()
+    return len(events.Scalars("loss")) if "loss" in events.Tags()["scalars"] else 0
