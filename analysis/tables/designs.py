@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.data.axes import SEED
+from analysis.data.axes import SEED, is_absent
 from analysis.data.sweep import SweepData
 from analysis.stats.mixed import MAX_CELLS
 from sweeps.spec.errors import UserError
@@ -132,6 +132,12 @@ def equal_terms(frame: pd.DataFrame, design: Design, key: str, reference: int) -
     axes = (key, *(axis for axis in frame if axis != key))
     codes = {axis: pd.factorize(frame[axis].astype(object), use_na_sentinel=False)[0] for axis in axes}
     dummies = {axis: np.eye(code.max() + 1)[code] for axis, code in codes.items()}
+    for axis in axes[1:]:
+        # What exists under a condition is averaged where it exists, and is nothing elsewhere.
+        exists = ~np.array([is_absent(value) for value in frame[axis]])
+        if not exists.all() and exists.any():
+            levels = dummies[axis][:, dummies[axis][exists].any(axis=0)]
+            dummies[axis] = np.where(exists[:, None], levels - 1 / levels.shape[1], 0.0)
     whole_CK = np.hstack([np.ones((len(frame), 1)), *dummies.values()])
     of_cells_KC = np.linalg.pinv(whole_CK).T
 
@@ -147,7 +153,7 @@ def equal_terms(frame: pd.DataFrame, design: Design, key: str, reference: int) -
         rest = np.concatenate([np.zeros(0), *averages])
         return np.hstack([np.ones((len(own), 1)), own, np.tile(rest, (len(own), 1))])
 
-    equal_LK = rows([np.full(dummy.shape[1], 1 / dummy.shape[1]) for dummy in others])
+    equal_LK = rows([np.full(d.shape[1], 1 / d.shape[1]) if d.min() >= 0 else 0.0 * d[0] for d in others])
     contrasts_LP, has_contrast = read(equal_LK - equal_LK[reference])
     has_contrast[reference] = False
     means_LP, has_mean = read(equal_LK)

@@ -229,6 +229,18 @@ def test_adjusted_means_of_what_the_cells_cannot_tell_are_refused_and_others_lie
     assert by_rate.loc[[1e-4, 4e-4], ["difference", "p"]].isna().all(axis=None)
 
 
+def test_an_axis_that_decides_whether_another_exists_is_averaged_over_it(tmp_path):
+    def values(axes, rng):
+        late = {"schedule.decay_fraction": 0.8}.items() <= axes.items()
+        score = 0.5 + 0.1 * (axes["schedule"] == "wsd") + 0.06 * late + 0.2 * (axes["optim.lr"] == 1e-3)
+        return {"accuracy_sampled": score + 0.01 * axes["seed"] + rng.normal(0, 0.002)}
+
+    sweep = open_sweep(write_grid(tmp_path / "schedules", EXAMPLES / "schedules.yaml", values))
+    frame = adjusted_means(sweep, "schedule").frame.set_index("schedule")
+    assert frame["difference"]["wsd"] == pytest.approx(0.1 + 0.06 / 3, abs=0.003)
+    assert frame["adjusted"]["constant"] == pytest.approx(0.5 + 0.1 + 0.015, abs=0.003)
+
+
 def test_an_axis_whose_first_value_matches_none_is_not_said_to_have_no_matches_at_all(tmp_path):
     with pytest.raises(UserError, match=r"match those of optim\.lr=4e-4 on model, steps"):
         compare_levels(_ladder(tmp_path), "optim.lr")
