@@ -86,17 +86,9 @@ def _decisions(layout: Layout) -> Iterator[tuple[float, str]]:
 def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any]]:
     """What these runs printed, a record a line, and the tracebacks of their attempts that failed."""
     for run_id in run_ids:
-        for path in sorted((layout.root / "logs" / run_id).glob("attempt_*.log")):
-            yield {
-                "at": path.stat().st_mtime,
-                "event": "traceback",
-                "run_id": run_id,
-                "attempt": int(path.stem.removeprefix("attempt_")),
-                "message": path.read_text(errors="replace"),
-            }
-    for run_id in run_ids:
         for path in sorted(layout.attempt_log(run_id, 0).parent.glob("attempt_*.log")):
-            yield from _command_output(path, run_id)
+            with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or no file of ours
+                yield from _of_attempt(path, run_id)
     for path in sorted(layout.worker_logs.glob("*.log")):
         for line in output_of(path, run_ids):
             yield {
@@ -109,18 +101,15 @@ def _printed(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any
             }
 
 
-def _command_output(path: Path, run_id: str) -> Iterator[dict[str, Any]]:
-    """The lines of a command's own log, which begins with the command."""
-    with contextlib.suppress(OSError, ValueError), path.open(errors="replace") as lines:
-        if (first := next(lines, "")).startswith("$ "):
-            record = {
-                "at": path.stat().st_mtime,
-                "event": "output",
-                "run_id": run_id,
-                "attempt": int(path.stem.removeprefix("attempt_")),
-            }
-            yield {**record, "message": first.rstrip("\n")}
-            yield from ({**record, "message": line.rstrip("\n")} for line in lines)
+def _of_attempt(path: Path, run_id: str) -> Iterator[dict[str, Any]]:
+    """An attempt's own log: the lines of a command, which it begins with, or a traceback."""
+    attempt = int(path.stem.removeprefix("attempt_"))
+    record = {"at": path.stat().st_mtime, "run_id": run_id, "attempt": attempt}
+    text = path.read_text(errors="replace")
+    if text.startswith("$ "):
+        yield from ({**record, "event": "output", "message": line} for line in text.splitlines())
+    else:
+        yield {**record, "event": "traceback", "message": text}
 
 
 def _records(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

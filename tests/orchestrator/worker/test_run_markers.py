@@ -33,7 +33,7 @@ def test_the_log_of_a_run_has_what_each_of_its_attempts_printed_and_nothing_else
     assert sorted(printed) == sorted(
         (n, text) for n in (0, 1) for text in (f"print of 1, attempt {n}", "error of 1", "echo of 1")
     )
-    assert [r["event"] for r in told if r["event"] != "output"] == ["failure", "result"]
+    assert [r["event"] for r in told if r["event"] != "output"] == ["failure", "traceback", "result"]
 
 
 def test_what_a_run_said_last_is_kept_and_shown(swept):
