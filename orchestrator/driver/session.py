@@ -6,7 +6,7 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from orchestrator.driver.provenance import provenance
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
+from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
 from orchestrator.store.digest_writer import Replacement, begin_digests, write_recorded
@@ -155,6 +156,7 @@ class Session:
         only: Collection[int] | None = None,
         reopen: Collection[int] = (),
         until: float | None = None,
+        pool: Callable[[], Pool] | None = None,
     ) -> Summary:
         """Run what is left.
 
@@ -166,6 +168,7 @@ class Session:
             only: run these and no others.
             reopen: runs that get another chance with fresh budgets, whatever became of them.
             until: Unix time by which to stop.
+            pool: makes the pool, or gives one that was there; the cluster says how otherwise.
 
         Raises:
             UserError: when the runs do not fit the cluster, or it does not answer.
@@ -182,15 +185,16 @@ class Session:
             return self._nothing_to_do(manifest, reading)
         require_same_code(manifest, self.layout.root)
         self._raise_format()
-        pool = pool_factory(manifest, cluster)()
+        make = pool or pool_factory(manifest, cluster)
+        workers = make()
         try:
             if cluster.address is not None:
-                require_capacity(manifest, pool.capacity(), cluster.settings.max_gpus)
+                require_capacity(manifest, workers.capacity(), cluster.settings.max_gpus)
             driver = Driver(
                 layout=self.layout,
                 manifest=manifest,
                 reading=reading,
-                pool=pool,
+                pool=workers,
                 lock=self._lock,
                 settings=cluster.settings,
                 options=DriverOptions(
@@ -205,7 +209,7 @@ class Session:
             )
             return driver.run()
         finally:
-            pool.close()
+            workers.close()
 
     def settle(
         self, manifest: Manifest, reading: ReplayResult, indices: Collection[int], outcome: Outcome

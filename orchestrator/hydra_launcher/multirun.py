@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from orchestrator.hydra_launcher.console import WorkerOutput
 from orchestrator.hydra_launcher.jobs import TARGET, Job, manifest_of
 from orchestrator.hydra_launcher.loader import RememberingLoader
 from orchestrator.hydra_launcher.returns import job_return
-from orchestrator.planning.cluster import cluster_of
+from orchestrator.planning.cluster import Cluster, cluster_of, lasting_pool
+from orchestrator.pools.lasting import LastingPool
 from orchestrator.store.frozen import damage_of_frozen, require_launchable
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.spool import LineReader
@@ -65,6 +68,7 @@ class Multirun:
         self._configurations = Configurations(loader, config)
         context.config_loader = RememberingLoader(loader, config, self._configurations)
         self._jobs: list[Job] = []
+        self._pool: LastingPool | None = None
         retries = {} if options["retries"] is None else {"error": options["retries"]}
         names = ("pool", "address", "num_workers", "threads_per_worker")
         self._cluster_options = {name: options[name] for name in names}
@@ -105,7 +109,8 @@ class Multirun:
             asked = set(run_of[before:])
             again = [i for i in sorted(asked) if OUTCOMES[reading.book.outcome[i]] in WITHOUT_RESULT]
             with WorkerOutput(layout.worker_logs):
-                summary = session.run(manifest, cluster, reading, only=asked, reopen=again)
+                pool = partial(self._lasting_pool, manifest, cluster) if cluster.pool == "local" else None
+                summary = session.run(manifest, cluster, reading, only=asked, reopen=again, pool=pool)
             book = session.read(manifest).book
         if summary.interrupted:
             log.warning("%s; the same command again goes on", summary.reason or "interrupted")
@@ -118,6 +123,20 @@ class Multirun:
             ]
         finally:
             lines.close()
+
+    def _lasting_pool(self, manifest: Manifest, cluster: Cluster) -> LastingPool:
+        """The workers of this multirun: a sweeper that comes batch by batch finds them warm."""
+        if self._pool is None:
+            self._pool = lasting_pool(manifest, cluster)
+            atexit.register(self._pool.end)
+        return self._pool
+
+    def close(self) -> None:
+        """End the workers, which otherwise wait for the next batch until this process ends."""
+        if self._pool is not None:
+            atexit.unregister(self._pool.end)
+            self._pool.end()
+            self._pool = None
 
     def _job(self, overrides: Sequence[str]) -> Job:
         found = self._configurations

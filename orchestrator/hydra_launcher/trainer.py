@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ class HydraJob:
             self._application = load(context.sweep_dir)
             loader, master = self._application.context.config_loader, self._application.config
             self._configurations = Configurations(loader, master)
+        elif spec.run_id not in self._application.words:  # of a sweeper's later batch; the task stays warm
+            words = load(context.sweep_dir).words
+            self._application = replace(self._application, words=words)
         application = self._application
         number, overrides = application.words[spec.run_id]
         started_s = time.perf_counter()

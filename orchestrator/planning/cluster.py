@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.pools.base import Pool
 from orchestrator.pools.devices import visible_gpus
@@ -18,6 +18,9 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.environment import filled_in
 from sweeps.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.pools.lasting import LastingPool
 
 POOLS = ("ray", "local", "inline")
 """Names of the pools."""
@@ -187,6 +190,19 @@ def _first_of_each_resource(manifest: Manifest) -> list[int]:
     for index, code in enumerate(manifest.group_codes["resources"].tolist()):
         first.setdefault(code, index)
     return list(first.values())
+
+
+def lasting_pool(manifest: Manifest, cluster: Cluster) -> LastingPool:
+    """A local pool for several drivers, one after the other.
+
+    Raises:
+        UserError: when the runs do not fit this machine.
+    """
+    from orchestrator.pools.lasting import LastingPool
+
+    here = local_capacity(manifest, cluster)
+    require_capacity(manifest, here, cluster.settings.max_gpus)
+    return LastingPool(here.slots, threads=cluster.threads)
 
 
 def pool_factory(manifest: Manifest, cluster: Cluster) -> Callable[[], Pool]:

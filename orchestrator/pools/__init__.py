@@ -2,6 +2,7 @@
 
 inline     in the driver's own process, one run at a time: tests, debugging, notebooks.
 local      worker processes on this machine, without Ray.
+lasting    the same, kept warm for several drivers, one after the other.
 ray_pool   Ray actors on this machine or a cluster.
 
 gang (what the ranks of a worker tell becomes one story), channel and child (the local pool's messages and its

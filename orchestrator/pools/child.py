@@ -6,15 +6,19 @@ closes, whatever it is doing: an orphan must not compute.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
+import queue
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from orchestrator.pools.channel import WorkerChannel
+from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.protocol import WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
 from sweeps.origins import give_way
@@ -35,14 +39,82 @@ def main() -> None:
         rendezvous = _meet(channel, setup)
         setup = _with_rendezvous(setup, rendezvous)
     give_way("analysis")
-    runtime = Runtime(setup, lambda batch: channel.send(("batch", batch)))
-    threading.Thread(target=_listen, args=(channel, runtime), daemon=True, name="listen").start()
-    channel.send(("ready", socket.gethostname()))
-    stopped = threading.Event()
-    threading.Thread(target=_beat, args=(channel, runtime, stopped), daemon=True, name="beat").start()
-    runtime.warm()
-    runtime.loop()
-    stopped.set()
+    life = _Life(channel, setup)
+    for duty in (life.listen, life.beat):
+        threading.Thread(target=duty, daemon=True, name=duty.__name__).start()
+    life.work()
+
+
+class _Life:
+    """What a worker process does for one driver, or for several, one after the other: each has a runtime of
+    its own, and finds the trainers that the one before has left warm.
+    """
+
+    def __init__(self, channel: WorkerChannel, setup: WorkerSetup) -> None:
+        self._channel = channel
+        self._runtime = self._new_runtime(setup)
+        self._setups: queue.SimpleQueue[WorkerSetup | None] = queue.SimpleQueue()
+        self._over = threading.Event()
+
+    def work(self) -> None:
+        """Train until nobody wants anything more."""
+        while True:
+            self._channel.send(("ready", socket.gethostname()))
+            self._runtime.warm()
+            self._runtime.loop()
+            if not self._runtime.parked:
+                break
+            self._channel.send(("parked", None))
+            setup = self._setups.get()
+            if setup is None:
+                self._runtime.trainers.close()
+                break
+            _log_into(setup.log)
+            self._runtime = self._new_runtime(setup, self._runtime.trainers)
+        self._over.set()
+
+    def _new_runtime(self, setup: WorkerSetup, trainers: HotTrainers | None = None) -> Runtime:
+        return Runtime(setup, lambda batch: self._channel.send(("batch", batch)), trainers)
+
+    def listen(self) -> None:
+        """Do what the driver says."""
+        try:
+            while True:
+                kind, value = self._channel.receive()
+                if kind == "items":
+                    self._runtime.add(value)
+                elif kind == "cancel":
+                    self._runtime.cancel(value)
+                elif kind == "park":
+                    self._runtime.park()
+                elif kind == "setup":
+                    self._setups.put(value)
+                else:
+                    self._runtime.stop()
+                    self._setups.put(None)
+        except (EOFError, OSError):
+            os._exit(1)
+
+    def beat(self) -> None:
+        """Say about once a second that the process lives."""
+        try:
+            while not self._over.wait(BEAT_S):
+                runtime = self._runtime
+                runtime.flush()
+                self._channel.send(("pulse", runtime.pulse()))
+        except OSError:
+            os._exit(1)
+
+
+def _log_into(log: Path) -> None:
+    """Have what this process prints go into another log from here on."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as opened:
+        for number in (1, 2):
+            os.dup2(opened.fileno(), number)
 
 
 def _meet(channel: WorkerChannel, setup: WorkerSetup) -> str:
@@ -62,29 +134,6 @@ def _with_rendezvous(setup: WorkerSetup, address: str) -> WorkerSetup:
     from dataclasses import replace
 
     return replace(setup, context=replace(setup.context, rendezvous=address))
-
-
-def _listen(channel: WorkerChannel, runtime: Runtime) -> None:
-    try:
-        while True:
-            kind, value = channel.receive()
-            if kind == "items":
-                runtime.add(value)
-            elif kind == "cancel":
-                runtime.cancel(value)
-            else:
-                runtime.stop()
-    except (EOFError, OSError):
-        os._exit(1)
-
-
-def _beat(channel: WorkerChannel, runtime: Runtime, stopped: threading.Event) -> None:
-    try:
-        while not stopped.wait(BEAT_S):
-            runtime.flush()
-            channel.send(("pulse", runtime.pulse()))
-    except OSError:
-        os._exit(1)
 
 
 if __name__ == "__main__":

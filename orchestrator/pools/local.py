@@ -43,7 +43,9 @@ class _Rank:
 
 
 @dataclass(slots=True)
-class _Worker:
+class LocalWorker:
+    """A worker process, or the processes of a gang."""
+
     name: str
     ranks: list[_Rank]
     reports: GangReports
@@ -52,6 +54,11 @@ class _Worker:
     stop_by_s: float | None = None
     lost: str = ""
     memory_gib: dict[int, float] = field(default_factory=dict)
+    shape: Shape | None = None
+    born: str = ""
+    """Name under which it was started, which its temporary folder and its processes carry."""
+    parked: bool = False
+    """Whether it waits for another driver."""
 
 
 class LocalPool:
@@ -65,7 +72,7 @@ class LocalPool:
         self._folder = TemporaryFolder("local")
         self._environment = worker_environment(threads) | self._folder.mark
         self._gpus = GpuLedger(visible_gpus() if num_gpus is None else list(map(str, range(num_gpus))))
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, LocalWorker] = {}
         self._selector = selectors.DefaultSelector()
         self._guard: subprocess.Popen[bytes] | None = None
         self._events: list[PoolEvent] = []
@@ -78,7 +85,8 @@ class LocalPool:
         if self._guard is None:
             self._guard = start_guard(f"{FOLDER}={self._folder.path}")
         taken = [self._gpus.take(shape.gpus) for _ in range(shape.world_size)] if shape.gpus else []
-        worker = _Worker(setup.name, [], GangReports(shape.world_size), [g for t in taken for g in t])
+        worker = LocalWorker(setup.name, [], GangReports(shape.world_size), [g for t in taken for g in t])
+        worker.shape, worker.born = shape, setup.name
         self._workers[setup.name] = worker
         for number in range(shape.world_size):
             devices = ",".join(self._gpus.names[i] for i, _ in taken[number]) if taken else None
@@ -143,7 +151,7 @@ class LocalPool:
             self._guard.wait()
             self._guard = None
 
-    def _spawn(self, worker: _Worker, setup: WorkerSetup, number: int, devices: str | None) -> None:
+    def _spawn(self, worker: LocalWorker, setup: WorkerSetup, number: int, devices: str | None) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **self._environment}
         environment |= import_environment(setup.import_path)
@@ -167,15 +175,15 @@ class LocalPool:
         worker.ranks.append(rank)
         self._selector.register(rank.channel, selectors.EVENT_READ, (worker, rank))
 
-    def _temporary(self, worker: _Worker) -> Path:
-        return self._folder.path / worker.name
+    def _temporary(self, worker: LocalWorker) -> Path:
+        return self._folder.path / worker.born
 
-    def _send(self, worker: _Worker, message: object) -> None:
+    def _send(self, worker: LocalWorker, message: object) -> None:
         data = pack(message)
         for rank in worker.ranks:
             rank.channel.send(data)
 
-    def _read(self, worker: _Worker, rank: _Rank) -> None:
+    def _read(self, worker: LocalWorker, rank: _Rank) -> None:
         for kind, value in rank.channel.receive():
             if kind == "batch":
                 batch = worker.reports.take(rank.number, value, time.monotonic())
@@ -194,6 +202,8 @@ class LocalPool:
                             words=value.words,
                         )
                     )
+            elif kind == "parked":
+                worker.parked = True
             elif kind == "rendezvous":
                 for other in worker.ranks[1:]:
                     other.channel.send(pack(("rendezvous", value)))
@@ -214,13 +224,13 @@ class LocalPool:
             return f"killed by {signal.Signals(-code).name}"
         return f"exited with status {code}"
 
-    def _signal(self, worker: _Worker, number: int) -> None:
+    def _signal(self, worker: LocalWorker, number: int) -> None:
         for rank in worker.ranks:
             if rank.process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     rank.process.send_signal(number)
 
-    def _bury(self, worker: _Worker, reason: str) -> None:
+    def _bury(self, worker: LocalWorker, reason: str) -> None:
         """Make sure every rank is gone, take its last words, and tell."""
         self._signal(worker, signal.SIGKILL)
         for rank in worker.ranks:

@@ -55,7 +55,12 @@ BEAT_S = 1.0
 class Runtime:
     """Runs items one after the other and hands finished ones to ``emit``, which two threads may call."""
 
-    def __init__(self, setup: WorkerSetup, emit: Callable[[ReportBatch], None]) -> None:
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        emit: Callable[[ReportBatch], None],
+        trainers: HotTrainers | None = None,
+    ) -> None:
         self.setup = setup
         self._emit = emit
         self._host = socket.gethostname()
@@ -63,7 +68,9 @@ class Runtime:
         self._attempts: Iterator[AttemptReport] = iter(())
         self._left = 0
         self._cancelled: set[int] = set()
-        self._trainers = HotTrainers(setup.context)
+        self.trainers = trainers or HotTrainers(setup.context)
+        self.parked = False
+        """Whether its trainers stay warm for another driver once it has stopped."""
         self._spool: SpoolWriter | None = None
         self._reported = WorkerReports(setup, self._cancelled, self._progressed)
         self._lock = threading.Lock()
@@ -89,6 +96,11 @@ class Runtime:
         """Make :meth:`loop` return after the current run."""
         self._stopping = True
         self._batches.put(None)
+
+    def park(self) -> None:
+        """Make :meth:`loop` return after the current run, and leave the trainers warm."""
+        self.parked = True
+        self.stop()
 
     def pulse(self) -> Heartbeat:
         """The present state, for a heartbeat; the log stays within its bounds meanwhile."""
@@ -129,7 +141,7 @@ class Runtime:
             self._write(encode_line({**facts, "pid": os.getpid(), "started_at": time.time()}))
         if self.setup.warm is not None:
             with contextlib.suppress(BaseException):
-                self._trainers.get(self.setup.warm)
+                self.trainers.get(self.setup.warm)
 
     def loop(self) -> None:
         """Work until stopped."""
@@ -160,7 +172,8 @@ class Runtime:
     def close(self) -> None:
         """Report what is left and free what is warm."""
         self.flush()
-        self._trainers.close()
+        if not self.parked:
+            self.trainers.close()
         self._reported.close()
         if self._spool is not None:
             self._spool.close()
@@ -178,7 +191,7 @@ class Runtime:
             self._begin(item)
             outcome: Outcome | None
             try:
-                trainer_of_item = self._trainers.get(item.spec.trainer)
+                trainer_of_item = self.trainers.get(item.spec.trainer)
                 context = self._context(item)
                 with reporting_to(context.report):
                     outcome = outcome_of(trainer_of_item.run(self._spec(item), context))
@@ -187,13 +200,13 @@ class Runtime:
             report = self._report(item, outcome, timer)
             outcome = None  # a traceback kept alive through the next run would hold this one's tensors
             if _is_trainers_fault(report):
-                self._trainers.discard(item.spec.trainer.target)
+                self.trainers.discard(item.spec.trainer.target)
             yield report
 
     def _group_trainer(self, items: list[Task]) -> GroupTrainer | None:
         """The batch's trainer, if it takes batches whole."""
         try:
-            trainer = self._trainers.get(items[0].spec.trainer)
+            trainer = self.trainers.get(items[0].spec.trainer)
         except BaseException:
             return None  # the first run tells what is wrong with the trainer
         return trainer if isinstance(trainer, GroupTrainer) else None
@@ -228,7 +241,7 @@ class Runtime:
         except BaseException as error:
             ending = error
         if failed or ending is not None:
-            self._trainers.discard(items[0].spec.trainer.target)
+            self.trainers.discard(items[0].spec.trainer.target)
         for item in left.values():
             report = self._report(item, ending or Cancelled(), timer)
             if report.failure is not None:  # whose fault it was is a guess: it gets a second try

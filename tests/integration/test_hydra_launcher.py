@@ -461,3 +461,29 @@ def test_a_package_that_a_job_would_import_is_named_at_the_start_and_in_the_jobs
     [error] = open_sweep(tmp_path / "out").runs()["error"]
     assert "No module named 'trainers.own'" in error
     assert f"{place}: is passed over, for emsweep has a package trainers of its own; rename it" in error
+
+
+BATCHES = """
+import logging
+import os
+import hydra
+
+calls = 0
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    global calls
+    calls += 1
+    return {"calls": calls, "pid": os.getpid()}
+
+main()
+"""
+
+
+def test_the_batches_of_a_sweeper_find_the_workers_warm(tmp_path):
+    (tmp_path / "app.py").write_text(BATCHES)
+    multirun(tmp_path, "+x=1,2,3,4", "hydra.sweeper.max_batch_size=1", "hydra.launcher.directory=out")
+    runs = open_sweep(tmp_path / "out").runs()
+    assert sorted(runs["calls"]) == [1, 2, 3, 4]
+    assert runs["pid"].nunique() == 1
+    assert not Path(f"/proc/{int(runs['pid'].iloc[0])}").exists()
