@@ -200,6 +200,8 @@ class GroupTrainer(Protocol):
         the next step that is only of called-off runs' interest, and go on with the others. A worker that
         stops drops the iterator, which sees ``GeneratorExit`` at its ``yield``.
 
+        *Reports* go through each run's own context; :func:`emsweep.report` is about no run here.
+
         *Gangs.* Every rank is called with the same specs in the same order and must take the same steps;
         rank 0's outcomes count. Ranks see a cancellation at different moments, so they agree on it first.
         """

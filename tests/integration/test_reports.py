@@ -201,3 +201,17 @@ def shown(folder, to, run_id):
     events = EventAccumulator(str(path), size_guidance={"scalars": 0})
     events.Reload()
     return len(events.Scalars("loss")) if "loss" in events.Tags()["scalars"] else 0
+
+
+def test_rows_on_a_nodes_own_disk_are_in_the_sweep_directory_while_the_run_goes_on(sweep, tmp_path):
+    sweep.words += (f"cluster.node_spools={tmp_path / 'node'}",)
+    process = sweep.launch()
+    wait_until(lambda: bool(newest(sweep)))
+    process.kill()
+    process.communicate()
+    sweep.finish()
+    for kept in (tmp_path / "node" / "reports").iterdir():
+        own, copy = kept.read_bytes(), (sweep.folder / "reports" / kept.name).read_bytes()
+        assert own.startswith(copy)  # what a worker wrote in the driver's last second did not arrive
+        assert kept.name.startswith("e1-") or own == copy
+    assert len(open_sweep(sweep.folder).steps()) == 2 * 3
