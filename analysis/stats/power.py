@@ -25,8 +25,9 @@ def student_power(effect: float, error: float, freedom: float, level: float = 0.
         return 1.0 if effect else level
     shift, bar = abs(effect) / error, special.stdtrit(freedom, 1 - level / 2)
     above, below = special.nctdtr(freedom, shift, bar), special.nctdtr(freedom, shift, -bar)
-    # scipy's series gives NaN far out, where the normal limit is exact to many digits.
-    return float(1 - above + below) if np.isfinite(above) else float(special.ndtr(shift - bar))
+    # scipy's series gives NaN far out: below where nothing is left, above where the normal limit is exact to
+    # many digits.
+    return float(1 - above + np.nan_to_num(below)) if np.isfinite(above) else float(special.ndtr(shift - bar))
 
 
 @dataclass(frozen=True, kw_only=True)

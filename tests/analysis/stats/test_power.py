@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from analysis.stats.crossed import standard_error
@@ -65,3 +66,10 @@ def test_nothing_is_said_of_what_cannot_be_estimated():
     assert np.isnan(variances_over_seeds(0.02).seeds_needed(float("nan")))
     assert np.isnan(variances_over_seeds(0.02).items_needed(0.01, 4))
     assert variances_over_both(np.zeros((1, 5))) is None
+
+
+def test_power_of_few_seeds_that_see_a_large_effect_is_known():
+    """The far tail's series gives NaN there; the near one is all that counts."""
+    shift, bar = 8.37, stats.t.ppf(0.975, 2)
+    assert student_power(shift, 1.0, 2) == pytest.approx(stats.nct.sf(bar, 2, shift), abs=1e-9)
+    assert np.isfinite([student_power(s, 1.0, f) for s in (1, 3, 8, 20, 90) for f in (1, 2, 3, 7, 40)]).all()
