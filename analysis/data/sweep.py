@@ -18,6 +18,7 @@ import pyarrow as pa
 from analysis.data import views
 from analysis.data.axes import SEED, merge_axes
 from analysis.data.columns import RunArrays
+from analysis.data.copies import told_copies
 from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.metrics import KnownMetrics, known_metrics
@@ -157,6 +158,8 @@ class SweepData:
                 f"Runs of different numerics versions ({parts}): they can differ for that reason alone; see "
                 "CHANGELOG.md, and replay the older ones before comparing across them."
             )
+        if len(self.sources) > 1:
+            found += told_copies(self._connection, self.metrics)
         toys = dict.fromkeys(text for source in self.sources for text in source.toy_settings)
         found += [f"Made for the tiny models: {text}." for text in toys]
         return tuple(found)

@@ -101,6 +101,10 @@ def definitions(
         finished = "outcome IN ('done', 'diverged')"
         rank = f"row_number() OVER (PARTITION BY run_id ORDER BY {finished} DESC, sweep_order)"
         order = " ".join(f"WHEN {literal(label)} THEN {i}" for i, label in enumerate(names))
+        yield (
+            f"CREATE TEMP VIEW copies AS SELECT * FROM ({union}) WHERE {finished} "
+            "QUALIFY count(*) OVER (PARTITION BY run_id) > 1"
+        )
         union = (
             f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
             f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"

@@ -10,6 +10,7 @@ import pytest
 from analysis import open_sweep
 from analysis.dashboard.run_grid import condition
 from analysis.data.views import literal
+from analysis.tables.cell_table import cell_table
 from orchestrator.driver.session import Session
 from orchestrator.store.layout import Layout
 from sweeps.compose import compose_sweep
@@ -179,6 +180,24 @@ def test_several_directories_are_one_sweep_and_a_shared_run_counts_once(tmp_path
     assert both.axis("lr").values == (1e-4, 2e-4, 4e-4)
     assert len(both.steps()) == 6 * 11
     assert len(both.where("sweep=two").runs()) == 2  # the runs shared with the first count there
+
+
+def test_runs_with_results_in_two_directories_are_told_and_those_that_disagree_counted(tmp_path):
+    axes = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4, 2e-4), "seed": (0, 1)}
+    world = quickstart_world(axes=axes, num_items=8)
+    one, same, other = (write_sweep(tmp_path / name, world) for name in ("one", "same", "other"))
+    rows = pq.read_table(other / "runs.parquet")
+    moved = [value + (0.25 if i < 3 else 0.0) for i, value in enumerate(rows["accuracy_sampled"].to_pylist())]
+    place = rows.column_names.index("accuracy_sampled")
+    pq.write_table(rows.set_column(place, "accuracy_sampled", [moved]), other / "runs.parquet")
+    assert open_sweep(one).warnings == ()
+    (agreed,) = open_sweep(one, same).warnings
+    assert agreed == "4 runs with a result in several directories: the first directory's counts."
+    (apart,) = open_sweep(one, other).warnings
+    assert "for 3 of them the directories disagree by more than rounding" in apart
+    assert any(apart in note for note in cell_table(open_sweep(one, other)).notes)
+    narrow = open_sweep(one, other).where("lr=2e-4")
+    assert narrow.warnings[0].startswith("2 runs with a result in several directories")
 
 
 def test_an_axis_that_one_directory_does_not_sweep_is_read_from_its_configuration(tmp_path):
