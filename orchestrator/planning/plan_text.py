@@ -9,6 +9,7 @@ from sweeps.cost.cost import Price
 from sweeps.grid.filters import as_text
 from sweeps.manifest.code_changes import DIGEST_KEY, told_changes
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.command_words import shown_command
 from sweeps.spec.text import duration, size, span
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def plan_text(plan: Plan) -> str:
     lines += [f"  {line}" for line in axes_tree(m)]
     lines.append(f"first     {m.name(0)} ({m.run_ids[0]})")
     lines.append(f"last      {m.name(len(m) - 1)}")
+    if m.group("trainer", 0).command:
+        lines.append(f"command   {shown_command(m.spec(0), m.run_ids[0])}")
     lines.append(f"runs      {_counts(plan)}")
     if plan.code_changed:
         lines.append(f"differs   {told_changes(plan.code_changed, left=plan.left, new=plan.new)}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def resolve_trainer(config: dict[str, Any], folder: Path | None = None) -> dict[
     if ":" in target:
         return config | _function(target, folder)
     if config.get("command"):
-        return config | _command(config["command"], folder)
+        read = {"metrics_from": list(coerce_key("trainer.metrics_from", config.get("metrics_from") or []))}
+        return config | read | _command(config["command"], folder)
     module = target.rpartition(".")[0]
     if folder and module and not module_file(module, search_path(None)) and module_file(module, [folder]):
         return config | {"folder": str(folder.absolute())}
@@ -59,6 +61,7 @@ def resolve_trainer(config: dict[str, Any], folder: Path | None = None) -> dict[
 
 
 def _command(written: Any, folder: Path | None) -> dict[str, Any]:
+    _require_words(written)
     words = coerce_key("trainer.command", written)
     given = [folder] if folder else []
     places = list(dict.fromkeys(place.absolute() for place in [*given, Path.cwd()]))
@@ -72,8 +75,29 @@ def _command(written: Any, folder: Path | None) -> dict[str, Any]:
     return {"command": list(words), "folder": str(place), "digest": digest_of(files) if files else ""}
 
 
+def _require_words(written: Any) -> None:
+    """Refuse what YAML makes of a command that is written as in a shell, or of braces without quotes."""
+    if isinstance(written, str):
+        try:
+            words = shlex.split(written)
+        except ValueError:  # an open quote
+            words = written.split()
+        listed = ", ".join(f'"{word}"' if {"{", " "} & set(word) else word for word in words)
+        raise SpecError(f"trainer.command: is a text; give a list of words: [{listed}]")
+    for word in written if isinstance(written, list | tuple) else ():
+        if isinstance(word, Mapping) and len(word) == 1 and next(iter(word.values())) is None:
+            name = next(iter(word))
+            raise SpecError(
+                f'trainer.command: YAML takes {{{name}}} for a mapping; put the word in quotes: "{{{name}}}"'
+            )
+
+
 def _function(target: str, folder: Path | None) -> dict[str, Any]:
     module, _, name = target.partition(":")
+    if module.endswith(".py"):
+        raise SpecError(
+            f"trainer.target={target!r}: names a file; write its module: {module.removesuffix('.py')}:{name}"
+        )
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise SpecError(
             f"trainer.target={target!r}: names no function; write module:function, such as {FUNCTION}"

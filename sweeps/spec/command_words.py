@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -73,6 +74,13 @@ def value_of_key(spec: Any, key: str) -> Any:
         else:
             value = getattr(value, part)
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def shown_command(spec: Any, run_id: str) -> str:
+    """A run's command as it would be typed; its own folder, which is not there yet, stays a placeholder."""
+    own = {"run_id": run_id, "folder": spec.trainer.folder, "output_dir": "{output_dir}"}
+    words = (filled(w, lambda name: own.get(name) or value_of_key(spec, name)) for w in spec.trainer.command)
+    return shlex.join(words)
 
 
 def source_of(written_source: str) -> tuple[str, str]:

@@ -141,12 +141,21 @@ def coerce_key(key: str, value: Any) -> Any:
     group, _, name = key.partition(".")
     hints = _hints(group_type(group)) if group in GROUPS else {}
     if key == "trainer.command" and isinstance(value, list | tuple):
-        value = [str(word) if isinstance(word, int | float) else word for word in value]  # --epochs, 3
+        value = [_as_word(word) for word in value]
+    if key == "trainer.metrics_from" and isinstance(value, str):
+        value = [value]
     if name in hints:
         return _coerce(key, value, hints[name])
     if group in GROUPS and name.partition(".")[0] in _free_fields(group):
         return value
     raise SpecError(f"unknown key {key!r}{nearest(key, known_keys())}")
+
+
+def _as_word(value: Any) -> Any:
+    """A word of a command, which YAML may have taken for a number, a truth value or nothing."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _free_fields(group: str) -> list[str]:

@@ -146,3 +146,38 @@ def test_a_class_beside_the_sweep_file_is_found_from_elsewhere(project):
     folder = manifest_of(project, "trainer.target=forests.Forest").spec(0).trainer.folder
     assert folder == str(project)
     assert manifest_of(project, "trainer.target=trainers.noop.Noop").spec(0).trainer.folder == ""
+
+
+def written(folder, trainer):
+    """The first run of a sweep file that says this of its trainer."""
+    text = "# @package _global_\ndefaults: [{override /trainer: command}, {override /eval: none}]\n"
+    (folder / "own.yaml").write_text(f"{text}trainer: {trainer}\nsweep: {{axes: {{seed: [0]}}}}\n")
+    return build_manifest(compose_sweep([f"sweep={folder / 'own.yaml'}"])).spec(0).trainer
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        (
+            '{command: "python train.py --lr {seed}"}',
+            r'a list of words: \[python, train\.py, --lr, "\{seed\}"\]',
+        ),
+        ("{command: [python, train.py, {seed}]}", r'put the word in quotes: "\{seed\}"'),
+        ("{command: [python, train.py, [1]]}", "must be text, not list"),
+        ("{comand: [a]}", 'did you mean "trainer.command"'),
+    ],
+)
+def test_a_command_that_yaml_reads_as_something_else_is_refused_with_the_fix(project, trainer, message):
+    with pytest.raises(SpecError, match=message):
+        written(project, trainer)
+
+
+def test_words_that_yaml_takes_for_other_values_are_words(project):
+    trainer = written(project, "{command: ['true', true, no, null, 3, 0.5, 1e-4], metrics_from: wandb}")
+    assert trainer.command == ("true", "true", "false", "null", "3", "0.5", "0.0001")
+    assert trainer.metrics_from == ("wandb",)
+
+
+def test_a_file_where_a_module_belongs_is_refused_with_the_module(project):
+    with pytest.raises(SpecError, match=r"names a file; write its module: train:train"):
+        manifest_of(project, "trainer.target='train.py:train'")
