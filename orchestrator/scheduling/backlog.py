@@ -20,7 +20,7 @@ class Group:
 
     shape: Shape
     affinity: str
-    """The base model, which a worker keeps hot between runs."""
+    """The base model, which a worker keeps hot between runs; empty for trainers that have none."""
     timeout_s: float = 0.0
     """Longest wall time of one attempt; 0 sets no limit."""
 

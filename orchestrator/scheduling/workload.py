@@ -47,7 +47,8 @@ def workload_of(manifest: Manifest, to_share: np.ndarray | None = None, num_work
         if number is None:
             number = numbers[key] = len(groups)
             needs = manifest.group("resources", index)
-            affinity = manifest.group("model", index).name
+            computes_model = manifest.group("trainer", index).computes_model
+            affinity = manifest.group("model", index).name if computes_model else ""
             groups.append(Group(shape=shape_of(needs), affinity=affinity, timeout_s=needs.timeout_s))
         group_of.append(number)
     if to_share is None or not len(to_share):
