@@ -224,7 +224,8 @@ class _Group:
                 )
             self._took("eval_s", live)
             for run in live:
-                if row := self._records[run].evaluated(step, evaluations):
+                row = self._records[run].evaluated(step, evaluations)
+                if row and step < self._specs[run].steps:  # after the last one the result follows
                     self._contexts[run].report(step, **row)
 
     def _save(self, live: Sequence[int], step: int) -> None:

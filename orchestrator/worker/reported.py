@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.store.reports import report_line
 from orchestrator.store.spool import SpoolWriter
 from orchestrator.worker.protocol import Task, WorkerSetup
-from trainers.protocol import Outcome, RunResult
+from trainers.protocol import Cancelled, Outcome, RunResult
 from trainers.reporting import GO_ON, Decision
 from trainers.reporting.rows import checked_row
 
@@ -84,18 +84,20 @@ class WorkerReports:
 
     def begun(self, task: Task) -> AttemptReports:
         """The reports of an attempt that begins."""
-        token = task.grant.token
         reports = AttemptReports(self._log, task, self._cancelled, self._beat)
-        self._attempts[token] = reports
+        self._attempts[task.grant.token] = reports
         return reports
 
     def ended(self, token: int, outcome: Outcome) -> Outcome:
-        """How an attempt ended; a result without steps of its own has those that were reported."""
+        """How an attempt ended: a result without steps of its own has those that were reported, and what is
+        returned after being told to stop is none.
+        """
         reports = self._attempts.pop(token, None)
-        if reports is None or not isinstance(outcome, RunResult) or outcome.steps:
+        if reports is not None and reports.heard_stop and isinstance(outcome, RunResult):
+            return Cancelled(CANCELLED.reason)
+        if reports is None or not reports.has_any or not isinstance(outcome, RunResult) or outcome.steps:
             return outcome
-        steps = reports.steps()
-        return replace(outcome, steps=steps) if steps else outcome
+        return replace(outcome, steps=reports.steps())
 
     def shipment(self) -> bytes:
         """Rows for a driver that does not see the file."""
@@ -106,33 +108,41 @@ class WorkerReports:
 
 
 class AttemptReports:
-    """One attempt's reports: kept in the log, and for its result."""
+    """One attempt's reports: kept in the log, and for its result. One is made for each run, so quickly."""
+
+    __slots__ = ("_beat", "_cancelled", "_log", "_rows", "_task", "heard_stop")
 
     def __init__(
         self, log: ReportLog, task: Task, cancelled: Collection[int], beat: Callable[[], None]
     ) -> None:
-        self._log, self._cancelled, self._beat = log, cancelled, beat
-        self._head = {
-            "kind": "step",
-            "run_id": task.run_id,
-            "attempt": task.grant.attempt,
-            "token": task.grant.token,
-        }
+        self._log, self._task, self._cancelled, self._beat = log, task, cancelled, beat
         self._rows: dict[int, dict[str, Any]] = {}
+        self.heard_stop = False
+        """Whether the trainer was told to stop: what it returns then is not the whole run's."""
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self._rows)
 
     def report(self, /, step: int, **metrics: Any) -> Decision:
         """Keep a row, as :class:`trainers.reporting.Report` says."""
         number, row = checked_row(step, metrics)
-        self._log.write(report_line(self._head, number, row, time.time()))
-        kept = self._rows.setdefault(number, {"step": number})
-        kept.update(row)
+        self._log.write(report_line(self._head(), number, row, time.time()))
+        self._rows.setdefault(number, {"step": number}).update(row)
         self._beat()
         return self.decision()
 
     def decision(self) -> Decision:
         """The newest decision known."""
-        return CANCELLED if self._head["token"] in self._cancelled else GO_ON
+        if self._task.grant.token not in self._cancelled:
+            return GO_ON
+        self.heard_stop = True
+        return CANCELLED
 
     def steps(self) -> list[dict[str, Any]]:
         """The rows by step, each with all that was reported of it."""
         return [self._rows[step] for step in sorted(self._rows)]
+
+    def _head(self) -> dict[str, Any]:
+        grant = self._task.grant
+        return {"kind": "step", "run_id": self._task.run_id, "attempt": grant.attempt, "token": grant.token}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from trainers.reporting.decision import GO_ON, Decision, Report
@@ -16,15 +14,21 @@ _here: tuple[int, Report] | None = None
 _script: ScriptEnd | None = None
 
 
-@contextmanager
-def reporting_to(listener: Report) -> Iterator[None]:
+class reporting_to:  # noqa: N801 (it is used as a function, and this is quicker than one with a `yield`)
     """Let :func:`report` in this process, whichever thread calls it, be about one run."""
-    global _here
-    before, _here = _here, (os.getpid(), listener)
-    try:
-        yield
-    finally:
-        _here = before
+
+    __slots__ = ("_before", "_listener")
+
+    def __init__(self, listener: Report) -> None:
+        self._listener = listener
+
+    def __enter__(self) -> None:
+        global _here
+        self._before, _here = _here, (os.getpid(), self._listener)
+
+    def __exit__(self, *_: object) -> None:
+        global _here
+        _here = self._before
 
 
 def report(step: int, **metrics: Any) -> Decision:

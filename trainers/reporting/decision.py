@@ -11,7 +11,9 @@ class Decision:
     """Whether a run should go on, as far as is known at the moment."""
 
     stop: bool = False
-    """True once the run should end early: save what is needed and return what was found."""
+    """True once the run should end early: save what is needed and return. What is returned then is not taken
+    for the run's result, since the run was cancelled.
+    """
     reason: str = ""
     """Why, in words; empty while the run should go on."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 
 from orchestrator.inspect.verify import verify
 from orchestrator.store.layout import Layout
@@ -11,12 +12,13 @@ from orchestrator.store.records import Grant
 from orchestrator.store.reports import newest_rows, reported_rows
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.protocol import Task, WorkerSetup
+from orchestrator.worker.reported import WorkerReports
 from orchestrator.worker.runtime import Runtime
 from tests.benchmarks.reporting import report_us
 from tests.orchestrator.sweeping import noop_manifest, run
 from trainers.noop import Noop
 from trainers.protocol import Cancelled, RunResult
-from trainers.reporting import report
+from trainers.reporting import report, reporting_to
 
 HERE = "tests.orchestrator.worker.test_reported"
 
@@ -143,6 +145,22 @@ def test_a_run_that_is_called_off_hears_so_at_its_next_report(tmp_path):
     assert bench.work(0) == ["cancelled"]
 
 
+class Obedient(Noop):
+    """Ends early, with what it has, once it is told to."""
+
+    def run(self, spec, context):
+        STOP[0]()
+        report(0, loss=1.0)
+        return {"loss": 1.0}
+
+
+def test_what_is_returned_after_being_told_to_stop_is_no_result(tmp_path):
+    bench = Bench(tmp_path, noop_manifest(2, target=f"{HERE}.Obedient"))
+    STOP[0] = lambda: bench.runtime.cancel((100,))
+    assert bench.work(0, 1) == ["cancelled", "done"]
+    assert len(list(reported_rows(bench.layout, bench.manifest.run_ids[0]))) == 1
+
+
 def test_runs_that_share_work_report_each_for_itself(tmp_path):
     manifest = noop_manifest(3, target=f"{HERE}.Sharing")
     bench = Bench(tmp_path, manifest, sharing=True)
@@ -205,3 +223,30 @@ def test_verify_names_damaged_rows_and_is_ok_without_them(tmp_path):
 
 def test_a_report_costs_at_most_50_microseconds_of_processor_time(tmp_path):
     assert min(report_us(tmp_path / str(i)) for i in range(3)) <= 50
+
+
+def test_rows_of_several_threads_are_all_kept(tmp_path):
+    manifest = noop_manifest(1)
+    setup = WorkerSetup(
+        name="w",
+        spool=None,
+        reports=tmp_path / "reports" / "e1-w.jsonl",
+        checkpoints=tmp_path,
+        log=tmp_path / "l",
+    )
+    reports = WorkerReports(setup, set(), lambda: None)
+    attempt = reports.begun(Task(Grant(0, 0, 1), manifest.run_ids[0], manifest.spec(0)))
+
+    def tell(number):
+        for step in range(500):
+            report(step, **{f"m{number}": step})
+
+    with reporting_to(attempt.report):
+        threads = [threading.Thread(target=tell, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    reports.close()
+    assert attempt.steps() == [{"step": k} | {f"m{n}": k for n in range(4)} for k in range(500)]
+    assert len(list(reported_rows(Layout(tmp_path)))) == 2000
