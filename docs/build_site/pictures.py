@@ -53,9 +53,9 @@ def seeds():
 def over():
     """One cell's interval over seeds, over items and over both."""
     rng = np.random.default_rng(2)
-    hard_I, luck_S = rng.normal(1.8, 1.2, 200), rng.normal(0, 0.15, (4, 1))
+    hard_I, luck_S = rng.normal(1.8, 1.2, 200), rng.normal(0, 0.15, (8, 1))
     chance_SI = 1 / (1 + np.exp(-(hard_I + luck_S)))
-    right_GSI = (rng.random((1, 4, 200)) < chance_SI).astype(float)
+    right_GSI = (rng.random((1, 8, 200)) < chance_SI).astype(float)
     rows = []
     for word in ("seeds", "items", "both"):
         found = crossed_interval(right_GSI, word, bounds=SHARE)
@@ -70,7 +70,7 @@ def pairs():
     a_S, b_S = 0.84 + luck_S + rng.normal(0, 0.004, 8), 0.85 + luck_S + rng.normal(0, 0.004, 8)
     rows = []
     for name, test in (
-        ("matched by seed", paired_difference(b_S - a_S)),
+        ("by seed", paired_difference(b_S - a_S)),
         ("as two heaps", unpaired_difference(a_S, b_S)),
     ):
         rows.append({"compared": name, "difference": test.mean, "low": test.low, "high": test.high})

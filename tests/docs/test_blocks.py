@@ -40,6 +40,7 @@ def quickstart(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [_page(path) for path in PAGES])
 def test_every_block_of_the_page_runs_in_order(page, tmp_path, request):
     blocks = blocks_of(page)
