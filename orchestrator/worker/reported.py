@@ -34,6 +34,7 @@ class ReportLog:
         self._path, self._ship = path, ship
         self._file: SpoolWriter | None = None
         self._waiting: list[bytes] = []
+        self._complained = False
         self._lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
@@ -46,10 +47,12 @@ class ReportLog:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     self._file = SpoolWriter(self._path)
                 self._file.append(line)
-            except OSError as error:
-                print(f"emsweep: reports are no longer kept: {self._path}: {error}", file=sys.stderr)
-                self._path = None
+            except OSError as error:  # the next row is tried again
+                if not self._complained:
+                    print(f"emsweep: reports are not kept: {self._path}: {error}", file=sys.stderr)
+                self._complained = True
                 return
+            self._complained = False
             if self._ship:
                 self._waiting.append(line)
 

@@ -190,12 +190,15 @@ def test_rows_reach_the_driver_of_another_node_while_the_run_goes_on(tmp_path):
     assert seen[0].count(b'"step":0') == 1
 
 
-def test_a_file_that_cannot_be_written_costs_the_kept_rows_and_not_the_run(tmp_path, capsys):
-    bench = Bench(tmp_path, noop_manifest(1, target=f"{HERE}.Telling"))
-    bench.layout.report_file("e1-w").mkdir(parents=True)
+def test_a_disk_that_takes_nothing_costs_the_rows_of_that_time_and_not_the_run(tmp_path, capsys):
+    bench = Bench(tmp_path, noop_manifest(1, target=f"{HERE}.Waiting"))
+    in_the_way = bench.layout.report_file("e1-w")
+    in_the_way.mkdir(parents=True)
+    STOP[0] = in_the_way.rmdir
     assert bench.work(0) == ["done"]
-    assert [row["step"] for row in bench.steps(0)] == [0, 2]
-    assert capsys.readouterr().err.count("reports are no longer kept") == 1
+    assert [row["step"] for row in bench.steps(0)] == [0, 1]
+    assert [row.step for row in reported_rows(bench.layout)] == [1]
+    assert capsys.readouterr().err.count("reports are not kept") == 1
 
 
 def test_a_row_is_one_checksummed_line_and_a_damaged_one_is_passed_over(tmp_path):
