@@ -45,8 +45,11 @@ class RunMarkers:
         self._fd = next((fd for fd in STREAMS if _is_same(fd, log)), None)
         self._said: tuple[str, int, object] | None = None
         self._words = ""
+        self._late = ""
+        self._num_open = 0
 
     def begins(self, run_id: str, attempt: int) -> None:
+        self._num_open += 1
         self._said, self._words = None, ""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write(f"=== run {run_id} attempt {attempt} begins at {at}\n")
@@ -57,6 +60,8 @@ class RunMarkers:
 
     def heard(self) -> str:
         """Put what was said last into the log, and return it as it may be shown; called once a second."""
+        if self._late:
+            self._write("")
         if words := self._write_words():
             self._words = redact(words, os.environ, hexadecimal=False)
         return self._words
@@ -71,17 +76,31 @@ class RunMarkers:
         return words
 
     def ends(self, run_id: str, attempt: int, outcome: str) -> None:
+        """Say so in one write with what comes next: a run may take less time than a write."""
         self._write_words()
         self._words = ""
-        self._write(f"=== run {run_id} attempt {attempt} ends: {outcome}\n")
+        self._flush()
+        if self._fd is not None:
+            self._late += f"=== run {run_id} attempt {attempt} ends: {outcome}\n"
+        self._num_open = max(0, self._num_open - 1)
+        if self._num_open:  # what is printed from here on is that of others
+            self._write("")
 
     def _write(self, line: str) -> None:
+        if self._fd is None:
+            return
+        self._flush()
+        late, self._late = self._late, ""
+        with contextlib.suppress(OSError):  # a full disk
+            os.write(self._fd, (late + line).encode())
+
+    def _flush(self) -> None:
+        """What the run has printed comes before the marker."""
         if self._fd is None:
             return
         with contextlib.suppress(OSError, ValueError):  # a full disk, a stream that the trainer has closed
             sys.stdout.flush()
             sys.stderr.flush()
-            os.write(self._fd, line.encode())
 
 
 def _is_same(fd: int, log: Path) -> bool:

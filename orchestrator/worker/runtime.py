@@ -175,6 +175,7 @@ class Runtime:
         if not self.parked:
             self.trainers.close()
         self._reported.close()
+        self._markers.heard()
         if self._spool is not None:
             self._spool.close()
 
