@@ -184,6 +184,12 @@ def test_a_folder_lists_its_sweeps_with_their_counts_the_newest_first(folder):
     assert open_sweep(failing["directory"]).counts()["failed"] == failing["failed"]
 
 
+def test_the_package_offers_the_list_too(folder):
+    import emsweep
+
+    assert list(emsweep.sweeps(folder)["sweep"]) == list(sweeps(folder)["sweep"])
+
+
 def test_a_damaged_sweep_is_listed_with_what_is_wrong(folder, tmp_path):
     shutil.copytree(folder / "quickstart", tmp_path / "hurt")
     (tmp_path / "hurt" / "manifest.parquet").write_bytes(b"torn")

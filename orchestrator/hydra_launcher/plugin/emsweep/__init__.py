@@ -1,6 +1,7 @@
 """emsweep in Python: ``from emsweep import open_sweep, report, grid``.
 
 open_sweep    a sweep directory as tables, comparisons and figures (:class:`analysis.sweep.Sweep`)
+sweeps        the sweeps of a folder, a row each
 report        tells what a run measures at a step, wherever its code is, and hears a :class:`Decision`;
               outside a sweep it does nothing
 grid          a sweep from axes in Python: its runs as a table, its plan, its launch
@@ -22,15 +23,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.data.listing import sweeps
     from analysis.sweep import open_sweep
     from emsweep.grids import grid
     from trainers.reporting import Decision, report
 
     __version__: str
 
-__all__ = ["Decision", "__version__", "grid", "open_sweep", "report"]
+__all__ = ["Decision", "__version__", "grid", "open_sweep", "report", "sweeps"]
 
-_HOMES = {"open_sweep": "analysis.sweep", "grid": "emsweep.grids"}
+_HOMES = {
+    "open_sweep": "analysis.sweep",
+    "sweeps": "analysis.data.listing",
+    "grid": "emsweep.grids",
+}
 """Modules of the names that need all of our packages."""
 
 
