@@ -27,6 +27,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "docker" / "README.md",
     *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "decisions"),
 ]
 """Pages whose blocks are run."""
