@@ -79,6 +79,7 @@ class StatusWriter:
                 {"run_id": self._manifest.run_ids[run], "words": words}
                 for run, words in islice(self._scheduler.fleet.words(), MAX_WORDS)
             ],
+            "running_workers": list(islice(self._scheduler.fleet.busy_workers(), MAX_RUNNING)),
             "running_tokens": list(islice(self._scheduler.fleet.leased_tokens(), MAX_RUNNING)),
             "failures": self._failures(counts["failed"] + counts["quarantined"]),
         }

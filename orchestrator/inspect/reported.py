@@ -24,7 +24,8 @@ def newest_reports(layout: Layout, manifest: Manifest, status: Mapping[str, Any]
     """
     running = status.get("running_runs", ())
     names = {manifest.run_ids[i]: manifest.name(i) for i in running if i < len(manifest)}
-    rows = newest_rows(layout, status.get("epoch", 0), frozenset(status.get("running_tokens", ())))
+    tokens = frozenset(status.get("running_tokens", ()))
+    rows = newest_rows(layout, status.get("running_workers", ()), tokens)
     return [{"name": names[row.run_id], **_plain(row)} for row in rows if row.run_id in names]
 
 

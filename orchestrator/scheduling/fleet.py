@@ -110,6 +110,10 @@ class Fleet:
         """Tokens of all leases that workers hold, in no order."""
         return (token for worker in self.workers.values() for token in worker.leases)
 
+    def busy_workers(self) -> Iterator[str]:
+        """Names of the workers that hold leases."""
+        return (worker.name for worker in self.workers.values() if worker.leases)
+
     def words(self) -> Iterator[tuple[int, str]]:
         """Indexes of the runs that workers are at, each with what its trainer said last, where it did."""
         for worker in self.workers.values():

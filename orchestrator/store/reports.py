@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator.store.layout import Layout
@@ -74,13 +75,15 @@ def reported_rows(
                     yield row
 
 
-def newest_rows(layout: Layout, epoch: int, tokens: Collection[int]) -> list[ReportedRow]:
-    """The newest row of each of these attempts, of workers of the driver of ``epoch``, newest first; all that
-    was told of its step is in it.
+def newest_rows(layout: Layout, workers: Iterable[str], tokens: Collection[int]) -> list[ReportedRow]:
+    """The newest row of each of these attempts, which these workers are at, newest first; all that was told
+    of its step is in it.
     """
     found: dict[int, ReportedRow] = {}
-    for path in layout.reports.glob(f"e{epoch}-*.jsonl"):
-        for row in _tail(path.stem, os.open(path, os.O_RDONLY | os.O_CLOEXEC)):
+    for worker in workers:
+        if "/" in worker:  # a name that no driver gives
+            continue
+        for row in _tail(worker, layout.report_file(worker)):
             if row.token in tokens:
                 before = found.get(row.token)
                 found[row.token] = row if before is None else _joined(before, row)
@@ -123,13 +126,14 @@ def _joined(before: ReportedRow, row: ReportedRow) -> ReportedRow:
     return replace(row, metrics={**before.metrics, **row.metrics})
 
 
-def _tail(worker: str, fd: int) -> Iterator[ReportedRow]:
+def _tail(worker: str, path: Path) -> Iterator[ReportedRow]:
+    """The last rows of a file, where there is one."""
     try:
-        size = os.fstat(fd).st_size
-        start = max(0, size - TAIL_BYTES)
-        lines = os.pread(fd, TAIL_BYTES, start).splitlines(keepends=True)
-    finally:
-        os.close(fd)
+        with path.open("rb", buffering=0) as file:
+            start = max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES)
+            lines = os.pread(file.fileno(), TAIL_BYTES, start).splitlines(keepends=True)
+    except FileNotFoundError:
+        return
     for raw in lines[1:] if start else lines:
         line = decode_line(raw)
         if line is not None and (row := _row(worker, line.header)) is not None:

@@ -127,10 +127,11 @@ def test_the_newest_row_of_each_run_holds_all_that_was_told_of_its_step(tmp_path
     manifest = noop_manifest(2, target=f"{HERE}.Telling")
     bench = Bench(tmp_path, manifest)
     bench.work(0, 1)
-    rows = newest_rows(bench.layout, 1, {100, 101})
+    rows = newest_rows(bench.layout, ["e1-w"], {100, 101})
     assert {row.run_id for row in rows} == set(manifest.run_ids)
     assert all((row.step, dict(row.metrics)) == (2, {"loss": 0.25, "acc": 1}) for row in rows)
-    assert newest_rows(bench.layout, 2, {100}) == newest_rows(bench.layout, 1, {7}) == []
+    assert newest_rows(bench.layout, ["e1-x"], {100}) == []
+    assert newest_rows(bench.layout, ["e1-w"], {7}) == []
 
 
 def test_a_bad_value_is_the_runs_error_and_names_it(tmp_path):
