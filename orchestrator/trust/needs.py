@@ -13,7 +13,7 @@ import numpy as np
 from orchestrator.store.layout import Layout
 from orchestrator.trust.shipped_scripts import is_shipped
 from orchestrator.trust.trusted import Need
-from sweeps.manifest.code_files import MODULE, is_function, script_of
+from sweeps.manifest.code_files import is_function, names_module, script_of
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import TrainerSpec
 
@@ -52,7 +52,7 @@ def command_text(trainer: TrainerSpec) -> str:
     """A command as a shell would take it, its script by its whole path."""
     words = list(trainer.command)
     script = script_of(words, Path(trainer.folder))
-    if script and words[script[0] - 1 : script[0]] != [MODULE]:
+    if script and not names_module(words):
         words[script[0]] = str(script[1])
     return shlex.join(words)
 

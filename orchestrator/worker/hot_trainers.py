@@ -36,7 +36,7 @@ class HotTrainers:
     def _built(self, trainer: TrainerSpec) -> Trainer:
         if is_function(trainer):
             return FunctionTrainer(import_function(trainer), trainer.target)
-        if trainer.folder and trainer.folder not in sys.path:
+        if trainer.folder and not _is_shipped(trainer.target) and trainer.folder not in sys.path:
             sys.path.append(trainer.folder)
         return import_target(trainer.target)(self._context)
 

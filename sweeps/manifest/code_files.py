@@ -153,13 +153,18 @@ def script_of(words: Sequence[str], folder: Path) -> tuple[int, Path] | None:
     program = _file(words[0], folder) if "/" in words[0] else None
     if program and not words[0].startswith(("/", "~")):
         return 0, program
-    if tuple(words[1:2]) == (MODULE,):
+    if names_module(words):
         found = module_file(words[2], [folder]) if len(words) > 2 and "{" not in words[2] else None
         return (2, found[1]) if found else None
     for position, word in enumerate(words[1:], 1):
         if file := _file(word, folder):
             return position, file
     return (0, program) if program else None
+
+
+def names_module(words: Sequence[str]) -> bool:
+    """Whether a command names its script as a module: ``python -m pkg.train``."""
+    return tuple(words[1:2]) == (MODULE,)
 
 
 def _file(word: str, folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.manifest.code_files import MODULE, PYTHON, code_files, digest_of, script_of
+from sweeps.manifest.code_files import PYTHON, code_files, digest_of, names_module, script_of
 from sweeps.spec import RunSpec, SpecError, TrainerSpec
 from sweeps.spec.command_words import filled, source_of, value_of_key
 from trainers.protocol import RunContext
@@ -58,7 +58,7 @@ def words_of(spec: RunSpec, run_id: str, output_dir: Path) -> list[str]:
     if words[0] == PYTHON:
         words[0] = sys.executable
     script = script_of(trainer.command, folder)
-    if script and trainer.command[script[0] - 1 : script[0]] != (MODULE,):
+    if script and not names_module(trainer.command):
         words[script[0]] = str(script[1])
     return words
 
@@ -80,7 +80,7 @@ def environment_of(trainer: TrainerSpec, run_id: str, output_dir: Path) -> dict[
     """The worker's environment, GPUs and threads as they are, and where the command belongs."""
     environment = {name: value for name, value in os.environ.items() if name not in DROPPED}
     environment |= {"EMSWEEP_RUN_ID": run_id, "EMSWEEP_OUTPUT_DIR": str(output_dir), "PWD": str(output_dir)}
-    if trainer.folder:
+    if names_module(trainer.command):  # Python looks for a module where it is started
         path_of_modules = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), trainer.folder]
         environment["PYTHONPATH"] = os.pathsep.join(path_of_modules)
     for kind, path in map(source_of, trainer.metrics_from):

@@ -82,6 +82,7 @@ def test_a_script_of_that_name_elsewhere_and_one_behind_a_link_do_not_pass(examp
     shutil.copy(examples / "good.py", tmp_path / "good.py")
     for folder in (tmp_path, tmp_path / "way", examples / "inside" / ".."):
         assert not is_shipped(command("python", "good.py", folder=folder), examples)
+        assert not is_shipped(command("python", str(examples / "good.py"), folder=folder), examples)
     (examples.parents[1] / "pyproject.toml").unlink()  # an installed package has no examples of ours
     assert not is_shipped(command("python", "good.py", folder=examples), examples)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from orchestrator.worker.hot_trainers import HotTrainers, import_target
@@ -26,6 +28,15 @@ def test_a_trainer_is_built_once_and_anew_after_it_is_discarded():
     assert hot.get(TrainerSpec(target=f"{HERE}.Bare")) is first
     hot.discard(f"{HERE}.Bare")
     assert hot.get(TrainerSpec(target=f"{HERE}.Bare")) is not first
+
+
+def test_a_folder_that_a_manifest_names_is_searched_for_a_trainer_of_ones_own_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_the_sweep.py").write_text("class Own:\n    def __init__(self, context): pass\n")
+    HotTrainers(WorkerContext()).get(TrainerSpec(target="trainers.noop.Noop", folder=str(tmp_path)))
+    assert str(tmp_path) not in sys.path
+    HotTrainers(WorkerContext()).get(TrainerSpec(target="beside_the_sweep.Own", folder=str(tmp_path)))
+    assert sys.path[-1] == str(tmp_path)
 
 
 def test_a_trainer_that_raises_on_close_is_named_and_keeps_no_other_open(capsys):

@@ -119,6 +119,13 @@ def test_words_are_filled_in_and_the_command_runs_in_its_own_folder(sweep):
     assert (said["python"], said["n"], said["input"], said["run"]) == (sys.executable, 5, "", RUN)
 
 
+def test_a_module_is_found_in_the_folder_of_the_sweep_file(sweep):
+    sweep.script("import beside\nopen('n', 'w').write(str(beside.N))", "pack.py")
+    sweep.script("N = 5", "beside.py")
+    sweep.run("python", "-m", "pack")
+    assert (sweep.work / "n").read_text() == "5"
+
+
 def test_a_command_that_says_nothing_is_done_with_its_seconds_alone(sweep):
     assert list(sweep.run("true")) == ["wall_s"]
     assert not (sweep.directory / "work" / RUN).exists()  # it left nothing there
