@@ -2,7 +2,8 @@
 
 The rule, as narrow as it can be said: ``[python, SCRIPT.py, …]``, the worker's own interpreter and no option
 before the script; the sweep file lies in ``tests/examples`` of the checkout that this code itself runs from,
-and so does the script, a plain file directly in it, with no link on the way. What comes after the script are its arguments: words for a program of ours.
+and so does the script, a plain file directly in it, with no link on the way. What comes after the script are
+its arguments: words for a program of ours.
 """
 
 from __future__ import annotations
