@@ -66,7 +66,7 @@ def test_doctor_prints_its_checks_as_json(tmp_path, capsys):
     status = main(["doctor", "--dir", str(tmp_path), "--json"])
     answer = json.loads(capsys.readouterr().out)
     assert status == (0 if answer["ok"] else 1)
-    assert {"name", "ok", "detail", "fix"} == set(answer["checks"][0])
+    assert {"name", "ok", "detail", "fix", "absent"} == set(answer["checks"][0])
 
 
 def test_compare_prints_a_table_and_a_sentence(directory, capsys):
