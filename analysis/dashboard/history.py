@@ -64,19 +64,17 @@ def reported_by(layout: Layout, run_id: str) -> list[ReportedAttempt]:
     """What the attempts at a run have reported, oldest first; nothing where nobody reports."""
     if not layout.reports.is_dir():
         return []
-    attempts = {attempt.token: attempt for attempt in history_of(layout, run_id).attempts}
-    workers = {attempt.worker for attempt in attempts.values()}
-    found = by_attempt(reported_rows(layout, run_id, workers=workers))
-    newest = max(attempts, default=0)
+    ends = {attempt.token: attempt.ended for attempt in history_of(layout, run_id).attempts}
+    found = by_attempt(reported_rows(layout, run_id))
+    newest = max((*ends, *found), default=0)
     return [
         ReportedAttempt(
-            attempt=attempts[token].attempt,
-            ended=attempts[token].ended,
-            is_over=attempts[token].ended is not None or token != newest,
+            attempt=rows[0].attempt,
+            ended=ends.get(token),
+            is_over=ends.get(token) is not None or token != newest,
             steps=[{"step": row.step, **row.metrics} for row in rows],
         )
         for token, rows in found.items()
-        if token in attempts
     ]
 
 

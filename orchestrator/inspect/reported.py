@@ -29,10 +29,18 @@ def newest_reports(layout: Layout, manifest: Manifest, status: Mapping[str, Any]
     return [{"name": names[row.run_id], **_plain(row)} for row in rows if row.run_id in names]
 
 
-def reports_of_run(layout: Layout, run_id: str, workers: Collection[str]) -> dict[int, dict[str, Any]]:
+def reports_of_run(layout: Layout, run_id: str) -> dict[int, dict[str, Any]]:
     """How many steps each attempt of a run reported, and the newest, by its lease."""
-    attempts = by_attempt(reported_rows(layout, run_id, workers=workers))
-    return {token: {"reported": len(rows), "newest": _newest(rows)} for token, rows in attempts.items()}
+    attempts = by_attempt(reported_rows(layout, run_id))
+    return {
+        token: {
+            "attempt": rows[0].attempt,
+            "worker": rows[0].worker,
+            "reported": len(rows),
+            "newest": _newest(rows),
+        }
+        for token, rows in attempts.items()
+    }
 
 
 def step_records(layout: Layout, run_ids: Collection[str]) -> Iterator[dict[str, Any]]:

@@ -83,7 +83,7 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
     index = find_run(manifest, text)
     run_id = manifest.run_ids[index]
     story = history_of(layout, run_id)
-    reports = reports_of_run(layout, run_id, {attempt.worker for attempt in story.attempts})
+    reports = reports_of_run(layout, run_id)
     logs = sorted((layout.root / "logs" / run_id).glob("attempt_*.log"))
     return {
         "run_id": run_id,
@@ -91,8 +91,11 @@ def run_story(directory: Path, text: str) -> dict[str, Any]:
         "outcome": story.outcome,
         "error": story.error,
         "attempts": [
-            _plain(attempt) | reports.get(attempt.token, {"reported": 0, "newest": None})
-            for attempt in story.attempts
+            *(
+                _plain(attempt) | reports.pop(attempt.token, {"reported": 0, "newest": None})
+                for attempt in story.attempts
+            ),
+            *(_unheard_of(report) for report in reports.values()),
         ],
         "logs": [str(path) for path in logs],
         "words": _newest_words(layout, run_id, story),
@@ -110,6 +113,11 @@ def _newest_words(layout: Layout, run_id: str, story: RunHistory) -> str:
         if words := newest_words(layout.worker_logs / f"{attempt.worker}.log", run_id):
             return words
     return ""
+
+
+def _unheard_of(report: dict[str, Any]) -> dict[str, Any]:
+    """An attempt that reported, and whose lease its driver did not live to write down."""
+    return {"granted_at": None, "ended": None, "ended_at": None, "error": None, **report}
 
 
 def _plain(attempt: Attempt) -> dict[str, Any]:

@@ -52,7 +52,6 @@ def reported_rows(
     layout: Layout,
     run_ids: str | Collection[str] | None = None,
     *,
-    workers: Collection[str] | None = None,
     health: SpoolHealth | None = None,
 ) -> Iterator[ReportedRow]:
     """The rows of a sweep, worker by worker, in the order of reporting; damaged lines are passed over.
@@ -60,7 +59,6 @@ def reported_rows(
     Args:
         layout: the directory.
         run_ids: only those of this run or these.
-        workers: only those that these workers wrote.
         health: what is met besides valid lines is counted here.
     """
     wanted = None if run_ids is None else {run_ids} if isinstance(run_ids, str) else frozenset(run_ids)
@@ -68,11 +66,10 @@ def reported_rows(
     if len(mentioning) > MAX_MENTIONED:
         mentioning = ()
     for path in sorted(layout.reports.glob("*.jsonl")):
-        if workers is None or path.stem in workers:
-            for line in read_spool(path, health or SpoolHealth(), live=True, mentioning=mentioning):
-                row = _row(path.stem, line.header)
-                if row is not None and (wanted is None or row.run_id in wanted):
-                    yield row
+        for line in read_spool(path, health or SpoolHealth(), live=True, mentioning=mentioning):
+            row = _row(path.stem, line.header)
+            if row is not None and (wanted is None or row.run_id in wanted):
+                yield row
 
 
 def newest_rows(layout: Layout, workers: Iterable[str], tokens: Collection[int]) -> list[ReportedRow]:

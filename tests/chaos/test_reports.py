@@ -8,6 +8,7 @@ from collections import defaultdict
 import pytest
 
 from analysis import open_sweep
+from orchestrator.inspect.status import run_story
 from orchestrator.store.layout import Layout
 from orchestrator.store.reports import reported_rows
 from tests.chaos.harness import kill, wait_until
@@ -56,5 +57,7 @@ def test_rows_outlive_the_kill_of_workers_and_drivers_and_stay_apart_from_result
     assert sweep.verify()["ok"]
     steps = open_sweep(sweep.folder).steps()
     assert len(steps) == 4 * 3
-    again = {run_id for run_id, _ in expected}
-    assert (steps.groupby("run_id")["nth"].first() > 0).sum() == len(again)
+    assert (steps.groupby("run_id")["nth"].nunique() == 1).all()
+    story = [run_story(sweep.folder, run_id)["attempts"] for run_id in {run_id for run_id, _ in expected}]
+    told_of = sorted(attempt["reported"] for attempts in story for attempt in attempts)
+    assert told_of == sorted([3] * len(story) + [len(rows) for rows in found.values()])
