@@ -52,7 +52,9 @@ def _flat(
     if depth > _MAX_DEPTH:
         raise ValueError(f"{where} {prefix[:40]!r}…: is nested deeper than {_MAX_DEPTH} levels")
     for key, value in values.items():
-        if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
+        if key == "":
+            raise ValueError(f"{where} {prefix!r}: a name is empty; give it one")
+        if isinstance(key, bool) or not isinstance(key, str | int):
             raise TypeError(f"{where} {key!r}: names must be text, not {type(key).__name__}")
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

@@ -108,8 +108,8 @@ def classify(error: BaseException) -> Failure:
     return Failure(
         OOM if oom else ERROR,
         fingerprint(error),
-        f"{name}: {text.splitlines()[0][:300]}" if text else name,
-        _story(error),
+        _unicode(f"{name}: {text.splitlines()[0][:300]}" if text else name),
+        _unicode(_story(error)),
         may_pass=not oom and may_pass(error),
     )
 
@@ -119,6 +119,11 @@ def _story(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except Exception:
         return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _unicode(text: str) -> str:
+    """Text that any file can hold: a file's name that is no UTF-8 reaches messages as halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def fingerprint(error: BaseException) -> str:
@@ -131,4 +136,4 @@ def fingerprint(error: BaseException) -> str:
 
 def fingerprint_of(*parts: str) -> str:
     """Hash words that describe a failure without an exception, such as a lost worker."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:FINGERPRINT_LENGTH]
+    return hashlib.sha256("\n".join(parts).encode(errors="backslashreplace")).hexdigest()[:FINGERPRINT_LENGTH]

@@ -78,3 +78,15 @@ def peak_resident_mib() -> float:
     """The most that this process has held; ``getrusage`` says of a fresh one what its parent held."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) / 1024
+
+
+def leave_if_forked(pid: int, outcome: object) -> None:
+    """End a copy of the worker that a trainer forked and let return or raise: it is no worker, what it got no
+    result. Its status is the one that a process of its own would have had.
+    """
+    if os.getpid() == pid:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    code = outcome.code if isinstance(outcome, SystemExit) else int(isinstance(outcome, BaseException))
+    os._exit(code if isinstance(code, int) else int(code is not None))

@@ -28,7 +28,7 @@ from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.failures import failure_of
 from orchestrator.worker.hot_trainers import HotTrainers
 from orchestrator.worker.log_bounds import keep_bounded
-from orchestrator.worker.process_env import peak_resident_mib, resident_gib
+from orchestrator.worker.process_env import leave_if_forked, peak_resident_mib, resident_gib
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.reported import WorkerReports
 from orchestrator.worker.run_markers import RunMarkers
@@ -63,7 +63,7 @@ class Runtime:
     ) -> None:
         self.setup = setup
         self._emit = emit
-        self._host = socket.gethostname()
+        self._host, self._pid = socket.gethostname(), os.getpid()
         self._batches: queue.SimpleQueue[list[Task] | None] = queue.SimpleQueue()
         self._attempts: Iterator[AttemptReport] = iter(())
         self._left = 0
@@ -255,6 +255,7 @@ class Runtime:
         grant, finished_at = item.grant, time.time()
         word: AttemptEnd
         more: dict[str, Any] = {}
+        leave_if_forked(self._pid, outcome)
         outcome = self._reported.ended(grant.token, outcome)
         if isinstance(outcome, RunResult):
             word = cast("AttemptEnd", outcome.outcome)

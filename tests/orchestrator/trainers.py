@@ -264,3 +264,15 @@ class Littering(Noop):
         if spec.trainer.params["wait"]:
             time.sleep(600)
         return os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Forking(Noop):
+    """Forks, and lets the copy come back with a result of its own, or with seed 1 raise."""
+
+    def run(self, spec, context):
+        if pid := os.fork():
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return RunResult(outcome="done", metrics={"status": status})
+        if spec.seed == 1:
+            sys.exit(3)
+        return RunResult(outcome="done", metrics={"status": 77})

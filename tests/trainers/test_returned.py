@@ -29,7 +29,7 @@ def test_scalars_of_any_library_and_nested_mappings_become_plain_metrics(kind):
         (None, "the trainer returned a NoneType; return a dict of metrics"),
         ({"score": [1]}, "metric 'score': a list cannot be a column"),
         ({"a": {"b": 1}, "a.b": 2}, "metric 'a.b': is there twice"),
-        ({"": 1}, "metric '': names must be text"),
+        ({"": 1}, "metric '': a name is empty"),
         ({True: 1}, "metric True: names must be text, not bool"),
         ({"score": "\ud800"}, "half a character"),
         (RunResult(outcome="done", steps=[{"step": 1.5}]), r"steps\[0\]: its 'step' is 1.5"),

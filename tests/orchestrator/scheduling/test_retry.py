@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from orchestrator.scheduling import retry
@@ -106,6 +109,16 @@ def test_a_failure_says_what_happened_in_one_line_and_keeps_the_traceback():
     assert failure.failure_class == ERROR
     assert failure.message == "ValueError: first line"
     assert "in fail" in failure.details
+
+
+def test_a_failure_that_names_a_file_whose_name_is_no_utf8_can_be_written_down():
+    def fail():
+        Path(os.fsdecode(b"no such folder/\xff.npz")).read_bytes()
+
+    failure = raised(fail)
+    text = "\n".join([failure.message, failure.details])
+    assert text.encode()
+    assert "\\udcff.npz" in failure.message
 
 
 def test_every_retry_without_memory_has_half_the_micro_batch_and_all_but_the_first_go_elsewhere():

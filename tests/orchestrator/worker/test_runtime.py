@@ -156,6 +156,13 @@ def test_a_run_of_a_group_that_is_called_off_while_another_is_told_of_is_told_on
     assert sorted(report.run for report in reports) == [1, 2]
 
 
+def test_a_copy_that_a_trainer_forks_is_no_worker_and_what_it_returns_no_result(tmp_path):
+    manifest = noop_manifest(3, target=f"{HERE}.Forking")
+    bench, rows = Bench(tmp_path, manifest), by_seed(manifest)
+    assert bench.work(*rows) == [(row, "done") for row in rows]
+    assert [line.result()["metrics"]["status"] for line in bench.lines()] == [0, 3, 0]
+
+
 def test_running_out_of_memory_is_told_as_such(tmp_path):
     bench = Bench(tmp_path, noop_manifest(1, target=f"{HERE}.Greedy"))
     bench.work(0)
