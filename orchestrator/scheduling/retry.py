@@ -122,7 +122,7 @@ def _story(error: BaseException) -> str:
 
 
 def _unicode(text: str) -> str:
-    """Text that any file can hold: a file's name that is no UTF-8 reaches messages as halves of characters."""
+    """Text that any file can hold: names of files that are no UTF-8 reach messages as half characters."""
     return text.encode(errors="backslashreplace").decode()
 
 
