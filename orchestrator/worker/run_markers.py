@@ -51,6 +51,8 @@ class RunMarkers:
     def begins(self, run_id: str, attempt: int) -> None:
         self._num_open += 1
         self._said, self._words = None, ""
+        if self._fd is None:
+            return
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write(f"=== run {run_id} attempt {attempt} begins at {at}\n")
 
@@ -77,12 +79,14 @@ class RunMarkers:
 
     def ends(self, run_id: str, attempt: int, outcome: str) -> None:
         """Say so in one write with what comes next: a run may take less time than a write."""
+        self._num_open = max(0, self._num_open - 1)
+        if self._fd is None:
+            self._said, self._words = None, ""
+            return
         self._write_words()
         self._words = ""
         self._flush()
-        if self._fd is not None:
-            self._late += f"=== run {run_id} attempt {attempt} ends: {outcome}\n"
-        self._num_open = max(0, self._num_open - 1)
+        self._late += f"=== run {run_id} attempt {attempt} ends: {outcome}\n"
         if self._num_open:  # what is printed from here on is that of others
             self._write("")
 

@@ -64,6 +64,7 @@ class Runtime:
         self.setup = setup
         self._emit = emit
         self._host, self._pid = socket.gethostname(), os.getpid()
+        self._sweep_dir = setup.checkpoints.parent
         self._batches: queue.SimpleQueue[list[Task] | None] = queue.SimpleQueue()
         self._attempts: Iterator[AttemptReport] = iter(())
         self._left = 0
@@ -311,7 +312,7 @@ class Runtime:
             run_id=item.run_id,
             attempt=item.grant.attempt,
             checkpoint_dir=self._checkpoint_dir(item),
-            sweep_dir=self.setup.checkpoints.parent,
+            sweep_dir=self._sweep_dir,
             heartbeat=partial(self._beat, item),
             cancelled=lambda: token in self._cancelled,
             report=reports.report,
