@@ -22,6 +22,7 @@ from analysis.data.copies import told_copies
 from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.metrics import KnownMetrics, known_metrics
+from analysis.data.mixed_texts import told_texts
 from analysis.data.reading import damage_named, read
 from analysis.data.reported import reported_frame
 from analysis.data.source import DETAILS, Source, find_source
@@ -148,10 +149,8 @@ class SweepData:
         """What a reader of any table must know about the files behind it; empty as a rule."""
         found = []
         if self.unreadable:
-            names = ", ".join(str(path) for path in self.unreadable)
-            found.append(
-                f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew."
-            )
+            names = ", ".join(map(str, self.unreadable))
+            found += [f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew."]
         if len(mixed := self._runs_by_numerics()) > 1:
             parts = " and ".join(f"{num} of numerics {version}" for version, num in mixed.items())
             found.append(
@@ -160,9 +159,9 @@ class SweepData:
             )
         if len(self.sources) > 1:
             found += told_copies(self._connection, self.metrics)
+        found += told_texts(self._connection)
         toys = dict.fromkeys(text for source in self.sources for text in source.toy_settings)
-        found += [f"Made for the tiny models: {text}." for text in toys]
-        return tuple(found)
+        return (*found, *(f"Made for the tiny models: {text}." for text in toys))
 
     def _runs_by_numerics(self) -> dict[int, int]:
         """Number of runs by the version of their numbers, the lowest first; trainers that state none

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from analysis.data.axes import SEED
+from analysis.data.mixed_texts import MIXED, as_numbers, number_like
 from analysis.data.source import DETAILS, Source
 from sweeps.grid.axes import Axis
 from sweeps.grid.filters import as_text
@@ -109,8 +110,13 @@ def definitions(
             f"SELECT * EXCLUDE (sweep_order, copy) FROM (SELECT *, {rank} AS copy FROM "
             f"(SELECT *, CASE sweep {order} END AS sweep_order FROM ({union}))) WHERE copy = 1"
         )
-    yield f"CREATE TEMP VIEW runs AS SELECT * FROM ({union}) WHERE {predicate}"
-    keys = quoted([axis.key for axis in axes])
+    axis_keys = [axis.key for axis in axes]
+    skip = {*IDENTITY, *FAILURE, *axis_keys, SEED, "state"}
+    body = f"SELECT * FROM ({union}) WHERE {predicate}"
+    if mixed := number_like(connection, f"SELECT * FROM ({union})", skip):
+        yield f"CREATE TEMP VIEW {MIXED} AS SELECT {quoted(mixed)} FROM ({body})"
+    yield f"CREATE TEMP VIEW runs AS {as_numbers(body, mixed)}"
+    keys = quoted(axis_keys)
     for table in (name for name in DETAILS if name != "runs"):
         parts = [
             f"SELECT {literal(label)} AS sweep, * {_renamed(source.files[table])} FROM "
@@ -120,7 +126,9 @@ def definitions(
         ]
         if parts:
             axes_of = f"SELECT sweep, index, outcome{', ' + keys if keys else ''} FROM runs"
-            yield f"CREATE TEMP VIEW raw_{table} AS {' UNION ALL BY NAME '.join(parts)}"
+            body = " UNION ALL BY NAME ".join(parts)
+            mixed = number_like(connection, body, skip) if table == "steps" else []
+            yield f"CREATE TEMP VIEW raw_{table} AS {as_numbers(body, mixed)}"
             joined = f"raw_{table} JOIN ({axes_of}) USING (sweep, index)"
             yield f"CREATE TEMP VIEW {table} AS SELECT * FROM {joined}"
         else:

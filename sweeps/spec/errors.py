@@ -91,7 +91,9 @@ class StoreError(UserError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean "x"?)`` for the closest of ``known``, or an empty string."""
     close = difflib.get_close_matches(word, list(dict.fromkeys(known)), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(json.dumps(c) for c in close)}?)" if close else ""
+    return (
+        f" (did you mean {' or '.join(json.dumps(c, ensure_ascii=False) for c in close)}?)" if close else ""
+    )
 
 
 def require(ok: bool, key: str, value: object, rule: str) -> None:

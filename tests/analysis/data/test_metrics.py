@@ -167,3 +167,22 @@ def test_the_report_of_a_trainer_that_should_be_small_reads_in_its_unit(tmp_path
     text = build_report(open_sweep(own_sweep(tmp_path, metrics=RMSE)))
     assert "points" not in text.split("<h2>Questions")[0].replace("data points", "")
     assert "smallest" in text
+
+
+def test_texts_of_a_few_runs_take_a_metric_from_no_other_and_are_told(tmp_path):
+    directory = own_sweep(tmp_path, metrics=RMSE)
+    whole = open_sweep(directory).cells()
+    runs = pq.read_table(directory / "runs.parquet").to_pandas()
+    texts = [json.dumps(value) for value in runs["rmse"]]
+    lost = runs["cell"] == 0
+    runs["rmse"] = np.where(lost, "n/a", texts)
+    runs["note"] = "007"
+    runs.to_parquet(directory / "runs.parquet", index=False)
+    sweep = open_sweep(directory)
+    assert sweep.metric() == "rmse"
+    assert "note" not in sweep.metrics
+    assert sweep.cells()["mean"].tolist()[1:] == whole["mean"].tolist()[1:]
+    assert sweep.cells()["n"].tolist()[0] == 0
+    assert [w for w in sweep.warnings if "rmse" in w] == [
+        f"rmse: {lost.sum()} runs gave a text, such as 'n/a', which counts as missing."
+    ]

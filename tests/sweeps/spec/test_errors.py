@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from sweeps.spec import SpecError, coerce_key
-from sweeps.spec.errors import LONG, LONGEST, SHOWN, UserError, bounded, choice, cut, shown
+from sweeps.spec.errors import LONG, LONGEST, SHOWN, UserError, bounded, choice, cut, nearest, shown
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,7 @@ def test_a_long_value_of_a_key_is_refused_in_a_short_line(key, value):
     with pytest.raises(SpecError, match="choose one of") as caught:
         choice("group", str(value) * 999, ["one", "two"])
     assert len(str(caught.value)) < 700
+
+
+def test_the_nearest_names_are_spelt_as_they_are_typed():
+    assert nearest("rate0.1", ["rate0.1·s0"]) == ' (did you mean "rate0.1·s0"?)'
