@@ -71,9 +71,7 @@ class Failure(NamedTuple):
     details: str = ""
     """Traceback or stacks, for the attempt's log; not in the journal."""
     may_pass: bool = False
-    """Whether an exception is of a kind that a second attempt may not meet; not in the journal, where what
-    was decided stands.
-    """
+    """Whether a second attempt may be spared it; not in the journal, where what was decided stands."""
 
 
 class Grant(NamedTuple):
@@ -243,7 +241,6 @@ class AcceptRecord(Record):
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_json`."""
         runs = line["runs"]
         with_tokens = bool(runs) and len(runs[0]) == len(AcceptedResult._fields)
         # Made without a call of Python's own where that can be: a rebuild reads one for every run.
@@ -260,7 +257,6 @@ class EndRecord(Record):
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_json`."""
         return cls(at=line.get("at"), attempts=tuple(EndedAttempt(*ended) for ended in line["attempts"]))
 
 
@@ -288,7 +284,6 @@ class FailureRecord(Record):
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_json`."""
         failure = Failure(failure_class_of(line["class"]), line["fingerprint"], line["message"])
         known = {key: line.get(key) for key in ("at", "token")}
         return cls(
