@@ -169,6 +169,7 @@ def rerun(
     from orchestrator.driver.session import Session
     from orchestrator.store.matching import matching
     from orchestrator.store.opening import open_manifest
+    from orchestrator.trust.code_files import require_same_code
 
     started_s = time.monotonic()
     if not (failed or incomplete or filters):
@@ -182,6 +183,7 @@ def rerun(
         failed_only = failed and not incomplete
         chosen = matching(manifest, reading.book, filters or [])
         again = {i for i in chosen if _is_open(reading.book, i, failed_only=failed_only)}
+        require_same_code(manifest, layout.root)
         if not as_json:
             say(f"{len(again)} of {len(manifest)} runs get another chance")
         summary = session.run(

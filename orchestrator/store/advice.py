@@ -62,5 +62,6 @@ def next_steps(
             else Step(f"emsweep rerun {where} --failed", f"once it is mended; then resume, for {rest}")
         )
     elif failed:
-        steps.append(Step(f"emsweep rerun {where} --failed", "once mended; resume leaves them as they are"))
+        why = "once mended; resume leaves them as they are; where you edit their own code, launch it again"
+        steps.append(Step(f"emsweep rerun {where} --failed", why))
     return steps

@@ -78,8 +78,11 @@ def test_a_function_is_a_trainer_kept_warm_by_import(project, tmp_path):
 def test_an_edited_function_never_passes_off_old_results_as_its_own(project, tmp_path):
     emsweep(tmp_path, *LAUNCH, "--allow-target", "train", "trainer.params.fails=2", code=1)
     (project / "train.py").write_text(TRAIN.replace('seed * params["a"]', "-seed"))
+    assert "where you edit their own code, launch it again" in emsweep(tmp_path, "status", "out")
     for words in (("rerun", "out", "--failed"), ("replay", "out", "s1")):
-        assert "has changed since these runs were asked for" in emsweep(tmp_path, *words, code=2)
+        refused = emsweep(tmp_path, *words, code=2)
+        assert "has changed since these runs were asked for" in refused
+        assert "another chance" not in refused
     told = emsweep(tmp_path, "plan", "sweep=project/sweep.yaml", "--dir", "out", "trainer.params.fails=2")
     change = "train.py has changed since the last launch: 6 runs of the earlier file stay on disk, 6 to run"
     assert f"differs   {change}" in told
