@@ -60,7 +60,9 @@ class Sweep(SweepData):
         if not asked or FINISHED_AT not in frame or FINISHED in frame:
             return frame
         times = _times(frame[FINISHED_AT].to_numpy(dtype=float, na_value=np.nan))
-        frame.insert(frame.columns.get_loc(FINISHED_AT) + 1, FINISHED, times)
+        place = frame.columns.get_loc(FINISHED_AT) + 1
+        parts = [frame.iloc[:, :place], pd.DataFrame({FINISHED: times}), frame.iloc[:, place:]]
+        frame = pd.concat(parts, axis=1)  # `insert` warns of a frame of more than a hundred columns
         return frame if names is None or FINISHED_AT in names else frame.drop(columns=FINISHED_AT)
 
     def cells(

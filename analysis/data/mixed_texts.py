@@ -2,7 +2,7 @@
 
 A stored column of numbers and texts is text (:mod:`orchestrator.store.mixed_columns`). One run that returns
 "n/a" takes no metric from the rest: where at least half of a column's texts are numbers, the column is read
-as numbers, what is none counts as missing, and a warning says so.
+as numbers, what is none counts as missing, and a warning says so. ``runs()`` shows the texts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Collection, Iterator
 import duckdb
 
 from sweeps.spec.text import counted
+
+STORED = "stored_runs"
+"""View of ``runs`` with such columns as they are stored, every text in it: what ``runs()`` shows."""
 
 MIXED = "mixed_texts"
 """View of the columns of ``runs`` that are read as numbers, as they are stored; only where there are some."""

@@ -338,12 +338,13 @@ class SweepData:
         if self.live:
             self._refresh()
         self._require_intact("runs", view)
-        known = views.column_names(self._connection, view)
+        source = views.STORED if view == "runs" else view
+        known = views.column_names(self._connection, source)
         if len(self.sources) == 1:
             known = [name for name in known if name != "sweep"]
         if view == "runs":
             known = views.in_order(known, self.axis_keys)
         chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
         order = [name for name in ("sweep", *order) if name in known]
-        sql = f"SELECT {views.quoted(chosen)} FROM {view} ORDER BY {views.quoted(order)}"
+        sql = f"SELECT {views.quoted(chosen)} FROM {source} ORDER BY {views.quoted(order)}"
         return to_frame(read(self._connection, sql), self.axes)

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from analysis.data.axes import SEED
-from analysis.data.mixed_texts import MIXED, as_numbers, number_like
+from analysis.data.mixed_texts import MIXED, STORED, as_numbers, number_like
 from analysis.data.source import DETAILS, Source
 from sweeps.grid.axes import Axis
 from sweeps.grid.filters import as_text
@@ -115,6 +115,7 @@ def definitions(
     body = f"SELECT * FROM ({union}) WHERE {predicate}"
     if mixed := number_like(connection, f"SELECT * FROM ({union})", skip):
         yield f"CREATE TEMP VIEW {MIXED} AS SELECT {quoted(mixed)} FROM ({body})"
+    yield f"CREATE TEMP VIEW {STORED} AS {body}"
     yield f"CREATE TEMP VIEW runs AS {as_numbers(body, mixed)}"
     keys = quoted(axis_keys)
     for table in (name for name in DETAILS if name != "runs"):

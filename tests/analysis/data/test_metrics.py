@@ -181,6 +181,7 @@ def test_texts_of_a_few_runs_take_a_metric_from_no_other_and_are_told(tmp_path):
     sweep = open_sweep(directory)
     assert sweep.metric() == "rmse"
     assert "note" not in sweep.metrics
+    assert sweep.runs()["rmse"].tolist() == runs["rmse"].tolist()  # nothing is taken from the frame
     assert sweep.cells()["mean"].tolist()[1:] == whole["mean"].tolist()[1:]
     assert sweep.cells()["n"].tolist()[0] == 0
     assert [w for w in sweep.warnings if "rmse" in w] == [
