@@ -25,6 +25,9 @@ COMMAND = "trainers.command.Command"
 
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][\w.]*)\}\}|\{([A-Za-z_][\w.]*)\}")
 
+_FORMATTED = re.compile(r"(?<!\{)\{([A-Za-z_][\w.]*)[:!][^{}\s]*\}(?!\})")
+"""A placeholder with a format, as Python has them."""
+
 OWN_NAMES = ("run_id", "output_dir", "folder")
 """Placeholders that are no keys of a run."""
 
@@ -136,6 +139,11 @@ def check_command(trainer: TrainerSpec, resources: ResourcesSpec) -> None:
             raise SpecError(f"trainer.command={shown(word)}: no word can hold a null character")
         for name in placeholders(word):
             _require_known(name, trainer)
+        if (formatted := _FORMATTED.search(word)) and formatted[1] in (*OWN_NAMES, *known_keys()):
+            raise SpecError(
+                f"trainer.command={shown(word)}: values are written as they are, without a format; give "
+                f"{{{formatted[1]}}}, and format it in the script"
+            )
     for name, pattern in trainer.patterns.items():
         require_pattern(f"trainer.patterns.{name}", pattern)
         if not re.compile(pattern).groups:

@@ -54,6 +54,7 @@ def test_a_command_may_be_an_axis():
         (["trainer.command=[a,'{lr}']"], r"\{lr\} is no key of a run \(did you mean 'optim.lr'"),
         (["trainer.command=[a,'{sed}']"], 'did you mean "seed"'),
         (["trainer.command=[a,'{trainer.params.x}']"], "is no key of a run"),
+        (["trainer.command=[a,'{seed:03d}']"], r"without a format; give \{seed\}"),
         (["trainer.command=[]"], "is empty; give its words"),
         (["trainer.command=['']"], "is empty"),
         (["trainer.command=[a]", "+trainer.params.x=1"], "no word of the command has it"),
