@@ -142,16 +142,17 @@ def _register_file(path: Path, loader: Any) -> str:
     if not isinstance(node, DictConfig) or "sweep" not in node:
         raise SpecError(f"{path.name}: has no sweep: node; declare the axes below sweep: axes:")
     name = path.stem
-    while name in loader.get_group_options("sweep") and not _is_ours(name, path):
+    while name in loader.get_group_options("sweep") and not _is_file(name):
         name = f"{name}-own"
     store = ConfigStore.instance()
     store.store(group="sweep", name=name, node=node, package="_global_", provider=f"file://{path.absolute()}")
     return name
 
 
-def _is_ours(name: str, path: Path) -> bool:
+def _is_file(name: str) -> bool:
+    """Whether a sweep of this name is a file that was read before, in whose place another may come."""
     node = ConfigStore.instance().repo.get("sweep", {}).get(f"{name}.yaml")
-    return node is not None and node.provider == f"file://{path.absolute()}"
+    return node is not None and (node.provider or "").startswith("file://")
 
 
 @contextlib.contextmanager

@@ -79,11 +79,12 @@ def test_what_is_no_plain_function_is_refused_with_the_fix(thing, message):
 
 
 def test_a_function_that_computes_without_a_word_beats_and_one_that_sleeps_does_not(monkeypatch):
-    monkeypatch.setattr("trainers.busy.LOOK_S", 0.2)
+    monkeypatch.setattr("trainers.busy.LOOK_S", 0.5)
+    monkeypatch.setattr("trainers.busy.BUSY_SHARE", 0.2)  # other tests' threads may still end meanwhile
     beats: list[str] = []
 
     def compute(params):
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + 2.5
         while time.monotonic() < until and params["busy"]:
             pass
         time.sleep(max(0.0, until - time.monotonic()))

@@ -28,6 +28,7 @@ OTHER_VALUES = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_run_has_the_same_bits_after_any_other_layout():
     figures = history_pairs()
     assert figures["history_pairs_differing"] == []
