@@ -37,8 +37,9 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 
 def spools(sweep, kind="e"):
-    """Those that hold a line: a worker that came when every run was taken leaves an empty one."""
-    return sorted(path for path in (sweep.folder / "spool").glob(f"{kind}*.jsonl") if path.stat().st_size)
+    """Those that hold more than who writes them: a worker that came when every run was taken leaves no more."""
+    paths = sorted((sweep.folder / "spool").glob(f"{kind}*.jsonl"))
+    return [path for path in paths if path.read_bytes().count(b"\n") > 1]
 
 
 def interrupted(sweep, num):

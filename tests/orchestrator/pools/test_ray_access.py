@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.pools.temp_folders import MARK, PREFIX
+from orchestrator.pools.marked import FOLDER as MARK
+from orchestrator.pools.temp_folders import PREFIX
 
 LISTENING = "0A"
 """State of a socket in ``/proc/net/tcp``."""
