@@ -29,6 +29,9 @@ from sweeps.spec.text import counted, label
 FINISHED_AT, FINISHED = "finished_at", "finished"
 """Unix seconds as they are stored, and the column of ``runs()`` that has them as times (UTC)."""
 
+WIDE = 90
+"""Columns from which a frame is put into one piece first: pandas warns from a hundred pieces on."""
+
 SHOWN_VALUES = 8
 """Values of an axis that a notebook lists."""
 
@@ -61,8 +64,9 @@ class Sweep(SweepData):
             return frame
         times = _times(frame[FINISHED_AT].to_numpy(dtype=float, na_value=np.nan))
         place = frame.columns.get_loc(FINISHED_AT) + 1
-        parts = [frame.iloc[:, :place], pd.DataFrame({FINISHED: times}), frame.iloc[:, place:]]
-        frame = pd.concat(parts, axis=1)  # `insert` warns of a frame of more than a hundred columns
+        if len(frame.columns) >= WIDE:
+            frame = frame.copy()  # in one piece, which an insertion into many would warn of
+        frame.insert(place, FINISHED, times)
         return frame if names is None or FINISHED_AT in names else frame.drop(columns=FINISHED_AT)
 
     def cells(

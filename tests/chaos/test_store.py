@@ -37,7 +37,7 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 
 def spools(sweep, kind="e"):
-    """Those that hold more than who writes them: a worker that came when every run was taken leaves no more."""
+    """Those that hold more than who writes them, which is all that a worker leaves that came too late."""
     paths = sorted((sweep.folder / "spool").glob(f"{kind}*.jsonl"))
     return [path for path in paths if path.read_bytes().count(b"\n") > 1]
 
