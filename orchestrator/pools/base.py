@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.scheduling.events import Capacity, Event, Reported, Shape
-from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
+from orchestrator.scheduling.events import Beat, Capacity, Event, Reported, Shape
+from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,3 +76,14 @@ def batch_event(worker: str, batch: ReportBatch) -> PoolEvent:
     if batch.lines or batch.reported:
         return Shipped(reported=reported, lines=batch.lines, rows=batch.reported)
     return reported
+
+
+def beat_event(worker: str, pulse: Heartbeat, memory_gib: float = 0.0) -> Beat:
+    """A heartbeat as the scheduler hears it; a gang's is that of rank 0, with the memory of the largest."""
+    return Beat(
+        worker=worker,
+        token=pulse.token,
+        progress=pulse.progress,
+        memory_gib=memory_gib,
+        words=pulse.words,
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import time
 
-from orchestrator.pools.base import PoolEvent, batch_event
-from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.pools.base import PoolEvent, batch_event, beat_event
+from orchestrator.scheduling.events import Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.protocol import Task, WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
 
@@ -64,10 +64,7 @@ class InlinePool:
         if now_s - self._beat_s >= BEAT_S:
             self._beat_s = now_s
             for name, runtime in self._runtimes.items():
-                pulse = runtime.pulse()
-                self._events.append(
-                    Beat(worker=name, token=pulse.token, progress=pulse.progress, words=pulse.words)
-                )
+                self._events.append(beat_event(name, runtime.pulse()))
 
     def close(self) -> None:
         for name in list(self._runtimes):

@@ -17,13 +17,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.pools.base import PoolEvent, batch_event
+from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.pools.channel import Channel, pack
 from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.marked import FOLDER, WORKER, end_marked, start_guard
 from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
-from orchestrator.scheduling.events import Beat, Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.scheduling.events import Capacity, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import import_environment, worker_environment
 from orchestrator.worker.protocol import Task, WorkerSetup
 
@@ -193,15 +193,7 @@ class LocalPool:
                 worker.memory_gib[rank.number] = value.memory_gib
                 if rank.number == 0:
                     memory_gib = max(worker.memory_gib.values())
-                    self._events.append(
-                        Beat(
-                            worker=worker.name,
-                            token=value.token,
-                            progress=value.progress,
-                            memory_gib=memory_gib,
-                            words=value.words,
-                        )
-                    )
+                    self._events.append(beat_event(worker.name, value, memory_gib))
             elif kind == "parked":
                 worker.parked = True
             elif kind == "rendezvous":

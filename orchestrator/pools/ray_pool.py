@@ -29,7 +29,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.pools import ray_cluster, ray_internals
-from orchestrator.pools.base import PoolEvent, batch_event
+from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.ray_worker import ACTOR_THREADS, STOP_WAIT_S, Place, RayWorker
@@ -229,15 +229,7 @@ class RayPool:
         worker.memory_gib[rank] = pulse.memory_gib
         if rank == 0:
             memory_gib = max(worker.memory_gib.values())
-            self._events.append(
-                Beat(
-                    worker=worker.name,
-                    token=pulse.token,
-                    progress=pulse.progress,
-                    memory_gib=memory_gib,
-                    words=pulse.words,
-                )
-            )
+            self._events.append(beat_event(worker.name, pulse, memory_gib))
 
     def _check_workers(self) -> None:
         now_s = time.monotonic()
