@@ -49,6 +49,8 @@ def result_of(value: Any) -> RunResult:
 def _steps(rows: Any) -> Sequence[Mapping[str, Any]]:
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         raise TypeError(f"steps: a {type(rows).__name__}; give a list with one mapping per step")
+    if not rows:
+        return rows
     found = [
         row if type(row) is dict and is_plain(row) else plain_row(row, f"steps[{number}]")
         for number, row in enumerate(rows)

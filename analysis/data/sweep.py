@@ -106,6 +106,7 @@ class SweepData:
         self._cursor = None
         self._columns: RunArrays | None = None
         self._metrics: list[str] | None = None
+        self._names: dict[str, list[str]] = {}
 
     @property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -164,9 +165,7 @@ class SweepData:
         return (*found, *(f"Made for the tiny models: {text}." for text in toys))
 
     def _runs_by_numerics(self) -> dict[int, int]:
-        """Number of runs by the version of their numbers, the lowest first; trainers that state none
-        apart.
-        """
+        """Number of runs by the version of their numbers, the lowest first; none for those without."""
         if "numerics" not in self.arrow("SELECT * FROM runs LIMIT 0").column_names:
             return {}
         counted = (
@@ -274,8 +273,7 @@ class SweepData:
         died: which run, its axes and outcome, which ``attempt``, how that ``ended`` (``None`` while it runs),
         ``step``, when, and the metrics. Rows of attempts that gave no result are in no other table.
         """
-        runs = self.runs()
-        return reported_frame(self.sources, runs, self.axis_keys)
+        return reported_frame(self.sources, self.runs(), self.axis_keys)
 
     def columns(self, metrics: Sequence[str] = ()) -> RunArrays:
         """The runs as arrays, kept until the sweep is looked at anew; these metrics are read together."""
@@ -296,8 +294,7 @@ class SweepData:
 
         Args:
             sql: the query, with a ``?`` for each of ``values``.
-            *values: what stands there: whatever a file or a request says goes this way, or through
-                :func:`analysis.data.views.literal`.
+            *values: what stands there; what a file or a request says goes this way or as a ``literal``.
         """
         if self.live:
             self._refresh()
@@ -319,9 +316,7 @@ class SweepData:
         return to_frame(table, self.axes)
 
     def query(self, sql: str) -> pd.DataFrame:
-        """Run SQL over the views ``runs``, ``steps``, ``items`` and ``rollouts``; return a frame with typed
-        axes.
-        """
+        """Run SQL over the same views as :meth:`arrow`; return a frame with typed axes."""
         return to_frame(self.arrow(sql), self.axes)
 
     def counts(self) -> dict[str, int]:
@@ -339,12 +334,17 @@ class SweepData:
             self._refresh()
         self._require_intact("runs", view)
         source = views.STORED if view == "runs" else view
-        known = views.column_names(self._connection, source)
-        if len(self.sources) == 1:
-            known = [name for name in known if name != "sweep"]
-        if view == "runs":
-            known = views.in_order(known, self.axis_keys)
+        known = self._columns_of(source)
         chosen = known if columns is None else [resolve(c, known, f"column of {view}()") for c in columns]
         order = [name for name in ("sweep", *order) if name in known]
         sql = f"SELECT {views.quoted(chosen)} FROM {source} ORDER BY {views.quoted(order)}"
         return to_frame(read(self._connection, sql), self.axes)
+
+    def _columns_of(self, view: str) -> list[str]:
+        """Columns of a view in the order of its frame, asked once: a tenth of the time of a query."""
+        if view not in self._names:
+            names = views.column_names(self._connection, view)
+            if len(self.sources) == 1:
+                names = [name for name in names if name != "sweep"]
+            self._names[view] = views.in_order(names, self.axis_keys) if view == views.STORED else names
+        return self._names[view]

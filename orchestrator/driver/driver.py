@@ -200,7 +200,8 @@ class Driver:
         if math.isnan(self._first_s):
             self._first_s = time.monotonic()
         manifest = self._manifest
-        items = [Task(g, manifest.run_ids[g.run], manifest.spec(g.run)) for g in action.grants]
+        specs = manifest.specs([grant.run for grant in action.grants])
+        items = [Task(g, manifest.run_ids[g.run], spec) for g, spec in zip(action.grants, specs, strict=True)]
         self._commits.granted(action.worker, items)
         self._pool.dispatch(action.worker, items)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,8 @@ def _finished_first(columns: dict[str, list[Any]], rows: Sequence[Mapping[str, A
     """The columns in the order in which finished runs name them: tables are about what is named first, which
     a run that diverged early may not have.
     """
-    named = (key for row in rows if row["outcome"] == "done" for key in row)
-    return {key: columns[key] for key in dict.fromkeys((*named, *columns))}
+    named = chain.from_iterable(row for row in rows if row["outcome"] == "done")
+    return {key: columns[key] for key in dict.fromkeys(chain(named, columns))}
 
 
 def parts_of(layout: Layout, name: str) -> list[Path]:
@@ -149,24 +150,17 @@ def drop_parts(layout: Layout) -> None:
         remove_recorded(layout, paths)
 
 
-def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Rows as columns, ``None`` where a row lacks a key; keys in order of first appearance."""
-    columns: dict[str, list[Any]] = {}
-    for number, row in enumerate(rows):
-        for key, value in row.items():
-            column = columns.get(key)
-            if column is None:
-                column = columns[key] = [None] * number
-            column.append(value)
-        for column in columns.values():
-            if len(column) == number:
-                column.append(None)
-    return columns
+    return {key: [row.get(key) for row in rows] for key in dict.fromkeys(chain.from_iterable(rows))}
 
 
 def _steps_table(runs: Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]) -> pa.Table:
-    rows = ({"index": i, "run_id": run_id, **row} for i, run_id, steps in runs for row in steps)
-    return _table(_columns(rows))
+    identity: dict[str, list[Any]] = {
+        "index": [index for index, _, steps in runs for _ in steps],
+        "run_id": [run_id for _, run_id, steps in runs for _ in steps],
+    }
+    return _table({**identity, **_columns([row for *_, steps in runs for row in steps])})
 
 
 def _table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:

@@ -132,15 +132,31 @@ class Manifest:
 
     def group(self, name: str, i: int) -> Any:
         """Return run ``i``'s group ``name`` as its dataclass; equal configurations are one object."""
-        key = (name, self.group_codes[name].item(i))
+        return self._parse(name, self.group_codes[name].item(i))
+
+    def _parse(self, name: str, code: int) -> Any:
+        key = name, code
         if key not in self._parsed:
-            self._parsed[key] = group_from_dict(name, json.loads(self.groups[name][key[1]]))
+            self._parsed[key] = group_from_dict(name, json.loads(self.groups[name][code]))
         return self._parsed[key]
 
     def spec(self, i: int) -> RunSpec:
         parsed, codes = self._parsed, self.group_codes
         parts = {g: parsed.get((g, codes[g].item(i))) or self.group(g, i) for g in GROUPS}
         return RunSpec(**parts, steps=int(self.steps[i]), seed=int(self.seeds[i]))
+
+    def specs(self, rows: Sequence[int]) -> list[RunSpec]:
+        """Specs of several runs; of hundreds it takes three quarters of the time of one by one."""
+        columns = {"steps": self.steps[rows].tolist(), "seed": self.seeds[rows].tolist()}
+        for name in GROUPS:
+            codes = self.group_codes[name][rows].tolist()
+            parsed = {code: self._parse(name, code) for code in set(codes)}
+            columns[name] = [parsed[code] for code in codes]
+        fields = tuple(columns)
+        return [
+            RunSpec(**dict(zip(fields, values, strict=True)))
+            for values in zip(*columns.values(), strict=True)
+        ]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
         """Return the manifest of the runs ``rows`` alone, in that order; axes keep all their values."""
