@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -27,6 +29,25 @@ def light_heap():
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def process_as_found():
+    """No module's tests find what those before left behind: folders to import from, loggers switched off (as
+    Hydra does where its own logging is disabled).
+    """
+    folders, level = list(sys.path), logging.root.level
+    silent = {name for name, logger in _loggers() if logger.disabled}
+    yield
+    sys.path[:] = [folder for folder in sys.path if folder in folders or "site-packages" in folder]
+    logging.root.setLevel(level)
+    for name, logger in _loggers():
+        logger.disabled = name in silent
+
+
+def _loggers():
+    made = logging.root.manager.loggerDict.items()
+    return [(name, logger) for name, logger in made if isinstance(logger, logging.Logger)]
 
 
 def pytest_collection_modifyitems(config, items):

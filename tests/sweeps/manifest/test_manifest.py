@@ -68,6 +68,10 @@ def test_every_run_id_is_that_of_its_specification_and_no_two_are_equal(data):
                 else getattr(spec, group)
             )
             assert held == value
+    assert (
+        manifest.specs([*range(len(manifest))][::-1])
+        == [manifest.spec(i) for i in range(len(manifest))][::-1]
+    )
 
 
 def test_the_same_number_spelled_twice_is_one_run():
