@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-
 OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """Variables that a trainer of this process may have set for DeepSpeed: the loops would join its ranks."""
 
