@@ -10,7 +10,7 @@ sweep: $(READY)
 	$(VENV)/bin/emsweep launch sweep=quickstart --dir outputs/quickstart --yes
 
 test: $(READY) lint
-	$(VENV)/bin/pytest -q -m "not slow" -n logical --maxprocesses 4
+	$(VENV)/bin/pytest -q -m "not slow" -n auto --maxprocesses 5
 
 # What starts no process, engine or browser, by folder: decisions, formats, formulas. Peers are slow to import.
 QUICK := $(addprefix tests/sweeps/,spec grid sharing cost) $(addprefix tests/orchestrator/,scheduling store) \

@@ -26,6 +26,13 @@ def on_gpu(*values: Any) -> Any:
     return pytest.param("cuda", *values, marks=[pytest.mark.gpu, missing])
 
 
+def also_on_cpu(*values: Any) -> Any:
+    """Values of the half of such a test that runs anywhere, ``cpu`` first: it shows that the other would fail
+    for the right reason, in minutes.
+    """
+    return pytest.param("cpu", *values, marks=pytest.mark.slow)
+
+
 def call_on(device: str, calls: Sequence[tuple[Callable[..., Any], tuple]]) -> list[Any]:
     """Call importable functions, each in a fresh process on ``device``, all at once; return their results."""
     context = multiprocessing.get_context("spawn")

@@ -16,7 +16,7 @@ import torch
 
 from analysis import Sweep, open_sweep
 from tests.benchmarks.trainer_gpu import make_model
-from tests.gpu.devices import on_gpu
+from tests.gpu.devices import also_on_cpu, on_gpu
 from tests.gpu.test_cuda import FIRST_LOSS_TOLERANCE
 
 EMSWEEP = Path(sys.executable).with_name("emsweep")
@@ -68,7 +68,7 @@ def first_losses(sweep: Sweep) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("device", "stage", "share"), [("cpu", 2, 0), on_gpu(0, 1), on_gpu(2, 1), on_gpu(0, 0.5)]
+    ("device", "stage", "share"), [also_on_cpu(2, 0), on_gpu(0, 1), on_gpu(2, 1), on_gpu(0, 0.5)]
 )
 def test_the_quickstart_gives_the_cpus_numbers_within_tolerance(device, stage, share, on_cpu, tmp_path):
     """With half of a GPU each, two workers share the device."""
@@ -82,7 +82,7 @@ def test_the_quickstart_gives_the_cpus_numbers_within_tolerance(device, stage, s
         assert ours == pytest.approx(theirs, abs=ACCURACY_TOLERANCE)
 
 
-@pytest.mark.parametrize(("device", "size"), [("cpu", "tiny"), on_gpu("1.5b")])
+@pytest.mark.parametrize(("device", "size"), [also_on_cpu("tiny"), on_gpu("1.5b")])
 def test_a_randomly_initialised_model_goes_the_whole_way(device, size, tmp_path):
     make_model(tmp_path / "model", size, torch.device(device))
     words = ["sweep=quickstart", "model=hf", f"model.path={tmp_path}/model", "example=carry-1", "engine=gpu"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.gpu.bodies import facts, forced_steps, free_steps, run_all, run_out_of_memory
-from tests.gpu.devices import call_on, on_gpu
+from tests.gpu.devices import also_on_cpu, call_on, on_gpu
 from tests.trainers.comparing import column, numbers
 from tests.trainers.worlds import tiny_spec
 
@@ -24,12 +24,14 @@ def on_cpu():
     return call_on("cpu", [(free_steps, (tiny_spec(**SHORT),))])[0]
 
 
-@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), on_gpu("nccl")])
+@pytest.mark.parametrize(("device", "backend"), [also_on_cpu("gloo"), on_gpu("nccl")])
 def test_a_gang_of_one_joins_by_the_devices_own_backend_without_a_port(device, backend):
     assert call_on(device, [(facts, ())]) == [{"backend": backend, "device": device, "sum": 3.0}]
 
 
-@pytest.mark.parametrize(("device", "zero_stage"), [("cpu", 2), on_gpu(0), on_gpu(1), on_gpu(2), on_gpu(3)])
+@pytest.mark.parametrize(
+    ("device", "zero_stage"), [also_on_cpu(2), on_gpu(0), on_gpu(1), on_gpu(2), on_gpu(3)]
+)
 def test_on_the_same_rollouts_losses_equal_those_of_the_cpu_within_tolerance(device, zero_stage, on_cpu):
     rollouts, expected = on_cpu
     spec = tiny_spec(**SHORT, engine={"zero_stage": zero_stage})
@@ -43,7 +45,12 @@ def test_on_the_same_rollouts_losses_equal_those_of_the_cpu_within_tolerance(dev
 
 @pytest.mark.parametrize(
     ("device", "precision", "decoder"),
-    [("cpu", "bf16", "cached"), on_gpu("fp32", "tree"), on_gpu("fp32", "cached"), on_gpu("bf16", "cached")],
+    [
+        also_on_cpu("bf16", "cached"),
+        on_gpu("fp32", "tree"),
+        on_gpu("fp32", "cached"),
+        on_gpu("bf16", "cached"),
+    ],
 )
 def test_a_hot_worker_repeats_its_first_run_bit_for_bit(device, precision, decoder):
     engine = {"precision": precision, "zero_stage": 2, "decoder": decoder}
@@ -69,7 +76,7 @@ def test_with_the_optimizer_in_host_memory_bf16_trains_as_without_and_resets_bit
     assert column(first, "loss")[-1] < column(first, "loss")[0]
 
 
-@pytest.mark.parametrize("device", ["cpu", on_gpu()])
+@pytest.mark.parametrize("device", [also_on_cpu(), on_gpu()])
 def test_two_processes_on_one_device_each_get_what_one_alone_gets(device):
     spec, other = tiny_spec(eval={"path": None}), tiny_spec(seed=1, eval={"path": None})
     [[alone, alone_too]] = call_on(device, [(run_all, ([spec, other],))])
