@@ -23,6 +23,11 @@ def possible_endings(loader: Any, config_name: str, line: str) -> list[str]:
     return list(BashCompletion(loader)._query(config_name=config_name, line=line))
 
 
+def group_options(loader: Any, group: str) -> list[str]:
+    """Options of a group. A loader's own method copies all that is registered first: 30 ms a call."""
+    return list(loader.repository.get_group_options(group))
+
+
 def search_first(loader: Any, folder: str) -> None:
     """Have a loader look for option files in a folder too, before those of our schema."""
     path = loader.get_search_path()

@@ -18,6 +18,7 @@ from sweeps.compose.values import coerced, values_of
 from sweeps.grid.grid import Grid
 from sweeps.grid.resolve_configs import Layers
 from sweeps.grid.sweep_file import Declared
+from sweeps.hydra_internals import group_options
 from sweeps.spec import GROUPS, SCALARS, SpecError, known_keys, nearest
 from sweeps.spec.errors import cut, shown
 
@@ -100,7 +101,7 @@ class Composer:
         return key in known_keys() or key.startswith(FREE_KEYS)
 
     def _check_option(self, group: str, option: Any) -> None:
-        known = self._loader.get_group_options(group)
+        known = group_options(self._loader, group)
         if option is None and "none" in known:
             raise SpecError(f"{group}=null: is no option; choose {group}=none")
         if not isinstance(option, str) or option not in known:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sweeps.compose.file_paths import anchor_paths
-from sweeps.hydra_internals import on_load, search_first
+from sweeps.hydra_internals import group_options, on_load, search_first
 from sweeps.spec import RunSpec, SpecError, spec_to_dict
 from sweeps.spec.errors import shown
 from sweeps.spec.plain_yaml import require_finite
@@ -142,7 +142,7 @@ def _register_file(path: Path, loader: Any) -> str:
     if not isinstance(node, DictConfig) or "sweep" not in node:
         raise SpecError(f"{path.name}: has no sweep: node; declare the axes below sweep: axes:")
     name = path.stem
-    while name in loader.get_group_options("sweep") and not _is_file(name):
+    while name in group_options(loader, "sweep") and not _is_file(name):
         name = f"{name}-own"
     store = ConfigStore.instance()
     store.store(group="sweep", name=name, node=node, package="_global_", provider=f"file://{path.absolute()}")

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 
 from sweeps.grid.grid import MAX_RUNS, too_large
+from sweeps.hydra_internals import group_options
 from sweeps.spec import SpecError, coerce_key
 
 
@@ -23,7 +24,7 @@ def values_of(word: Override, loader: Any) -> list[Any]:
         _check_range(word, value)
         return _listed(value) if not value.shuffle else _refuse_shuffle(word)
     if isinstance(value, Glob):
-        options = value.filter(loader.get_group_options(word.key_or_group))
+        options = value.filter(group_options(loader, word.key_or_group))
         if not options:
             raise SpecError(f"{word.input_line!r}: matches no option of {word.key_or_group}")
         return options

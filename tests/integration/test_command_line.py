@@ -77,7 +77,7 @@ def test_every_pool_gives_the_same_numbers(swept, tmp_path):
 
 def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     directory = tmp_path / "cut"
-    words = ["model=tiny-32", "example=carry-1", "seed=range(40)", "eval.limit=20", "eval.steps=[0]"]
+    words = ["model=tiny-32", "example=carry-1", "seed=range(12)", "eval.limit=8", "eval.steps=[0]"]
     command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(directory), "--pool", "local"]
     process = subprocess.Popen(
         command,
@@ -102,7 +102,7 @@ def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
 def test_a_users_own_model_works(tmp_path):
     model = tmp_path / "my-model"
     shutil.copytree(package_file("trainers/tiny/models/tiny-32"), model)
-    words = ["model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4", "seed=0", "eval.limit=8"]
+    words = ["model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4", "seed=0", "steps=2", "eval.limit=8"]
     answer = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "o"), "--pool", "inline")
     assert answer["committed"] == 1
 

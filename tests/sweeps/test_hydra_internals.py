@@ -29,7 +29,8 @@ def test_a_folder_that_is_searched_first_offers_its_options(tmp_path):
     (tmp_path / "optim" / "mine.yaml").write_text("lr: 1.0\n")
     with opened([]) as (loader, _):
         hydra_internals.search_first(loader, f"file://{tmp_path}")
-        assert {"mine", "adamw"} <= set(loader.get_group_options("optim"))
+        assert {"mine", "adamw"} <= set(hydra_internals.group_options(loader, "optim"))
+        assert hydra_internals.group_options(loader, "optim") == loader.get_group_options("optim")
 
 
 def test_a_value_is_read_with_its_references_unresolved():

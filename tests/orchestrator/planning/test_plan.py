@@ -190,13 +190,12 @@ def test_toy_settings_of_another_model_are_named_by_plan_launch_and_every_table(
     (model / "tokenizer_config.json").write_text(json.dumps(told))
     words = ["sweep=quickstart", "model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4"]
     words += ["seed=0", "steps=1", "eval.limit=4", "--dir", str(tmp_path / "own")]
-    assert main(["plan", *words]) == 0
+    plan = make_plan(words[:-2], tmp_path / "own")
     named = (
         "sampling.max_new_tokens=16 for own-model: a rollout is cut off after 16 tokens; give sampling=paper"
     )
-    assert f"settings  {named}" in capsys.readouterr().out
-    assert main(["plan", *words, "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["settings"]) == 4
+    assert f"settings  {named}" in plan.to_text()
+    assert len(plan.to_json()["settings"]) == 4
     assert main(["launch", *words, "budget.disk_gib=1e-9"]) == 2
     assert f"made for the tiny models: {named}" in capsys.readouterr().err
     frozen = Layout(tmp_path / "frozen")

@@ -259,11 +259,11 @@ def test_a_file_whose_aliases_stand_for_a_billion_values_is_refused_at_once(tmp_
 
 
 def test_files_of_one_name_follow_each_other_in_a_process(tmp_path):
-    for number in range(80):
+    for number in range(4):
         folder = tmp_path / str(number)
         folder.mkdir()
         file = folder / "mine.yaml"
         file.write_text(f"# @package _global_\nsweep: {{about: x, axes: {{seed: [{number}]}}}}\n")
         composition = compose_sweep([f"sweep={file}"])
     assert composition.name == "mine"
-    assert build_manifest(composition).spec(0).seed == 79
+    assert build_manifest(composition).spec(0).seed == 3
