@@ -60,7 +60,8 @@ class RunArrays:
         self._arrow, self._batches = arrow, batches
         self._axes, self._sources = tuple(axes), tuple(sources)
         self._size: int | None = None
-        self._wider: tuple[RunArrays, np.ndarray] | None = None
+        self.wider: tuple[RunArrays, np.ndarray] | None = None
+        """The arrays that these were taken out of, and their rows there."""
         self._forget()
         table = self._read([quoted([name]) for name in ("outcome", *(axis.key for axis in axes))])
         self._levels: dict[str, pa.Array] = {}
@@ -79,7 +80,7 @@ class RunArrays:
         """The runs that satisfy every term of a filter, taken out of these arrays instead of read anew."""
         rows = np.flatnonzero(self.selected(terms))
         narrowed = copy(self)
-        narrowed._size, narrowed._wider = len(rows), (self, rows)
+        narrowed._size, narrowed.wider = len(rows), (self, rows)
         narrowed._forget()
         return narrowed
 
@@ -116,8 +117,8 @@ class RunArrays:
 
     def _code(self, key: str) -> np.ndarray:
         """Number of each run's level of an axis, of ``outcome`` or of ``sweep``; shape (R,)."""
-        if key not in self._codes and self._wider is not None:
-            wider, rows = self._wider
+        if key not in self._codes and self.wider is not None:
+            wider, rows = self.wider
             self._codes[key] = wider._code(key)[rows]
         return self._codes[key]
 
@@ -128,8 +129,8 @@ class RunArrays:
     def load(self, metrics: Sequence[str]) -> None:
         """Read these metrics in one go, where they are not here yet."""
         new = [name for name in dict.fromkeys(metrics) if name not in self._metrics]
-        if self._wider is not None:
-            wider, rows = self._wider
+        if self.wider is not None:
+            wider, rows = self.wider
             wider.load(new)
             self._metrics |= {name: wider.metric(name)[rows] for name in new}
         elif new:
@@ -147,8 +148,8 @@ class RunArrays:
 
         Arrays of shape (R,), NaN where a run has none.
         """
-        if self._wider is not None:
-            wider, rows = self._wider
+        if self.wider is not None:
+            wider, rows = self.wider
             for step, value in wider.step_values(metric):
                 yield step, value[rows]
         elif metric in self._steps:
@@ -204,7 +205,7 @@ class RunArrays:
         """Sort all runs, or these, into groups by the values of some axes; into one without any."""
         grouping = tuple(keys)
         if grouping not in self._groups:
-            wider = self._wider
+            wider = self.wider
             self._groups[grouping] = wider[0].group(keys, wider[1]) if wider else self._sort(keys)
             if len(self._groups) > MAX_GROUPINGS:
                 del self._groups[next(iter(self._groups))]
@@ -270,8 +271,8 @@ class RunArrays:
     def _rows_of_sources(self) -> list[np.ndarray]:
         """What :meth:`_rows_by_index` found, of these runs."""
         if self._rows is None:
-            assert self._wider is not None
-            wider, rows = self._wider
+            assert self.wider is not None
+            wider, rows = self.wider
             row = np.full(len(wider) + 1, -1)  # the last place is that of an index which no run has
             row[rows] = np.arange(len(rows))
             self._rows = [row[row_of] for row_of in wider._rows_of_sources()]

@@ -88,7 +88,7 @@ def curves(
     if far is None:
         return panel(frame, height, x_title)
     panels = [panel(near, height - APART_HEIGHT // 2, ""), panel(far, APART_HEIGHT, x_title, APART)]
-    return alt.vconcat(*panels, spacing=8).resolve_scale(color="shared", strokeDash="shared", shape="shared")
+    return alt.vconcat(*panels, spacing=8, resolve=_shared("color", "strokeDash", "shape"))
 
 
 def dots(
@@ -139,7 +139,7 @@ def dots(
     if far is None:
         return panel(frame, x_title)
     panels = [panel(near, ""), panel(far, x_title, APART)]
-    return alt.vconcat(*panels, spacing=8).resolve_scale(color="shared", shape="shared")
+    return alt.vconcat(*panels, spacing=8, resolve=_shared("color", "shape"))
 
 
 def heatmap(
@@ -247,8 +247,12 @@ def beside(charts: Sequence[Any], *, fit: bool = True) -> Any:
         room = PRINT_PX / len(charts) - AXIS_PX - 12
         for chart in charts:
             _narrow(chart, room)
-    shared = {"color": "shared", "strokeDash": "shared", "shape": "shared"}
-    return alt.hconcat(*charts).resolve_scale(**shared)
+    return alt.hconcat(*charts, resolve=_shared("color", "strokeDash", "shape"))
+
+
+def _shared(*channels: str) -> dict[str, Any]:
+    """What panels share, said when they are joined: each later change of a chart copies it several times."""
+    return {"scale": dict.fromkeys(channels, "shared")}
 
 
 def _narrow(chart: Any, room: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import sparse
@@ -32,8 +33,19 @@ _ACCURACY = re.compile(
 )
 
 
+_SETTINGS: WeakKeyDictionary[SweepData, list[EvaluationSetting]] = WeakKeyDictionary()
+
+
 def settings(sweep: SweepData) -> list[EvaluationSetting]:
     """The decoding settings that the sweep's items hold, greedy first, then by temperature."""
+    if sweep.live:
+        return _read_settings(sweep)
+    if sweep not in _SETTINGS:
+        _SETTINGS[sweep] = _read_settings(sweep)
+    return _SETTINGS[sweep]
+
+
+def _read_settings(sweep: SweepData) -> list[EvaluationSetting]:
     if not sweep.has("items"):
         return []
     rows = sweep.arrow("SELECT DISTINCT mode, temperature FROM items ORDER BY mode, temperature").to_pylist()

@@ -7,7 +7,7 @@ all that is worked out of them. They are kept as whole numbers for as long as th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -56,8 +56,15 @@ class Verdicts:
 
     def at(self, steps: Sequence[int]) -> Verdicts:
         rows = np.flatnonzero(np.isin(self.step, steps))
-        if len(rows) == len(self.step):
-            return self
+        return self if len(rows) == len(self.step) else self._take(rows)
+
+    def of(self, place: np.ndarray) -> Verdicts:
+        """Those of the runs that have a ``place`` in a narrower snapshot, −1 where there is none."""
+        run = np.where(self.run < 0, -1, place.take(self.run))
+        rows = np.flatnonzero(run >= 0)
+        return replace(self._take(rows), run=run[rows])
+
+    def _take(self, rows: np.ndarray) -> Verdicts:
         return Verdicts(
             run=self.run[rows],
             step=self.step[rows],
@@ -85,7 +92,11 @@ _KEPT: WeakKeyDictionary[RunArrays, dict[EvaluationSetting, Verdicts]] = WeakKey
 def evaluations(sweep: SweepData, columns: RunArrays, setting: EvaluationSetting) -> Evaluations:
     """The evaluations of the runs of a snapshot under one way of decoding."""
     known = _EVALUATIONS.setdefault(columns, {})
-    if setting not in known:
+    if setting not in known and columns.wider is not None:
+        wider, places = columns.wider
+        whole = evaluations(sweep, wider, setting)
+        known[setting] = replace(whole, last_R=whole.last_R[places])
+    elif setting not in known:
         rows = sweep.arrow(f"SELECT {columns.identity}, step, num_samples FROM raw_items WHERE {setting.sql}")
         run, step = columns.locate(rows), rows["step"].to_numpy()
         last_R = np.full(len(columns), -1)
@@ -110,6 +121,13 @@ def verdicts(
     Raises:
         UserError: when the items differ in number between runs.
     """
+    if columns.wider is not None:  # read once for all that is taken out of it
+        wider, rows = columns.wider
+        place = np.full(len(wider), -1)
+        place[rows] = np.arange(len(rows))
+        for part in verdicts(sweep, wider, setting, steps, metric):
+            yield part.of(place)
+        return
     kept = _KEPT.setdefault(columns, {})
     if setting in kept:
         yield kept[setting].at(steps)
