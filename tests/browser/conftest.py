@@ -74,6 +74,8 @@ def quickstart(tmp_path_factory):
         "sweep=quickstart",
         "seed=0,1",
         "--yes",
+        "--pool",
+        "local",
         "--dir",
         str(folder),
     ]

@@ -15,7 +15,13 @@ def test_a_flipped_bit_changes_no_answer_in_silence():
     assert found["named"] > 20
 
 
-@pytest.mark.parametrize("fault", file_faults.FAULTS)
+OFTEN = ("delete", "truncate", "json")
+"""Faults that are tried in every run of the tests."""
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=() if f in OFTEN else pytest.mark.slow) for f in file_faults.FAULTS]
+)
 def test_every_verb_answers_in_a_line_whatever_became_of_a_file(fault):
     verbs = ("status", "verify", "table", "resume", "plan", "dashboard")
     files = ("sweep.yaml", "manifest.parquet", "status.json", "spool/driver-00001.jsonl")

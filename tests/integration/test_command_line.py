@@ -58,10 +58,10 @@ def test_replay_in_a_cold_process_finds_every_number_equal(swept):
 
 
 def test_launching_again_finds_nothing_to_do_and_a_wider_grid_runs_only_what_is_new(swept):
-    again = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(swept))
+    again = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(swept), "--pool", "inline")
     assert (again["expected"], again["committed"], again["new"]) == (4, 4, 0)
     wider = [word.replace("seed=0,1", "seed=0,1,2") for word in SMALL]
-    more = as_json("launch", "sweep=quickstart", *wider, "--dir", str(swept), "--pool", "local")
+    more = as_json("launch", "sweep=quickstart", *wider, "--dir", str(swept), "--pool", "inline")
     assert (more["expected"], more["committed"], more["new"]) == (6, 6, 2)
 
 
@@ -78,6 +78,7 @@ def test_every_pool_gives_the_same_numbers(swept, tmp_path):
 def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     directory = tmp_path / "cut"
     words = ["model=tiny-32", "example=carry-1", "seed=range(12)", "eval.limit=8", "eval.steps=[0]"]
+    words += ["cluster.num_workers=1"]
     command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(directory), "--pool", "local"]
     process = subprocess.Popen(
         command,
@@ -94,15 +95,24 @@ def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
-    resumed = as_json("resume", str(directory), "--pool", "local")
+    resumed = as_json("resume", str(directory), "--pool", "inline")
     assert resumed["committed"] == resumed["expected"]
     assert as_json("verify", str(directory))["ok"]
 
 
+@pytest.mark.slow
 def test_a_users_own_model_works(tmp_path):
     model = tmp_path / "my-model"
     shutil.copytree(package_file("trainers/tiny/models/tiny-32"), model)
-    words = ["model=hf", f"model.path={model}", "example=carry-1", "optim.lr=1e-4", "seed=0", "steps=2", "eval.limit=8"]
+    words = [
+        "model=hf",
+        f"model.path={model}",
+        "example=carry-1",
+        "optim.lr=1e-4",
+        "seed=0",
+        "steps=2",
+        "eval.limit=8",
+    ]
     answer = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "o"), "--pool", "inline")
     assert answer["committed"] == 1
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from analysis import open_sweep
 from analysis.findings import find
 from orchestrator.cli import main
@@ -22,6 +24,7 @@ sweep:
 """
 
 
+@pytest.mark.slow
 def test_orders_are_launched_verified_replayed_and_told_apart(tmp_path, capsys):
     (tmp_path / "stages.yaml").write_text(SWEEP)
     folder = str(tmp_path / "out")

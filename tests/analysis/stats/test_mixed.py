@@ -69,6 +69,7 @@ def test_pooled_cells_are_closer_to_the_truth_than_their_own_means():
     assert np.mean(pooled) < 0.65 * np.mean(own)
 
 
+@pytest.mark.slow
 def test_simultaneous_intervals_hold_all_cells_at_once_with_four_seeds():
     """Differences of the cells from their average, which the seeds' main effect leaves alone."""
     rng, held, simulations = np.random.default_rng(6), 0, 250
@@ -86,6 +87,7 @@ def test_simultaneous_intervals_hold_all_cells_at_once_with_four_seeds():
     assert held / simulations >= 0.92
 
 
+@pytest.mark.slow
 def test_intervals_of_pooled_means_cover_over_the_cells():
     rng, held = np.random.default_rng(7), []
     for _ in range(250):

@@ -14,7 +14,7 @@ from tests.trainers.worlds import package_file
 TINY = package_file("trainers/tiny/models/tiny-64")
 
 
-@pytest.mark.parametrize("verb", ["plan", "launch"])
+@pytest.mark.parametrize("verb", [pytest.param("plan", marks=pytest.mark.slow), "launch"])
 def test_a_model_that_lacks_weights_is_refused_before_anything_starts(tmp_path, capsys, verb):
     folder = make(tmp_path, "a layer's weights missing", TINY)
     out = tmp_path / "out"

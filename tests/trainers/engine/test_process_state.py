@@ -35,6 +35,7 @@ def test_a_run_has_the_same_bits_after_any_other_layout():
     assert figures["history_pairs_equal"] == figures["history_pairs"] == len(LAYOUTS) * (len(LAYOUTS) - 1)
 
 
+@pytest.mark.slow
 def test_a_run_in_bf16_has_the_bits_of_a_fresh_process_after_one_of_zero_3(trainer):
     first, then = "zero3-bf16-none", "zero1-bf16-none"
     assert digests_after(trainer, first, [then])[then] == in_fresh_process(then, [])[then]

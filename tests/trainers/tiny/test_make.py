@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     return make_short(tmp_path_factory.mktemp("made"), "first")
 
 
+@pytest.mark.slow
 def test_twenty_steps_give_the_same_bits_from_the_same_seed_and_others_from_another(folder, tmp_path):
     again = make_short(tmp_path, "again")
     other = make_short(tmp_path, "other", seed=1)
