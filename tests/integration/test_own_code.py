@@ -16,7 +16,7 @@ EMSWEEP = [sys.executable, "-P", "-m", "orchestrator.cli"]
 ROOT = Path(__file__).parents[2]
 
 TRAIN = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 
 IMPORTED = []
@@ -27,6 +27,7 @@ def train(params, seed, report):
     if seed == params["kills"] and not killed.exists():
         killed.touch()
         os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(20)
     if seed == params["fails"]:
         raise ArithmeticError("two does not please me")
     return {"score": seed * params["a"], "nth": len(IMPORTED)}
