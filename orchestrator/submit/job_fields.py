@@ -14,6 +14,8 @@ KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 PATTERNS = {
     "partition": re.compile(r"[\w.,:@/+-]+"),
     "account": re.compile(r"[\w.,:@/+-]+"),
+    "qos": re.compile(r"[\w.,:@/+-]+"),
+    "constraint": re.compile(r"[\w.,:@/+&|*()\[\]-]+"),
     "time": re.compile(r"[0-9]+([-:][0-9]+)*"),
     "namespace": KUBERNETES_NAME,
     "claim": KUBERNETES_NAME,
@@ -24,7 +26,7 @@ PATTERNS = {
 }
 """What a text may hold; ``scratch`` is quoted besides, ``setup`` is shell by intention."""
 
-OPTIONAL = ("partition", "account", "setup")
+OPTIONAL = ("partition", "account", "qos", "constraint", "setup")
 """Texts that may be missing."""
 
 NUMBERS = ("nodes", "nodes_min", "gpus_per_node", "cpus_per_node", "memory_gib")

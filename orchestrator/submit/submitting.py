@@ -32,6 +32,9 @@ SPOT = "\n".join(
 MAX_NAME = 39
 """Longest sweep name in a job's: with ``emsweep-`` before it 47 characters, the most that KubeRay takes."""
 
+SITE = ("partition", "account", "qos", "constraint")
+"""Keys of ``cluster.job`` that are an option of sbatch as they stand, left out where the site decides."""
+
 SUBMIT_S = 60.0
 """Longest a queue may take to answer."""
 
@@ -69,7 +72,8 @@ def submit(request: Request) -> str:
 
 def _slurm_values(request: Request) -> Mapping[str, Any]:
     job = request.job
-    site = [f"#SBATCH --{key}={job[key]}" for key in ("partition", "account") if job.get(key)]
+    site = [f"#SBATCH --{key}={job[key]}" for key in SITE if job.get(key)]
+    site += [f"#SBATCH --gpus-per-node={job['gpus_per_node']}"] if job["gpus_per_node"] else []
     exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
     return {
         **job,

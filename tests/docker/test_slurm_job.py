@@ -106,7 +106,8 @@ def test_a_job_starts_a_head_and_a_node_on_each_other_machine_and_launches_there
     assert "--nodelist=a" in head
     assert "--head" in head
     assert "--include-dashboard=false" in head
-    assert "--nodes=2 --exclude=a" in others
+    assert "--nodes=2 --ntasks=2 " in others
+    assert "--exclude=a" in others
     [driver] = pretended.lines("driver")
     assert driver.startswith("driver launch sweep=noop cluster.grace_s=120 cluster=ray_address --dir")
     assert driver.endswith("--address 127.0.0.1:24321")

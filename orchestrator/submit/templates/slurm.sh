@@ -2,7 +2,6 @@
 #SBATCH --job-name=emsweep-@{name}
 #SBATCH --nodes=@{nodes}
 #SBATCH --ntasks-per-node=1
-#SBATCH --gpus-per-node=@{gpus_per_node}
 #SBATCH --cpus-per-task=@{cpus_per_node}
 #SBATCH --mem=@{memory_gib}G
 #SBATCH --time=@{time}
@@ -20,7 +19,7 @@ set -euo pipefail
 @{exports}
 
 # Models are downloaded once a node, to its own disk.
-export HF_HOME=@{scratch}/emsweep-$USER/huggingface
+export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
 export RAY_TMPDIR=@{scratch}
 # Whoever lacks this job's secret cannot speak to its Ray. It travels in the environment, never as an argument.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
@@ -32,9 +31,14 @@ head=${nodes[0]}
 ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
 address=$ip:$((20000 + SLURM_JOB_ID % 20000))
 
-on_nodes() { srun --export=ALL --ntasks-per-node=1 --kill-on-bad-exit=0 "$@" & }
-on_nodes --nodes=1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" \
-  --port="${address##*:}" --include-dashboard=false --disable-usage-stats
+# What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
+on_nodes() {
+  srun --export=ALL --nodes="$1" --ntasks="$1" --ntasks-per-node=1 --cpus-per-task=@{cpus_per_node} \
+    --kill-on-bad-exit=0 "${@:2}" --num-cpus=@{cpus_per_node} --num-gpus=@{gpus_per_node} \
+    --disable-usage-stats &
+}
+on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="${address##*:}" \
+  --include-dashboard=false
 ray_head=$!
 until ray health-check --address "$address" >/dev/null 2>&1; do
   if ! kill -0 "$ray_head" 2>/dev/null; then
@@ -44,8 +48,7 @@ until ray health-check --address "$address" >/dev/null 2>&1; do
   sleep 2
 done
 if ((${#nodes[@]} > 1)); then
-  on_nodes --nodes=$((${#nodes[@]} - 1)) --exclude="$head" \
-    ray start --block --address="$address" --disable-usage-stats
+  on_nodes $((${#nodes[@]} - 1)) --exclude="$head" ray start --block --address="$address"
 fi
 
 @{command} --address "$address" &

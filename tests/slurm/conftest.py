@@ -1,0 +1,27 @@
+"""A real Slurm for a session of tests; skips with the line that installs it where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.slurm_cluster import SlurmCluster, missing
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    if why := missing():
+        pytest.skip(why)
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster", num_nodes=3)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
