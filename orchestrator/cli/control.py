@@ -74,15 +74,39 @@ def cap(
 
 
 def stop(directory: Directory, as_json: AsJson = False) -> None:
-    """End a live sweep as Ctrl-C would, from anywhere: what runs may finish, the rest waits for resume."""
+    """End a live sweep as Ctrl-C would, from anywhere: what runs may finish, the rest waits for resume.
+
+    A sweep that still waits in a queue is taken out of it.
+    """
     from orchestrator.store.control import send_request
 
+    if _left_queue(directory, as_json):
+        return
     layout = _live(directory, "stop")
     _wait_until_taken(layout, send_request(layout, "stop"))
     if as_json:
         print_json({"dir": str(directory), "stopping": True})
     else:
         say(f"stopping; finish it with: emsweep resume {directory}")
+
+
+def _left_queue(directory: Path, as_json: bool) -> bool:
+    """Take a sweep that has no driver yet out of the queue that it waits in; whether it was in one."""
+    from orchestrator.store.job_note import read_job
+    from orchestrator.store.liveness import live_driver
+    from orchestrator.store.opening import open_manifest
+    from orchestrator.submit.queued import queued_job, withdraw
+
+    layout, _ = open_manifest(directory)
+    note = read_job(layout)
+    if note is None or live_driver(layout) is not None or not (job := queued_job(note)).is_there:
+        return False
+    withdraw(note)
+    if as_json:
+        print_json({"dir": str(directory), "stopping": True, "job": note.job})
+    else:
+        say(f"{job.words}: taken out of the queue; submit it again with the same launch")
+    return True
 
 
 def _live(directory: Path, verb: str) -> Layout:

@@ -28,7 +28,7 @@ from orchestrator.cli.shared_options import (
     deadline_of,
     with_config_dir,
 )
-from orchestrator.cli.submit import DryRun, goes_to_queue, hand_over
+from orchestrator.cli.submit import DryRun, Follow, goes_to_queue, hand_over, print_job
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def launch(
     allow_target: AllowTarget = None,
     trust: Trust = False,
     dry_run: DryRun = False,
+    follow: Follow = False,
     metrics_port: MetricsPort = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -69,6 +70,7 @@ def launch(
     from orchestrator.planning.plan import OUTPUTS, require_budget
     from orchestrator.store.frozen import damage_of_frozen
     from orchestrator.store.layout import Layout
+    from orchestrator.submit import request_of
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit, require_covered
     from orchestrator.trust.job_lines import require_own_lines
@@ -93,7 +95,23 @@ def launch(
         require_own_lines(manifest.options, words, trust=trust)
         flags = [flag for package in allow_target or () for flag in ("--allow-target", package)]
         flags += ["--trust"] if trust else []
-        hand_over(manifest, words, layout.root, flags=flags, dry_run=dry_run, as_json=as_json)
+        request = request_of(manifest, words, directory=str(layout.root), flags=flags)
+        if dry_run:
+            print_job(manifest, request, as_json=as_json)
+            return
+        _require_free_or_sweep(layout.root)
+        permission = permit(layout, manifest, consent)
+        metrics = metrics_of_classes(manifest, layout.root)
+        hand_over(
+            manifest,
+            request,
+            layout,
+            permission,
+            about=about,
+            metrics=metrics,
+            follow=follow,
+            as_json=as_json,
+        )
         return
     check_needs(manifest.needs, has_network)
     _require_free_or_sweep(layout.root)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.exit_codes import conclude
 from orchestrator.cli.output import echo, print_json, say
+from orchestrator.driver.run_summary import Summary
+from sweeps.spec.errors import EXIT_INTERRUPTED, UserError
 
 if TYPE_CHECKING:
+    from orchestrator.store.job_note import JobNote
+    from orchestrator.store.layout import Layout
+    from orchestrator.submit.request import Request
+    from orchestrator.trust.gate import Permission
     from sweeps.manifest.manifest import Manifest
+
+FOLLOW_S = 2.0
+"""Seconds between two looks at a job that is followed."""
+
+Follow = Annotated[
+    bool,
+    typer.Option("--follow", help="With cluster=slurm or kuberay: stay and show progress."),
+]
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what cluster=slurm or cluster=kuberay would submit.")
@@ -23,26 +38,83 @@ def goes_to_queue(manifest: Manifest, dry_run: bool) -> bool:
     return dry_run or bool((manifest.options.get("cluster") or {}).get("submit"))
 
 
+def print_job(manifest: Manifest, request: Request, *, as_json: bool) -> None:
+    """Print what would be submitted."""
+    from orchestrator.submit import render
+
+    text = render(request)
+    if as_json:
+        told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
+        print_json({**told, "would_submit": text})
+    else:
+        echo(text, nl=False)
+
+
 def hand_over(
     manifest: Manifest,
-    overrides: Sequence[str],
-    directory: Path,
+    request: Request,
+    layout: Layout,
+    permission: Permission,
     *,
-    flags: Sequence[str],
-    dry_run: bool,
+    about: str,
+    metrics: Mapping[str, Any],
+    follow: bool,
     as_json: bool,
 ) -> None:
-    from orchestrator.submit import render, request_of, submit
+    """Write down what is asked, so that the directory is there from now on, and give it to the queue."""
+    from orchestrator.driver.session import Session
+    from orchestrator.store.job_note import read_job, write_job
+    from orchestrator.submit import submit
+    from orchestrator.submit.queued import queued_job
 
-    request = request_of(manifest, overrides, directory=str(directory), flags=flags)
-    if not dry_run:
-        answer = submit(request)
-        say(f"{len(manifest):,} runs → {request.system}: {answer}; see emsweep status {directory}")
-        answered = {"submitted": answer}
-    else:
-        text = render(request)
-        answered = {"would_submit": text}
-        if not as_json:
-            echo(text, nl=False)
-    if as_json:
-        print_json({"dir": str(directory), "expected": len(manifest), "system": request.system, **answered})
+    earlier = read_job(layout)
+    if earlier is not None and (job := queued_job(earlier)).is_there:
+        raise UserError(
+            f"directory {request.directory!r}: is with {job.words} already; see emsweep status, or take "
+            f"it out first with: emsweep stop {request.directory}"
+        )
+    with Session(layout, permission) as session:
+        session.freeze(manifest, pool="ray", about=about, metrics=metrics)
+        answer, note = submit(request)
+        write_job(layout, note)
+    if not as_json or follow:
+        say(f"{len(manifest):,} runs → {request.system}: {answer}; see emsweep status {layout.root}")
+    if follow:
+        follow_job(layout, note, as_json=as_json)
+    elif as_json:
+        told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
+        print_json({**told, "submitted": answer, "job": note.job})
+
+
+def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:
+    """Say how a sweep gets on until its job has ended; then print what a launch here would, and leave so.
+
+    An interrupt ends the following alone: the job stays in its queue.
+    """
+    from orchestrator.inspect.status import status_text, sweep_status
+    from orchestrator.store.liveness import live_driver
+    from orchestrator.store.opening import open_manifest
+    from orchestrator.store.run_index import read_index
+    from orchestrator.submit.queued import last_lines, queued_job
+
+    started_s, last = time.monotonic(), ""
+    try:
+        while True:
+            job = queued_job(note)
+            if job.phase in ("ended", "unknown") and live_driver(layout) is None:
+                break
+            line = status_text(sweep_status(layout.root)).splitlines()[0]
+            if line != last:
+                say(line)
+            last = line
+            time.sleep(FOLLOW_S)
+    except KeyboardInterrupt:
+        say(f"no longer followed; the job stays in its queue: emsweep stop {layout.root} takes it out")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _, manifest = open_manifest(layout.root)
+    counts = read_index(layout, manifest.run_ids).book.counts()
+    if counts["pending"]:
+        say(f"{job.words}: it has ended, and {counts['pending']:,} runs are left")
+        for text in last_lines(note):
+            say(f"    {text}")
+    conclude(layout.root, Summary.of(counts), started_s, as_json)

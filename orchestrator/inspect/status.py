@@ -12,12 +12,14 @@ from orchestrator.inspect.reported import newest_reports, reports_of_run, step_t
 from orchestrator.store.advice import is_held_back, next_steps
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, RunHistory, history_of
+from orchestrator.store.job_note import read_job
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status, status_is_damaged
+from orchestrator.submit.queued import QueuedJob, last_lines, queued_job
 from orchestrator.worker.run_markers import newest_words
 from sweeps.spec.text import duration, span
 
@@ -49,15 +51,18 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         if reading.journal_damage:
             findings.append(f"mend the journals with: emsweep repair {directory}")
     counts: dict[str, int] = {**book.counts(), "running": 0}
+    job = _job_of(layout) if driver is None and counts["pending"] else None
+    if job is not None and not job.is_there:
+        findings += _how_it_ended(job)
     groups = failure_groups(manifest, book)
     example = groups[0]["example"] if groups else None
     held_back = is_held_back(read_status(layout), counts)
-    steps = next_steps(directory, counts, held_back=held_back, example=example) if driver is None else []
-    state = "interrupted" if counts["pending"] else "finished"
+    works = driver is not None or (job is not None and job.is_there)
+    steps = [] if works else next_steps(directory, counts, held_back=held_back, example=example)
     return {
         "dir": str(directory),
         "live": driver is not None,
-        "state": state if driver is None else "starting",
+        "state": _state(driver is not None, job, counts),
         "total": len(manifest),
         "counts": counts,
         "runs_per_s": 0.0,
@@ -65,7 +70,32 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "failures": groups,
         "findings": findings,
         "next": [step._asdict() for step in steps],
+        **({} if job is None else {"job": job.to_json(), "waits_for": job.words}),
     }
+
+
+def _job_of(layout: Layout) -> QueuedJob | None:
+    note = read_job(layout)
+    return None if note is None else queued_job(note)
+
+
+def _state(has_driver: bool, job: QueuedJob | None, counts: dict[str, int]) -> str:
+    """One word for a sweep whose driver has not spoken."""
+    if has_driver or (job is not None and job.phase == "running"):
+        return "starting"
+    if job is not None and job.phase == "waiting":
+        return "waiting"
+    return "interrupted" if counts["pending"] else "finished"
+
+
+def _how_it_ended(job: QueuedJob) -> list[str]:
+    """What is known of a job that is over though runs are left."""
+    if job.phase == "unknown":
+        return [f"job {job.note.job}: its queue does not answer here, or has forgotten it"]
+    words = [f"{job.words}: it has ended, and runs are left"]
+    if lines := last_lines(job.note):
+        words += [f"  its last lines, of {job.note.log}:", *(f"    {line}" for line in lines)]
+    return words
 
 
 def run_story(directory: Path, text: str) -> dict[str, Any]:
@@ -160,7 +190,10 @@ def status_text(status: dict[str, Any]) -> str:
         if status.get("eta_s") is not None:
             left = span(status["eta_s"], status["eta_low_s"], status["eta_high_s"])
             words.append(f"about {left} left")
-    lines = [f"{status['dir']}: {status['state']} · " + " · ".join(words)]
+    place = (
+        f" in {status['waits_for']}" if status["state"] in ("waiting", "starting") and "job" in status else ""
+    )
+    lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
     lines += [f"  {finding}" for finding in status.get("findings", ())]
     if status["live"] and not status.get("silent_s"):
         told = status.get("words", ())

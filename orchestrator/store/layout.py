@@ -12,6 +12,7 @@
                                     elsewhere if this is on a network file system (:mod:`.sqlite_path`)
     digests.json                    SHA-256 of every file that is read as a whole (:mod:`.digests`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
+    job.json                        the job of a queue that the sweep was handed to last (:mod:`.job_note`)
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
     driver.claim                    stands in for it on a file system without locks (:mod:`.lock`)
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
@@ -115,6 +116,11 @@ class Layout:
     def status(self) -> Path:
         """``status.json``."""
         return self.root / "status.json"
+
+    @property
+    def job(self) -> Path:
+        """``job.json``."""
+        return self.root / "job.json"
 
     @property
     def digests(self) -> Path:

@@ -7,10 +7,12 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.store.job_note import JobNote
 from orchestrator.submit.request import Request
 from sweeps.spec.errors import UserError
 
@@ -46,8 +48,8 @@ def render(request: Request) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def submit(request: Request) -> str:
-    """Submit it and return what the queue says.
+def submit(request: Request) -> tuple[str, JobNote]:
+    """Submit it; return what the queue says, and what to remember of the job.
 
     Raises:
         UserError: when the queue's command is not here or refuses.
@@ -67,7 +69,22 @@ def submit(request: Request) -> str:
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise UserError(f"{command[0]}: {reason[-1] if reason else f'status {done.returncode}'}")
-    return done.stdout.strip()
+    told = done.stdout.strip()
+    return told, _note(request, told)
+
+
+def _note(request: Request, told: str) -> JobNote:
+    now = time.time()
+    if request.system != "slurm":
+        return JobNote(system=request.system, job=f"emsweep-{_kubernetes_name(request)}", submitted_at=now)
+    number = re.search(r"\d+", told)
+    job = number[0] if number else ""
+    log = Path.cwd() / f"emsweep-{request.name}-{job}.log"
+    return JobNote(system="slurm", job=job, submitted_at=now, log=str(log))
+
+
+def _kubernetes_name(request: Request) -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", request.name.lower())[:MAX_NAME].strip("-")
 
 
 def _slurm_values(request: Request) -> Mapping[str, Any]:
@@ -93,7 +110,7 @@ def _kuberay_values(request: Request) -> Mapping[str, Any]:
     command = shlex.join([*request.command, "--address", "auto"])
     return {
         **job,
-        "name": re.sub(r"[^a-z0-9-]+", "-", request.name.lower())[:MAX_NAME].strip("-"),
+        "name": _kubernetes_name(request),
         "environment": "\n".join(lines),
         "entrypoint": _quoted(command),
         "spot": SPOT if job["spot"] else "",

@@ -19,29 +19,38 @@ SWEEP += ("eval.limit=8", "steps=2")
 RESULTS = ["optim.lr", "seed", "accuracy_sampled", "accuracy_greedy", "first_entropy_nats"]
 
 
-def emsweep(cluster, folder: Path, *words: object) -> dict:
-    """What a command prints as JSON."""
-    done = subprocess.run(
-        [*EMSWEEP, *map(str, words), "--json"],
+def called(cluster, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EMSWEEP, *map(str, words)],
         cwd=folder,
         env={**cluster.environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=300,
     )
+
+
+def emsweep(cluster, folder: Path, *words: object) -> dict:
+    """What a command prints as JSON."""
+    done = called(cluster, folder, *words, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
-def submitted(cluster, folder: Path, nodes: int, *words: str) -> str:
-    """Number of the job that a launch has become."""
+def launch_words(folder: Path, nodes: int, setup: str = "") -> list[object]:
+    """A launch into the queue."""
     job = {"nodes": nodes, "gpus_per_node": 0, "cpus_per_node": 1, "memory_gib": 4, "scratch": "/tmp"}
-    job["setup"] = f"'export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}'"
+    job["setup"] = f"'export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}; {setup or ':'}'"
     asked = [f"cluster.job.{key}={value}" for key, value in job.items()]
-    told = emsweep(
-        cluster, folder, "launch", *SWEEP, "cluster=slurm", *asked, *words, "--dir", folder / "out", "--yes"
-    )
-    return re.fullmatch(r"Submitted batch job (\d+)", told["submitted"])[1]
+    return ["launch", *SWEEP, "cluster=slurm", *asked, "--dir", folder / "out", "--yes"]
+
+
+def submitted(cluster, folder: Path, nodes: int, setup: str = "") -> str:
+    """Number of the job that a launch has become."""
+    told = emsweep(cluster, folder, *launch_words(folder, nodes, setup))
+    number = re.fullmatch(r"Submitted batch job (\d+)", told["submitted"])[1]
+    assert told["job"] == number
+    return number
 
 
 @pytest.mark.timeout(400)

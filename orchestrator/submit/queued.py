@@ -1,0 +1,139 @@
+"""What a queue says of a job that it was given: whether it waits, and why, whether it runs, how it ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.store.job_note import JobNote
+from sweeps.spec.errors import UserError
+from sweeps.spec.printable import printable
+
+ASK_S = 10.0
+"""Longest a queue may take to answer a question."""
+
+LAST_LINES = 5
+"""Lines shown of the log of a job that failed."""
+
+LAST_BYTES = 1 << 16
+"""Bytes of the log that they are looked for in."""
+
+NAMES = {"slurm": "Slurm", "kuberay": "Kubernetes"}
+"""The queues as people call them."""
+
+JOB = re.compile(r"[a-z0-9][a-z0-9.-]*")
+"""Numbers and names of jobs: what a file says goes into no command unless it is one."""
+
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED")
+_RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedJob:
+    """A job as its queue tells of it now."""
+
+    note: JobNote
+    phase: Literal["waiting", "running", "ended", "unknown"]
+    state: str = ""
+    """The queue's own word, such as ``PENDING``; empty where it did not answer."""
+    reason: str = ""
+    """Why it is in that state, in the queue's word; empty where it says none."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it may still run something."""
+        return self.phase in ("waiting", "running")
+
+    @property
+    def words(self) -> str:
+        """For people: ``Slurm (job 17, Priority)``."""
+        told = self.reason or ("" if self.phase in ("waiting", "running") else self.state)
+        facts = ", ".join(text for text in (f"job {self.note.job}", told) if text)
+        return f"{NAMES.get(self.note.system, self.note.system)} ({facts})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "system": self.note.system,
+            "id": self.note.job,
+            "phase": self.phase,
+            "state": self.state or None,
+            "reason": self.reason or None,
+            "submitted_at": self.note.submitted_at,
+            "log": self.note.log or None,
+        }
+
+
+def queued_job(note: JobNote) -> QueuedJob:
+    """Ask the queue; a queue that does not answer, or has forgotten the job, makes it ``unknown``."""
+    if not JOB.fullmatch(note.job):
+        return QueuedJob(note=note, phase="unknown")
+    state, reason = _of_slurm(note.job) if note.system == "slurm" else _of_kuberay(note.job)
+    if state in _WAITING:
+        return QueuedJob(note=note, phase="waiting", state=state, reason=reason)
+    if state in _RUNNING:
+        return QueuedJob(note=note, phase="running", state=state, reason=reason)
+    return QueuedJob(note=note, phase="ended" if state else "unknown", state=state, reason=reason)
+
+
+def withdraw(note: JobNote) -> None:
+    """Take a job out of its queue, also one that runs.
+
+    Raises:
+        UserError: when the queue refuses, or is not here.
+    """
+    if not JOB.fullmatch(note.job):
+        raise UserError(f"job.json: {note.job[:40]!r} is no job's number or name; the file is damaged")
+    command = ["scancel", note.job] if note.system == "slurm" else ["kubectl", "delete", "rayjob", note.job]
+    done = _asked(command)
+    if done is None or done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] if done is not None else ["it is not here or silent"]
+        raise UserError(f"{command[0]}: {' '.join(why) or 'refused'}; the job is still in its queue")
+
+
+def last_lines(note: JobNote) -> list[str]:
+    """The end of a job's own output, as far as it lies in a file here."""
+    path = Path(note.log)
+    try:
+        if not path.is_file():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LAST_BYTES))
+            text = file.read(LAST_BYTES).decode(errors="replace")
+    except (OSError, ValueError):
+        return []
+    return [printable(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
+
+
+def _of_slurm(job: str) -> tuple[str, str]:
+    done = _asked(["scontrol", "--oneliner", "show", "job", job])
+    if done is not None and done.returncode == 0:
+        told = dict(re.findall(r"(?:^| )(JobState|Reason)=(\S+)", done.stdout))
+        reason = told.get("Reason", "")
+        return told.get("JobState", ""), "" if reason in ("None", "(null)") else reason
+    done = _asked(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", "--jobs", job])
+    words = done.stdout.split() if done is not None and done.returncode == 0 else []
+    return (words[0], "") if words else ("", "")
+
+
+def _of_kuberay(job: str) -> tuple[str, str]:
+    done = _asked(["kubectl", "get", "rayjob", job, "--output=json"])
+    if done is None or done.returncode:
+        return "", ""
+    try:
+        status = json.loads(done.stdout)["status"]
+        state = str(status.get("jobDeploymentStatus") or "PENDING").upper()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "PENDING", ""
+    waits = state in ("NEW", "INITIALIZING", "WAITING", "RETRYING")
+    return "PENDING" if waits else state, str(status.get("reason") or "")
+
+
+def _asked(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
