@@ -35,6 +35,7 @@ def test_a_sweep_that_waits_in_the_queue_says_so_is_submitted_once_and_can_be_ta
     assert emsweep(full, tmp_path, "status", tmp_path / "out")["state"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_launch_that_is_followed_shows_progress_and_ends_as_one_on_this_machine_would(cluster, tmp_path):
     done = called(cluster, tmp_path, *launch_words(tmp_path, 1), "--follow")
@@ -44,6 +45,7 @@ def test_a_launch_that_is_followed_shows_progress_and_ends_as_one_on_this_machin
     assert emsweep(cluster, tmp_path, "status", tmp_path / "out")["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_is_told_with_its_last_lines(cluster, tmp_path):
     words = launch_words(tmp_path, 1, setup="echo no such module; exit 3")
     done = called(cluster, tmp_path, *words, "--follow", "--json")

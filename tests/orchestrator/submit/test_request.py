@@ -88,7 +88,8 @@ def test_the_queue_gets_the_text_and_its_answer_is_told(monkeypatch, tmp_path):
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     asked = request("cluster=slurm")
-    assert submit(asked) == "Submitted batch job 7"
+    answer, note = submit(asked)
+    assert (answer, note.system, note.job) == ("Submitted batch job 7", "slurm", "7")
     assert (tmp_path / "sbatch.got").read_text() == render(asked)
     fake.write_text("#!/bin/sh\necho sbatch: error: invalid partition >&2; exit 1\n")
     with pytest.raises(UserError, match="invalid partition"):
