@@ -20,7 +20,7 @@ class JobNote:
     system: str
     """The queue, ``slurm`` or ``kuberay``."""
     job: str
-    """Number or name by which the queue knows it."""
+    """By what the queue knows it: a number of Slurm's, or ``namespace/name`` of Kubernetes'."""
     submitted_at: float
     """Unix seconds."""
     log: str = ""

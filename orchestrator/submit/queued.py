@@ -25,8 +25,8 @@ LAST_BYTES = 1 << 16
 NAMES = {"slurm": "Slurm", "kuberay": "Kubernetes"}
 """The queues as people call them."""
 
-JOB = re.compile(r"[a-z0-9][a-z0-9.-]*")
-"""Numbers and names of jobs: what a file says goes into no command unless it is one."""
+JOB = {"slurm": re.compile(r"[0-9]+"), "kuberay": re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*")}
+"""What names a job: what a file says goes into no command unless it does."""
 
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED")
 _RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -69,7 +69,7 @@ class QueuedJob:
 
 def queued_job(note: JobNote) -> QueuedJob:
     """Ask the queue; a queue that does not answer, or has forgotten the job, makes it ``unknown``."""
-    if not JOB.fullmatch(note.job):
+    if not _is_named(note):
         return QueuedJob(note=note, phase="unknown")
     state, reason = _of_slurm(note.job) if note.system == "slurm" else _of_kuberay(note.job)
     if state in _WAITING:
@@ -85,9 +85,11 @@ def withdraw(note: JobNote) -> None:
     Raises:
         UserError: when the queue refuses, or is not here.
     """
-    if not JOB.fullmatch(note.job):
-        raise UserError(f"job.json: {note.job[:40]!r} is no job's number or name; the file is damaged")
-    command = ["scancel", note.job] if note.system == "slurm" else ["kubectl", "delete", "rayjob", note.job]
+    if not _is_named(note):
+        raise UserError(
+            f"job.json: {note.job[:40]!r} names no job of {note.system[:40]}; the file is damaged"
+        )
+    command = ["scancel", note.job] if note.system == "slurm" else _rayjob("delete", note.job)
     done = _asked(command)
     if done is None or done.returncode:
         why = done.stderr.strip().splitlines()[-1:] if done is not None else ["it is not here or silent"]
@@ -120,7 +122,7 @@ def _of_slurm(job: str) -> tuple[str, str]:
 
 
 def _of_kuberay(job: str) -> tuple[str, str]:
-    done = _asked(["kubectl", "get", "rayjob", job, "--output=json"])
+    done = _asked([*_rayjob("get", job), "--output=json"])
     if done is None or done.returncode:
         return "", ""
     try:
@@ -130,6 +132,15 @@ def _of_kuberay(job: str) -> tuple[str, str]:
         return "PENDING", ""
     waits = state in ("NEW", "INITIALIZING", "WAITING", "RETRYING")
     return "PENDING" if waits else state, str(status.get("reason") or "")
+
+
+def _is_named(note: JobNote) -> bool:
+    return note.system in JOB and JOB[note.system].fullmatch(note.job) is not None
+
+
+def _rayjob(verb: str, job: str) -> list[str]:
+    namespace, _, name = job.partition("/")
+    return ["kubectl", "--namespace", namespace, verb, "rayjob", name]
 
 
 def _asked(command: list[str]) -> subprocess.CompletedProcess[str] | None:

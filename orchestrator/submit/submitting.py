@@ -76,7 +76,8 @@ def submit(request: Request) -> tuple[str, JobNote]:
 def _note(request: Request, told: str) -> JobNote:
     now = time.time()
     if request.system != "slurm":
-        return JobNote(system=request.system, job=f"emsweep-{_kubernetes_name(request)}", submitted_at=now)
+        job = f"{request.job['namespace']}/emsweep-{_kubernetes_name(request)}"
+        return JobNote(system=request.system, job=job, submitted_at=now)
     number = re.search(r"\d+", told)
     job = number[0] if number else ""
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"

@@ -1,0 +1,109 @@
+"""What queues say of a job, read by commands of theirs that are pretended; a real Slurm is in tests/slurm."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.store.job_note import JobNote, read_job, write_job
+from orchestrator.store.layout import Layout
+from orchestrator.submit.queued import last_lines, queued_job, withdraw
+from sweeps.spec.errors import UserError
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Makes a command that notes how it was called and prints a text."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def make(name: str, says: str = "", status: int = 0) -> None:
+        (folder / f"{name}.says").write_text(says)
+        script = f'#!/bin/sh\necho "$*" >> "{folder}/called"\n/bin/cat "$0.says"\nexit {status}\n'
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+
+    make.called = folder / "called"
+    return make
+
+
+def job(system: str = "slurm", name: str = "17", log: str = "") -> JobNote:
+    return JobNote(system=system, job=name, submitted_at=1.0, log=log)
+
+
+@pytest.mark.parametrize(
+    ("told", "phase", "reason"),
+    [
+        ("JobId=17 JobName=x JobState=PENDING Reason=Priority Dependency=(null)", "waiting", "Priority"),
+        ("JobId=17 JobState=RUNNING Reason=None", "running", ""),
+        ("JobId=17 JobState=FAILED Reason=NonZeroExitCode", "ended", "NonZeroExitCode"),
+    ],
+)
+def test_a_job_of_slurm_is_in_the_phase_that_it_says(commands, told, phase, reason):
+    commands("scontrol", told)
+    found = queued_job(job())
+    assert (found.phase, found.reason) == (phase, reason)
+
+
+def test_a_job_that_slurm_has_forgotten_is_looked_up_in_its_accounts(commands):
+    commands("scontrol", status=1)
+    commands("sacct", "TIMEOUT\n")
+    assert (queued_job(job()).phase, queued_job(job()).words) == ("ended", "Slurm (job 17, TIMEOUT)")
+
+
+def test_where_no_queue_answers_nothing_is_claimed(commands):
+    assert queued_job(job()).phase == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "phase"),
+    [
+        ({}, "waiting"),
+        ({"jobDeploymentStatus": "Running"}, "running"),
+        ({"jobDeploymentStatus": "Complete"}, "ended"),
+    ],
+)
+def test_a_job_of_kuberay_is_asked_for_in_its_namespace(commands, status, phase):
+    commands("kubectl", json.dumps({"status": status}))
+    assert queued_job(job("kuberay", "team/emsweep-noop")).phase == phase
+    assert commands.called.read_text().startswith("--namespace team get rayjob emsweep-noop")
+
+
+@pytest.mark.parametrize("name", ["--all", "17; rm -rf /", "", "a/b"])
+def test_what_names_no_job_goes_into_no_command(commands, name):
+    for command in ("scontrol", "sacct", "scancel"):
+        commands(command)
+    assert queued_job(job(name=name)).phase == "unknown"
+    with pytest.raises(UserError, match="names no job"):
+        withdraw(job(name=name))
+    assert not commands.called.exists()
+
+
+def test_a_queue_that_refuses_to_let_a_job_go_is_quoted(commands):
+    commands("scancel", status=1)
+    with pytest.raises(UserError, match="still in its queue"):
+        withdraw(job())
+
+
+def test_the_end_of_a_log_is_read_of_a_file_alone(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("x" * 200_000 + "\n" + "".join(f"line {n}\n" for n in range(9)))
+    assert last_lines(job(log=str(log))) == [f"line {n}" for n in range(4, 9)]
+    assert last_lines(job(log="/dev/zero")) == last_lines(job(log=str(tmp_path))) == last_lines(job()) == []
+
+
+def test_a_note_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path):
+    layout = Layout(tmp_path)
+    assert read_job(layout) is None
+    write_job(layout, job(log="/a/log"))
+    assert read_job(layout) == job(log="/a/log")
+    for text in (
+        "",
+        "[]",
+        '{"version": 2}',
+        '{"version": 1, "system": 3, "job": "1", "log": "", "submitted_at": 0}',
+    ):
+        layout.job.write_text(text)
+        assert read_job(layout) is None
