@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.planning.cluster import cluster_of, expected_capacity
+from orchestrator.planning.cluster import Capacity, cluster_of, expected_capacity, require_capacity
 from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.planning.plan_text import plan_text
@@ -32,6 +32,7 @@ from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.spec import SpecError
+from sweeps.spec.errors import UserError
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""
@@ -63,6 +64,8 @@ class Plan:
     """Processes assumed to be at work at once."""
     num_gpus: float
     """GPUs assumed for the runs that take any."""
+    cannot_run: str = ""
+    """Why the machines that a launch would use hold some run never; empty where they hold all."""
     mended: tuple[str, ...] = ()
     """What is wrong with the models' files and dealt with when they are loaded."""
     settings: tuple[ToySetting, ...] = ()
@@ -108,6 +111,7 @@ class Plan:
             "simulation": self.simulated.to_json() if self.simulated else None,
             "num_workers": self.num_workers,
             "num_gpus": self.num_gpus,
+            "cannot_run": self.cannot_run or None,
             "measured_runs": dict(self.price.measured),
             "disk_bytes": self.price.disk_bytes,
             "over_budget": self.over_budget,
@@ -122,12 +126,13 @@ class Plan:
         }
 
     def _eta(self) -> dict[str, float | None]:
-        """Time left with its interval, ``None`` where it is unknown; on an imaginary cluster run times are as
-        uncertain as here.
+        """Time left with its interval, ``None`` where it is unknown or the machines hold a run never; on an
+        imaginary cluster run times are as uncertain as here.
         """
         scale = self.simulated.makespan_s / self.price.eta_s if self.simulated and self.price.eta_s else 1.0
         names = ("eta_s", "eta_low_s", "eta_high_s")
-        return {k: None if self.price.unknown else scale * getattr(self.price, k) for k in names}
+        unknown = self.price.unknown or self.cannot_run
+        return {k: None if unknown else scale * getattr(self.price, k) for k in names}
 
     def to_text(self) -> str:
         """Return the plan for people."""
@@ -214,6 +219,7 @@ def plan_manifest(
         tokens=_tokens(priced),
         num_workers=max((part.num_slots * part.world_size for part in parts), default=there.slots),
         num_gpus=there.gpus,
+        cannot_run="" if imagined else _misfit(remaining, cluster, there),
         settings=tuple(toy_settings(manifest)),
         over_budget=_refusal(found, limits),
         simulated=_simulated(remaining, parts, imagined) if imagined and len(remaining) else None,
@@ -248,6 +254,18 @@ def _simulated(manifest: Manifest, parts: Sequence[Part], imagined: ClusterModel
     }
     settings = cluster_of(manifest.options).settings
     return simulate(workload_of(manifest), lambda run: of_code[int(codes[run])], imagined, settings)
+
+
+def _misfit(manifest: Manifest, cluster: Mapping[str, Any], there: Capacity) -> str:
+    """Why some run would never start here; a queue has been asked for nodes that hold every run."""
+    if cluster.get("submit"):
+        return ""
+    try:
+        require_capacity(manifest, there)
+    except UserError as error:
+        what = str(error).partition(";")[0]
+        return f"{what}; say cluster.max_gpus=N for what N GPUs would take, or cluster=slurm"
+    return ""
 
 
 def _refusal(found: Price, limits: Mapping[str, float | None]) -> str | None:

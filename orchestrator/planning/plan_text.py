@@ -81,6 +81,8 @@ def _time(plan: Plan) -> str:
         )
     gpus = f" · {found.gpu_hours:,.3g} GPU-hours" if found.gpu_hours else ""
     money = "" if found.usd is None else f" · {found.usd:,.2f} USD"
+    if plan.cannot_run:
+        return f"cannot run here: {plan.cannot_run}{gpus}{money} · {_basis(found)}"
     took = span(found.eta_s, found.eta_low_s, found.eta_high_s)
     return f"{took} on {where}{gpus}{money} · {_basis(found)}"
 

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -37,6 +38,23 @@ def test_a_fresh_directory_has_everything_to_do(tmp_path):
     assert plan["eta_low_s"] < plan["eta_s"] < plan["eta_high_s"]
     assert plan["disk_bytes"] > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_that_this_machine_can_never_run_has_no_time_here_but_on_as_many_gpus_as_said(
+    tmp_path,
+):
+    words = ["sweep=paper", "model=qwen2.5-math-1.5b", "seed=0"]
+    plan = make_plan(words, tmp_path / "x")
+    assert re.search(
+        r"time      cannot run here: .*a run takes 1 x 1 GPUs.* cluster=slurm .*GPU-hours", plan.to_text()
+    )
+    told = plan.to_json()
+    assert (told["eta_s"], told["eta_low_s"], told["eta_high_s"]) == (None,) * 3
+    assert "a run takes 1 x 1 GPUs" in told["cannot_run"]
+    assert told["gpu_hours"] > 0
+    there = make_plan([*words, "cluster.max_gpus=16"], tmp_path / "x").to_json()
+    assert there["cannot_run"] is None
+    assert there["eta_s"] > 0
 
 
 def test_the_machines_are_those_of_the_job_that_a_launch_would_submit(tmp_path):
