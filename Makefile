@@ -27,7 +27,7 @@ docs: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --num-workers auto
 	$(VENV)/bin/lint-imports
 
 # torch goes first and pinned: left to the resolver, it would bring gigabytes of CUDA libraries along.

@@ -15,7 +15,14 @@ from tests.docs.blocks import CODE, PAGES, ROOT, Block, Folder, blocks_of, envir
 REAL = ("README.md", "docs/operations.md")
 """Pages that look into the spools of the quickstart sweep, which is run for them."""
 
-SLOW = {*REAL, "docs/own-model.md", "docs/recipes.md", "docs/own-trainer.md", "docs/coming-from.md"}
+SLOW = {
+    *REAL,
+    "docs/tutorial.md",
+    "docs/own-model.md",
+    "docs/recipes.md",
+    "docs/own-trainer.md",
+    "docs/coming-from.md",
+}
 """Pages that take longer than half a minute together with what is prepared for them."""
 
 NOT_RUN = 12

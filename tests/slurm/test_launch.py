@@ -54,9 +54,8 @@ def submitted(cluster, folder: Path, nodes: int, setup: str = "") -> str:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "nodes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2, 3])
 def test_a_launch_on_any_number_of_nodes_ends_with_one_machines_numbers(cluster, tmp_path, nodes):
     job = submitted(cluster, tmp_path, nodes)
     state = cluster.wait_for_job(job, seconds=300)

@@ -40,6 +40,7 @@ def printed_lines(text: str) -> list[str]:
     return re.findall(r"^  (.+)$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_printed_lines_launch_show_and_test_the_project(tmp_path):
     launch, table, test = printed_lines(shell("emsweep init outputs/mine", tmp_path))
     assert launch.startswith("emsweep launch ")

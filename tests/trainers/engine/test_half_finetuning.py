@@ -87,6 +87,7 @@ def test_zero_stages_agree_and_a_hot_engine_gives_the_bits_of_a_cold_one(trainer
         assert column(cold, name) == pytest.approx(column(plain, name), abs=5e-6)
 
 
+@pytest.mark.slow
 def test_two_ranks_agree_with_one(trainer, two_ranks):
     half = {"steps": 4, "optim": {"half_every_steps": 2}, "eval": {"path": None}}
     alone = trainer.run(tiny_spec(**half), RunContext()).to_json()

@@ -238,6 +238,7 @@ def test_a_download_is_progress_for_as_long_as_it_gets_on(hub, start, tmp_path, 
     assert not beats
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_its_model_shows_progress(start):
     out, err = start(TRAIN).communicate(timeout=120)
     outcome, beats = out.split()[-2:] or pytest.fail(err)
