@@ -97,10 +97,15 @@ def withdraw(note: JobNote) -> None:
 
 
 def last_lines(note: JobNote) -> list[str]:
-    """The end of a job's own output, as far as it lies in a file here."""
+    """The end of a job's own output, as far as it lies in a file here.
+
+    No other file is shown, whatever a stranger's ``job.json`` names: it is called as our jobs call theirs,
+    and is no link.
+    """
     path = Path(note.log)
     try:
-        if not path.is_file():
+        named = re.fullmatch(rf"emsweep-.+-{re.escape(note.job)}\.log", path.name) and _is_named(note)
+        if not named or path.is_symlink() or not path.is_file():
             return []
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LAST_BYTES))

@@ -88,9 +88,15 @@ def test_a_queue_that_refuses_to_let_a_job_go_is_quoted(commands):
 
 
 def test_the_end_of_a_log_is_read_of_a_file_alone(tmp_path):
-    log = tmp_path / "log"
+    log = tmp_path / "emsweep-noop-17.log"
     log.write_text("x" * 200_000 + "\n" + "".join(f"line {n}\n" for n in range(9)))
     assert last_lines(job(log=str(log))) == [f"line {n}" for n in range(4, 9)]
+    private = tmp_path / "key"
+    private.write_text("secret\n")
+    link = tmp_path / "emsweep-link-17.log"
+    link.symlink_to(private)
+    for other in (private, link, tmp_path / "emsweep-noop-18.log"):
+        assert last_lines(job(log=str(other))) == []
     assert last_lines(job(log="/dev/zero")) == last_lines(job(log=str(tmp_path))) == last_lines(job()) == []
 
 
