@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FOLLOW_S = 2.0
 """Seconds between two looks at a job that is followed."""
 
+MAX_SILENT = 15
+"""Looks without an answer after which following ends: a queue is restarted now and then."""
+
 Follow = Annotated[
     bool,
     typer.Option("--follow", help="With cluster=slurm or kuberay: stay and show progress."),
@@ -95,13 +98,14 @@ def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:
     from orchestrator.store.liveness import live_driver
     from orchestrator.store.opening import open_manifest
     from orchestrator.store.run_index import read_index
-    from orchestrator.submit.queued import last_lines, queued_job
+    from orchestrator.submit.queued import how_it_ended, queued_job
 
-    started_s, last = time.monotonic(), ""
+    started_s, last, silent = time.monotonic(), "", 0
     try:
         while True:
             job = queued_job(note)
-            if job.phase in ("ended", "unknown") and live_driver(layout) is None:
+            silent = silent + 1 if job.phase == "unknown" else 0
+            if (job.phase == "ended" or silent >= MAX_SILENT) and live_driver(layout) is None:
                 break
             line = status_text(sweep_status(layout.root)).splitlines()[0]
             if line != last:
@@ -113,8 +117,6 @@ def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _, manifest = open_manifest(layout.root)
     counts = read_index(layout, manifest.run_ids).book.counts()
-    if counts["pending"]:
-        say(f"{job.words}: it has ended, and {counts['pending']:,} runs are left")
-        for text in last_lines(note):
-            say(f"    {text}")
+    for text in how_it_ended(job) if counts["pending"] else ():
+        say(text)
     conclude(layout.root, Summary.of(counts), started_s, as_json)

@@ -19,7 +19,7 @@ from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status, status_is_damaged
-from orchestrator.submit.queued import QueuedJob, last_lines, queued_job
+from orchestrator.submit.queued import QueuedJob, how_it_ended, queued_job
 from orchestrator.worker.run_markers import newest_words
 from sweeps.spec.text import duration, span
 
@@ -53,7 +53,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     counts: dict[str, int] = {**book.counts(), "running": 0}
     job = _job_of(layout) if driver is None and counts["pending"] else None
     if job is not None and not job.is_there:
-        findings += _how_it_ended(job)
+        findings += how_it_ended(job)
     groups = failure_groups(manifest, book)
     example = groups[0]["example"] if groups else None
     held_back = is_held_back(read_status(layout), counts)
@@ -86,16 +86,6 @@ def _state(has_driver: bool, job: QueuedJob | None, counts: dict[str, int]) -> s
     if job is not None and job.phase == "waiting":
         return "waiting"
     return "interrupted" if counts["pending"] else "finished"
-
-
-def _how_it_ended(job: QueuedJob) -> list[str]:
-    """What is known of a job that is over though runs are left."""
-    if job.phase == "unknown":
-        return [f"job {job.note.job}: its queue does not answer here, or has forgotten it"]
-    words = [f"{job.words}: it has ended, and runs are left"]
-    if lines := last_lines(job.note):
-        words += [f"  its last lines, of {job.note.log}:", *(f"    {line}" for line in lines)]
-    return words
 
 
 def run_story(directory: Path, text: str) -> dict[str, Any]:

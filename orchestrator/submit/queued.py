@@ -115,6 +115,16 @@ def last_lines(note: JobNote) -> list[str]:
     return [printable(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
+def how_it_ended(job: QueuedJob) -> list[str]:
+    """Lines about a job that runs nothing any more though runs are left; of one unknown, that it is."""
+    if job.phase == "unknown":
+        return [f"job {job.note.job}: its queue does not answer here, or has forgotten it"]
+    lines = [f"{job.words}: it has ended, and runs are left"]
+    if told := last_lines(job.note):
+        lines += [f"  its last lines, of {job.note.log}:", *(f"    {line}" for line in told)]
+    return lines
+
+
 def _of_slurm(job: str) -> tuple[str, str]:
     done = _asked(["scontrol", "--oneliner", "show", "job", job])
     if done is not None and done.returncode == 0:
@@ -131,10 +141,10 @@ def _of_kuberay(job: str) -> tuple[str, str]:
     if done is None or done.returncode:
         return "", ""
     try:
-        status = json.loads(done.stdout)["status"]
+        status = json.loads(done.stdout).get("status") or {}  # none before the operator has seen it
         state = str(status.get("jobDeploymentStatus") or "PENDING").upper()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "PENDING", ""
+    except (ValueError, AttributeError):
+        return "", ""
     waits = state in ("NEW", "INITIALIZING", "WAITING", "RETRYING")
     return "PENDING" if waits else state, str(status.get("reason") or "")
 

@@ -78,8 +78,8 @@ def _note(request: Request, told: str) -> JobNote:
     if request.system != "slurm":
         job = f"{request.job['namespace']}/emsweep-{_kubernetes_name(request)}"
         return JobNote(system=request.system, job=job, submitted_at=now)
-    number = re.search(r"\d+", told)
-    job = number[0] if number else ""
+    number = re.search(r"job (\d+)", told)
+    job = number[1] if number else ""
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"
     return JobNote(system="slurm", job=job, submitted_at=now, log=str(log))
 

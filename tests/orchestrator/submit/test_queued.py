@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.store.job_note import JobNote, read_job, write_job
 from orchestrator.store.layout import Layout
-from orchestrator.submit.queued import last_lines, queued_job, withdraw
+from orchestrator.submit.queued import how_it_ended, last_lines, queued_job, withdraw
 from sweeps.spec.errors import UserError
 
 
@@ -69,6 +69,16 @@ def test_a_job_of_kuberay_is_asked_for_in_its_namespace(commands, status, phase)
     commands("kubectl", json.dumps({"status": status}))
     assert queued_job(job("kuberay", "team/emsweep-noop")).phase == phase
     assert commands.called.read_text().startswith("--namespace team get rayjob emsweep-noop")
+
+
+def test_an_answer_of_kubernetes_that_is_none_claims_nothing(commands):
+    for text in ("", "[]", "not json"):
+        commands("kubectl", text)
+        found = queued_job(job("kuberay", "team/emsweep-noop"))
+        assert found.phase == "unknown"
+        assert how_it_ended(found) == [
+            "job team/emsweep-noop: its queue does not answer here, or has forgotten it"
+        ]
 
 
 @pytest.mark.parametrize("name", ["--all", "17; rm -rf /", "", "a/b"])
