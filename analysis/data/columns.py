@@ -272,11 +272,19 @@ class RunArrays:
         """What :meth:`_rows_by_index` found, of these runs."""
         if self._rows is None:
             assert self.wider is not None
-            wider, rows = self.wider
-            row = np.full(len(wider) + 1, -1)  # the last place is that of an index which no run has
-            row[rows] = np.arange(len(rows))
-            self._rows = [row[row_of] for row_of in wider._rows_of_sources()]
+            places = self.places()
+            self._rows = [places[row_of] for row_of in self.wider[0]._rows_of_sources()]
         return self._rows
+
+    def places(self) -> np.ndarray:
+        """The row here of each run of :attr:`wider`, −1 for one that was left out; and a last −1, so that −1
+        has a place too. Shape (W + 1,).
+        """
+        assert self.wider is not None
+        wider, rows = self.wider
+        places = np.full(len(wider) + 1, -1)
+        places[rows] = np.arange(len(rows))
+        return places
 
     def _rows_by_index(self, index: np.ndarray) -> list[np.ndarray]:
         """Per source the row of each index of its manifest, and a last −1 for any index beyond."""

@@ -59,8 +59,8 @@ class Verdicts:
         return self if len(rows) == len(self.step) else self._take(rows)
 
     def of(self, place: np.ndarray) -> Verdicts:
-        """Those of the runs that have a ``place`` in a narrower snapshot, −1 where there is none."""
-        run = np.where(self.run < 0, -1, place.take(self.run))
+        """Those of the runs that have a place in a narrower snapshot; see :meth:`RunArrays.places`."""
+        run = place[self.run]
         rows = np.flatnonzero(run >= 0)
         return replace(self._take(rows), run=run[rows])
 
@@ -121,28 +121,33 @@ def verdicts(
     Raises:
         UserError: when the items differ in number between runs.
     """
-    if columns.wider is not None:  # read once for all that is taken out of it
-        wider, rows = columns.wider
-        place = np.full(len(wider), -1)
-        place[rows] = np.arange(len(rows))
-        for part in verdicts(sweep, wider, setting, steps, metric):
-            yield part.of(place)
-        return
-    kept = _KEPT.setdefault(columns, {})
-    if setting in kept:
-        yield kept[setting].at(steps)
-        return
-    found = evaluations(sweep, columns, setting)
-    if not _fits(sweep, setting, found):
-        yield from _read(sweep, columns, setting, found, metric, steps)
-    elif parts := list(_read(sweep, columns, setting, found, metric)):
+    whole = _whole(sweep, columns, setting, metric)
+    if whole is not None:
+        yield whole.at(steps)
+    else:
+        yield from _read(sweep, columns, setting, evaluations(sweep, columns, setting), metric, steps)
+
+
+def _whole(sweep: SweepData, columns: RunArrays, setting: EvaluationSetting, metric: str) -> Verdicts | None:
+    """All verdicts of a snapshot where they may be kept, read once for all that is taken out of it."""
+    if columns.wider is not None:
+        try:
+            wider = _whole(sweep, columns.wider[0], setting, metric)
+        except UserError:  # judged on different items, of which these runs may share some
+            wider = None
+        if wider is not None:
+            return wider.of(columns.places())
+    kept, found = _KEPT.setdefault(columns, {}), evaluations(sweep, columns, setting)
+    if setting in kept or not _fits(sweep, setting, found):
+        return kept.get(setting)
+    if parts := list(_read(sweep, columns, setting, found, metric)):
         kept[setting] = Verdicts(
             run=np.concatenate([part.run for part in parts]),
             step=np.concatenate([part.step for part in parts]),
             samples=np.concatenate([part.samples for part in parts]),
             counts=np.concatenate([part.counts for part in parts]),
         )
-        yield kept[setting].at(steps)
+    return kept.get(setting)
 
 
 def _fits(sweep: SweepData, setting: EvaluationSetting, found: Evaluations) -> bool:
@@ -169,10 +174,13 @@ def _read(
         f"WHERE {setting.sql}{at}"
     )
     num_items = 0
-    for batch in sweep.batches(sql, BATCH_ROWS):
+    for rows in sweep.batches(sql, BATCH_ROWS):
+        batch = rows.filter(pa.array(columns.locate(rows) >= 0))
+        if not len(batch):
+            continue
         counts = _matrix(batch["correct"], metric)
         if num_items and counts.shape[1] != num_items:
-            raise UserError("the runs were judged on different numbers of items: filter or group by eval")
+            raise UserError("the runs were judged on different numbers of items: filter by eval")
         num_items = counts.shape[1]
         yield Verdicts(
             run=columns.locate(batch),
@@ -187,5 +195,5 @@ def _matrix(column: pa.ChunkedArray, metric: str) -> np.ndarray:
     rows = column.combine_chunks()
     flat = rows.flatten().to_numpy(zero_copy_only=False)
     if len(pc.unique(pc.list_value_length(rows))) > 1:
-        raise UserError(f"metric {metric!r}: runs were judged on different items; filter or group by eval")
+        raise UserError(f"metric {metric!r}: runs were judged on different items; filter by eval")
     return flat.reshape(len(rows), -1)
