@@ -24,6 +24,7 @@ from orchestrator.cli import (
     control,
     init,
     inspect,
+    join,
     launch,
     merge,
     models,
@@ -44,7 +45,7 @@ from sweeps.spec.errors import (
     bounded,
 )
 
-FAMILIES = (init, plan, check, launch, control, inspect, analyse, models, select, merge, tools)
+FAMILIES = (init, plan, check, launch, control, join, inspect, analyse, models, select, merge, tools)
 """Modules of verbs, in the order of ``--help``; each defines ``register(app)``."""
 
 

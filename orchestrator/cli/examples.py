@@ -19,6 +19,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cancel": ("outputs/quickstart optim.lr=1e-3",),
     "cap": ("outputs/quickstart --workers 4",),
     "stop": ("outputs/quickstart",),
+    "join": ("outputs/quickstart --gpus 8", "outputs/quickstart --stay"),
     "status": ("outputs/quickstart --watch", "outputs/quickstart --run 3f7a"),
     "show": ("outputs/quickstart 3f7a", "outputs/quickstart 3f7a --json"),
     "verify": ("outputs/quickstart --json", "outputs/quickstart --deep"),

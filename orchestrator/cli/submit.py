@@ -43,14 +43,15 @@ def goes_to_queue(manifest: Manifest, dry_run: bool) -> bool:
 
 def print_job(manifest: Manifest, request: Request, *, as_json: bool) -> None:
     """Print what would be submitted."""
-    from orchestrator.submit import render
+    from orchestrator.submit import render, render_nodes
 
-    text = render(request)
+    text, nodes = render(request), render_nodes(request)
     if as_json:
         told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
-        print_json({**told, "would_submit": text})
+        more = {"would_submit_nodes": nodes} if nodes else {}
+        print_json({**told, "would_submit": text, **more})
     else:
-        echo(text, nl=False)
+        echo("\n".join(filter(None, (text, nodes))), nl=False)
 
 
 def hand_over(
@@ -67,6 +68,8 @@ def hand_over(
     """Write down what is asked, so that the directory is there from now on, and give it to the queue."""
     from orchestrator.driver.session import Session
     from orchestrator.store.job_note import read_job, write_job
+    from orchestrator.store.meeting import announce_meeting
+    from orchestrator.store.run_index import read_index
     from orchestrator.submit import submit
     from orchestrator.submit.queued import queued_job
 
@@ -78,7 +81,9 @@ def hand_over(
         )
     with Session(layout, permission) as session:
         session.freeze(manifest, pool="ray", about=about, metrics=metrics)
-        answer, note = submit(request)
+        num_open = read_index(layout, manifest.run_ids).book.counts()["pending"]
+        announce_meeting(layout)
+        answer, note = submit(request.for_runs(manifest, num_open))
         write_job(layout, note)
     if not as_json or follow:
         say(f"{len(manifest):,} runs → {request.system}: {answer}; see emsweep status {layout.root}")

@@ -58,6 +58,8 @@ class DriverOptions:
     """Folder on each node for its workers' spools, whose bytes then go with the reports; empty for ours."""
     grace_s: float = 10.0
     """Time that running work gets to finish after SIGINT or SIGTERM."""
+    grows_to: int = 0
+    """Processes that there will be room for once all nodes have joined."""
     until: float | None = None
     """Unix time by which the sweep must have stopped cleanly."""
 
@@ -136,7 +138,8 @@ class Driver:
         if not self._options.sharing:
             return workload_of(self._manifest)
         pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
-        return workload_of(self._manifest, pending, self._pool.capacity().slots)
+        num_workers = max(1, self._pool.capacity().slots, self._options.grows_to)
+        return workload_of(self._manifest, pending, num_workers)
 
     def run(self) -> Summary:
         """Run to the end, or until asked to stop.
@@ -243,12 +246,8 @@ class Driver:
         self._commits.require_ours()
         self._obey_requests()
         self._scheduler.tell(ev.CapacityChanged(capacity=self._pool.capacity()), time.monotonic())
-        until = self._options.until
-        if (
-            until is not None
-            and not self._scheduler.draining
-            and time.time() >= until - self._options.grace_s
-        ):
+        last = math.inf if self._options.until is None else self._options.until - self._options.grace_s
+        if time.time() >= last and not self._scheduler.draining:
             self._drain("the time limit of --until has come", self._options.grace_s)
         self._teller.show()
         self._teller.write("paused" if self._scheduler.paused else "running")

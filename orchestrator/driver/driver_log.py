@@ -65,6 +65,8 @@ def sentence(happened: object) -> str:
             return f"worker {worker} is replaced: {reason}"
         case ev.WorkerReady(worker=worker, host=host):
             return f"worker {worker} is up on {host}"
+        case ev.WorkerLeaving(worker=worker):
+            return f"worker {worker} ends with what it has begun: its machine will be taken away"
         case ev.WorkerLost(worker=worker, reason=reason):
             return f"worker {worker} is gone: {reason}"
         case ev.CancelAttempts(worker=worker, tokens=tokens):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
+from orchestrator.scheduling.events import Capacity
 from orchestrator.store import compaction
 from orchestrator.store.digest_writer import Replacement, begin_digests, write_recorded
 from orchestrator.store.disk_space import cure_of
@@ -189,7 +191,10 @@ class Session:
         workers = make()
         try:
             if cluster.address is not None:
-                require_capacity(manifest, workers.capacity(), cluster.settings.max_gpus)
+                room = workers.capacity()
+                if cluster.grows_to:  # what its nodes will hold was checked where they were asked for
+                    room = Capacity(slots=max(room.slots, cluster.grows_to), gpus=math.inf)
+                require_capacity(manifest, room, cluster.settings.max_gpus)
             driver = Driver(
                 layout=self.layout,
                 manifest=manifest,
@@ -201,6 +206,7 @@ class Session:
                     sharing=bool(manifest.options.get("sharing")),
                     node_spools=cluster.node_spools,
                     grace_s=cluster.grace_s,
+                    grows_to=cluster.grows_to,
                     until=until,
                 ),
                 progress=Progress(total=len(manifest), quiet=quiet),

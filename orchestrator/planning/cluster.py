@@ -34,6 +34,9 @@ class Cluster:
     """One of :data:`POOLS`."""
     address: str | None = None
     """Address of a running Ray cluster; ``None`` starts one here."""
+    grows_to: int = 0
+    """Processes that there will be room for once all nodes have joined, for which runs wait; 0 if none joins.
+    """
     num_workers: int | None = None
     """Processes at once; ``None`` takes the cores, or as many as the GPUs carry."""
     threads: int = 1
@@ -53,6 +56,7 @@ class Cluster:
 
 _AT_LEAST = {
     "num_workers": 1,
+    "grows_to": 1,
     "threads_per_worker": 1,
     "batch_s": 0,
     "watchdog_s": 0,
@@ -67,7 +71,7 @@ _AT_LEAST = {
 come every second.
 """
 
-_WHOLE = ("num_workers", "threads_per_worker", "breaker_runs")
+_WHOLE = ("num_workers", "grows_to", "threads_per_worker", "breaker_runs")
 
 _TUNABLE = {
     "batch_s": "unit_s",
@@ -105,6 +109,7 @@ def cluster_of(options: Mapping[str, Any], *, pool: str | None = None, address: 
     return Cluster(
         pool=pool or asked.get("pool") or "ray",
         address=address or asked.get("address"),
+        grows_to=asked.get("grows_to") or 0,
         num_workers=asked.get("num_workers"),
         threads=asked.get("threads_per_worker") or 1,
         settings=replace(SchedulerConfig(), policy=policy, **tuned),

@@ -59,8 +59,11 @@ class RayCluster:
         self._folder = folder
         self.node = str(ray.get_runtime_context().get_node_id())
         """Ray's id of the node that this process is on."""
-        self.nodes = _nodes()
-        """What each live node holds in all, by resource, as of about a second ago."""
+        self.nodes: list[Mapping[str, float]] = []
+        """What each node that stays holds in all, by resource, as of about a second ago."""
+        self.leaving: frozenset[str] = frozenset()
+        """Ids of the nodes whose machines will be taken away soon, likewise."""
+        self._look()
         self._silent_s = 0.0
         self._checked_s = time.monotonic()
         self._answered = threading.Event()
@@ -103,8 +106,13 @@ class RayCluster:
     def _watch(self) -> None:
         while not self._closing.wait(LOOK_S):
             with contextlib.suppress(Exception):  # whatever it is, it is no answer
-                self.nodes = _nodes()
+                self._look()
                 self._answered.set()
+
+    def _look(self) -> None:
+        self.leaving = leaving = frozenset(ray_internals.draining_nodes())
+        alive = (node for node in ray.nodes() if node["Alive"])
+        self.nodes = [node["Resources"] for node in alive if node["NodeID"] not in leaving]
 
     def close(self) -> None:
         """Disconnect, and stop the Ray that we started with all its processes and files."""
@@ -182,10 +190,6 @@ def demand(shape: Shape) -> dict[str, float]:
     """What one rank takes of its node, as Ray names it."""
     demand = {"CPU": shape.cpus, "GPU": shape.gpus, "memory": float(int(shape.memory_gib * 2**30))}
     return {resource: amount for resource, amount in demand.items() if amount}
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def first_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,32 @@ def silence_services() -> None:
 def is_placed(actor: Any) -> bool:
     """Whether Ray has found room for an actor, and its process has told where it listens."""
     return state.actors(actor._actor_id.hex())["Address"]["Port"] != 0
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that leave soon, such as those on machines that are about to be preempted."""
+    return set(state.state.get_draining_nodes())
+
+
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+"""The command ``ray`` of this environment, whatever is on the path."""
+
+RAYLET = "raylet"
+"""The process that is a node; its command line names the node's id."""
+
+NODE_ID = "--node_id="
+"""Before the id."""
+
+WORKER_TITLE = "ray::RayWorker"
+"""How the processes of our workers call themselves."""
+
+
+def drain_command(address: str, node_id: str, *, if_idle: bool, within_s: int) -> Sequence[str]:
+    """A command after which a node takes nothing new, and ends once nothing runs on it. It fails where the
+    head refuses, as it does for a busy node that leaves only ``if_idle``.
+    """
+    reason = "IDLE_TERMINATION" if if_idle else "PREEMPTION"
+    words = [f"--address={address}", f"--node-id={node_id}", f"--reason=DRAIN_NODE_REASON_{reason}"]
+    words += ["--reason-message=its machine is needed elsewhere"]
+    words += [] if if_idle else [f"--deadline-remaining-seconds={within_s}"]
+    return [*RAY, "drain-node", *words]

@@ -33,7 +33,15 @@ from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.ray_worker import ACTOR_THREADS, STOP_WAIT_S, Place, RayWorker
-from orchestrator.scheduling.events import Beat, Capacity, DrainRequested, Shape, WorkerLost, WorkerReady
+from orchestrator.scheduling.events import (
+    Beat,
+    Capacity,
+    DrainRequested,
+    Shape,
+    WorkerLeaving,
+    WorkerLost,
+    WorkerReady,
+)
 from orchestrator.worker.process_env import worker_environment
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 
@@ -63,6 +71,7 @@ class _Worker:
     memory_gib: dict[int, float] = field(default_factory=dict)
     num_stopped: int = 0
     stop_by_s: float | None = None
+    leaves: bool = False
 
 
 class RayPool:
@@ -185,6 +194,7 @@ class RayPool:
         elif not self._events:
             time.sleep(timeout_s)
         self._check_workers()
+        self._tell_leaving()
         self._excuse_waiting()
         if (silence := self._cluster.silence()) and not self._lost:
             self._give_up(silence)
@@ -240,6 +250,15 @@ class RayPool:
                 self._bury(worker, "the gang is built anew after a failure")
             elif worker.stop_by_s is not None and now_s > worker.stop_by_s:
                 self._bury(worker, "did not stop")
+
+    def _tell_leaving(self) -> None:
+        """Say once of each worker with a rank on a node whose machine will be taken away that it must end."""
+        if not (leaving := self._cluster.leaving):
+            return
+        for worker in self._workers.values():
+            if not worker.leaves and any(place.node in leaving for place in worker.places.values()):
+                worker.leaves = True
+                self._events.append(WorkerLeaving(worker=worker.name))
 
     def _excuse_waiting(self) -> None:
         """Beat for workers that wait for room, on a cluster that is shared or grows: they are not stuck."""

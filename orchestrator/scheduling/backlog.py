@@ -41,6 +41,11 @@ class Workload:
     def __len__(self) -> int:
         return len(self.group_of)
 
+    def timeout_s(self, run: int, num_held: int) -> float:
+        """Longest that a worker which holds so many may be at one; those of a bundle advance together."""
+        limit_s = self.groups[self.group_of[run]].timeout_s
+        return limit_s if self.bundle_of is None else limit_s * num_held
+
 
 PENDING, LEASED, SETTLED = 0, 1, 2
 """Phases of a run: waiting for a worker (retries included), held by one, or over."""

@@ -47,6 +47,13 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLeaving:
+    """The machine of a worker, or of a rank of a gang, will be taken away soon."""
+
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerLost:
     """A worker has ended: asked to, killed, crashed, or its node went away."""
 
@@ -102,7 +109,16 @@ class DrainRequested:
     """Seconds until running work is stopped and re-queued, uncharged."""
 
 
-Event = WorkerReady | WorkerLost | Reported | Beat | CapacityChanged | CancelRequested | DrainRequested
+Event = (
+    WorkerReady
+    | WorkerLeaving
+    | WorkerLost
+    | Reported
+    | Beat
+    | CapacityChanged
+    | CancelRequested
+    | DrainRequested
+)
 
 # --- actions --------------------------------------------------------------------------------------
 

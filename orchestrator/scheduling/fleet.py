@@ -29,6 +29,8 @@ class Worker:
     ready: bool = False
     retiring: bool = False
     """Gets nothing more and ends when idle."""
+    leaving: bool = False
+    """Its machine is taken away: when it is lost, no run is to blame."""
     group: int = -1
     """Group it served last, whose base model it has hot; -1 before the first."""
     leases: dict[int, Grant] = field(default_factory=dict)
@@ -154,7 +156,7 @@ class Fleet:
     # --- health -----------------------------------------------------------------------------------
 
     def sick(
-        self, now_s: float, settings: SchedulerConfig, timeout_s: Callable[[Worker, Grant], float]
+        self, now_s: float, settings: SchedulerConfig, timeout_s: Callable[[int, int], float]
     ) -> list[tuple[Worker, Sickness]]:
         """Workers that are silent, hung, over the time limit of their run, or not coming up."""
         states = ((w, self._sickness(w, now_s, settings, timeout_s)) for w in self.workers.values())
@@ -165,7 +167,7 @@ class Fleet:
         worker: Worker,
         now_s: float,
         settings: SchedulerConfig,
-        timeout_s: Callable[[Worker, Grant], float],
+        timeout_s: Callable[[int, int], float],
     ) -> Sickness | None:
         if not worker.ready:
             late = now_s - max(worker.started_s, worker.seen_s) > settings.start_s
@@ -178,7 +180,7 @@ class Fleet:
         if 0 < settings.watchdog_s < now_s - worker.progress_s:
             return _slow(f"no progress for {settings.watchdog_s:g} s")
         held = worker.leases.get(worker.token)
-        limit_s = timeout_s(worker, held) if held is not None else 0.0
+        limit_s = timeout_s(held.run, len(worker.leases)) if held is not None else 0.0
         if 0 < limit_s < now_s - worker.token_since_s:
             return _slow(f"over the limit of {limit_s:g} s")
         return None

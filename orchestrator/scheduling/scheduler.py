@@ -45,6 +45,7 @@ from orchestrator.scheduling.events import (
     Settle,
     StartWorker,
     StopWorker,
+    WorkerLeaving,
     WorkerLost,
     WorkerReady,
 )
@@ -142,6 +143,8 @@ class Scheduler:
                 self._on_beat(event)
             case WorkerReady():
                 self._on_ready(event)
+            case WorkerLeaving():
+                self._on_leaving(event)
             case WorkerLost():
                 self._on_lost(event)
             case CapacityChanged(capacity=capacity):
@@ -223,7 +226,13 @@ class Scheduler:
             if num >= self.settings.start_failures:
                 reason = f"workers died while starting {num} times in a row, the last: {event.reason}"
                 self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
-        self._remove(worker, lost(event.reason))
+        self._remove(worker, None if worker.leaving else lost(event.reason))
+
+    def _on_leaving(self, event: WorkerLeaving) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is not None and not worker.leaving:
+            worker.leaving = worker.retiring = self._resize = True
+            self._put_back_waiting(worker)
 
     def _on_cancel(self, indices: Iterable[int]) -> None:
         for index in indices:
@@ -237,11 +246,15 @@ class Scheduler:
         self._drain_until_s = until_s if self._drain_until_s is None else min(until_s, self._drain_until_s)
         self.stop_reason = self.stop_reason or event.reason
         for worker in self.fleet:
-            working_on = worker.working_on
-            for token, grant in worker.leases.items():
-                if token != working_on and self._runs.holder(grant.run) == (worker.name, token):
-                    self._withdraw(grant.run, tell_worker=True)
-                    self._backlog.put_back(grant.run)
+            self._put_back_waiting(worker)
+
+    def _put_back_waiting(self, worker: Worker) -> None:
+        """Take from a worker what it has not begun."""
+        working_on = worker.working_on
+        for token, grant in worker.leases.items():
+            if token != working_on and self._runs.holder(grant.run) == (worker.name, token):
+                self._withdraw(grant.run, tell_worker=True)
+                self._backlog.put_back(grant.run)
 
     # --- decisions --------------------------------------------------------------------------------
 
@@ -256,7 +269,7 @@ class Scheduler:
         if now_s - self._checked_s >= self.settings.check_s:
             self._checked_s = now_s
             self._resize = True
-            for worker, sickness in self.fleet.sick(now_s, self.settings, self._timeout_s):
+            for worker, sickness in self.fleet.sick(now_s, self.settings, self.workload.timeout_s):
                 self._kill(worker, sickness)
         if self._drain_until_s is not None:
             if now_s >= self._drain_until_s:
@@ -268,11 +281,6 @@ class Scheduler:
             self._actions += self._dispatcher.feed(self.settings, now_s, self._deadline_s - now_s)
         actions, self._actions = self._actions, []
         return actions
-
-    def _timeout_s(self, worker: Worker, grant: Grant) -> float:
-        """Longest a worker may be at a run; runs of a bundle advance together, so their limits add up."""
-        limit_s = self.workload.groups[self.workload.group_of[grant.run]].timeout_s
-        return limit_s if self.workload.bundle_of is None else limit_s * len(worker.leases)
 
     def _kill(self, worker: Worker, sickness: Sickness) -> None:
         if not worker.ready and sickness.failure is None and not self.draining:

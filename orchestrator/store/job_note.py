@@ -25,6 +25,8 @@ class JobNote:
     """Unix seconds."""
     log: str = ""
     """File that the job's own output goes to; empty where the queue keeps it."""
+    nodes: str = ""
+    """Of an elastic sweep, the job by which the queue knows its nodes; ``job`` is then the driver's."""
 
 
 def write_job(layout: Layout, note: JobNote) -> None:
@@ -39,6 +41,7 @@ def read_job(layout: Layout) -> JobNote | None:
         texts = {name: document[name] for name in ("system", "job", "log")}
         if document["version"] > VERSION or not all(isinstance(text, str) for text in texts.values()):
             return None
-        return JobNote(**texts, submitted_at=float(document["submitted_at"]))
+        nodes = str(document.get("nodes", ""))
+        return JobNote(**texts, submitted_at=float(document["submitted_at"]), nodes=nodes)
     except (OSError, ValueError, KeyError, TypeError):
         return None

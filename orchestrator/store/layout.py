@@ -13,6 +13,7 @@
     digests.json                    SHA-256 of every file that is read as a whole (:mod:`.digests`)
     status.json                     counts, rate and ETA, replaced about once a second while a driver lives
     job.json                        the job of a queue that the sweep was handed to last (:mod:`.job_note`)
+    meeting.json, ray-token         where that job's nodes find its Ray, and its secret (:mod:`.meeting`)
     driver.lock                     flock held by the driver; its text names host and pid of the last holder
     driver.claim                    stands in for it on a file system without locks (:mod:`.lock`)
     control/<verb>-*.json           requests to a live driver, which removes them (:mod:`.control`)
@@ -123,6 +124,16 @@ class Layout:
         return self.root / "job.json"
 
     @property
+    def meeting(self) -> Path:
+        """``meeting.json``."""
+        return self.root / "meeting.json"
+
+    @property
+    def ray_token(self) -> Path:
+        """``ray-token``."""
+        return self.root / "ray-token"
+
+    @property
     def digests(self) -> Path:
         """``digests.json``."""
         return self.root / "digests.json"
@@ -223,7 +234,7 @@ class Layout:
     @property
     def is_blank(self) -> bool:
         """Whether it holds nothing but what a launch leaves that was killed before it had frozen its runs."""
-        ours = (self.config, self.digests, self.lock)
+        ours = (self.config, self.digests, self.lock, self.meeting, self.ray_token)
         return all(p in ours or p.is_dir() or _is_stale(p) for p in self.root.rglob("*"))
 
     def remove_stale(self) -> list[str]:

@@ -15,6 +15,7 @@ PATTERNS = {
     "partition": re.compile(r"[\w.,:@/+-]+"),
     "account": re.compile(r"[\w.,:@/+-]+"),
     "qos": re.compile(r"[\w.,:@/+-]+"),
+    "driver_partition": re.compile(r"[\w.,:@/+-]+"),
     "constraint": re.compile(r"[\w.,:@/+&|*()\[\]-]+"),
     "time": re.compile(r"[0-9]+([-:][0-9]+)*"),
     "namespace": KUBERNETES_NAME,
@@ -26,13 +27,16 @@ PATTERNS = {
 }
 """What a text may hold; ``scratch`` is quoted besides, ``setup`` is shell by intention."""
 
-OPTIONAL = ("partition", "account", "qos", "constraint", "setup")
+OPTIONAL = ("partition", "driver_partition", "account", "qos", "constraint", "setup")
 """Texts that may be missing."""
 
-NUMBERS = ("nodes", "nodes_min", "gpus_per_node", "cpus_per_node", "memory_gib")
+NUMBERS = (
+    *("nodes", "nodes_min", "gpus_per_node", "cpus_per_node", "memory_gib"),
+    *("driver_cpus", "driver_memory_gib"),
+)
 """Whole numbers, from 0."""
 
-FLAGS = ("spot",)
+FLAGS = ("spot", "elastic")
 """On or off."""
 
 

@@ -89,7 +89,8 @@ def withdraw(note: JobNote) -> None:
         raise UserError(
             f"job.json: {note.job[:40]!r} names no job of {note.system[:40]}; the file is damaged"
         )
-    command = ["scancel", note.job] if note.system == "slurm" else _rayjob("delete", note.job)
+    jobs = [note.job, note.nodes] if JOB["slurm"].fullmatch(note.nodes) else [note.job]
+    command = ["scancel", *jobs] if note.system == "slurm" else _rayjob("delete", note.job)
     done = _asked(command)
     if done is None or done.returncode:
         why = done.stderr.strip().splitlines()[-1:] if done is not None else ["it is not here or silent"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from orchestrator.scheduling.events import Shape
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.submit.job_fields import checked_job
 from sweeps.manifest.manifest import Manifest
@@ -41,6 +45,21 @@ class Request:
     """Variables of every process of the job."""
     notice_s: int
     """Seconds' notice that the queue gives before it takes the machines away."""
+    grace_s: float = 0.0
+    """Seconds of it that runs get to finish."""
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether each node is a job of its own, beside a small one for the driver."""
+        return bool(self.job.get("elastic"))
+
+    def for_runs(self, manifest: Manifest, num_open: int) -> Request:
+        """The same, of no more nodes than there is work for; a job that is not elastic stays as it is."""
+        if not self.is_elastic:
+            return self
+        per_node = min(_workers_a_node(shape, self.job) / shape.world_size for shape in _shapes(manifest))
+        nodes = max(1, min(self.job["nodes"], math.ceil(num_open / per_node)))
+        return replace(self, job={**self.job, "nodes": nodes})
 
 
 def request_of(
@@ -73,7 +92,17 @@ def request_of(
     kept = [word for word in words if not _is_outside(word)]
     if options.get("grace_s") is not None and not any(w.startswith("cluster.grace_s=") for w in kept):
         kept.append(f"cluster.grace_s={options['grace_s']}")
-    command = ["emsweep", "launch", *kept, "cluster=ray_address", "--dir", directory, "--yes", *flags]
+    command = [
+        "emsweep",
+        "launch",
+        *kept,
+        "cluster=ray_address",
+        f"cluster.grows_to={job['nodes'] * job['cpus_per_node']}",
+        "--dir",
+        directory,
+        "--yes",
+        *flags,
+    ]
     return Request(
         system=system,
         name=manifest.sweep,
@@ -82,6 +111,7 @@ def request_of(
         job=job,
         environment=environment,
         notice_s=int(options.get("notice_s") or 0),
+        grace_s=float(options.get("grace_s") or 0.0),
     )
 
 
@@ -90,10 +120,20 @@ def _is_outside(word: str) -> bool:
     return key in OUTSIDE or key.startswith(("cluster.job.", "cluster.environment."))
 
 
+def _shapes(manifest: Manifest) -> list[Shape]:
+    """What the workers of a sweep occupy, one of each kind."""
+    _, firsts = np.unique(manifest.group_codes["resources"], return_index=True)
+    return [shape_of(manifest.group("resources", int(index))) for index in firsts]
+
+
+def _workers_a_node(shape: Shape, job: Mapping[str, Any]) -> int:
+    """Worker processes of a shape that one node holds."""
+    by_gpus = [job["gpus_per_node"] / shape.gpus] if shape.gpus else []
+    return max(1, int(min([job["cpus_per_node"] / shape.cpus, *by_gpus])))
+
+
 def _require_room(manifest: Manifest, job: Mapping[str, Any]) -> None:
-    for code in sorted(set(manifest.group_codes["resources"].tolist())):
-        index = manifest.group_codes["resources"].tolist().index(code)
-        shape = shape_of(manifest.group("resources", index))
+    for shape in _shapes(manifest):
         if shape.gpus > job["gpus_per_node"] or shape.cpus > job["cpus_per_node"]:
             raise UserError(
                 f"resources: a process takes {shape.gpus:g} GPUs and {shape.cpus:g} cores, a node has "

@@ -9,15 +9,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.store.job_note import JobNote
+from orchestrator.submit.queued import withdraw
 from orchestrator.submit.request import Request
 from sweeps.spec.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
-"""The texts: ``slurm.sh`` and ``kuberay.yaml``."""
+"""The texts: ``slurm.sh``, ``slurm_nodes.sh`` and ``kuberay.yaml``."""
 
 PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 """What is filled in; ``$`` belongs to the shell."""
@@ -42,9 +44,24 @@ SUBMIT_S = 60.0
 
 
 def render(request: Request) -> str:
-    values = _slurm_values(request) if request.system == "slurm" else _kuberay_values(request)
-    (template,) = TEMPLATES.glob(f"{request.system}.*")
-    text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), template.read_text())
+    """The job that brings Ray up and launches there; of an elastic sweep, on one small node."""
+    if request.system != "slurm":
+        return _filled("kuberay.yaml", _kuberay_values(request))
+    values = {**_slurm_values(request), "head_cpus": request.job["cpus_per_node"]}
+    if request.is_elastic:
+        job = {**request.job, "nodes": 1, "gpus_per_node": 0, "cpus_per_node": request.job["driver_cpus"]}
+        job |= {"memory_gib": job["driver_memory_gib"], "partition": job["driver_partition"]}
+        values = {**_slurm_values(replace(request, job=job)), "head_cpus": 0}
+    return _filled("slurm.sh", values)
+
+
+def render_nodes(request: Request) -> str:
+    """The jobs of one node each of an elastic sweep; empty for any other."""
+    return _filled("slurm_nodes.sh", _slurm_values(request)) if request.is_elastic else ""
+
+
+def _filled(template: str, values: Mapping[str, Any]) -> str:
+    text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), (TEMPLATES / template).read_text())
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -54,23 +71,37 @@ def submit(request: Request) -> tuple[str, JobNote]:
     Raises:
         UserError: when the queue's command is not here or refuses.
     """
-    command = SUBMIT[request.system]
+    told = _submitted(request.system, render(request))
+    note = _note(request, told)
+    if request.is_elastic:
+        try:
+            nodes = _submitted(request.system, render_nodes(request))
+        except UserError:
+            withdraw(note)  # a driver without nodes would wait for ever
+            raise
+        note = replace(note, nodes=_number(nodes))
+        told = f"{told}, its nodes as {note.nodes}"
+    return told, note
+
+
+def _submitted(system: str, text: str) -> str:
+    """What a queue says to a job."""
+    command = SUBMIT[system]
     if shutil.which(command[0]) is None:
         raise UserError(
-            f"cluster={request.system}: there is no {command[0]} here; call this where there is one, or use "
+            f"cluster={system}: there is no {command[0]} here; call this where there is one, or use "
             "--dry-run and take the text there"
         )
     try:
         done = subprocess.run(
-            command, input=render(request), capture_output=True, text=True, timeout=SUBMIT_S, check=False
+            command, input=text, capture_output=True, text=True, timeout=SUBMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"{command[0]}: has not answered for {SUBMIT_S:g} s; try again") from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise UserError(f"{command[0]}: {reason[-1] if reason else f'status {done.returncode}'}")
-    told = done.stdout.strip()
-    return told, _note(request, told)
+    return done.stdout.strip()
 
 
 def _note(request: Request, told: str) -> JobNote:
@@ -78,10 +109,15 @@ def _note(request: Request, told: str) -> JobNote:
     if request.system != "slurm":
         job = f"{request.job['namespace']}/emsweep-{_kubernetes_name(request)}"
         return JobNote(system=request.system, job=job, submitted_at=now)
-    number = re.search(r"job (\d+)", told)
-    job = number[1] if number else ""
+    job = _number(told)
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"
     return JobNote(system="slurm", job=job, submitted_at=now, log=str(log))
+
+
+def _number(told: str) -> str:
+    """The number of a job of Slurm's, in its answer."""
+    number = re.search(r"job (\d+)", told)
+    return number[1] if number else ""
 
 
 def _kubernetes_name(request: Request) -> str:
@@ -101,6 +137,8 @@ def _slurm_values(request: Request) -> Mapping[str, Any]:
         "notice_s": request.notice_s,
         "scratch": shlex.quote(job["scratch"]),
         "command": shlex.join(request.command),
+        "directory": shlex.quote(request.directory),
+        "grace_s": f"{request.grace_s:g}",
     }
 
 

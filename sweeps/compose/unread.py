@@ -30,6 +30,7 @@ CLUSTER_KEYS = frozenset(
         "max_gpus",
         "memory_watermark_gib",
         "node_spools",
+        "grows_to",
         "notice_s",
         "num_workers",
         "pool",

@@ -6,6 +6,7 @@
 #SBATCH --mem=@{memory_gib}G
 #SBATCH --time=@{time}
 #SBATCH --requeue
+#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --signal=B:USR1@@{notice_s}
 #SBATCH --output=%x-%j.log
@@ -21,10 +22,18 @@ set -euo pipefail
 # Models are downloaded once a node, to its own disk.
 export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
 export RAY_TMPDIR=@{scratch}
-# Whoever lacks this job's secret cannot speak to its Ray. It travels in the environment, never as an argument.
-export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
-RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
-export RAY_AUTH_TOKEN
+
+# Where the nodes find the head. Whoever lacks the secret beside it cannot speak to this Ray.
+dir=@{directory}
+mkdir -p "$dir"
+[[ -s $dir/ray-token ]] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$dir/ray-token")
+RAY_AUTH_TOKEN_PATH=$(realpath "$dir/ray-token")
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH RAY_USAGE_STATS_ENABLED=0
+meet() {
+  (umask 077 && printf '{"version": 1, "state": "%s", "address": "%s"}\n' "$@" >"$dir/.meeting.json.$$.tmp")
+  mv "$dir/.meeting.json.$$.tmp" "$dir/meeting.json"
+}
+meet awaited ""
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
@@ -33,12 +42,11 @@ address=$ip:$((20000 + SLURM_JOB_ID % 20000))
 
 # What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
 on_nodes() {
-  srun --export=ALL --nodes="$1" --ntasks="$1" --ntasks-per-node=1 --cpus-per-task=@{cpus_per_node} \
-    --kill-on-bad-exit=0 "${@:2}" --num-cpus=@{cpus_per_node} --num-gpus=@{gpus_per_node} \
-    --disable-usage-stats &
+  srun --export=ALL --no-kill --nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
+    --cpus-per-task=@{cpus_per_node} --kill-on-bad-exit=0 "${@:2}" &
 }
 on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="${address##*:}" \
-  --include-dashboard=false
+  --include-dashboard=false --disable-usage-stats --num-cpus=@{head_cpus} --num-gpus=@{gpus_per_node}
 ray_head=$!
 until ray health-check --address "$address" >/dev/null 2>&1; do
   if ! kill -0 "$ray_head" 2>/dev/null; then
@@ -47,8 +55,10 @@ until ray health-check --address "$address" >/dev/null 2>&1; do
   fi
   sleep 2
 done
+meet open "$address"
 if ((${#nodes[@]} > 1)); then
-  on_nodes $((${#nodes[@]} - 1)) --exclude="$head" ray start --block --address="$address"
+  on_nodes $((${#nodes[@]} - 1)) --exclude="$head" emsweep join "$dir" --trust --stay \
+    --cpus @{cpus_per_node} --gpus @{gpus_per_node}
 fi
 
 @{command} --address "$address" &
@@ -62,6 +72,9 @@ while kill -0 "$driver" 2>/dev/null; do # a trap ends `wait` early
   wait "$driver" || status=$?
 done
 if ((status == 130)); then
+  meet awaited ""
   scontrol requeue "$SLURM_JOB_ID"
+else
+  meet over ""
 fi
 exit "$status"

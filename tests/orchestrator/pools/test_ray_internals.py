@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
-from ray._private import services, worker
+from ray._private import services, state, worker
 from ray.job_config import JobConfig
 
 from orchestrator.pools import ray_internals
@@ -43,3 +43,20 @@ def test_the_names_by_which_ray_stays_on_loopback_and_off_the_current_folder_are
     assert "ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
     assert "_runtime_env_has_working_dir()" in inspect.getsource(worker.connect)
     assert callable(JobConfig._runtime_env_has_working_dir)
+
+
+def test_a_node_is_found_and_told_to_leave_by_ways_that_ray_still_has():
+    from ray._private.services import start_raylet
+    from ray.scripts import scripts
+
+    source = inspect.getsource(start_raylet)
+    assert f'"{ray_internals.NODE_ID}' in source.replace("'", '"')
+    words = [
+        *ray_internals.drain_command("127.0.0.1:9", "ab", if_idle=True, within_s=0),
+        *ray_internals.drain_command("127.0.0.1:9", "ab", if_idle=False, within_s=5),
+    ]
+    options = {option for parameter in scripts.drain_node.params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options
+    reasons = next(p for p in scripts.drain_node.params if p.name == "reason").type.choices
+    assert {word.partition("=")[2] for word in words if word.startswith("--reason=")} <= set(reasons)
+    assert callable(state.state.get_draining_nodes)

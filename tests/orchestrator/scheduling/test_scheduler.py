@@ -24,7 +24,9 @@ from orchestrator.scheduling.events import (
     Shape,
     StartWorker,
     StopWorker,
+    WorkerLeaving,
 )
+from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.store.records import INFRASTRUCTURE, OOM, TIMEOUT
 from tests.orchestrator.workers import World, done, failed, world
@@ -482,3 +484,39 @@ def test_a_worker_that_waits_for_room_is_not_killed_for_being_late():
         w.act()
     assert waiting in w.starting
     assert forgotten not in w.starting
+
+
+def test_a_worker_whose_machine_is_taken_away_ends_what_it_has_begun_and_gets_nothing_more():
+    w = world(100, slots=2)
+    w.act()
+    w.all_up()
+    (canary,) = of(Dispatch, w.act())
+    w.finish(canary.worker, done(canary.grants[0], wall_s=0.1))
+    w.act()
+    leaving, other = canary.worker, next(n for n in w.holding if n != canary.worker)
+    begun, *waiting = [g.run for g in w.holding[leaving]]
+    assert waiting
+    w.beat(leaving)
+    w.tell(WorkerLeaving(worker=leaving))
+    w.tell(CapacityChanged(capacity=Capacity(slots=1)))
+    w.act()
+    assert [g.run for g in w.holding[leaving]] == [begun], "what it has not begun is taken back"
+    w.finish(leaving, done(w.holding[leaving][0]))
+    assert leaving in [s.worker for s in of(StopWorker, w.act())]
+    assert other in w.holding
+    w.work_to_the_end()
+    assert sorted(w.accepted) == list(range(100))
+
+
+def test_no_run_is_charged_for_a_machine_that_was_taken_away():
+    w = world(3, slots=1, policy=RetryPolicy(infrastructure=0))
+    w.act()
+    w.all_up()
+    w.act()
+    (name,) = w.holding
+    w.tell(WorkerLeaving(worker=name))
+    w.act()
+    w.lose(name)
+    assert not of(NoteFailure, w.act())
+    w.work_to_the_end()
+    assert sorted(w.accepted) == [0, 1, 2]

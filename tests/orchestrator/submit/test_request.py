@@ -26,6 +26,7 @@ def test_the_job_launches_with_the_same_words_but_those_about_the_queue():
         *(
             "cluster.grace_s=120",
             "cluster=ray_address",
+            "cluster.grows_to=192",
             "--dir",
             "my place",
             "--yes",
