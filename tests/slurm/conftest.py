@@ -15,6 +15,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slurm)
 
 
+@pytest.fixture
+def full(cluster):
+    """The cluster, whose nodes are taken by somebody else until it is asked to ``free`` them."""
+    cluster.fill()
+    yield cluster
+    cluster.free()
+    cluster.wait_for("idle", seconds=30)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     if why := missing():

@@ -14,6 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 INSTALL = "apt-get install --no-install-recommends slurmctld slurmd slurm-client munge"
 
@@ -65,6 +67,8 @@ class SlurmCluster:
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
         }
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._filler = ""
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Bring it up; returns once every node waits for work."""
@@ -78,7 +82,7 @@ class SlurmCluster:
         self._start_munge()
         self._run("slurmctld", "-D")
         for number in range(1, self.num_nodes + 1):
-            self._run("slurmd", "-D", "-N", f"n{number}")
+            self.start_node(f"n{number}")
         self.wait_for("idle", seconds=30)
 
     def _start_munge(self) -> None:
@@ -100,11 +104,11 @@ class SlurmCluster:
             assert time.monotonic() < deadline, (place / "log").read_text()
             time.sleep(0.05)
 
-    def _run(self, *command: str, user: int | None = None) -> None:
+    def _run(self, *command: str, user: int | None = None) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{command[0]}-{len(self._daemons)}.out").open("wb")
-        self._daemons.append(
-            subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, user=user)
-        )
+        daemon = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, user=user)
+        self._daemons.append(daemon)
+        return daemon
 
     def call(self, *command: str) -> str:
         """What a command of Slurm's prints."""
@@ -121,6 +125,53 @@ class SlurmCluster:
             time.sleep(0.2)
             with contextlib.suppress(AssertionError):
                 states = self.call("sinfo", "--Node", "--noheader", "--format=%T").split()
+
+    def fill(self) -> None:
+        """Take every node for somebody else."""
+        words = ("--parsable", f"--nodes={self.num_nodes}", "--exclusive", "--output=/dev/null")
+        self._filler = self.call("sbatch", *words, "--wrap=sleep 900").strip()
+
+    def free(self) -> None:
+        """Give the nodes back."""
+        if self._filler:
+            self.call("scancel", self._filler)
+        self._filler = ""
+
+    def mend(self) -> None:
+        """Let every node be there and take jobs."""
+        for number in range(1, self.num_nodes + 1):
+            self.start_node(f"n{number}")
+            with contextlib.suppress(AssertionError):  # it is well
+                self.call("scontrol", "update", f"NodeName=n{number}", "State=RESUME")
+        self.wait_for("idle", seconds=60)
+
+    def begin_now(self, job: str) -> None:
+        """Let a job that was queued again begin at once, rather than after Slurm's two minutes."""
+        with contextlib.suppress(AssertionError):  # it has begun meanwhile
+            self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def nodes_of(self, job: str) -> list[str]:
+        """Names of the nodes that a job runs on."""
+        told = self.call("squeue", "--noheader", "--jobs", job, "--format=%N").split()
+        return self.call("scontrol", "show", "hostnames", *told).split() if told else []
+
+    def stop_node(self, name: str) -> None:
+        """Let a node vanish with all that runs on it, as one whose power fails."""
+        number = int(name[1:])
+        daemon = self._nodes.pop(number)
+        daemon.kill()
+        daemon.wait()
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("SLURMD_NODENAME") == name:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        self.call("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
+
+    def start_node(self, name: str) -> None:
+        """Let a node be there, or be there again."""
+        number = int(name[1:])
+        if number not in self._nodes:
+            self._nodes[number] = self._run("slurmd", "-D", "-N", name)
 
     def job_state(self, job: str) -> str:
         """State of a job, such as ``PENDING``, ``RUNNING`` or ``COMPLETED``."""

@@ -36,8 +36,8 @@ meet() {
 meet awaited ""
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-head=${nodes[0]}
-ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
+head=${nodes[0]} # where this script runs
+ip=$(hostname -I | awk '{print $1}')
 address=$ip:$((20000 + SLURM_JOB_ID % 20000))
 
 # What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
