@@ -10,6 +10,7 @@ import psutil
 import uvicorn
 
 from analysis.dashboard.app import build_app
+from analysis.dashboard.queue_job import AskQueue
 from analysis.dashboard.security import is_loopback, new_token
 from analysis.dashboard.slow_clients import TimedProtocol
 from analysis.dashboard.snapshot import Store
@@ -30,15 +31,26 @@ KEEP_ALIVE_S = 15
 class Server:
     """A dashboard that has its port and can be run."""
 
-    def __init__(self, directory: Path, *, host: str, port: int, next_port: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        host: str,
+        port: int,
+        next_port: bool = False,
+        ask_queue: AskQueue | None = None,
+    ) -> None:
         """Open the directory and take the port.
+
+        Args:
+            ask_queue: says what the queue tells of the sweep's job, where it was handed to one.
 
         Raises:
             UserError: when the directory is no sweep, or the port cannot be had.
         """
         use_system_allocator()
         use_few_arenas()
-        self.store = Store(directory)
+        self.store = Store(directory, ask_queue=ask_queue)
         self.token = None if is_loopback(host) else new_token()
         self._socket = bind(host, port, next_port=next_port)
         self.port: int = self._socket.getsockname()[1]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from analysis.dashboard.queue_job import AskQueue, QueueJob
 from analysis.data.sweep import SweepData
 from orchestrator.store.layout import Layout
 from orchestrator.store.liveness import live_driver
@@ -146,14 +147,18 @@ class _Lane:
 class Store:
     """A sweep directory that is looked at now and then."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ask_queue: AskQueue | None = None) -> None:
         """Open the directory.
+
+        Args:
+            ask_queue: says what the queue tells of the sweep's job, where it was handed to one.
 
         Raises:
             UserError: when it is no sweep.
         """
         self.directory = directory
         self.layout = Layout(directory)
+        self.job = QueueJob(directory, ask_queue)
         self._lock = threading.Lock()
         self._looked_s = -CHECK_S
         self._marks: Any = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.dashboard.queue_job import JobTold
 from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from orchestrator.store.layout import OUTCOMES
@@ -20,7 +21,9 @@ class Progress:
     """Where a sweep stands."""
 
     state: str
-    """``running``, ``paused``, ``finished``, or ``stopped`` when runs are left and no driver is at work."""
+    """``running``, ``paused``, ``finished``; without a driver and with runs left ``stopped``, unless it is
+    ``waiting`` in a queue or ``starting`` there.
+    """
     live: bool
     total: int
     counts: Mapping[str, int]
@@ -30,6 +33,8 @@ class Progress:
     eta_s: tuple[float, float, float] | None = None
     """Seconds left: middle, low, high of a 95 % interval."""
     workers: int = 0
+    job: JobTold | None = None
+    """The queue's job that runs the sweep, will, or should have."""
 
     @property
     def num_results(self) -> int:
@@ -50,12 +55,17 @@ class Progress:
         return segments
 
 
-def progress_of(counts: Mapping[str, int], status: Mapping[str, Any] | None) -> Progress:
+def progress_of(
+    counts: Mapping[str, int], status: Mapping[str, Any] | None, job: JobTold | None = None
+) -> Progress:
     """Progress from the tables' counts, or in the words of a driver that is at work."""
     if status is None:
         whole = dict.fromkeys(OUTCOMES, 0) | dict(counts)
-        state = "stopped" if whole["pending"] else "finished"
-        return Progress(state=state, live=False, total=sum(whole.values()), counts=whole)
+        total = sum(whole.values())
+        if not whole["pending"]:
+            return Progress(state="finished", live=False, total=total, counts=whole)
+        state = (job.state if job else "") or "stopped"
+        return Progress(state=state, live=False, total=total, counts=whole, job=job)
     eta = (status.get("eta_s"), status.get("eta_low_s"), status.get("eta_high_s"))
     return Progress(
         state=status["state"],
@@ -65,6 +75,7 @@ def progress_of(counts: Mapping[str, int], status: Mapping[str, Any] | None) -> 
         runs_per_s=status.get("runs_per_s", 0.0),
         eta_s=eta if None not in eta else None,  # type: ignore[arg-type]
         workers=status.get("workers", 0),
+        job=job,
     )
 
 

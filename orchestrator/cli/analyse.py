@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from orchestrator.cli.output import echo, print_json, say, writing
 from orchestrator.cli.shared_options import AsJson, Directory, Filters, split_names
 from sweeps.spec.errors import UserError
 from sweeps.spec.text import size
+
+if TYPE_CHECKING:
+    from analysis.dashboard.queue_job import JobTold
 
 Metric = Annotated[
     str | None,
@@ -151,7 +154,7 @@ def dashboard(
     """Review the sweep in the browser, finished or running: read-only, nothing loaded from outside."""
     from analysis.dashboard.server import Server
 
-    server = Server(directory, host=host, port=port, next_port=next_port)
+    server = Server(directory, host=host, port=port, next_port=next_port, ask_queue=_job_told)
     if as_json:
         print_json({"url": server.url, "token": server.token})
     else:
@@ -159,3 +162,15 @@ def dashboard(
         if server.token:
             echo(f"token, asked for by the page: {server.token}")
     server.run()
+
+
+def _job_told(directory: Path) -> JobTold | None:
+    """What the queue says of the job that the sweep was handed to, for the dashboard."""
+    from analysis.dashboard.queue_job import JobTold
+    from orchestrator.inspect.status import job_lines, job_of, waiting_state
+    from orchestrator.store.layout import Layout
+
+    job = job_of(Layout(directory))
+    if job is None:
+        return None
+    return JobTold(words=job.words, state=waiting_state(job), lines=tuple(job_lines(job)))

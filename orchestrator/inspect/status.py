@@ -43,7 +43,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         silent = {"runs_per_s": 0.0, "eta_s": None, "silent_s": driver.silent_s} if driver.is_silent else {}
         newest = newest_reports(layout, manifest, driver.status)
         more = {"live": True, "dir": str(directory), "findings": findings, "newest": newest}
-        return {**driver.status, **silent, **more}
+        return {**driver.status, **silent, **more, **_told_of(job_of(layout))}
     book = indexed_runs(layout, manifest) if driver is None else None
     if book is None:
         reading = read_index(layout, manifest.run_ids, live=driver is not None)
@@ -51,7 +51,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         if reading.journal_damage:
             findings.append(f"mend the journals with: emsweep repair {directory}")
     counts: dict[str, int] = {**book.counts(), "running": 0}
-    job = _job_of(layout) if driver is None and counts["pending"] else None
+    job = job_of(layout) if driver is None and counts["pending"] else None
     if job is not None and not job.is_there:
         findings += how_it_ended(job)
     groups = failure_groups(manifest, book)
@@ -70,22 +70,36 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "failures": groups,
         "findings": findings,
         "next": [step._asdict() for step in steps],
-        **({} if job is None else {"job": job.to_json(), "waits_for": job.words}),
+        **_told_of(job),
     }
 
 
-def _job_of(layout: Layout) -> QueuedJob | None:
+def job_of(layout: Layout) -> QueuedJob | None:
+    """The job of a queue that a sweep was handed to last, as that queue tells of it now."""
     note = read_job(layout)
     return None if note is None else queued_job(note)
 
 
+def _told_of(job: QueuedJob | None) -> dict[str, Any]:
+    return {} if job is None else {"job": job.to_json(), "waits_for": job.words}
+
+
 def _state(has_driver: bool, job: QueuedJob | None, counts: dict[str, int]) -> str:
     """One word for a sweep whose driver has not spoken."""
-    if has_driver or (job is not None and job.phase == "running"):
+    if has_driver:
         return "starting"
-    if job is not None and job.phase == "waiting":
-        return "waiting"
-    return "interrupted" if counts["pending"] else "finished"
+    found = "" if job is None else waiting_state(job)
+    return found or ("interrupted" if counts["pending"] else "finished")
+
+
+def waiting_state(job: QueuedJob) -> str:
+    """One word for a sweep that has no driver yet, but a job that will bring one; empty otherwise."""
+    return {"waiting": "waiting", "running": "starting"}.get(job.phase, "")
+
+
+def job_lines(job: QueuedJob) -> list[str]:
+    """What there is to say of a job: its nodes while it is there, and how it ended."""
+    return how_it_ended(job) if job.phase == "ended" else _node_lines(job.to_json())
 
 
 def run_story(directory: Path, text: str) -> dict[str, Any]:
@@ -180,10 +194,12 @@ def status_text(status: dict[str, Any]) -> str:
         if status.get("eta_s") is not None:
             left = span(status["eta_s"], status["eta_low_s"], status["eta_high_s"])
             words.append(f"about {left} left")
-    place = (
-        f" in {status['waits_for']}" if status["state"] in ("waiting", "starting") and "job" in status else ""
-    )
+    place = ""
+    if status["state"] in ("waiting", "starting") and "job" in status:
+        since = status["job"]["since"]
+        place = f" in {status['waits_for']}" + (f" for {duration(time.time() - since)}" if since else "")
     lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
+    lines += _node_lines(status.get("job") or {})
     lines += [f"  {finding}" for finding in status.get("findings", ())]
     if status["live"] and not status.get("silent_s"):
         told = status.get("words", ())
@@ -194,6 +210,12 @@ def status_text(status: dict[str, Any]) -> str:
         lines += _failure_lines(status["dir"], group)
     lines += [f"  next: {step['command']}    # {step['why']}" for step in status.get("next", ())]
     return "\n".join(lines)
+
+
+def _node_lines(job: dict[str, Any]) -> list[str]:
+    """How many nodes of an elastic sweep are at work, and how many wait."""
+    counts = ", ".join(f"{number} {state.lower()}" for state, number in sorted(job.get("nodes", {}).items()))
+    return [f"  nodes, job {job['nodes_id']}: {counts}"] if counts else []
 
 
 def _failure_lines(directory: str, group: dict[str, Any]) -> list[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from orchestrator.store.job_note import JobNote
 from sweeps.spec.errors import UserError
@@ -32,16 +35,32 @@ _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD
 _RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
 
 
+Phase = Literal["waiting", "running", "ended", "unknown"]
+"""What a state comes to, whatever the queue calls it; ``unknown`` where it does not answer."""
+
+
+class Told(NamedTuple):
+    """What a queue says of a job, in its own words; empty where it says nothing."""
+
+    state: str = ""
+    reason: str = ""
+    since: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class QueuedJob:
     """A job as its queue tells of it now."""
 
     note: JobNote
-    phase: Literal["waiting", "running", "ended", "unknown"]
+    phase: Phase
     state: str = ""
     """The queue's own word, such as ``PENDING``; empty where it did not answer."""
     reason: str = ""
     """Why it is in that state, in the queue's word; empty where it says none."""
+    since: float | None = None
+    """Unix seconds since when, as far as the queue says."""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Of an elastic sweep: jobs of its nodes by the queue's word for their state."""
 
     @property
     def is_there(self) -> bool:
@@ -62,8 +81,11 @@ class QueuedJob:
             "phase": self.phase,
             "state": self.state or None,
             "reason": self.reason or None,
+            "since": self.since,
             "submitted_at": self.note.submitted_at,
             "log": self.note.log or None,
+            "log_tail": last_lines(self.note),
+            **({"nodes_id": self.note.nodes, "nodes": dict(self.nodes)} if self.note.nodes else {}),
         }
 
 
@@ -71,12 +93,17 @@ def queued_job(note: JobNote) -> QueuedJob:
     """Ask the queue; a queue that does not answer, or has forgotten the job, makes it ``unknown``."""
     if not _is_named(note):
         return QueuedJob(note=note, phase="unknown")
-    state, reason = _of_slurm(note.job) if note.system == "slurm" else _of_kuberay(note.job)
-    if state in _WAITING:
-        return QueuedJob(note=note, phase="waiting", state=state, reason=reason)
-    if state in _RUNNING:
-        return QueuedJob(note=note, phase="running", state=state, reason=reason)
-    return QueuedJob(note=note, phase="ended" if state else "unknown", state=state, reason=reason)
+    told = _of_slurm(note.job) if note.system == "slurm" else _of_kuberay(note.job)
+    phase: Phase = "ended" if told.state else "unknown"
+    phase = "waiting" if told.state in _WAITING else "running" if told.state in _RUNNING else phase
+    return QueuedJob(
+        note=note,
+        phase=phase,
+        state=told.state,
+        reason=told.reason,
+        since=told.since,
+        nodes=_nodes_of_slurm(note.nodes) if note.system == "slurm" and phase != "ended" else {},
+    )
 
 
 def withdraw(note: JobNote) -> None:
@@ -126,28 +153,46 @@ def how_it_ended(job: QueuedJob) -> list[str]:
     return lines
 
 
-def _of_slurm(job: str) -> tuple[str, str]:
+def _of_slurm(job: str) -> Told:
     done = _asked(["scontrol", "--oneliner", "show", "job", job])
     if done is not None and done.returncode == 0:
-        told = dict(re.findall(r"(?:^| )(JobState|Reason)=(\S+)", done.stdout))
-        reason = told.get("Reason", "")
-        return told.get("JobState", ""), "" if reason in ("None", "(null)") else reason
+        told = dict(re.findall(r"(?:^| )(JobState|Reason|SubmitTime|StartTime|EndTime)=(\S+)", done.stdout))
+        state, reason = told.get("JobState", ""), told.get("Reason", "")
+        since = "SubmitTime" if state in _WAITING else "StartTime" if state in _RUNNING else "EndTime"
+        return Told(state, "" if reason in ("None", "(null)") else reason, _seconds(told.get(since, "")))
     done = _asked(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", "--jobs", job])
     words = done.stdout.split() if done is not None and done.returncode == 0 else []
-    return (words[0], "") if words else ("", "")
+    return Told(words[0]) if words else Told()
 
 
-def _of_kuberay(job: str) -> tuple[str, str]:
+def _nodes_of_slurm(job: str) -> dict[str, int]:
+    """Jobs of an array that have not ended, by state."""
+    if not JOB["slurm"].fullmatch(job):
+        return {}
+    done = _asked(["squeue", "--noheader", "--array", "--jobs", job, "--format=%T"])
+    return dict(Counter(done.stdout.split())) if done is not None and done.returncode == 0 else {}
+
+
+def _seconds(text: str) -> float | None:
+    """A time as queues write it, in Unix seconds; one without a zone is this machine's."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def _of_kuberay(job: str) -> Told:
     done = _asked([*_rayjob("get", job), "--output=json"])
     if done is None or done.returncode:
-        return "", ""
+        return Told()
     try:
         status = json.loads(done.stdout).get("status") or {}  # none before the operator has seen it
         state = str(status.get("jobDeploymentStatus") or "PENDING").upper()
     except (ValueError, AttributeError):
-        return "", ""
+        return Told()
     waits = state in ("NEW", "INITIALIZING", "WAITING", "RETRYING")
-    return "PENDING" if waits else state, str(status.get("reason") or "")
+    since = _seconds(str(status.get("endTime") or status.get("startTime") or ""))
+    return Told("PENDING" if waits else state, str(status.get("reason") or ""), since)
 
 
 def _is_named(note: JobNote) -> bool:

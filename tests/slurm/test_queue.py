@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
+import urllib.request
 
 import pytest
 
-from tests.slurm.queued_sweep import QueuedSweep
+from tests.slurm.queued_sweep import EMSWEEP, ROOT, QueuedSweep
 
 
 @pytest.fixture
 def sweep(cluster, tmp_path):
     return QueuedSweep(cluster, tmp_path)
+
+
+def first_page(sweep):
+    """What the dashboard shows of a sweep."""
+    server = subprocess.Popen(
+        [*EMSWEEP, "dashboard", str(sweep.dir), "--port", "0", "--json"],
+        env={**sweep.cluster.environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        url = json.loads(server.stdout.readline())["url"]
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.read().decode()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_a_sweep_that_waits_in_the_queue_says_so_is_submitted_once_and_can_be_taken_out(full, sweep):
@@ -21,6 +41,8 @@ def test_a_sweep_that_waits_in_the_queue_says_so_is_submitted_once_and_can_be_ta
     assert (told["job"]["id"], told["job"]["phase"], told["job"]["state"]) == (job, "waiting", "PENDING")
     text = sweep.call("status", sweep.dir).stdout
     assert f"waiting in Slurm (job {job}, {told['job']['reason']})" in text
+    assert told["job"]["since"] == pytest.approx(time.time(), abs=60)
+    assert 'data-state="waiting"' in first_page(sweep)
     again = sweep.call(*sweep.launch_words(2))
     assert again.returncode == 2
     assert f"is with Slurm (job {job}" in again.stderr

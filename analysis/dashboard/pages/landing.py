@@ -28,4 +28,4 @@ def live(context: Context) -> Response:
 def _strip(context: Context) -> dict:
     counts = context.answer("counts", lambda sweep: sweep.counts(), lane="quick")
     spent = context.answer("spending", spending, lane="quick")
-    return {"progress": progress_of(counts, context.store.status()), "spent": spent}
+    return {"progress": progress_of(counts, context.store.status(), context.store.job.told()), "spent": spent}
