@@ -15,10 +15,10 @@ CONFIG_HOME = tempfile.TemporaryDirectory(prefix="emsweep-tests-config-")
 os.environ["XDG_CONFIG_HOME"] = CONFIG_HOME.name
 """Where the tests and what they start remember grants: never this user's own folder."""
 
-TOGETHER = ("browser", "gpu")
+TOGETHER = ("browser", "gpu", "slurm")
 """Folders whose tests share what is dear to start, or a device; elsewhere a module's tests stay together."""
 
-FIRST = ("browser", "gpu", "chaos", "integration", "docker", "trainers", "orchestrator")
+FIRST = ("browser", "gpu", "slurm", "chaos", "integration", "docker", "trainers", "orchestrator")
 """Folders with long modules: begun last, one of them would run alone at the end."""
 
 
