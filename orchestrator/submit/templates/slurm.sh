@@ -38,14 +38,19 @@ meet awaited ""
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]} # where this script runs
 ip=$(hostname -I | awk '{print $1}')
-address=$ip:$((20000 + SLURM_JOB_ID % 20000))
+# Not the port of the life before, whose Ray may not have ended yet, nor one that anybody else has.
+port=$((20000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))
+while (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do
+  port=$((port + 1))
+done
+address=$ip:$port
 
 # What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
 on_nodes() {
   srun --export=ALL --no-kill --nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
     --cpus-per-task=@{cpus_per_node} --kill-on-bad-exit=0 "${@:2}" &
 }
-on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="${address##*:}" \
+on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="$port" \
   --include-dashboard=false --disable-usage-stats --num-cpus=@{head_cpus} --num-gpus=@{gpus_per_node}
 ray_head=$!
 until ray health-check --address "$address" >/dev/null 2>&1; do
