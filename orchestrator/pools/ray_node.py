@@ -7,15 +7,18 @@ and a node outlives its head.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
+import secrets
 import subprocess
 from collections.abc import Mapping
 from typing import Literal
 
 import psutil
 
+from orchestrator.pools.marked import end_marked, start_guard
 from orchestrator.pools.ray_internals import NODE_ID, RAY, RAYLET, WORKER_TITLE, drain_command
+
+NODE = "EMSWEEP_NODE"
+"""Variable that marks the processes of one node."""
 
 END_S = 10.0
 """Time that Ray's processes get to end before they are killed."""
@@ -47,7 +50,10 @@ class RayNode:
             environment: of every process, with the secret of the cluster.
         """
         self.address = address
-        self._environment = dict(environment)
+        self._was_up = False
+        self._mark = secrets.token_hex(16)
+        self._environment = {**environment, NODE: self._mark}
+        start_guard(f"{NODE}={self._mark}")  # a node does not outlive whoever looks after it
         asked = {"--num-cpus": num_cpus, "--num-gpus": num_gpus}
         words = [f"{option}={number}" for option, number in asked.items() if number is not None]
         self._process = subprocess.Popen(
@@ -62,8 +68,9 @@ class RayNode:
         if self._process.poll() is not None:
             return "ended"
         raylet = self._raylet()
-        if raylet is None:
-            return "starting"
+        if raylet is None:  # one that was let go ends alone: what started it waits on
+            return "ended" if self._was_up else "starting"
+        self._was_up = True
         with contextlib.suppress(psutil.Error):
             if any(_title(child).startswith(WORKER_TITLE) for child in raylet.children()):
                 return "busy"
@@ -87,18 +94,17 @@ class RayNode:
         return done.returncode == 0
 
     def close(self) -> None:
-        """End Ray's processes here, whatever they do."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_S)
-                break
+        """End Ray's processes here, and the workers with them, whatever they do."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        end_marked(f"{NODE}={self._mark}")
+        self._process.wait()
 
     def _raylet(self) -> psutil.Process | None:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(self._process.pid).children():
-                if child.name() == RAYLET:
+                if child.name() == RAYLET and child.status() != psutil.STATUS_ZOMBIE:
                     return child
         return None
 

@@ -16,7 +16,7 @@ from orchestrator.store.job_note import read_job
 from orchestrator.store.layout import Layout
 from orchestrator.store.meeting import Meeting, read_meeting
 from orchestrator.store.status import read_status
-from orchestrator.submit.membership import Seen, next_step, retry_wait_s
+from orchestrator.submit.membership import ASK_S, Seen, next_step, retry_wait_s
 from orchestrator.submit.queued import queued_job
 
 LOOK_S = 1.0
@@ -91,6 +91,7 @@ class Joining:
         self._member_s = self._busy_s = time.monotonic()
         self._retry_s = 0.0
         self._was_member = False
+        self._ask_s = self._member_s + ASK_S
 
     def run(self) -> Stay:
         """Be a node as long as the sweep wants one.
@@ -118,6 +119,7 @@ class Joining:
             idle_s=now_s - self._busy_s,
             headless_s=now_s - self._member_s,
             retry_in_s=self._retry_s - now_s,
+            job_ended=self._job_ended(now_s),
             noticed=noticed,
             stays=self._stays,
         )
@@ -135,7 +137,8 @@ class Joining:
                 self._drain()
                 return "notice"
             case "yield":
-                return self._without_head()
+                self._say("no head to join: this machine is given to others meanwhile")
+                return "yielded"
         return None
 
     def _join(self, meeting: Meeting) -> None:
@@ -181,15 +184,17 @@ class Joining:
         while self._node.use() in ("busy", "idle") and time.monotonic() < until_s:
             time.sleep(LOOK_S)
 
-    def _without_head(self) -> Parting | None:
-        """There has been no head for long: whether one will come is for its job's queue to say."""
+    def _job_ended(self, now_s: float) -> bool:
+        """Whether the job that should bring a head has ended; asked of its queue now and then without one."""
+        if now_s < self._ask_s or now_s - self._member_s < ASK_S:
+            return False
+        self._ask_s = now_s + ASK_S
         note = read_job(self._layout)
         job = None if note is None else queued_job(note)
-        if job is not None and job.phase == "ended":
-            self._say(f"{job.words}: it has ended; nobody is left to join")
-            return "over"
-        self._say("no head to join: this machine is given to others meanwhile")
-        return "yielded"
+        if job is None or job.phase != "ended":
+            return False
+        self._say(f"{job.words}: it has ended; nobody is left to join")
+        return True
 
     def _part(self) -> None:
         if self._node is not None:

@@ -13,6 +13,9 @@ IDLE_S = 60.0
 HEADLESS_S = 600.0
 """Longest that a machine waits for a head; its job may wait longer than that in its queue."""
 
+ASK_S = 60.0
+"""Period of asking the queue, without a head, whether the job that should bring one is still there."""
+
 RETRY_S = (2.0, 60.0)
 """Wait before the first further try to join, and the longest; each is twice the one before."""
 
@@ -33,6 +36,8 @@ class Seen:
     """Seconds since it was a node of the sweep, or since it was started."""
     retry_in_s: float = 0.0
     """Seconds until it may try to join again."""
+    job_ended: bool = False
+    """Whether the job that should bring the head has ended, as its queue says."""
     noticed: bool = False
     """Whether its own job was told that the machine will be taken away."""
     stays: bool = False
@@ -50,7 +55,7 @@ def next_step(seen: Seen) -> Step:
     meeting = seen.meeting
     if seen.noticed:
         return "drain"
-    if meeting is not None and meeting.state == "over":
+    if (meeting is not None and meeting.state == "over") or (seen.job_ended and not seen.joined):
         return "over"
     is_open = meeting is not None and meeting.state == "open"
     if seen.joined:

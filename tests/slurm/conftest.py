@@ -21,7 +21,8 @@ def full(cluster):
     cluster.fill()
     yield cluster
     cluster.free()
-    cluster.wait_for("idle", seconds=30)
+    cluster.call("scancel", "--user=root")
+    cluster.wait_for("idle", seconds=60)
 
 
 @pytest.fixture(scope="session")

@@ -16,17 +16,23 @@
 # shellcheck disable=SC1091
 set -euo pipefail
 : "${SLURM_JOB_ID:?submit this with sbatch}" "${SLURM_JOB_NODELIST:?submit this with sbatch}"
-@{setup}
-@{exports}
-
-# Models are downloaded once a node, to its own disk.
-export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
-export RAY_TMPDIR=@{scratch}
 
 # Where the nodes find the head. Whoever lacks the secret beside it cannot speak to this Ray.
 dir=@{directory}
 mkdir -p "$dir"
 [[ -s $dir/ray-token ]] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$dir/ray-token")
+# However this ends, the nodes hear of it; cut short by a notice, it begins again.
+finish() {
+  local status=$?
+  if ((status == 130)); then
+    meet awaited ""
+    scontrol requeue "$SLURM_JOB_ID"
+  else
+    meet over ""
+  fi
+  exit "$status"
+}
+trap finish EXIT
 RAY_AUTH_TOKEN_PATH=$(realpath "$dir/ray-token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH RAY_USAGE_STATS_ENABLED=0
 meet() {
@@ -34,6 +40,13 @@ meet() {
   mv "$dir/.meeting.json.$$.tmp" "$dir/meeting.json"
 }
 meet awaited ""
+
+@{setup}
+@{exports}
+
+# Models are downloaded once a node, to its own disk.
+export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
+export RAY_TMPDIR=@{scratch}
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]} # where this script runs
@@ -76,10 +89,4 @@ while kill -0 "$driver" 2>/dev/null; do # a trap ends `wait` early
   status=0
   wait "$driver" || status=$?
 done
-if ((status == 130)); then
-  meet awaited ""
-  scontrol requeue "$SLURM_JOB_ID"
-else
-  meet over ""
-fi
 exit "$status"

@@ -48,6 +48,12 @@ def test_a_machine_that_the_job_has_anyway_stays_without_work_and_without_a_head
     assert next_step(Seen(meeting=AWAITED, headless_s=HEADLESS_S, stays=True)) == "wait"
 
 
+def test_a_machine_whose_driver_has_ended_for_good_waits_for_nobody():
+    assert next_step(Seen(meeting=AWAITED, job_ended=True)) == "over"
+    assert next_step(Seen(meeting=OPEN, job_ended=True)) == "over"
+    assert next_step(Seen(meeting=OPEN, joined=MEMBER, waiting=3, job_ended=True)) == "wait"
+
+
 def test_a_machine_does_not_wait_for_ever_for_a_head():
     assert next_step(Seen(meeting=AWAITED, headless_s=HEADLESS_S)) == "yield"
     assert next_step(Seen(meeting=OPEN, headless_s=HEADLESS_S, retry_in_s=5)) == "yield"
