@@ -38,7 +38,7 @@ def test_shellcheck_has_nothing_to_say():
 
 
 def test_shellcheck_has_nothing_to_say_of_a_job_with_options(tmp_path):
-    from orchestrator.submit import render
+    from orchestrator.submit import render, render_nodes
 
     words = (
         "cluster.job.partition=gpu",
@@ -47,6 +47,10 @@ def test_shellcheck_has_nothing_to_say_of_a_job_with_options(tmp_path):
     )
     (tmp_path / "job.sh").write_text(render(request("cluster=slurm", *words)))
     run_tool("shellcheck", tmp_path / "job.sh")
+    elastic = request("cluster=slurm", "cluster.job.elastic=true", *words)
+    for name, text in (("driver.sh", render(elastic)), ("nodes.sh", render_nodes(elastic))):
+        (tmp_path / name).write_text(text)
+        run_tool("shellcheck", tmp_path / name)
 
 
 def test_the_compose_file_keeps_the_compose_specification():

@@ -13,7 +13,7 @@
 @{site}
 # Brings Ray up on the allocation, launches the sweep there, and queues itself again when the machines are
 # taken away: a launch runs only what is missing.
-# shellcheck disable=SC1091
+# shellcheck disable=SC1091,SC2329
 set -euo pipefail
 : "${SLURM_JOB_ID:?submit this with sbatch}" "${SLURM_JOB_NODELIST:?submit this with sbatch}"
 
