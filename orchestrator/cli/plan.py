@@ -13,6 +13,7 @@ import typer
 from orchestrator.cli.completing import SHELLS, completions_of
 from orchestrator.cli.output import echo, print_json
 from orchestrator.cli.shared_options import AsJson, ConfigDir, Overrides, SweepFolder, with_config_dir
+from orchestrator.cli.submit import goes_to_queue, warned
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def plan(
 
         imagined = parse_cluster(simulate)
     made = make_plan(overrides, directory, like, imagined)
+    warnings = warned(made.manifest, as_json=as_json)
     curves = []
     if show_schedules:
         from sweeps.cost.schedule_curves import curves_of
@@ -84,7 +86,8 @@ def plan(
         curves = curves_of(made.manifest)
     if as_json:
         drawn = {"schedules": [dataclasses.asdict(c) for c in curves]} if show_schedules else {}
-        print_json(made.to_json() | drawn)
+        told = {"warnings": warnings} if goes_to_queue(made.manifest, False) else {}
+        print_json(made.to_json() | drawn | told)
     else:
         echo(made.to_text())
     if show_schedules and not as_json:

@@ -46,12 +46,23 @@ def print_job(manifest: Manifest, request: Request, *, as_json: bool) -> None:
     from orchestrator.submit import render, render_nodes
 
     text, nodes = render(request), render_nodes(request)
+    warnings = warned(manifest, as_json=as_json)
     if as_json:
         told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
         more = {"would_submit_nodes": nodes} if nodes else {}
-        print_json({**told, "would_submit": text, **more})
+        print_json({**told, "would_submit": text, **more, "warnings": warnings})
     else:
         echo("\n".join(filter(None, (text, nodes))), nl=False)
+
+
+def warned(manifest: Manifest, *, as_json: bool) -> list[str]:
+    """What is likely to go wrong with the job of a queue, said unless it goes into JSON."""
+    from orchestrator.submit import warnings_of
+
+    warnings = warnings_of(manifest.options.get("cluster") or {})
+    for text in () if as_json else warnings:
+        say(f"warning: {text}")
+    return warnings
 
 
 def hand_over(
@@ -79,6 +90,7 @@ def hand_over(
             f"directory {request.directory!r}: is with {job.words} already; see emsweep status, or take "
             f"it out first with: emsweep stop {request.directory}"
         )
+    warnings = warned(manifest, as_json=as_json and not follow)
     with Session(layout, permission) as session:
         session.freeze(manifest, pool="ray", about=about, metrics=metrics)
         num_open = read_index(layout, manifest.run_ids).book.counts()["pending"]
@@ -91,7 +103,7 @@ def hand_over(
         follow_job(layout, note, as_json=as_json)
     elif as_json:
         told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
-        print_json({**told, "submitted": answer, "job": note.job})
+        print_json({**told, "submitted": answer, "job": note.job, "warnings": warnings})
 
 
 def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:

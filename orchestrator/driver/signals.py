@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests to stop: counted here, obeyed between two turns of a loop."""
+"""SIGINT, SIGTERM and SIGUSR1 as requests to stop: counted here, obeyed between two turns of a loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""What a person or a scheduler of jobs sends."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What a person or a scheduler of jobs sends; of these srun passes on to what it runs the last alone."""
 
 
 class StopSignals:

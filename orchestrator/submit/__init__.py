@@ -7,5 +7,6 @@ as a launch runs only what is missing, the same job again goes on where it stopp
 
 from orchestrator.submit.request import Request, request_of
 from orchestrator.submit.submitting import render, render_nodes, submit
+from orchestrator.submit.warnings import warnings_of
 
-__all__ = ["Request", "render", "render_nodes", "request_of", "submit"]
+__all__ = ["Request", "render", "render_nodes", "request_of", "submit", "warnings_of"]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.submit.container import check_container
+from orchestrator.submit.sbatch_options import require_free
 from sweeps.spec.errors import UserError
 
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """Names of Kubernetes objects (RFC 1123)."""
+
+LABEL = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?"
+"""Keys of Kubernetes' labels and taints."""
+
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?")
+"""Values of Kubernetes' labels."""
 
 PATTERNS = {
     "partition": re.compile(r"[\w.,:@/+-]+"),
@@ -21,13 +29,18 @@ PATTERNS = {
     "namespace": KUBERNETES_NAME,
     "claim": KUBERNETES_NAME,
     "secret": KUBERNETES_NAME,
+    "queue": re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"),
+    "priority": re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"),
     "image": re.compile(r"[\w./:@-]+"),
     "scratch": re.compile(r"[^\x00-\x1f\x7f]+"),
     "setup": re.compile(r"[^\x00]*"),
 }
 """What a text may hold; ``scratch`` is quoted besides, ``setup`` is shell by intention."""
 
-OPTIONAL = ("partition", "driver_partition", "account", "qos", "constraint", "setup")
+OPTIONAL = (
+    *("partition", "driver_partition", "account", "qos", "constraint"),
+    *("queue", "priority", "setup"),
+)
 """Texts that may be missing."""
 
 NUMBERS = (
@@ -38,6 +51,15 @@ NUMBERS = (
 
 FLAGS = ("spot", "elastic")
 """On or off."""
+
+LISTS = {
+    "sbatch": re.compile(r"--[a-z][a-z0-9-]*(=[^\s\"'\\#`$]+)?"),
+    "tolerations": re.compile(rf"{LABEL}(=[\w.-]+)?(:(NoSchedule|PreferNoSchedule|NoExecute))?"),
+}
+"""Lists of texts, and what each text may be: an option of sbatch, a taint as ``kubectl taint`` writes it."""
+
+MAPS = {"node_selector": (re.compile(LABEL), LABEL_VALUE)}
+"""Maps of texts, and what their keys and values may be; ``null`` is empty."""
 
 
 def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,17 +76,49 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
         elif key in FLAGS:
             if not isinstance(value, bool):
                 raise UserError(f"{name}={value!r}: must be true or false")
+        elif key in LISTS:
+            _check_list(name, value, LISTS[key])
+            if key == "sbatch":
+                require_free(value)
+        elif key in MAPS:
+            _check_map(name, value, *MAPS[key])
+        elif key == "container":
+            check_container(value)
         elif key not in PATTERNS:
             raise UserError(f"{name}: unknown key; a job of {system} has {', '.join(job_keys(job))}")
         elif value is None and key in OPTIONAL:
             continue
         elif not PATTERNS[key].fullmatch(str(value)) or (key != "setup" and "\n" in str(value)):
-            raise UserError(
-                f"{name}={value!r}: would not stay within its line of the job; must match "
-                f"{PATTERNS[key].pattern}"
-            )
-    return {"setup": "", **job} | {k: "" for k in OPTIONAL if job.get(k) is None}
+            raise UserError(_escapes(name, value, PATTERNS[key]))
+    return {**job} | {k: "" for k in OPTIONAL if job.get(k) is None and k != "setup"}
 
 
 def job_keys(job: Mapping[str, Any]) -> list[str]:
-    return [key for key in job if key in (*PATTERNS, *NUMBERS, *FLAGS)]
+    return [key for key in job if key in (*PATTERNS, *NUMBERS, *FLAGS, *LISTS, *MAPS, "container")]
+
+
+def _check_list(name: str, values: Any, pattern: re.Pattern[str]) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"{name}={values!r}: must be a list of texts, such as [{name.rpartition('.')[2]}]")
+    for value in values:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise UserError(_escapes(name, value, pattern))
+
+
+def _check_map(name: str, values: Any, keys: re.Pattern[str], texts: re.Pattern[str]) -> None:
+    if values is not None and not isinstance(values, Mapping):
+        raise UserError(f"{name}={values!r}: must be a map of texts, such as {{key: value}}")
+    for key, value in (values or {}).items():
+        if not keys.fullmatch(str(key)):
+            raise UserError(_escapes(name, key, keys))
+        if not texts.fullmatch(_plain(value)):
+            raise UserError(_escapes(f"{name}.{key}", value, texts))
+
+
+def _plain(value: Any) -> str:
+    """A value as its line has it: YAML reads ``true`` and ``8`` as no texts."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _escapes(name: str, value: Any, pattern: re.Pattern[str]) -> str:
+    return f"{name}={value!r}: would not stay within its line of the job; must match {pattern.pattern}"

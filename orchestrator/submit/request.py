@@ -22,7 +22,7 @@ from sweeps.spec.errors import UserError
 SYSTEMS = ("slurm", "kuberay")
 """Queues that there are templates for."""
 
-OUTSIDE = ("cluster", "cluster.submit", "cluster.environment", "cluster.notice_s")
+OUTSIDE = ("cluster", "cluster.job", "cluster.submit", "cluster.environment", "cluster.notice_s")
 """Keys that are about the submission, not about the launch inside it."""
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

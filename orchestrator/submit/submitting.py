@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import shutil
 import subprocess
 import time
@@ -14,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.store.job_note import JobNote
+from orchestrator.submit.kuberay_text import kuberay_values, kubernetes_name
 from orchestrator.submit.queued import withdraw
 from orchestrator.submit.request import Request
+from orchestrator.submit.slurm_text import slurm_values
 from sweeps.spec.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -24,20 +24,11 @@ TEMPLATES = Path(__file__).with_name("templates")
 PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 """What is filled in; ``$`` belongs to the shell."""
 
+EMPTY_LINE = re.compile(r"^@\{(\w+)\}\n", re.MULTILINE)
+"""A line that is filled in as a whole, and left out where there is nothing to fill in."""
+
 SUBMIT = {"slurm": ("sbatch",), "kuberay": ("kubectl", "apply", "--filename", "-")}
 """Commands that take a job on standard input."""
-
-SPOT = "\n".join(
-    f"              - {{key: {key}, operator: Exists, effect: NoSchedule}}"
-    for key in ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "spot")
-)
-"""What lets a pod be placed on spot nodes, which clouds mark in their own ways."""
-
-MAX_NAME = 39
-"""Longest sweep name in a job's: with ``emsweep-`` before it 47 characters, the most that KubeRay takes."""
-
-SITE = ("partition", "account", "qos", "constraint")
-"""Keys of ``cluster.job`` that are an option of sbatch as they stand, left out where the site decides."""
 
 SUBMIT_S = 60.0
 """Longest a queue may take to answer."""
@@ -46,22 +37,24 @@ SUBMIT_S = 60.0
 def render(request: Request) -> str:
     """The job that brings Ray up and launches there; of an elastic sweep, on one small node."""
     if request.system != "slurm":
-        return _filled("kuberay.yaml", _kuberay_values(request))
-    values = {**_slurm_values(request), "head_cpus": request.job["cpus_per_node"]}
+        return _filled("kuberay.yaml", kuberay_values(request))
+    values = {**slurm_values(request), "head_cpus": request.job["cpus_per_node"]}
     if request.is_elastic:
         job = {**request.job, "nodes": 1, "gpus_per_node": 0, "cpus_per_node": request.job["driver_cpus"]}
         job |= {"memory_gib": job["driver_memory_gib"], "partition": job["driver_partition"]}
-        values = {**_slurm_values(replace(request, job=job)), "head_cpus": 0}
+        values = {**slurm_values(replace(request, job=job)), "head_cpus": 0}
     return _filled("slurm.sh", values)
 
 
 def render_nodes(request: Request) -> str:
     """The jobs of one node each of an elastic sweep; empty for any other."""
-    return _filled("slurm_nodes.sh", _slurm_values(request)) if request.is_elastic else ""
+    return _filled("slurm_nodes.sh", slurm_values(request)) if request.is_elastic else ""
 
 
 def _filled(template: str, values: Mapping[str, Any]) -> str:
-    text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), (TEMPLATES / template).read_text())
+    text = (TEMPLATES / template).read_text()
+    text = EMPTY_LINE.sub(lambda match: match[0] if values[match[1]] else "", text)
+    text = PLACEHOLDER.sub(lambda match: str(values[match[1]]), text)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -107,7 +100,7 @@ def _submitted(system: str, text: str) -> str:
 def _note(request: Request, told: str) -> JobNote:
     now = time.time()
     if request.system != "slurm":
-        job = f"{request.job['namespace']}/emsweep-{_kubernetes_name(request)}"
+        job = f"{request.job['namespace']}/emsweep-{kubernetes_name(request)}"
         return JobNote(system=request.system, job=job, submitted_at=now)
     job = _number(told)
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"
@@ -118,44 +111,3 @@ def _number(told: str) -> str:
     """The number of a job of Slurm's, in its answer."""
     number = re.search(r"job (\d+)", told)
     return number[1] if number else ""
-
-
-def _kubernetes_name(request: Request) -> str:
-    return re.sub(r"[^a-z0-9-]+", "-", request.name.lower())[:MAX_NAME].strip("-")
-
-
-def _slurm_values(request: Request) -> Mapping[str, Any]:
-    job = request.job
-    site = [f"#SBATCH --{key}={job[key]}" for key in SITE if job.get(key)]
-    site += [f"#SBATCH --gpus-per-node={job['gpus_per_node']}"] if job["gpus_per_node"] else []
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
-    return {
-        **job,
-        "name": request.name,
-        "site": "".join(f"{line}\n" for line in site),
-        "exports": "\n".join(exports),
-        "notice_s": request.notice_s,
-        "scratch": shlex.quote(job["scratch"]),
-        "command": shlex.join(request.command),
-        "directory": shlex.quote(request.directory),
-        "grace_s": f"{request.grace_s:g}",
-    }
-
-
-def _kuberay_values(request: Request) -> Mapping[str, Any]:
-    job = request.job
-    pad = " " * 16
-    lines = [f"{pad}- {{name: {name}, value: {_quoted(v)}}}" for name, v in request.environment.items()]
-    command = shlex.join([*request.command, "--address", "auto"])
-    return {
-        **job,
-        "name": _kubernetes_name(request),
-        "environment": "\n".join(lines),
-        "entrypoint": _quoted(command),
-        "spot": SPOT if job["spot"] else "",
-    }
-
-
-def _quoted(text: str) -> str:
-    """A YAML scalar in double quotes, on one line whatever it holds."""
-    return json.dumps(text)

@@ -11,7 +11,14 @@ import yaml
 from orchestrator.trust.consent import names
 from sweeps.spec.errors import UserError
 
-CODE_KEYS = ("job.setup", "job.image", "environment")
+CODE_KEYS = (
+    "job.setup",
+    "job.image",
+    "job.sbatch",
+    "job.container.image",
+    "job.container.mounts",
+    "environment",
+)
 """Keys below ``cluster`` whose value is code, chooses it, or changes what code is loaded (``LD_PRELOAD``)."""
 
 
@@ -28,7 +35,7 @@ def require_own_lines(options: Mapping[str, Any], words: Sequence[str], *, trust
     shipped = _shipped(str(cluster.get("submit")))
     for key in CODE_KEYS:
         for name, value in _leaves(key, _at(cluster, key)):
-            if trust or value in (None, "", _at(shipped, name)) or names(words, f"cluster.{name}"):
+            if trust or value in (None, "", [], _at(shipped, name)) or names(words, f"cluster.{name}"):
                 continue
             raise UserError(
                 f"cluster.{name}={value!r}: a file puts code into the job; if you trust it, give "

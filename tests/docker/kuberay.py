@@ -15,6 +15,11 @@ NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = {"RayCluster": 53, "RayJob": 47}
 """What leaves room for the names that the operator makes of it."""
 
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label of a job that Kueue admits. Its webhook wants the cluster shut down at the end and of a fixed size;
+``suspend`` it sets itself.
+"""
+
 TOKEN_SINCE = (2, 52)
 """Ray's first version with tokens."""
 
@@ -104,6 +109,9 @@ def broken_rules(document: dict[str, Any]) -> list[str]:
         "a job beside the head needs a head that is never restarted": spec.get("submissionMode")
         == "SidecarMode"
         and groups[0]["template"]["spec"].get("restartPolicy", "Never") != "Never",
+        "a job in a queue of Kueue has a fixed number of nodes": QUEUE
+        in document["metadata"].get("labels", ())
+        and (cluster.get("enableInTreeAutoscaling") or not spec.get("shutdownAfterJobFinishes")),
         "labels belong into the group": any("labels" in g.get("rayStartParams", ()) for g in groups),
     }
     return [rule for rule, broken in rules.items() if broken]

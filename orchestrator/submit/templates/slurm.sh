@@ -40,6 +40,7 @@ meet() {
   mv "$dir/.meeting.json.$$.tmp" "$dir/meeting.json"
 }
 meet awaited ""
+@{container}
 
 @{setup}
 @{exports}
@@ -60,13 +61,13 @@ address=$ip:$port
 
 # What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
 on_nodes() {
-  srun --export=ALL --no-kill --nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
+  srun --export=ALL --no-kill @{step}--nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
     --cpus-per-task=@{cpus_per_node} --kill-on-bad-exit=0 "${@:2}" &
 }
-on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="$port" \
+on_nodes 1 --nodelist="$head" @{inside}ray start --head --block --node-ip-address="$ip" --port="$port" \
   --include-dashboard=false --disable-usage-stats --num-cpus=@{head_cpus} --num-gpus=@{gpus_per_node}
 ray_head=$!
-until ray health-check --address "$address" >/dev/null 2>&1; do
+until @{is_up}; do
   if ! kill -0 "$ray_head" 2>/dev/null; then
     echo "error: Ray's head did not start on $head; its words are above" >&2
     exit 1
@@ -75,14 +76,14 @@ until ray health-check --address "$address" >/dev/null 2>&1; do
 done
 meet open "$address"
 if ((${#nodes[@]} > 1)); then
-  on_nodes $((${#nodes[@]} - 1)) --exclude="$head" emsweep join "$dir" --trust --stay \
+  on_nodes $((${#nodes[@]} - 1)) --exclude="$head" @{inside}emsweep join "$dir" --trust --stay \
     --cpus @{cpus_per_node} --gpus @{gpus_per_node}
 fi
 
-@{command} --address "$address" &
+@{here}@{command} --address "$address" &
 driver=$!
 # Notice of a preemption or of the time limit: what runs may finish, the rest waits for the next allocation.
-trap 'kill -TERM "$driver" 2>/dev/null || true' USR1 TERM
+trap 'kill -@{notice} "$driver" 2>/dev/null || true' USR1 TERM
 status=0
 wait "$driver" || status=$?
 while kill -0 "$driver" 2>/dev/null; do # a trap ends `wait` early

@@ -22,10 +22,11 @@ set -euo pipefail
 # Models are downloaded once a node, to its own disk.
 export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
 export RAY_TMPDIR=@{scratch}
+@{container}
 
-emsweep join @{directory} --trust --cpus @{cpus_per_node} --gpus @{gpus_per_node} --notice @{grace_s} &
+@{alone}emsweep join @{directory} --trust --cpus @{cpus_per_node} --gpus @{gpus_per_node} --notice @{grace_s} &
 node=$!
-trap 'kill -TERM "$node" 2>/dev/null || true' USR1 TERM
+trap 'kill -@{notice} "$node" 2>/dev/null || true' USR1 TERM
 status=0
 wait "$node" || status=$?
 while kill -0 "$node" 2>/dev/null; do # a trap ends `wait` early

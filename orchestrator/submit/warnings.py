@@ -1,0 +1,43 @@
+"""What is likely to go wrong with a job though its queue will take it. Pure but for the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.submit.job_fields import checked_job
+from sweeps.spec.environment import filled_in
+
+
+def warnings_of(cluster: Mapping[str, Any]) -> list[str]:
+    """Warnings about the job of a queue; none where a launch has no queue.
+
+    Args:
+        cluster: the ``cluster`` options.
+
+    Raises:
+        UserError: for a value that would not stay within its line of the job.
+    """
+    if not cluster.get("submit"):
+        return []
+    options = filled_in(cluster, os.environ)
+    system = str(options["submit"])
+    job = checked_job(system, options.get("job") or {})
+    return _about_image(job["image"]) if system == "kuberay" else []
+
+
+def _about_image(image: str) -> list[str]:
+    if names_registry(image):
+        return []
+    return [
+        f"cluster.job.image={image!r}: names no registry, and nodes would look for it on Docker Hub; push "
+        "the image to a registry that the cluster pulls from and give "
+        f"cluster.job.image=registry.example/{image}"
+    ]
+
+
+def names_registry(image: str) -> bool:
+    """Whether an image's name begins with a host, by Docker's rule: one with a dot, a port, or localhost."""
+    host, slash, _ = image.partition("/")
+    return bool(slash) and (host == "localhost" or "." in host or ":" in host)
