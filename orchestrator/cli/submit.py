@@ -28,11 +28,11 @@ MAX_SILENT = 15
 
 Follow = Annotated[
     bool,
-    typer.Option("--follow", help="With cluster=slurm or kuberay: stay and show progress."),
+    typer.Option("--follow", help="With cluster=slurm, kuberay or skypilot: stay and show progress."),
 ]
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what cluster=slurm or cluster=kuberay would submit.")
+    bool, typer.Option("--dry-run", help="Print what cluster=slurm, kuberay or skypilot would submit.")
 ]
 
 

@@ -18,7 +18,7 @@ class JobNote:
     """A job that was submitted for a sweep; the newest replaces those before it."""
 
     system: str
-    """The queue, ``slurm`` or ``kuberay``."""
+    """The queue: ``slurm``, ``kuberay`` or ``skypilot``."""
     job: str
     """By what the queue knows it: a number of Slurm's, or ``namespace/name`` of Kubernetes'."""
     submitted_at: float

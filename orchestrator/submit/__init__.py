@@ -1,4 +1,4 @@
-"""Hand a sweep to a cluster's own queue: Slurm, or Kubernetes with the KubeRay operator.
+"""Hand a sweep to a queue: Slurm's, that of Kubernetes with the KubeRay operator, or clouds through SkyPilot.
 
 What is submitted is one text, rendered from a template of this package and printed by ``launch --dry-run``.
 The job it describes brings Ray up on what it is given and calls ``emsweep launch`` there with the same words;

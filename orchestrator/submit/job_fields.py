@@ -31,6 +31,9 @@ PATTERNS = {
     "secret": KUBERNETES_NAME,
     "queue": re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"),
     "priority": re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"),
+    "gpu": re.compile(r"[\w.-]+"),
+    "infra": re.compile(r"[\w./*-]+"),
+    "bucket": re.compile(r"[a-z0-9]+://[\w./-]+"),
     "image": re.compile(r"[\w./:@-]+"),
     "scratch": re.compile(r"[^\x00-\x1f\x7f]+"),
     "setup": re.compile(r"[^\x00]*"),
@@ -39,9 +42,12 @@ PATTERNS = {
 
 OPTIONAL = (
     *("partition", "driver_partition", "account", "qos", "constraint"),
-    *("queue", "priority", "setup"),
+    *("queue", "priority", "gpu", "infra", "bucket", "setup"),
 )
 """Texts that may be missing."""
+
+OPTIONAL_IN = {"skypilot": ("image",)}
+"""Texts that may be missing of one queue's jobs."""
 
 NUMBERS = (
     *("nodes", "nodes_min", "gpus_per_node", "cpus_per_node", "memory_gib"),
@@ -86,10 +92,15 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
             check_container(value)
         elif key not in PATTERNS:
             raise UserError(f"{name}: unknown key; a job of {system} has {', '.join(job_keys(job))}")
-        elif value is None and key in OPTIONAL:
+        elif value is None and key in (*OPTIONAL, *OPTIONAL_IN.get(system, ())):
             continue
         elif not PATTERNS[key].fullmatch(str(value)) or (key != "setup" and "\n" in str(value)):
             raise UserError(_escapes(name, value, PATTERNS[key]))
+    if system == "skypilot" and job.get("gpus_per_node") and not job.get("gpu"):
+        raise UserError(
+            f"cluster.job.gpu: is missing, while cluster.job.gpus_per_node={job['gpus_per_node']}; give "
+            "SkyPilot's name of the GPUs, such as cluster.job.gpu=H100 (sky gpus list)"
+        )
     return {**job} | {k: "" for k in OPTIONAL if job.get(k) is None and k != "setup"}
 
 

@@ -25,14 +25,29 @@ LAST_LINES = 5
 LAST_BYTES = 1 << 16
 """Bytes of the log that they are looked for in."""
 
-NAMES = {"slurm": "Slurm", "kuberay": "Kubernetes"}
+NAMES = {"slurm": "Slurm", "kuberay": "Kubernetes", "skypilot": "SkyPilot"}
 """The queues as people call them."""
 
-JOB = {"slurm": re.compile(r"[0-9]+"), "kuberay": re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*")}
+JOB = {
+    "slurm": re.compile(r"[0-9]+"),
+    "kuberay": re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*"),
+    "skypilot": re.compile(r"[0-9]+"),
+}
 """What names a job: what a file says goes into no command unless it does."""
 
-_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED")
+_WAITING = (
+    "PENDING",
+    "SUBMITTED",
+    "STARTING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "REQUEUE_FED",
+    "RESV_DEL_HOLD",
+    "SUSPENDED",
+    "STOPPED",
+)
 _RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
+_RUNNING += ("RECOVERING", "CANCELLING", "WINDING_DOWN")  # SkyPilot's
 
 
 Phase = Literal["waiting", "running", "ended", "unknown"]
@@ -93,7 +108,8 @@ def queued_job(note: JobNote) -> QueuedJob:
     """Ask the queue; a queue that does not answer, or has forgotten the job, makes it ``unknown``."""
     if not _is_named(note):
         return QueuedJob(note=note, phase="unknown")
-    told = _of_slurm(note.job) if note.system == "slurm" else _of_kuberay(note.job)
+    ask = {"slurm": _of_slurm, "kuberay": _of_kuberay, "skypilot": _of_skypilot}[note.system]
+    told = ask(note.job)
     phase: Phase = "ended" if told.state else "unknown"
     phase = "waiting" if told.state in _WAITING else "running" if told.state in _RUNNING else phase
     return QueuedJob(
@@ -117,7 +133,8 @@ def withdraw(note: JobNote) -> None:
             f"job.json: {note.job[:40]!r} names no job of {note.system[:40]}; the file is damaged"
         )
     jobs = [note.job, note.nodes] if JOB["slurm"].fullmatch(note.nodes) else [note.job]
-    command = ["scancel", *jobs] if note.system == "slurm" else _rayjob("delete", note.job)
+    commands = {"slurm": ["scancel", *jobs], "skypilot": ["sky", "jobs", "cancel", "--yes", note.job]}
+    command = commands.get(note.system) or _rayjob("delete", note.job)
     done = _asked(command)
     if done is None or done.returncode:
         why = done.stderr.strip().splitlines()[-1:] if done is not None else ["it is not here or silent"]
@@ -193,6 +210,17 @@ def _of_kuberay(job: str) -> Told:
     waits = state in ("NEW", "INITIALIZING", "WAITING", "RETRYING")
     since = _seconds(str(status.get("endTime") or status.get("startTime") or ""))
     return Told("PENDING" if waits else state, str(status.get("reason") or ""), since)
+
+
+def _of_skypilot(job: str) -> Told:
+    done = _asked(["sky", "jobs", "queue", "--output=json"])
+    if done is None or done.returncode:
+        return Told()
+    try:
+        told = [told for told in json.loads(done.stdout) if str(told["job_id"]) == job]
+        return Told(str(told[0]["status"]).rpartition(".")[2].upper()) if told else Told()
+    except (ValueError, TypeError, KeyError):
+        return Told()
 
 
 def _is_named(note: JobNote) -> bool:

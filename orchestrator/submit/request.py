@@ -19,7 +19,7 @@ from sweeps.spec import nearest
 from sweeps.spec.environment import filled_in
 from sweeps.spec.errors import UserError
 
-SYSTEMS = ("slurm", "kuberay")
+SYSTEMS = ("slurm", "kuberay", "skypilot")
 """Queues that there are templates for."""
 
 OUTSIDE = ("cluster", "cluster.job", "cluster.submit", "cluster.environment", "cluster.notice_s")

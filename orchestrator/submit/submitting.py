@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,12 @@ from orchestrator.store.job_note import JobNote
 from orchestrator.submit.kuberay_text import kuberay_values, kubernetes_name
 from orchestrator.submit.queued import withdraw
 from orchestrator.submit.request import Request
+from orchestrator.submit.skypilot_text import task_text
 from orchestrator.submit.slurm_text import slurm_values
 from sweeps.spec.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
-"""The texts: ``slurm.sh``, ``slurm_nodes.sh`` and ``kuberay.yaml``."""
+"""The texts: ``slurm.sh``, ``slurm_nodes.sh``, ``kuberay.yaml`` and ``skypilot.sh``."""
 
 PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 """What is filled in; ``$`` belongs to the shell."""
@@ -27,16 +31,25 @@ PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 EMPTY_LINE = re.compile(r"^@\{(\w+)\}\n", re.MULTILINE)
 """A line that is filled in as a whole, and left out where there is nothing to fill in."""
 
-SUBMIT = {"slurm": ("sbatch",), "kuberay": ("kubectl", "apply", "--filename", "-")}
-"""Commands that take a job on standard input."""
+SUBMIT = {
+    "slurm": ("sbatch",),
+    "kuberay": ("kubectl", "apply", "--filename", "-"),
+    "skypilot": ("sky", "jobs", "launch", "--yes", "--detach-run"),
+}
+"""Commands that take a job, on standard input; SkyPilot's takes a file."""
 
-SUBMIT_S = 60.0
-"""Longest a queue may take to answer."""
+SUBMIT_S = {"slurm": 60.0, "kuberay": 60.0, "skypilot": 1800.0}
+"""Longest a queue may take to answer; SkyPilot may have to start a machine for its controller first."""
+
+SECRETS = ("HF_TOKEN", "WANDB_API_KEY")
+"""Variables that a task of SkyPilot is given by name where they are set here."""
 
 
 def render(request: Request) -> str:
     """The job that brings Ray up and launches there; of an elastic sweep, on one small node."""
-    if request.system != "slurm":
+    if request.system == "skypilot":
+        return task_text(request, _filled)
+    if request.system == "kuberay":
         return _filled("kuberay.yaml", kuberay_values(request))
     values = {**slurm_values(request), "head_cpus": request.job["cpus_per_node"]}
     if request.is_elastic:
@@ -86,20 +99,49 @@ def _submitted(system: str, text: str) -> str:
             "--dry-run and take the text there"
         )
     try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=SUBMIT_S, check=False
-        )
+        if system == "skypilot":
+            done = _called_with_file(command, text)
+        else:
+            done = _called(command, text, SUBMIT_S[system])
     except subprocess.TimeoutExpired:
-        raise UserError(f"{command[0]}: has not answered for {SUBMIT_S:g} s; try again") from None
+        raise UserError(f"{command[0]}: has not answered for {SUBMIT_S[system]:g} s; try again") from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise UserError(f"{command[0]}: {reason[-1] if reason else f'status {done.returncode}'}")
     return done.stdout.strip()
 
 
+def _called(
+    command: Sequence[str], text: str, timeout_s: float, **more: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        env={**os.environ, **more},
+    )
+
+
+def _called_with_file(command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
+    """Call SkyPilot with a task, and name the variables that hold its nodes' secret and our keys."""
+    names = ["RAY_AUTH_TOKEN", *(name for name in SECRETS if os.environ.get(name))]
+    words = [*command, *(word for name in names for word in ("--secret", name))]
+    with tempfile.TemporaryDirectory(prefix="emsweep-") as folder:
+        path = Path(folder) / "task.yaml"
+        path.write_text(text)
+        token = secrets.token_hex(32)
+        return _called([*words, str(path)], "", SUBMIT_S["skypilot"], RAY_AUTH_TOKEN=token)
+
+
 def _note(request: Request, told: str) -> JobNote:
     now = time.time()
-    if request.system != "slurm":
+    if request.system == "skypilot":
+        number = re.search(r"ID: *(?:\x1b\[[0-9;]*m)*(\d+)", told)
+        return JobNote(system=request.system, job=number[1] if number else "", submitted_at=now)
+    if request.system == "kuberay":
         job = f"{request.job['namespace']}/emsweep-{kubernetes_name(request)}"
         return JobNote(system=request.system, job=job, submitted_at=now)
     job = _number(told)

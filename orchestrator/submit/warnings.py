@@ -24,7 +24,9 @@ def warnings_of(cluster: Mapping[str, Any]) -> list[str]:
     options = filled_in(cluster, os.environ)
     system = str(options["submit"])
     job = checked_job(system, options.get("job") or {})
-    return _about_image(job["image"]) if system == "kuberay" else []
+    if system == "kuberay":
+        return _about_image(job["image"])
+    return _about_bucket(job["bucket"]) if system == "skypilot" else []
 
 
 def _about_image(image: str) -> list[str]:
@@ -34,6 +36,15 @@ def _about_image(image: str) -> list[str]:
         f"cluster.job.image={image!r}: names no registry, and nodes would look for it on Docker Hub; push "
         "the image to a registry that the cluster pulls from and give "
         f"cluster.job.image=registry.example/{image}"
+    ]
+
+
+def _about_bucket(bucket: str) -> list[str]:
+    if bucket:
+        return []
+    return [
+        "cluster.job.bucket=null: the sweep directory stays on its node's disk and goes with it, at a "
+        "preemption and at the end; give a bucket for its copy, such as cluster.job.bucket=s3://lab-sweeps"
     ]
 
 
