@@ -36,18 +36,13 @@ JOB = {
 """What names a job: what a file says goes into no command unless it does."""
 
 _WAITING = (
-    "PENDING",
-    "SUBMITTED",
-    "STARTING",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "REQUEUE_FED",
-    "RESV_DEL_HOLD",
-    "SUSPENDED",
-    "STOPPED",
+    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED"),
+    *("SUBMITTED", "STARTING"),
 )
-_RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
-_RUNNING += ("RECOVERING", "CANCELLING", "WINDING_DOWN")  # SkyPilot's
+_RUNNING = (
+    *("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"),
+    *("RECOVERING", "CANCELLING", "WINDING_DOWN"),
+)
 
 
 Phase = Literal["waiting", "running", "ended", "unknown"]

@@ -71,6 +71,24 @@ def test_a_job_of_kuberay_is_asked_for_in_its_namespace(commands, status, phase)
     assert commands.called.read_text().startswith("--namespace team get rayjob emsweep-noop")
 
 
+@pytest.mark.parametrize(
+    ("status", "phase"),
+    [
+        ("PENDING", "waiting"),
+        ("STARTING", "waiting"),
+        ("RECOVERING", "running"),
+        ("FAILED_NO_RESOURCE", "ended"),
+        ("ManagedJobStatus.RUNNING", "running"),
+    ],
+)
+def test_a_job_of_skypilot_is_found_among_all_of_its_jobs(commands, status, phase):
+    commands("sky", json.dumps([{"job_id": 17, "status": "RUNNING"}, {"job_id": 7, "status": status}]))
+    assert queued_job(job("skypilot", "7")).phase == phase
+    assert queued_job(job("skypilot", "8")).phase == "unknown"
+    withdraw(job("skypilot", "7"))
+    assert commands.called.read_text().splitlines()[-1] == "jobs cancel --yes 7"
+
+
 def test_an_answer_of_kubernetes_that_is_none_claims_nothing(commands):
     for text in ("", "[]", "not json"):
         commands("kubectl", text)
