@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
-from pathlib import Path
 
 import pytest
 
 from tests.docker.test_docker import tool
-from tests.slurm.test_launch import ROOT, emsweep
+from tests.slurm.queued_sweep import LONG, QueuedSweep, of_one_machine
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 INSIDE = """
 # mounts… -- command…: everything else can only be read.
@@ -66,9 +65,14 @@ IN_IMAGE=1 exec REAL "${options[@]}" inside "${binds[@]}" -- "$@"
 """
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return of_one_machine(tmp_path_factory.mktemp("one") / "out", LONG)
+
+
 @pytest.fixture
-def runtimes(cluster, tmp_path, monkeypatch):
-    """What runs images, first in the path of every job."""
+def sweep(cluster, tmp_path, monkeypatch):
+    """A sweep where what runs images is first in the path of every job."""
     tools = tmp_path / "tools"
     tool(tools, "inside", INSIDE)
     tool(tools, "apptainer", APPTAINER)
@@ -78,54 +82,35 @@ def runtimes(cluster, tmp_path, monkeypatch):
     if done.returncode:
         pytest.skip(f"no namespaces for mounts here: {done.stderr.strip()}")
     monkeypatch.setitem(cluster.environment, "PATH", f"{tools}:{cluster.environment['PATH']}")
+    return QueuedSweep(cluster, tmp_path, LONG)
 
 
 @pytest.fixture
-def scratch():
-    with tempfile.TemporaryDirectory(prefix="node") as folder:  # Ray's sockets need short names
-        yield folder
+def image(request):
+    """Keys of a job in an image, whose scratch folder is the only one of its own."""
+    with tempfile.TemporaryDirectory(prefix="node") as scratch:  # Ray's sockets need short names
+        yield {"container.runtime": request.param, "container.image": "emsweep.sif", "scratch": scratch}
 
 
-def launched(cluster, folder: Path, runtime: str, scratch: str, *words: str) -> str:
-    job = {"nodes": 2, "gpus_per_node": 0, "cpus_per_node": 1, "memory_gib": 4, "scratch": scratch}
-    job["setup"] = f"'export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}'"
-    job |= {"container.runtime": runtime, "container.image": "emsweep.sif"}
-    asked = [f"cluster.job.{key}={value}" for key, value in job.items()]
-    told = emsweep(
-        cluster, folder, "launch", "sweep=noop", *words, "cluster=slurm", *asked, "--dir", folder / "out"
-    )
-    return told["job"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("runtime", ["apptainer", "pyxis"])
-def test_a_job_in_an_image_writes_to_the_folders_it_is_given_alone_and_ends_whole(
-    cluster, runtimes, tmp_path, scratch, runtime
+@pytest.mark.parametrize("image", ["apptainer", "pyxis"], indirect=True)
+def test_a_job_in_an_image_hears_notice_queues_itself_again_and_ends_with_one_machines_numbers(
+    cluster, sweep, image, expected
 ):
-    job = launched(cluster, tmp_path, runtime, scratch, "sweep.n=40")
-    state = cluster.wait_for_job(job, seconds=200)
-    assert state == "COMPLETED", next(tmp_path.glob("*.log")).read_text()
-    assert emsweep(cluster, tmp_path, "verify", tmp_path / "out")["committed"] == 40
+    job = sweep.submit(2, **image)
+    sweep.wait_for_results(4)
+    cluster.call("scancel", "--signal=USR1", "--batch", job)
+    told = sweep.wait(lambda status: status["state"] == "waiting")
+    assert 4 <= told["counts"]["done"] < len(expected)
+    assert sweep.wait_for_end(job) == ["COMPLETED"], sweep.logs()
+    assert sweep.verified().equals(expected)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("runtime", ["apptainer", "pyxis"])
-def test_notice_reaches_the_driver_in_its_image_and_the_job_queues_itself_again(
-    cluster, runtimes, tmp_path, scratch, runtime
+@pytest.mark.parametrize("image", ["apptainer", "pyxis"], indirect=True)
+def test_nodes_of_an_elastic_sweep_join_from_their_images_and_leave_with_notice(
+    cluster, sweep, image, expected
 ):
-    words = ("sweep.n=400", "trainer.params.duration_s=0.5", "cluster.grace_s=5")
-    job = launched(cluster, tmp_path, runtime, scratch, *words)
-    deadline = time.monotonic() + 150
-    while emsweep(cluster, tmp_path, "status", tmp_path / "out")["counts"]["done"] < 3:
-        assert time.monotonic() < deadline, next(tmp_path.glob("*.log")).read_text()
-        time.sleep(2)
-    cluster.call("scancel", "--batch", "--signal=USR1", job)
-    while cluster.job_state(job) != "PENDING":
-        assert time.monotonic() < deadline + 60, next(tmp_path.glob("*.log")).read_text()
-        time.sleep(1)
-    cluster.call("scancel", job)
-    status = emsweep(cluster, tmp_path, "status", tmp_path / "out")["counts"]
-    assert 3 <= status["done"] < 400
-    assert status["failed"] == 0
+    job = sweep.submit(2, elastic="true", **image)
+    sweep.wait_for_results(4)
+    cluster.call("scancel", "--signal=USR1", "--batch", f"{sweep.nodes_job}_1")
+    assert sweep.wait_for_end(job) == ["COMPLETED"], sweep.logs()
+    assert sweep.verified().equals(expected)
