@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.driver_log import DriverLog
+from orchestrator.driver.nodes import NodeWatch
+from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.signals import StopSignals
 from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.driver.terminal import Progress
+from orchestrator.driver.worker_setup import worker_setup
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.scheduling.backlog import Workload
@@ -33,8 +36,7 @@ from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.matching import matching
 from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex
-from orchestrator.worker.process_env import own_import_path
-from orchestrator.worker.protocol import Task, WorkerSetup
+from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError
 
@@ -47,21 +49,8 @@ FLUSH_S = 0.25
 LOOK_S = 1.0
 """Period of ``status.json``, of looking for requests and of asking the pool for its capacity."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class DriverOptions:
-    """How a driver behaves, apart from what the scheduler decides."""
-
-    sharing: bool = False
-    """Let trainers that can do so share work between the runs of a batch."""
-    node_spools: str = ""
-    """Folder on each node for its workers' spools, whose bytes then go with the reports; empty for ours."""
-    grace_s: float = 10.0
-    """Time that running work gets to finish after SIGINT or SIGTERM."""
-    grows_to: int = 0
-    """Processes that there will be room for once all nodes have joined."""
-    until: float | None = None
-    """Unix time by which the sweep must have stopped cleanly."""
+GROWN = 8
+"""Workers that a cluster which grows, from none, is taken to have when runs that share are bundled."""
 
 
 class Driver:
@@ -119,13 +108,15 @@ class Driver:
             attempts=book.attempts,
             histories=book.histories,
             settings=settings,
-            capacity=pool.capacity(),
+            capacity=self._capacity(),
             first_token=first_token(epoch),
             name_prefix=f"e{epoch}-",
             deadline_s=math.inf if until is None else now_s + until - time.time(),
             now_s=now_s,
         )
+        self._nodes = NodeWatch(self._scheduler.fleet.capacity, self._options.nodes_asked)
         self._teller = StatusWriter(
+            nodes=self._nodes,
             layout=layout,
             manifest=manifest,
             book=book,
@@ -138,8 +129,15 @@ class Driver:
         if not self._options.sharing:
             return workload_of(self._manifest)
         pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
-        num_workers = max(1, self._pool.capacity().slots, self._options.grows_to)
+        capacity = self._capacity()
+        expected = self._options.grows_to or (GROWN if capacity.grows else 1)
+        num_workers = max(capacity.slots, expected)
         return workload_of(self._manifest, pending, num_workers)
+
+    def _capacity(self) -> ev.Capacity:
+        """What there is. Nodes that join by themselves leave by themselves once no worker is there."""
+        capacity = self._pool.capacity()
+        return replace(capacity, grows=capacity.grows or self._options.grows_to > 0)
 
     def run(self) -> Summary:
         """Run to the end, or until asked to stop.
@@ -149,6 +147,8 @@ class Driver:
         """
         num = self._scheduler.num_open
         self._log.write(f"driver {self._commits.epoch} begins: {num} of {len(self._manifest)} runs are open")
+        if self._nodes.is_short:
+            self._say(f"{self._nodes.text()}: those that come later are used as well")
         with StopSignals() as signals:
             with self._progress:
                 self._loop(signals)
@@ -182,7 +182,8 @@ class Driver:
                 case ev.Dispatch():
                     self._dispatch(action)
                 case ev.StartWorker():
-                    self._pool.start_worker(self._setup(action), action.shape)
+                    setup = worker_setup(self._layout, self._manifest, action, self._options)
+                    self._pool.start_worker(setup, action.shape)
                 case ev.StopWorker():
                     self._pool.stop_worker(action.worker)
                 case ev.KillWorker():
@@ -208,23 +209,6 @@ class Driver:
         self._commits.granted(action.worker, items)
         self._pool.dispatch(action.worker, items)
 
-    def _setup(self, action: ev.StartWorker) -> WorkerSetup:
-        root, name = self._layout.root.resolve(), action.worker
-        spool, reports = Layout(root).spool(name), Layout(root).report_file(name)
-        if self._options.node_spools:  # below the folder that each node has for them
-            spool, reports = spool.relative_to(root), reports.relative_to(root)
-        return WorkerSetup(
-            name=name,
-            spool=spool,
-            reports=reports,
-            node_folder=self._options.node_spools,
-            checkpoints=root / "checkpoints",
-            log=Layout(root).worker_logs / f"{name}.log",
-            warm=self._manifest.group("trainer", action.runs_like),
-            sharing=self._options.sharing,
-            import_path=own_import_path(root),
-        )
-
     # --- listening ------------------------------------------------------------------------------------
 
     def _take(self, happened: Iterable[PoolEvent]) -> None:
@@ -245,7 +229,11 @@ class Driver:
     def _look_around(self) -> None:
         self._commits.require_ours()
         self._obey_requests()
-        self._scheduler.tell(ev.CapacityChanged(capacity=self._pool.capacity()), time.monotonic())
+        capacity = self._capacity()
+        self._scheduler.tell(ev.CapacityChanged(capacity=capacity), time.monotonic())
+        if words := self._nodes.look(capacity):
+            self._say(words)
+        self._pool.ask_for(self._scheduler.asked_for())
         last = math.inf if self._options.until is None else self._options.until - self._options.grace_s
         if time.time() >= last and not self._scheduler.draining:
             self._drain("the time limit of --until has come", self._options.grace_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sqlite3
 import sys
@@ -13,14 +12,15 @@ from typing import Any
 
 import yaml
 
-from orchestrator.driver.driver import Driver, DriverOptions
+from orchestrator.driver.driver import Driver
+from orchestrator.driver.nodes import nodes_asked, require_room
+from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.terminal import Progress
-from orchestrator.planning.cluster import Cluster, pool_factory, require_capacity
+from orchestrator.planning.cluster import Cluster, pool_factory
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
-from orchestrator.scheduling.events import Capacity
 from orchestrator.store import compaction
 from orchestrator.store.digest_writer import Replacement, begin_digests, write_recorded
 from orchestrator.store.disk_space import cure_of
@@ -191,10 +191,7 @@ class Session:
         workers = make()
         try:
             if cluster.address is not None:
-                room = workers.capacity()
-                if cluster.grows_to:  # what its nodes will hold was checked where they were asked for
-                    room = Capacity(slots=max(room.slots, cluster.grows_to), gpus=math.inf)
-                require_capacity(manifest, room, cluster.settings.max_gpus)
+                require_room(manifest, cluster, workers)
             driver = Driver(
                 layout=self.layout,
                 manifest=manifest,
@@ -208,6 +205,7 @@ class Session:
                     grace_s=cluster.grace_s,
                     grows_to=cluster.grows_to,
                     until=until,
+                    nodes_asked=0 if cluster.address is None else nodes_asked(),
                 ),
                 progress=Progress(total=len(manifest), quiet=quiet),
                 reopened=reopen,

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from orchestrator.driver.eta import Rate
+from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.terminal import Progress, num_over
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.store.failure_groups import failure_groups
@@ -37,9 +38,11 @@ class StatusWriter:
         scheduler: Scheduler,
         epoch: int,
         progress: Progress,
+        nodes: NodeWatch,
     ) -> None:
         self._layout, self._manifest, self._book = layout, manifest, book
         self._scheduler, self._epoch, self._progress = scheduler, epoch, progress
+        self._nodes = nodes
         self._rate = Rate()
         self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
 
@@ -74,6 +77,7 @@ class StatusWriter:
             "eta_low_s": eta[1],
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
+            **self._cluster(),
             "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
             "words": [
                 {"run_id": self._manifest.run_ids[run], "words": words}
@@ -83,6 +87,16 @@ class StatusWriter:
             "running_tokens": list(islice(self._scheduler.fleet.leased_tokens(), MAX_RUNNING)),
             "failures": self._failures(counts["failed"] + counts["quarantined"]),
         }
+
+    def _cluster(self) -> dict[str, Any]:
+        """The nodes, where the workers are on a cluster's, and the workers that it is asked to have room for,
+        where it grows.
+        """
+        capacity = self._scheduler.fleet.capacity
+        if not self._nodes.is_told:
+            return {}
+        asked = {"workers_asked": sum(self._scheduler.asked_for().values())} if capacity.grows else {}
+        return {"nodes": {**self._nodes.status(), **asked}}
 
     def _failures(self, num_failed: int) -> list[dict[str, Any]]:
         """The failed runs in groups, put together anew only when there are more."""

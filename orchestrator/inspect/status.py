@@ -18,7 +18,7 @@ from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
-from orchestrator.store.status import read_status, status_is_damaged
+from orchestrator.store.status import nodes_text, read_status, status_is_damaged
 from orchestrator.submit.queued import QueuedJob, how_it_ended, queued_job
 from orchestrator.worker.run_markers import newest_words
 from sweeps.spec.text import duration, span
@@ -200,6 +200,8 @@ def status_text(status: dict[str, Any]) -> str:
         place = f" in {status['waits_for']}" + (f" for {duration(time.time() - since)}" if since else "")
     lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
     lines += _node_lines(status.get("job") or {})
+    if status["live"] and "nodes" in status:
+        lines.append(f"  {nodes_text(status['nodes'])}")
     lines += [f"  {finding}" for finding in status.get("findings", ())]
     if status["live"] and not status.get("silent_s"):
         told = status.get("words", ())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.pools.base import Pool
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.scheduling.config import SchedulerConfig
-from orchestrator.scheduling.events import Capacity
+from orchestrator.scheduling.events import Capacity, Shape
 from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.workload import shape_of
 from sweeps.manifest.manifest import Manifest
@@ -154,13 +154,17 @@ def expected_capacity(asked: Mapping[str, Any]) -> Capacity:
     return Capacity(slots=asked.get("num_workers") or slots, gpus=float(asked.get("max_gpus") or gpus))
 
 
-def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0.0) -> None:
-    """Refuse a manifest with a run that could never start.
+def require_capacity(
+    manifest: Manifest, capacity: Capacity, max_gpus: float = 0.0, max_workers: int | None = None
+) -> None:
+    """Refuse a manifest with a run that could never start. What a cluster that grows could become nobody
+    knows before it is asked.
 
     Args:
         manifest: the runs.
         capacity: what there is.
         max_gpus: the cap on GPUs in use, 0 for none.
+        max_workers: the cap on processes in use.
 
     Raises:
         UserError: when a run asks for more GPUs or processes than there are, or its ranks for parts of GPUs.
@@ -177,16 +181,23 @@ def require_capacity(manifest: Manifest, capacity: Capacity, max_gpus: float = 0
             raise UserError(
                 f"cluster.max_gpus={max_gpus:g}: a run takes {gpus:g} GPUs and could never start; raise it"
             )
-        if gpus > capacity.gpus + 1e-9:
+        if gpus > capacity.gpus + 1e-9 and not capacity.grows:
             raise UserError(
                 f"resources: a run takes {shape.world_size} x {shape.gpus:g} GPUs, the cluster has "
                 f"{capacity.gpus:g}; lower resources.world_size or resources.gpus_per_worker, or give a "
                 "larger cluster with --address"
             )
-        if shape.world_size > capacity.slots:
+        slots = capacity.slots if not capacity.grows else max_workers or shape.world_size
+        if shape.world_size > slots:
             raise UserError(
-                f"resources.world_size={shape.world_size}: the cluster has room for {capacity.slots} "
+                f"resources.world_size={shape.world_size}: the cluster has room for {slots} "
                 "processes; lower it or raise cluster.num_workers"
+            )
+        if not capacity.grows and (room := capacity.room(shape)) < shape.world_size:
+            raise UserError(
+                f"resources: a run takes {shape.world_size} x {shape.cpus:g} cores, {shape.gpus:g} GPUs and "
+                f"{shape.memory_gib:g} GiB, each on one node, and the nodes have room for {room:g} of these; "
+                "lower resources.cpus_per_worker, gpus_per_worker or memory_gib, or give larger nodes"
             )
 
 
@@ -195,6 +206,11 @@ def _first_of_each_resource(manifest: Manifest) -> list[int]:
     for index, code in enumerate(manifest.group_codes["resources"].tolist()):
         first.setdefault(code, index)
     return list(first.values())
+
+
+def _largest_shape(manifest: Manifest) -> Shape:
+    shapes = [shape_of(manifest.group("resources", i)) for i in _first_of_each_resource(manifest)]
+    return Shape(cpus=max(s.cpus for s in shapes), memory_gib=max(s.memory_gib for s in shapes))
 
 
 def lasting_pool(manifest: Manifest, cluster: Cluster) -> LastingPool:
@@ -231,7 +247,9 @@ def pool_factory(manifest: Manifest, cluster: Cluster) -> Callable[[], Pool]:
     if cluster.address is None:
         here = local_capacity(manifest, cluster)
         require_capacity(manifest, here, max_gpus)
-        return lambda: _ray_pool(num_workers=here.slots, threads=cluster.threads)
+        return lambda: _ray_pool(
+            num_workers=here.slots, threads=cluster.threads, largest=_largest_shape(manifest)
+        )
     return lambda: _ray_pool(
         num_workers=cluster.num_workers, address=cluster.address, threads=cluster.threads
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +37,12 @@ class Pool(Protocol):
 
     def capacity(self) -> Capacity:
         """What can be handed out in all."""
+        ...
+
+    def ask_for(self, workers: Mapping[Shape, int]) -> None:
+        """Have room for so many workers of each shape in all, where what there is can grow; replaces what was
+        asked for before. Nothing where it cannot.
+        """
         ...
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 
 from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.scheduling.events import Capacity, Shape, WorkerLost, WorkerReady
@@ -22,6 +23,9 @@ class InlinePool:
     def capacity(self) -> Capacity:
         """One worker, no GPU."""
         return Capacity(slots=1)
+
+    def ask_for(self, workers: Mapping[Shape, int]) -> None:
+        """Nothing: there is this process."""
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
         runtime = Runtime(setup, lambda batch: self._events.append(batch_event(setup.name, batch)))

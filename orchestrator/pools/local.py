@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from orchestrator.pools.devices import GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.marked import FOLDER, WORKER, end_marked, start_guard
 from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
-from orchestrator.scheduling.events import Capacity, Shape, WorkerLost, WorkerReady
+from orchestrator.scheduling.events import Capacity, Node, Shape, WorkerLost, WorkerReady
 from orchestrator.worker.process_env import import_environment, worker_environment
 from orchestrator.worker.protocol import Task, WorkerSetup
 
@@ -79,7 +80,11 @@ class LocalPool:
 
     def capacity(self) -> Capacity:
         """Slots as asked for, GPUs as found."""
-        return Capacity(slots=self._slots, gpus=float(self._gpus.total))
+        gpus = float(self._gpus.total)
+        return Capacity(slots=self._slots, gpus=gpus, nodes=(Node(gpus=gpus),))
+
+    def ask_for(self, workers: Mapping[Shape, int]) -> None:
+        """Nothing: there is this machine."""
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
         if self._guard is None:

@@ -61,7 +61,8 @@ def start_guard(mark: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait_for_end(pid: int) -> None:
+def wait_for_end(pid: int) -> None:
+    """Wait until the process that started this one has ended."""
     with contextlib.suppress(OSError, AttributeError):
         fd = os.pidfd_open(pid)
         if os.getppid() == pid:
@@ -71,5 +72,5 @@ def _wait_for_end(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    _wait_for_end(int(sys.argv[2]))
+    wait_for_end(int(sys.argv[2]))
     end_marked(sys.argv[1])

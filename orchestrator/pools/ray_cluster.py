@@ -19,8 +19,9 @@ from collections.abc import Iterator, Mapping
 import ray
 
 from orchestrator.pools import ray_internals
+from orchestrator.pools.ray_autoscaler import Autoscaler
 from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
-from orchestrator.scheduling.events import Shape
+from orchestrator.scheduling.events import Node, Shape
 from orchestrator.worker.process_env import import_environment, own_import_path
 from sweeps.spec.errors import UserError
 
@@ -35,6 +36,11 @@ PATIENCE_S = 20.0
 
 CONNECT_S = 5.0
 """Longest a head may take to accept a connection; asked first, since Ray tries for minutes."""
+
+SPEAK_S = 30.0
+"""Time that a cluster without a core gets for its first worker node to join, or for its autoscaler to speak,
+which starts after the head.
+"""
 
 LOOPBACK = "127.0.0.1"
 
@@ -63,12 +69,17 @@ class RayCluster:
         """What each node that stays holds in all, by resource, as of about a second ago."""
         self.leaving: frozenset[str] = frozenset()
         """Ids of the nodes whose machines will be taken away soon, likewise."""
+        self.grows = False
+        """Whether its nodes come and go with what is asked for; once it is true it stays so."""
+        self._autoscaler = Autoscaler(ray.get_runtime_context().gcs_address)
+        self._wanted: Mapping[Shape, int] = {}
         self._look()
         self._silent_s = 0.0
         self._checked_s = time.monotonic()
         self._answered = threading.Event()
         self._closing = threading.Event()
-        threading.Thread(target=self._watch, daemon=True, name="ray-watch").start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="ray-watch")
+        self._watcher.start()
 
     @property
     def own(self) -> bool:
@@ -82,6 +93,22 @@ class RayCluster:
     def could_hold(self, demand: Mapping[str, float]) -> bool:
         """Whether some node is large enough, however busy it is."""
         return any(all(node.get(name, 0.0) >= num for name, num in demand.items()) for node in self.nodes)
+
+    def sizes(self) -> tuple[Node, ...]:
+        """What each live node holds in all."""
+        nodes = (
+            Node(
+                cpus=node.get("CPU", 0.0),
+                gpus=node.get("GPU", 0.0),
+                memory_gib=node.get("memory", 0.0) / 2**30,
+            )
+            for node in self.nodes
+        )
+        return tuple(nodes)
+
+    def ask_for(self, workers: Mapping[Shape, int]) -> None:
+        """Have room for so many workers of each shape, on a cluster that grows; replaces the last wish."""
+        self._wanted = workers
 
     @property
     def is_near(self) -> bool:
@@ -108,6 +135,9 @@ class RayCluster:
             with contextlib.suppress(Exception):  # whatever it is, it is no answer
                 self._look()
                 self._answered.set()
+                self.grows = not self.own and self._autoscaler.speaks()
+                if self.grows:
+                    self._autoscaler.seek(self._wanted)
 
     def _look(self) -> None:
         self.leaving = leaving = frozenset(ray_internals.draining_nodes())
@@ -117,13 +147,18 @@ class RayCluster:
     def close(self) -> None:
         """Disconnect, and stop the Ray that we started with all its processes and files."""
         self._closing.set()
+        self._watcher.join(CONNECT_S)
+        if self.grows:
+            self._autoscaler.take_back()
         ray.shutdown()
         if self._folder is not None:
             self._folder.remove()
 
 
-def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> RayCluster:
-    """Start Ray on this machine with room for ``num_workers`` processes, which get ``environment``.
+def start(
+    num_cpus: int, num_gpus: int, environment: Mapping[str, str], memory_gib: float | None = None
+) -> RayCluster:
+    """Start Ray on this machine with so much to hand out to processes, which get ``environment``.
 
     Raises:
         UserError: when it does not start.
@@ -144,7 +179,7 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
         ):
             ray.init(
                 "local",  # whatever cluster the environment names
-                num_cpus=num_workers,
+                num_cpus=num_cpus,
                 num_gpus=num_gpus,
                 include_dashboard=False,
                 dashboard_host=LOOPBACK,
@@ -154,7 +189,7 @@ def start(num_workers: int, num_gpus: int, environment: Mapping[str, str]) -> Ra
                 configure_logging=False,
                 object_store_memory=OBJECT_STORE_MIB * 2**20,
                 job_config=ray_internals.OurPath(),
-                **ray_internals.local_options(LOOPBACK, folder.path / RAY_FOLDER),
+                **ray_internals.local_options(LOOPBACK, folder.path / RAY_FOLDER, memory_gib),
             )
         return RayCluster("the Ray of this machine", folder)
     except Exception as error:
@@ -183,13 +218,11 @@ def join(address: str) -> RayCluster:
             f"--address {address}: no Ray cluster answers there ({first_line(error)}); start one with "
             "`ray start --head`, give the --address of another, or stay on this machine with --pool local"
         ) from error
-    return RayCluster(f"the Ray cluster at {ray.get_runtime_context().gcs_address}")
-
-
-def demand(shape: Shape) -> dict[str, float]:
-    """What one rank takes of its node, as Ray names it."""
-    demand = {"CPU": shape.cpus, "GPU": shape.gpus, "memory": float(int(shape.memory_gib * 2**30))}
-    return {resource: amount for resource, amount in demand.items() if amount}
+    cluster = RayCluster(f"the Ray cluster at {ray.get_runtime_context().gcs_address}")
+    until_s = time.monotonic() + SPEAK_S
+    while not (cluster.grows or cluster.total("CPU")) and time.monotonic() < until_s:
+        time.sleep(LOOK_S / 10)
+    return cluster
 
 
 def first_line(error: Exception) -> str:

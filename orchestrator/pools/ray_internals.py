@@ -6,14 +6,18 @@ A test holds every name against the version below.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray._private import ray_constants, state
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_get, internal_kv_get_gcs_client
 from ray.job_config import JobConfig
 
 CHECKED_VERSION = "2.60.0"
@@ -29,9 +33,12 @@ def resolve_address(address: str) -> str:
     return canonicalize_bootstrap_address_or_die(address)
 
 
-def local_options(address: str, folder: Path) -> dict[str, Any]:
-    """Options of ``ray.init``: where a Ray of ours listens, and the folder for its files."""
-    return {"_node_ip_address": address, "_temp_dir": str(folder)}
+def local_options(address: str, folder: Path, memory_gib: float | None = None) -> dict[str, Any]:
+    """Options of ``ray.init``: where a Ray of ours listens, the folder for its files, and the memory that its
+    workers share, counted unless given.
+    """
+    options: dict[str, Any] = {"_node_ip_address": address, "_temp_dir": str(folder)}
+    return options if memory_gib is None else {**options, "_memory": int(memory_gib * 2**30)}
 
 
 class OurPath(JobConfig):
@@ -91,3 +98,31 @@ def drain_command(address: str, node_id: str, *, if_idle: bool, within_s: int) -
     words += ["--reason-message=its machine is needed elsewhere"]
     words += [] if if_idle else [f"--deadline-remaining-seconds={within_s}"]
     return [*RAY, "drain-node", *words]
+
+
+class AutoscalerState(NamedTuple):
+    """What an autoscaler of the second version has said last."""
+
+    version: int
+    """Grows with each of its rounds; 0 where none has spoken."""
+    refuses: bool
+    """Whether the cluster cannot become large enough for what is requested: then it gives nothing of it."""
+
+
+def autoscaler_state() -> AutoscalerState:
+    """What the second autoscaler of the cluster that this process is connected to says."""
+    status = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
+    status.ParseFromString(internal_kv_get_gcs_client().get_cluster_status())
+    state = status.autoscaling_state
+    return AutoscalerState(
+        state.autoscaler_state_version, bool(state.infeasible_cluster_resource_constraints)
+    )
+
+
+def has_first_autoscaler() -> bool:
+    """Whether the cluster has an autoscaler of the first version. A head that was started by hand has one
+    too, which manages no node: it names each node's type after the node.
+    """
+    told = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}")
+    types = (told.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+    return any(kind != f"node_{node}" for node, kind in types.items())

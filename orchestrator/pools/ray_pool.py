@@ -11,10 +11,11 @@ The pool keeps one table of outstanding calls (``_waits``): everything that happ
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -32,6 +33,7 @@ from orchestrator.pools import ray_cluster, ray_internals
 from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.pools.devices import visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
+from orchestrator.pools.ray_autoscaler import demand
 from orchestrator.pools.ray_worker import ACTOR_THREADS, STOP_WAIT_S, Place, RayWorker
 from orchestrator.scheduling.events import (
     Beat,
@@ -84,6 +86,7 @@ class RayPool:
         address: str | None = None,
         threads: int = 1,
         num_gpus: int | None = None,
+        largest: Shape | None = None,
     ) -> None:
         """Connect to ``address``, or start Ray here with room for ``num_workers`` processes.
 
@@ -91,6 +94,8 @@ class RayPool:
             num_workers: processes at once; by default the cores here, or those of the cluster.
             address: of a running cluster, ``auto`` for the one that the environment names.
             num_gpus: GPUs to offer on this machine; counted unless given.
+            largest: the most cores and memory that a worker asks for: a Ray that we start has as much for
+                each of ``num_workers``, since it only counts; one core and the machine's memory unless given.
 
         Raises:
             UserError: when Ray does not start, or no cluster answers at ``address``.
@@ -106,12 +111,29 @@ class RayPool:
             self._cluster = ray_cluster.join(address)
         else:
             num_gpus = len(visible_gpus()) if num_gpus is None else num_gpus
-            self._cluster = ray_cluster.start(num_workers or os.cpu_count() or 1, num_gpus, self._environment)
+            slots, largest = num_workers or os.cpu_count() or 1, largest or Shape()
+            num_cpus = math.ceil(slots * max(1.0, largest.cpus))
+            memory_gib = slots * largest.memory_gib or None
+            self._cluster = ray_cluster.start(num_cpus, num_gpus, self._environment, memory_gib)
+            self._num_workers = slots
 
     def capacity(self) -> Capacity:
         """What the live nodes hold, as of about a second ago."""
         slots = self._num_workers or int(self._cluster.total("CPU"))
-        return Capacity(slots=slots, gpus=self._cluster.total("GPU"))
+        return Capacity(
+            slots=slots,
+            gpus=self._cluster.total("GPU"),
+            nodes=self._cluster.sizes(),
+            grows=self._cluster.grows,
+        )
+
+    def ask_for(self, workers: Mapping[Shape, int]) -> None:
+        """Ask the cluster's autoscaler, where it has one; what is not asked for again is taken back."""
+        left, capped = self._num_workers or math.inf, {}
+        for shape, num in workers.items():
+            capped[shape] = int(min(num, left // shape.world_size))
+            left -= capped[shape] * shape.world_size
+        self._cluster.ask_for(capped)
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
         """Create the actors; a gang's wait for its placement group."""
@@ -121,7 +143,7 @@ class RayPool:
             self._create(worker)
             self._begin(worker, "")
             return
-        worker.group = placement_group([ray_cluster.demand(shape)] * shape.world_size, strategy="PACK")
+        worker.group = placement_group([demand(shape)] * shape.world_size, strategy="PACK")
         self._waits[worker.group.ready()] = (worker, "placed", 0)
 
     def _create(self, worker: _Worker) -> None:
@@ -129,7 +151,7 @@ class RayPool:
         options: dict[str, Any] = {
             "num_cpus": shape.cpus,
             "num_gpus": shape.gpus,
-            "memory": ray_cluster.demand(shape).get("memory"),
+            "memory": demand(shape).get("memory"),
             "max_concurrency": ACTOR_THREADS,
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -152,6 +174,9 @@ class RayPool:
         """Ask the actors to end; their processes go once all have freed what they hold."""
         worker = self._workers.get(name)
         if worker is None or worker.stop_by_s is not None:
+            return
+        if not worker.places:  # nothing is loaded yet, and it may wait for a node that nobody needs any more
+            self._bury(worker, "stopped")
             return
         worker.stop_by_s = time.monotonic() + STOP_WAIT_S
         for rank, actor in enumerate(worker.actors):
@@ -268,7 +293,7 @@ class RayPool:
         self._excused_s = now_s
         overdue = (w for w in self._workers.values() if not w.places and now_s - w.asked_s > EXCUSE_S)
         for worker in islice(overdue, MAX_EXCUSED):
-            if self._cluster.could_hold(ray_cluster.demand(worker.shape)) and not _is_placed(worker):
+            if self._cluster.could_hold(demand(worker.shape)) and not _is_placed(worker):
                 self._events.append(Beat(worker=worker.name, token=0, progress=0))
 
     def _give_up(self, reason: str) -> None:

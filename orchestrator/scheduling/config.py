@@ -36,3 +36,6 @@ class SchedulerConfig:
     """Cap on worker processes in use; 0 leaves it to the capacity."""
     max_gpus: float = 0.0
     """Cap on GPUs in use; 0 leaves it to the capacity."""
+    give_back_s: float = 10.0
+    """Time after which a worker for which nothing is left is ended, where nodes go when they are idle.
+    A run that comes back within it finds its worker warm; a new one needs about as long to be up."""

@@ -13,6 +13,7 @@ from orchestrator.scheduling.backlog import Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Dispatch, Shape
 from orchestrator.scheduling.fleet import Fleet, Worker
+from orchestrator.scheduling.growth import asked_for, useful_workers
 from orchestrator.scheduling.leases import LeaseTable
 from orchestrator.scheduling.model_health import ModelHealth
 
@@ -24,6 +25,7 @@ class Dispatcher:
         self._runs, self._fleet, self._groups = runs, fleet, groups
         self._ready = runs.backlog.num_ready
         self._group_of = workload.group_of
+        self._shapes = [group.shape for group in workload.groups]
         self._groups_of: dict[Shape, list[int]] = defaultdict(list)
         for number, group in enumerate(workload.groups):
             self._groups_of[group.shape].append(number)
@@ -47,6 +49,23 @@ class Dispatcher:
     def num_waiting(self) -> dict[Shape, int]:
         """Runs per shape that may be handed out."""
         return {shape: self._num_waiting(shape) for shape in self._groups_of}
+
+    def num_due(self) -> dict[Shape, int]:
+        """Runs per shape whose retry is not due yet."""
+        due: dict[Shape, int] = defaultdict(int)
+        for index in self._runs.backlog.waiting:
+            due[self._shapes[self._group_of[index]]] += 1
+        return due
+
+    def asked_for(self, settings: SchedulerConfig) -> dict[Shape, int]:
+        """Workers per shape that could be of use to the runs that are open."""
+        useful = {shape: float(num) for shape, num in self.num_due().items()}
+        for shape, groups in self._groups_of.items():
+            for group in groups:
+                record = self._groups[group]
+                num_open = self._runs.num_leased_of[group] + (0 if record.tripped else self._ready[group])
+                useful[shape] = useful.get(shape, 0.0) + useful_workers(num_open, record.mean_s)
+        return asked_for(useful, settings)
 
     def first_run(self, shape: Shape) -> int:
         """A waiting run that a new worker of a shape would serve."""

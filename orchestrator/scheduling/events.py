@@ -7,6 +7,7 @@ directory.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from orchestrator.store.records import AttemptReport, Failure, Grant, Outcome
@@ -27,12 +28,49 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What one node holds in all, however much of it is taken."""
+
+    cpus: float = math.inf
+    gpus: float = 0.0
+    memory_gib: float = math.inf
+
+    def room(self, shape: Shape) -> float:
+        """Processes of a shape that fit when nothing else is there. One that takes part of a GPU shares it,
+        so that what is left of a GPU by three of 0.3 serves no fourth.
+        """
+        limits = [math.inf]
+        if shape.cpus:
+            limits.append(_times(self.cpus, shape.cpus))
+        if shape.memory_gib:
+            limits.append(_times(self.memory_gib, shape.memory_gib))
+        if 0 < shape.gpus <= 1:
+            limits.append(_times(self.gpus, 1) * _times(1, shape.gpus))
+        elif shape.gpus:
+            limits.append(_times(self.gpus, shape.gpus))
+        return min(limits)
+
+
+def _times(whole: float, part: float) -> float:
+    """How often a part goes into a whole; parts that add up to it may miss it by rounding."""
+    return math.inf if math.isinf(whole) else math.floor(whole / part + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Capacity:
     """What the pool could hand out in all, workers already running included."""
 
     slots: int
     """Worker processes that may live at once; a gang takes one per rank."""
     gpus: float = 0.0
+    nodes: tuple[Node, ...] = ()
+    """The nodes that are there, where the pool knows them; empty where only the sums above count."""
+    grows: bool = False
+    """Whether nodes come for what is asked for, and go when nothing is left for them."""
+
+    def room(self, shape: Shape) -> float:
+        """Processes of a shape that the nodes hold when nothing else is there; each on one node."""
+        return sum(node.room(shape) for node in self.nodes) if self.nodes or self.grows else math.inf
 
 
 # --- events ---------------------------------------------------------------------------------------

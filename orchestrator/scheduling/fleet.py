@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -196,12 +197,17 @@ class Fleet:
         shapes = [w.shape for w in self.workers.values()]
         return sum(s.world_size for s in shapes), sum(s.world_size * s.gpus for s in shapes)
 
-    def retire(self, settings: SchedulerConfig, waiting: Mapping[Shape, int]) -> list[Worker]:
-        """Mark workers in excess or in the way as retiring; return those that can end now.
+    def retire(
+        self, settings: SchedulerConfig, waiting: Mapping[Shape, int], due: Mapping[Shape, int], now_s: float
+    ) -> list[Worker]:
+        """Mark workers in excess, in the way or of no use as retiring; return those that can end now.
 
         Args:
             waiting: runs per shape that may be handed out.
+            due: runs per shape that may be once their retry is due.
         """
+        for worker in self._useless(settings, waiting, due, now_s) if self.capacity.grows else ():
+            worker.retiring = True
         slots, gpus = self.in_use()
         max_slots, max_gpus = self.limits(settings)
         idle_first = sorted(self.workers.values(), key=lambda w: (not w.retiring, len(w.leases)))
@@ -212,6 +218,23 @@ class Fleet:
                 slots -= worker.shape.world_size
                 gpus -= worker.shape.world_size * worker.shape.gpus
         return [w for w in idle_first if w.retiring and not w.leases]
+
+    def _useless(
+        self, settings: SchedulerConfig, waiting: Mapping[Shape, int], due: Mapping[Shape, int], now_s: float
+    ) -> Iterator[Worker]:
+        """Idle workers beyond the runs that are left for them: those not up yet at once, others after a
+        while. Each keeps its node, or has one come.
+        """
+        idle: dict[Shape, list[Worker]] = defaultdict(list)
+        for worker in self.workers.values():
+            if not worker.leases and not worker.retiring:
+                idle[worker.shape].append(worker)
+        for shape, workers in idle.items():
+            excess = len(workers) - waiting.get(shape, 0) - due.get(shape, 0)
+            workers.sort(key=lambda w: (w.ready, w.progress_s))
+            for worker in workers[: max(0, excess)]:
+                if not worker.ready or now_s - worker.progress_s > settings.give_back_s:
+                    yield worker
 
     def to_start(
         self, settings: SchedulerConfig, waiting: Mapping[Shape, int], now_s: float
@@ -225,11 +248,20 @@ class Fleet:
                 return
             yield shape
 
+    def _room(self, shape: Shape) -> float:
+        """Processes of a shape that the nodes hold. Where none does and none will come, starting a worker is
+        tried all the same: its pool says why it fails.
+        """
+        room = self.capacity.room(shape)
+        return room if room >= shape.world_size or self.capacity.grows else math.inf
+
     def _neediest(self, waiting: Mapping[Shape, int], slots: int, gpus: float) -> Shape | None:
         """The shape that fits and has most runs waiting per worker, if its idle workers do not cover them."""
         best, best_need = None, 0.0
         for shape, num in waiting.items():
             if shape.world_size > slots or shape.world_size * shape.gpus > gpus + _EPSILON:
+                continue
+            if (self.count(shape) + 1) * shape.world_size > self._room(shape):
                 continue
             workers = [w for w in self.workers.values() if w.shape == shape and not w.retiring]
             if num > sum(not w.leases for w in workers) and num / (1 + len(workers)) > best_need:

@@ -79,3 +79,11 @@ class ModelHealth:
         run_s = max(self.mean_s, 1e-9)
         size = int(min(settings.unit_s, left_s) / run_s)
         return max(1, min(size, MAX_UNIT, num_waiting // (2 * max(1, num_workers))))
+
+
+def held_back(name: str, settings: SchedulerConfig, failure: Failure) -> str:
+    """What people are told of a group that is held back; ``name`` is its model's, empty for none."""
+    return (
+        f"the first {settings.breaker_runs} runs of {name or 'the sweep'} all failed alike "
+        f"({failure.message}); its other runs are held back"
+    )

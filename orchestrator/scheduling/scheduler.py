@@ -43,6 +43,7 @@ from orchestrator.scheduling.events import (
     NoteFailure,
     Reported,
     Settle,
+    Shape,
     StartWorker,
     StopWorker,
     WorkerLeaving,
@@ -51,7 +52,7 @@ from orchestrator.scheduling.events import (
 )
 from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
 from orchestrator.scheduling.leases import LeaseTable
-from orchestrator.scheduling.model_health import ModelHealth
+from orchestrator.scheduling.model_health import ModelHealth, held_back
 from orchestrator.store.records import AttemptReport, Failure, Grant
 
 
@@ -97,10 +98,9 @@ class Scheduler:
         self._backlog = self._runs.backlog
         self._dispatcher = Dispatcher(workload, self._runs, self.fleet, self.groups)
         self._actions: list[Action] = []
-        self._deadline_s = deadline_s
+        self._deadline_s, self._resize = deadline_s, True
         self._drain_until_s: float | None = None
         self._now_s = self._decided_s = self._checked_s = now_s
-        self._resize = True
         self.paused = False
         """While true nothing is handed out and no worker is started, but work goes on being left."""
 
@@ -130,6 +130,10 @@ class Scheduler:
     def next_due_s(self) -> float | None:
         """When the next retry may start, or ``None`` when none waits."""
         return self._backlog.next_due_s
+
+    def asked_for(self) -> dict[Shape, int]:
+        """Workers of each shape that a cluster which grows is to have room for."""
+        return {} if self.draining else self._dispatcher.asked_for(self.settings)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -285,9 +289,8 @@ class Scheduler:
     def _kill(self, worker: Worker, sickness: Sickness) -> None:
         if not worker.ready and sickness.failure is None and not self.draining:
             self.fleet.note_start_failure(worker, self._now_s)
-        self._actions.append(
-            KillWorker(worker=worker.name, reason=sickness.reason, record_stack=sickness.record_stack)
-        )
+        reason, record_stack = sickness.reason, sickness.record_stack
+        self._actions.append(KillWorker(worker=worker.name, reason=reason, record_stack=record_stack))
         self._remove(worker, sickness.failure)
 
     def _remove(self, worker: Worker, failure: Failure | None) -> None:
@@ -307,7 +310,7 @@ class Scheduler:
     def _resize_fleet(self) -> None:
         """Start workers where runs wait and room is left; end those in excess or in the way."""
         waiting = self._dispatcher.num_waiting()
-        for worker in self.fleet.retire(self.settings, waiting):
+        for worker in self.fleet.retire(self.settings, waiting, self._dispatcher.num_due(), self._now_s):
             self._actions.append(StopWorker(worker=worker.name))
             self._remove(worker, None)
         for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
@@ -331,17 +334,12 @@ class Scheduler:
     def _fail(self, grant: Grant, worker: str, failure: Failure) -> None:
         index, attempt, token = grant.run, grant.attempt, grant.token
         history = self._runs.charge(index, failure)
-        self._actions.append(
-            NoteFailure(run=index, attempt=attempt, token=token, worker=worker, failure=failure)
-        )
+        note = NoteFailure(run=index, attempt=attempt, token=token, worker=worker, failure=failure)
+        self._actions.append(note)
         group = self.workload.group_of[index]
         if self.groups[group].note_failure(index, history, self.settings):
-            name = self.workload.groups[group].affinity or "the sweep"
-            text = (
-                f"the first {self.settings.breaker_runs} runs of {name} all failed alike "
-                f"({failure.message}); its other runs are held back"
-            )
-            self._actions.append(Announce(text=text))
+            name = self.workload.groups[group].affinity
+            self._actions.append(Announce(text=held_back(name, self.settings, failure)))
         verdict = retry.decide(self.settings.policy, history)
         if verdict.outcome != "pending":
             self._settle(index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.store.digests import has_no_digests
@@ -43,3 +44,10 @@ def status_is_damaged(layout: Layout) -> bool:
 
 def _crc(text: str) -> str:
     return f"{zlib.crc32(text.encode()):08x}"
+
+
+def nodes_text(nodes: Mapping[str, Any]) -> str:
+    """How many nodes are there, of how many."""
+    there, asked = nodes["there"], nodes["asked"]
+    of = f" of {asked}" if asked else ""
+    return f"{there}{of} node{'' if (asked or there) == 1 else 's'} there"
