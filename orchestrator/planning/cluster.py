@@ -65,6 +65,7 @@ _AT_LEAST = {
     "canary_hold_s": 0,
     "breaker_runs": 1,
     "memory_watermark_gib": 0,
+    "give_back_s": 0,
     "max_gpus": 0,
 }
 """Smallest value of each number among the ``cluster`` options; a lease must outlast a few heartbeats, which
@@ -80,6 +81,7 @@ _TUNABLE = {
     "canary_hold_s": "canary_hold_s",
     "breaker_runs": "breaker_runs",
     "memory_watermark_gib": "memory_watermark_gib",
+    "give_back_s": "give_back_s",
     "max_gpus": "max_gpus",
 }
 """Keys of the ``cluster`` options and the fields of :class:`SchedulerConfig` they set."""

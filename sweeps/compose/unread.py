@@ -29,6 +29,7 @@ CLUSTER_KEYS = frozenset(
         "lease_s",
         "max_gpus",
         "memory_watermark_gib",
+        "give_back_s",
         "node_spools",
         "grows_to",
         "notice_s",

@@ -28,6 +28,17 @@ class Paced(Noop):
         return super().run(spec, context)
 
 
+class Lingering(Noop):
+    """Answers as ``Noop`` does; only the run of seed 0 keeps the pace, the others sleep ``duration_s``."""
+
+    def run(self, spec, context):
+        started_s = time.monotonic()
+        while spec.seed == 0 and time.monotonic() < started_s + _pace_s():
+            time.sleep(SLICE_S)
+            context.heartbeat("the last one")
+        return super().run(spec, context)
+
+
 def _pace_s() -> float:
     file = Path(os.environ.get(PACE, ""))
     return float(file.read_text()) if file.is_file() else 0.0

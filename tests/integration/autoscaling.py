@@ -8,7 +8,6 @@ needs a file that is not in Ray's package; of it the configuration is used.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -47,13 +46,20 @@ class AutoscalingCluster(Marked):
     """A head without a core, and up to so many nodes of each type."""
 
     def __init__(
-        self, types: Mapping[str, Mapping[str, float]], most: int, *, version: int = 2, idle_s: float = 3.0
+        self,
+        types: Mapping[str, Mapping[str, float]],
+        most: int,
+        *,
+        environment: Mapping[str, str],
+        version: int = 2,
+        idle_s: float = 3.0,
     ) -> None:
         """Start the head.
 
         Args:
             types: what a node holds, by the name of its type.
             most: nodes of each type, and in all.
+            environment: of every node, and so of the workers there.
             version: of the autoscaler.
             idle_s: time after which a node that nobody uses goes.
         """
@@ -82,6 +88,7 @@ class AutoscalingCluster(Marked):
                     f"--temp-dir={self.temporary / 'ray'}",
                 ],
                 env={
+                    **environment,
                     **self.environment,
                     **self.access,
                     **second,
@@ -105,7 +112,8 @@ class AutoscalingCluster(Marked):
             for name, holds in types.items()
         }
         kinds["ray.head.default"] = {"resources": {"CPU": 0, **store}, "node_config": {}, "max_workers": 0}
-        provider = {"type": "external", "module": PROVIDER, "gcs_address": self.address}
+        provider: dict[str, Any] = {"type": "external", "module": PROVIDER, "gcs_address": self.address}
+        provider["disable_node_updaters"] = True
         if version == 2:
             provider |= {"launch_multiple": True, "head_node_id": HEAD_ID}
         lists = ("cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands")
@@ -141,4 +149,3 @@ class AutoscalingCluster(Marked):
         """End the head and every node."""
         super().close()
         self._head.wait()
-        assert os.getpid() != self._head.pid
