@@ -113,7 +113,9 @@ class AutoscalingCluster(Marked):
         }
         kinds["ray.head.default"] = {"resources": {"CPU": 0, **store}, "node_config": {}, "max_workers": 0}
         provider: dict[str, Any] = {"type": "external", "module": PROVIDER, "gcs_address": self.address}
-        provider["disable_node_updaters"] = True
+        # All nodes have this machine's address, and nothing is to be installed on them.
+        provider |= {"use_node_id_as_ip": True, "disable_node_updaters": True}
+        provider["disable_launch_config_check"] = True
         if version == 2:
             provider |= {"launch_multiple": True, "head_node_id": HEAD_ID}
         lists = ("cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands")

@@ -14,8 +14,8 @@ from tests.integration.autoscaling import AutoscalingCluster
 
 pytestmark = pytest.mark.timeout(400)
 
-LINGERING = ("sweep=noop", "sweep.n=16", "trainer.target=tests.chaos.trainers.Lingering")
-LINGERING += ("+trainer.params.duration_s=1.5", "cluster.give_back_s=2")
+LINGERING = ("sweep=noop", "sweep.n=12", "trainer.target=tests.chaos.trainers.Lingering")
+LINGERING += ("+trainer.params.duration_s=0.5", "cluster.give_back_s=2")
 
 PACED = ("sweep=noop", "sweep.n=200", "trainer.target=tests.chaos.trainers.Paced")
 
@@ -74,9 +74,9 @@ def test_nodes_come_for_the_work_go_while_one_run_is_left_and_are_gone_once_none
     status = read_status(Layout(sweep.folder))
     assert status["nodes"]["there"] + 1 >= status["workers"]
     assert status["nodes"]["workers_asked"] > 0
-    sweep.wait_for(15, process)
+    sweep.wait_for(11, process)
     wait_until(lambda: cluster.num_nodes == 1, GIVEN_BACK_S)
-    assert sweep.committed() == 15, "the node of the run that is left stays"
+    assert sweep.committed() == 11, "the node of the run that is left stays"
     sweep.pace(0)
     ended(process)
     wait_until(lambda: cluster.num_nodes == 0, GIVEN_BACK_S)
