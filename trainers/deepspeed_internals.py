@@ -95,6 +95,13 @@ def gathered(parameters: Sequence[Tensor], *, modified: bool = False) -> Iterato
         yield
 
 
+def keep_gradients_in_place(engine: Any) -> None:
+    """Leave gradients where the backward pass wrote them, in a world of one: DeepSpeed would flatten a copy of
+    all of them to average it over a single rank.
+    """
+    engine.enable_backward_allreduce = False
+
+
 def skip_compiling() -> None:
     """Keep DeepSpeed from compiling a shared-memory all-reduce, half a minute with g++, for gangs on one CPU.
     Gloo reduces in one order whatever the hosts, and needs no compiler.

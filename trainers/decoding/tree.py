@@ -21,7 +21,7 @@ from trainers.decoding import Completion, DecodeRequest
 _UNKNOWN = -1
 
 
-class _Tree:
+class Tree:
     """Distinct prefixes met so far; node k < number of prompts is prompt k's empty completion."""
 
     def __init__(self, request: DecodeRequest) -> None:
@@ -84,20 +84,39 @@ def decode_tree(
     Returns:
         R completions, in row order.
     """
-    tree = _Tree(request)
+    tree = Tree(request)
+    # A draft's last token ends it, so its whole path needs no distribution; its proper prefixes do.
+    wanted = [(prompt, path[:-1]) for prompt, path in drafts] or [
+        (k, ()) for k in range(len(request.prompts))
+    ]
+
+    def learn(unknown: Sequence[tuple[int, Completion]]) -> None:
+        _learn(module, tree, request, unknown or [(0, ())], pad_id)
+
+    return walk(tree, request, wanted, learn, any_rank)
+
+
+def walk(
+    tree: Tree,
+    request: DecodeRequest,
+    wanted: Sequence[tuple[int, Completion]],
+    learn: Callable[[Sequence[tuple[int, Completion]]], None],
+    any_rank: Callable[[bool], bool] = bool,
+) -> list[Completion]:
+    """Have every row walk down the tree with its own noise, and return where each ended.
+
+    Args:
+        wanted: (prompt, path) to be known before the first step.
+        learn: Makes the distributions along such paths known.
+    """
     rows_R = np.arange(len(request.prompt_of_row))
     node_R = request.prompt_of_row.copy()
     depth_R = np.zeros(len(rows_R), dtype=np.int64)
     open_R = np.ones(len(rows_R), dtype=bool)
     uniforms_DR = np.empty((0, len(rows_R)))
     ends_V = np.isin(np.arange(request.vocab_size), request.eos_ids)
-
-    # A draft's last token ends it, so its whole path needs no distribution; its proper prefixes do.
-    wanted = [(prompt, path[:-1]) for prompt, path in drafts] or [
-        (k, ()) for k in range(len(request.prompts))
-    ]
     while True:
-        _learn(module, tree, request, wanted or [(0, ())], pad_id)
+        learn(wanted)
         walking = rows_R[open_R]
         while len(walking := walking[tree.known_N[node_R[walking]]]):
             while len(uniforms_DR) <= depth_R[walking].max():
@@ -117,7 +136,7 @@ def decode_tree(
 
 def _learn(
     module: torch.nn.Module,
-    tree: _Tree,
+    tree: Tree,
     request: DecodeRequest,
     wanted: Sequence[tuple[int, Completion]],
     pad_id: int,

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
 
 from sweeps.spec import ModelSpec, RunSpec
 from trainers.engine.gang import Gang
-from trainers.evaluation.evaluate import Benchmark, settings_of
+from trainers.evaluation.evaluate import Benchmark, DecodingSetting, settings_of
 from trainers.model.base_model import BaseModel
 from trainers.protocol import Evaluation
 
 BASE_EVALUATIONS_REMEMBERED = 512
 """Evaluations of untrained models kept: one per (model, benchmark, setting, seed), some kilobytes each."""
+
+
+Judge = Callable[[Benchmark, Sequence[DecodingSetting], int], list[Evaluation]]
+"""Judges one model on a benchmark under settings, with the noise of a seed."""
+
+
+def _by_module(module: torch.nn.Module, step: int, gang: Gang) -> Judge:
+    return lambda benchmark, settings, seed: benchmark.evaluate(
+        module, settings, step=step, seed=seed, gang=gang
+    )
 
 
 class EvalCache:
@@ -27,8 +37,11 @@ class EvalCache:
 
     def tuned(self, spec: RunSpec, module: torch.nn.Module, step: int) -> list[Evaluation]:
         """Judge a model under all settings in one pass: greedy and sampled rows share prefixes."""
-        benchmark = self._benchmark(spec.eval, spec.model)
-        return benchmark.evaluate(module, settings_of(spec.eval), step=step, seed=spec.seed, gang=self._gang)
+        return self.tuned_by(spec, _by_module(module, step, self._gang))
+
+    def tuned_by(self, spec: RunSpec, judge: Judge) -> list[Evaluation]:
+        """The same of any model, which ``judge`` decodes by."""
+        return judge(self._benchmark(spec.eval, spec.model), settings_of(spec.eval), spec.seed)
 
     def base(self, spec: RunSpec, module: torch.nn.Module) -> list[Evaluation]:
         """Judge the untrained model, if the run asks for step 0.
@@ -36,6 +49,10 @@ class EvalCache:
         Each setting is judged by itself, greedy once for all seeds, so that a remembered verdict equals a
         fresh one bit for bit.
         """
+        return self.base_by(spec, _by_module(module, 0, self._gang))
+
+    def base_by(self, spec: RunSpec, judge: Judge) -> list[Evaluation]:
+        """The same of any untrained model, which ``judge`` decodes by."""
         if 0 not in spec.eval_steps:
             return []
         benchmark = self._benchmark(spec.eval, spec.model)
@@ -44,7 +61,7 @@ class EvalCache:
             seed = spec.seed if setting.temperature else 0
             key = (spec.model, spec.eval, spec.engine, setting, seed)
             if key not in self._base_evaluations:
-                [fresh] = benchmark.evaluate(module, [setting], step=0, seed=seed, gang=self._gang)
+                [fresh] = judge(benchmark, [setting], seed)
                 if len(self._base_evaluations) == BASE_EVALUATIONS_REMEMBERED:
                     self._base_evaluations.pop(next(iter(self._base_evaluations)))
                 self._base_evaluations[key] = fresh

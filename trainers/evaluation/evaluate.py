@@ -6,7 +6,7 @@ paired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,15 +20,15 @@ from trainers.decoding.cached import decode_cached
 from trainers.decoding.em_inf import Sharpening
 from trainers.decoding.sampler import Sampler
 from trainers.engine.gang import Gang
-from trainers.evaluation.grading import Grader, Verdict
+from trainers.evaluation.grading import Grader
 from trainers.model.base_model import BaseModel, vocabulary_size
 from trainers.model.prompt_encoding import encode, render
 from trainers.noise import Stream, uniforms
 from trainers.protocol import Evaluation
 
 TEXTS_REMEMBERED = 100_000
-"""Completions kept as text per benchmark: repeats are most of them, and 10⁵ take about 30 MB. Their verdicts
-the grader remembers, but for those that it had no patience left to reach.
+"""Completions kept as text per benchmark, and as judged: repeats are most of them, and 10⁵ take about 30 MB
+each. What the grader had no patience left to reach is not remembered.
 """
 
 
@@ -90,6 +90,7 @@ class Benchmark:
                 f"is ever right; mend it, or leave such items out with eval.drop_items={damaged}"
             )
         self._text = lru_cache(maxsize=TEXTS_REMEMBERED)(self._decoded_text)
+        self._judged: dict[tuple[int, Completion], tuple[bool, bool, bool, bool, int]] = {}
 
     def evaluate(
         self,
@@ -103,6 +104,28 @@ class Benchmark:
         """Judge the model under each setting; items are shared out over the ranks and every rank gets the
         whole result.
         """
+
+        def decode(request: DecodeRequest) -> list[Completion]:
+            return decode_cached(module, request, pad_id=self._base.pad_id, any_rank=gang.any)
+
+        vocab_size = vocabulary_size(module)
+        return self.evaluate_by(decode, vocab_size, settings, step=step, seed=seed, gang=gang)
+
+    def evaluate_by(
+        self,
+        decode: Callable[[DecodeRequest], list[Completion]],
+        vocab_size: int,
+        settings: Sequence[DecodingSetting],
+        *,
+        step: int,
+        seed: int,
+        gang: Gang,
+    ) -> list[Evaluation]:
+        """The same of any model.
+
+        Args:
+            decode: Draws the completions that are asked for.
+        """
         self._grader.begin()
         items_of_rank = list(range(gang.rank, len(self.items), gang.world_size))
         per_item = sum(s.num_samples for s in settings)
@@ -112,28 +135,26 @@ class Benchmark:
         longest = -(-len(self.items) // gang.world_size)
         for start in range(0, longest, chunk):
             chunk_items = items_of_rank[start : start + chunk] or [0]
-            completions.update(self._decode(module, chunk_items, settings, seed=seed, gang=gang))
+            request = self._request(chunk_items, settings, seed, vocab_size)
+            decoded = decode(request)
+            for k, item in enumerate(chunk_items):
+                completions[item] = decoded[k * per_item : (k + 1) * per_item]
         judged = {i: [self._judge(i, c) for c in completions[i]] for i in items_of_rank}
         everyone = {i: v for part in gang.gather(judged) for i, v in part.items()}
+        counts_IS5 = np.array([everyone[i] for i in range(len(self.items))], dtype=np.int64)
         evaluations, first = [], 0
         for setting in settings:
-            columns = [everyone[i][first : first + setting.num_samples] for i in range(len(self.items))]
+            of_setting = counts_IS5[:, first : first + setting.num_samples].sum(1)
             first += setting.num_samples
-            evaluations.append(_evaluation(self.spec.name, step, setting, columns))
+            evaluations.append(_evaluation(self.spec.name, step, setting, of_setting))
         return evaluations
 
     def close(self) -> None:
         self._grader.close()
 
-    def _decode(
-        self,
-        module: torch.nn.Module,
-        items: Sequence[int],
-        settings: Sequence[DecodingSetting],
-        *,
-        seed: int,
-        gang: Gang,
-    ) -> dict[int, list[Completion]]:
+    def _request(
+        self, items: Sequence[int], settings: Sequence[DecodingSetting], seed: int, vocab_size: int
+    ) -> DecodeRequest:
         """Completions of some items: for each, the settings' samples in order."""
         ways = [(k, sample) for k, s in enumerate(settings) for sample in range(s.num_samples)]
         item_of_row = np.repeat(np.asarray(items), len(ways))
@@ -146,7 +167,7 @@ class Benchmark:
             )
             return table[sample_of_row, item_of_row]
 
-        request = DecodeRequest(
+        return DecodeRequest(
             prompts=[self._prompts[i] for i in items],
             prompt_of_row=np.repeat(np.arange(len(items)), len(ways)),
             samplers=[
@@ -161,14 +182,21 @@ class Benchmark:
             uniforms=noise,
             max_new_tokens=self.spec.max_new_tokens,
             eos_ids=self._base.eos_ids,
-            vocab_size=vocabulary_size(module),
+            vocab_size=vocab_size,
         )
-        decoded = decode_cached(module, request, pad_id=self._base.pad_id, any_rank=gang.any)
-        return {item: decoded[k * len(ways) : (k + 1) * len(ways)] for k, item in enumerate(items)}
 
-    def _judge(self, item: int, completion: Completion) -> tuple[Verdict, bool, int]:
-        verdict = self._grader.judge(self.items[item].gold, self._text(completion))
-        return verdict, completion[-1] not in self._base.eos_ids, len(completion)
+    def _judge(self, item: int, completion: Completion) -> tuple[bool, bool, bool, bool, int]:
+        """What is counted of a completion: right, equal in text, an answer found, cut off, tokens."""
+        known = self._judged.get((item, completion))
+        if known is None:
+            verdict = self._grader.judge(self.items[item].gold, self._text(completion))
+            cut_off = completion[-1] not in self._base.eos_ids
+            known = verdict.correct, verdict.strict, verdict.found, cut_off, len(completion)
+            if self._grader.is_patient:  # else it may not have been read at all
+                if len(self._judged) >= TEXTS_REMEMBERED:
+                    self._judged.clear()
+                self._judged[item, completion] = known
+        return known
 
     def _decoded_text(self, completion: Completion) -> str:
         return self._base.tokenizer.decode(completion, skip_special_tokens=True)
@@ -185,21 +213,17 @@ def _sharpening(spec: EvalSpec) -> Sharpening | None:
     )
 
 
-def _evaluation(
-    benchmark: str,
-    step: int,
-    setting: DecodingSetting,
-    columns: Sequence[Sequence[tuple[Verdict, bool, int]]],
-) -> Evaluation:
+def _evaluation(benchmark: str, step: int, setting: DecodingSetting, counts_I5: np.ndarray) -> Evaluation:
+    correct, strict, boxed, truncated, tokens = counts_I5.T.tolist()
     return Evaluation(
         benchmark=benchmark,
         step=step,
         mode=setting.mode,
         temperature=setting.temperature,
         num_samples=setting.num_samples,
-        correct=[sum(v.correct for v, _, _ in c) for c in columns],
-        strict=[sum(v.strict for v, _, _ in c) for c in columns],
-        boxed=[sum(v.found for v, _, _ in c) for c in columns],
-        truncated=[sum(t for _, t, _ in c) for c in columns],
-        tokens=[sum(n for _, _, n in c) for c in columns],
+        correct=correct,
+        strict=strict,
+        boxed=boxed,
+        truncated=truncated,
+        tokens=tokens,
     )

@@ -70,6 +70,11 @@ class Grader:
         """Begin a step or an evaluation: :data:`PATIENCE` is counted anew."""
         self._num_overrun = 0
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether every answer of this step or evaluation was read so far."""
+        return self._num_overrun < PATIENCE
+
     def judge(self, gold: str, completion: str) -> Verdict:
         answer = self._extract(completion)
         found = answer is not None

@@ -1,0 +1,77 @@
+"""One DeepSpeed engine over a stack: its cost a step is shared by the members.
+
+World 1 and ZeRO 0: nothing is reduced or clipped by DeepSpeed, whose norm would be that of all members.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import EngineSpec, OptimSpec
+from trainers.deepspeed_internals import Internals, keep_gradients_in_place
+from trainers.engine.gang import Gang
+from trainers.engine.setup import deepspeed_config
+from trainers.packs.optimizer import PackedAdamW
+from trainers.packs.stack import Stack
+from trainers.packs.tokens import Tokens
+
+
+class PackEngine:
+    """A stack with its optimizer, kept hot."""
+
+    def __init__(self, stack: Stack, engine: EngineSpec, gang: Gang) -> None:
+        import deepspeed
+
+        self.stack = stack
+        self.gang = gang
+        self._optimizer = PackedAdamW(stack)
+        self._ds, *_ = deepspeed.initialize(
+            model=stack,
+            optimizer=self._optimizer,
+            config=deepspeed_config(OptimSpec(), engine, clip=False, on_gpu=False),
+        )
+        self._internals = Internals(self._ds, engine.zero_stage)
+        keep_gradients_in_place(self._ds)
+
+    def reset(self, slot: int) -> None:
+        """Put a slot into the state of a fresh build."""
+        self.stack.reset(slot)
+        self._optimizer.reset(slot)
+
+    def copy(self, slot: int, to: int) -> None:
+        """Put a slot's weights and moments in another, where two runs part."""
+        self.stack.copy(slot, to)
+        self._optimizer.copy(slot, to)
+
+    def begin(self) -> None:
+        """Begin a pack: the engine's counters start anew."""
+        self._ds.zero_grad()
+        self._internals.reset_counters()
+
+    def accumulate(self, tokens: Tokens, loss: Callable[[Tensor], Tensor]) -> None:
+        """Compute the gradients of the members that the tokens are of.
+
+        Args:
+            loss: From logits of shape (K, V) to the sum of the members' losses.
+        """
+        self._ds.backward(loss(self._ds(tokens)))
+
+    def step(self, due: Mapping[int, tuple[OptimSpec, float]]) -> dict[int, float]:
+        """Step these slots, each by its settings at its rate; return their gradient norms before clipping."""
+        self._optimizer.due = due
+        self.stack.lend_gradients()
+        self._ds.step()
+        return self._optimizer.norms
+
+    def close(self) -> None:
+        """Free the engine's hooks, weights and buffers."""
+        self._internals.forget_module()
+        self._ds.destroy()
+        del self._ds, self._internals, self._optimizer, self.stack
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,319 @@
+"""The forward of all members at once, and its backward pass, written out.
+
+Every product of a member's tokens with its weights has the shape that it has without mates, whether it is one
+of a batched product or by itself; everything else is computed token by token or row by row. So a member's
+bits do not depend on who else is in the pack, on how many they are, or on whether one of them is NaN. That a
+processor's matrix products keep to it is tried out before a pack is built (:mod:`trainers.packs.trial`).
+
+Shapes: N tokens of all members, K positions with logits, H hidden, F feed-forward, V vocabulary, D width of a
+head, B rows of one length T, S queries that share a key times T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trainers.packs.architecture import Shape
+from trainers.packs.tokens import Span, Tokens
+
+Blocks = Mapping[str, Tensor]
+"""Stacked weights or gradients, by the names of :func:`trainers.packs.architecture.blocks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """Rotary positions; see :func:`trainers.packs.architecture.rotation_tables`."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def times(x_NI: Tensor, weight: Tensor, spans: Sequence[Span]) -> Tensor:
+    """Each token times its member's matrix, transposed: ``x Wᵀ`` for a weight of shape (P, out, in)."""
+    out = x_NI.new_empty(len(x_NI), weight.shape[1])
+    for span in spans:
+        x, y = x_NI[span.start : span.stop], out[span.start : span.stop]
+        if span.num == 1:
+            torch.mm(x, weight[span.slot].t(), out=y)
+        else:
+            batched = (span.num, span.each, -1)
+            torch.bmm(x.view(batched), weight[span.slots].transpose(1, 2), out=y.view(batched))
+    return out
+
+
+def times_transposed(grad_NO: Tensor, weight: Tensor, spans: Sequence[Span]) -> Tensor:
+    """The gradient of :func:`times` by its input."""
+    out = grad_NO.new_empty(len(grad_NO), weight.shape[2])
+    for span in spans:
+        g, y = grad_NO[span.start : span.stop], out[span.start : span.stop]
+        if span.num == 1:
+            torch.mm(g, weight[span.slot], out=y)
+        else:
+            batched = (span.num, span.each, -1)
+            torch.bmm(g.view(batched), weight[span.slots], out=y.view(batched))
+    return out
+
+
+def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: Tensor) -> None:
+    """The gradient of :func:`times` by the weight, written into those members' part of it."""
+    for span in spans:
+        g, x = grad_NO[span.start : span.stop], x_NI[span.start : span.stop]
+        if span.num == 1:
+            torch.mm(g.t(), x, out=into[span.slot])
+        else:
+            batched = (span.num, span.each, -1)
+            torch.bmm(g.view(batched).transpose(1, 2), x.view(batched), out=into[span.slots])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normed:
+    """A root mean square norm, and what its backward pass needs."""
+
+    out_NH: Tensor
+    unit_NH: Tensor
+    """The input over its root mean square."""
+    scale_N1: Tensor
+    weight_NH: Tensor
+
+
+def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, eps: float) -> Normed:
+    scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    unit_NH, weight_NH = x_NH * scale_N1, weight_PH[slot_N]
+    return Normed(out_NH=unit_NH * weight_NH, unit_NH=unit_NH, scale_N1=scale_N1, weight_NH=weight_NH)
+
+
+def norm_backward(grad_NH: Tensor, normed: Normed) -> tuple[Tensor, Tensor]:
+    """Gradients by the input and, token by token, by the weight."""
+    by_weight_NH = grad_NH * normed.unit_NH
+    mean_N1 = (by_weight_NH * normed.weight_NH).mean(-1, keepdim=True)
+    by_unit_NH = grad_NH * normed.weight_NH
+    by_input_NH = by_unit_NH.addcmul_(normed.unit_NH, mean_N1, value=-1).mul_(normed.scale_N1)
+    return by_input_NH, by_weight_NH
+
+
+def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
+    """Heads turned by their positions."""
+    return torch.addcmul(x_NHD * cos_N1D, x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
+
+
+def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
+    """The gradient of :func:`rotated`."""
+    return torch.addcmul((grad_NHD * sin_N1D).roll(grad_NHD.shape[-1] // 2, -1), grad_NHD, cos_N1D)
+
+
+@lru_cache(maxsize=64)
+def causal_mask(length: int, group: int) -> Tensor:
+    """Added to scores of shape (group · T, T): 0 where a key is not later than the query, −inf elsewhere."""
+    mask_TT = torch.full((length, length), -torch.inf).triu_(1)
+    return mask_TT.repeat(group, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """Attention of rows of one length, and what its backward pass needs."""
+
+    query_BSD: Tensor
+    key_BTD: Tensor
+    value_BTD: Tensor
+    share_BST: Tensor
+    """How a query spreads over the keys."""
+
+
+def attend(mixed_NM: Tensor, tokens: Tokens, rotation: Rotation, shape: Shape) -> tuple[Tensor, list[Attended]]:
+    """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
+    cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
+    sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
+    mixed = mixed_NM.view(len(mixed_NM), -1, shape.head_dim)
+    turned = rotated(mixed[:, : shape.heads + shape.kv_heads], cos_N1D, sin_N1D)
+    out_NA = mixed_NM.new_empty(len(mixed_NM), shape.heads * shape.head_dim)
+    parts = []
+    for start, stop, length in tokens.rows:
+        query = _by_head(turned[start:stop, : shape.heads], length, shape)
+        key = _by_head(turned[start:stop, shape.heads :], length, shape)
+        value = _by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
+        mask = causal_mask(length, shape.group)
+        score = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=shape.head_dim**-0.5)
+        share = torch.softmax(score, -1)
+        _from_heads(torch.bmm(share, value), length, shape, out_NA[start:stop])
+        parts.append(Attended(query_BSD=query, key_BTD=key, value_BTD=value, share_BST=share))
+    return out_NA, parts
+
+
+def attend_backward(
+    grad_NA: Tensor, parts: Sequence[Attended], tokens: Tokens, rotation: Rotation, shape: Shape
+) -> Tensor:
+    """The gradient of :func:`attend` by queries, keys and values side by side, shape (N, mixed)."""
+    grad = grad_NA.view(len(grad_NA), -1, shape.head_dim)
+    turned = grad_NA.new_empty(len(grad_NA), shape.heads + shape.kv_heads, shape.head_dim)
+    mixed = grad_NA.new_empty(len(grad_NA), shape.heads + 2 * shape.kv_heads, shape.head_dim)
+    scale = shape.head_dim**-0.5
+    for (start, stop, length), part in zip(tokens.rows, parts, strict=True):
+        out = _by_head(grad[start:stop], length, shape)
+        by_share = torch.bmm(out, part.value_BTD.transpose(1, 2))
+        by_score = torch.ops.aten._softmax_backward_data(by_share, part.share_BST, -1, torch.float32).mul_(scale)
+        by_query, by_key = torch.bmm(by_score, part.key_BTD), torch.bmm(by_score.transpose(1, 2), part.query_BSD)
+        by_value = torch.bmm(part.share_BST.transpose(1, 2), out)
+        heads = shape.heads
+        _from_heads(by_query, length, shape, turned[start:stop, :heads])
+        _from_heads(by_key, length, shape, turned[start:stop, heads:])
+        _from_heads(by_value, length, shape, mixed[start:stop, heads + shape.kv_heads :])
+    cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
+    sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
+    mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
+    return mixed.view(len(grad_NA), -1)
+
+
+def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
+    """Tokens of rows as (rows · key heads, heads of each · T, D)."""
+    x = x_NHD.view(-1, length, x_NHD.shape[1], shape.head_dim).transpose(1, 2)
+    return x.reshape(len(x) * shape.kv_heads, -1, shape.head_dim)
+
+
+def _from_heads(x: Tensor, length: int, shape: Shape, into: Tensor) -> None:
+    """The inverse of :func:`_by_head`, written where it belongs."""
+    rows = len(x) // shape.kv_heads
+    into.view(rows, length, -1, shape.head_dim).copy_(
+        x.view(rows, -1, length, shape.head_dim).transpose(1, 2)
+    )
+
+
+def gated(both_N2F: Tensor) -> tuple[Tensor, Tensor]:
+    """SiLU of the first half times the second; returns that and the SiLU."""
+    width = both_N2F.shape[1] // 2
+    # Contiguous, so that every element but the pack's very last ones is computed by the vectorised kernel.
+    silu_NF = torch.nn.functional.silu(both_N2F[:, :width].contiguous())
+    return silu_NF * both_N2F[:, width:], silu_NF
+
+
+def gated_backward(grad_NF: Tensor, both_N2F: Tensor, silu_NF: Tensor) -> Tensor:
+    """The gradient of :func:`gated` by both halves."""
+    width = both_N2F.shape[1] // 2
+    gate_NF = both_N2F[:, :width].contiguous()
+    by_both = torch.empty_like(both_N2F)
+    torch.mul(grad_NF, silu_NF, out=by_both[:, width:])
+    by_both[:, :width] = torch.ops.aten.silu_backward(grad_NF * both_N2F[:, width:], gate_NF)
+    return by_both
+
+
+@dataclass(kw_only=True)
+class Layer:
+    """What the backward pass needs of one layer."""
+
+    attention_norm: Normed
+    attended: list[Attended]
+    attended_NA: Tensor
+    feed_norm: Normed
+    both_N2F: Tensor
+    silu_NF: Tensor
+    gated_NF: Tensor
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """What the backward pass needs of a forward."""
+
+    layers: list[Layer] = field(default_factory=list)
+    last: Normed | None = None
+
+
+@torch.no_grad()
+def forward(
+    weights: Blocks, tokens: Tokens, rotation: Rotation, shape: Shape, trace: Trace | None = None
+) -> Tensor:
+    """Logits of the wanted positions, shape (K, V)."""
+    spans, slot_N = tokens.spans, tokens.slot_N
+    x_NH = embedded(weights["embed"], tokens)
+    for k in range(shape.layers):
+        first = norm(x_NH, weights[f"norm_attention_{k}"], slot_N, shape.eps)
+        mixed_NM = times(first.out_NH, weights[f"mixed_{k}"], spans)
+        if shape.biased:
+            mixed_NM += weights[f"bias_{k}"][slot_N]
+        attended_NA, attended = attend(mixed_NM, tokens, rotation, shape)
+        x_NH = x_NH + times(attended_NA, weights[f"out_{k}"], spans)
+        second = norm(x_NH, weights[f"norm_feed_{k}"], slot_N, shape.eps)
+        both_N2F = times(second.out_NH, weights[f"gated_{k}"], spans)
+        gated_NF, silu_NF = gated(both_N2F)
+        x_NH = x_NH + times(gated_NF, weights[f"down_{k}"], spans)
+        if trace is not None:
+            trace.layers.append(
+                Layer(
+                    attention_norm=first,
+                    attended=attended,
+                    attended_NA=attended_NA,
+                    feed_norm=second,
+                    both_N2F=both_N2F,
+                    silu_NF=silu_NF,
+                    gated_NF=gated_NF,
+                )
+            )
+    last = norm(x_NH[tokens.wanted_K], weights["norm_last"], tokens.wanted_slot_K, shape.eps)
+    if trace is not None:
+        trace.last = last
+    return times(last.out_NH, weights["embed" if shape.tied else "head"], tokens.wanted_spans)
+
+
+def embedded(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
+    return weight_PVH.view(-1, weight_PVH.shape[-1])[_embedding_rows(weight_PVH, tokens)]
+
+
+def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
+    return tokens.slot_N * weight_PVH.shape[1] + tokens.ids_N
+
+
+@torch.no_grad()
+def backward(
+    grad_KV: Tensor, weights: Blocks, gradients: Blocks, tokens: Tokens, rotation: Rotation, shape: Shape, trace: Trace
+) -> None:
+    """Write the gradients of the members that the tokens are of; others keep what they hold."""
+    spans, wanted = tokens.spans, tokens.wanted_spans
+    head = "embed" if shape.tied else "head"
+    assert trace.last is not None
+    by_hidden = times_transposed(grad_KV, weights[head], wanted)
+    weight_gradient(grad_KV, trace.last.out_NH, wanted, gradients[head])
+    by_wanted, by_last = norm_backward(by_hidden, trace.last)
+    add_up([("norm_last", by_last)], wanted, gradients)
+    grad_NH = by_wanted.new_zeros(len(tokens.ids_N), shape.hidden).index_copy_(0, tokens.wanted_K, by_wanted)
+    vectors: list[tuple[str, Tensor]] = []
+    for k in reversed(range(shape.layers)):
+        layer = trace.layers[k]
+        by_gated = times_transposed(grad_NH, weights[f"down_{k}"], spans)
+        weight_gradient(grad_NH, layer.gated_NF, spans, gradients[f"down_{k}"])
+        by_both = gated_backward(by_gated, layer.both_N2F, layer.silu_NF)
+        weight_gradient(by_both, layer.feed_norm.out_NH, spans, gradients[f"gated_{k}"])
+        by_input, by_weight = norm_backward(times_transposed(by_both, weights[f"gated_{k}"], spans), layer.feed_norm)
+        vectors.append((f"norm_feed_{k}", by_weight))
+        grad_NH = grad_NH + by_input
+        by_attended = times_transposed(grad_NH, weights[f"out_{k}"], spans)
+        weight_gradient(grad_NH, layer.attended_NA, spans, gradients[f"out_{k}"])
+        by_mixed = attend_backward(by_attended, layer.attended, tokens, rotation, shape)
+        if shape.biased:
+            vectors.append((f"bias_{k}", by_mixed))
+        weight_gradient(by_mixed, layer.attention_norm.out_NH, spans, gradients[f"mixed_{k}"])
+        by_normed = times_transposed(by_mixed, weights[f"mixed_{k}"], spans)
+        by_input, by_weight = norm_backward(by_normed, layer.attention_norm)
+        vectors.append((f"norm_attention_{k}", by_weight))
+        grad_NH = grad_NH + by_input
+    add_up(vectors, spans, gradients)
+    embedding = gradients["embed"]
+    if not shape.tied:
+        for span in spans:
+            embedding[span.slots] = 0.0
+    if shape.padding_id is not None:
+        grad_NH = grad_NH.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
+    embedding.view(-1, shape.hidden).index_add_(0, _embedding_rows(embedding, tokens), grad_NH)
+
+
+def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks) -> None:
+    """Sum vectors over each member's tokens, as products with ones, into the gradients of these names."""
+    all_NW = torch.cat([values for _, values in of_tokens], 1) if len(of_tokens) > 1 else of_tokens[0][1]
+    for span in spans:
+        values = all_NW[span.start : span.stop].view(span.num, span.each, -1)
+        sums = torch.bmm(values.new_ones(span.num, 1, span.each), values)[:, 0]
+        widths = [part.shape[1] for _, part in of_tokens]
+        for (name, _), part in zip(of_tokens, sums.split(widths, 1), strict=True):
+            gradients[name][span.slots] = part

@@ -1,0 +1,81 @@
+"""AdamW over a stack: every member by its own rate, decay, clip and count of steps, in one pass of its own.
+
+A member's step is the fused kernel on that member's rows alone, so it has the bits that it has without mates,
+and a member that has ended or diverged is passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeps.spec import OptimSpec
+from trainers.packs.stack import Stack
+
+
+class PackedAdamW(torch.optim.Optimizer):
+    """The optimizer of a pack's engine; :attr:`due` says what its next step is to do."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack.parameters(), {"lr": 0.0})
+        weights = stack.weights
+        self._moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items()}
+        self._steps = torch.zeros(stack.width, len(weights))
+        self._of_slot = [self._tensors_of(stack, slot) for slot in range(stack.width)]
+        self.due: Mapping[int, tuple[OptimSpec, float]] = {}
+        """Slots that step, with their settings and the learning rate of the step."""
+        self.norms: dict[int, float] = {}
+        """Each one's gradient norm before clipping, after the step."""
+
+    def _tensors_of(self, stack: Stack, slot: int) -> list[list[Tensor]]:
+        names = list(stack.weights)
+        return [
+            [stack.weights[name][slot] for name in names],
+            [stack.gradients[name][slot] for name in names],
+            [self._moments[name][0][slot] for name in names],
+            [self._moments[name][1][slot] for name in names],
+            [self._steps[slot, k] for k in range(len(names))],
+        ]
+
+    def reset(self, slot: int) -> None:
+        """Forget a slot's moments and steps."""
+        *_, first, second, steps = self._of_slot[slot]
+        torch._foreach_zero_([*first, *second, *steps])
+
+    def copy(self, slot: int, to: int) -> None:
+        """Put a slot's moments and steps in another."""
+        for tensors, others in zip(self._of_slot[to][2:], self._of_slot[slot][2:], strict=True):
+            torch._foreach_copy_(tensors, others)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step the due slots; one whose gradient is not finite stays as it is."""
+        self.norms = {}
+        for slot, (optim, lr) in self.due.items():
+            weights, gradients, first, second, steps = self._of_slot[slot]
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            self.norms[slot] = norm
+            if not math.isfinite(norm):
+                continue
+            if optim.grad_clip and norm > optim.grad_clip:
+                torch._foreach_mul_(gradients, optim.grad_clip / (norm + 1e-6))
+            torch._foreach_add_(steps, 1.0)
+            torch._fused_adamw_(
+                weights,
+                gradients,
+                first,
+                second,
+                [],
+                steps,
+                lr=lr,
+                beta1=optim.beta1,
+                beta2=optim.beta2,
+                weight_decay=optim.weight_decay,
+                eps=optim.eps,
+                amsgrad=False,
+                maximize=False,
+            )

@@ -1,0 +1,133 @@
+"""Token rows of a pack's members, laid end to end for one forward.
+
+A member's rows are padded to a length that follows from its own longest row, a multiple of :data:`TILE`; how
+many there are, and where, never depends on another member.
+
+Shapes: N tokens of all members, K positions with logits, T tokens of one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.packs.architecture import LANES
+
+TILE = LANES
+"""Rows are padded to a multiple of so many tokens, and a member's rows to as many in evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Neighbouring slots with equally many tokens each: one batched product serves them."""
+
+    slot: int
+    """The first slot."""
+    num: int
+    start: int
+    """Its first token."""
+    each: int
+    """Tokens of each slot."""
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.num * self.each
+
+    @property
+    def slots(self) -> slice:
+        return slice(self.slot, self.slot + self.num)
+
+    @property
+    def tokens(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberRows:
+    """What one member has in a forward."""
+
+    slot: int
+    rows: Sequence[Sequence[int]]
+    """Token ids, unpadded."""
+    wanted: Sequence[tuple[int, int]]
+    """(row, position) of each position whose logits are needed, at least one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """One forward's input."""
+
+    ids_N: Tensor
+    slot_N: Tensor
+    position_N: Tensor
+    spans: Sequence[Span]
+    rows: Sequence[tuple[int, int, int]]
+    """(first token, token after the last, T) of neighbouring rows of one length."""
+    wanted_K: Tensor
+    """Token at each position with logits; each once."""
+    wanted_slot_K: Tensor
+    wanted_spans: Sequence[Span]
+
+
+def spans_of(counts: Sequence[tuple[int, int]]) -> list[Span]:
+    """Spans of (slot, number of tokens) in ascending order of slots, none of them twice."""
+    spans: list[Span] = []
+    start = 0
+    for slot, each in counts:
+        last = spans[-1] if spans else None
+        if last is not None and last.each == each and last.slot + last.num == slot:
+            spans[-1] = Span(slot=last.slot, num=last.num + 1, start=last.start, each=each)
+        else:
+            spans.append(Span(slot=slot, num=1, start=start, each=each))
+        start += each
+    return spans
+
+
+def padded_length(tokens: int) -> int:
+    """Length of a row of so many tokens: the next multiple of :data:`TILE`."""
+    return -(-tokens // TILE) * TILE
+
+
+def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
+    """Lay members' rows end to end, in ascending order of their slots.
+
+    Args:
+        pad_id: Filler after a row's end; causal attention never looks at it.
+    """
+    ids: list[int] = []
+    wanted: list[int] = []
+    position: list[Tensor] = []
+    counts, wanted_counts = [], []
+    rows: list[tuple[int, int, int]] = []
+    for member in members:
+        first, width = len(ids), padded_length(max(map(len, member.rows)))
+        for row in member.rows:
+            ids.extend(row)
+            ids.extend([pad_id] * (width - len(row)))
+        wanted.extend(first + row * width + at for row, at in member.wanted)
+        counts.append((member.slot, len(ids) - first))
+        wanted_counts.append((member.slot, len(member.wanted)))
+        position.append(torch.arange(width).repeat(len(member.rows)))
+        if rows and rows[-1][2] == width:
+            rows[-1] = (rows[-1][0], len(ids), width)
+        else:
+            rows.append((first, len(ids), width))
+    return Tokens(
+        ids_N=torch.tensor(ids),
+        slot_N=slots_of(counts),
+        position_N=torch.cat(position),
+        spans=spans_of(counts),
+        rows=rows,
+        wanted_K=torch.tensor(wanted),
+        wanted_slot_K=slots_of(wanted_counts),
+        wanted_spans=spans_of(wanted_counts),
+    )
+
+
+def slots_of(counts: Sequence[tuple[int, int]]) -> Tensor:
+    """The slot of each token, from (slot, number of tokens)."""
+    slots, each = torch.tensor(counts, dtype=torch.long).unbind(1)
+    return slots.repeat_interleave(each)
