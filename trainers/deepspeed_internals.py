@@ -96,8 +96,8 @@ def gathered(parameters: Sequence[Tensor], *, modified: bool = False) -> Iterato
 
 
 def keep_gradients_in_place(engine: Any) -> None:
-    """Leave gradients where the backward pass wrote them, in a world of one: DeepSpeed would flatten a copy of
-    all of them to average it over a single rank.
+    """Leave gradients where the backward pass wrote them, in a world of one: DeepSpeed would flatten a copy
+    of all of them to average it over a single rank.
     """
     engine.enable_backward_allreduce = False
 

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
+from sweeps.sharing.packs import is_packed
 from sweeps.sharing.stages import Stage, plan_stages
 from sweeps.spec import RunSpec, phases_of
 from trainers.decoding.vllm import require_vllm
@@ -34,7 +35,8 @@ from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
 from trainers.model.prompt_encoding import encode_prompts
-from trainers.protocol import Cancelled, RunContext, RunResult, WorkerContext
+from trainers.packs.trainer import PackTrainer
+from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
@@ -55,28 +57,37 @@ class PolicyTrainer:
         self.eval_cache = EvalCache(self.load_base, self.gang)
         self.rewards = Rewards(self.gang)
         self.references = References(self.gang)
+        self.packs = PackTrainer(self.gang, self.load_base, self.eval_cache)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run: a group of one; see :class:`trainers.protocol.Trainer`."""
         [(_, outcome)] = self.run_group([spec], [context])
-        if isinstance(outcome, Cancelled):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     def run_group(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
-    ) -> Iterator[tuple[int, RunResult | Cancelled]]:
+    ) -> Iterator[tuple[int, Outcome]]:
         """Train and judge several runs, sharing what they have in common; see
-        :class:`trainers.protocol.GroupTrainer`. Runs that save training states are not shared.
+        :class:`trainers.protocol.GroupTrainer`. Runs that save training states are not shared, those that
+        ask for it are packed (:mod:`trainers.packs`).
         """
-        together = [i for i, spec in enumerate(specs) if not spec.resources.save_every_steps]
-        alone = [[i] for i, spec in enumerate(specs) if spec.resources.save_every_steps]
+        packed = [i for i, spec in enumerate(specs) if is_packed(spec) and self.packs.takes(spec)]
+        for position, outcome in self.packs.outcomes(
+            [specs[i] for i in packed], [contexts[i] for i in packed]
+        ):
+            yield packed[position], outcome
+        others = [i for i in range(len(specs)) if i not in set(packed)]
+        together = [i for i in others if not specs[i].resources.save_every_steps]
+        alone = [[i] for i in others if specs[i].resources.save_every_steps]
         for members in filter(None, [together, *alone]):
             group = _Group(self, [specs[i] for i in members], [contexts[i] for i in members])
             for position, outcome in group.outcomes():
                 yield members[position], outcome
 
     def close(self) -> None:
+        self.packs.close()
         self.engines.close()
         self.eval_cache.close()
         self.rewards.close()
@@ -146,7 +157,7 @@ class _Group:
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in in_last_phase:
-                    self._records[run].stepped(step, experience, update, lr)
+                    self._records[run].stepped(step, experience.rollouts, update, lr, experience.measured)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return

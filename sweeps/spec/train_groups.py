@@ -172,6 +172,8 @@ class EngineSpec:
     """Attention implementation given to transformers."""
     max_hot_engines: int = compute(4)
     """Engines a worker keeps; the least recently used goes first."""
+    pack: int = compute(0)
+    """Most runs trained together in one forward (:mod:`sweeps.sharing.packs`); 0 trains each by itself."""
 
     def __post_init__(self) -> None:
         choice("engine.precision", self.precision, get_args(Precision))
@@ -195,3 +197,4 @@ class EngineSpec:
         require(
             self.max_hot_engines >= 1, "engine.max_hot_engines", self.max_hot_engines, "must be at least 1"
         )
+        require(self.pack >= 0, "engine.pack", self.pack, "must be at least 0 (0 trains each run by itself)")

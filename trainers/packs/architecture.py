@@ -1,4 +1,4 @@
-"""What a stack knows of a transformer: its shape, and where each of its weights lies among the stacked blocks.
+"""What a stack knows of a transformer: its shape, and where its weights lie among the stacked blocks.
 
 Qwen2 and Llama: root mean square norms, rotary positions, grouped queries, gated feed-forward. What is read
 together is stored together, queries, keys and values as one matrix, gate and up as one. A model that is
@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 FAMILIES = ("qwen2", "llama")
 """``model_type`` of the models whose forward is written out in :mod:`trainers.packs.forward`."""
@@ -150,16 +149,3 @@ def pieces(shape: Shape) -> Iterator[tuple[str, Piece]]:
     yield "model.norm.weight", Piece(block="norm_last", first=0, rows=shape.hidden)
     if not shape.tied:
         yield "lm_head.weight", Piece(block="head", first=0, rows=shape.vocabulary)
-
-
-@torch.no_grad()
-def rotation_tables(module: nn.Module, num_positions: int) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of each position, float32 of shape (positions, head_dim).
-
-    A head turned by a position is ``x · cos + (its halves swapped) · sin``.
-    """
-    rotary = cast(Any, module).model.rotary_emb
-    positions = torch.arange(num_positions, dtype=torch.float32)
-    angles = positions[:, None] * rotary.inv_freq.float()[None, :]
-    cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
-    return torch.cat([cos, cos], -1).contiguous(), torch.cat([-sin, sin], -1).contiguous()

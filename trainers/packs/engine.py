@@ -9,11 +9,10 @@ import gc
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweeps.spec import EngineSpec, OptimSpec
 from trainers.deepspeed_internals import Internals, keep_gradients_in_place
-from trainers.engine.gang import Gang
 from trainers.engine.setup import deepspeed_config
 from trainers.packs.optimizer import PackedAdamW
 from trainers.packs.stack import Stack
@@ -23,11 +22,12 @@ from trainers.packs.tokens import Tokens
 class PackEngine:
     """A stack with its optimizer, kept hot."""
 
-    def __init__(self, stack: Stack, engine: EngineSpec, gang: Gang) -> None:
+    def __init__(self, stack: Stack, model: nn.Module, engine: EngineSpec) -> None:
         import deepspeed
 
         self.stack = stack
-        self.gang = gang
+        self.model = model.to("meta")
+        """The model without weights: what is saved beside a member's."""
         self._optimizer = PackedAdamW(stack)
         self._ds, *_ = deepspeed.initialize(
             model=stack,
@@ -71,7 +71,7 @@ class PackEngine:
         """Free the engine's hooks, weights and buffers."""
         self._internals.forget_module()
         self._ds.destroy()
-        del self._ds, self._internals, self._optimizer, self.stack
+        del self._ds, self._internals, self._optimizer, self.stack, self.model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -27,10 +27,22 @@ Blocks = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """Rotary positions; see :func:`trainers.packs.architecture.rotation_tables`."""
+    """Rotary positions: a head turned by one is ``x · cos + (its halves swapped) · sin``.
+
+    Float32 of shape (positions, D).
+    """
 
     cos: Tensor
     sin: Tensor
+    """Signed: negative in the first half."""
+
+
+@torch.no_grad()
+def rotation_of(frequencies: Tensor, scaling: float, num_positions: int) -> Rotation:
+    """The rotations of a model's ``rotary_emb``."""
+    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies[None, :]
+    cos, sin = angles.cos() * scaling, angles.sin() * scaling
+    return Rotation(cos=torch.cat([cos, cos], -1).contiguous(), sin=torch.cat([-sin, sin], -1).contiguous())
 
 
 def times(x_NI: Tensor, weight: Tensor, spans: Sequence[Span]) -> Tensor:
@@ -74,26 +86,25 @@ def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: 
 class Normed:
     """A root mean square norm, and what its backward pass needs."""
 
-    out_NH: Tensor
-    unit_NH: Tensor
+    out: Tensor
+    unit: Tensor
     """The input over its root mean square."""
-    scale_N1: Tensor
-    weight_NH: Tensor
+    scale: Tensor
+    weight: Tensor
 
 
 def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, eps: float) -> Normed:
     scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
     unit_NH, weight_NH = x_NH * scale_N1, weight_PH[slot_N]
-    return Normed(out_NH=unit_NH * weight_NH, unit_NH=unit_NH, scale_N1=scale_N1, weight_NH=weight_NH)
+    return Normed(out=unit_NH * weight_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
 
 
 def norm_backward(grad_NH: Tensor, normed: Normed) -> tuple[Tensor, Tensor]:
     """Gradients by the input and, token by token, by the weight."""
-    by_weight_NH = grad_NH * normed.unit_NH
-    mean_N1 = (by_weight_NH * normed.weight_NH).mean(-1, keepdim=True)
-    by_unit_NH = grad_NH * normed.weight_NH
-    by_input_NH = by_unit_NH.addcmul_(normed.unit_NH, mean_N1, value=-1).mul_(normed.scale_N1)
-    return by_input_NH, by_weight_NH
+    by_weight_NH = grad_NH * normed.unit
+    mean_N1 = (by_weight_NH * normed.weight).mean(-1, keepdim=True)
+    by_unit_NH = grad_NH * normed.weight
+    return by_unit_NH.addcmul_(normed.unit, mean_N1, value=-1).mul_(normed.scale), by_weight_NH
 
 
 def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
@@ -106,25 +117,37 @@ def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
     return torch.addcmul((grad_NHD * sin_N1D).roll(grad_NHD.shape[-1] // 2, -1), grad_NHD, cos_N1D)
 
 
+KEY_TILE = 16
+"""Keys of a row are filled up to a multiple of it: torch's softmax takes 12 times as long over 13 as over 16
+numbers (measured, float32 and AVX512).
+"""
+
+
+def num_keys(length: int) -> int:
+    """Keys that rows of this length attend to, fillers among them."""
+    return -(-length // KEY_TILE) * KEY_TILE
+
+
 @lru_cache(maxsize=64)
 def causal_mask(length: int, group: int) -> Tensor:
-    """Added to scores of shape (group · T, T): 0 where a key is not later than the query, −inf elsewhere."""
-    mask_TT = torch.full((length, length), -torch.inf).triu_(1)
-    return mask_TT.repeat(group, 1)
+    """Added to scores of shape (group · T, keys): 0 where a key is no later than a query, else −inf."""
+    return torch.full((length, num_keys(length)), -torch.inf).triu_(1).repeat(group, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attended:
-    """Attention of rows of one length, and what its backward pass needs."""
+    """Attention of rows of one length, and what its backward pass needs; U keys, fillers among them."""
 
     query_BSD: Tensor
-    key_BTD: Tensor
-    value_BTD: Tensor
-    share_BST: Tensor
+    key_BUD: Tensor
+    value_BUD: Tensor
+    share_BSU: Tensor
     """How a query spreads over the keys."""
 
 
-def attend(mixed_NM: Tensor, tokens: Tokens, rotation: Rotation, shape: Shape) -> tuple[Tensor, list[Attended]]:
+def attend(
+    mixed_NM: Tensor, tokens: Tokens, rotation: Rotation, shape: Shape
+) -> tuple[Tensor, list[Attended]]:
     """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
@@ -134,13 +157,13 @@ def attend(mixed_NM: Tensor, tokens: Tokens, rotation: Rotation, shape: Shape) -
     parts = []
     for start, stop, length in tokens.rows:
         query = _by_head(turned[start:stop, : shape.heads], length, shape)
-        key = _by_head(turned[start:stop, shape.heads :], length, shape)
-        value = _by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
+        key = _keys_by_head(turned[start:stop, shape.heads :], length, shape)
+        value = _keys_by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
         mask = causal_mask(length, shape.group)
-        score = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=shape.head_dim**-0.5)
+        score = torch.bmm(query, key.transpose(1, 2)).mul_(shape.head_dim**-0.5).add_(mask)
         share = torch.softmax(score, -1)
         _from_heads(torch.bmm(share, value), length, shape, out_NA[start:stop])
-        parts.append(Attended(query_BSD=query, key_BTD=key, value_BTD=value, share_BST=share))
+        parts.append(Attended(query_BSD=query, key_BUD=key, value_BUD=value, share_BSU=share))
     return out_NA, parts
 
 
@@ -154,14 +177,19 @@ def attend_backward(
     scale = shape.head_dim**-0.5
     for (start, stop, length), part in zip(tokens.rows, parts, strict=True):
         out = _by_head(grad[start:stop], length, shape)
-        by_share = torch.bmm(out, part.value_BTD.transpose(1, 2))
-        by_score = torch.ops.aten._softmax_backward_data(by_share, part.share_BST, -1, torch.float32).mul_(scale)
-        by_query, by_key = torch.bmm(by_score, part.key_BTD), torch.bmm(by_score.transpose(1, 2), part.query_BSD)
-        by_value = torch.bmm(part.share_BST.transpose(1, 2), out)
+        by_share = torch.bmm(out, part.value_BUD.transpose(1, 2))
+        by_score = torch.ops.aten._softmax_backward_data(by_share, part.share_BSU, -1, torch.float32).mul_(
+            scale
+        )
+        by_query, by_key = (
+            torch.bmm(by_score, part.key_BUD),
+            torch.bmm(by_score.transpose(1, 2), part.query_BSD),
+        )
+        by_value = torch.bmm(part.share_BSU.transpose(1, 2), out)
         heads = shape.heads
         _from_heads(by_query, length, shape, turned[start:stop, :heads])
-        _from_heads(by_key, length, shape, turned[start:stop, heads:])
-        _from_heads(by_value, length, shape, mixed[start:stop, heads + shape.kv_heads :])
+        _from_heads(by_key[:, :length], length, shape, turned[start:stop, heads:])
+        _from_heads(by_value[:, :length], length, shape, mixed[start:stop, heads + shape.kv_heads :])
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
     mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
@@ -174,11 +202,19 @@ def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
     return x.reshape(len(x) * shape.kv_heads, -1, shape.head_dim)
 
 
+def _keys_by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
+    """The same for keys or values, filled up with zeros."""
+    x = x_NHD.view(-1, length, shape.kv_heads, shape.head_dim).transpose(1, 2)
+    filled = x_NHD.new_zeros(len(x), shape.kv_heads, num_keys(length), shape.head_dim)
+    filled[:, :, :length] = x
+    return filled.view(len(x) * shape.kv_heads, -1, shape.head_dim)
+
+
 def _from_heads(x: Tensor, length: int, shape: Shape, into: Tensor) -> None:
     """The inverse of :func:`_by_head`, written where it belongs."""
     rows = len(x) // shape.kv_heads
     into.view(rows, length, -1, shape.head_dim).copy_(
-        x.view(rows, -1, length, shape.head_dim).transpose(1, 2)
+        x.reshape(rows, -1, length, shape.head_dim).transpose(1, 2)
     )
 
 
@@ -200,17 +236,19 @@ def gated_backward(grad_NF: Tensor, both_N2F: Tensor, silu_NF: Tensor) -> Tensor
     return by_both
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What the backward pass needs of one layer."""
+    """What the backward pass needs of one layer; of the last one, the wanted positions from ``heads`` on."""
 
     attention_norm: Normed
     attended: list[Attended]
-    attended_NA: Tensor
+    heads: Tensor
+    """What its attention gives."""
     feed_norm: Normed
-    both_N2F: Tensor
-    silu_NF: Tensor
-    gated_NF: Tensor
+    both: Tensor
+    """Gate and up side by side."""
+    silu: Tensor
+    product: Tensor
 
 
 @dataclass(kw_only=True)
@@ -225,36 +263,42 @@ class Trace:
 def forward(
     weights: Blocks, tokens: Tokens, rotation: Rotation, shape: Shape, trace: Trace | None = None
 ) -> Tensor:
-    """Logits of the wanted positions, shape (K, V)."""
-    spans, slot_N = tokens.spans, tokens.slot_N
-    x_NH = embedded(weights["embed"], tokens)
+    """Logits of the wanted positions, shape (K, V).
+
+    What the last layer does after its attention is done for these positions alone.
+    """
+    spans, slots = tokens.spans, tokens.slot_N
+    x = embedded(weights["embed"], tokens)
     for k in range(shape.layers):
-        first = norm(x_NH, weights[f"norm_attention_{k}"], slot_N, shape.eps)
-        mixed_NM = times(first.out_NH, weights[f"mixed_{k}"], spans)
+        first = norm(x, weights[f"norm_attention_{k}"], slots, shape.eps)
+        mixed_NM = times(first.out, weights[f"mixed_{k}"], spans)
         if shape.biased:
-            mixed_NM += weights[f"bias_{k}"][slot_N]
-        attended_NA, attended = attend(mixed_NM, tokens, rotation, shape)
-        x_NH = x_NH + times(attended_NA, weights[f"out_{k}"], spans)
-        second = norm(x_NH, weights[f"norm_feed_{k}"], slot_N, shape.eps)
-        both_N2F = times(second.out_NH, weights[f"gated_{k}"], spans)
-        gated_NF, silu_NF = gated(both_N2F)
-        x_NH = x_NH + times(gated_NF, weights[f"down_{k}"], spans)
+            mixed_NM += weights[f"bias_{k}"][slots]
+        heads, attended = attend(mixed_NM, tokens, rotation, shape)
+        if k == shape.layers - 1:
+            x, heads = x[tokens.wanted_K], heads[tokens.wanted_K]
+            spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
+        x = x + times(heads, weights[f"out_{k}"], spans)
+        second = norm(x, weights[f"norm_feed_{k}"], slots, shape.eps)
+        both = times(second.out, weights[f"gated_{k}"], spans)
+        product, silu = gated(both)
+        x = x + times(product, weights[f"down_{k}"], spans)
         if trace is not None:
             trace.layers.append(
                 Layer(
                     attention_norm=first,
                     attended=attended,
-                    attended_NA=attended_NA,
+                    heads=heads,
                     feed_norm=second,
-                    both_N2F=both_N2F,
-                    silu_NF=silu_NF,
-                    gated_NF=gated_NF,
+                    both=both,
+                    silu=silu,
+                    product=product,
                 )
             )
-    last = norm(x_NH[tokens.wanted_K], weights["norm_last"], tokens.wanted_slot_K, shape.eps)
+    last = norm(x, weights["norm_last"], slots, shape.eps)
     if trace is not None:
         trace.last = last
-    return times(last.out_NH, weights["embed" if shape.tied else "head"], tokens.wanted_spans)
+    return times(last.out, weights["embed" if shape.tied else "head"], spans)
 
 
 def embedded(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
@@ -267,45 +311,57 @@ def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
 
 @torch.no_grad()
 def backward(
-    grad_KV: Tensor, weights: Blocks, gradients: Blocks, tokens: Tokens, rotation: Rotation, shape: Shape, trace: Trace
+    grad_KV: Tensor,
+    weights: Blocks,
+    gradients: Blocks,
+    tokens: Tokens,
+    rotation: Rotation,
+    shape: Shape,
+    trace: Trace,
 ) -> None:
     """Write the gradients of the members that the tokens are of; others keep what they hold."""
-    spans, wanted = tokens.spans, tokens.wanted_spans
-    head = "embed" if shape.tied else "head"
+    spans, head = tokens.wanted_spans, "embed" if shape.tied else "head"
     assert trace.last is not None
-    by_hidden = times_transposed(grad_KV, weights[head], wanted)
-    weight_gradient(grad_KV, trace.last.out_NH, wanted, gradients[head])
-    by_wanted, by_last = norm_backward(by_hidden, trace.last)
-    add_up([("norm_last", by_last)], wanted, gradients)
-    grad_NH = by_wanted.new_zeros(len(tokens.ids_N), shape.hidden).index_copy_(0, tokens.wanted_K, by_wanted)
-    vectors: list[tuple[str, Tensor]] = []
+    weight_gradient(grad_KV, trace.last.out, spans, gradients[head])
+    grad, by_weight = norm_backward(times_transposed(grad_KV, weights[head], spans), trace.last)
+    vectors = [("norm_last", by_weight)]
     for k in reversed(range(shape.layers)):
         layer = trace.layers[k]
-        by_gated = times_transposed(grad_NH, weights[f"down_{k}"], spans)
-        weight_gradient(grad_NH, layer.gated_NF, spans, gradients[f"down_{k}"])
-        by_both = gated_backward(by_gated, layer.both_N2F, layer.silu_NF)
-        weight_gradient(by_both, layer.feed_norm.out_NH, spans, gradients[f"gated_{k}"])
-        by_input, by_weight = norm_backward(times_transposed(by_both, weights[f"gated_{k}"], spans), layer.feed_norm)
+        by_product = times_transposed(grad, weights[f"down_{k}"], spans)
+        weight_gradient(grad, layer.product, spans, gradients[f"down_{k}"])
+        by_both = gated_backward(by_product, layer.both, layer.silu)
+        weight_gradient(by_both, layer.feed_norm.out, spans, gradients[f"gated_{k}"])
+        by_normed = times_transposed(by_both, weights[f"gated_{k}"], spans)
+        by_input, by_weight = norm_backward(by_normed, layer.feed_norm)
         vectors.append((f"norm_feed_{k}", by_weight))
-        grad_NH = grad_NH + by_input
-        by_attended = times_transposed(grad_NH, weights[f"out_{k}"], spans)
-        weight_gradient(grad_NH, layer.attended_NA, spans, gradients[f"out_{k}"])
-        by_mixed = attend_backward(by_attended, layer.attended, tokens, rotation, shape)
+        grad = grad + by_input
+        by_heads = times_transposed(grad, weights[f"out_{k}"], spans)
+        weight_gradient(grad, layer.heads, spans, gradients[f"out_{k}"])
+        if k == shape.layers - 1:
+            add_up(vectors, spans, gradients)
+            spans, vectors = tokens.spans, []
+            grad, by_heads = _of_all(grad, tokens), _of_all(by_heads, tokens)
+        by_mixed = attend_backward(by_heads, layer.attended, tokens, rotation, shape)
         if shape.biased:
             vectors.append((f"bias_{k}", by_mixed))
-        weight_gradient(by_mixed, layer.attention_norm.out_NH, spans, gradients[f"mixed_{k}"])
+        weight_gradient(by_mixed, layer.attention_norm.out, spans, gradients[f"mixed_{k}"])
         by_normed = times_transposed(by_mixed, weights[f"mixed_{k}"], spans)
         by_input, by_weight = norm_backward(by_normed, layer.attention_norm)
         vectors.append((f"norm_attention_{k}", by_weight))
-        grad_NH = grad_NH + by_input
+        grad = grad + by_input
     add_up(vectors, spans, gradients)
     embedding = gradients["embed"]
     if not shape.tied:
         for span in spans:
             embedding[span.slots] = 0.0
     if shape.padding_id is not None:
-        grad_NH = grad_NH.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
-    embedding.view(-1, shape.hidden).index_add_(0, _embedding_rows(embedding, tokens), grad_NH)
+        grad = grad.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
+    embedding.view(-1, shape.hidden).index_add_(0, _embedding_rows(embedding, tokens), grad)
+
+
+def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
+    """Values of the wanted positions among zeros of the others."""
+    return values.new_zeros(len(tokens.ids_N), values.shape[1]).index_copy_(0, tokens.wanted_K, values)
 
 
 def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks) -> None:

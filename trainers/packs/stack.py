@@ -11,9 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trainers.packs.architecture import blocks, pieces, rotation_tables, shape_of
-from trainers.packs.forward import Rotation, Trace, backward, forward
+from trainers.packs.architecture import blocks, pieces, shape_of
+from trainers.packs.forward import Trace, backward, forward, rotation_of
 from trainers.packs.tokens import Tokens
+
+USUAL_POSITIONS = 512
+"""Positions whose rotations are computed at once; longer rows have them computed when they come."""
 
 
 class Stack(nn.Module):
@@ -23,13 +26,13 @@ class Stack(nn.Module):
     nothing is allocated, zeroed or added up for it.
     """
 
-    def __init__(self, model: nn.Module, width: int, num_positions: int) -> None:
+    def __init__(self, model: nn.Module, width: int) -> None:
         super().__init__()
         self.shape = shape_of(model)
         self.width = width
-        self.model_config = cast(Any, model).config
-        cos, sin = rotation_tables(model, num_positions)
-        self.rotation = Rotation(cos=cos, sin=sin)
+        rotary = cast(Any, model).model.rotary_emb
+        self._turns = rotary.inv_freq.detach().float().clone(), float(rotary.attention_scaling)
+        self.rotation = rotation_of(*self._turns, USUAL_POSITIONS)
         self._pieces = dict(pieces(self.shape))
         self.gradients: dict[str, Tensor] = {}
         self.base = {name: torch.zeros(1, *own) for name, own in blocks(self.shape)}
@@ -42,10 +45,14 @@ class Stack(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         return {name: p.data for name, p in self._parameters.items() if p is not None}
 
-    @property
-    def num_positions(self) -> int:
-        """Longest row that it can compute, in tokens."""
-        return len(self.rotation.cos)
+    def reach(self, num_positions: int) -> None:
+        """Prepare for rows of so many tokens."""
+        if num_positions > len(self.rotation.cos):
+            self.rotation = rotation_of(*self._turns, 2 * num_positions)
+
+    def of_slot(self, slot: int) -> dict[str, Tensor]:
+        """One member's weights, as a stack of one."""
+        return {name: own[slot : slot + 1] for name, own in self.weights.items()}
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Logits of the tokens' wanted positions, shape (K, V), with gradients."""
@@ -57,15 +64,21 @@ class Stack(nn.Module):
 
     def reset(self, slot: int) -> None:
         """Put the untrained model's weights in a slot."""
-        self._copy({name: own[0] for name, own in self.base.items()}, slot)
+        self._put({name: own[0] for name, own in self.base.items()}, slot)
 
     def copy(self, slot: int, to: int) -> None:
-        self._copy({name: own[slot] for name, own in self.weights.items()}, to)
+        self._put({name: own[slot] for name, own in self.weights.items()}, to)
 
     @torch.no_grad()
-    def _copy(self, own: Mapping[str, Tensor], slot: int) -> None:
+    def _put(self, own: Mapping[str, Tensor], slot: int) -> None:
         for name, weight in self.weights.items():
             weight[slot] = own[name]
+
+    @torch.no_grad()
+    def copy_gradients(self, slot: int, to: int) -> None:
+        """Let a slot step by another's gradient."""
+        for gradient in self.gradients.values():
+            gradient[to] = gradient[slot]
 
     def load(self, slot: int, weights: Mapping[str, Tensor]) -> None:
         """Put a model's weights, under its own names, in a slot."""
@@ -92,7 +105,7 @@ class Stack(nn.Module):
 
 
 class _Forward(torch.autograd.Function):
-    """:func:`trainers.packs.forward.forward` for autograd, which sees no gradient: they are written in place."""
+    """:func:`trainers.packs.forward.forward` for autograd, to which gradients do not show."""
 
     @staticmethod
     def forward(ctx: Any, stack: Stack, tokens: Tokens, *parameters: Tensor) -> Tensor:

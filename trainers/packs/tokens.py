@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -67,7 +68,11 @@ class Tokens:
     rows: Sequence[tuple[int, int, int]]
     """(first token, token after the last, T) of neighbouring rows of one length."""
     wanted_K: Tensor
-    """Token at each position with logits; each once."""
+    """Token at each position with logits, each once; a member's are filled up to a multiple of
+    :data:`TILE`.
+    """
+    asked_K: Sequence[int]
+    """Which of them were asked for, in the order they were."""
     wanted_slot_K: Tensor
     wanted_spans: Sequence[Span]
 
@@ -99,6 +104,7 @@ def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
     """
     ids: list[int] = []
     wanted: list[int] = []
+    asked: list[int] = []
     position: list[Tensor] = []
     counts, wanted_counts = [], []
     rows: list[tuple[int, int, int]] = []
@@ -107,9 +113,14 @@ def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
         for row in member.rows:
             ids.extend(row)
             ids.extend([pad_id] * (width - len(row)))
-        wanted.extend(first + row * width + at for row, at in member.wanted)
+        own = [first + row * width + at for row, at in member.wanted]
+        asked.extend(range(len(wanted), len(wanted) + len(own)))
+        if fill := -len(own) % TILE:
+            held = set(own)
+            own.extend(islice((token for token in range(first, len(ids)) if token not in held), fill))
+        wanted.extend(own)
         counts.append((member.slot, len(ids) - first))
-        wanted_counts.append((member.slot, len(member.wanted)))
+        wanted_counts.append((member.slot, len(own)))
         position.append(torch.arange(width).repeat(len(member.rows)))
         if rows and rows[-1][2] == width:
             rows[-1] = (rows[-1][0], len(ids), width)
@@ -122,6 +133,7 @@ def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
         spans=spans_of(counts),
         rows=rows,
         wanted_K=torch.tensor(wanted),
+        asked_K=asked,
         wanted_slot_K=slots_of(wanted_counts),
         wanted_spans=spans_of(wanted_counts),
     )

@@ -65,32 +65,8 @@ def draw_rollouts(
     Args:
         redraw: How often the step's rollouts were drawn before; the noise is another each time.
     """
-    total = spec.sampling.num_rollouts
-    prompt_of_row = np.repeat(np.arange(len(prompts)), rollouts_per_prompt(spec.sampling, spec.example))
-    share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
-    noise_rows = list(range(total))
-    if "shared_noise" in spec.objective.defects:
-        noise_rows = dealing(spec.objective, total, len(prompts), spec.seed, step).noise_rows()
-    row_of_noise = np.array(noise_rows)[share] + redraw * total
-    num_noise = (redraw + 1) * total
     vocab_size = vocabulary_size(module)
-    request = DecodeRequest(
-        prompts=prompts,
-        prompt_of_row=prompt_of_row[share],
-        samplers=[
-            Sampler(
-                temperature=spec.sampling.temperature,
-                top_p=spec.sampling.top_p,
-                top_k=base.top_k if spec.sampling.top_k == "model" else spec.sampling.top_k,
-                repetition_penalty=spec.sampling.repetition_penalty,
-            )
-        ],
-        sampler_of_row=np.zeros(share.stop - share.start, dtype=np.int64),
-        uniforms=lambda at: uniforms(spec.seed, Stream.ROLLOUT, step, at, num_noise)[row_of_noise],
-        max_new_tokens=spec.sampling.max_new_tokens,
-        eos_ids=base.eos_ids,
-        vocab_size=vocab_size,
-    )
+    request = rollout_request(spec, base, prompts, vocab_size, step=step, gang=gang, redraw=redraw)
     decoder = choose_decoder(
         spec.engine.decoder,
         prompt_tokens=max(map(len, prompts)),
@@ -105,7 +81,49 @@ def draw_rollouts(
     else:
         completions = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
     of_all_ranks = [completion for part in gang.gather(completions) for completion in part]
-    return merge(prompt_of_row.tolist(), of_all_ranks)
+    return merge(prompts_of_rollouts(spec, len(prompts)).tolist(), of_all_ranks)
+
+
+def prompts_of_rollouts(spec: RunSpec, num_prompts: int) -> np.ndarray:
+    """The prompt of each rollout in the order drawn, int64 of shape (rollouts,)."""
+    return np.repeat(np.arange(num_prompts), rollouts_per_prompt(spec.sampling, spec.example))
+
+
+def rollout_request(
+    spec: RunSpec,
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    vocab_size: int,
+    *,
+    step: int,
+    gang: Gang,
+    redraw: int = 0,
+) -> DecodeRequest:
+    """What this rank draws of a step's rollouts."""
+    total = spec.sampling.num_rollouts
+    share = slice(gang.rank * total // gang.world_size, (gang.rank + 1) * total // gang.world_size)
+    noise_rows = list(range(total))
+    if "shared_noise" in spec.objective.defects:
+        noise_rows = dealing(spec.objective, total, len(prompts), spec.seed, step).noise_rows()
+    row_of_noise = np.array(noise_rows)[share] + redraw * total
+    num_noise = (redraw + 1) * total
+    return DecodeRequest(
+        prompts=prompts,
+        prompt_of_row=prompts_of_rollouts(spec, len(prompts))[share],
+        samplers=[
+            Sampler(
+                temperature=spec.sampling.temperature,
+                top_p=spec.sampling.top_p,
+                top_k=base.top_k if spec.sampling.top_k == "model" else spec.sampling.top_k,
+                repetition_penalty=spec.sampling.repetition_penalty,
+            )
+        ],
+        sampler_of_row=np.zeros(share.stop - share.start, dtype=np.int64),
+        uniforms=lambda at: uniforms(spec.seed, Stream.ROLLOUT, step, at, num_noise)[row_of_noise],
+        max_new_tokens=spec.sampling.max_new_tokens,
+        eos_ids=base.eos_ids,
+        vocab_size=vocab_size,
+    )
 
 
 def merge(prompts: Sequence[int], completions: Sequence[Completion]) -> Rollouts:

@@ -10,7 +10,6 @@ from typing import Any
 from sweeps.spec import RunSpec
 from trainers.model.base_model import BaseModel
 from trainers.protocol import Evaluation, RolloutText, RunResult
-from trainers.step.experience import Experience
 from trainers.step.rollout import Rollouts, rollouts_from_json
 from trainers.step.update import Update
 
@@ -71,10 +70,15 @@ class RunRecorder:
         self._evaluations = list(RunResult.from_json(data["result"]).evaluations)
         self._shown = [(step, rollouts_from_json(rollouts)) for step, rollouts in data["shown"]]
 
-    def stepped(self, step: int, experience: Experience, update: Update, lr: float) -> None:
-        """Record an optimizer step; ``step`` counts from 1."""
-        rollouts = experience.rollouts
-        measured = dict(experience.measured)
+    def stepped(
+        self, step: int, rollouts: Rollouts, update: Update, lr: float, measured: Mapping[str, float]
+    ) -> None:
+        """Record an optimizer step; ``step`` counts from 1.
+
+        Args:
+            measured: Further figures of the step.
+        """
+        measured = dict(measured)
         if update.kl_nats is not None:
             measured["kl_nats"] = update.kl_nats
         self._rows[step] = {

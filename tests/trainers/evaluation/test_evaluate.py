@@ -11,9 +11,11 @@ import torch
 from sweeps.manifest.row_fields import items_of
 from sweeps.spec import EvalSpec, SpecError
 from tests.trainers.worlds import tiny_spec
+from trainers.decoding import Completion, DecodeRequest
+from trainers.decoding.cached import decode_cached
 from trainers.engine.gang import Gang
 from trainers.evaluation.evaluate import Benchmark, DecodingSetting, settings_of
-from trainers.model.base_model import load_base, load_weights
+from trainers.model.base_model import load_base, load_weights, vocabulary_size
 from trainers.protocol import WorkerContext
 
 GREEDY, SAMPLED = (
@@ -40,11 +42,16 @@ def benchmark_() -> Benchmark:
 
 
 def test_counts_agree_with_reading_the_completions_by_hand(model, benchmark_, gang):
+    drawn: list[Completion] = []
+
+    def decode(request: DecodeRequest) -> list[Completion]:
+        drawn.extend(decode_cached(model, request))
+        return drawn
+
     with torch.inference_mode():
-        [greedy] = benchmark_.evaluate(model, [GREEDY], step=0, seed=0, gang=gang)
-        rows = benchmark_._decode(model, range(40), [GREEDY], seed=0, gang=gang)
+        [greedy] = benchmark_.evaluate_by(decode, vocabulary_size(model), [GREEDY], step=0, seed=0, gang=gang)
     tokenizer = load_base(tiny_spec().model).tokenizer
-    for item, (completion,) in rows.items():
+    for item, completion in enumerate(drawn):
         text = tokenizer.decode(completion, skip_special_tokens=True)
         answer = text.replace("?", ";").rsplit(";", 1)[-1]
         assert greedy.correct[item] == (answer.isdigit() and int(answer) == int(benchmark_.items[item].gold))

@@ -1,0 +1,165 @@
+"""A packed run is the run: near the unpacked one, and with the same bits whoever its mates are."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sweeps.spec import RunSpec, SpecError
+from tests.trainers.comparing import column, numbers
+from tests.trainers.worlds import tiny_spec
+from trainers.engine.checkpoint import check_weights
+from trainers.packs.engine import PackEngine
+from trainers.policy_trainer import PolicyTrainer
+from trainers.protocol import Cancelled, Outcome, RunContext, RunResult
+
+
+def spec_of(number: int, **groups) -> RunSpec:
+    """One of many runs that a pack may hold: rate, temperature, seed, problem and horizon are its own."""
+    draw = random.Random(number)
+    changes = {
+        "prompt": draw.choice(["47+38=", "12+34=", "80+95="]),
+        "seed": draw.randrange(4),
+        "steps": draw.choice([2, 3, 4]),
+        "optim": {"lr": draw.choice([1e-4, 4e-4, 1e-3]), "grad_clip": draw.choice([0.0, 1.0])},
+        "objective": {"temperature": draw.choice([0.5, 1.0]), "entropy_weight": draw.choice([1.0, -0.5])},
+        "schedule": {"name": draw.choice(["constant", "cosine"])},
+        "sampling": {"temperature": draw.choice([0.7, 1.0]), "top_p": draw.choice([1.0, 0.9])},
+        "eval": {"steps": [0, 2], "limit": 20},
+        "engine": {"pack": 4},
+    }
+    return tiny_spec(**{**changes, **groups})
+
+
+def packed(
+    trainer: PolicyTrainer, specs: list[RunSpec], contexts: list[RunContext] | None = None
+) -> list[Outcome]:
+    outcomes = dict(trainer.run_group(specs, contexts or [RunContext()] * len(specs)))
+    return [outcomes[position] for position in range(len(specs))]
+
+
+def told(outcome: Outcome) -> dict:
+    assert isinstance(outcome, RunResult), outcome
+    return numbers(outcome.to_json())
+
+
+def test_ten_packed_steps_agree_with_ten_unpacked_ones(trainer):
+    specs = [
+        tiny_spec(prompt, seed=seed, optim={"lr": lr}, objective={"temperature": t}, eval={"limit": 50})
+        for prompt, seed, lr, t in [
+            ("tiny-64", 0, 2e-4, 0.5),
+            ("tiny-64", 1, 1e-4, 1.0),
+            ("tiny-64", 2, 2e-4, 1.5),
+        ]
+    ]
+    together = [dataclasses.replace(s, engine=dataclasses.replace(s.engine, pack=8)) for s in specs]
+    for plain, pack in zip(packed(trainer, specs), packed(trainer, together), strict=True):
+        assert pack.layout["pack"] == 8
+        assert "pack" not in plain.layout
+        assert [r.text for r in pack.rollouts] == [r.text for r in plain.rollouts]
+        assert [e.correct for e in pack.evaluations] == [e.correct for e in plain.evaluations]
+        for name in ("loss", "entropy_nats", "grad_norm"):
+            own, theirs = column(pack.to_json(), name), column(plain.to_json(), name)
+            assert len(own) == 10
+            assert own == pytest.approx(theirs, rel=2e-4, abs=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bits_do_not_depend_on_who_the_mates_are(trainer, seed):
+    chosen = random.Random(seed).sample(range(40), 7)
+    alone = {number: told(trainer.run(spec_of(number), RunContext())) for number in chosen}
+    for width in (4, 7):
+        order = random.Random(seed + width).sample(chosen, len(chosen))
+        specs = [spec_of(number, engine={"pack": width}) for number in order]
+        for number, outcome in zip(order, packed(trainer, specs), strict=True):
+            assert told(outcome) == alone[number]
+
+
+def test_a_mate_that_diverges_is_a_result_and_changes_nobody(trainer):
+    calm, wild = spec_of(1), spec_of(1, optim={"lr": 1e30, "grad_clip": 0.0}, objective={"temperature": 0.5})
+    alone = told(trainer.run(calm, RunContext()))
+    ill, well = packed(trainer, [wild, calm])
+    assert ill.outcome == "diverged"
+    assert told(well) == alone
+
+
+def test_a_mate_that_is_called_off_leaves_and_changes_nobody(trainer):
+    calm, other = spec_of(2, steps=4), spec_of(3, steps=4)
+    alone = told(trainer.run(calm, RunContext()))
+    asked = itertools.count()
+    contexts = [RunContext(cancelled=lambda: next(asked) > 1), RunContext()]
+    gone, stayed = packed(trainer, [other, calm], contexts)
+    assert isinstance(gone, Cancelled)
+    assert told(stayed) == alone
+
+
+def test_what_fails_for_one_member_fails_it_alone(trainer):
+    calm = spec_of(4)
+    alone = told(trainer.run(calm, RunContext()))
+    overlong = spec_of(4, prompt="47+38=" * 4, sampling={"max_prompt_tokens": 8})
+
+    def broken(step: int, **values: float) -> None:
+        raise OSError("the report was lost")
+
+    contexts = [RunContext(), RunContext(report=broken), RunContext()]
+    refused, lost, well = packed(
+        trainer, [overlong, spec_of(4, steps=3, eval={"steps": [0, 1]}), calm], contexts
+    )
+    assert isinstance(refused, SpecError)
+    assert isinstance(lost, OSError)
+    assert told(well) == alone
+
+
+def test_runs_that_share_a_trunk_have_the_bits_they_have_alone(trainer):
+    specs = [spec_of(5, steps=n, schedule={"name": "constant"}) for n in (2, 3, 4)]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs)] == alone
+
+
+def test_out_of_memory_halves_the_pack_and_changes_no_bit(trainer, monkeypatch):
+    specs = [spec_of(number) for number in range(6, 10)]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    whole = PackEngine.accumulate
+
+    def accumulate(engine: PackEngine, tokens, loss) -> None:
+        if len(set(tokens.slot_N.tolist())) > 1:
+            raise MemoryError("not enough for two")
+        whole(engine, tokens, loss)
+
+    monkeypatch.setattr(PackEngine, "accumulate", accumulate)
+    outcomes = packed(trainer, specs)
+    assert [told(outcome) for outcome in outcomes] == alone
+    assert {outcome.layout["pack"] for outcome in outcomes} == {1}
+
+
+def test_kept_weights_are_the_models_and_those_of_the_run_alone(trainer, tmp_path):
+    spec = spec_of(10, resources={"keep_checkpoints": "last"})
+    mates = [spec_of(11, resources={"keep_checkpoints": "last"}), spec]
+    trainer.run(spec, RunContext(checkpoint_dir=tmp_path / "alone"))
+    packed(trainer, mates, [RunContext(), RunContext(checkpoint_dir=tmp_path / "packed")])
+    folders = [tmp_path / name / f"step-{spec.steps}" for name in ("alone", "packed")]
+    assert check_weights(folders[0])["digest"] == check_weights(folders[1])["digest"]
+    model = AutoModelForCausalLM.from_pretrained(folders[1])
+    assert torch.isfinite(model(input_ids=torch.tensor([[1, 2, 3]])).logits).all()
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"base": "tiny-64-gemma"},
+        {"engine": {"pack": 4, "micro_batch": 2}},
+        {"optim": {"half_every_steps": 1}},
+    ],
+    ids=["family", "micro_batch", "half"],
+)
+def test_a_run_that_cannot_be_packed_is_trained_by_itself(trainer, groups):
+    spec = spec_of(12, **groups)
+    plain = dataclasses.replace(spec, engine=dataclasses.replace(spec.engine, pack=0))
+    by_itself, unpacked = trainer.run(spec, RunContext()), trainer.run(plain, RunContext())
+    assert "pack" not in by_itself.layout
+    assert told(by_itself) == told(unpacked)

@@ -1,0 +1,80 @@
+"""A worker's hot packs: one engine a model, layout and width, the least recently used goes first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from sweeps.spec import RunSpec
+from trainers.engine.gang import Gang
+from trainers.model.base_model import load_weights
+from trainers.packs.architecture import NotPackable
+from trainers.packs.engine import PackEngine
+from trainers.packs.stack import Stack
+from trainers.packs.trial import require_like_model, require_members_apart
+
+
+class PackPool:
+    """Engines over stacks, each tried out before it is used."""
+
+    def __init__(self, gang: Gang) -> None:
+        self._gang = gang
+        self._engines: OrderedDict[tuple, PackEngine] = OrderedDict()
+        self._refused: dict[tuple, str] = {}
+
+    def vocabulary_of(self, spec: RunSpec) -> int:
+        """V of the run's model.
+
+        Raises:
+            NotPackable: as :meth:`acquire`.
+        """
+        hot = self._engines.get((*_model_of(spec), spec.engine.pack))
+        return (hot or self.acquire(spec, spec.engine.pack)).stack.shape.vocabulary
+
+    def acquire(self, spec: RunSpec, width: int) -> PackEngine:
+        """Return an engine for the run's model, building it if none is hot.
+
+        Raises:
+            NotPackable: if the model's runs cannot be packed, or not on this processor.
+        """
+        self._gang.process.restore()
+        model = _model_of(spec)
+        if model in self._refused:
+            raise NotPackable(self._refused[model])
+        key = (*model, width)
+        engine = self._engines.pop(key, None)
+        if engine is None:
+            while len(self._engines) >= spec.engine.max_hot_engines:
+                self._engines.popitem(last=False)[1].close()
+            try:
+                engine = self._build(spec, width)
+            except NotPackable as refusal:
+                self._refused[model] = str(refusal)
+                raise
+        self._engines[key] = engine
+        engine.begin()
+        return engine
+
+    def _build(self, spec: RunSpec, width: int) -> PackEngine:
+        if self._gang.device.type != "cpu":
+            raise NotPackable(f"device {self._gang.device.type}: packs are computed on processors")
+        model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
+        stack = Stack(model, width)
+        with torch.no_grad():
+            require_like_model(stack, model)
+        engine = PackEngine(stack, model, spec.engine)
+        require_members_apart(engine)
+        self._gang.process.restore()
+        return engine
+
+    def discard(self) -> None:
+        """Forget every engine: after an exception they may hold half a step."""
+        while self._engines:
+            self._engines.popitem()[1].close()
+
+    close = discard
+
+
+def _model_of(spec: RunSpec) -> tuple:
+    return spec.model, spec.engine.precision, spec.engine.attention

@@ -1,0 +1,90 @@
+"""What is tried out before a pack is used: that its forward is the model's, and that members stay apart.
+
+Both can fail: a model of a known family may have been changed, and a processor's matrix products may depend
+on how many of them are asked for at once. Such models are trained run by run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from trainers.packs.architecture import NotPackable
+from trainers.packs.engine import PackEngine
+from trainers.packs.loss import weighed
+from trainers.packs.stack import Stack
+from trainers.packs.tokens import MemberRows, tokens_of
+
+TOLERANCE = 1e-4
+"""Largest difference from the model's own logits, relative to the largest of them; 1e-6 is usual."""
+
+LENGTHS = (13, 9)
+"""Tokens of the rows that are tried."""
+
+
+def _rows(num: int, vocabulary: int) -> list[list[int]]:
+    return [
+        [(7 * k + 3 * row + 1) % vocabulary for k in range(LENGTHS[row % len(LENGTHS)])] for row in range(num)
+    ]
+
+
+def _member(slot: int, num_rows: int, vocabulary: int) -> MemberRows:
+    rows = _rows(num_rows, vocabulary)
+    wanted = [(number, at) for number, row in enumerate(rows) for at in range(3, len(row))]
+    return MemberRows(slot=slot, rows=rows, wanted=wanted)
+
+
+def require_like_model(stack: Stack, model: nn.Module) -> None:
+    """Hold the stack's logits against the model's own.
+
+    Raises:
+        NotPackable: if they differ by more than rounding.
+    """
+    member = _member(0, len(LENGTHS), stack.shape.vocabulary)
+    tokens = tokens_of([member], 0)
+    packed_KV = stack.logits(tokens, of_base=True)[tokens.asked_K]
+    of_row = [model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in member.rows]
+    own_KV = torch.stack([of_row[number][at] for number, at in member.wanted]).float()
+    apart = float((packed_KV - own_KV).abs().max()) / max(1.0, float(own_KV.abs().max()))
+    if not apart <= TOLERANCE:
+        raise NotPackable(f"the packed forward differs from the model's own by {apart:.1e} of its logits")
+
+
+def require_members_apart(engine: PackEngine) -> None:
+    """Compute members alone and beside others, one of them NaN, and hold their bits against each other.
+
+    Raises:
+        NotPackable: if a mate changes a bit.
+    """
+    stack, vocabulary = engine.stack, engine.stack.shape.vocabulary
+    num = min(stack.width, 4)
+    if num == 1:
+        return
+    members = [_member(slot, 1 + min(slot, 1), vocabulary) for slot in range(num)]
+    for slot in range(num):
+        engine.reset(slot)
+    if num > 2:
+        for own in stack.weights.values():
+            own[num - 2] = torch.nan
+    together = _bits(engine, members)
+    for slot, member in enumerate(members):
+        [alone] = _bits(engine, [member])
+        if (num < 3 or slot != num - 2) and alone != together[slot]:
+            raise NotPackable("this processor's matrix products have other bits when several are asked for")
+    for slot in range(num):
+        engine.reset(slot)
+
+
+def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[bytes]]:
+    """Each member's logits and gradients."""
+    stack, tokens = engine.stack, tokens_of(members, 0)
+    logits_KV = stack(tokens)
+    ones_K = torch.ones(len(logits_KV))
+    weighed(logits_KV, ones_K, ones_K).sum().backward()
+    told, first = [], 0
+    for member in members:
+        asked = tokens.asked_K[first : first + len(member.wanted)]
+        first += len(member.wanted)
+        of_member = [logits_KV.detach()[asked], *(g[member.slot] for g in stack.gradients.values())]
+        told.append([tensor.numpy().tobytes() for tensor in of_member])
+    return told
