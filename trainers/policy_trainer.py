@@ -15,7 +15,6 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
-from sweeps.sharing.packs import is_packed
 from sweeps.sharing.stages import Stage, plan_stages
 from sweeps.spec import RunSpec, phases_of
 from trainers.decoding.vllm import require_vllm
@@ -35,7 +34,6 @@ from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
 from trainers.model.prompt_encoding import encode_prompts
-from trainers.packs.trainer import PackTrainer
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
@@ -57,7 +55,6 @@ class PolicyTrainer:
         self.eval_cache = EvalCache(self.load_base, self.gang)
         self.rewards = Rewards(self.gang)
         self.references = References(self.gang)
-        self.packs = PackTrainer(self.gang, self.load_base, self.eval_cache)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run: a group of one; see :class:`trainers.protocol.Trainer`."""
@@ -70,24 +67,16 @@ class PolicyTrainer:
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> Iterator[tuple[int, Outcome]]:
         """Train and judge several runs, sharing what they have in common; see
-        :class:`trainers.protocol.GroupTrainer`. Runs that save training states are not shared, those that
-        ask for it are packed (:mod:`trainers.packs`).
+        :class:`trainers.protocol.GroupTrainer`. Runs that save training states are not shared.
         """
-        packed = [i for i, spec in enumerate(specs) if is_packed(spec) and self.packs.takes(spec)]
-        for position, outcome in self.packs.outcomes(
-            [specs[i] for i in packed], [contexts[i] for i in packed]
-        ):
-            yield packed[position], outcome
-        others = [i for i in range(len(specs)) if i not in set(packed)]
-        together = [i for i in others if not specs[i].resources.save_every_steps]
-        alone = [[i] for i in others if specs[i].resources.save_every_steps]
+        together = [i for i, spec in enumerate(specs) if not spec.resources.save_every_steps]
+        alone = [[i] for i, spec in enumerate(specs) if spec.resources.save_every_steps]
         for members in filter(None, [together, *alone]):
             group = _Group(self, [specs[i] for i in members], [contexts[i] for i in members])
             for position, outcome in group.outcomes():
                 yield members[position], outcome
 
     def close(self) -> None:
-        self.packs.close()
         self.engines.close()
         self.eval_cache.close()
         self.rewards.close()

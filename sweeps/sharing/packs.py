@@ -15,7 +15,7 @@ from sweeps.spec import RunSpec, canonical_json, group_to_dict
 PACK_GROUPS = ("model", "trainer", "engine", "resources")
 """Groups that members of a pack agree on whole."""
 
-PACKED_TRAINERS = ("trainers.em.EntropyMinimization", "trainers.policy_trainer.PolicyTrainer")
+PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 """Trainers that train packs."""
 
 PACKED_MAX_TOKENS = 64

@@ -13,10 +13,17 @@ from transformers import AutoModelForCausalLM
 from sweeps.spec import RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.worlds import tiny_spec
+from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
 from trainers.packs.engine import PackEngine
-from trainers.policy_trainer import PolicyTrainer
-from trainers.protocol import Cancelled, Outcome, RunContext, RunResult
+from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    trainer = EntropyMinimization(WorkerContext())
+    yield trainer
+    trainer.close()
 
 
 def spec_of(number: int, **groups) -> RunSpec:
@@ -37,7 +44,7 @@ def spec_of(number: int, **groups) -> RunSpec:
 
 
 def packed(
-    trainer: PolicyTrainer, specs: list[RunSpec], contexts: list[RunContext] | None = None
+    trainer: EntropyMinimization, specs: list[RunSpec], contexts: list[RunContext] | None = None
 ) -> list[Outcome]:
     outcomes = dict(trainer.run_group(specs, contexts or [RunContext()] * len(specs)))
     return [outcomes[position] for position in range(len(specs))]
