@@ -183,6 +183,7 @@ def stored_result(layout: Layout, manifest: Manifest, index: int) -> RunResult:
 def recorded_spec(spec: RunSpec, layout: Mapping[str, Any]) -> RunSpec:
     """The spec with the layout that the recorded attempt really used."""
     engine = {k: layout[k] for k in ("zero_stage", "micro_batch") if isinstance(layout.get(k), int)}
+    engine["pack"] = layout.get("pack", 0)
     resources = {"world_size": layout["world_size"]} if isinstance(layout.get("world_size"), int) else {}
     return dataclasses.replace(
         spec,

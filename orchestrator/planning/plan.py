@@ -13,6 +13,7 @@ import numpy as np
 from orchestrator.planning.cluster import Capacity, cluster_of, expected_capacity, require_capacity
 from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
+from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
@@ -31,6 +32,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.toy_settings import ToySetting, toy_settings
+from sweeps.sharing.packs import Packing
 from sweeps.spec import SpecError
 from sweeps.spec.errors import UserError
 
@@ -71,6 +73,9 @@ class Plan:
     settings: tuple[ToySetting, ...] = ()
     """Settings made for the tiny models under which others would be trained or judged."""
     over_budget: str | None = field(default=None)
+    packing: Packing
+    """Which of the runs to do are trained together."""
+    most_in_a_pack: int = 0
     simulated: SimulationResult | None = field(default=None)
     """What an imaginary cluster makes of the runs to do, if one was named."""
 
@@ -104,6 +109,8 @@ class Plan:
             "eval_passes_shared": shared.eval_passes + shared.base_eval_passes,
             "completion_tokens_max": self.tokens,
             "sharing": bool(m.options.get("sharing")),
+            "packed": self.packing.num_packed,
+            "not_packed": dict(self.packing.refused),
             "busy_s": None if self.price.unknown else self.price.busy_s,
             "gpu_hours": None if self.price.unknown_gpus else self.price.gpu_hours,
             "usd": None if self.price.unknown_gpus else self.price.usd,
@@ -221,6 +228,8 @@ def plan_manifest(
         num_gpus=there.gpus,
         cannot_run="" if imagined else _misfit(remaining, cluster, there),
         settings=tuple(toy_settings(manifest)),
+        packing=planned_packing(remaining),
+        most_in_a_pack=most_in_a_pack(remaining),
         over_budget=_refusal(found, limits),
         simulated=_simulated(remaining, parts, imagined) if imagined and len(remaining) else None,
     )

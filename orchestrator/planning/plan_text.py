@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from orchestrator.planning.packs import packs_line
 from sweeps.cost.cost import Price
 from sweeps.grid.filters import as_text
 from sweeps.manifest.code_changes import DIGEST_KEY, told_changes
@@ -64,6 +65,8 @@ def _work(plan: Plan) -> list[str]:
             f"steps     {naive.steps:,} alone · {shared.steps:,} shared{fewer} · "
             f"rollouts drawn {shared.rollout_batches:,} times · at most {plan.tokens:,} tokens"
         )
+    if packs := packs_line(plan.packing, plan.most_in_a_pack):
+        lines.append(f"packs     {packs}")
     alone, together = (w.eval_passes + w.base_eval_passes for w in (naive, shared))
     if alone:
         lines.append(f"judging   {alone:,} passes over the benchmark alone · {together:,} shared")

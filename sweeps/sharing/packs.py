@@ -9,17 +9,115 @@ weights of the objective, examples, seeds and sampling are each one's own.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from sweeps.spec import RunSpec, canonical_json, group_to_dict
+import numpy as np
+
+from sweeps.grid.columns import combine
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec, canonical_json, group_to_dict
+from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
+from sweeps.spec.train_groups import EngineSpec, OptimSpec
 
 PACK_GROUPS = ("model", "trainer", "engine", "resources")
-"""Groups that members of a pack agree on whole."""
+"""Groups that members of a pack agree on whole; of ``eval`` on all but the steps, of ``sampling`` on the
+longest completion.
+"""
 
 PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 """Trainers that train packs."""
 
+PACKED_FAMILIES = ("qwen2", "llama")
+"""``model_type`` of the models whose layers packs know."""
+
 PACKED_MAX_TOKENS = 64
 """Longest completion of a packed run: rollouts of packs are decoded as trees (:mod:`trainers.decoding`)."""
+
+
+def _of_trainer(trainer: TrainerSpec) -> Iterator[str]:
+    if trainer.target not in PACKED_TRAINERS:
+        yield f"trainer.target={trainer.target}"
+
+
+def _of_model(model: ModelSpec) -> Iterator[str]:
+    if model.adapter != "none":
+        yield f"model.adapter={model.adapter}"
+
+
+def _of_resources(resources: ResourcesSpec) -> Iterator[str]:
+    if resources.world_size > 1:
+        yield f"resources.world_size={resources.world_size}"
+    if resources.gpus_per_worker > 0:
+        yield f"resources.gpus_per_worker={resources.gpus_per_worker:g}"
+    if resources.save_every_steps:
+        yield f"resources.save_every_steps={resources.save_every_steps}"
+
+
+def _of_engine(engine: EngineSpec) -> Iterator[str]:
+    if engine.precision != "fp32":
+        yield f"engine.precision={engine.precision}"
+    if engine.zero_stage:
+        yield f"engine.zero_stage={engine.zero_stage}"
+    if engine.micro_batch:
+        yield f"engine.micro_batch={engine.micro_batch}"
+    if engine.gradient_checkpointing:
+        yield "engine.gradient_checkpointing=true"
+    if engine.decoder not in ("auto", "tree"):
+        yield f"engine.decoder={engine.decoder}"
+    if engine.attention != "sdpa":
+        yield f"engine.attention={engine.attention}"
+
+
+def _of_sampling(sampling: SamplingSpec) -> Iterator[str]:
+    if sampling.max_new_tokens > PACKED_MAX_TOKENS:
+        yield f"sampling.max_new_tokens={sampling.max_new_tokens} (packs take up to {PACKED_MAX_TOKENS})"
+
+
+def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
+    if objective.is_policy_gradient or objective.kl_coef > 0:
+        yield f"objective={objective.name}"
+    if objective.defects:
+        yield f"objective.compat={objective.compat}"
+
+
+def _of_optim(optim: OptimSpec) -> Iterator[str]:
+    if optim.half_every_steps:
+        yield f"optim.half_every_steps={optim.half_every_steps}"
+
+
+def _of_init(init: InitSpec) -> Iterator[str]:
+    if init.changes:
+        yield "init_from another run of the sweep"
+
+
+def _of_eval(evaluation: EvalSpec) -> Iterator[str]:
+    if evaluation.logit_stats:
+        yield "eval.logit_stats=true"
+
+
+_REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
+    "trainer": _of_trainer,
+    "model": _of_model,
+    "resources": _of_resources,
+    "engine": _of_engine,
+    "sampling": _of_sampling,
+    "objective": _of_objective,
+    "optim": _of_optim,
+    "init": _of_init,
+    "eval": _of_eval,
+}
+"""Why a group's value keeps a run out of packs. No reason needs two groups, so that a manifest's are found
+from its distinct values.
+"""
+
+
+def _reason(group: str, value: Any) -> str:
+    """The first reason in one group; empty for none."""
+    return next(_REASONS[group](value), "")
 
 
 def not_packed_because(spec: RunSpec) -> str:
@@ -27,33 +125,8 @@ def not_packed_because(spec: RunSpec) -> str:
 
     A trainer may still refuse a model whose layers it does not know.
     """
-    engine, objective = spec.engine, spec.objective
-    reasons = (
-        (spec.trainer.target not in PACKED_TRAINERS, f"trainer.target={spec.trainer.target}"),
-        (spec.model.adapter != "none", f"model.adapter={spec.model.adapter}"),
-        (spec.resources.world_size > 1, f"resources.world_size={spec.resources.world_size}"),
-        (spec.resources.gpus_per_worker > 0, f"resources.gpus_per_worker={spec.resources.gpus_per_worker:g}"),
-        (
-            bool(spec.resources.save_every_steps),
-            f"resources.save_every_steps={spec.resources.save_every_steps}",
-        ),
-        (engine.precision != "fp32", f"engine.precision={engine.precision}"),
-        (engine.zero_stage > 0, f"engine.zero_stage={engine.zero_stage}"),
-        (engine.micro_batch > 0, f"engine.micro_batch={engine.micro_batch}"),
-        (engine.gradient_checkpointing, "engine.gradient_checkpointing=true"),
-        (engine.decoder not in ("auto", "tree"), f"engine.decoder={engine.decoder}"),
-        (
-            spec.sampling.max_new_tokens > PACKED_MAX_TOKENS,
-            f"sampling.max_new_tokens={spec.sampling.max_new_tokens} above {PACKED_MAX_TOKENS}",
-        ),
-        (engine.attention != "sdpa", f"engine.attention={engine.attention}"),
-        (bool(spec.optim.half_every_steps), f"optim.half_every_steps={spec.optim.half_every_steps}"),
-        (objective.is_policy_gradient or objective.kl_coef > 0, f"objective={objective.name}"),
-        (bool(objective.defects), f"objective.compat={objective.compat}"),
-        (bool(spec.init.changes), "init_from another run of the sweep"),
-        (spec.eval.logit_stats, "eval.logit_stats=true"),
-    )
-    return next((reason for applies, reason in reasons if applies), "")
+    reasons = (_reason(group, getattr(spec, group)) for group in _REASONS)
+    return next(filter(None, reasons), "")
 
 
 def is_packed(spec: RunSpec) -> bool:
@@ -63,5 +136,61 @@ def is_packed(spec: RunSpec) -> bool:
 def pack_key(spec: RunSpec) -> str:
     """Return the text that the members of a pack agree on."""
     parts = {name: group_to_dict(getattr(spec, name)) for name in PACK_GROUPS}
-    judged = group_to_dict(dataclasses.replace(spec.eval, steps=()))
-    return canonical_json(parts | {"eval": judged, "max_new_tokens": spec.sampling.max_new_tokens})
+    return canonical_json(
+        parts | {"eval": _judged(spec.eval), "max_new_tokens": spec.sampling.max_new_tokens}
+    )
+
+
+def _judged(evaluation: EvalSpec) -> dict[str, Any]:
+    return group_to_dict(dataclasses.replace(evaluation, steps=()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """A manifest's runs by the packs that they may join."""
+
+    pack_of: np.ndarray
+    """Number of the packs that a run may join, the same for runs of equal :func:`pack_key`; −1 for a run that
+    is trained by itself. int64, shape (runs,).
+    """
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Runs that ask for a pack and are trained by themselves, by the first reason."""
+
+    @property
+    def num_packed(self) -> int:
+        return int((self.pack_of >= 0).sum())
+
+
+def packing_of(manifest: Manifest, unknown: Mapping[int, str] | None = None) -> Packing:
+    """Find which runs are packed.
+
+    Args:
+        manifest: the runs.
+        unknown: code of a model to why packs do not know its layers, where that is known.
+    """
+    num = len(manifest)
+    asks = _by_value(manifest, "engine", lambda engine: engine.pack > 0)
+    if not asks.any():
+        return Packing(pack_of=np.full(num, -1, dtype=np.int64))
+    counts: Counter[str] = Counter()
+    packed = asks
+    for group in _REASONS:
+        first = _by_value(manifest, group, partial(_reason, group))
+        counts.update(first[packed & (first != "")].tolist())
+        packed = packed & (first == "")
+    for code, reason in (unknown or {}).items():
+        own = packed & (manifest.group_codes["model"] == code)
+        counts[reason] += int(own.sum())
+        packed = packed & ~own
+    judged = _by_value(manifest, "eval", lambda value: canonical_json(_judged(value)))
+    longest = _by_value(manifest, "sampling", lambda value: str(value.max_new_tokens))
+    alike = [np.unique(texts, return_inverse=True)[1] for texts in (judged, longest)]
+    pack_of = combine([*(manifest.group_codes[group] for group in PACK_GROUPS), *alike], num)
+    return Packing(pack_of=np.where(packed, pack_of, -1), refused={r: n for r, n in counts.items() if n})
+
+
+def _by_value(manifest: Manifest, group: str, of: Callable[[Any], Any]) -> np.ndarray:
+    """What a function says of each run's value of a group, asked once for each value; shape (runs,)."""
+    codes = manifest.group_codes[group]
+    _, rows, which = np.unique(codes, return_index=True, return_inverse=True)
+    return np.array([of(manifest.group(group, int(row))) for row in rows])[which]

@@ -13,8 +13,7 @@ from typing import Any, cast
 
 from torch import nn
 
-FAMILIES = ("qwen2", "llama")
-"""``model_type`` of the models whose forward is written out in :mod:`trainers.packs.forward`."""
+from sweeps.sharing.packs import PACKED_FAMILIES
 
 PLAIN_ROTATIONS = ("default", "linear", "llama3")
 """Kinds of rotary positions whose frequencies do not depend on the length of the text."""
@@ -78,8 +77,8 @@ def shape_of(module: nn.Module) -> Shape:
     """
     config = cast(Any, module).config
     family = config.model_type
-    if family not in FAMILIES:
-        raise NotPackable(f"model_type={family!r}: packs compute {' and '.join(FAMILIES)} only")
+    if family not in PACKED_FAMILIES:
+        raise NotPackable(f"model_type={family!r}: packs compute {' and '.join(PACKED_FAMILIES)} only")
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
         raise NotPackable("the model attends to a window of tokens, which packs do not")
     if config.hidden_act != "silu":

@@ -278,3 +278,20 @@ def test_a_budget_of_gpus_needs_a_measured_run_and_says_so(tmp_path):
 def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path):
     plan = make_plan(["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4", "seed=0"])
     assert "time      9 s (2 s to 21 s)" in plan.to_text()
+
+
+def test_a_plan_says_how_many_runs_are_packed_and_why_others_are_not(tmp_path):
+    words = ["sweep=quickstart", "model=tiny-64,tiny-64-gemma", "objective=em,em_rl_token", "engine.pack=16"]
+    plan = make_plan(words, tmp_path / "x")
+    told = plan.to_json()
+    each = told["runs"] // 4
+    assert told["packed"] == each
+    assert told["not_packed"] == {
+        "objective=em_rl_token": 2 * each,
+        "model=tiny-64-gemma of type gemma": each,
+    }
+    assert f"packs     {each} runs in packs of up to 16 · trained by themselves: " in plan.to_text()
+    assert "packs" not in make_plan(words[:3], tmp_path / "x").to_text()
+    alone = make_plan([*words, "sharing=off"], tmp_path / "x").to_json()
+    assert alone["packed"] == 0
+    assert alone["not_packed"]["sharing=off (a pack of one)"] == each

@@ -1,0 +1,103 @@
+"""Which runs are packed follows from each run alone, and those that may share a pack travel together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+
+import pytest
+
+from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.sharing.batches import batches
+from sweeps.sharing.packs import is_packed, not_packed_because, pack_key, packing_of
+from sweeps.spec import RunSpec, spec_from_dict
+
+
+def manifest_of(*words: str) -> Manifest:
+    return build_manifest(compose_sweep(["sweep=quickstart", *words]))
+
+
+def spec(**groups) -> RunSpec:
+    return spec_from_dict(
+        {**groups, "engine": {"pack": 16, **groups.get("engine", {})}, "sampling": {"max_new_tokens": 16}}
+    )
+
+
+def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
+    assert is_packed(spec())
+    assert not is_packed(spec(engine={"pack": 0}))
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ({"engine": {"zero_stage": 2}}, "engine.zero_stage=2"),
+        ({"engine": {"micro_batch": 4}}, "engine.micro_batch=4"),
+        ({"engine": {"precision": "bf16", "zero_stage": 1}}, "engine.precision=bf16"),
+        ({"engine": {"decoder": "cached"}}, "engine.decoder=cached"),
+        ({"resources": {"world_size": 2}}, "resources.world_size=2"),
+        ({"resources": {"gpus_per_worker": 1}}, "resources.gpus_per_worker=1"),
+        ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
+        ({"model": {"adapter": "lora"}}, "model.adapter=lora"),
+        ({"optim": {"half_every_steps": 1}}, "optim.half_every_steps=1"),
+        ({"objective": {"kl_coef": 0.1}}, "objective=em"),
+        ({"objective": {"compat": "upstream"}}, "objective.compat=upstream"),
+        ({"eval": {"logit_stats": True}}, "eval.logit_stats=true"),
+        ({"trainer": {"target": "mine.Trainer"}}, "trainer.target=mine.Trainer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_keeps_a_run_out_of_packs_is_told_by_its_key(groups, reason):
+    assert not_packed_because(spec(**groups)) == reason
+
+
+def test_a_long_completion_keeps_a_run_out():
+    long = dataclasses.replace(spec(), sampling=dataclasses.replace(spec().sampling, max_new_tokens=512))
+    assert "max_new_tokens=512" in not_packed_because(long)
+
+
+def test_a_manifest_is_packed_as_its_runs_are_one_by_one():
+    manifest = manifest_of(
+        "engine.pack=16",
+        "objective=em,em_rl_token",
+        "optim.half_every_steps=0,1",
+        "seed=0,1",
+        "eval.limit=20,30",
+    )
+    packing, numbers = packing_of(manifest), defaultdict(set)
+    for row in range(len(manifest)):
+        run = manifest.spec(row)
+        assert (packing.pack_of[row] >= 0) == is_packed(run)
+        if is_packed(run):
+            numbers[pack_key(run)].add(int(packing.pack_of[row]))
+    assert all(len(of_key) == 1 for of_key in numbers.values())
+    assert len(set.union(*numbers.values())) == len(numbers) > 1
+    asking = [manifest.spec(row) for row in range(len(manifest)) if manifest.spec(row).engine.pack]
+    assert packing.num_packed + sum(packing.refused.values()) == len(asking)
+
+
+def test_a_model_whose_layers_are_unknown_is_counted_with_its_reason():
+    manifest = manifest_of("engine.pack=16", "model=tiny-32,tiny-64")
+    code = int(manifest.group_codes["model"][0])
+    packing = packing_of(manifest, {code: "no such layers"})
+    assert packing.refused == {"no such layers": len(manifest) // 2}
+
+
+def test_runs_of_one_pack_travel_together_whole_kin_first():
+    manifest = manifest_of(
+        "engine.pack=16", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4,3e-4", "seed=range(8)"
+    )
+    packed = list(batches(manifest, range(len(manifest)), 7))
+    assert sorted(row for batch in packed for row in batch) == list(range(len(manifest)))
+    assert [len(batch) for batch in packed] == [6, 6, 6, 6]
+    for batch in packed:
+        assert len({manifest.seeds[row] for row in batch}) == 2
+
+
+def test_a_seed_sweep_whose_runs_share_nothing_still_fills_batches():
+    words = ("model=tiny-64", "example=carry-1", "optim.lr=1e-4", "seed=range(8)")
+    alone, packed = manifest_of(*words), manifest_of(*words, "engine.pack=16")
+    assert [len(batch) for batch in batches(alone, range(8), 4)] == [1] * 8
+    assert [len(batch) for batch in batches(packed, range(8), 4)] == [4, 4]
