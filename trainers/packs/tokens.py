@@ -91,16 +91,17 @@ def spans_of(counts: Sequence[tuple[int, int]]) -> list[Span]:
     return spans
 
 
-def padded_length(tokens: int) -> int:
-    """Length of a row of so many tokens: the next multiple of :data:`TILE`."""
-    return -(-tokens // TILE) * TILE
+def padded(num: int, tile: int) -> int:
+    """The next multiple of a tile."""
+    return -(-num // tile) * tile
 
 
-def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
+def tokens_of(members: Sequence[MemberRows], pad_id: int, tile: int = TILE) -> Tokens:
     """Lay members' rows end to end, in ascending order of their slots.
 
     Args:
         pad_id: Filler after a row's end; causal attention never looks at it.
+        tile: Rows are padded to a multiple of it; 1 serves a member that is the only one.
     """
     ids: list[int] = []
     wanted: list[int] = []
@@ -109,13 +110,13 @@ def tokens_of(members: Sequence[MemberRows], pad_id: int) -> Tokens:
     counts, wanted_counts = [], []
     rows: list[tuple[int, int, int]] = []
     for member in members:
-        first, width = len(ids), padded_length(max(map(len, member.rows)))
+        first, width = len(ids), padded(max(map(len, member.rows)), tile)
         for row in member.rows:
             ids.extend(row)
             ids.extend([pad_id] * (width - len(row)))
         own = [first + row * width + at for row, at in member.wanted]
         asked.extend(range(len(wanted), len(wanted) + len(own)))
-        if fill := -len(own) % TILE:
+        if fill := -len(own) % tile:
             held = set(own)
             own.extend(islice((token for token in range(first, len(ids)) if token not in held), fill))
         wanted.extend(own)
