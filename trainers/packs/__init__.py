@@ -1,10 +1,10 @@
 """Packs: many runs of one architecture in one forward, one backward pass and one optimizer step.
 
 architecture  what a stack knows of a transformer, and where its weights lie
-tokens        members' rows laid end to end; forward the transformer over them, with its backward pass
+tokens        members' rows laid end to end; layers a transformer's parts over them; forward the whole of it
 stack         the members' weights; optimizer AdamW over them, member by member; engine DeepSpeed around both
 rollouts      one walk over the trees of all members; evaluation a benchmark by one member
 experience    what a member trains on, and what of it is lost; loss
-trial         what is tried out before a pack is used; pool the packs that a worker keeps
-members       who is in a slot; trainer a pack from its base model to its verdicts
+trial         what is tried out before a pack is used; pool the packs that a worker keeps, warm all it keeps
+members       who is in a slot; pack one from its base model to its verdicts; trainer which runs go into one
 """

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
 from trainers.packs.architecture import Shape
-from trainers.packs.forward import Blocks, Rotation, num_keys, rotated
+from trainers.packs.forward import Blocks
+from trainers.packs.layers import Rotation, num_keys, rotated
 
 PREFILLED_ROWS = 64
 """Prompts of one forward: beyond it what it computes no longer fits a core's cache, and memory is given back

@@ -1,239 +1,39 @@
 """The forward of all members at once, and its backward pass, written out.
 
-Every product of a member's tokens with its weights has the shape that it has without mates, whether it is one
-of a batched product or by itself; everything else is computed token by token or row by row. So a member's
-bits do not depend on who else is in the pack, on how many they are, or on whether one of them is NaN. That a
-processor's matrix products keep to it is tried out before a pack is built (:mod:`trainers.packs.trial`).
+Only :mod:`trainers.packs.layers` touches what belongs to several members. So a member's bits do not depend on
+who else is in the pack, on how many they are, or on whether one of them is NaN. That a processor's matrix
+products keep to it is tried out before a pack is used (:mod:`trainers.packs.trial`).
 
-Shapes: N tokens of all members, K positions with logits, H hidden, F feed-forward, V vocabulary, D width of a
-head, B rows of one length T, S queries that share a key times T.
+Shapes: N tokens of all members, K positions with logits, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from trainers.packs.architecture import Shape
+from trainers.packs.layers import (
+    Attended,
+    Normed,
+    Rotation,
+    attend,
+    attend_backward,
+    gated,
+    gated_backward,
+    norm,
+    norm_backward,
+    times,
+    times_transposed,
+    weight_gradient,
+)
 from trainers.packs.tokens import Span, Tokens
 
 Blocks = Mapping[str, Tensor]
 """Stacked weights or gradients, by the names of :func:`trainers.packs.architecture.blocks`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rotation:
-    """Rotary positions: a head turned by one is ``x · cos + (its halves swapped) · sin``.
-
-    Float32 of shape (positions, D).
-    """
-
-    cos: Tensor
-    sin: Tensor
-    """Signed: negative in the first half."""
-
-
-@torch.no_grad()
-def rotation_of(frequencies: Tensor, scaling: float, num_positions: int) -> Rotation:
-    """The rotations of a model's ``rotary_emb``."""
-    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies[None, :]
-    cos, sin = angles.cos() * scaling, angles.sin() * scaling
-    return Rotation(cos=torch.cat([cos, cos], -1).contiguous(), sin=torch.cat([-sin, sin], -1).contiguous())
-
-
-def times(x_NI: Tensor, weight: Tensor, spans: Sequence[Span]) -> Tensor:
-    """Each token times its member's matrix, transposed: ``x Wᵀ`` for a weight of shape (P, out, in)."""
-    out = x_NI.new_empty(len(x_NI), weight.shape[1])
-    for span in spans:
-        x, y = x_NI[span.start : span.stop], out[span.start : span.stop]
-        if span.num == 1:
-            torch.mm(x, weight[span.slot].t(), out=y)
-        else:
-            batched = (span.num, span.each, -1)
-            torch.bmm(x.view(batched), weight[span.slots].transpose(1, 2), out=y.view(batched))
-    return out
-
-
-def times_transposed(grad_NO: Tensor, weight: Tensor, spans: Sequence[Span]) -> Tensor:
-    """The gradient of :func:`times` by its input."""
-    out = grad_NO.new_empty(len(grad_NO), weight.shape[2])
-    for span in spans:
-        g, y = grad_NO[span.start : span.stop], out[span.start : span.stop]
-        if span.num == 1:
-            torch.mm(g, weight[span.slot], out=y)
-        else:
-            batched = (span.num, span.each, -1)
-            torch.bmm(g.view(batched), weight[span.slots], out=y.view(batched))
-    return out
-
-
-def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: Tensor) -> None:
-    """The gradient of :func:`times` by the weight, written into those members' part of it."""
-    for span in spans:
-        g, x = grad_NO[span.start : span.stop], x_NI[span.start : span.stop]
-        if span.num == 1:
-            torch.mm(g.t(), x, out=into[span.slot])
-        else:
-            batched = (span.num, span.each, -1)
-            torch.bmm(g.view(batched).transpose(1, 2), x.view(batched), out=into[span.slots])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normed:
-    """A root mean square norm, and what its backward pass needs."""
-
-    out: Tensor
-    unit: Tensor
-    """The input over its root mean square."""
-    scale: Tensor
-    weight: Tensor
-
-
-def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, eps: float) -> Normed:
-    scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-    unit_NH, weight_NH = x_NH * scale_N1, weight_PH[slot_N]
-    return Normed(out=unit_NH * weight_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
-
-
-def norm_backward(grad_NH: Tensor, normed: Normed) -> tuple[Tensor, Tensor]:
-    """Gradients by the input and, token by token, by the weight."""
-    by_weight_NH = grad_NH * normed.unit
-    mean_N1 = (by_weight_NH * normed.weight).mean(-1, keepdim=True)
-    by_unit_NH = grad_NH * normed.weight
-    return by_unit_NH.addcmul_(normed.unit, mean_N1, value=-1).mul_(normed.scale), by_weight_NH
-
-
-def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
-    """Heads turned by their positions."""
-    return torch.addcmul(x_NHD * cos_N1D, x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
-
-
-def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
-    """The gradient of :func:`rotated`."""
-    return torch.addcmul((grad_NHD * sin_N1D).roll(grad_NHD.shape[-1] // 2, -1), grad_NHD, cos_N1D)
-
-
-KEY_TILE = 16
-"""Keys of a row are filled up to a multiple of it: torch's softmax takes 12 times as long over 13 as over 16
-numbers (measured, float32 and AVX512).
-"""
-
-
-def num_keys(length: int) -> int:
-    """Keys that rows of this length attend to, fillers among them."""
-    return -(-length // KEY_TILE) * KEY_TILE
-
-
-@lru_cache(maxsize=64)
-def causal_mask(length: int, group: int) -> Tensor:
-    """Added to scores of shape (group · T, keys): 0 where a key is no later than a query, else −inf."""
-    return torch.full((length, num_keys(length)), -torch.inf).triu_(1).repeat(group, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attended:
-    """Attention of rows of one length, and what its backward pass needs; U keys, fillers among them."""
-
-    query_BSD: Tensor
-    key_BUD: Tensor
-    value_BUD: Tensor
-    share_BSU: Tensor
-    """How a query spreads over the keys."""
-
-
-def attend(
-    mixed_NM: Tensor, tokens: Tokens, rotation: Rotation, shape: Shape
-) -> tuple[Tensor, list[Attended]]:
-    """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
-    cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
-    sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
-    mixed = mixed_NM.view(len(mixed_NM), -1, shape.head_dim)
-    turned = rotated(mixed[:, : shape.heads + shape.kv_heads], cos_N1D, sin_N1D)
-    out_NA = mixed_NM.new_empty(len(mixed_NM), shape.heads * shape.head_dim)
-    parts = []
-    for start, stop, length in tokens.rows:
-        query = _by_head(turned[start:stop, : shape.heads], length, shape)
-        key = _keys_by_head(turned[start:stop, shape.heads :], length, shape)
-        value = _keys_by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
-        mask = causal_mask(length, shape.group)
-        score = torch.bmm(query, key.transpose(1, 2)).mul_(shape.head_dim**-0.5).add_(mask)
-        share = torch.softmax(score, -1)
-        _from_heads(torch.bmm(share, value), length, shape, out_NA[start:stop])
-        parts.append(Attended(query_BSD=query, key_BUD=key, value_BUD=value, share_BSU=share))
-    return out_NA, parts
-
-
-def attend_backward(
-    grad_NA: Tensor, parts: Sequence[Attended], tokens: Tokens, rotation: Rotation, shape: Shape
-) -> Tensor:
-    """The gradient of :func:`attend` by queries, keys and values side by side, shape (N, mixed)."""
-    grad = grad_NA.view(len(grad_NA), -1, shape.head_dim)
-    turned = grad_NA.new_empty(len(grad_NA), shape.heads + shape.kv_heads, shape.head_dim)
-    mixed = grad_NA.new_empty(len(grad_NA), shape.heads + 2 * shape.kv_heads, shape.head_dim)
-    scale = shape.head_dim**-0.5
-    for (start, stop, length), part in zip(tokens.rows, parts, strict=True):
-        out = _by_head(grad[start:stop], length, shape)
-        by_share = torch.bmm(out, part.value_BUD.transpose(1, 2))
-        by_score = torch.ops.aten._softmax_backward_data(by_share, part.share_BSU, -1, torch.float32).mul_(
-            scale
-        )
-        by_query, by_key = (
-            torch.bmm(by_score, part.key_BUD),
-            torch.bmm(by_score.transpose(1, 2), part.query_BSD),
-        )
-        by_value = torch.bmm(part.share_BSU.transpose(1, 2), out)
-        heads = shape.heads
-        _from_heads(by_query, length, shape, turned[start:stop, :heads])
-        _from_heads(by_key[:, :length], length, shape, turned[start:stop, heads:])
-        _from_heads(by_value[:, :length], length, shape, mixed[start:stop, heads + shape.kv_heads :])
-    cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
-    sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
-    mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
-    return mixed.view(len(grad_NA), -1)
-
-
-def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
-    """Tokens of rows as (rows · key heads, heads of each · T, D)."""
-    x = x_NHD.view(-1, length, x_NHD.shape[1], shape.head_dim).transpose(1, 2)
-    return x.reshape(len(x) * shape.kv_heads, -1, shape.head_dim)
-
-
-def _keys_by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
-    """The same for keys or values, filled up with zeros."""
-    x = x_NHD.view(-1, length, shape.kv_heads, shape.head_dim).transpose(1, 2)
-    filled = x_NHD.new_zeros(len(x), shape.kv_heads, num_keys(length), shape.head_dim)
-    filled[:, :, :length] = x
-    return filled.view(len(x) * shape.kv_heads, -1, shape.head_dim)
-
-
-def _from_heads(x: Tensor, length: int, shape: Shape, into: Tensor) -> None:
-    """The inverse of :func:`_by_head`, written where it belongs."""
-    rows = len(x) // shape.kv_heads
-    into.view(rows, length, -1, shape.head_dim).copy_(
-        x.reshape(rows, -1, length, shape.head_dim).transpose(1, 2)
-    )
-
-
-def gated(both_N2F: Tensor) -> tuple[Tensor, Tensor]:
-    """SiLU of the first half times the second; returns that and the SiLU."""
-    width = both_N2F.shape[1] // 2
-    # Contiguous, so that every element but the pack's very last ones is computed by the vectorised kernel.
-    silu_NF = torch.nn.functional.silu(both_N2F[:, :width].contiguous())
-    return silu_NF * both_N2F[:, width:], silu_NF
-
-
-def gated_backward(grad_NF: Tensor, both_N2F: Tensor, silu_NF: Tensor) -> Tensor:
-    """The gradient of :func:`gated` by both halves."""
-    width = both_N2F.shape[1] // 2
-    gate_NF = both_N2F[:, :width].contiguous()
-    by_both = torch.empty_like(both_N2F)
-    torch.mul(grad_NF, silu_NF, out=by_both[:, width:])
-    by_both[:, :width] = torch.ops.aten.silu_backward(grad_NF * both_N2F[:, width:], gate_NF)
-    return by_both
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.packs.architecture import blocks, pieces, shape_of
-from trainers.packs.forward import Trace, backward, forward, rotation_of
+from trainers.packs.forward import Trace, backward, forward
+from trainers.packs.layers import rotation_of
 from trainers.packs.tokens import Tokens
 
 USUAL_POSITIONS = 512

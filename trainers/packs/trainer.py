@@ -1,74 +1,44 @@
-"""Trains and judges runs in packs; the page to read is :meth:`_Pack.outcomes`.
+"""Puts runs that ask for it into packs; :mod:`trainers.packs.pack` trains one.
 
-Every run is a member of one architecture's stack: rollouts, gradients and optimizer steps of all members are
-computed together, and each has the bits that it has alone. Members come and go: one ends early, diverges or
-is called off, and its slot is passed over; two runs that share a trunk are one member until they part.
-
-What goes wrong for one member (a prompt, a report, a grader) ends its runs alone. What goes wrong for all at
-once, memory above all, halves the pack: the runs without an outcome start again, fewer at a time, down to
-one, which is charged with it.
+What goes wrong for all members at once, memory above all, halves the pack: the runs without an outcome start
+again, fewer at a time, down to one, which is charged with it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 from sweeps.sharing.packs import pack_key
-from sweeps.sharing.stages import Stage, gradient_key, plan_stages, rollout_key
-from sweeps.spec import ModelSpec, RunSpec, SpecError, canonical_json, group_to_dict
+from sweeps.sharing.stages import plan_stages
+from sweeps.spec import ModelSpec, RunSpec, SpecError
 from trainers.decoding import choose_decoder
-from trainers.engine.checkpoint import kept_steps, load_weights_of, write_weights
 from trainers.engine.gang import Gang
-from trainers.engine.run_layout import layout_of
-from trainers.evaluation.eval_cache import EvalCache, Judge
+from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
-from trainers.model.prompt_encoding import encode_prompts
 from trainers.packs.architecture import NotPackable
-from trainers.packs.evaluation import decode_rows
-from trainers.packs.experience import experience_of, gradients_of
-from trainers.packs.forward import Blocks
-from trainers.packs.members import Member
-from trainers.packs.pool import PackPool
-from trainers.packs.rollouts import Drawing, draw_together
-from trainers.packs.tokens import TILE
-from trainers.protocol import Cancelled, Outcome, RunContext
-from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_request
-from trainers.step.run_recorder import RunRecorder, Stopwatch
-from trainers.step.update import Seen, Update
+from trainers.packs.pack import Pack
+from trainers.packs.warm import Warm
+from trainers.protocol import Outcome, RunContext
 
 _LOG = logging.getLogger(__name__)
 
-ROLLOUTS_REMEMBERED = 64
-"""First rollouts kept for the packs to come; a sweep's kin follow each other."""
-
-PROMPTS_REMEMBERED = 64
-"""Examples whose token ids are kept."""
-
 
 class PackTrainer:
-    """What stays warm between packs."""
+    """Puts runs into packs."""
 
     def __init__(
         self, gang: Gang, load_base: Callable[[ModelSpec], BaseModel], eval_cache: EvalCache
     ) -> None:
-        self.gang, self.load_base, self.eval_cache = gang, load_base, eval_cache
-        self.pool = PackPool(gang)
-        self.first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
-        self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()
+        self._warm = Warm(gang, load_base, eval_cache)
 
     def takes(self, spec: RunSpec) -> bool:
         """Whether a run that asks for a pack is trained in one: its model's layers are known and keep members
         apart on this processor, and its rollouts are short enough for a tree of prefixes.
         """
         try:
-            vocabulary = self.pool.vocabulary_of(spec)
-            longest = max(map(len, self.prompts_of(spec)))
+            vocabulary = self._warm.pool.vocabulary_of(spec)
+            longest = max(map(len, self._warm.prompts_of(spec)))
         except NotPackable:
             return False
         except SpecError:
@@ -82,16 +52,6 @@ class PackTrainer:
             )
             == "tree"
         )
-
-    def prompts_of(self, spec: RunSpec) -> list[list[int]]:
-        """Token ids of the run's prompts, which neighbours mostly share."""
-        limits = spec.sampling.max_prompt_tokens, spec.sampling.overlong
-        key = (spec.model, canonical_json(group_to_dict(spec.example)), *limits)
-        if key not in self._prompts:
-            self._prompts[key] = encode_prompts(spec, self.load_base(spec.model))
-            if len(self._prompts) > PROMPTS_REMEMBERED:
-                self._prompts.popitem(last=False)
-        return self._prompts[key]
 
     def outcomes(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
@@ -128,13 +88,13 @@ class PackTrainer:
     ) -> Iterator[tuple[int, Outcome]]:
         left = dict.fromkeys(positions)
         try:
-            engine = self.pool.acquire(specs[positions[0]], width)
-            pack = _Pack(self, engine, [specs[p] for p in positions], [contexts[p] for p in positions])
+            engine = self._warm.pool.acquire(specs[positions[0]], width)
+            pack = Pack(self._warm, engine, [specs[p] for p in positions], [contexts[p] for p in positions])
             for run, outcome in pack.outcomes():
                 del left[positions[run]]
                 yield positions[run], outcome
         except Exception as error:
-            self.pool.discard()
+            self._warm.pool.discard()
             if width == 1:
                 [position] = left
                 yield position, error
@@ -146,228 +106,4 @@ class PackTrainer:
             yield from self._packs(specs, contexts, list(left), width // 2)
 
     def close(self) -> None:
-        self.pool.close()
-
-
-class _Pack:
-    """Runs trained together, from their base model to their verdicts."""
-
-    def __init__(
-        self, trainer: PackTrainer, engine: Any, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
-    ) -> None:
-        self._trainer, self._engine, self._stack = trainer, engine, engine.stack
-        self._specs, self._contexts = specs, contexts
-        self._base = trainer.load_base(specs[0].model)
-        self._records = [RunRecorder(spec, self._base) for spec in specs]
-        self._watch = Stopwatch()
-        self._members: list[Member] = []
-        self._outcomes: list[tuple[int, Outcome]] = []
-
-    def outcomes(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield every run's position and outcome, as soon as it is known."""
-        for root in plan_stages(self._specs):
-            self._apart(list(root.runs), partial(self._begin, root))
-        self._took("setup_s", self._members)
-        for member in list(self._members):
-            self._apart(member.runs, partial(self._evaluate, member, 0))
-        while True:
-            self._call_off()
-            yield from self._known()
-            if not self._members:
-                return
-            self._draw([m for m in self._members if m.needs_rollouts])
-            self._took("rollout_s", self._members)
-            updates = self._update()
-            self._took("train_s", self._members)
-            for member in list(self._members):
-                self._apart(member.runs, partial(self._after, member, updates[member.slot]))
-
-    def _known(self) -> Iterator[tuple[int, Outcome]]:
-        while self._outcomes:
-            yield self._outcomes.pop(0)
-
-    def _apart(self, runs: list[int], work: Callable[[], None]) -> None:
-        """Do what concerns some runs alone; an exception is their outcome and nobody else's."""
-        try:
-            work()
-        except Exception as error:
-            self._end(runs, error)
-
-    def _end(self, runs: Sequence[int], *outcomes: Outcome) -> None:
-        """Runs have an outcome each, or all the same one; a member without runs leaves."""
-        ending = list(runs)
-        for number, run in enumerate(ending):
-            self._outcomes.append((run, outcomes[number % len(outcomes)]))
-        for member in self._members:
-            member.runs = [run for run in member.runs if run not in ending]
-        self._members = [member for member in self._members if member.runs]
-
-    def _begin(self, root: Stage) -> None:
-        """Give the stage's runs a slot in the base model's state."""
-        spec = self._specs[root.runs[0]]
-        prompts = self._trainer.prompts_of(spec)
-        self._stack.reach(max(map(len, prompts)) + spec.sampling.max_new_tokens + TILE)
-        slot = self._free_slot()
-        self._engine.reset(slot)
-        for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
-            self._stack.load(slot, load_weights_of(run_id, Path(folder)))
-        self._enter(Member(slot=slot, spec=spec, prompts=prompts, stage=root, runs=list(root.runs)))
-
-    def _free_slot(self) -> int:
-        taken = {member.slot for member in self._members}
-        return next(slot for slot in range(self._stack.width) if slot not in taken)
-
-    def _enter(self, member: Member) -> None:
-        self._members.append(member)
-        self._members.sort(key=lambda m: m.slot)
-
-    def _draw(self, members: Sequence[Member]) -> None:
-        """Draw the members' rollouts; at the base model, once for all that agree on them."""
-        drawn: dict[int, Rollouts] = {}
-        first: dict[str, list[Member]] = {}
-        for member in members:
-            if member.step == 1:
-                first.setdefault(rollout_key(member.spec), []).append(member)
-        known = self._trainer.first_rollouts
-        spared = {m.slot for key, alike in first.items() for m in (alike if key in known else alike[1:])}
-        drawings = [m for m in members if m.slot not in spared]
-        if drawings:
-            completions = draw_together(
-                self._stack.logits, [self._drawing(m) for m in drawings], self._base.pad_id
-            )
-            for member, own in zip(drawings, completions, strict=True):
-                prompts = prompts_of_rollouts(member.spec, len(member.prompts))
-                drawn[member.slot] = merge(prompts.tolist(), own)
-        for key, alike in first.items():
-            if key not in known:
-                known[key] = drawn[alike[0].slot]
-            known.move_to_end(key)
-            drawn |= {m.slot: known[key] for m in alike}
-        while len(known) > ROLLOUTS_REMEMBERED:
-            known.popitem(last=False)
-        for member in members:
-            member.experience = experience_of(member.spec, drawn[member.slot], member.prompts)
-
-    def _drawing(self, member: Member) -> Drawing:
-        before = member.experience.rollouts if member.experience else None
-        return Drawing(
-            slot=member.slot,
-            request=rollout_request(
-                member.spec,
-                self._base,
-                member.prompts,
-                self._stack.shape.vocabulary,
-                step=member.step - 1,
-                gang=self._trainer.gang,
-            ),
-            drafts=list(zip(before.prompt, before.completion, strict=True)) if before else [],
-        )
-
-    def _update(self) -> dict[int, Update]:
-        """Take one optimizer step of every member; at the base model, one gradient serves all that agree."""
-        source: dict[int, int] = {}
-        first: dict[str, int] = {}
-        for m in self._members:
-            source[m.slot] = first.setdefault(gradient_key(m.spec), m.slot) if m.step == 1 else m.slot
-        training = {
-            m.slot: (m.experience, m.spec.objective.temperature)
-            for m in self._members
-            if source[m.slot] == m.slot and m.experience is not None
-        }
-        seen: dict[int, Seen] = gradients_of(self._engine, training, self._base.pad_id)
-        for slot, other in source.items():
-            if slot != other:
-                self._stack.copy_gradients(other, slot)
-        norms = self._engine.step({m.slot: (m.spec.optim, m.lr) for m in self._members})
-        return {slot: Update(**vars(seen[other]), grad_norm=norms[slot]) for slot, other in source.items()}
-
-    def _after(self, member: Member, update: Update) -> None:
-        """What follows a member's step: records, verdicts, weights, the end of its stage."""
-        step, lr = member.step, member.lr
-        assert member.experience is not None
-        for run in member.runs:
-            self._records[run].stepped(step, member.experience.rollouts, update, lr, {})
-        if not update.finite:
-            self._finish(member.runs, "diverged")
-            return
-        member.taken += 1
-        self._evaluate(member, step)
-        self._save(member, step)
-        for run in member.runs:
-            self._contexts[run].heartbeat(f"step {step} of {self._specs[run].steps}")
-        if member.is_through:
-            self._go_on(member)
-
-    def _go_on(self, member: Member) -> None:
-        """End the runs whose last stage this was, and give what follows it slots of its own."""
-        stage, living = member.stage, set(member.runs)
-        followers = [(child, [run for run in child.runs if run in living]) for child in stage.children]
-        followers = [(child, runs) for child, runs in followers if runs]
-        self._finish([run for run in stage.ends if run in living], "done")
-        for number, (child, runs) in enumerate(followers):
-            heir = dataclasses.replace(member, stage=child, runs=runs, spec=self._specs[runs[0]], taken=0)
-            if number:
-                heir.slot = self._free_slot()
-                self._engine.copy(member.slot, heir.slot)
-                self._enter(heir)
-            else:
-                self._members[self._members.index(member)] = heir
-
-    def _evaluate(self, member: Member, step: int) -> None:
-        """Judge the member once for each set of runs that asks for the same evaluation now."""
-        for asking in member.stage.evaluations.get(step, ()):
-            live = [run for run in asking if run in member.runs]
-            if not live:
-                continue
-            spec, cache = self._specs[live[0]], self._trainer.eval_cache
-            if step:
-                evaluations = cache.tuned_by(spec, self._judge(self._stack.of_slot(member.slot), step))
-            else:
-                evaluations = cache.base_by(spec, self._judge(self._stack.base, 0))
-            seconds = self._watch.lap()
-            for run in live:
-                self._records[run].took("eval_s", seconds)
-                row = self._records[run].evaluated(step, evaluations)
-                if row and step < self._specs[run].steps:  # after the last one the result follows
-                    self._contexts[run].report(step, **row)
-
-    def _judge(self, weights: Blocks, step: int) -> Judge:
-        stack = self._stack
-
-        def decode(request: Any) -> Any:
-            stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
-            return decode_rows(weights, stack.rotation, stack.shape, request, self._base.pad_id)
-
-        return lambda benchmark, settings, seed: benchmark.evaluate_by(
-            decode, stack.shape.vocabulary, settings, step=step, seed=seed, gang=self._trainer.gang
-        )
-
-    def _save(self, member: Member, step: int) -> None:
-        """Write weights that the retention policy keeps."""
-        for run in member.runs:
-            spec, folder = self._specs[run], self._contexts[run].checkpoint_dir
-            if folder and step in kept_steps(spec):
-                weights = self._stack.named(member.slot)
-                write_weights(folder, weights, self._engine.model, spec, self._base, step)
-                self._records[run].took("checkpoint_s", self._watch.lap())
-
-    def _finish(self, runs: Sequence[int], outcome: str) -> None:
-        results = []
-        for run in runs:
-            spec = self._specs[run]
-            layout = layout_of(spec, self._trainer.gang) | {"pack": self._stack.width, "pack_tile": TILE}
-            results.append(self._records[run].result(outcome, layout))
-        if results:
-            self._end(runs, *results)
-
-    def _call_off(self) -> None:
-        called = [r for m in self._members for r in m.runs if self._contexts[r].cancelled()]
-        if called:
-            self._end(called, *[Cancelled(self._specs[run].run_id) for run in called])
-
-    def _took(self, part: str, members: Sequence[Member]) -> None:
-        """Share the time since the last call out to members; each of a member's runs bears its member's."""
-        seconds = self._watch.lap() / max(1, len(members))
-        for member in members:
-            for run in member.runs:
-                self._records[run].took(part, seconds)
+        self._warm.pool.close()

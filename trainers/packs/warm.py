@@ -1,0 +1,54 @@
+"""What a worker keeps warm between packs: engines, benchmarks, encoded prompts, first rollouts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from sweeps.spec import ModelSpec, RunSpec, canonical_json, group_to_dict
+from trainers.engine.gang import Gang
+from trainers.evaluation.eval_cache import EvalCache
+from trainers.model.base_model import BaseModel
+from trainers.model.prompt_encoding import encode_prompts
+from trainers.packs.pool import PackPool
+from trainers.step.rollout import Rollouts
+
+ROLLOUTS_REMEMBERED = 64
+"""First rollouts kept for the packs to come; a sweep's kin follow each other."""
+
+PROMPTS_REMEMBERED = 64
+"""Examples whose token ids are kept."""
+
+
+class Warm:
+    """Shared by all packs of a worker."""
+
+    def __init__(
+        self, gang: Gang, load_base: Callable[[ModelSpec], BaseModel], eval_cache: EvalCache
+    ) -> None:
+        self.gang, self.load_base, self.eval_cache = gang, load_base, eval_cache
+        self.pool = PackPool(gang)
+        self._first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
+        self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()
+
+    def first_rollouts(self, key: str) -> Rollouts | None:
+        """What the base model drew for all runs of one :func:`~sweeps.sharing.stages.rollout_key`."""
+        known = self._first_rollouts.get(key)
+        if known is not None:
+            self._first_rollouts.move_to_end(key)
+        return known
+
+    def remember_first_rollouts(self, key: str, rollouts: Rollouts) -> None:
+        self._first_rollouts[key] = rollouts
+        if len(self._first_rollouts) > ROLLOUTS_REMEMBERED:
+            self._first_rollouts.popitem(last=False)
+
+    def prompts_of(self, spec: RunSpec) -> list[list[int]]:
+        """Token ids of the run's prompts, which neighbours mostly share."""
+        limits = spec.sampling.max_prompt_tokens, spec.sampling.overlong
+        key = (spec.model, canonical_json(group_to_dict(spec.example)), *limits)
+        if key not in self._prompts:
+            self._prompts[key] = encode_prompts(spec, self.load_base(spec.model))
+            if len(self._prompts) > PROMPTS_REMEMBERED:
+                self._prompts.popitem(last=False)
+        return self._prompts[key]
