@@ -8,8 +8,8 @@ Both sides are measured in turn, round after round, in processor seconds; ratios
 ``pack_speedup_*``  rollouts and optimizer steps of 16 runs that share nothing but their model (16 seeds, five
                     rates, six temperatures), per run, against the same runs one by one
 ``eval_speedup_*``  a trained member judged on 200 problems, greedy and sampled, against the module's forward
-``limit_share_*``   the arithmetic of one run, as torch counts it for a run by itself, over what this core could
-                    compute in the run's processor seconds at the rate of its largest product
+``limit_share_*``   the arithmetic of one run, as torch counts it for a run by itself, over what this core
+                    could compute in the run's processor seconds at the rate of its largest product
 ``grid_speedup``    runs of ``grid13440``, a whole kin of 30 at a time: launched twice, processor seconds of
                     all processes
 """
