@@ -181,7 +181,7 @@ class Joining:
         until_s = time.monotonic() + self._notice_s
         if not self._node.drain(if_idle=False, within_s=self._notice_s):
             return
-        while self._node.use() in ("busy", "idle") and time.monotonic() < until_s:
+        while self._node.use() == "busy" and time.monotonic() < until_s:
             time.sleep(LOOK_S)
 
     def _job_ended(self, now_s: float) -> bool:
