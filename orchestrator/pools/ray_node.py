@@ -77,8 +77,8 @@ class RayNode:
         return "idle"
 
     def drain(self, *, if_idle: bool, within_s: float = 0.0) -> bool:
-        """Ask the head to let this node leave: nothing new begins here, and Ray may end by itself or wait to be
-        closed. False when the head refuses, or does not answer.
+        """Ask the head to let this node leave: nothing new begins here, and Ray may end by itself or wait to
+        be closed. False when the head refuses, or does not answer.
         """
         raylet = self._raylet()
         try:
