@@ -28,7 +28,7 @@ MAX_SILENT = 15
 
 Follow = Annotated[
     bool,
-    typer.Option("--follow", help="With cluster=slurm, kuberay or skypilot: stay and show progress."),
+    typer.Option("--follow", help="With cluster=slurm or kuberay: stay and show progress."),
 ]
 
 DryRun = Annotated[
@@ -84,6 +84,11 @@ def hand_over(
     from orchestrator.submit import submit
     from orchestrator.submit.queued import queued_job
 
+    if follow and request.system == "skypilot":
+        raise UserError(
+            "--follow: a sweep in a cloud is not in this directory until its bucket is copied here; launch "
+            "without it, and follow with: sky jobs logs N"
+        )
     earlier = read_job(layout)
     if earlier is not None and (job := queued_job(earlier)).is_there:
         raise UserError(

@@ -94,6 +94,8 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{name}: unknown key; a job of {system} has {', '.join(job_keys(job))}")
         elif value is None and key in (*OPTIONAL, *OPTIONAL_IN.get(system, ())):
             continue
+        elif value is None:
+            raise UserError(f"{name}=null: must be given")
         elif not PATTERNS[key].fullmatch(str(value)) or (key != "setup" and "\n" in str(value)):
             raise UserError(_escapes(name, value, PATTERNS[key]))
     if system == "skypilot" and job.get("gpus_per_node") and not job.get("gpu"):

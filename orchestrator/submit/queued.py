@@ -159,6 +159,8 @@ def how_it_ended(job: QueuedJob) -> list[str]:
     """Lines about a job that runs nothing any more though runs are left; of one unknown, that it is."""
     if job.phase == "unknown":
         return [f"job {job.note.job}: its queue does not answer here, or has forgotten it"]
+    if job.note.system == "skypilot":
+        return [f"{job.words}: it has ended; its sweep directory is in its bucket, to be copied here"]
     lines = [f"{job.words}: it has ended, and runs are left"]
     if told := last_lines(job.note):
         lines += [f"  its last lines, of {job.note.log}:", *(f"    {line}" for line in told)]

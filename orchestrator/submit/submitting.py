@@ -79,6 +79,7 @@ def submit(request: Request) -> tuple[str, JobNote]:
     """
     told = _submitted(request.system, render(request))
     note = _note(request, told)
+    told = f"managed job {note.job}" if request.system == "skypilot" and note.job else told
     if request.is_elastic:
         try:
             nodes = _submitted(request.system, render_nodes(request))

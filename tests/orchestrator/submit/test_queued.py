@@ -85,6 +85,8 @@ def test_a_job_of_skypilot_is_found_among_all_of_its_jobs(commands, status, phas
     commands("sky", json.dumps([{"job_id": 17, "status": "RUNNING"}, {"job_id": 7, "status": status}]))
     assert queued_job(job("skypilot", "7")).phase == phase
     assert queued_job(job("skypilot", "8")).phase == "unknown"
+    if phase == "ended":
+        assert "in its bucket" in how_it_ended(queued_job(job("skypilot", "7")))[0]
     withdraw(job("skypilot", "7"))
     assert commands.called.read_text().splitlines()[-1] == "jobs cancel --yes 7"
 

@@ -114,6 +114,8 @@ def test_the_queue_gets_the_text_and_its_answer_is_told(monkeypatch, tmp_path):
         ("kuberay", "spot", "yes\n"),
         ("kuberay", "nodes_min", True),
         ("kuberay", "more", "x"),
+        ("kuberay", "namespace", None),
+        ("kuberay", "image", None),
     ],
 )
 def test_no_value_of_a_job_leaves_its_line(system, key, value):

@@ -119,8 +119,8 @@ def test_sky_gets_the_task_and_its_secret_in_the_environment_alone(tmp_path, mon
     monkeypatch.setenv("HF_TOKEN", "hf_private")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     asked = request("cluster=skypilot")
-    _, note = submit(asked)
-    assert (note.system, note.job) == ("skypilot", "12")
+    answer, note = submit(asked)
+    assert (answer, note.system, note.job) == ("managed job 12", "skypilot", "12")
     assert (tmp_path / "sky.got").read_text() == render(asked)
     called = (tmp_path / "sky.called").read_text()
     assert called.startswith("jobs launch --yes --detach-run --secret RAY_AUTH_TOKEN --secret HF_TOKEN /")
@@ -128,6 +128,15 @@ def test_sky_gets_the_task_and_its_secret_in_the_environment_alone(tmp_path, mon
     assert len(secret) == 64
     assert secret not in called
     assert "hf_private" not in called
+
+
+def test_a_sweep_in_a_cloud_cannot_be_followed_here_and_nothing_is_submitted(tmp_path, monkeypatch, capsys):
+    tool(tmp_path / "bin", "sky", 'echo called > "$0.called"')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    words = ("launch", "sweep=noop", "sweep.n=1", "cluster=skypilot", "--dir", str(tmp_path / "out"))
+    assert main([*words, "--follow"]) == 2
+    assert "sky jobs logs" in capsys.readouterr().err
+    assert not (tmp_path / "bin" / "sky.called").exists()
 
 
 def test_without_sky_a_dry_run_is_offered(monkeypatch, tmp_path):
