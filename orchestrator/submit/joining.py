@@ -100,6 +100,7 @@ class Joining:
             UserError: when somebody else could say whose node.
         """
         with Notice() as notice:
+            self._say(f"waiting for the sweep's Ray, as {self._layout.meeting} will tell where it is")
             try:
                 while True:
                     if parting := self._turn(notice.heard.is_set()):
@@ -165,6 +166,7 @@ class Joining:
             if not self._was_member:
                 self._was_member, self._num_failures = True, 0
                 self._num_joined += 1
+                self._say("joined: runs may come here now")
 
     def _waiting(self, meeting: Meeting | None) -> int | None:
         """Runs that wait, in the words of the driver that belongs to this meeting."""

@@ -161,10 +161,17 @@ class SlurmCluster:
         daemon = self._nodes.pop(number)
         daemon.kill()
         daemon.wait()
-        for process in psutil.process_iter(["environ"]):
-            if (process.info["environ"] or {}).get("SLURMD_NODENAME") == name:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+        there = [
+            process
+            for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get("SLURMD_NODENAME") == name
+        ]
+        with contextlib.suppress(psutil.Error):
+            keepers = {a for p in there for a in p.parents() if a.name() == "slurmstepd"}
+            there = [*keepers, *there]  # those first who would tell how the others ended
+        for process in there:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         self.call("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def start_node(self, name: str) -> None:

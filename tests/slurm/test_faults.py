@@ -67,7 +67,7 @@ def test_a_cancelled_job_says_so_and_the_same_launch_finishes_it(cluster, sweep,
 
 
 def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, sweep, expected):
-    job = sweep.submit(1, "cluster.notice_s=0")
+    job = sweep.submit(1, "cluster.notice_s=0", setup="sleep 40")
     sweep.wait_for_results(4)
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     assert sweep.wait_for_end(job) == ["TIMEOUT"], sweep.logs()

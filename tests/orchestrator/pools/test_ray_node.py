@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,8 +12,8 @@ import psutil
 import pytest
 
 from orchestrator.pools.marked import marked
-from orchestrator.pools.ray_internals import RAY
 from orchestrator.pools.ray_node import NODE, RayNode
+from tests.orchestrator.ray_heads import ray_head, ray_variables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -23,38 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     token = tmp_path_factory.mktemp("secret") / "token"
-    token.write_text(secrets.token_hex(32))
-    return {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    token.write_text("ab" * 32)
+    return ray_variables(token)
 
 
 @pytest.fixture(scope="module")
 def head(environment):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    command = [
-        *RAY,
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        "--num-cpus=0",
-        "--include-dashboard=false",
-    ]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    address = f"127.0.0.1:{port}"
-    until_s = time.monotonic() + 60
-    while subprocess.run(
-        [*RAY, "health-check", f"--address={address}"], env=environment, capture_output=True
-    ).returncode:
-        assert time.monotonic() < until_s
-    yield address
-    process.terminate()
-    process.wait()
+    with ray_head(environment) as address:
+        yield address
 
 
 def wait_until(node, use):
@@ -72,17 +46,6 @@ def test_a_node_joins_and_is_let_go_while_nothing_runs_on_it(head, environment):
         assert node.drain(if_idle=False, within_s=5)
         wait_until(node, "ended")
         assert not node.drain(if_idle=True)
-    finally:
-        node.close()
-
-
-def test_a_node_whose_head_is_not_there_ends_and_says_so(environment):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    node = RayNode(address, num_cpus=1, num_gpus=0, environment=environment)
-    try:
-        assert not node.drain(if_idle=True)
-        wait_until(node, "ended")
     finally:
         node.close()
 
