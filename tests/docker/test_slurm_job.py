@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,27 +102,30 @@ def pretended(slurm):
 def test_a_job_starts_a_head_and_a_node_on_each_other_machine_and_launches_there(pretended):
     process = pretended.start("sweep=noop", STEPS="1", CODE="0")
     assert pretended.end(process) == 0
-    starts = [line for line in pretended.lines("srun") if "ray start" in line]
-    head, others = sorted(starts, key=lambda line: "--head" not in line)  # both are called at once
+    [head] = [line for line in pretended.lines("srun") if "ray start" in line]
+    [others] = [line for line in pretended.lines("srun") if "emsweep join" in line]
     assert "--nodelist=a" in head
     assert "--head" in head
     assert "--include-dashboard=false" in head
     assert "--nodes=2 --ntasks=2 " in others
     assert "--exclude=a" in others
-    [driver] = pretended.lines("driver")
-    assert driver.startswith("driver launch sweep=noop cluster.grace_s=120 cluster=ray_address --dir")
-    assert driver.endswith("--address 127.0.0.1:24321")
+    [driver] = pretended.lines("driver launch")
+    words = "driver launch sweep=noop cluster.grace_s=120 cluster=ray_address cluster.grows_to=512 --dir"
+    assert driver.startswith(words)
+    assert re.search(r" --address \d+\.\d+\.\d+\.\d+:24321$", driver)
     assert not any("requeue" in line for line in pretended.lines("scontrol"))
 
 
-def test_the_secret_is_in_no_argument_and_no_file(pretended):
-    tool(pretended.tools, "ray", 'printenv RAY_AUTH_TOKEN > "$LOG.token"')
+def test_the_secret_is_in_no_argument_and_in_one_file_that_its_owner_alone_reads(pretended):
+    tool(pretended.tools, "ray", 'cat "$RAY_AUTH_TOKEN_PATH" > "$LOG.token"')
     process = pretended.start("sweep=noop", STEPS="1", CODE="0")
     assert pretended.end(process) == 0
     token = (pretended.folder / "log.token").read_text().strip()
     assert len(token) == 64
+    kept = pretended.folder / "outputs" / "noop" / "ray-token"
+    assert kept.stat().st_mode & 0o777 == 0o600
     for path in pretended.folder.rglob("*"):
-        if path.is_file() and path.name != "log.token":
+        if path.is_file() and path.name not in ("log.token", "ray-token"):
             assert token not in path.read_text(), path
 
 
