@@ -27,9 +27,6 @@ RENEW_S = 30.0
 FORGET_S = 300.0
 """Time after which what was refused is tried again: somebody may have raised a limit."""
 
-ROUNDS = 2
-"""Rounds after which the autoscaler has seen what was asked for: the one under way may have read before."""
-
 Request = list[dict[str, float]]
 """One entry for each process that is to find room, in Ray's names."""
 
@@ -49,9 +46,7 @@ class Autoscaler:
     def speaks(self) -> bool:
         """Whether nodes of the cluster come and go with what is asked for."""
         self._speaks = (
-            self._speaks
-            or ray_internals.autoscaler_state().version > 0
-            or ray_internals.has_first_autoscaler()
+            self._speaks or ray_internals.autoscaler_state().seen > 0 or ray_internals.has_first_autoscaler()
         )
         return self._speaks
 
@@ -60,18 +55,18 @@ class Autoscaler:
         enough for; to be called every second or so. Raises whatever Ray does when the head does not answer.
         """
         state, now_s = ray_internals.autoscaler_state(), time.monotonic()
-        if not state.version:  # the first version gives what it can of a request
-            self._put(wanted, state.version)
+        if not state.seen:  # the first version gives what it can of a request
+            self._put(wanted)
             return
-        if self._feeler.is_trying and state.version < self._asked_at + ROUNDS:
+        if self._feeler.is_trying and state.seen <= self._asked_at:
             return
         self._feeler.judge(feasible=not state.refuses)
         if now_s - self._forgot_s > FORGET_S:
             self._feeler.forget_refusals()
             self._forgot_s = now_s
-        self._put(self._feeler.next(wanted), state.version)
+        self._put(self._feeler.next(wanted))
 
-    def _put(self, workers: Mapping[Shape, int], version: int) -> None:
+    def _put(self, workers: Mapping[Shape, int]) -> None:
         request = [demand(shape) for shape, num in workers.items() for _ in range(num * shape.world_size)]
         now_s = time.monotonic()
         if request == self._request and (not request or now_s - self._asked_s < RENEW_S):
@@ -79,12 +74,13 @@ class Autoscaler:
         if self._guard is None:
             self._guard = _start_guard(self._address)
         request_resources(bundles=request)
-        self._request, self._asked_s, self._asked_at = request, now_s, version
+        self._request, self._asked_s = request, now_s
+        self._asked_at = ray_internals.autoscaler_state().present
 
     def take_back(self) -> None:
         """Ask for nothing any more; a head that has gone needs no word."""
         with contextlib.suppress(Exception):
-            self._put({}, 0)
+            self._put({})
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait()

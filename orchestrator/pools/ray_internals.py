@@ -103,8 +103,10 @@ def drain_command(address: str, node_id: str, *, if_idle: bool, within_s: int) -
 class AutoscalerState(NamedTuple):
     """What an autoscaler of the second version has said last."""
 
-    version: int
-    """Grows with each of its rounds; 0 where none has spoken."""
+    seen: int
+    """Version of the cluster's state that it has seen last; 0 where none has spoken."""
+    present: int
+    """Version of the state as it is now: it grows each time that anybody looks."""
     refuses: bool
     """Whether the cluster cannot become large enough for what is requested: then it gives nothing of it."""
 
@@ -113,9 +115,11 @@ def autoscaler_state() -> AutoscalerState:
     """What the second autoscaler of the cluster that this process is connected to says."""
     status = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
     status.ParseFromString(internal_kv_get_gcs_client().get_cluster_status())
-    state = status.autoscaling_state
+    told = status.autoscaling_state
     return AutoscalerState(
-        state.autoscaler_state_version, bool(state.infeasible_cluster_resource_constraints)
+        seen=told.last_seen_cluster_resource_state_version,
+        present=status.cluster_resource_state.cluster_resource_state_version,
+        refuses=bool(told.infeasible_cluster_resource_constraints),
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
 from tests.chaos.harness import Sweep, kill, wait_until
-from tests.integration.autoscaling import AutoscalingCluster
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,28 +30,6 @@ GIVEN_BACK_S = 60.0
 """Longest that a node which nobody needs may stay."""
 
 
-@pytest.fixture
-def make(tmp_path):
-    """Makes sweeps on this machine or, with ``most``, on a cluster of up to so many nodes."""
-    made = []
-
-    def sweep_of(*words, pace_s=0.0, pool="inline"):
-        made.append(Sweep(tmp_path / f"sweep{len(made)}", *words, pool=pool, pace_s=pace_s))
-        return made[-1]
-
-    def sweep_on(most, *words, types=SMALL, pace_s=0.0, version=2):
-        sweep = sweep_of(*words, pace_s=pace_s)
-        cluster = AutoscalingCluster(types, most, version=version, environment=sweep.environment)
-        made.append(cluster)
-        sweep.environment |= cluster.access
-        sweep.where = ["--pool", "ray", "--address", cluster.address]
-        return sweep, cluster
-
-    yield sweep_of, sweep_on
-    for thing in reversed(made):
-        thing.close()
-
-
 def ended(process: subprocess.Popen[str], timeout_s: float = 120.0) -> None:
     out, err = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, out + err
@@ -65,9 +42,8 @@ def prove_equal(sweep: Sweep, alone: Sweep) -> None:
     assert sweep.numbers() == alone.numbers()
 
 
-def test_nodes_come_for_the_work_go_while_one_run_is_left_and_are_gone_once_none_is(make):
-    sweep_of, sweep_on = make
-    sweep, cluster = sweep_on(4, *LINGERING, pace_s=1000)
+def test_nodes_come_for_the_work_go_while_one_run_is_left_and_are_gone_once_none_is(sweeps, sweep_on):
+    sweep, cluster = sweep_on(4, *LINGERING, types=SMALL, pace_s=1000)
     assert cluster.num_nodes == 0
     process = sweep.launch()
     wait_until(lambda: cluster.num_nodes == 4 or process.poll() is not None)
@@ -80,23 +56,21 @@ def test_nodes_come_for_the_work_go_while_one_run_is_left_and_are_gone_once_none
     sweep.pace(0)
     ended(process)
     wait_until(lambda: cluster.num_nodes == 0, GIVEN_BACK_S)
-    prove_equal(sweep, sweep_of(*LINGERING))
+    prove_equal(sweep, sweeps(*LINGERING))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
-def test_models_are_trained_to_one_machines_numbers_under_either_autoscaler(make, version):
-    sweep_of, sweep_on = make
-    sweep, cluster = sweep_on(2, *TINY, version=version)
+def test_models_are_trained_to_one_machines_numbers_under_either_autoscaler(sweeps, sweep_on, version):
+    sweep, cluster = sweep_on(2, *TINY, types=SMALL, version=version)
     sweep.finish()
     wait_until(lambda: cluster.num_nodes == 0, GIVEN_BACK_S)
-    prove_equal(sweep, sweep_of(*TINY))
+    prove_equal(sweep, sweeps(*TINY))
 
 
 @pytest.mark.slow
-def test_a_gang_whose_ranks_need_two_nodes_gets_two_and_no_third(make):
-    sweep_of, sweep_on = make
-    sweep, cluster = sweep_on(3, *GANG)
+def test_a_gang_whose_ranks_need_two_nodes_gets_two_and_no_third(sweeps, sweep_on):
+    sweep, cluster = sweep_on(3, *GANG, types=SMALL)
     process = sweep.launch()
     most = 0
     while process.poll() is None:
@@ -105,17 +79,16 @@ def test_a_gang_whose_ranks_need_two_nodes_gets_two_and_no_third(make):
     ended(process)
     assert most >= 2
     wait_until(lambda: cluster.num_nodes == 0, GIVEN_BACK_S)
-    prove_equal(sweep, sweep_of(*GANG, "cluster.num_workers=2", pool="local"))
+    prove_equal(sweep, sweeps(*GANG, "cluster.num_workers=2", pool="local"))
 
 
 @pytest.mark.slow
-def test_what_a_killed_driver_asked_for_is_taken_back_and_a_resume_asks_anew(make):
-    sweep_of, sweep_on = make
-    sweep, cluster = sweep_on(2, *PACED, pace_s=0.5)
+def test_what_a_killed_driver_asked_for_is_taken_back_and_a_resume_asks_anew(sweeps, sweep_on):
+    sweep, cluster = sweep_on(2, *PACED, types=SMALL, pace_s=0.5)
     process = sweep.launch()
     sweep.wait_for(4, process)
     kill(process)
     wait_until(lambda: cluster.num_nodes == 0, GIVEN_BACK_S)
     wait_until(lambda: not sweep.processes(), GIVEN_BACK_S)
     sweep.finish()
-    prove_equal(sweep, sweep_of(*PACED))
+    prove_equal(sweep, sweeps(*PACED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.planning.cluster import cluster_of, pool_factory, require_capacity
-from orchestrator.scheduling.events import Capacity
+from orchestrator.scheduling.events import Capacity, Node
 from sweeps.spec import SpecError
 from sweeps.spec.errors import UserError
 from tests.orchestrator.sweeping import noop_manifest
@@ -78,3 +78,19 @@ def test_gpus_that_are_not_here_are_refused_before_a_pool_starts(monkeypatch):
 def test_a_fraction_above_one_gpu_is_refused():
     with pytest.raises(SpecError, match=r"gpus_per_worker=1.5: above 1 must be whole"):
         noop_manifest(2, "resources.gpus_per_worker=1.5")
+
+
+def test_a_run_that_no_node_holds_is_refused_unless_nodes_may_come():
+    wide = noop_manifest(1, "resources.cpus_per_worker=4")
+    small = (Node(cpus=2), Node(cpus=2))
+    require_capacity(wide, Capacity(slots=4, nodes=(*small, Node(cpus=4))))
+    require_capacity(wide, Capacity(slots=4, nodes=small, grows=True))
+    with pytest.raises(UserError, match="have room for 0 of these"):
+        require_capacity(wide, Capacity(slots=4, nodes=small))
+
+
+def test_a_cluster_that_grows_takes_what_it_cannot_hold_yet_below_the_cap():
+    gang = noop_manifest(1, "resources.world_size=4", "resources.gpus_per_worker=1")
+    require_capacity(gang, Capacity(slots=0, grows=True))
+    with pytest.raises(UserError, match="room for 2 processes"):
+        require_capacity(gang, Capacity(slots=0, grows=True), max_workers=2)

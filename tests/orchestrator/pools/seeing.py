@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,12 +20,18 @@ class Seeing(Noop):
 
     def run(self, spec, context):
         self._folder = Path(spec.trainer.params["folder"])
-        seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid()}
+        seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid(), "node": _node()}
         (self._folder / f"{spec.seed}-{self._rank}").write_text(json.dumps(seen))
         return super().run(spec, context)
 
     def close(self):
         (self._folder / f"closed-{self._rank}").touch()
+
+
+def _node() -> str:
+    """Ray's id of the node, where this is one."""
+    ray = sys.modules.get("ray")
+    return ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
 
 
 class Littering(Noop):

@@ -60,3 +60,15 @@ def test_a_node_is_found_and_told_to_leave_by_ways_that_ray_still_has():
     reasons = next(p for p in scripts.drain_node.params if p.name == "reason").type.choices
     assert {word.partition("=")[2] for word in words if word.startswith("--reason=")} <= set(reasons)
     assert callable(state.state.get_draining_nodes)
+
+
+def test_what_an_autoscaler_says_still_has_the_fields_that_are_read():
+    from ray.autoscaler._private import autoscaler, monitor
+    from ray.core.generated import autoscaler_pb2
+
+    told = autoscaler_pb2.GetClusterStatusReply()
+    assert told.autoscaling_state.last_seen_cluster_resource_state_version == 0
+    assert told.cluster_resource_state.cluster_resource_state_version == 0
+    assert not told.autoscaling_state.infeasible_cluster_resource_constraints
+    assert "DEBUG_AUTOSCALING_STATUS" in inspect.getsource(monitor)
+    assert "node_type_mapping" in inspect.getsource(autoscaler)
