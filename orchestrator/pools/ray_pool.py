@@ -128,12 +128,16 @@ class RayPool:
         )
 
     def ask_for(self, workers: Mapping[Shape, int]) -> None:
-        """Ask the cluster's autoscaler, where it has one; what is not asked for again is taken back."""
+        """Ask the cluster's autoscaler, where it has one; what is not asked for again is taken back.
+
+        Nothing is asked for that the nodes hold already: workers keep theirs, and a request keeps as many,
+        which need not be the same.
+        """
         left, capped = self._num_workers or math.inf, {}
         for shape, num in workers.items():
             capped[shape] = int(min(num, left // shape.world_size))
             left -= capped[shape] * shape.world_size
-        self._cluster.ask_for(capped)
+        self._cluster.ask_for({} if self.capacity().holds(capped) else capped)
 
     def start_worker(self, setup: WorkerSetup, shape: Shape) -> None:
         """Create the actors; a gang's wait for its placement group."""

@@ -8,6 +8,7 @@ directory.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.store.records import AttemptReport, Failure, Grant, Outcome
@@ -71,6 +72,11 @@ class Capacity:
     def room(self, shape: Shape) -> float:
         """Processes of a shape that the nodes hold when nothing else is there; each on one node."""
         return sum(node.room(shape) for node in self.nodes) if self.nodes or self.grows else math.inf
+
+    def holds(self, workers: Mapping[Shape, int]) -> bool:
+        """Whether the nodes are enough for so many workers of each shape, each shape on a part of them."""
+        parts = (num * shape.world_size / max(self.room(shape), 1e-9) for shape, num in workers.items())
+        return sum(parts) <= 1 + 1e-9
 
 
 # --- events ---------------------------------------------------------------------------------------

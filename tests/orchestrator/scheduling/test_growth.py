@@ -34,6 +34,18 @@ def test_a_node_holds_as_many_processes_as_the_scarcest_of_its_parts_carries(sha
     assert Node(cpus=32, gpus=2, memory_gib=100).room(shape) == room
 
 
+def test_nodes_are_enough_when_every_shape_finds_its_part_of_them():
+    four = Capacity(slots=4, nodes=(Node(cpus=2), Node(cpus=2)), grows=True)
+    wide = Shape(cpus=2)
+    assert four.holds({})
+    assert four.holds({SMALL: 4})
+    assert four.holds({SMALL: 2, wide: 1})
+    assert not four.holds({SMALL: 3, wide: 1})
+    assert not four.holds({SMALL: 5})
+    assert not four.holds({Shape(gpus=1): 1})
+    assert not Capacity(slots=0, grows=True).holds({SMALL: 1})
+
+
 def test_what_is_left_over_on_two_nodes_makes_no_third_worker():
     fleet = Fleet(Capacity(slots=64, gpus=6.0, nodes=(Node(gpus=3), Node(gpus=3))), "")
     shape = Shape(gpus=2)
