@@ -70,7 +70,7 @@ def test_models_are_trained_to_one_machines_numbers_under_either_autoscaler(swee
 
 
 @pytest.mark.slow
-def test_a_gang_whose_ranks_need_two_nodes_gets_two_and_no_third(sweeps, sweep_on):
+def test_a_gang_whose_ranks_need_two_nodes_gets_two(sweeps, sweep_on):
     sweep, cluster = sweep_on(3, *GANG, types=SMALL)
     process = sweep.launch()
     most = 0
