@@ -205,7 +205,7 @@ class Session:
                     grace_s=cluster.grace_s,
                     grows_to=cluster.grows_to,
                     until=until,
-                    nodes_asked=nodes_asked() if cluster.address is not None and not cluster.grows_to else 0,
+                    nodes_asked=0 if cluster.address is None else nodes_asked(),
                 ),
                 progress=Progress(total=len(manifest), quiet=quiet),
                 reopened=reopen,

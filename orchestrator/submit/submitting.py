@@ -51,11 +51,12 @@ def render(request: Request) -> str:
         return task_text(request, _filled)
     if request.system == "kuberay":
         return _filled("kuberay.yaml", kuberay_values(request))
-    values = {**slurm_values(request), "head_cpus": request.job["cpus_per_node"]}
+    asked = {"nodes_asked": request.job["nodes"]}
+    values = {**slurm_values(request), **asked, "head_cpus": request.job["cpus_per_node"]}
     if request.is_elastic:
         job = {**request.job, "nodes": 1, "gpus_per_node": 0, "cpus_per_node": request.job["driver_cpus"]}
         job |= {"memory_gib": job["driver_memory_gib"], "partition": job["driver_partition"]}
-        values = {**slurm_values(replace(request, job=job)), "head_cpus": 0}
+        values = {**slurm_values(replace(request, job=job)), **asked, "head_cpus": 0}
     return _filled("slurm.sh", values)
 
 

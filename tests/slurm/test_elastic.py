@@ -31,6 +31,8 @@ def test_nodes_that_start_late_are_used_and_all_is_given_back_at_the_end(cluster
         job = sweep.submit(2, elastic=True)
         told = sweep.wait(lambda status: status["state"] == "running")
         assert told["workers"] == 0
+        assert (told["nodes"]["there"], told["nodes"]["asked"]) == (0, 2)
+        assert "0 of 2 nodes there" in sweep.call("status", sweep.dir).stdout
         assert states(cluster, sweep.nodes_job) == ["PENDING", "PENDING"]
     finally:
         cluster.call("scancel", blocker)

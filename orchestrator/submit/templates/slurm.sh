@@ -48,6 +48,7 @@ meet awaited ""
 # Models are downloaded once a node, to its own disk.
 export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
 export RAY_TMPDIR=@{scratch}
+export EMSWEEP_NODES=@{nodes_asked} # what `status` counts those against that are there
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]} # where this script runs
