@@ -1,7 +1,7 @@
 """Jobs in an image under a real Slurm. The image is this machine with all but the bound folders read-only.
 
-Neither Apptainer nor pyxis is in a registry that tests may use; what stands in for them takes the same words,
-refuses any other, and makes namespaces of the kernel's own. Where an Apptainer is installed it is used.
+Neither Apptainer nor pyxis is a package of Debian; what stands in for them takes the same words,
+refuses any other, and makes namespaces of the kernel's own.
 """
 
 from __future__ import annotations
