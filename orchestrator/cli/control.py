@@ -16,6 +16,7 @@ from sweeps.spec.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.store.layout import Layout
     from orchestrator.store.run_index import RunIndex
+    from orchestrator.submit.queued import QueuedJob
     from sweeps.manifest.manifest import Manifest
 
 CONTROL_WAIT_S = 10.0
@@ -51,6 +52,8 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
         request = send_request(layout, "cancel", filters=list(filters or []))
         _wait_until_taken(layout, request)
     book = read_index(layout, manifest.run_ids, live=True).book
+    if not book.counts()["pending"] and (job := _withdrawn(layout)):
+        say(f"{job.words}: taken out of the queue, as nothing is left to run")
     _report_counts(directory, manifest, book, as_json)
 
 
@@ -79,8 +82,13 @@ def stop(directory: Directory, as_json: AsJson = False) -> None:
     A sweep that still waits in a queue is taken out of it.
     """
     from orchestrator.store.control import send_request
+    from orchestrator.store.opening import open_manifest
 
-    if _left_queue(directory, as_json):
+    if job := _withdrawn(open_manifest(directory)[0]):
+        if as_json:
+            print_json({"dir": str(directory), "stopping": True, "job": job.note.job})
+        else:
+            say(f"{job.words}: taken out of the queue; submit it again with the same launch")
         return
     layout = _live(directory, "stop")
     _wait_until_taken(layout, send_request(layout, "stop"))
@@ -90,23 +98,17 @@ def stop(directory: Directory, as_json: AsJson = False) -> None:
         say(f"stopping; finish it with: emsweep resume {directory}")
 
 
-def _left_queue(directory: Path, as_json: bool) -> bool:
-    """Take a sweep that has no driver yet out of the queue that it waits in; whether it was in one."""
+def _withdrawn(layout: Layout) -> QueuedJob | None:
+    """The job of a sweep that has no driver yet, now taken out of its queue; ``None`` where there is none."""
     from orchestrator.store.job_note import read_job
     from orchestrator.store.liveness import live_driver
-    from orchestrator.store.opening import open_manifest
     from orchestrator.submit.queued import queued_job, withdraw
 
-    layout, _ = open_manifest(directory)
     note = read_job(layout)
     if note is None or live_driver(layout) is not None or not (job := queued_job(note)).is_there:
-        return False
+        return None
     withdraw(note)
-    if as_json:
-        print_json({"dir": str(directory), "stopping": True, "job": note.job})
-    else:
-        say(f"{job.words}: taken out of the queue; submit it again with the same launch")
-    return True
+    return job
 
 
 def _live(directory: Path, verb: str) -> Layout:

@@ -51,6 +51,15 @@ def test_a_sweep_that_waits_in_the_queue_says_so_is_submitted_once_and_can_be_ta
     assert sweep.status()["state"] == "interrupted"
 
 
+def test_a_sweep_whose_runs_are_all_cancelled_leaves_the_queue(full, sweep):
+    job = sweep.submit(2)
+    sweep.json("cancel", sweep.dir, "seed=0")
+    assert sweep.status()["state"] == "waiting", "the other runs are still wanted"
+    assert sweep.json("cancel", sweep.dir)["cancelled"] == 4
+    assert full.job_state(job) == "CANCELLED"
+    assert sweep.status()["state"] == "finished"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_launch_that_is_followed_shows_progress_and_ends_as_one_on_this_machine_would(sweep):
