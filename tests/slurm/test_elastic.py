@@ -75,7 +75,9 @@ def test_a_driver_that_begins_again_on_another_node_finds_the_nodes_that_live(cl
     finally:
         cluster.call("scontrol", "update", f"NodeName={host}", "State=RESUME")
     assert sweep.verified().equals(expected)
-    assert "joined 2 times" in sweep.logs()
+    cluster.wait_for("idle", seconds=60)
+    assert "the sweep's Ray has moved" in sweep.logs()
+    assert "left: over; joined" in sweep.logs()
 
 
 def test_no_more_nodes_are_asked_for_than_there_is_work(cluster, tmp_path):
