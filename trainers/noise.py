@@ -8,6 +8,7 @@ rollout is the same on one rank or eight, in a hot worker or a cold one, alone o
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,3 +40,11 @@ def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int)
     """
     bits = np.random.Philox(key=[seed, int(stream)], counter=[0, position, step, 0])
     return (bits.random_raw(num_rows) >> np.uint64(11)) * _TO_UNIT
+
+
+@lru_cache(maxsize=512)
+def shared_uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int) -> np.ndarray:
+    """The same, remembered: runs of one seed ask for the same noise. To be read only."""
+    drawn = uniforms(seed, stream, step, position, num_rows)
+    drawn.flags.writeable = False
+    return drawn

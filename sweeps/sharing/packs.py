@@ -8,7 +8,6 @@ weights of the objective, examples, seeds and sampling are each one's own.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ import numpy as np
 
 from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec, canonical_json, group_to_dict
+from sweeps.sharing.stages import evaluation_key, group_text
+from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec
 
@@ -135,14 +135,8 @@ def is_packed(spec: RunSpec) -> bool:
 
 def pack_key(spec: RunSpec) -> str:
     """Return the text that the members of a pack agree on."""
-    parts = {name: group_to_dict(getattr(spec, name)) for name in PACK_GROUPS}
-    return canonical_json(
-        parts | {"eval": _judged(spec.eval), "max_new_tokens": spec.sampling.max_new_tokens}
-    )
-
-
-def _judged(evaluation: EvalSpec) -> dict[str, Any]:
-    return group_to_dict(dataclasses.replace(evaluation, steps=()))
+    parts = [group_text(getattr(spec, name)) for name in PACK_GROUPS]
+    return "\n".join([*parts, evaluation_key(spec.eval), str(spec.sampling.max_new_tokens)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +176,7 @@ def packing_of(manifest: Manifest, unknown: Mapping[int, str] | None = None) -> 
         own = packed & (manifest.group_codes["model"] == code)
         counts[reason] += int(own.sum())
         packed = packed & ~own
-    judged = _by_value(manifest, "eval", lambda value: canonical_json(_judged(value)))
+    judged = _by_value(manifest, "eval", evaluation_key)
     longest = _by_value(manifest, "sampling", lambda value: str(value.max_new_tokens))
     alike = [np.unique(texts, return_inverse=True)[1] for texts in (judged, longest)]
     pack_of = combine([*(manifest.group_codes[group] for group in PACK_GROUPS), *alike], num)

@@ -49,8 +49,10 @@ as it reads unshared runs.
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sweeps.sharing.schedules import multipliers
@@ -96,26 +98,44 @@ def learning_rates(spec: RunSpec) -> tuple[float, ...]:
     return tuple(spec.optim.lr * m for m in multipliers(spec.schedule, spec.steps))
 
 
+TEXTS_REMEMBERED = 4096
+"""Groups of runs whose text is kept: the runs of one batch mostly hold the same few objects."""
+
+_texts: OrderedDict[int, tuple[Any, str]] = OrderedDict()
+
+
+def group_text(group: Any) -> str:
+    """A group of a specification as text, remembered for the object: it is frozen, and held here so that no
+    other takes its place.
+    """
+    known = _texts.get(id(group))
+    if known is None:
+        known = _texts[id(group)] = group, canonical_json(group_to_dict(group))
+        if len(_texts) > TEXTS_REMEMBERED:
+            _texts.popitem(last=False)
+    return known[1]
+
+
 def rollout_key(spec: RunSpec) -> str:
     """Return the text under which step-0 rollouts are shared."""
-    parts: dict[str, Any] = {g: group_to_dict(getattr(spec, g)) for g in KIN_GROUPS}
+    parts = [group_text(getattr(spec, group)) for group in KIN_GROUPS]
     objective = spec.objective
     if "shared_noise" in objective.defects:
-        parts["noise"] = [objective.compat_world_size, objective.compat_micro_batch]
-    return canonical_json(parts | {"seed": spec.seed})
+        parts.append(canonical_json([objective.compat_world_size, objective.compat_micro_batch]))
+    return "\n".join([*parts, str(spec.seed)])
 
 
 def _shared_keys(spec: RunSpec) -> tuple[str, str, str]:
     """Rollout, gradient and trunk key, each of which continues the one before."""
     rollout = rollout_key(spec)
-    gradient = rollout + canonical_json(group_to_dict(spec.objective))
+    gradient = f"{rollout}\n{group_text(spec.objective)}"
     without_rate = {k: v for k, v in group_to_dict(spec.optim).items() if k != "lr"}
-    return rollout, gradient, gradient + canonical_json(without_rate)
+    return rollout, gradient, f"{gradient}\n{canonical_json(without_rate)}"
 
 
 def gradient_key(spec: RunSpec) -> str:
     """Return the text under which the gradient at step 0 is shared: rollouts and objective."""
-    return _shared_keys(spec)[1]
+    return f"{rollout_key(spec)}\n{group_text(spec.objective)}"
 
 
 def trunk_key(spec: RunSpec) -> str:
@@ -125,10 +145,11 @@ def trunk_key(spec: RunSpec) -> str:
 
 def base_evaluation_key(spec: RunSpec, sampled: bool) -> str:
     """Return the text under which the untrained model's verdicts are shared; sampled ones differ by seed."""
-    parts: dict[str, Any] = {g: group_to_dict(getattr(spec, g)) for g in ("model", "engine", "resources")}
-    return canonical_json(parts | {"eval": evaluation_key(spec.eval), "seed": spec.seed if sampled else None})
+    parts = [group_text(getattr(spec, group)) for group in ("model", "engine", "resources")]
+    return "\n".join([*parts, evaluation_key(spec.eval), str(spec.seed if sampled else None)])
 
 
+@lru_cache(maxsize=256)
 def evaluation_key(spec: EvalSpec) -> str:
     """Return the text of evaluation settings apart from when they are used."""
     return canonical_json(group_to_dict(dataclasses.replace(spec, steps=())))

@@ -23,7 +23,7 @@ from trainers.engine.gang import Gang
 from trainers.evaluation.grading import Grader
 from trainers.model.base_model import BaseModel, vocabulary_size
 from trainers.model.prompt_encoding import encode, render
-from trainers.noise import Stream, uniforms
+from trainers.noise import Stream, shared_uniforms
 from trainers.protocol import Evaluation
 
 TEXTS_REMEMBERED = 100_000
@@ -163,7 +163,10 @@ class Benchmark:
 
         def noise(position: int) -> np.ndarray:
             table = np.stack(
-                [uniforms(seed, Stream.EVALUATION, s, position, len(self.items)) for s in range(num_samples)]
+                [
+                    shared_uniforms(seed, Stream.EVALUATION, s, position, len(self.items))
+                    for s in range(num_samples)
+                ]
             )
             return table[sample_of_row, item_of_row]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sweeps.spec import ModelSpec, RunSpec, canonical_json, group_to_dict
+from sweeps.spec import ModelSpec, RunSpec
 from trainers.engine.gang import Gang
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
@@ -46,7 +46,7 @@ class Warm:
     def prompts_of(self, spec: RunSpec) -> list[list[int]]:
         """Token ids of the run's prompts, which neighbours mostly share."""
         limits = spec.sampling.max_prompt_tokens, spec.sampling.overlong
-        key = (spec.model, canonical_json(group_to_dict(spec.example)), *limits)
+        key = (spec.model, spec.example, *limits)
         if key not in self._prompts:
             self._prompts[key] = encode_prompts(spec, self.load_base(spec.model))
             if len(self._prompts) > PROMPTS_REMEMBERED:

@@ -20,7 +20,7 @@ from trainers.decoding.tree import decode_tree
 from trainers.decoding.vllm import decode_vllm
 from trainers.engine.gang import Gang
 from trainers.model.base_model import BaseModel, vocabulary_size
-from trainers.noise import Stream, uniforms
+from trainers.noise import Stream, shared_uniforms
 from trainers.step.compat import dealing
 
 
@@ -119,7 +119,7 @@ def rollout_request(
             )
         ],
         sampler_of_row=np.zeros(share.stop - share.start, dtype=np.int64),
-        uniforms=lambda at: uniforms(spec.seed, Stream.ROLLOUT, step, at, num_noise)[row_of_noise],
+        uniforms=lambda at: shared_uniforms(spec.seed, Stream.ROLLOUT, step, at, num_noise)[row_of_noise],
         max_new_tokens=spec.sampling.max_new_tokens,
         eos_ids=base.eos_ids,
         vocab_size=vocab_size,

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from time import perf_counter
 
 import pytest
 
 from tests.benchmarks.respellings import FIELDS, KINDS, WRONG_KINDS, golds
+from trainers.evaluation.answer_equality import equal_numbers
+from trainers.evaluation.answer_text import normalise
 from trainers.evaluation.grading import PATIENCE, Grader
 
 SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -341,3 +344,17 @@ def test_the_one_damaged_gold_is_found(free):
     damaged, sound = (json.loads(rows[i])[FIELDS["olympiadbench"]][0] for i in (194, 0))
     assert free.reads(sound)
     assert not free.reads(damaged)
+
+
+def test_whole_numbers_are_compared_by_value_as_reading_them_would_find():
+    plain, draw = Grader(pattern=None, timeout_s=5), random.Random(0)
+    numbers = [str(draw.randrange(10 ** draw.randrange(1, 10))) for _ in range(150)]
+    pairs = [(a, draw.choice([a, f"0{a}", a[:-1] or "0", f"{a}0", draw.choice(numbers)])) for a in numbers]
+    for gold, answer in pairs:
+        by_reading = equal_numbers(normalise(gold), normalise(answer))
+        judged = plain.judge(gold, rf"\boxed{{{answer}}}").correct
+        assert judged == by_reading == (int(gold) == int(answer))
+
+
+def test_the_relative_grader_still_takes_percent_forms_of_whole_numbers():
+    assert Grader(pattern=None, timeout_s=5, rule="relative").judge("50", r"\boxed{5000}").correct
