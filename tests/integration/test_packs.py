@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from orchestrator.inspect.replay import recorded_spec, replay, stored_result
@@ -50,3 +58,31 @@ def test_a_run_is_replayed_by_itself_where_it_was_trained_so(packed):
     _, manifest = packed
     assert recorded_spec(manifest.spec(0), {"pack": 8}).engine.pack == 8
     assert recorded_spec(manifest.spec(0), {"zero_stage": 0}).engine.pack == 0
+
+
+def worker_at_work(root: Path) -> int:
+    """The process of the first worker, once some of its runs are done."""
+    while True:
+        for spool in (root / "spool").glob("*w1.jsonl"):
+            lines = spool.read_text().splitlines()
+            if len(lines) > 2:
+                return int(json.loads(lines[0])["pid"])
+        time.sleep(0.02)
+
+
+def test_a_worker_killed_amid_a_pack_costs_no_run_and_changes_no_bit(tmp_path):
+    layout = Layout(tmp_path / "sweep")
+    words = [*WORDS[:3], "optim.lr=1e-4,4e-4,1e-3", "seed=range(6)", "eval.limit=20", "engine.pack=6"]
+    command = [sys.executable, "-m", "orchestrator.cli", "launch", *words, "--pool", "local", "--json"]
+    command += ["cluster.num_workers=1", "--dir", str(layout.root)]
+    launch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    os.kill(worker_at_work(layout.root), signal.SIGKILL)
+    told, _ = launch.communicate(timeout=200)
+    assert launch.returncode == 0
+    assert json.loads(told.splitlines()[-1])["committed"] == 18
+    manifest = build_manifest(compose_sweep(words))
+    trainer = EntropyMinimization(WorkerContext())
+    alone = dict(trainer.run_group([manifest.spec(row) for row in range(18)], [RunContext()] * 18))
+    trainer.close()
+    for row in range(18):
+        assert numbers(stored_result(layout, manifest, row).to_json()) == numbers(alone[row].to_json())
