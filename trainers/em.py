@@ -19,7 +19,7 @@ class EntropyMinimization(PolicyTrainer):
 
     def __init__(self, context: WorkerContext) -> None:
         super().__init__(context)
-        self.packs = PackTrainer(self.gang, self.load_base, self.eval_cache)
+        self.packs = PackTrainer(self.gang, self.load_base, self.eval_cache, self.rewards)
 
     def run_group(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]

@@ -31,7 +31,7 @@ longest completion.
 PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 """Trainers that train packs."""
 
-PACKED_FAMILIES = ("qwen2", "llama")
+PACKED_FAMILIES = ("qwen2", "llama", "gemma")
 """``model_type`` of the models whose layers packs know."""
 
 PACKED_MAX_TOKENS = 64
@@ -78,8 +78,10 @@ def _of_sampling(sampling: SamplingSpec) -> Iterator[str]:
 
 
 def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
-    if objective.is_policy_gradient or objective.kl_coef > 0:
-        yield f"objective={objective.name}"
+    if objective.max_redraws:
+        yield f"objective.max_redraws={objective.max_redraws}"
+    if objective.trained_per_prompt:
+        yield f"objective.trained_per_prompt={objective.trained_per_prompt}"
     if objective.defects:
         yield f"objective.compat={objective.compat}"
 

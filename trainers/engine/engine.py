@@ -9,26 +9,40 @@ is given.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sweeps.spec import EngineSpec, OptimSpec
-from trainers.deepspeed_internals import Internals, gathered, shard_of
+from trainers.deepspeed_internals import Internals, gathered, keep_gradients_in_place, shard_of
 from trainers.engine.freezing import Freezing
 from trainers.engine.gang import Gang
 from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
 from trainers.model.adapter import adapter_shapes, fresh_adapter
+from trainers.model.stored_weights import StoredWeights
 
 
 class Engine:
     """One DeepSpeed engine, with a copy of the state it was built in."""
 
-    def __init__(self, model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optim: OptimSpec,
+        engine: EngineSpec,
+        gang: Gang,
+        stored: StoredWeights | None = None,
+    ) -> None:
+        """Build an engine.
+
+        Args:
+            stored: Where the model's weights lie; large ones are read again instead of being kept a second
+                time.
+        """
         import deepspeed
 
         self._gang = gang
@@ -52,10 +66,17 @@ class Engine:
                 optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"
             ),
         )
+        if gang.world_size == 1 and engine.zero_stage == 0:
+            keep_gradients_in_place(self._ds)
         self._internals = Internals(self._ds, engine.zero_stage)
         if parts_groups(optim, engine):
             self._freezing.follow(self.module, self._internals.partitions())
         self._built = self.capture()
+        named = dict(self.module.named_parameters())
+        is_whole = engine.zero_stage == 0 and not self._adapter
+        self._stored = stored if stored is not None and is_whole and stored.are(named) else None
+        if self._stored is not None:
+            self._built = replace(self._built, weights=())
 
     @property
     def module(self) -> torch.nn.Module:
@@ -150,8 +171,9 @@ class Engine:
 
     def restore(self, state: EngineState) -> None:
         """Put a captured state back, in place; what training adds on top, such as gradients, is cleared."""
+        weights: Iterable[Tensor] = self._base_weights() if state is self._built else state.weights
         with torch.no_grad():
-            for weight, stored in zip(self._weights(), state.weights, strict=True):
+            for weight, stored in zip(self._weights(), weights, strict=True):
                 weight.copy_(stored)
             for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
                 moments = self._optimizer.state.get(key, {})
@@ -180,13 +202,19 @@ class Engine:
         For forwards without gradients. Where parameters are whole they are exchanged by reference; on a GPU
         the base model's copy is there for that long, and on the host otherwise.
         """
-        held = self._exchange(self._built.weights)
+        held = self._exchange(self._base_weights())
         try:
             yield
         finally:
             self._exchange(held)
 
-    def _exchange(self, weights: Sequence[Tensor]) -> list[Tensor]:
+    def _base_weights(self) -> Iterable[Tensor]:
+        """What :meth:`_weights` were when the engine was built."""
+        if self._stored is None:
+            return self._built.weights
+        return self._stored.read(name for name, _ in self.module.named_parameters())
+
+    def _exchange(self, weights: Iterable[Tensor]) -> list[Tensor]:
         """Put weights, or shards of them, in the place of the module's; return what was there."""
         parameters = self._trained()
         if self._zero_stage == 3:

@@ -8,7 +8,7 @@ from sweeps.spec import RunSpec
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.engine.setup import parts_groups
-from trainers.model.base_model import load_weights
+from trainers.model.base_model import load_weights, stored_weights
 
 
 class EnginePool:
@@ -27,7 +27,8 @@ class EnginePool:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
-            engine = Engine(model.to(self._gang.device), spec.optim, spec.engine, self._gang)
+            model, stored = model.to(self._gang.device), stored_weights(spec.model)
+            engine = Engine(model, spec.optim, spec.engine, self._gang, stored)
             self._gang.process.restore()
         engine.reset(spec.seed)
         self._engines[key] = engine

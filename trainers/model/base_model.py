@@ -23,6 +23,7 @@ from trainers.model.adapter import add_adapter
 from trainers.model.download import local_folder
 from trainers.model.folder_check import attention_refused, check_weights
 from trainers.model.stop_ids import stop_ids
+from trainers.model.stored_weights import StoredWeights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Torch types of ``engine.precision``."""
@@ -100,6 +101,12 @@ def _wrapper_prefix(folder: Path, trust_remote_code: bool) -> str:
     """Check what a folder's weight files hold; return what a wrapper put before every key."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return check_weights(folder, config, trust_remote_code)
+
+
+def stored_weights(spec: ModelSpec) -> StoredWeights:
+    """The weights of a model where they lie."""
+    folder = Path(_location(spec))
+    return StoredWeights(folder, _wrapper_prefix(folder, spec.trust_remote_code))
 
 
 def load_weights(spec: ModelSpec, *, precision: str, attention: str) -> torch.nn.Module:

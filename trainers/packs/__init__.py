@@ -4,7 +4,7 @@ architecture  what a stack knows of a transformer, and where its weights lie
 tokens        members' rows laid end to end; layers a transformer's parts over them; forward the whole of it
 stack         the members' weights; optimizer AdamW over them, member by member; engine DeepSpeed around both
 rollouts      one walk over the trees of all members; evaluation a benchmark by one member
-experience    what a member trains on, and what of it is lost; loss
+experience    what a member trains on; loss what its tokens lose; gradients of all members by that
 trial         what is tried out before a pack is used; pool the packs that a worker keeps, warm all it keeps
 members       who is in a slot; pack one from its base model to its verdicts; trainer which runs go into one
 """

@@ -1,7 +1,7 @@
 """What a stack knows of a transformer: its shape, and where its weights lie among the stacked blocks.
 
-Qwen2 and Llama: root mean square norms, rotary positions, grouped queries, gated feed-forward. What is read
-together is stored together, queries, keys and values as one matrix, gate and up as one. A model that is
+Qwen2, Llama and Gemma: root mean square norms, rotary positions, grouped queries, gated feed-forward. What is
+read together is stored together, queries, keys and values as one matrix, gate and up as one. A model that is
 anything else is refused with the reason, and its runs are trained one by one.
 """
 
@@ -17,6 +17,9 @@ from sweeps.sharing.packs import PACKED_FAMILIES
 
 PLAIN_ROTATIONS = ("default", "linear", "llama3")
 """Kinds of rotary positions whose frequencies do not depend on the length of the text."""
+
+ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu"}
+"""What packs call the activations that they compute, by the name in a model's configuration."""
 
 LANES = 8
 """Widths are multiples of it. With tokens in tiles of eight, no element of a member then falls into the rest
@@ -45,6 +48,12 @@ class Shape:
     """Whether the embeddings also make the logits."""
     biased: bool
     """Whether queries, keys and values have biases."""
+    activation: str
+    """Of the feed-forward's gate: ``silu``, or ``gelu`` by its tanh."""
+    norm_offset: float
+    """Added to a norm's weight."""
+    embedding_scale: float
+    """Multiplies embeddings where they are read, not where they make logits."""
     padding_id: int | None
     """Token whose embedding is not trained by being read."""
 
@@ -81,8 +90,10 @@ def shape_of(module: nn.Module) -> Shape:
         raise NotPackable(f"model_type={family!r}: packs compute {' and '.join(PACKED_FAMILIES)} only")
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
         raise NotPackable("the model attends to a window of tokens, which packs do not")
-    if config.hidden_act != "silu":
-        raise NotPackable(f"hidden_act={config.hidden_act!r}: packs compute silu only")
+    if config.hidden_act not in ACTIVATIONS:
+        raise NotPackable(f"hidden_act={config.hidden_act!r}: packs compute {', '.join(ACTIVATIONS)} only")
+    if getattr(config, "use_bidirectional_attention", None):
+        raise NotPackable("the model attends to later tokens, which packs do not")
     rotation = config.rope_parameters.get("rope_type", "default")
     if rotation not in PLAIN_ROTATIONS:
         raise NotPackable(f"rope_type={rotation!r}: packs compute {', '.join(PLAIN_ROTATIONS)} only")
@@ -99,6 +110,9 @@ def shape_of(module: nn.Module) -> Shape:
         eps=config.rms_norm_eps,
         tied=bool(config.tie_word_embeddings),
         biased=family == "qwen2" or bool(getattr(config, "attention_bias", False)),
+        activation=ACTIVATIONS[config.hidden_act],
+        norm_offset=1.0 if family == "gemma" else 0.0,
+        embedding_scale=config.hidden_size**0.5 if family == "gemma" else 1.0,
         padding_id=cast(Any, module).model.embed_tokens.padding_idx,
     )
     for name in ("hidden", "feed_forward", "head_dim"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers.decoding import Completion, DecodeRequest
 from trainers.packs.architecture import Shape
 from trainers.packs.forward import Blocks
-from trainers.packs.layers import Rotation, num_keys, rotated
+from trainers.packs.layers import Rotation, activated, num_keys, rotated
 
 PREFILLED_ROWS = 64
 """Prompts of one forward: beyond it what it computes no longer fits a core's cache, and memory is given back
@@ -176,6 +176,8 @@ class _Rows:
         turn = (1, length, 1, -1) if len(at) == length else (num, 1, 1, -1)
         cos, sin = self._rotation.cos[at].view(turn), self._rotation.sin[at].view(turn)
         x_NH = matrices["embed"][ids_NT.flatten()]
+        if shape.embedding_scale != 1.0:
+            x_NH *= shape.embedding_scale
         for k in range(shape.layers):
             mixed = torch.mm(_unit(x_NH, shape.eps), matrices[f"mixed_{k}"])
             if shape.biased:
@@ -199,7 +201,7 @@ class _Rows:
             attended = attended.permute(0, 3, 1, 2, 4).reshape(num * length, -1)
             x_NH = torch.addmm(x_NH, attended, matrices[f"out_{k}"])
             unit = _unit(x_NH, shape.eps)
-            gate = torch.nn.functional.silu(torch.mm(unit, matrices[f"gate_{k}"]), inplace=True)
+            gate = activated(torch.mm(unit, matrices[f"gate_{k}"]), shape.activation)
             x_NH = torch.addmm(x_NH, gate.mul_(torch.mm(unit, matrices[f"up_{k}"])), matrices[f"down_{k}"])
         return torch.mm(_unit(x_NH, shape.eps), matrices["head"])
 
@@ -228,10 +230,10 @@ def _matrices(weights: Blocks, shape: Shape) -> dict[str, Tensor]:
     """One member's matrices, transposed; those behind a norm are scaled by its weight."""
     own = {name: block[0] for name, block in weights.items()}
     found = {"embed": own["embed"]}
-    found["head"] = (own["embed" if shape.tied else "head"] * own["norm_last"]).t()
+    found["head"] = (own["embed" if shape.tied else "head"] * (own["norm_last"] + shape.norm_offset)).t()
     for k in range(shape.layers):
-        found[f"mixed_{k}"] = (own[f"mixed_{k}"] * own[f"norm_attention_{k}"]).t()
-        gated = own[f"gated_{k}"] * own[f"norm_feed_{k}"]
+        found[f"mixed_{k}"] = (own[f"mixed_{k}"] * (own[f"norm_attention_{k}"] + shape.norm_offset)).t()
+        gated = own[f"gated_{k}"] * (own[f"norm_feed_{k}"] + shape.norm_offset)
         found[f"gate_{k}"], found[f"up_{k}"] = (half.t() for half in gated.chunk(2))
         for name in (f"out_{k}", f"down_{k}"):
             found[name] = own[name].t()

@@ -1,99 +1,171 @@
 """What a member trains on: its distinct rollouts, and what each of their tokens weighs in its loss.
 
-Shapes: K counted tokens.
+Shapes: D distinct rollouts, K counted tokens.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sweeps.spec import RunSpec
-from trainers.packs.engine import PackEngine
-from trainers.packs.loss import entropies, weighed
-from trainers.packs.tokens import MemberRows, tokens_of
+from sweeps.spec.cross_checks import group_size
+from trainers.model.base_model import BaseModel
+from trainers.objectives.advantage import advantages, credit
+from trainers.step.rewards import OF_SCORES, Rewards
 from trainers.step.rollout import Rollouts
-from trainers.step.update import Seen
+from trainers.step.scoring import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackExperience:
-    """One member's rollouts of a step."""
+class Drawn:
+    """One member's rollouts of a step as rows of a forward."""
 
     rollouts: Rollouts
     rows: Sequence[Sequence[int]]
     """Prompt and completion without its last token, which predicts nothing."""
     wanted: Sequence[tuple[int, int]]
     """(row, position) of each position that predicts a token of a completion."""
-    weight_K: Sequence[float]
-    """Of each one's entropy in the loss."""
+    target_K: Sequence[int]
+    """The token that each of them predicts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What forwards without gradients tell of a member's tokens, where its objective asks; each (K,).
+
+    At the temperature of its objective.
+    """
+
+    log_prob_K: Tensor | None = None
+    entropy_K: Tensor | None = None
+    certainty_K: Tensor | None = None
+    reference_K: Tensor | None = None
+    """Log-probability by the untrained model."""
+
+
+@dataclass(kw_only=True)
+class Policy:
+    """What rewards and the reference weigh on log-probabilities."""
+
+    gain_K: Sequence[float]
+    """Of positive advantages, over what makes the loss a mean."""
+    cost_K: Sequence[float]
+    """Of negative ones."""
+    divergence_K: Sequence[float]
+    """Of the divergence from the reference."""
+    reference_K: Tensor | None
+    old_K: Tensor | None = None
+    """Log-probabilities under the policy that drew the rollouts, once it has been seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackExperience(Drawn):
+    """One member's rollouts with all that its loss needs."""
+
+    entropy_K: Sequence[float]
+    """Weight of each token's entropy in the loss."""
     share_K: Sequence[float]
-    """Of each one among all tokens drawn."""
+    """Share of each token among all that were drawn."""
+    policy: Policy | None = None
+    """Where the loss reads log-probabilities."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Figures for the step's record."""
 
 
-def experience_of(spec: RunSpec, rollouts: Rollouts, prompts: Sequence[Sequence[int]]) -> PackExperience:
-    """Settle what rollouts weigh; see ``ObjectiveSpec.aggregation``."""
+def drawn_as_rows(rollouts: Rollouts, prompts: Sequence[Sequence[int]]) -> Drawn:
     rows: list[list[int]] = []
     wanted: list[tuple[int, int]] = []
-    weights: list[float] = []
-    shares: list[float] = []
-    objective, num_rollouts = spec.objective, sum(rollouts.count)
-    drawn = list(zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True))
-    num_tokens = max(1, sum(len(completion) * count for _, completion, count in drawn))
-    for number, (prompt, completion, count) in enumerate(drawn):
-        length, first = len(completion), len(prompts[prompt]) - 1
+    targets: list[int] = []
+    for number, (prompt, completion) in enumerate(zip(rollouts.prompt, rollouts.completion, strict=True)):
+        first = len(prompts[prompt]) - 1
         rows.append([*prompts[prompt], *completion[:-1]])
-        wanted.extend((number, first + k) for k in range(length))
-        divisor = {
+        wanted.extend((number, first + k) for k in range(len(completion)))
+        targets.extend(completion)
+    return Drawn(rollouts=rollouts, rows=rows, wanted=wanted, target_K=targets)
+
+
+def asks_for_scores(spec: RunSpec) -> bool:
+    """Whether rewards read what the policy thinks of its rollouts."""
+    objective = spec.objective
+    in_reward = objective.kl_coef > 0 and objective.kl == "k1"
+    return in_reward or bool(OF_SCORES & set(objective.rewards))
+
+
+def experience_of(
+    spec: RunSpec, base: BaseModel, drawn: Drawn, measured: Measured, rewards: Rewards
+) -> PackExperience:
+    """Settle what rollouts weigh, as :mod:`trainers.step.experience` does for a run by itself."""
+    objective, rollouts = spec.objective, drawn.rollouts
+    count, lengths = rollouts.count, [len(completion) for completion in rollouts.completion]
+    num_rollouts, num_tokens = sum(count), max(1, sum(n * c for n, c in zip(lengths, count, strict=True)))
+
+    def over(length: int) -> float:
+        """What a token's loss is divided by; see ``ObjectiveSpec.aggregation``."""
+        return {
             "token": num_tokens,
             "sequence": num_rollouts * length,
             "sum": num_rollouts,
             "dr": num_rollouts * spec.sampling.max_new_tokens,
         }[objective.aggregation]
-        weights.extend([objective.entropy_weight * count / divisor] * length)
-        shares.extend([count / num_tokens] * length)
-    return PackExperience(rollouts=rollouts, rows=rows, wanted=wanted, weight_K=weights, share_K=shares)
 
+    def each(values_D: Sequence[float]) -> list[float]:
+        return [v / over(n) for v, n in zip(values_D, lengths, strict=True) for _ in range(n)]
 
-def gradients_of(
-    engine: PackEngine, members: Mapping[int, tuple[PackExperience, float]], pad_id: int
-) -> dict[int, Seen]:
-    """Compute the gradients of these slots, and return what each saw.
-
-    Args:
-        members: Slot to what it trains on and its training temperature, in ascending order.
-    """
-    each = [MemberRows(slot=slot, rows=e.rows, wanted=e.wanted) for slot, (e, _) in members.items()]
-    tokens = tokens_of(each, pad_id)
-    temperature = torch.ones(engine.stack.width)
-    for slot, (_, own) in members.items():
-        temperature[slot] = own
-    weight_K = torch.zeros(len(tokens.wanted_K))
-    weight_K[tokens.asked_K] = torch.tensor([w for e, _ in members.values() for w in e.weight_K])
-    found: list[Tensor] = []
-
-    def loss(logits_KV: Tensor) -> Tensor:
-        weighed_K = weighed(logits_KV, temperature[tokens.wanted_slot_K], weight_K)
-        found.append(weighed_K.detach())
-        found.append(entropies(logits_KV.detach(), torch.ones_like(weight_K)))
-        return weighed_K.sum()
-
-    engine.accumulate(tokens, loss)
-    lost, plain = (values[tokens.asked_K].double().tolist() for values in found)
-    seen, first = {}, 0
-    for slot, (experience, _) in members.items():
-        stop = first + len(experience.weight_K)
-        shares = zip(plain[first:stop], experience.share_K, strict=True)
-        seen[slot] = Seen(
-            loss=_sum(lost[first:stop]), entropy_nats=_sum([h * s for h, s in shares]), kl_nats=None
+    policy, figures = None, dict[str, float]()
+    if objective.reads_log_probs:
+        gain_D = cost_D = [0.0] * len(count)
+        if objective.is_policy_gradient:
+            gain_D, cost_D, figures = _credit(spec, base, drawn, measured, rewards, num_tokens)
+        in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+        policy = Policy(
+            gain_K=each(gain_D),
+            cost_K=each(cost_D),
+            divergence_K=each([objective.kl_coef * c if in_loss else 0.0 for c in count]),
+            reference_K=measured.reference_K if in_loss else None,
         )
-        first = stop
-    return seen
+    return PackExperience(
+        **vars(drawn),
+        entropy_K=each([objective.entropy_weight * c for c in count]),
+        share_K=[c / num_tokens for c, n in zip(count, lengths, strict=True) for _ in range(n)],
+        policy=policy,
+        measured=figures,
+    )
 
 
-def _sum(values: Sequence[float]) -> float:
-    return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
+def _credit(
+    spec: RunSpec, base: BaseModel, drawn: Drawn, measured: Measured, rewards: Rewards, num_tokens: int
+) -> tuple[list[float], list[float], dict[str, float]]:
+    """What each distinct rollout is worth, in gains and costs, and figures for the record."""
+    objective, rollouts = spec.objective, drawn.rollouts
+    scores = _scores(drawn, measured) if asks_for_scores(spec) else None
+    reward_D, figures = rewards.of(spec, base, rollouts, scores).reward_D, {}
+    if objective.kl_coef > 0 and objective.kl == "k1":
+        assert scores is not None
+        assert measured.reference_K is not None
+        divergence_D = scores.log_prob_D - _sums(drawn, measured.reference_K)
+        reward_D = reward_D - objective.kl_coef * divergence_D
+        figures["kl_nats"] = float(divergence_D @ np.array(rollouts.count)) / num_tokens
+    reward_R = reward_D[list(rollouts.distinct)]
+    size = group_size(objective, spec.sampling, spec.example)
+    advantage_R = advantages(reward_R, size, objective.advantage)
+    worth = credit(advantage_R, np.array(rollouts.distinct), positive_only=objective.positive_only)
+    figures = {"reward": float(reward_R.mean()), **figures}
+    return worth.gain_D.tolist(), worth.cost_D.tolist(), figures
+
+
+def _scores(drawn: Drawn, measured: Measured) -> Scores:
+    values = (measured.log_prob_K, measured.entropy_K, measured.certainty_K)
+    log_prob_D, entropy_D, certainty_D = (_sums(drawn, v) for v in values if v is not None)
+    lengths = np.array([len(completion) for completion in drawn.rollouts.completion], dtype=np.float64)
+    return Scores(log_prob_D=log_prob_D, entropy_D=entropy_D, certainty_D=certainty_D, tokens_D=lengths)
+
+
+def _sums(drawn: Drawn, values_K: Tensor) -> np.ndarray:
+    """Sums over each rollout's tokens, float64 of shape (D,)."""
+    lengths = [len(completion) for completion in drawn.rollouts.completion]
+    return np.array([float(part.double().sum()) for part in torch.split(values_K, lengths)])

@@ -47,7 +47,7 @@ class Layer:
     feed_norm: Normed
     both: Tensor
     """Gate and up side by side."""
-    silu: Tensor
+    active: Tensor
     product: Tensor
 
 
@@ -68,9 +68,11 @@ def forward(
     What the last layer does after its attention is done for these positions alone.
     """
     spans, slots = tokens.spans, tokens.slot_N
-    x = embedded(weights["embed"], tokens)
+    x = weights["embed"][tokens.slot_N, tokens.ids_N]
+    if shape.embedding_scale != 1.0:
+        x *= shape.embedding_scale
     for k in range(shape.layers):
-        first = norm(x, weights[f"norm_attention_{k}"], slots, shape.eps)
+        first = norm(x, weights[f"norm_attention_{k}"], slots, shape)
         mixed_NM = times(first.out, weights[f"mixed_{k}"], spans)
         if shape.biased:
             mixed_NM += weights[f"bias_{k}"][slots]
@@ -79,9 +81,9 @@ def forward(
             x, heads = x[tokens.wanted_K], heads[tokens.wanted_K]
             spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
         x = x + times(heads, weights[f"out_{k}"], spans)
-        second = norm(x, weights[f"norm_feed_{k}"], slots, shape.eps)
+        second = norm(x, weights[f"norm_feed_{k}"], slots, shape)
         both = times(second.out, weights[f"gated_{k}"], spans)
-        product, silu = gated(both)
+        product, active = gated(both, shape.activation)
         x = x + times(product, weights[f"down_{k}"], spans)
         if trace is not None:
             trace.layers.append(
@@ -91,18 +93,14 @@ def forward(
                     heads=heads,
                     feed_norm=second,
                     both=both,
-                    silu=silu,
+                    active=active,
                     product=product,
                 )
             )
-    last = norm(x, weights["norm_last"], slots, shape.eps)
+    last = norm(x, weights["norm_last"], slots, shape)
     if trace is not None:
         trace.last = last
     return times(last.out, weights["embed" if shape.tied else "head"], spans)
-
-
-def embedded(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
-    return weight_PVH.view(-1, weight_PVH.shape[-1])[_embedding_rows(weight_PVH, tokens)]
 
 
 def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
@@ -129,7 +127,7 @@ def backward(
         layer = trace.layers[k]
         by_product = times_transposed(grad, weights[f"down_{k}"], spans)
         weight_gradient(grad, layer.product, spans, gradients[f"down_{k}"])
-        by_both = gated_backward(by_product, layer.both, layer.silu)
+        by_both = gated_backward(by_product, layer.both, layer.active, shape.activation)
         weight_gradient(by_both, layer.feed_norm.out, spans, gradients[f"gated_{k}"])
         by_normed = times_transposed(by_both, weights[f"gated_{k}"], spans)
         by_input, by_weight = norm_backward(by_normed, layer.feed_norm)
@@ -156,6 +154,8 @@ def backward(
             embedding[span.slots] = 0.0
     if shape.padding_id is not None:
         grad = grad.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
+    if shape.embedding_scale != 1.0:
+        grad = grad * shape.embedding_scale
     embedding.view(-1, shape.hidden).index_add_(0, _embedding_rows(embedding, tokens), grad)
 
 

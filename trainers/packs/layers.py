@@ -88,9 +88,11 @@ class Normed:
     weight: Tensor
 
 
-def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, eps: float) -> Normed:
-    scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, shape: Shape) -> Normed:
+    scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(shape.eps).rsqrt_()
     unit_NH, weight_NH = x_NH * scale_N1, weight_PH[slot_N]
+    if shape.norm_offset:
+        weight_NH += shape.norm_offset
     return Normed(out=unit_NH * weight_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
 
 
@@ -213,19 +215,29 @@ def _from_heads(x: Tensor, length: int, shape: Shape, into: Tensor) -> None:
     )
 
 
-def gated(both_N2F: Tensor) -> tuple[Tensor, Tensor]:
-    """SiLU of the first half times the second; returns that and the SiLU."""
+def gated(both_N2F: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    """The activation of the first half times the second; returns that and the activation."""
     width = both_N2F.shape[1] // 2
     # Contiguous, so that every element but the pack's very last ones is computed by the vectorised kernel.
-    silu_NF = torch.nn.functional.silu(both_N2F[:, :width].contiguous())
-    return silu_NF * both_N2F[:, width:], silu_NF
+    active_NF = activated(both_N2F[:, :width].contiguous(), activation)
+    return active_NF * both_N2F[:, width:], active_NF
 
 
-def gated_backward(grad_NF: Tensor, both_N2F: Tensor, silu_NF: Tensor) -> Tensor:
+def activated(gate_NF: Tensor, activation: str) -> Tensor:
+    if activation == "silu":
+        return torch.nn.functional.silu(gate_NF, inplace=True)
+    return torch.nn.functional.gelu(gate_NF, approximate="tanh")
+
+
+def gated_backward(grad_NF: Tensor, both_N2F: Tensor, active_NF: Tensor, activation: str) -> Tensor:
     """The gradient of :func:`gated` by both halves."""
     width = both_N2F.shape[1] // 2
-    gate_NF = both_N2F[:, :width].contiguous()
+    gate_NF, by_active_NF = both_N2F[:, :width].contiguous(), grad_NF * both_N2F[:, width:]
     by_both = torch.empty_like(both_N2F)
-    torch.mul(grad_NF, silu_NF, out=by_both[:, width:])
-    by_both[:, :width] = torch.ops.aten.silu_backward(grad_NF * both_N2F[:, width:], gate_NF)
+    torch.mul(grad_NF, active_NF, out=by_both[:, width:])
+    by_both[:, :width] = (
+        torch.ops.aten.silu_backward(by_active_NF, gate_NF)
+        if activation == "silu"
+        else torch.ops.aten.gelu_backward(by_active_NF, gate_NF, approximate="tanh")
+    )
     return by_both

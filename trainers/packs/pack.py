@@ -10,7 +10,7 @@ What goes wrong for one member (a prompt, a report, a grader) ends its runs alon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from trainers.engine.run_layout import layout_of
 from trainers.evaluation.eval_cache import Judge
 from trainers.packs.engine import PackEngine
 from trainers.packs.evaluation import decode_rows
-from trainers.packs.experience import experience_of, gradients_of
+from trainers.packs.experience import Drawn, Measured, asks_for_scores, drawn_as_rows, experience_of
 from trainers.packs.forward import Blocks
+from trainers.packs.gradients import gradients_of, measure
 from trainers.packs.members import Member
 from trainers.packs.rollouts import Drawing, draw_together
 from trainers.packs.tokens import TILE
@@ -62,6 +63,8 @@ class Pack:
                 return
             self._draw([m for m in self._members if m.needs_rollouts])
             self._took("rollout_s", self._members)
+            if not self._members:
+                continue
             updates = self._update()
             self._took("train_s", self._members)
             for member in list(self._members):
@@ -127,8 +130,24 @@ class Pack:
             rollouts = known[key] or drawn[alike[0].slot]
             self._warm.remember_first_rollouts(key, rollouts)
             drawn |= {m.slot: rollouts for m in alike}
+        self._settle(members, drawn)
+
+    def _settle(self, members: Sequence[Member], drawn: Mapping[int, Rollouts]) -> None:
+        """Settle what the members' rollouts are worth, by forwards of those whose objectives ask for some."""
+        rows = {m.slot: (drawn_as_rows(drawn[m.slot], m.prompts), m.spec.objective) for m in members}
+        scored = {m.slot: rows[m.slot] for m in members if asks_for_scores(m.spec)}
+        compared = {m.slot: rows[m.slot] for m in members if m.spec.objective.kl_coef > 0}
+        pad_id = self._base.pad_id
+        scores = measure(self._stack, scored, pad_id, of_base=False) if scored else {}
+        references = measure(self._stack, compared, pad_id, of_base=True) if compared else {}
         for member in members:
-            member.experience = experience_of(member.spec, drawn[member.slot], member.prompts)
+            slot, measured = member.slot, scores.get(member.slot, Measured())
+            if slot in references:
+                measured = dataclasses.replace(measured, reference_K=references[slot].reference_K)
+            self._apart(member.runs, partial(self._gather, member, rows[slot][0], measured))
+
+    def _gather(self, member: Member, drawn: Drawn, measured: Measured) -> None:
+        member.experience = experience_of(member.spec, self._base, drawn, measured, self._warm.rewards)
 
     def _drawing(self, member: Member) -> Drawing:
         before = member.experience.rollouts if member.experience else None
@@ -152,7 +171,7 @@ class Pack:
         for m in self._members:
             source[m.slot] = first.setdefault(gradient_key(m.spec), m.slot) if m.step == 1 else m.slot
         training = {
-            m.slot: (m.experience, m.spec.objective.temperature)
+            m.slot: (m.experience, m.spec.objective)
             for m in self._members
             if source[m.slot] == m.slot and m.experience is not None
         }
@@ -168,7 +187,8 @@ class Pack:
         step, lr = member.step, member.lr
         assert member.experience is not None
         for run in member.runs:
-            self._records[run].stepped(step, member.experience.rollouts, update, lr, {})
+            experience = member.experience
+            self._records[run].stepped(step, experience.rollouts, update, lr, experience.measured)
         if not update.finite:
             self._finish(member.runs, "diverged")
             return

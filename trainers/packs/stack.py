@@ -60,8 +60,11 @@ class Stack(nn.Module):
         return cast(Tensor, _Forward.apply(self, tokens, *self._parameters.values()))
 
     def logits(self, tokens: Tokens, *, of_base: bool = False) -> Tensor:
-        """The same without gradients; of the untrained model, where all tokens are of slot 0."""
-        return forward(self.base if of_base else self.weights, tokens, self.rotation, self.shape)
+        """The same without gradients, by the members or by the untrained model in the place of each."""
+        weights = self.weights
+        if of_base:
+            weights = {name: own.expand(self.width, *own.shape[1:]) for name, own in self.base.items()}
+        return forward(weights, tokens, self.rotation, self.shape)
 
     def reset(self, slot: int) -> None:
         """Put the untrained model's weights in a slot."""

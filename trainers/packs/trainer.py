@@ -20,6 +20,7 @@ from trainers.packs.architecture import NotPackable
 from trainers.packs.pack import Pack
 from trainers.packs.warm import Warm
 from trainers.protocol import Outcome, RunContext
+from trainers.step.rewards import Rewards
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,9 +29,13 @@ class PackTrainer:
     """Puts runs into packs."""
 
     def __init__(
-        self, gang: Gang, load_base: Callable[[ModelSpec], BaseModel], eval_cache: EvalCache
+        self,
+        gang: Gang,
+        load_base: Callable[[ModelSpec], BaseModel],
+        eval_cache: EvalCache,
+        rewards: Rewards,
     ) -> None:
-        self._warm = Warm(gang, load_base, eval_cache)
+        self._warm = Warm(gang, load_base, eval_cache, rewards)
 
     def takes(self, spec: RunSpec) -> bool:
         """Whether a run that asks for a pack is trained in one: its model's layers are known and keep members

@@ -11,6 +11,7 @@ from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.packs.pool import PackPool
+from trainers.step.rewards import Rewards
 from trainers.step.rollout import Rollouts
 
 ROLLOUTS_REMEMBERED = 64
@@ -24,9 +25,13 @@ class Warm:
     """Shared by all packs of a worker."""
 
     def __init__(
-        self, gang: Gang, load_base: Callable[[ModelSpec], BaseModel], eval_cache: EvalCache
+        self,
+        gang: Gang,
+        load_base: Callable[[ModelSpec], BaseModel],
+        eval_cache: EvalCache,
+        rewards: Rewards,
     ) -> None:
-        self.gang, self.load_base, self.eval_cache = gang, load_base, eval_cache
+        self.gang, self.load_base, self.eval_cache, self.rewards = gang, load_base, eval_cache, rewards
         self.pool = PackPool(gang)
         self._first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
         self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()

@@ -281,14 +281,14 @@ def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path)
 
 
 def test_a_plan_says_how_many_runs_are_packed_and_why_others_are_not(tmp_path):
-    words = ["sweep=quickstart", "model=tiny-64,tiny-64-gemma", "objective=em,em_rl_token", "engine.pack=16"]
+    words = ["sweep=quickstart", "model=tiny-64,tiny-64-gpt-neox", "objective=em,majority", "engine.pack=16"]
     plan = make_plan(words, tmp_path / "x")
     told = plan.to_json()
     each = told["runs"] // 4
     assert told["packed"] == each
     assert told["not_packed"] == {
-        "objective=em_rl_token": 2 * each,
-        "model=tiny-64-gemma of type gemma": each,
+        "objective.trained_per_prompt=32": 2 * each,
+        "model=tiny-64-gpt-neox of type gpt_neox": each,
     }
     assert f"packs     {each} runs in packs of up to 16 · trained by themselves: " in plan.to_text()
     assert "packs" not in make_plan(words[:3], tmp_path / "x").to_text()

@@ -42,7 +42,8 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
         ({"model": {"adapter": "lora"}}, "model.adapter=lora"),
         ({"optim": {"half_every_steps": 1}}, "optim.half_every_steps=1"),
-        ({"objective": {"kl_coef": 0.1}}, "objective=em"),
+        ({"objective": {"max_redraws": 1}}, "objective.max_redraws=1"),
+        ({"objective": {"trained_per_prompt": 8}}, "objective.trained_per_prompt=8"),
         ({"objective": {"compat": "upstream"}}, "objective.compat=upstream"),
         ({"eval": {"logit_stats": True}}, "eval.logit_stats=true"),
         ({"trainer": {"target": "mine.Trainer"}}, "trainer.target=mine.Trainer"),
@@ -61,7 +62,7 @@ def test_a_long_completion_keeps_a_run_out():
 def test_a_manifest_is_packed_as_its_runs_are_one_by_one():
     manifest = manifest_of(
         "engine.pack=16",
-        "objective=em,em_rl_token",
+        "objective=em,majority",
         "optim.half_every_steps=0,1",
         "seed=0,1",
         "eval.limit=20,30",

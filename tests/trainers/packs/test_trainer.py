@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from sweeps.spec import RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
+from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
@@ -158,7 +159,7 @@ def test_kept_weights_are_the_models_and_those_of_the_run_alone(trainer, tmp_pat
 @pytest.mark.parametrize(
     "groups",
     [
-        {"base": "tiny-64-gemma"},
+        {"base": "tiny-64-gpt-neox"},
         {"engine": {"pack": 4, "micro_batch": 2}},
         {"optim": {"half_every_steps": 1}},
     ],
@@ -170,3 +171,60 @@ def test_a_run_that_cannot_be_packed_is_trained_by_itself(trainer, groups):
     by_itself, unpacked = trainer.run(spec, RunContext()), trainer.run(plain, RunContext())
     assert "pack" not in by_itself.layout
     assert told(by_itself) == told(unpacked)
+
+
+POLICIES = [
+    *("em_ft", "em_rl_sequence", "em_rl_token", "grpo", "rgra", "rloo", "dr_grpo", "rlvr_one_shot", "rent"),
+    *("majority", "self_certainty", "reinforce_positive_only"),
+]
+"""Shipped objectives that packs train, entropy minimization apart."""
+
+
+def policy_spec(name: str, pack: int = 0, **groups) -> RunSpec:
+    """Three steps on an objective, with a labelled problem and a temperature at which rollouts differ."""
+    objective = {
+        **preset_dict(name),
+        "temperature": 1.0,
+        "trained_per_prompt": 0,
+        **groups.pop("objective", {}),
+    }
+    changes = {
+        "example": {"name": "one", "prompts": ["47+38="], "answers": ["85"]},
+        "objective": objective,
+        "sampling": {"temperature": 1.3},
+        "optim": {"lr": 1e-4},
+        "eval": {"path": None},
+        "engine": {"pack": pack},
+        "steps": 3,
+    }
+    return tiny_spec(**{**changes, **groups})
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_packed_objectives_agree_with_unpacked_ones(trainer, name):
+    plain, pack = (trainer.run(policy_spec(name, width), RunContext()) for width in (0, 16))
+    assert pack.layout["pack"] == 16
+    assert [r.text for r in pack.rollouts] == [r.text for r in plain.rollouts]
+    for figure in ("loss", "entropy_nats", "grad_norm", "reward", "kl_nats"):
+        own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
+        assert own == pytest.approx(theirs, rel=5e-4, abs=2e-5), figure
+
+
+def test_steps_on_the_same_rollouts_clip_against_the_policy_that_drew_them(trainer):
+    changes = {
+        "steps": 4,
+        "optim": {"lr": 2e-3},
+        "objective": {"iterations": 2, "clip_low": 0.01, "clip_high": 0.01},
+    }
+    plain, pack = (trainer.run(policy_spec("grpo", width, **changes), RunContext()) for width in (0, 16))
+    assert column(pack.to_json(), "loss")[1] != 0
+    for figure in ("loss", "grad_norm"):
+        own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
+        assert own == pytest.approx(theirs, rel=1e-3, abs=1e-5), figure
+
+
+def test_objectives_of_all_kinds_share_a_pack_and_no_bit(trainer):
+    specs = [policy_spec(name, 16, seed=seed) for seed, name in enumerate([*POLICIES[::2], "em"])]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs)] == alone
+    assert [told(outcome) for outcome in packed(trainer, specs[::-1])] == alone[::-1]
