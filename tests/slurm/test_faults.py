@@ -66,8 +66,9 @@ def test_a_cancelled_job_says_so_and_the_same_launch_finishes_it(cluster, sweep,
     assert sweep.verified().equals(expected)
 
 
-def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, sweep, expected):
-    job = sweep.submit(1, "cluster.notice_s=0", setup="sleep 40")
+def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, tmp_path, expected):
+    sweep = QueuedSweep(cluster, tmp_path, (*LONG, "seed=range(96)"))  # outlasts the shortest limit there is
+    job = sweep.submit(1, "cluster.notice_s=0", setup="sleep 30")
     sweep.wait_for_results(4)
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     assert sweep.wait_for_end(job) == ["TIMEOUT"], sweep.logs()
@@ -76,7 +77,9 @@ def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, sweep,
     assert "TIMEOUT" in "\n".join(told["findings"])
     again = sweep.submit(2)
     assert sweep.wait_for_end(again) == ["COMPLETED"], sweep.logs()
-    assert sweep.verified().equals(expected)
+    found = sweep.verified()
+    of_others = found[found["seed"] < 32].reset_index(drop=True)
+    assert of_others.equals(expected)
 
 
 def test_a_node_that_is_set_down_is_done_without(mended, sweep, expected):
