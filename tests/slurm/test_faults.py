@@ -82,15 +82,16 @@ def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, tmp_pa
     assert of_others.equals(expected)
 
 
-def test_a_node_that_is_set_down_is_done_without(mended, sweep, expected):
+def test_a_node_that_is_set_down_makes_the_job_begin_again_without_it(mended, sweep, expected):
     job = sweep.submit(3)
     sweep.wait_for_results(4)
     mended.call("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test")
     assert sweep.wait_for_end(job) == ["COMPLETED"], sweep.logs()
     assert sweep.verified().equals(expected)
+    assert "n3" in mended.call("sinfo", "--noheader", "--states=down", "--format=%N")
 
 
-def test_a_worker_node_that_vanishes_is_done_without(mended, sweep, expected):
+def test_a_worker_node_that_vanishes_makes_the_job_begin_again(mended, sweep, expected):
     job = sweep.submit(3)
     sweep.wait_for_results(4)
     mended.stop_node(mended.nodes_of(job)[-1])

@@ -6,7 +6,6 @@
 #SBATCH --mem=@{memory_gib}G
 #SBATCH --time=@{time}
 #SBATCH --requeue
-#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --signal=B:USR1@@{notice_s}
 #SBATCH --output=%x-%j.log
@@ -62,7 +61,7 @@ address=$ip:$port
 
 # What a step does not say it takes from the job: the number of tasks of all nodes, but one core of each.
 on_nodes() {
-  srun --export=ALL --no-kill @{step}--nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
+  srun --export=ALL @{step}--nodes="$1" --ntasks="$1" --ntasks-per-node=1 \
     --cpus-per-task=@{cpus_per_node} --kill-on-bad-exit=0 "${@:2}" &
 }
 on_nodes 1 --nodelist="$head" @{inside}ray start --head --block --node-ip-address="$ip" --port="$port" \
