@@ -36,7 +36,7 @@ FIXED = {
     "ntasks-per-gpu": "a job has one task a node",
     "requeue": "a job queues itself again",
     "no-requeue": "a job queues itself again",
-    "no-kill": "a job outlives the loss of a node",
+    "no-kill": "a job that has lost the node of its head would hang: it begins again",
     "open-mode": "a job that queues itself again goes on in its log",
     "output": "emsweep status reads the log where it is",
     "error": "emsweep status reads the log where it is",
