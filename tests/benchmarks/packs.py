@@ -52,7 +52,7 @@ GRID_SEEDS = 16
 
 def sixteen(model: str, *, judged: bool) -> list[RunSpec]:
     """Runs of the grid that share nothing but their model: one of each seed."""
-    words = ["sweep=grid13440", f"model={model}", "example=carry-1", "seed=range(16)"]
+    words = ["sweep=grid13440", f"model={model}", "example=carry-1", "seed=range(16)", "engine.pack=0"]
     manifest = build_manifest(compose_sweep([*words] if judged else [*words, "eval=none"]))
     each = len(manifest) // WIDTH
     by_seed = sorted(range(len(manifest)), key=lambda row: (manifest.seeds[row], row))
