@@ -98,7 +98,9 @@ class _Rows:
         """Fill the cache with the prompts; logits after each."""
         shape, longest = self._shape, max(map(len, self._prompts))
         room = (self._num + self._num // 2, shape.kv_heads, num_keys(longest), shape.head_dim)
-        self._keys, self._values = ([torch.zeros(room) for _ in range(shape.layers)] for _ in range(2))
+        self._keys, self._values = ([torch.empty(room) for _ in range(shape.layers)] for _ in range(2))
+        for held in (*self._keys, *self._values):
+            held[: self._num, :, longest:] = 0.0  # what is masked must be finite; rows to come are copies
         ids = [[*prompt, *[self._pad_id] * (longest - len(prompt))] for prompt in self._prompts]
         ids_NT, last_N = torch.tensor(ids), self._length_N - 1
         mask = torch.full((1, longest, room[2]), -torch.inf).triu_(1)

@@ -228,3 +228,21 @@ def test_objectives_of_all_kinds_share_a_pack_and_no_bit(trainer):
     alone = [told(trainer.run(spec, RunContext())) for spec in specs]
     assert [told(outcome) for outcome in packed(trainer, specs)] == alone
     assert [told(outcome) for outcome in packed(trainer, specs[::-1])] == alone[::-1]
+
+
+def test_several_prompts_a_penalty_and_the_models_own_top_k_draw_what_they_draw_unpacked(trainer):
+    changes = {
+        "example": {"name": "two", "prompts": ["47+38=", "1+2="]},
+        "sampling": {"temperature": 1.2, "repetition_penalty": 1.15, "top_k": "model", "num_rollouts": 32},
+        "objective": {"temperature": 1.0, "aggregation": "sequence"},
+    }
+    plain, pack = (
+        trainer.run(spec_of(20, engine={"pack": width}, **changes), RunContext()) for width in (0, 4)
+    )
+    assert [(r.prompt, r.text, r.count) for r in pack.rollouts] == [
+        (r.prompt, r.text, r.count) for r in plain.rollouts
+    ]
+    assert {r.prompt for r in pack.rollouts} == {0, 1}
+    for figure in ("loss", "entropy_nats", "grad_norm"):
+        own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
+        assert own == pytest.approx(theirs, rel=5e-4, abs=2e-6), figure
