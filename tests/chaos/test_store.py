@@ -23,13 +23,11 @@ CLOCK_SHIM = r"""
 #include <time.h>
 #include <sys/time.h>
 static int (*real)(clockid_t, struct timespec *);
-static struct timespec first;
 int clock_gettime(clockid_t id, struct timespec *now) {
   if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
   int failed = real(id, now);
   if (id != CLOCK_REALTIME) return failed;
-  if (!first.tv_sec) first = *now;
-  if (now->tv_sec - first.tv_sec >= 1) now->tv_sec -= 3600; /* an hour back, one second into the run */
+  if (now->tv_sec % 2) now->tv_sec -= 3600; /* an hour back every other second, however late a run begins */
   return failed;
 }
 """
