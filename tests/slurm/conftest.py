@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def cluster(tmp_path_factory):
     try:
         try:
             cluster.start()
-        except AssertionError as error:
+        except (AssertionError, KeyError, OSError, subprocess.TimeoutExpired) as error:
             pytest.skip(f"Slurm is installed and its nodes do not come up here: {error}")
         yield cluster
     finally:
