@@ -140,10 +140,14 @@ class SlurmCluster:
     def mend(self) -> None:
         """Let every node be there and take jobs."""
         for number in range(1, self.num_nodes + 1):
-            self.start_node(f"n{number}")
-            with contextlib.suppress(AssertionError):  # it is well
-                self.call("scontrol", "update", f"NodeName=n{number}", "State=RESUME")
+            self.bring_back(f"n{number}")
         self.wait_for("idle", seconds=60)
+
+    def bring_back(self, name: str) -> None:
+        """Let a node be there and take jobs."""
+        self.start_node(name)
+        with contextlib.suppress(AssertionError):  # it is well
+            self.call("scontrol", "update", f"NodeName={name}", "State=RESUME")
 
     def begin_now(self, job: str) -> None:
         """Let a job that was queued again begin at once, rather than after Slurm's two minutes."""
