@@ -74,7 +74,7 @@ def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, tmp_pa
     assert sweep.wait_for_end(job) == ["TIMEOUT"], sweep.logs()
     told = sweep.wait(lambda status: status["state"] == "interrupted")
     assert told["counts"]["done"] >= 4
-    assert "TIMEOUT" in "\n".join(told["findings"])
+    assert "TimeLimit" in "\n".join(told["findings"])
     again = sweep.submit(2)
     assert sweep.wait_for_end(again) == ["COMPLETED"], sweep.logs()
     found = sweep.verified()
