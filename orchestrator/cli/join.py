@@ -45,6 +45,8 @@ def join(
     for name, number in (("cpus", cpus), ("gpus", gpus), ("notice", notice_s)):
         if number is not None and number < 0:
             raise UserError(f"--{name} {number:g}: must be at least 0")
+    if not directory.is_dir():
+        raise UserError(f"directory {str(directory)!r}: does not exist; give that of a launched sweep")
     if not trust and not is_trusted(*open_manifest(directory)):
         raise UserError(
             f"directory {str(directory)!r}: says whose work this machine would do, and this user has not "

@@ -55,6 +55,9 @@ NUMBERS = (
 )
 """Whole numbers, from 0."""
 
+FROM_1 = ("nodes", "cpus_per_node", "driver_cpus")
+"""Those of which a job needs one at least."""
+
 FLAGS = ("spot", "elastic")
 """On or off."""
 
@@ -77,8 +80,9 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in job.items():
         name = f"cluster.job.{key}"
         if key in NUMBERS:
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UserError(f"{name}={value!r}: must be a whole number of at least 0")
+            least = int(key in FROM_1)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(f"{name}={value!r}: must be a whole number of at least {least}")
         elif key in FLAGS:
             if not isinstance(value, bool):
                 raise UserError(f"{name}={value!r}: must be true or false")

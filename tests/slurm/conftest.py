@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.slurm.queued_sweep import LONG, QueuedSweep, of_one_machine
 from tests.slurm.slurm_cluster import SlurmCluster, missing
 
 
@@ -39,3 +40,15 @@ def cluster(tmp_path_factory):
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    """What one machine makes of the runs of ``sweep``."""
+    return of_one_machine(tmp_path_factory.mktemp("one") / "out", LONG)
+
+
+@pytest.fixture
+def sweep(cluster, tmp_path):
+    """A sweep long enough to be disturbed, not yet submitted."""
+    return QueuedSweep(cluster, tmp_path, LONG)

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.slurm.queued_sweep import LONG, QueuedSweep, of_one_machine
+from tests.slurm.queued_sweep import LONG, QueuedSweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    return of_one_machine(tmp_path_factory.mktemp("one") / "out", LONG)
-
-
-@pytest.fixture
-def sweep(cluster, tmp_path):
-    return QueuedSweep(cluster, tmp_path, LONG)
 
 
 @pytest.fixture

@@ -6,19 +6,7 @@ import shutil
 
 import pytest
 
-from tests.slurm.queued_sweep import LONG, QueuedSweep, of_one_machine
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    return of_one_machine(tmp_path_factory.mktemp("one") / "out", LONG)
-
-
-@pytest.fixture
-def sweep(cluster, tmp_path):
-    return QueuedSweep(cluster, tmp_path, LONG)
 
 
 def test_results_reach_the_shared_folder_from_disks_that_only_their_nodes_see(sweep, tmp_path, expected):

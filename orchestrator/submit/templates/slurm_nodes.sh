@@ -22,6 +22,7 @@ set -euo pipefail
 # Models are downloaded once a node, to its own disk.
 export HF_HOME=@{scratch}/emsweep-${USER:-$(id -un)}/huggingface
 export RAY_TMPDIR=@{scratch}
+mkdir -p @{directory} # a node may begin before the driver
 @{container}
 
 @{alone}emsweep join @{directory} --trust --cpus @{cpus_per_node} --gpus @{gpus_per_node} --notice @{grace_s} &

@@ -105,6 +105,12 @@ def test_nobody_works_for_a_directory_that_he_has_not_launched(tmp_path, layout)
     assert "error:" in node.stderr.read()
 
 
+def test_a_directory_that_is_not_there_is_refused_rather_than_waited_for(tmp_path):
+    node = joining(Layout(tmp_path / "typo"), "--trust")
+    assert node.wait(60) == 2
+    assert "does not exist" in node.stderr.read()
+
+
 def test_nobody_works_for_a_head_that_somebody_else_may_name(layout):
     layout.meeting.chmod(0o666)
     node = joining(layout, "--trust", "--stay")
