@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from sweeps.sharing.packs import is_packed
 from sweeps.spec import RunSpec
 from trainers.packs.trainer import PackTrainer
+from trainers.packs.warm import Warm
 from trainers.policy_trainer import PolicyTrainer
 from trainers.protocol import Outcome, RunContext, WorkerContext
 
@@ -19,7 +20,7 @@ class EntropyMinimization(PolicyTrainer):
 
     def __init__(self, context: WorkerContext) -> None:
         super().__init__(context)
-        self.packs = PackTrainer(self.gang, self.load_base, self.eval_cache, self.rewards)
+        self.packs = PackTrainer(Warm(self.gang, self.load_base, self.eval_cache, self.rewards))
 
     def run_group(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]

@@ -7,20 +7,16 @@ again, fewer at a time, down to one, which is charged with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from sweeps.sharing.packs import pack_key
 from sweeps.sharing.stages import plan_stages
-from sweeps.spec import ModelSpec, RunSpec, SpecError
+from sweeps.spec import RunSpec, SpecError
 from trainers.decoding import choose_decoder
-from trainers.engine.gang import Gang
-from trainers.evaluation.eval_cache import EvalCache
-from trainers.model.base_model import BaseModel
 from trainers.packs.architecture import NotPackable
 from trainers.packs.pack import Pack
 from trainers.packs.warm import Warm
 from trainers.protocol import Outcome, RunContext
-from trainers.step.rewards import Rewards
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,14 +24,8 @@ _LOG = logging.getLogger(__name__)
 class PackTrainer:
     """Puts runs into packs."""
 
-    def __init__(
-        self,
-        gang: Gang,
-        load_base: Callable[[ModelSpec], BaseModel],
-        eval_cache: EvalCache,
-        rewards: Rewards,
-    ) -> None:
-        self._warm = Warm(gang, load_base, eval_cache, rewards)
+    def __init__(self, warm: Warm) -> None:
+        self._warm = warm
 
     def takes(self, spec: RunSpec) -> bool:
         """Whether a run that asks for a pack is trained in one: its model's layers are known and keep members
