@@ -57,7 +57,7 @@ def test_a_cancelled_job_says_so_and_the_same_launch_finishes_it(cluster, sweep,
 
 
 def test_a_time_limit_without_notice_loses_nothing_that_was_done(cluster, tmp_path, expected):
-    sweep = QueuedSweep(cluster, tmp_path, (*LONG, "seed=range(96)"))  # outlasts the shortest limit there is
+    sweep = QueuedSweep(cluster, tmp_path, (*LONG, "seed=range(192)"))  # outlasts the shortest limit there is
     job = sweep.submit(1, "cluster.notice_s=0", setup="sleep 30")
     sweep.wait_for_results(4)
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
