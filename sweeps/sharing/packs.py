@@ -8,10 +8,11 @@ weights of the objective, examples, seeds and sampling are each one's own.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec
 
-PACK_GROUPS = ("model", "trainer", "engine", "resources")
-"""Groups that members of a pack agree on whole; of ``eval`` on all but the steps, of ``sampling`` on the
-longest completion.
+PACK_GROUPS = ("trainer", "engine", "resources")
+"""Groups that members of a pack agree on whole; of ``model`` on all but an adapter's scale, its targets and,
+within a tile, its rank; of ``eval`` on all but the steps; of ``sampling`` on the longest completion.
 """
 
 PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
@@ -33,6 +34,12 @@ PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 
 PACKED_FAMILIES = ("qwen2", "llama", "gemma")
 """``model_type`` of the models whose layers packs know."""
+
+PACKED_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear layers of these families that packs add low-rank matrices to."""
+
+RANK_TILE = 8
+"""Additions of a rank are filled up to a multiple of it, so that runs of several ranks share a pack."""
 
 PACKED_MAX_TOKENS = 64
 """Longest completion of a packed run: rollouts of packs are decoded as trees (:mod:`trainers.decoding`)."""
@@ -44,8 +51,9 @@ def _of_trainer(trainer: TrainerSpec) -> Iterator[str]:
 
 
 def _of_model(model: ModelSpec) -> Iterator[str]:
-    if model.adapter != "none":
-        yield f"model.adapter={model.adapter}"
+    for target in model.adapter_targets:
+        if model.adapter != "none" and target not in PACKED_TARGETS:
+            yield f"model.adapter_targets={target}"
 
 
 def _of_resources(resources: ResourcesSpec) -> Iterator[str]:
@@ -135,10 +143,30 @@ def is_packed(spec: RunSpec) -> bool:
     return spec.engine.pack > 0 and not not_packed_because(spec)
 
 
+def packed_rank(model: ModelSpec) -> int:
+    """The rank of a member's additions in a pack, which follows from its own."""
+    return -(-model.adapter_rank // RANK_TILE) * RANK_TILE
+
+
+def shared_model(model: ModelSpec) -> ModelSpec:
+    """What the members of a pack have in common of their models."""
+    return model if model.adapter == "none" else _without_own(model)
+
+
+@lru_cache(maxsize=256)
+def _without_own(model: ModelSpec) -> ModelSpec:
+    return dataclasses.replace(model, adapter_rank=packed_rank(model), adapter_alpha=1.0, adapter_targets=())
+
+
+def _model_text(model: ModelSpec) -> str:
+    return group_text(shared_model(model))
+
+
 def pack_key(spec: RunSpec) -> str:
     """Return the text that the members of a pack agree on."""
     parts = [group_text(getattr(spec, name)) for name in PACK_GROUPS]
-    return "\n".join([*parts, evaluation_key(spec.eval), str(spec.sampling.max_new_tokens)])
+    longest = str(spec.sampling.max_new_tokens)
+    return "\n".join([_model_text(spec.model), *parts, evaluation_key(spec.eval), longest])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +208,8 @@ def packing_of(manifest: Manifest, unknown: Mapping[int, str] | None = None) -> 
         packed = packed & ~own
     judged = _by_value(manifest, "eval", evaluation_key)
     longest = _by_value(manifest, "sampling", lambda value: str(value.max_new_tokens))
-    alike = [np.unique(texts, return_inverse=True)[1] for texts in (judged, longest)]
+    models = _by_value(manifest, "model", _model_text)
+    alike = [np.unique(texts, return_inverse=True)[1] for texts in (models, judged, longest)]
     pack_of = combine([*(manifest.group_codes[group] for group in PACK_GROUPS), *alike], num)
     return Packing(pack_of=np.where(packed, pack_of, -1), refused={r: n for r, n in counts.items() if n})
 

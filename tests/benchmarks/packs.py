@@ -12,6 +12,8 @@ Both sides are measured in turn, round after round, in processor seconds; ratios
                     could compute in the run's processor seconds at the rate of its largest product
 ``grid_speedup``    runs of ``grid13440``, a whole kin of 30 at a time: launched twice, processor seconds of
                     all processes
+
+and those of adapters over one model, see :mod:`tests.benchmarks.lora_packs`.
 """
 
 from __future__ import annotations
@@ -21,13 +23,12 @@ import dataclasses
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -37,6 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import RunSpec
+from tests.benchmarks import lora_packs
+from tests.benchmarks.two_sides import in_turn, seconds
 from trainers.em import EntropyMinimization
 from trainers.evaluation.evaluate import Benchmark, settings_of
 from trainers.model.base_model import load_base
@@ -61,27 +64,6 @@ def sixteen(model: str, *, judged: bool) -> list[RunSpec]:
 
 def packed(specs: Sequence[RunSpec], width: int = WIDTH) -> list[RunSpec]:
     return [dataclasses.replace(s, engine=dataclasses.replace(s.engine, pack=width)) for s in specs]
-
-
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Processor seconds and wall seconds of a call."""
-    cpu_s, wall_s = process_time(), perf_counter()
-    work()
-    return process_time() - cpu_s, perf_counter() - wall_s
-
-
-def in_turn(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> dict[str, float]:
-    """Medians of both, and of their ratio."""
-    for work in (first, second):
-        work()
-    times = [(seconds(first), seconds(second)) for _ in range(rounds)]
-    return {
-        "speedup": statistics.median(a[0] / b[0] for a, b in times),
-        "before_cpu_s": statistics.median(a[0] for a, _ in times),
-        "after_cpu_s": statistics.median(b[0] for _, b in times),
-        "before_wall_s": statistics.median(a[1] for a, _ in times),
-        "after_wall_s": statistics.median(b[1] for _, b in times),
-    }
 
 
 def trained(trainer: EntropyMinimization, specs: Sequence[RunSpec]) -> dict[int, RunResult]:
@@ -117,7 +99,9 @@ def judging(trainer: EntropyMinimization, model: str, rounds: int) -> dict[str, 
 
     def after() -> list:
         return benchmark.evaluate_by(
-            lambda request: decode_rows(stack.base, stack.rotation, stack.shape, request, base.pad_id),
+            lambda request: decode_rows(
+                stack.matrices(None), stack.rotation, stack.shape, request, base.pad_id
+            ),
             stack.shape.vocabulary,
             settings,
             step=10,
@@ -217,6 +201,7 @@ def main() -> None:
         for part in (training, judging, limits):
             figures |= part(trainer, model, options.rounds)
     trainer.close()
+    figures |= lora_packs.figures(list(lora_packs.SIZES), options.rounds)
     if options.grid:
         figures |= grid(options.grid)
     if options.json:

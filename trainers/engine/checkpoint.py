@@ -1,7 +1,8 @@
 """Weights and training states on disk.
 
 ``<checkpoint dir>/step-<n>/`` is a Hugging Face folder: config, tokenizer, and a ``model.safetensors`` whose
-metadata holds the run's id, its spec and a digest of the tensors. It loads with ``from_pretrained``.
+metadata holds the run's id, its spec and a digest of the tensors. It loads with ``from_pretrained``. An
+adapter is merged into it and lies beside it, as ``adapter``, for peft.
 
 It appears whole or not at all: it is written under another name, synced, then renamed.
 
@@ -29,7 +30,7 @@ from sweeps.manifest.atomic import give_usual_mode, replacing, replacing_folder,
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
 from trainers.engine.engine import Engine, EngineState
 from trainers.engine.gang import Gang
-from trainers.model.adapter import merged
+from trainers.model.adapter import adapter_of, merged, save_adapter
 from trainers.model.base_model import BaseModel
 
 WEIGHTS = "model.safetensors"
@@ -50,7 +51,7 @@ def save_weights(folder: Path, engine: Engine, spec: RunSpec, base: BaseModel, s
     """Write the model as ``folder/step-<step>``; every rank must call it, rank 0 writes."""
     whole = engine.full_weights()
     if gang.rank == 0:
-        write_weights(folder, merged(whole, spec.model), engine.module, spec, base, step)
+        write_weights(folder, whole, engine.module, spec, base, step)
     gang.any(False)  # no rank goes on before the folder stands
 
 
@@ -62,7 +63,8 @@ def write_weights(
     base: BaseModel,
     step: int,
 ) -> None:
-    """Write weights, under the base model's names, as ``folder/step-<step>``."""
+    """Write weights as ``folder/step-<step>``: an adapter merged into them, and beside them by itself."""
+    adapter, tensors = adapter_of(tensors), merged(tensors, spec.model)
     metadata = {
         "format": "pt",
         "run_id": spec.run_id,
@@ -71,13 +73,15 @@ def write_weights(
         "digest": tensors_digest(tensors),
     }
     with replacing_folder(folder / f"step-{step}", durable=True) as target:
-        save_file(dict(tensors), target / WEIGHTS, metadata=metadata)
+        save_file(tensors, target / WEIGHTS, metadata=metadata)
         give_usual_mode(target / WEIGHTS)
         loaded = cast(Any, module)
         loaded.config.save_pretrained(target)
         if loaded.can_generate():
             loaded.generation_config.save_pretrained(target)
         base.tokenizer.save_pretrained(target)
+        if adapter:
+            save_adapter(target / "adapter", adapter, spec.model)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

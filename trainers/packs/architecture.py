@@ -1,8 +1,9 @@
 """What a stack knows of a transformer: its shape, and where its weights lie among the stacked blocks.
 
 Qwen2, Llama and Gemma: root mean square norms, rotary positions, grouped queries, gated feed-forward. What is
-read together is stored together, queries, keys and values as one matrix, gate and up as one. A model that is
-anything else is refused with the reason, and its runs are trained one by one.
+read together is stored together, queries, keys and values as one matrix, gate and up as one; matrices that
+are not trained stay as they are. A model that is anything else is refused with the reason, and its runs are
+trained one by one.
 """
 
 from __future__ import annotations
@@ -56,11 +57,38 @@ class Shape:
     """Multiplies embeddings where they are read, not where they make logits."""
     padding_id: int | None
     """Token whose embedding is not trained by being read."""
+    fused: bool = True
+    """Whether what is read together is stored together."""
 
     @property
     def group(self) -> int:
         """Queries that share a key."""
         return self.heads // self.kv_heads
+
+    def mixed_blocks(self, layer: int) -> tuple[str, ...]:
+        """Blocks of queries, keys and values."""
+        names = ("mixed",) if self.fused else ("query", "key", "value")
+        return tuple(f"{name}_{layer}" for name in names)
+
+    def gated_blocks(self, layer: int) -> tuple[str, ...]:
+        """Blocks of the gate and of what it lets through."""
+        names = ("gated",) if self.fused else ("gate", "up")
+        return tuple(f"{name}_{layer}" for name in names)
+
+    @property
+    def layer_bytes(self) -> int:
+        """What a layer computes of a token, scores of attention apart."""
+        width = 6 * self.hidden + 4 * self.feed_forward + 2 * self.mixed + self.heads * self.head_dim
+        return 4 * width
+
+    def trace_bytes(self, num_tokens: int, num_wanted: int) -> int:
+        """What a forward keeps for its backward pass, and what the loss makes of its logits."""
+        return self.layers * self.layer_bytes * num_tokens + 16 * self.vocabulary * num_wanted
+
+    @property
+    def head(self) -> str:
+        """The block that makes logits."""
+        return "embed" if self.tied else "head"
 
     @property
     def mixed(self) -> int:
@@ -78,8 +106,11 @@ class Piece:
     rows: int
 
 
-def shape_of(module: nn.Module) -> Shape:
+def shape_of(module: nn.Module, *, fused: bool = True) -> Shape:
     """Read a model's shape.
+
+    Args:
+        fused: Whether what is read together is to be stored together.
 
     Raises:
         NotPackable: for a model that :mod:`trainers.packs.forward` does not compute.
@@ -114,6 +145,7 @@ def shape_of(module: nn.Module) -> Shape:
         norm_offset=1.0 if family == "gemma" else 0.0,
         embedding_scale=config.hidden_size**0.5 if family == "gemma" else 1.0,
         padding_id=cast(Any, module).model.embed_tokens.padding_idx,
+        fused=fused,
     )
     for name in ("hidden", "feed_forward", "head_dim"):
         if getattr(shape, name) % LANES:
@@ -131,12 +163,17 @@ def blocks(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "head", (shape.vocabulary, shape.hidden)
     for k in range(shape.layers):
         yield f"norm_attention_{k}", (shape.hidden,)
-        yield f"mixed_{k}", (shape.mixed, shape.hidden)
+        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        widths = (shape.mixed,) if shape.fused else (queries, keys, keys)
+        for name, width in zip(shape.mixed_blocks(k), widths, strict=True):
+            yield name, (width, shape.hidden)
         if shape.biased:
             yield f"bias_{k}", (shape.mixed,)
         yield f"out_{k}", (shape.hidden, shape.heads * shape.head_dim)
         yield f"norm_feed_{k}", (shape.hidden,)
-        yield f"gated_{k}", (2 * shape.feed_forward, shape.hidden)
+        names = shape.gated_blocks(k)
+        for name in names:
+            yield name, (2 // len(names) * shape.feed_forward, shape.hidden)
         yield f"down_{k}", (shape.hidden, shape.feed_forward)
     yield "norm_last", (shape.hidden,)
 
@@ -148,14 +185,18 @@ def pieces(shape: Shape) -> Iterator[tuple[str, Piece]]:
     mixed = (("q", 0, queries), ("k", queries, keys), ("v", queries + keys, keys))
     for k in range(shape.layers):
         layer = f"model.layers.{k}"
-        for name, first, rows in mixed:
-            yield f"{layer}.self_attn.{name}_proj.weight", Piece(block=f"mixed_{k}", first=first, rows=rows)
+        for (name, first, rows), block in zip(
+            mixed, 3 // len(shape.mixed_blocks(k)) * shape.mixed_blocks(k), strict=True
+        ):
+            start = first if shape.fused else 0
+            yield f"{layer}.self_attn.{name}_proj.weight", Piece(block=block, first=start, rows=rows)
             if shape.biased:
                 yield f"{layer}.self_attn.{name}_proj.bias", Piece(block=f"bias_{k}", first=first, rows=rows)
         yield f"{layer}.self_attn.o_proj.weight", Piece(block=f"out_{k}", first=0, rows=shape.hidden)
         width = shape.feed_forward
-        yield f"{layer}.mlp.gate_proj.weight", Piece(block=f"gated_{k}", first=0, rows=width)
-        yield f"{layer}.mlp.up_proj.weight", Piece(block=f"gated_{k}", first=width, rows=width)
+        gate, up = 2 // len(shape.gated_blocks(k)) * shape.gated_blocks(k)
+        yield f"{layer}.mlp.gate_proj.weight", Piece(block=gate, first=0, rows=width)
+        yield f"{layer}.mlp.up_proj.weight", Piece(block=up, first=width if shape.fused else 0, rows=width)
         yield f"{layer}.mlp.down_proj.weight", Piece(block=f"down_{k}", first=0, rows=shape.hidden)
         for name, block in (("input_layernorm", "norm_attention"), ("post_attention_layernorm", "norm_feed")):
             yield f"{layer}.{name}.weight", Piece(block=f"{block}_{k}", first=0, rows=shape.hidden)

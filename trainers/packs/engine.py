@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from sweeps.spec import EngineSpec, OptimSpec
+from sweeps.spec import EngineSpec, OptimSpec, RunSpec
 from trainers.deepspeed_internals import Internals, keep_gradients_in_place
 from trainers.engine.setup import deepspeed_config
 from trainers.packs.optimizer import PackedAdamW
@@ -40,6 +40,11 @@ class PackEngine:
     def reset(self, slot: int) -> None:
         """Put a slot into the state of a fresh build."""
         self.stack.reset(slot)
+        self._optimizer.reset(slot)
+
+    def start(self, slot: int, spec: RunSpec) -> None:
+        """Put a slot into the state that a run starts from."""
+        self.stack.start(slot, spec)
         self._optimizer.reset(slot)
 
     def copy(self, slot: int, to: int) -> None:

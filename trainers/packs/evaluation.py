@@ -18,8 +18,8 @@ from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
 from trainers.packs.architecture import Shape
-from trainers.packs.forward import Blocks
 from trainers.packs.layers import Rotation, activated, num_keys, rotated
+from trainers.packs.matrices import Matrices
 
 PREFILLED_ROWS = 64
 """Prompts of one forward: beyond it what it computes no longer fits a core's cache, and memory is given back
@@ -29,14 +29,10 @@ and fetched again at every evaluation (measured at a width of 96: 12 instead of 
 
 @torch.inference_mode()
 def decode_rows(
-    weights: Blocks, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
+    matrices: Matrices, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
 ) -> list[Completion]:
-    """Draw one completion per row of the request.
-
-    Args:
-        weights: One member's blocks.
-    """
-    rows = _Rows(weights, rotation, shape, request, pad_id)
+    """Draw one completion per row of the request."""
+    rows = _Rows(matrices, rotation, shape, request, pad_id)
     logits_NV = rows.prefill()
     row_R = request.prompt_of_row.copy()
     open_R = np.ones(len(row_R), dtype=bool)
@@ -83,10 +79,9 @@ class _Rows:
     """Distinct prefixes and their cache."""
 
     def __init__(
-        self, weights: Blocks, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
+        self, matrices: Matrices, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
     ) -> None:
-        self._rotation, self._shape = rotation, shape
-        self._matrices = _matrices(weights, shape)
+        self._matrices, self._rotation, self._shape = matrices, rotation, shape
         self._prompts, self._pad_id = request.prompts, pad_id
         self._is_even = len({len(p) for p in request.prompts}) == 1
         self._length_N = torch.tensor([len(p) for p in request.prompts])
@@ -177,13 +172,13 @@ class _Rows:
         heads, kv = shape.heads, shape.kv_heads
         turn = (1, length, 1, -1) if len(at) == length else (num, 1, 1, -1)
         cos, sin = self._rotation.cos[at].view(turn), self._rotation.sin[at].view(turn)
-        x_NH = matrices["embed"][ids_NT.flatten()]
+        x_NH = matrices.embed[ids_NT.flatten()]
         if shape.embedding_scale != 1.0:
             x_NH *= shape.embedding_scale
         for k in range(shape.layers):
-            mixed = torch.mm(_unit(x_NH, shape.eps), matrices[f"mixed_{k}"])
+            mixed = _beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k)))
             if shape.biased:
-                mixed += matrices[f"bias_{k}"]
+                mixed += matrices.own[f"bias_{k}"]
             mixed = mixed.view(num, length, -1, shape.head_dim)
             turned = rotated(mixed[:, :, : heads + kv], cos, sin)
             keys = self._written(self._keys, k, turned[:, :, heads:], rows, at, mask.shape[-1])
@@ -201,11 +196,12 @@ class _Rows:
             share = torch.softmax(score, -1).view(num * kv, shape.group * length, -1)
             attended = torch.bmm(share, values).view(num, kv, shape.group, length, -1)
             attended = attended.permute(0, 3, 1, 2, 4).reshape(num * length, -1)
-            x_NH = torch.addmm(x_NH, attended, matrices[f"out_{k}"])
-            unit = _unit(x_NH, shape.eps)
-            gate = activated(torch.mm(unit, matrices[f"gate_{k}"]), shape.activation)
-            x_NH = torch.addmm(x_NH, gate.mul_(torch.mm(unit, matrices[f"up_{k}"])), matrices[f"down_{k}"])
-        return torch.mm(_unit(x_NH, shape.eps), matrices["head"])
+            x_NH = matrices.plus(x_NH, attended, f"out_{k}")
+            gate, up = matrices.of_normed(x_NH, f"gate_{k}", f"up_{k}")
+            gate = activated(gate, shape.activation)
+            x_NH = matrices.plus(x_NH, gate.mul_(up), f"down_{k}")
+        [logits] = matrices.of_normed(x_NH, "head")
+        return logits
 
     def _written(
         self, caches: list[Tensor], layer: int, new: Tensor, rows: slice, at: Tensor, seen: int
@@ -222,23 +218,5 @@ class _Rows:
         return own[:, :, :seen].reshape(len(own) * self._shape.kv_heads, seen, -1)
 
 
-def _unit(x_NH: Tensor, eps: float) -> Tensor:
-    """Rows over their root mean squares."""
-    length_N1 = torch.linalg.vector_norm(x_NH, dim=-1, keepdim=True)
-    return x_NH * length_N1.square_().div_(x_NH.shape[1]).add_(eps).rsqrt_()
-
-
-def _matrices(weights: Blocks, shape: Shape) -> dict[str, Tensor]:
-    """One member's matrices, transposed; those behind a norm are scaled by its weight."""
-    own = {name: block[0] for name, block in weights.items()}
-    found = {"embed": own["embed"]}
-    found["head"] = (own["embed" if shape.tied else "head"] * (own["norm_last"] + shape.norm_offset)).t()
-    for k in range(shape.layers):
-        found[f"mixed_{k}"] = (own[f"mixed_{k}"] * (own[f"norm_attention_{k}"] + shape.norm_offset)).t()
-        gated = own[f"gated_{k}"] * (own[f"norm_feed_{k}"] + shape.norm_offset)
-        found[f"gate_{k}"], found[f"up_{k}"] = (half.t() for half in gated.chunk(2))
-        for name in (f"out_{k}", f"down_{k}"):
-            found[name] = own[name].t()
-        if shape.biased:
-            found[f"bias_{k}"] = own[f"bias_{k}"]
-    return found
+def _beside(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

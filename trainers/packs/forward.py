@@ -9,7 +9,7 @@ Shapes: N tokens of all members, K positions with logits, H hidden, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -26,14 +26,9 @@ from trainers.packs.layers import (
     gated_backward,
     norm,
     norm_backward,
-    times,
-    times_transposed,
-    weight_gradient,
 )
+from trainers.packs.projection import Additions, Blocks, project, project_backward
 from trainers.packs.tokens import Span, Tokens
-
-Blocks = Mapping[str, Tensor]
-"""Stacked weights or gradients, by the names of :func:`trainers.packs.architecture.blocks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,30 +56,39 @@ class Trace:
 
 @torch.no_grad()
 def forward(
-    weights: Blocks, tokens: Tokens, rotation: Rotation, shape: Shape, trace: Trace | None = None
+    weights: Blocks,
+    additions: Additions,
+    tokens: Tokens,
+    rotation: Rotation,
+    shape: Shape,
+    trace: Trace | None = None,
 ) -> Tensor:
     """Logits of the wanted positions, shape (K, V).
 
     What the last layer does after its attention is done for these positions alone.
     """
     spans, slots = tokens.spans, tokens.slot_N
+
+    def projected(values: Tensor, *names: str) -> Tensor:
+        return project(values, names, weights, additions, slots, spans)
+
     x = weights["embed"][tokens.slot_N, tokens.ids_N]
     if shape.embedding_scale != 1.0:
         x *= shape.embedding_scale
     for k in range(shape.layers):
         first = norm(x, weights[f"norm_attention_{k}"], slots, shape)
-        mixed_NM = times(first.out, weights[f"mixed_{k}"], spans)
+        mixed_NM = projected(first.out, *shape.mixed_blocks(k))
         if shape.biased:
             mixed_NM += weights[f"bias_{k}"][slots]
         heads, attended = attend(mixed_NM, tokens, rotation, shape)
         if k == shape.layers - 1:
             x, heads = x[tokens.wanted_K], heads[tokens.wanted_K]
             spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
-        x = x + times(heads, weights[f"out_{k}"], spans)
+        x = x + projected(heads, f"out_{k}")
         second = norm(x, weights[f"norm_feed_{k}"], slots, shape)
-        both = times(second.out, weights[f"gated_{k}"], spans)
+        both = projected(second.out, *shape.gated_blocks(k))
         product, active = gated(both, shape.activation)
-        x = x + times(product, weights[f"down_{k}"], spans)
+        x = x + projected(product, f"down_{k}")
         if trace is not None:
             trace.layers.append(
                 Layer(
@@ -100,7 +104,7 @@ def forward(
     last = norm(x, weights["norm_last"], slots, shape)
     if trace is not None:
         trace.last = last
-    return times(last.out, weights["embed" if shape.tied else "head"], spans)
+    return projected(last.out, shape.head)
 
 
 def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
@@ -111,52 +115,61 @@ def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
 def backward(
     grad_KV: Tensor,
     weights: Blocks,
+    additions: Additions,
     gradients: Blocks,
     tokens: Tokens,
     rotation: Rotation,
     shape: Shape,
     trace: Trace,
 ) -> None:
-    """Write the gradients of the members that the tokens are of; others keep what they hold."""
-    spans, head = tokens.wanted_spans, "embed" if shape.tied else "head"
+    """Write the gradients of the members that the tokens are of; others keep what they hold.
+
+    Args:
+        gradients: Of the blocks that are trained: all or none.
+    """
+    spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
     assert trace.last is not None
-    weight_gradient(grad_KV, trace.last.out, spans, gradients[head])
-    grad, by_weight = norm_backward(times_transposed(grad_KV, weights[head], spans), trace.last)
+
+    def projected_back(grad: Tensor, values: Tensor, *names: str) -> Tensor:
+        return project_backward(grad, values, names, weights, gradients, additions, slots, spans)
+
+    by_normed = projected_back(grad_KV, trace.last.out, shape.head)
+    grad, by_weight = norm_backward(by_normed, trace.last)
     vectors = [("norm_last", by_weight)]
     for k in reversed(range(shape.layers)):
         layer = trace.layers[k]
-        by_product = times_transposed(grad, weights[f"down_{k}"], spans)
-        weight_gradient(grad, layer.product, spans, gradients[f"down_{k}"])
+        by_product = projected_back(grad, layer.product, f"down_{k}")
         by_both = gated_backward(by_product, layer.both, layer.active, shape.activation)
-        weight_gradient(by_both, layer.feed_norm.out, spans, gradients[f"gated_{k}"])
-        by_normed = times_transposed(by_both, weights[f"gated_{k}"], spans)
+        by_normed = projected_back(by_both, layer.feed_norm.out, *shape.gated_blocks(k))
         by_input, by_weight = norm_backward(by_normed, layer.feed_norm)
         vectors.append((f"norm_feed_{k}", by_weight))
         grad = grad + by_input
-        by_heads = times_transposed(grad, weights[f"out_{k}"], spans)
-        weight_gradient(grad, layer.heads, spans, gradients[f"out_{k}"])
+        by_heads = projected_back(grad, layer.heads, f"out_{k}")
         if k == shape.layers - 1:
             add_up(vectors, spans, gradients)
-            spans, vectors = tokens.spans, []
+            spans, slots, vectors = tokens.spans, tokens.slot_N, []
             grad, by_heads = _of_all(grad, tokens), _of_all(by_heads, tokens)
         by_mixed = attend_backward(by_heads, layer.attended, tokens, rotation, shape)
         if shape.biased:
             vectors.append((f"bias_{k}", by_mixed))
-        weight_gradient(by_mixed, layer.attention_norm.out, spans, gradients[f"mixed_{k}"])
-        by_normed = times_transposed(by_mixed, weights[f"mixed_{k}"], spans)
+        by_normed = projected_back(by_mixed, layer.attention_norm.out, *shape.mixed_blocks(k))
         by_input, by_weight = norm_backward(by_normed, layer.attention_norm)
         vectors.append((f"norm_attention_{k}", by_weight))
         grad = grad + by_input
     add_up(vectors, spans, gradients)
-    embedding = gradients["embed"]
+    if "embed" in gradients:
+        _embedding_gradient(grad, gradients["embed"], tokens, shape)
+
+
+def _embedding_gradient(grad_NH: Tensor, into_PVH: Tensor, tokens: Tokens, shape: Shape) -> None:
     if not shape.tied:
-        for span in spans:
-            embedding[span.slots] = 0.0
+        for span in tokens.spans:
+            into_PVH[span.slots] = 0.0
     if shape.padding_id is not None:
-        grad = grad.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
+        grad_NH = grad_NH.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
     if shape.embedding_scale != 1.0:
-        grad = grad * shape.embedding_scale
-    embedding.view(-1, shape.hidden).index_add_(0, _embedding_rows(embedding, tokens), grad)
+        grad_NH = grad_NH * shape.embedding_scale
+    into_PVH.view(-1, shape.hidden).index_add_(0, _embedding_rows(into_PVH, tokens), grad_NH)
 
 
 def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
@@ -165,7 +178,12 @@ def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
 
 
 def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks) -> None:
-    """Sum vectors over each member's tokens, as products with ones, into the gradients of these names."""
+    """Sum vectors over each member's tokens, as products with ones, into the gradients of these names, where
+    they are trained.
+    """
+    of_tokens = [(name, values) for name, values in of_tokens if name in gradients]
+    if not of_tokens:
+        return
     all_NW = torch.cat([values for _, values in of_tokens], 1) if len(of_tokens) > 1 else of_tokens[0][1]
     for span in spans:
         values = all_NW[span.start : span.stop].view(span.num, span.each, -1)

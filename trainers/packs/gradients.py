@@ -18,7 +18,7 @@ from trainers.packs.engine import PackEngine
 from trainers.packs.experience import Drawn, Measured, PackExperience
 from trainers.packs.loss import entropies, exponential, terms, weighed
 from trainers.packs.stack import Stack
-from trainers.packs.tokens import MemberRows, Tokens, tokens_of
+from trainers.packs.tokens import MemberRows, Tokens, in_parts, num_tokens, tokens_of
 from trainers.step.update import Seen
 
 Training = Mapping[int, tuple[PackExperience, ObjectiveSpec]]
@@ -45,8 +45,24 @@ def measure(
     return found
 
 
+TRACE_BYTES = 32 * 2**20
+"""What a forward may keep for its backward pass, unless a model is so large that a quarter of it is more: so
+that a pack needs little more memory than a run by itself.
+"""
+
+
 def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
-    """Compute the gradients of these members, and return what each saw."""
+    """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
+    stack, slots = engine.stack, list(members)
+    limit = max(TRACE_BYTES, sum(own.nbytes for own in stack.base.values()) // 4)
+    kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in members.values()]
+    seen: dict[int, Seen] = {}
+    for part in in_parts(kept, limit):
+        seen |= _gradients(engine, {slot: members[slot] for slot in slots[part]}, pad_id)
+    return seen
+
+
+def _gradients(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
     tokens = _tokens(members, pad_id)
     temperature = torch.ones(engine.stack.width)
     for slot, (_, objective) in members.items():

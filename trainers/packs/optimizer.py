@@ -22,32 +22,44 @@ class PackedAdamW(torch.optim.Optimizer):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack.parameters(), {"lr": 0.0})
-        weights = stack.weights
-        self._moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items()}
-        self._steps = torch.zeros(stack.width, len(weights))
-        self._of_slot = [self._tensors_of(stack, slot) for slot in range(stack.width)]
+        self._stack, trained = stack, stack.trained
+        self._moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in trained.items()}
+        self._steps = dict(zip(trained, torch.zeros(len(trained), stack.width), strict=True))
+        self._of_slot: list[list[list[Tensor]]] = [[] for _ in range(stack.width)]
+        self._names: list[list[str]] = [[] for _ in range(stack.width)]
+        for slot in range(stack.width):
+            self._settle(slot)
         self.due: Mapping[int, tuple[OptimSpec, float]] = {}
         """Slots that step, with their settings and the learning rate of the step."""
         self.norms: dict[int, float] = {}
         """Each one's gradient norm before clipping, after the step."""
 
-    def _tensors_of(self, stack: Stack, slot: int) -> list[list[Tensor]]:
-        names = list(stack.weights)
-        return [
-            [stack.weights[name][slot] for name in names],
-            [stack.gradients[name][slot] for name in names],
-            [self._moments[name][0][slot] for name in names],
-            [self._moments[name][1][slot] for name in names],
-            [self._steps[slot, k] for k in range(len(names))],
-        ]
+    def _settle(self, slot: int) -> None:
+        """Find the tensors that the slot's run trains."""
+        names = self._stack.trained_by(slot)
+        if names == self._names[slot]:
+            return
+        trained, gradients = self._stack.trained, self._stack.gradients
+        self._names[slot], self._of_slot[slot] = (
+            names,
+            [
+                [trained[name][slot] for name in names],
+                [gradients[name][slot] for name in names],
+                [self._moments[name][0][slot] for name in names],
+                [self._moments[name][1][slot] for name in names],
+                [self._steps[name][slot] for name in names],
+            ],
+        )
 
     def reset(self, slot: int) -> None:
-        """Forget a slot's moments and steps."""
+        """Forget a slot's moments and steps; it goes on with what its run trains now."""
+        self._settle(slot)
         *_, first, second, steps = self._of_slot[slot]
         torch._foreach_zero_([*first, *second, *steps])
 
     def copy(self, slot: int, to: int) -> None:
         """Put a slot's moments and steps in another."""
+        self._settle(to)
         for tensors, others in zip(self._of_slot[to][2:], self._of_slot[slot][2:], strict=True):
             torch._foreach_copy_(tensors, others)
 

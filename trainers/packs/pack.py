@@ -23,7 +23,6 @@ from trainers.evaluation.eval_cache import Judge
 from trainers.packs.engine import PackEngine
 from trainers.packs.evaluation import decode_rows
 from trainers.packs.experience import Drawn, Measured, asks_for_scores, drawn_as_rows, experience_of
-from trainers.packs.forward import Blocks
 from trainers.packs.gradients import gradients_of, measure
 from trainers.packs.members import Member
 from trainers.packs.rollouts import Drawing, draw_together
@@ -33,6 +32,9 @@ from trainers.protocol import Cancelled, Outcome, RunContext
 from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_request
 from trainers.step.run_recorder import RunRecorder, Stopwatch
 from trainers.step.update import Seen, Update
+
+FORWARD_BYTES = 16 * 2**20
+"""What a layer of a forward without gradients may compute at once."""
 
 
 class Pack:
@@ -96,7 +98,7 @@ class Pack:
         prompts = self._warm.prompts_of(spec)
         self._stack.reach(max(map(len, prompts)) + spec.sampling.max_new_tokens + TILE)
         slot = self._free_slot()
-        self._engine.reset(slot)
+        self._engine.start(slot, spec)
         for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
             self._stack.load(slot, load_weights_of(run_id, Path(folder)))
         self._enter(Member(slot=slot, spec=spec, prompts=prompts, stage=root, runs=list(root.runs)))
@@ -121,7 +123,10 @@ class Pack:
         drawings = [m for m in members if m.slot not in spared]
         if drawings:
             completions = draw_together(
-                self._stack.logits, [self._drawing(m) for m in drawings], self._base.pad_id
+                self._stack.logits,
+                [self._drawing(m) for m in drawings],
+                self._base.pad_id,
+                most_tokens=FORWARD_BYTES // self._stack.shape.layer_bytes,
             )
             for member, own in zip(drawings, completions, strict=True):
                 prompts = prompts_of_rollouts(member.spec, len(member.prompts))
@@ -223,9 +228,9 @@ class Pack:
                 continue
             spec, cache = self._specs[live[0]], self._warm.eval_cache
             if step:
-                evaluations = cache.tuned_by(spec, self._judge(self._stack.of_slot(member.slot), step))
+                evaluations = cache.tuned_by(spec, self._judge(member.slot, step))
             else:
-                evaluations = cache.base_by(spec, self._judge(self._stack.base, 0))
+                evaluations = cache.base_by(spec, self._judge(None, 0))
             seconds = self._watch.lap()
             for run in live:
                 self._records[run].took("eval_s", seconds)
@@ -233,12 +238,13 @@ class Pack:
                 if row and step < self._specs[run].steps:  # after the last one the result follows
                     self._contexts[run].report(step, **row)
 
-    def _judge(self, weights: Blocks, step: int) -> Judge:
+    def _judge(self, slot: int | None, step: int) -> Judge:
+        """What judges a slot's member, or the untrained model."""
         stack = self._stack
 
         def decode(request: DecodeRequest) -> list[Completion]:
             stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
-            return decode_rows(weights, stack.rotation, stack.shape, request, self._base.pad_id)
+            return decode_rows(stack.matrices(slot), stack.rotation, stack.shape, request, self._base.pad_id)
 
         return lambda benchmark, settings, seed: benchmark.evaluate_by(
             decode, stack.shape.vocabulary, settings, step=step, seed=seed, gang=self._warm.gang
@@ -257,7 +263,11 @@ class Pack:
         results = []
         for run in runs:
             spec = self._specs[run]
-            layout = layout_of(spec, self._warm.gang) | {"pack": self._stack.width, "pack_tile": TILE}
+            layout = (
+                layout_of(spec, self._warm.gang)
+                | {"pack": self._stack.width, "pack_tile": TILE}
+                | self._stack.layout
+            )
             results.append(self._records[run].result(outcome, layout))
         if results:
             self._end(runs, *results)

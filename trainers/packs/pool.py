@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
+from collections.abc import Sequence, Set
 
 import torch
 
+from sweeps.sharing.packs import packed_rank, shared_model
 from sweeps.spec import RunSpec
 from trainers.engine.gang import Gang
 from trainers.model.base_model import load_weights
+from trainers.packs.adapters import AdapterStack, targets_of
 from trainers.packs.architecture import NotPackable
 from trainers.packs.engine import PackEngine
 from trainers.packs.stack import Stack
@@ -30,25 +34,30 @@ class PackPool:
             NotPackable: as :meth:`acquire`.
         """
         hot = self._engines.get((*_model_of(spec), spec.engine.pack))
-        return (hot or self.acquire(spec, spec.engine.pack)).stack.shape.vocabulary
+        return (hot or self.acquire([spec], spec.engine.pack)).stack.shape.vocabulary
 
-    def acquire(self, spec: RunSpec, width: int) -> PackEngine:
-        """Return an engine for the run's model, building it if none is hot.
+    def acquire(self, specs: Sequence[RunSpec], width: int) -> PackEngine:
+        """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.
 
         Raises:
             NotPackable: if the model's runs cannot be packed, or not on this processor.
         """
         self._gang.process.restore()
-        model = _model_of(spec)
+        spec, model = specs[0], _model_of(specs[0])
+        targets = {target for own in specs for target in targets_of(own.model)}
         if model in self._refused:
             raise NotPackable(self._refused[model])
         key = (*model, width)
         engine = self._engines.pop(key, None)
+        if engine is not None and not targets <= engine.stack.targets:
+            targets |= engine.stack.targets
+            engine.close()
+            engine = None
         if engine is None:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             try:
-                engine = self._build(spec, width)
+                engine = self._build(spec, width, targets)
             except NotPackable as refusal:
                 self._refused[model] = str(refusal)
                 raise
@@ -56,11 +65,15 @@ class PackPool:
         engine.begin()
         return engine
 
-    def _build(self, spec: RunSpec, width: int) -> PackEngine:
+    def _build(self, spec: RunSpec, width: int, targets: Set[str]) -> PackEngine:
         if self._gang.device.type != "cpu":
             raise NotPackable(f"device {self._gang.device.type}: packs are computed on processors")
-        model = load_weights(spec.model, precision=spec.engine.precision, attention=spec.engine.attention)
-        stack = Stack(model, width)
+        plain = dataclasses.replace(spec.model, adapter="none")
+        model = load_weights(plain, precision=spec.engine.precision, attention=spec.engine.attention)
+        if spec.model.adapter == "none":
+            stack = Stack(model, width)
+        else:
+            stack = AdapterStack(model, width, rank=packed_rank(spec.model), targets=targets)
         with torch.no_grad():
             require_like_model(stack, model)
         engine = PackEngine(stack, model, spec.engine)
@@ -77,4 +90,4 @@ class PackPool:
 
 
 def _model_of(spec: RunSpec) -> tuple:
-    return spec.model, spec.engine.precision, spec.engine.attention
+    return shared_model(spec.model), spec.engine.precision, spec.engine.attention

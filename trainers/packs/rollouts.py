@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.sampler import Sampler
 from trainers.decoding.tree import Tree, walk
-from trainers.packs.tokens import MemberRows, Tokens, tokens_of
+from trainers.packs.tokens import MemberRows, Tokens, in_parts, num_tokens, tokens_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Drawing:
 
 
 def draw_together(
-    logits: Callable[[Tokens], Tensor], drawings: Sequence[Drawing], pad_id: int
+    logits: Callable[[Tokens], Tensor], drawings: Sequence[Drawing], pad_id: int, most_tokens: int
 ) -> list[list[Completion]]:
     """Draw each member's completions, in row order.
 
@@ -42,6 +42,7 @@ def draw_together(
         logits: The members' forward.
         drawings: In ascending order of their slots; of one vocabulary, one limit and the same stop ids.
         pad_id: Filler after a row's end.
+        most_tokens: Of one forward, unless a single member has more.
     """
     prompts = [prompt for drawing in drawings for prompt in drawing.request.prompts]
     member_of_prompt = np.repeat(np.arange(len(drawings)), [len(d.request.prompts) for d in drawings])
@@ -59,7 +60,7 @@ def draw_together(
         own = [(prompt, path[:-1]) for prompt, path in drawing.drafts]
         own = own or [(prompt, ()) for prompt in range(len(drawing.request.prompts))]
         wanted += [(first + prompt, path) for prompt, path in own]
-    learning = _Learning(logits, drawings, tree, member_of_prompt.tolist(), prompts, pad_id)
+    learning = _Learning(logits, drawings, tree, member_of_prompt.tolist(), prompts, pad_id, most_tokens)
     drawn = walk(tree, together, wanted, learning.learn)
     ends = np.cumsum([len(d.request.prompt_of_row) for d in drawings]).tolist()
     return [drawn[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
@@ -76,7 +77,9 @@ class _Learning:
         member_of_prompt: Sequence[int],
         prompts: Sequence[Sequence[int]],
         pad_id: int,
+        most_tokens: int,
     ) -> None:
+        self._most_tokens = most_tokens
         self._logits, self._drawings, self._tree, self._pad_id = logits, drawings, tree, pad_id
         self._member_of_prompt, self._prompts = member_of_prompt, prompts
         self._samplers: dict[Sampler, list[int]] = {}
@@ -106,8 +109,9 @@ class _Learning:
             for member, asked in new.items()
             if asked
         ]
-        tokens = tokens_of(members, self._pad_id)
-        logits_KV = self._logits(tokens)[tokens.asked_K]
+        sizes = [num_tokens(member.rows) for member in members]
+        parts = [tokens_of(members[part], self._pad_id) for part in in_parts(sizes, self._most_tokens)]
+        logits_KV = torch.cat([self._logits(tokens)[tokens.asked_K] for tokens in parts])
         member_K = np.repeat(list(new), [len(asked) for asked in new.values()])
         tree.cumulative_NV[nodes] = self._cumulative(logits_KV, nodes, member_K)
 

@@ -11,9 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trainers.packs.architecture import blocks, pieces, shape_of
+from sweeps.spec import RunSpec
+from trainers.packs.architecture import Piece, blocks, pieces, shape_of
 from trainers.packs.forward import Trace, backward, forward
 from trainers.packs.layers import rotation_of
+from trainers.packs.matrices import Matrices, own_matrices
+from trainers.packs.projection import Additions
 from trainers.packs.tokens import Tokens
 
 USUAL_POSITIONS = 512
@@ -21,39 +24,80 @@ USUAL_POSITIONS = 512
 
 
 class Stack(nn.Module):
-    """Members of one architecture, all untrained at first.
+    """Members of one architecture that train every weight, all untrained at first.
 
     The backward pass writes gradients into :attr:`gradients`, of the members alone that were in the forward;
     nothing is allocated, zeroed or added up for it.
     """
 
+    targets: frozenset[str] = frozenset()
+    """Layers that members may add to, where they share the model's weights."""
+    fused = True
+    """Whether weights that are read together are stored together."""
+
     def __init__(self, model: nn.Module, width: int) -> None:
         super().__init__()
-        self.shape = shape_of(model)
+        self.shape = shape_of(model, fused=self.fused)
         self.width = width
         rotary = cast(Any, model).model.rotary_emb
         self._turns = rotary.inv_freq.detach().float().clone(), float(rotary.attention_scaling)
         self.rotation = rotation_of(*self._turns, USUAL_POSITIONS)
         self._pieces = dict(pieces(self.shape))
         self.gradients: dict[str, Tensor] = {}
-        self.base = {name: torch.zeros(1, *own) for name, own in blocks(self.shape)}
-        self._write(self.base, 0, dict(model.named_parameters()))
+        self.base = self._taken_over(model)
+        """The untrained model's blocks, as a stack of one."""
+        self._begin()
+
+    def _taken_over(self, model: nn.Module) -> dict[str, Tensor]:
+        """A model's weights as blocks; from now on the model reads them there, none is held twice."""
+        parameters = dict(model.named_parameters())
+        parts: dict[str, list[tuple[nn.Parameter, Piece]]] = {name: [] for name, _ in blocks(self.shape)}
+        for name, piece in self._pieces.items():
+            parts[piece.block].append((parameters[name], piece))
+        found = {}
+        for block, own in parts.items():
+            whole = own[0][0].data if len(own) == 1 else torch.cat([p.data for p, _ in own])
+            for p, piece in own:
+                p.data = whole[piece.first : piece.first + piece.rows]
+            found[block] = whole[None]
+        return found
+
+    def _begin(self) -> None:
+        """Lay out what is trained."""
         for name, own in self.base.items():
-            self.register_parameter(name, nn.Parameter(own.repeat(width, *[1] * (own.dim() - 1))))
-            self.gradients[name] = torch.zeros_like(self.weights[name])
+            self._train(name, own.repeat(self.width, *[1] * (own.dim() - 1)))
+
+    def _train(self, name: str, values: Tensor) -> None:
+        self.register_parameter(name, nn.Parameter(values))
+        self.gradients[name] = torch.zeros_like(values)
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """What training changes, by name; a row a slot."""
+        return {name: p.data for name, p in self._parameters.items() if p is not None}
+
+    def trained_by(self, slot: int) -> list[str]:
+        """Names of what the slot's run trains."""
+        return list(self._parameters)
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """What a member's bits depend on beside the pack's own layout."""
+        return {}
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        return {name: p.data for name, p in self._parameters.items() if p is not None}
+        """Every block, a row a slot."""
+        return self.trained
+
+    @property
+    def additions(self) -> Additions:
+        return {}
 
     def reach(self, num_positions: int) -> None:
         """Prepare for rows of so many tokens."""
         if num_positions > len(self.rotation.cos):
             self.rotation = rotation_of(*self._turns, 2 * num_positions)
-
-    def of_slot(self, slot: int) -> dict[str, Tensor]:
-        """One member's weights, as a stack of one."""
-        return {name: own[slot : slot + 1] for name, own in self.weights.items()}
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Logits of the tokens' wanted positions, shape (K, V), with gradients."""
@@ -61,21 +105,33 @@ class Stack(nn.Module):
 
     def logits(self, tokens: Tokens, *, of_base: bool = False) -> Tensor:
         """The same without gradients, by the members or by the untrained model in the place of each."""
-        weights = self.weights
-        if of_base:
-            weights = {name: own.expand(self.width, *own.shape[1:]) for name, own in self.base.items()}
-        return forward(weights, tokens, self.rotation, self.shape)
+        weights, additions = (self._base_of_all(), {}) if of_base else (self.weights, self.additions)
+        return forward(weights, additions, tokens, self.rotation, self.shape)
+
+    def _base_of_all(self) -> dict[str, Tensor]:
+        """The untrained model's blocks, shown to every slot as its own."""
+        return {name: own.expand(self.width, *own.shape[1:]) for name, own in self.base.items()}
+
+    def start(self, slot: int, spec: RunSpec) -> None:
+        """Put in a slot what a run starts from."""
+        self.reset(slot)
 
     def reset(self, slot: int) -> None:
-        """Put the untrained model's weights in a slot."""
+        """Put the untrained model in a slot."""
         self._put({name: own[0] for name, own in self.base.items()}, slot)
 
+    def matrices(self, slot: int | None) -> Matrices:
+        """A member's matrices for evaluation, or those of the untrained model."""
+        if slot is None:
+            return own_matrices(self.base, self.shape)
+        return own_matrices({name: own[slot : slot + 1] for name, own in self.weights.items()}, self.shape)
+
     def copy(self, slot: int, to: int) -> None:
-        self._put({name: own[slot] for name, own in self.weights.items()}, to)
+        self._put({name: own[slot] for name, own in self.trained.items()}, to)
 
     @torch.no_grad()
     def _put(self, own: Mapping[str, Tensor], slot: int) -> None:
-        for name, weight in self.weights.items():
+        for name, weight in self.trained.items():
             weight[slot] = own[name]
 
     @torch.no_grad()
@@ -84,22 +140,22 @@ class Stack(nn.Module):
         for gradient in self.gradients.values():
             gradient[to] = gradient[slot]
 
+    @torch.no_grad()
     def load(self, slot: int, weights: Mapping[str, Tensor]) -> None:
         """Put a model's weights, under its own names, in a slot."""
-        self._write(self.weights, slot, weights)
+        for name, part in self._parts(self.weights, slot).items():
+            part.copy_(weights[name])
 
     def named(self, slot: int) -> dict[str, Tensor]:
         """Copies of a member's weights, under the model's names."""
-        found = {}
-        for name, piece in self._pieces.items():
-            part = self.weights[piece.block][slot, piece.first : piece.first + piece.rows]
-            found[name] = part.clone()
-        return found
+        return {name: part.clone() for name, part in self._parts(self.weights, slot).items()}
 
-    @torch.no_grad()
-    def _write(self, into: Mapping[str, Tensor], slot: int, weights: Mapping[str, Tensor]) -> None:
-        for name, piece in self._pieces.items():
-            into[piece.block][slot, piece.first : piece.first + piece.rows] = weights[name]
+    def _parts(self, weights: Mapping[str, Tensor], slot: int) -> dict[str, Tensor]:
+        """A slot's weights under the model's names, where they lie."""
+        return {
+            name: weights[piece.block][slot, piece.first : piece.first + piece.rows]
+            for name, piece in self._pieces.items()
+        }
 
     def lend_gradients(self) -> None:
         """Let the parameters show :attr:`gradients` as theirs, until the next step takes them away."""
@@ -115,12 +171,13 @@ class _Forward(torch.autograd.Function):
     def forward(ctx: Any, stack: Stack, tokens: Tokens, *parameters: Tensor) -> Tensor:
         ctx.stack, ctx.tokens, ctx.trace = stack, tokens, Trace()
         ctx.num = len(parameters)
-        return forward(stack.weights, tokens, stack.rotation, stack.shape, ctx.trace)
+        return forward(stack.weights, stack.additions, tokens, stack.rotation, stack.shape, ctx.trace)
 
     @staticmethod
     def backward(ctx: Any, *grads_KV: Tensor) -> tuple[None, ...]:
         stack: Stack = ctx.stack
+        weights, additions, gradients = stack.weights, stack.additions, stack.gradients
         backward(
-            grads_KV[0], stack.weights, stack.gradients, ctx.tokens, stack.rotation, stack.shape, ctx.trace
+            grads_KV[0], weights, additions, gradients, ctx.tokens, stack.rotation, stack.shape, ctx.trace
         )
         return (None,) * (2 + ctx.num)

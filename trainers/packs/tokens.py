@@ -8,7 +8,7 @@ Shapes: N tokens of all members, K positions with logits, T tokens of one row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -94,6 +94,23 @@ def spans_of(counts: Sequence[tuple[int, int]]) -> list[Span]:
 def padded(num: int, tile: int) -> int:
     """The next multiple of a tile."""
     return -(-num // tile) * tile
+
+
+def num_tokens(rows: Sequence[Sequence[int]], tile: int = TILE) -> int:
+    """Tokens that a member's rows are in a forward."""
+    return len(rows) * padded(max(map(len, rows)), tile)
+
+
+def in_parts(sizes: Sequence[int], limit: int) -> Iterator[slice]:
+    """Part what has these sizes, in order; no part is above a limit but one of a single member."""
+    start, total = 0, 0
+    for k, size in enumerate(sizes):
+        if k > start and total + size > limit:
+            yield slice(start, k)
+            start, total = k, 0
+        total += size
+    if sizes:
+        yield slice(start, len(sizes))
 
 
 def tokens_of(members: Sequence[MemberRows], pad_id: int, tile: int = TILE) -> Tokens:

@@ -83,7 +83,7 @@ class PackTrainer:
     ) -> Iterator[tuple[int, Outcome]]:
         left = dict.fromkeys(positions)
         try:
-            engine = self._warm.pool.acquire(specs[positions[0]], width)
+            engine = self._warm.pool.acquire([specs[p] for p in positions], width)
             pack = Pack(self._warm, engine, [specs[p] for p in positions], [contexts[p] for p in positions])
             for run, outcome in pack.outcomes():
                 del left[positions[run]]

@@ -63,8 +63,11 @@ def require_members_apart(engine: PackEngine) -> None:
     members = [_member(slot, 1 + min(slot, 1), vocabulary) for slot in range(num)]
     for slot in range(num):
         engine.reset(slot)
+    if stack.additions:  # zeros at first, which would try nothing
+        for own in stack.trained.values():
+            own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel()))
     if num > 2:
-        for own in stack.weights.values():
+        for own in stack.trained.values():
             own[num - 2] = torch.nan
     together = _bits(engine, members)
     for slot, member in enumerate(members):

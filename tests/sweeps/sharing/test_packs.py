@@ -40,7 +40,7 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"resources": {"world_size": 2}}, "resources.world_size=2"),
         ({"resources": {"gpus_per_worker": 1}}, "resources.gpus_per_worker=1"),
         ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
-        ({"model": {"adapter": "lora"}}, "model.adapter=lora"),
+        ({"model": {"adapter": "lora", "adapter_targets": ["lm_head"]}}, "model.adapter_targets=lm_head"),
         ({"optim": {"half_every_steps": 1}}, "optim.half_every_steps=1"),
         ({"objective": {"max_redraws": 1}}, "objective.max_redraws=1"),
         ({"objective": {"trained_per_prompt": 8}}, "objective.trained_per_prompt=8"),
@@ -77,6 +77,28 @@ def test_a_manifest_is_packed_as_its_runs_are_one_by_one():
     assert len(set.union(*numbers.values())) == len(numbers) > 1
     asking = [manifest.spec(row) for row in range(len(manifest)) if manifest.spec(row).engine.pack]
     assert packing.num_packed + sum(packing.refused.values()) == len(asking)
+
+
+def test_adapters_share_a_pack_within_a_tile_of_ranks():
+    manifest = manifest_of(
+        "engine.pack=16",
+        "model=tiny-64",
+        "example=carry-1",
+        "optim.lr=1e-4",
+        "model.adapter=none,lora",
+        "model.adapter_rank=4,8,12",
+        "model.adapter_alpha=8,16",
+        "model.adapter_targets=[],[q_proj]",
+    )
+    packing = packing_of(manifest)
+    assert packing.num_packed == len(manifest)
+    packs = {}
+    for row in range(len(manifest)):
+        model = manifest.spec(row).model
+        tile = 0 if model.adapter == "none" else 1 if model.adapter_rank <= 8 else 2
+        packs.setdefault(int(packing.pack_of[row]), set()).add(tile)
+    lora = [tiles for tiles in packs.values() if tiles != {0}]
+    assert sorted(lora) == [{1}, {2}]
 
 
 def test_a_model_whose_layers_are_unknown_is_counted_with_its_reason():

@@ -65,5 +65,5 @@ def test_completions_are_those_of_the_modules_own_decoder(world, changes):
     request = request_of(base, **{"num_prompts": PREFILLED_ROWS + 9, "max_new_tokens": 20, **changes})
     with torch.inference_mode():
         expected = decode_cached(model, request, pad_id=base.pad_id)
-    assert decode_rows(stack.base, stack.rotation, stack.shape, request, base.pad_id) == expected
+    assert decode_rows(stack.matrices(None), stack.rotation, stack.shape, request, base.pad_id) == expected
     assert len({len(completion) for completion in expected}) > 1 or len(request.prompts) == 1
