@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
+from sweeps.grid.columns import combine
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
-from sweeps.sharing.packs import PACKED_FAMILIES, Packing, packing_of
+from sweeps.manifest.prompts import longest_prompt
+from sweeps.sharing.packs import (
+    PACKED_FAMILIES,
+    PACKED_MAX_TOKENS,
+    PACKED_MAX_VOCABULARY,
+    Packing,
+    packing_of,
+)
 from sweeps.spec import ModelSpec
 
 
 def planned_packing(manifest: Manifest) -> Packing:
-    """Which runs would be packed; a model that lies here is looked at for layers that packs know."""
-    packing = packing_of(manifest, _unknown_models(manifest))
+    """Which runs would be packed; models that lie here are looked at for layers that packs know, and for the
+    tokens of the prompts.
+    """
+    packing = packing_of(manifest, chain(_unknown_models(manifest), _long_prompts(manifest)))
     if not packing.num_packed or manifest.options.get("sharing"):
         return packing
     alone = {"sharing=off (a pack of one)": packing.num_packed}
@@ -37,13 +49,12 @@ def most_in_a_pack(manifest: Manifest) -> int:
     return max((manifest.group("engine", int(row)).pack for row in rows), default=0)
 
 
-def _unknown_models(manifest: Manifest) -> dict[int, str]:
-    """Code of each model whose layers packs do not know, with the reason."""
-    codes, rows = np.unique(manifest.group_codes["model"], return_index=True)
-    reasons = {
-        int(code): _unknown(manifest.group("model", int(r))) for code, r in zip(codes, rows, strict=True)
-    }
-    return {code: reason for code, reason in reasons.items() if reason}
+def _unknown_models(manifest: Manifest) -> Iterator[tuple[np.ndarray, str]]:
+    """Runs of each model that packs do not take, with the reason."""
+    codes = manifest.group_codes["model"]
+    for code, row in zip(*np.unique(codes, return_index=True), strict=True):
+        if reason := _unknown(manifest.group("model", int(row))):
+            yield codes == code, reason
 
 
 def _unknown(model: ModelSpec) -> str:
@@ -51,7 +62,24 @@ def _unknown(model: ModelSpec) -> str:
     if folder is None:  # not here yet: the trainer finds out
         return ""
     try:
-        family = json.loads((folder / "config.json").read_text()).get("model_type")
+        config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return ""
-    return "" if family in PACKED_FAMILIES else f"model={model.name} of type {family}"
+    if config.get("model_type") not in PACKED_FAMILIES:
+        return f"model={model.name} of type {config.get('model_type')}"
+    vocabulary = config.get("vocab_size") or 0
+    if vocabulary > PACKED_MAX_VOCABULARY:
+        return f"model={model.name} of {vocabulary:,} tokens (packs take up to {PACKED_MAX_VOCABULARY:,})"
+    return ""
+
+
+def _long_prompts(manifest: Manifest) -> Iterator[tuple[np.ndarray, str]]:
+    """Runs whose prompts are longer than packs take, with the reason."""
+    groups = ("model", "example", "sampling")
+    kinds = combine([manifest.group_codes[group] for group in groups], len(manifest))
+    for kind, row in zip(*np.unique(kinds, return_index=True), strict=True):
+        model, example, sampling = (manifest.group(group, int(row)) for group in groups)
+        longest = longest_prompt(model, example, sampling)
+        if longest > PACKED_MAX_TOKENS:
+            reason = f"example={example.name}: a prompt of {longest:,} tokens"
+            yield kinds == kind, f"{reason} (packs take up to {PACKED_MAX_TOKENS})"

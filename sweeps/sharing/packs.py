@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -42,7 +42,12 @@ RANK_TILE = 8
 """Additions of a rank are filled up to a multiple of it, so that runs of several ranks share a pack."""
 
 PACKED_MAX_TOKENS = 64
-"""Longest completion of a packed run: rollouts of packs are decoded as trees (:mod:`trainers.decoding`)."""
+"""Longest prompt and completion of a packed run: rollouts of packs are decoded as trees
+(:mod:`trainers.decoding`).
+"""
+
+PACKED_MAX_VOCABULARY = 4096
+"""Largest vocabulary of a packed run, for the same reason."""
 
 
 def _of_trainer(trainer: TrainerSpec) -> Iterator[str]:
@@ -185,12 +190,12 @@ class Packing:
         return int((self.pack_of >= 0).sum())
 
 
-def packing_of(manifest: Manifest, unknown: Mapping[int, str] | None = None) -> Packing:
+def packing_of(manifest: Manifest, further: Iterable[tuple[np.ndarray, str]] = ()) -> Packing:
     """Find which runs are packed.
 
     Args:
         manifest: the runs.
-        unknown: code of a model to why packs do not know its layers, where that is known.
+        further: runs that are known not to be packed, bool of shape (runs,), and the reason.
     """
     num = len(manifest)
     asks = _by_value(manifest, "engine", lambda engine: engine.pack > 0)
@@ -202,10 +207,9 @@ def packing_of(manifest: Manifest, unknown: Mapping[int, str] | None = None) -> 
         first = _by_value(manifest, group, partial(_reason, group))
         counts.update(first[packed & (first != "")].tolist())
         packed = packed & (first == "")
-    for code, reason in (unknown or {}).items():
-        own = packed & (manifest.group_codes["model"] == code)
-        counts[reason] += int(own.sum())
-        packed = packed & ~own
+    for rows, reason in further:
+        counts[reason] += int((packed & rows).sum())
+        packed = packed & ~rows
     judged = _by_value(manifest, "eval", evaluation_key)
     longest = _by_value(manifest, "sampling", lambda value: str(value.max_new_tokens))
     models = _by_value(manifest, "model", _model_text)

@@ -16,6 +16,7 @@ from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
 from tests.orchestrator.sweeping import run
+from tests.trainers.made_models import save_random_model
 from trainers.tiny import MODELS_DIR
 
 SMALL = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4", "steps=2"]
@@ -295,3 +296,25 @@ def test_a_plan_says_how_many_runs_are_packed_and_why_others_are_not(tmp_path):
     alone = make_plan([*words, "sharing=off"], tmp_path / "x").to_json()
     assert alone["packed"] == 0
     assert alone["not_packed"]["sharing=off (a pack of one)"] == each
+
+
+def test_runs_whose_prompts_or_vocabulary_packs_do_not_take_are_not_announced_as_packed(tmp_path):
+    wide = tmp_path / "wide"
+    save_random_model(
+        wide,
+        vocab_size=5000,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    long = "1+1=" * 17
+    words = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "engine.pack=16"]
+    told = make_plan([*words, f"example.template='{long}{{problem}}'"], tmp_path / "x").to_json()
+    assert told["packed"] == 0
+    [(reason, num)] = told["not_packed"].items()
+    assert num == told["runs"]
+    assert reason.startswith("example=carry-1: a prompt of 7")
+    assert reason.endswith("(packs take up to 64)")
+    told = make_plan([*words, f"model.path={wide}", "model.name=wide"], tmp_path / "x").to_json()
+    assert told["not_packed"] == {"model=wide of 5,000 tokens (packs take up to 4,096)": told["runs"]}

@@ -103,8 +103,8 @@ def test_adapters_share_a_pack_within_a_tile_of_ranks():
 
 def test_a_model_whose_layers_are_unknown_is_counted_with_its_reason():
     manifest = manifest_of("engine.pack=16", "model=tiny-32,tiny-64")
-    code = int(manifest.group_codes["model"][0])
-    packing = packing_of(manifest, {code: "no such layers"})
+    codes = manifest.group_codes["model"]
+    packing = packing_of(manifest, [(codes == codes[0], "no such layers")])
     assert packing.refused == {"no such layers": len(manifest) // 2}
 
 

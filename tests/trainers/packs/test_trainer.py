@@ -10,10 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from sweeps.sharing.packs import PACKED_MAX_TOKENS, PACKED_MAX_VOCABULARY
 from sweeps.spec import RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
+from trainers.decoding import TREE_MAX_TOKENS, TREE_MAX_VOCABULARY
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
 from trainers.packs.engine import PackEngine
@@ -246,3 +248,7 @@ def test_several_prompts_a_penalty_and_the_models_own_top_k_draw_what_they_draw_
     for figure in ("loss", "entropy_nats", "grad_norm"):
         own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
         assert own == pytest.approx(theirs, rel=5e-4, abs=2e-6), figure
+
+
+def test_what_a_plan_calls_too_long_for_a_pack_is_what_the_trees_of_rollouts_do_not_take():
+    assert (PACKED_MAX_TOKENS, PACKED_MAX_VOCABULARY) == (TREE_MAX_TOKENS, TREE_MAX_VOCABULARY)
