@@ -6,6 +6,9 @@ import os
 import re
 from pathlib import Path
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+"""Names of the GPUs that a process sees, an empty text for none. A worker sees those that its runs ask for."""
+
 _DEVICE = re.compile(r"nvidia\d+")
 
 
@@ -13,7 +16,7 @@ def visible_gpus() -> list[str]:
     """Names of the GPUs this process may use: ``CUDA_VISIBLE_DEVICES`` where set, else the driver's device
     files.
     """
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    listed = os.environ.get(VISIBLE_GPUS)
     if listed is not None:
         return [name for name in listed.split(",") if name.strip() not in ("", "-1")]
     return [str(n) for n in range(sum(bool(_DEVICE.fullmatch(p.name)) for p in Path("/dev").iterdir()))]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from orchestrator.pools.base import PoolEvent, batch_event, beat_event
 from orchestrator.pools.channel import Channel, pack
-from orchestrator.pools.devices import GpuLedger, visible_gpus
+from orchestrator.pools.devices import VISIBLE_GPUS, GpuLedger, visible_gpus
 from orchestrator.pools.gang import GangReports, rank_setup
 from orchestrator.pools.marked import FOLDER, WORKER, end_marked, start_guard
 from orchestrator.pools.temp_folders import TemporaryFolder, temporary_files
@@ -94,7 +94,7 @@ class LocalPool:
         worker.shape, worker.born = shape, setup.name
         self._workers[setup.name] = worker
         for number in range(shape.world_size):
-            devices = ",".join(self._gpus.names[i] for i, _ in taken[number]) if taken else None
+            devices = ",".join(self._gpus.names[i] for i, _ in taken[number]) if taken else ""
             self._spawn(worker, rank_setup(setup, number, shape.world_size), number, devices)
 
     def stop_worker(self, name: str) -> None:
@@ -156,15 +156,13 @@ class LocalPool:
             self._guard.wait()
             self._guard = None
 
-    def _spawn(self, worker: LocalWorker, setup: WorkerSetup, number: int, devices: str | None) -> None:
+    def _spawn(self, worker: LocalWorker, setup: WorkerSetup, number: int, devices: str) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **self._environment}
         environment |= import_environment(setup.import_path)
         temporary = self._temporary(worker)
         temporary.mkdir(exist_ok=True)
-        environment |= temporary_files(temporary) | {WORKER: str(temporary)}
-        if devices is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = devices
+        environment |= temporary_files(temporary) | {WORKER: str(temporary), VISIBLE_GPUS: devices}
         setup.log.parent.mkdir(parents=True, exist_ok=True)
         with theirs, setup.log.open("ab") as log:
             process = subprocess.Popen(

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import psutil
 import ray
 
+from orchestrator.pools.devices import VISIBLE_GPUS
 from orchestrator.pools.marked import WORKER, start_guard
 from orchestrator.worker.protocol import Heartbeat, ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import BEAT_S, Runtime
@@ -72,6 +73,8 @@ class RayWorker:
         self._setup = setup
         self._runtime: Runtime | None = None
         self._thread: threading.Thread | None = None
+        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+            os.environ[VISIBLE_GPUS] = ""  # Ray leaves what its node sees
         os.environ[WORKER] = secrets.token_hex(16)
         start_guard(f"{WORKER}={os.environ[WORKER]}")  # what trainers start ends with this process
         setup.log.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,7 @@ class RayWorker:
         self._thread = threading.Thread(target=self._work, daemon=True, name="train")
         self._thread.start()
         node = ray.get_runtime_context().get_node_id()
-        return Place(socket.gethostname(), node, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        return Place(socket.gethostname(), node, os.getpid(), os.environ.get(VISIBLE_GPUS, ""))
 
     def _work(self) -> None:
         assert self._runtime is not None

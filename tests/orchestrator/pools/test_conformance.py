@@ -75,6 +75,14 @@ def test_a_worker_that_was_asked_for_is_up_once(desk):
     assert ready.host
 
 
+def test_a_worker_that_asks_for_no_gpu_sees_none(desk_of_processes, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    desk_of_processes.start("w")
+    desk_of_processes.up("w")
+    desk_of_processes.work("w", manifest_of(SEEING, folder=desk_of_processes.folder), 0)
+    assert seen(desk_of_processes, 0)["gpus"] == ""
+
+
 def test_the_runs_of_a_batch_are_reported_once_each_in_their_order(desk):
     desk.start("w")
     desk.up("w")
