@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-"""Names of the GPUs that a process sees, an empty text for none; a worker sees those that its runs ask for."""
+"""Names of the GPUs that a process sees, an empty text for none: those that its runs ask for."""
 
 _DEVICE = re.compile(r"nvidia\d+")
 
