@@ -4,8 +4,9 @@
     python -m tests.benchmarks.lora_packs --size 7m --json
 
 Sixteen runs on a randomly initialised Qwen2 model of the size: 16 seeds, ranks 4 and 8 on queries and values,
-five rates; 8 rollouts of up to 8 tokens. Both sides are measured in turn in processor seconds, memory each in
-a process of its own.
+five rates; two rollouts of up to 8 tokens, which is what 64 of a trained model soon come down to once equal
+ones are merged (``--rollouts`` for more). Both sides are measured in turn in processor seconds, memory by a
+process of its own for each.
 
 ``lora_pack_speedup_*``  rollouts and optimizer steps, per run
 ``lora_memory_*``        most memory beyond what the process holds before it loads the model: a pack of 16
@@ -54,7 +55,7 @@ def make_model(folder: Path, size: str) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def runs(folder: Path | str, size: str, *, width: int, num: int = WIDTH) -> list[RunSpec]:
+def runs(folder: Path | str, size: str, rollouts: int, *, width: int, num: int = WIDTH) -> list[RunSpec]:
     """Runs that share nothing but their model."""
     return [
         spec_from_dict(
@@ -67,7 +68,7 @@ def runs(folder: Path | str, size: str, *, width: int, num: int = WIDTH) -> list
                     "adapter_targets": ["q_proj", "v_proj"],
                 },
                 "example": {"name": "one", "prompts": ["47+38="]},
-                "sampling": {"num_rollouts": 8, "max_new_tokens": 8, "temperature": 1.0},
+                "sampling": {"num_rollouts": rollouts, "max_new_tokens": 8, "temperature": 1.0},
                 "optim": {"lr": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)[seed % 5]},
                 "engine": {"pack": width},
                 "seed": seed,
@@ -86,10 +87,10 @@ def trained(trainer: EntropyMinimization, specs: list[RunSpec]) -> list[RunResul
     return list(found.values())  # type: ignore[arg-type]
 
 
-def speed(folder: Path, size: str, rounds: int) -> dict[str, float]:
+def speed(folder: Path, size: str, rollouts: int, rounds: int) -> dict[str, float]:
     """Sixteen runs either way."""
     trainer = EntropyMinimization(WorkerContext())
-    plain, packed = (runs(folder, size, width=width) for width in (0, WIDTH))
+    plain, packed = (runs(folder, size, rollouts, width=width) for width in (0, WIDTH))
     rows = [row["num_distinct"] for row in trained(trainer, packed)[0].steps if "num_distinct" in row]
     found = in_turn(rounds, lambda: trained(trainer, plain), lambda: trained(trainer, packed))
     trainer.close()
@@ -102,13 +103,15 @@ def speed(folder: Path, size: str, rounds: int) -> dict[str, float]:
     }
 
 
-def own_peak_mib(folder: Path, size: str, width: int) -> float:
+def own_peak_mib(folder: Path, size: str, rollouts: int, width: int) -> float:
     """Most memory of this process beyond what it holds now, while it trains."""
     trainer = EntropyMinimization(WorkerContext())
-    trained(trainer, runs("pkg://trainers/tiny/models/tiny-32", size, width=width, num=1))  # all is imported
+    trained(
+        trainer, runs("pkg://trainers/tiny/models/tiny-32", size, rollouts, width=width, num=1)
+    )  # all is imported
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status_mib("VmRSS")
-    trained(trainer, runs(folder, size, width=width, num=width or 1))
+    trained(trainer, runs(folder, size, rollouts, width=width, num=width or 1))
     return _status_mib("VmHWM") - before
 
 
@@ -117,9 +120,10 @@ def _status_mib(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def memory(folder: Path, size: str) -> dict[str, float]:
+def memory(folder: Path, size: str, rollouts: int) -> dict[str, float]:
     """A pack's memory over that of one run."""
     command = [sys.executable, "-m", "tests.benchmarks.lora_packs", "--peak-of", str(folder), "--size", size]
+    command += ["--rollouts", str(rollouts)]
     alone, pack = (
         float(subprocess.run([*command, "--width", str(width)], check=True, capture_output=True).stdout)
         for width in (0, WIDTH)
@@ -132,13 +136,14 @@ def memory(folder: Path, size: str) -> dict[str, float]:
     }
 
 
-def figures(sizes: list[str], rounds: int) -> dict[str, float]:
+def figures(sizes: list[str], rounds: int, rollouts: int = 2) -> dict[str, float]:
     """All figures of these sizes."""
     found: dict[str, float] = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             found[f"lora_parameters_{size}"] = make_model(Path(folder), size)
-            found |= speed(Path(folder), size, rounds) | memory(Path(folder), size)
+            found |= speed(Path(folder), size, rollouts, rounds)
+            found |= memory(Path(folder), size, rollouts)
     return found
 
 
@@ -149,14 +154,15 @@ def main() -> None:
     )
     parser.add_argument("--size", choices=SIZES, help="one size only")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides, default 5")
+    parser.add_argument("--rollouts", type=int, default=2, help="of a run's step, default 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--peak-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--width", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:
-        print(own_peak_mib(options.peak_of, options.size, options.width))
+        print(own_peak_mib(options.peak_of, options.size, options.rollouts, options.width))
         return
-    found = figures([options.size] if options.size else list(SIZES), options.rounds)
+    found = figures([options.size] if options.size else list(SIZES), options.rounds, options.rollouts)
     if options.json:
         print(json.dumps(found))
     else:

@@ -45,8 +45,8 @@ def measure(
     return found
 
 
-TRACE_BYTES = 32 * 2**20
-"""What a forward may keep for its backward pass, unless a model is so large that a quarter of it is more: so
+TRACE_BYTES = 16 * 2**20
+"""What a forward may keep for its backward pass, unless a model is so large that an eighth of it is more: so
 that a pack needs little more memory than a run by itself.
 """
 
@@ -54,7 +54,7 @@ that a pack needs little more memory than a run by itself.
 def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
     """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
     stack, slots = engine.stack, list(members)
-    limit = max(TRACE_BYTES, sum(own.nbytes for own in stack.base.values()) // 4)
+    limit = max(TRACE_BYTES, sum(own.nbytes for own in stack.base.values()) // 8)
     kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in members.values()]
     seen: dict[int, Seen] = {}
     for part in in_parts(kept, limit):

@@ -33,7 +33,7 @@ from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_
 from trainers.step.run_recorder import RunRecorder, Stopwatch
 from trainers.step.update import Seen, Update
 
-FORWARD_BYTES = 16 * 2**20
+FORWARD_BYTES = 8 * 2**20
 """What a layer of a forward without gradients may compute at once."""
 
 

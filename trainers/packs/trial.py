@@ -6,6 +6,8 @@ on how many of them are asked for at once. Such models are trained run by run.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import nn
 
@@ -20,6 +22,9 @@ TOLERANCE = 1e-4
 
 LENGTHS = (13, 9)
 """Tokens of the rows that are tried."""
+
+ROWS = (1, 1, 2)
+"""Rows of the members that are tried together: two of a batched product, one of which is NaN, and one alone."""
 
 
 def _rows(num: int, vocabulary: int) -> list[list[int]]:
@@ -57,29 +62,29 @@ def require_members_apart(engine: PackEngine) -> None:
         NotPackable: if a mate changes a bit.
     """
     stack, vocabulary = engine.stack, engine.stack.shape.vocabulary
-    num = min(stack.width, 4)
+    num, ill = min(stack.width, len(ROWS)), 1
     if num == 1:
         return
-    members = [_member(slot, 1 + min(slot, 1), vocabulary) for slot in range(num)]
+    members = [_member(slot, ROWS[slot], vocabulary) for slot in range(num)]
     for slot in range(num):
         engine.reset(slot)
     if stack.additions:  # zeros at first, which would try nothing
         for own in stack.trained.values():
             own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel()))
-    if num > 2:
+    if num == len(ROWS):
         for own in stack.trained.values():
-            own[num - 2] = torch.nan
+            own[ill] = torch.nan
     together = _bits(engine, members)
     for slot, member in enumerate(members):
         [alone] = _bits(engine, [member])
-        if (num < 3 or slot != num - 2) and alone != together[slot]:
+        if (num < len(ROWS) or slot != ill) and alone != together[slot]:
             raise NotPackable("this processor's matrix products have other bits when several are asked for")
     for slot in range(num):
         engine.reset(slot)
 
 
-def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[bytes]]:
-    """Each member's logits and gradients."""
+def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[str]]:
+    """Digests of each member's logits and gradients."""
     stack, tokens = engine.stack, tokens_of(members, 0)
     logits_KV = stack(tokens)
     ones_K = torch.ones(len(logits_KV))
@@ -89,5 +94,5 @@ def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[bytes]]:
         asked = tokens.asked_K[first : first + len(member.wanted)]
         first += len(member.wanted)
         of_member = [logits_KV.detach()[asked], *(g[member.slot] for g in stack.gradients.values())]
-        told.append([tensor.numpy().tobytes() for tensor in of_member])
+        told.append([hashlib.sha256(tensor.contiguous().numpy()).hexdigest() for tensor in of_member])
     return told
