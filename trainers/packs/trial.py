@@ -24,7 +24,7 @@ LENGTHS = (13, 9)
 """Tokens of the rows that are tried."""
 
 ROWS = (1, 1, 2)
-"""Rows of the members that are tried together: two of a batched product, one of which is NaN, and one alone."""
+"""Rows of the members that are tried together: two in a batched product, one of them NaN, and one alone."""
 
 
 def _rows(num: int, vocabulary: int) -> list[list[int]]:
