@@ -65,8 +65,11 @@ def _unknown(model: ModelSpec) -> str:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return ""
-    if config.get("model_type") not in PACKED_FAMILIES:
+    layers = PACKED_FAMILIES.get(config.get("model_type"))
+    if layers is None:
         return f"model={model.name} of type {config.get('model_type')}"
+    if model.adapter != "none" and (odd := set(model.adapter_targets) - set(layers)):
+        return f"model.adapter_targets={min(odd)}"
     vocabulary = config.get("vocab_size") or 0
     if vocabulary > PACKED_MAX_VOCABULARY:
         return f"model={model.name} of {vocabulary:,} tokens (packs take up to {PACKED_MAX_VOCABULARY:,})"

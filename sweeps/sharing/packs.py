@@ -32,11 +32,20 @@ within a tile, its rank; of ``eval`` on all but the steps; of ``sampling`` on th
 PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 """Trainers that train packs."""
 
-PACKED_FAMILIES = ("qwen2", "llama", "gemma")
-"""``model_type`` of the models whose layers packs know."""
+_LIKE_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-PACKED_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear layers of these families that packs add low-rank matrices to."""
+PACKED_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "qwen2": _LIKE_LLAMA,
+    "llama": _LIKE_LLAMA,
+    "gemma": _LIKE_LLAMA,
+    "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+}
+"""``model_type`` of the models whose layers packs know, and the linear layers of each that packs add low-rank
+matrices to.
+"""
+
+PACKED_TARGETS = tuple(sorted({target for targets in PACKED_FAMILIES.values() for target in targets}))
+"""Those of any family: which one a model is of, its specification does not say."""
 
 RANK_TILE = 8
 """Additions of a rank are filled up to a multiple of it, so that runs of several ranks share a pack."""

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from trainers.tiny import MODELS_DIR
 from trainers.tiny.tokenizer import END, PAD, build_tokenizer
+
+
+def save_as_mistral(folder: Path) -> Path:
+    """Write tiny-64-llama under the name of another family, whose layers have the same names."""
+    shutil.copytree(MODELS_DIR / "tiny-64-llama", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def save_random_model(

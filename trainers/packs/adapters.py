@@ -93,6 +93,10 @@ class AdapterStack(Stack):
         return (layer + end).replace(".", "/")
 
     @property
+    def addable(self) -> frozenset[str]:
+        return frozenset(place.target for place in self._places.values())
+
+    @property
     def layout(self) -> dict[str, int]:
         return {"pack_rank": self._rank}
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
 from trainers.packs.architecture import Shape
-from trainers.packs.layers import Rotation, activated, num_keys, rotated
+from trainers.packs.feed import ACTIVATIONS
+from trainers.packs.layers import Rotation, by_kind, num_keys, rotated
 from trainers.packs.matrices import Matrices
 
 PREFILLED_ROWS = 64
@@ -169,16 +170,14 @@ class _Rows:
             last_N: Which of a row's new tokens is its last; ``None`` for the only one.
         """
         shape, matrices, (num, length) = self._shape, self._matrices, ids_NT.shape
-        heads, kv = shape.heads, shape.kv_heads
+        heads, kv, activation = shape.heads, shape.kv_heads, ACTIVATIONS[shape.activation]
         turn = (1, length, 1, -1) if len(at) == length else (num, 1, 1, -1)
         cos, sin = self._rotation.cos[at].view(turn), self._rotation.sin[at].view(turn)
         x_NH = matrices.embed[ids_NT.flatten()]
         if shape.embedding_scale != 1.0:
             x_NH *= shape.embedding_scale
         for k in range(shape.layers):
-            mixed = _beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k)))
-            if shape.biased:
-                mixed += matrices.own[f"bias_{k}"]
+            mixed = by_kind(_beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k))), shape)
             mixed = mixed.view(num, length, -1, shape.head_dim)
             turned = rotated(mixed[:, :, : heads + kv], cos, sin)
             keys = self._written(self._keys, k, turned[:, :, heads:], rows, at, mask.shape[-1])
@@ -196,10 +195,12 @@ class _Rows:
             share = torch.softmax(score, -1).view(num * kv, shape.group * length, -1)
             attended = torch.bmm(share, values).view(num, kv, shape.group, length, -1)
             attended = attended.permute(0, 3, 1, 2, 4).reshape(num * length, -1)
-            x_NH = matrices.plus(x_NH, attended, f"out_{k}")
-            gate, up = matrices.of_normed(x_NH, f"gate_{k}", f"up_{k}")
-            gate = activated(gate, shape.activation)
-            x_NH = matrices.plus(x_NH, gate.mul_(up), f"down_{k}")
+            after_NH = matrices.plus(x_NH, attended, f"out_{k}")
+            parts = matrices.of_normed(x_NH if shape.parallel else after_NH, *shape.feed_parts(k))
+            product = activation.of(parts[0])
+            if shape.gated:
+                product.mul_(parts[1])
+            x_NH = matrices.plus(after_NH, product, f"down_{k}")
         [logits] = matrices.of_normed(x_NH, "head")
         return logits
 

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainers.packs.architecture import Shape
+from trainers.packs.architecture import Shape, bias_of
+from trainers.packs.feed import Fed, fed, fed_backward
 from trainers.packs.layers import (
     Attended,
     Normed,
     Rotation,
     attend,
     attend_backward,
-    gated,
-    gated_backward,
     norm,
     norm_backward,
 )
@@ -40,10 +39,7 @@ class Layer:
     heads: Tensor
     """What its attention gives."""
     feed_norm: Normed
-    both: Tensor
-    """Gate and up side by side."""
-    active: Tensor
-    product: Tensor
+    fed: Fed
 
 
 @dataclass(kw_only=True)
@@ -76,19 +72,16 @@ def forward(
     if shape.embedding_scale != 1.0:
         x *= shape.embedding_scale
     for k in range(shape.layers):
-        first = norm(x, weights[f"norm_attention_{k}"], slots, shape)
+        first = norm(x, f"norm_attention_{k}", weights, slots, shape)
         mixed_NM = projected(first.out, *shape.mixed_blocks(k))
-        if shape.biased:
-            mixed_NM += weights[f"bias_{k}"][slots]
         heads, attended = attend(mixed_NM, tokens, rotation, shape)
         if k == shape.layers - 1:
             x, heads = x[tokens.wanted_K], heads[tokens.wanted_K]
             spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
-        x = x + projected(heads, f"out_{k}")
-        second = norm(x, weights[f"norm_feed_{k}"], slots, shape)
-        both = projected(second.out, *shape.gated_blocks(k))
-        product, active = gated(both, shape.activation)
-        x = x + projected(product, f"down_{k}")
+        after = x + projected(heads, f"out_{k}")
+        second = norm(x if shape.parallel else after, f"norm_feed_{k}", weights, slots, shape)
+        feed = fed(projected(second.out, *shape.feed_blocks(k)), shape)
+        x = after + projected(feed.product, f"down_{k}")
         if trace is not None:
             trace.layers.append(
                 Layer(
@@ -96,12 +89,10 @@ def forward(
                     attended=attended,
                     heads=heads,
                     feed_norm=second,
-                    both=both,
-                    active=active,
-                    product=product,
+                    fed=feed,
                 )
             )
-    last = norm(x, weights["norm_last"], slots, shape)
+    last = norm(x, "norm_last", weights, slots, shape)
     if trace is not None:
         trace.last = last
     return projected(last.out, shape.head)
@@ -128,34 +119,39 @@ def backward(
         gradients: Of the blocks that are trained: all or none.
     """
     spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
+    vectors: list[tuple[str, Tensor]] = []
     assert trace.last is not None
 
+    def to_sum(name: str, grad: Tensor) -> None:
+        if name in gradients:
+            vectors.append((name, grad))
+
     def projected_back(grad: Tensor, values: Tensor, *names: str) -> Tensor:
+        to_sum(bias_of(names[0]), grad)  # where biases are trained, all names are of one block
         return project_backward(grad, values, names, weights, gradients, additions, slots, spans)
 
+    def normed_back(grad: Tensor, normed: Normed, name: str) -> Tensor:
+        by_input, by_weight = norm_backward(grad, normed, shape)
+        to_sum(name, by_weight)
+        to_sum(bias_of(name), grad)
+        return by_input
+
     by_normed = projected_back(grad_KV, trace.last.out, shape.head)
-    grad, by_weight = norm_backward(by_normed, trace.last)
-    vectors = [("norm_last", by_weight)]
+    grad = normed_back(by_normed, trace.last, "norm_last")
     for k in reversed(range(shape.layers)):
         layer = trace.layers[k]
-        by_product = projected_back(grad, layer.product, f"down_{k}")
-        by_both = gated_backward(by_product, layer.both, layer.active, shape.activation)
-        by_normed = projected_back(by_both, layer.feed_norm.out, *shape.gated_blocks(k))
-        by_input, by_weight = norm_backward(by_normed, layer.feed_norm)
-        vectors.append((f"norm_feed_{k}", by_weight))
-        grad = grad + by_input
-        by_heads = projected_back(grad, layer.heads, f"out_{k}")
+        by_product = projected_back(grad, layer.fed.product, f"down_{k}")
+        by_given = fed_backward(by_product, layer.fed, shape)
+        by_normed = projected_back(by_given, layer.feed_norm.out, *shape.feed_blocks(k))
+        by_after, grad = grad, grad + normed_back(by_normed, layer.feed_norm, f"norm_feed_{k}")
+        by_heads = projected_back(by_after if shape.parallel else grad, layer.heads, f"out_{k}")
         if k == shape.layers - 1:
             add_up(vectors, spans, gradients)
             spans, slots, vectors = tokens.spans, tokens.slot_N, []
             grad, by_heads = _of_all(grad, tokens), _of_all(by_heads, tokens)
         by_mixed = attend_backward(by_heads, layer.attended, tokens, rotation, shape)
-        if shape.biased:
-            vectors.append((f"bias_{k}", by_mixed))
         by_normed = projected_back(by_mixed, layer.attention_norm.out, *shape.mixed_blocks(k))
-        by_input, by_weight = norm_backward(by_normed, layer.attention_norm)
-        vectors.append((f"norm_attention_{k}", by_weight))
-        grad = grad + by_input
+        grad = grad + normed_back(by_normed, layer.attention_norm, f"norm_attention_{k}")
     add_up(vectors, spans, gradients)
     if "embed" in gradients:
         _embedding_gradient(grad, gradients["embed"], tokens, shape)
@@ -178,10 +174,7 @@ def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
 
 
 def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks) -> None:
-    """Sum vectors over each member's tokens, as products with ones, into the gradients of these names, where
-    they are trained.
-    """
-    of_tokens = [(name, values) for name, values in of_tokens if name in gradients]
+    """Sum vectors over each member's tokens, as products with ones, into the gradients of these names."""
     if not of_tokens:
         return
     all_NW = torch.cat([values for _, values in of_tokens], 1) if len(of_tokens) > 1 else of_tokens[0][1]

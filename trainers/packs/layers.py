@@ -3,20 +3,20 @@
 A product of a member's tokens with its weights has the shape that it has without mates, whether it is one of
 a batched product or by itself; everything else is computed token by token or row by row.
 
-Shapes: N tokens of all members, I and O widths of a matrix, H hidden, F feed-forward, D width of a head, B
-rows of one length T, S queries that share a key times T, U keys, fillers among them.
+Shapes: N tokens of all members, I and O widths of a matrix, H hidden, D width of a head, B rows of one length
+T, S queries that share a key times T, U keys, fillers among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from trainers.packs.architecture import Shape
+from trainers.packs.architecture import Shape, bias_of
 from trainers.packs.tokens import Span, Tokens
 
 
@@ -24,7 +24,7 @@ from trainers.packs.tokens import Span, Tokens
 class Rotation:
     """Rotary positions: a head turned by one is ``x · cos + (its halves swapped) · sin``.
 
-    Float32 of shape (positions, D).
+    Float32 of shape (positions, D), or fewer than D where only the front of a head is turned.
     """
 
     cos: Tensor
@@ -79,39 +79,66 @@ def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: 
 
 @dataclass(frozen=True, kw_only=True)
 class Normed:
-    """A root mean square norm, and what its backward pass needs."""
+    """A norm of the root mean square, or a layer norm, and what its backward pass needs."""
 
     out: Tensor
     unit: Tensor
-    """The input over its root mean square."""
+    """The input over its root mean square, its mean taken away first in a layer norm."""
     scale: Tensor
     weight: Tensor
 
 
-def norm(x_NH: Tensor, weight_PH: Tensor, slot_N: Tensor, shape: Shape) -> Normed:
+def norm(x_NH: Tensor, name: str, weights: Mapping[str, Tensor], slot_N: Tensor, shape: Shape) -> Normed:
+    if shape.centred:
+        x_NH = x_NH - x_NH.mean(-1, keepdim=True)
     scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(shape.eps).rsqrt_()
-    unit_NH, weight_NH = x_NH * scale_N1, weight_PH[slot_N]
+    unit_NH, weight_NH = x_NH * scale_N1, weights[name][slot_N]
     if shape.norm_offset:
         weight_NH += shape.norm_offset
-    return Normed(out=unit_NH * weight_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
+    out_NH = unit_NH * weight_NH
+    if shape.centred:
+        out_NH += weights[bias_of(name)][slot_N]
+    return Normed(out=out_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
 
 
-def norm_backward(grad_NH: Tensor, normed: Normed) -> tuple[Tensor, Tensor]:
+def norm_backward(grad_NH: Tensor, normed: Normed, shape: Shape) -> tuple[Tensor, Tensor]:
     """Gradients by the input and, token by token, by the weight."""
     by_weight_NH = grad_NH * normed.unit
     mean_N1 = (by_weight_NH * normed.weight).mean(-1, keepdim=True)
     by_unit_NH = grad_NH * normed.weight
-    return by_unit_NH.addcmul_(normed.unit, mean_N1, value=-1).mul_(normed.scale), by_weight_NH
+    by_input_NH = by_unit_NH.addcmul_(normed.unit, mean_N1, value=-1).mul_(normed.scale)
+    if shape.centred:
+        by_input_NH -= by_input_NH.mean(-1, keepdim=True)
+    return by_input_NH, by_weight_NH
 
 
 def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
-    """Heads turned by their positions."""
+    """Heads turned by their positions, or the front of each, as wide as the rotation."""
+    if (width := cos_N1D.shape[-1]) < x_NHD.shape[-1]:
+        return torch.cat([rotated(x_NHD[..., :width], cos_N1D, sin_N1D), x_NHD[..., width:]], -1)
     return torch.addcmul(x_NHD * cos_N1D, x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
 
 
 def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
     """The gradient of :func:`rotated`."""
+    if (width := cos_N1D.shape[-1]) < grad_NHD.shape[-1]:
+        front = rotated_back(grad_NHD[..., :width], cos_N1D, sin_N1D)
+        return torch.cat([front, grad_NHD[..., width:]], -1)
     return torch.addcmul((grad_NHD * sin_N1D).roll(grad_NHD.shape[-1] // 2, -1), grad_NHD, cos_N1D)
+
+
+def by_kind(mixed_NM: Tensor, shape: Shape) -> Tensor:
+    """All queries, then all keys, then all values, shape (N, heads + 2 · key heads, D)."""
+    if shape.interleaved:
+        mixed_NM = mixed_NM.view(len(mixed_NM), shape.heads, 3, -1).transpose(1, 2).contiguous()
+    return mixed_NM.view(len(mixed_NM), -1, shape.head_dim)
+
+
+def by_kind_backward(grad_NHD: Tensor, shape: Shape) -> Tensor:
+    """The gradient of :func:`by_kind`, shape (N, mixed)."""
+    if shape.interleaved:
+        grad_NHD = grad_NHD.view(len(grad_NHD), 3, shape.heads, -1).transpose(1, 2).contiguous()
+    return grad_NHD.view(len(grad_NHD), -1)
 
 
 KEY_TILE = 16
@@ -148,7 +175,7 @@ def attend(
     """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
-    mixed = mixed_NM.view(len(mixed_NM), -1, shape.head_dim)
+    mixed = by_kind(mixed_NM, shape)
     turned = rotated(mixed[:, : shape.heads + shape.kv_heads], cos_N1D, sin_N1D)
     out_NA = mixed_NM.new_empty(len(mixed_NM), shape.heads * shape.head_dim)
     parts = []
@@ -190,7 +217,7 @@ def attend_backward(
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
     mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
-    return mixed.view(len(grad_NA), -1)
+    return by_kind_backward(mixed, shape)
 
 
 def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:
@@ -213,31 +240,3 @@ def _from_heads(x: Tensor, length: int, shape: Shape, into: Tensor) -> None:
     into.view(rows, length, -1, shape.head_dim).copy_(
         x.reshape(rows, -1, length, shape.head_dim).transpose(1, 2)
     )
-
-
-def gated(both_N2F: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """The activation of the first half times the second; returns that and the activation."""
-    width = both_N2F.shape[1] // 2
-    # Contiguous, so that every element but the pack's very last ones is computed by the vectorised kernel.
-    active_NF = activated(both_N2F[:, :width].contiguous(), activation)
-    return active_NF * both_N2F[:, width:], active_NF
-
-
-def activated(gate_NF: Tensor, activation: str) -> Tensor:
-    if activation == "silu":
-        return torch.nn.functional.silu(gate_NF, inplace=True)
-    return torch.nn.functional.gelu(gate_NF, approximate="tanh")
-
-
-def gated_backward(grad_NF: Tensor, both_N2F: Tensor, active_NF: Tensor, activation: str) -> Tensor:
-    """The gradient of :func:`gated` by both halves."""
-    width = both_N2F.shape[1] // 2
-    gate_NF, by_active_NF = both_N2F[:, :width].contiguous(), grad_NF * both_N2F[:, width:]
-    by_both = torch.empty_like(both_N2F)
-    torch.mul(grad_NF, active_NF, out=by_both[:, width:])
-    by_both[:, :width] = (
-        torch.ops.aten.silu_backward(by_active_NF, gate_NF)
-        if activation == "silu"
-        else torch.ops.aten.gelu_backward(by_active_NF, gate_NF, approximate="tanh")
-    )
-    return by_both

@@ -1,44 +1,60 @@
 """One member's matrices as evaluation reads them: transposed, and its low-rank additions beside them.
 
-A member that trains every weight has copies for the time of an evaluation, those behind a norm scaled by its
-weight. Of weights that members share there is no copy: they are read where they lie.
+A member that trains every weight has copies for the time of an evaluation: those behind a norm are scaled by
+its weight, and its bias is drawn into theirs. Of weights that members share there is no copy: they are read
+where they lie.
 
 Shapes: N tokens, I and O widths of a matrix, H hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from trainers.packs.architecture import Shape
+from trainers.packs.architecture import Shape, bias_of
 from trainers.packs.projection import Additions, Blocks
 
 
 @dataclass(frozen=True, kw_only=True)
+class Norm:
+    """What a norm does to tokens of length one in the root mean square."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Matrices:
-    """What tokens are multiplied with, by the names of blocks, but for ``gate_k``, ``up_k`` and ``head``; and
-    biases.
+    """What tokens are multiplied with, by the names of blocks, but for the parts of the feed-forward
+    (:meth:`~trainers.packs.architecture.Shape.feed_parts`) and ``head``; and biases, by the same names.
     """
 
     own: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor]
     embed: Tensor
     eps: float
-    norms: Mapping[str, Tensor] = field(default_factory=dict)
-    """Weight of the norm before each matrix that is not scaled by it."""
+    centred: bool
+    """Whether norms take the mean away first."""
+    norms: Mapping[str, Norm] = field(default_factory=dict)
+    """The norm before each matrix that does not hold it."""
     additions: Additions = field(default_factory=dict)
     slot: int = 0
     """The member's among those of the additions."""
 
     def of_normed(self, x_NH: Tensor, *names: str) -> list[Tensor]:
         """Products of tokens, normed, with the matrices of one norm."""
+        if self.centred:
+            x_NH = x_NH - x_NH.mean(-1, keepdim=True)
         length_N1 = torch.linalg.vector_norm(x_NH, dim=-1, keepdim=True)
         x_NH = x_NH * length_N1.square_().div_(x_NH.shape[1]).add_(self.eps).rsqrt_()
-        if self.norms:
-            x_NH *= self.norms[names[0]]
+        if (norm := self.norms.get(names[0])) is not None:
+            x_NH *= norm.weight
+            if norm.bias is not None:
+                x_NH += norm.bias
         return [self._with_added(torch.mm(x_NH, self.own[name]), x_NH, name) for name in names]
 
     def plus(self, x_NO: Tensor, y_NI: Tensor, name: str) -> Tensor:
@@ -46,23 +62,40 @@ class Matrices:
         return self._with_added(torch.addmm(x_NO, y_NI, self.own[name]), y_NI, name)
 
     def _with_added(self, out_NO: Tensor, x_NI: Tensor, name: str) -> Tensor:
-        if (addition := self.additions.get(name)) is None:
-            return out_NO
-        down_RI, up_OR = addition.down[self.slot], addition.up[self.slot]
-        inner_NR = torch.mm(x_NI, down_RI.t()).mul_(addition.scale[self.slot])
-        return out_NO.addmm_(inner_NR, up_OR.t())
+        if (addition := self.additions.get(name)) is not None:
+            down_RI, up_OR = addition.down[self.slot], addition.up[self.slot]
+            inner_NR = torch.mm(x_NI, down_RI.t()).mul_(addition.scale[self.slot])
+            out_NO.addmm_(inner_NR, up_OR.t())
+        if (bias := self.biases.get(name)) is not None:
+            out_NO += bias
+        return out_NO
 
 
 def own_matrices(weights: Blocks, shape: Shape) -> Matrices:
     """Of a member that trains every weight, from its blocks as a stack of one."""
     own = {name: block[0] for name, block in weights.items()}
-    found = {"head": (own[shape.head] * (own["norm_last"] + shape.norm_offset)).t()}
+    found: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
+
+    def behind(norm: str, block: str, names: Sequence[str]) -> None:
+        """The parts of a block, with the norm before it."""
+        matrix, bias = own[block] * (own[norm] + shape.norm_offset), own.get(bias_of(block))
+        found.update(zip(names, (part.t() for part in matrix.chunk(len(names))), strict=True))
+        if (of_norm := own.get(bias_of(norm))) is not None:
+            moved = torch.mv(own[block], of_norm)
+            bias = moved if bias is None else moved.add_(bias)
+        if bias is not None:
+            biases.update(zip(names, bias.chunk(len(names)), strict=True))
+
+    behind("norm_last", shape.head, ("head",))
     for k in range(shape.layers):
-        found[f"mixed_{k}"] = (own[f"mixed_{k}"] * (own[f"norm_attention_{k}"] + shape.norm_offset)).t()
-        gated = own[f"gated_{k}"] * (own[f"norm_feed_{k}"] + shape.norm_offset)
-        found[f"gate_{k}"], found[f"up_{k}"] = (half.t() for half in gated.chunk(2))
-        found |= _plain(own, k, shape)
-    return Matrices(own=found, embed=own["embed"], eps=shape.eps)
+        behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k))
+        [feed] = shape.feed_blocks(k)
+        behind(f"norm_feed_{k}", feed, shape.feed_parts(k))
+        plain = _read(own, (f"out_{k}", f"down_{k}"))
+        found |= plain[0]
+        biases |= plain[1]
+    return Matrices(own=found, biases=biases, embed=own["embed"], eps=shape.eps, centred=shape.centred)
 
 
 def shared_matrices(weights: Blocks, additions: Additions, slot: int, shape: Shape) -> Matrices:
@@ -70,16 +103,29 @@ def shared_matrices(weights: Blocks, additions: Additions, slot: int, shape: Sha
     model.
     """
     own = {name: block[0] for name, block in weights.items()}
-    found, norms = {"head": own[shape.head].t()}, {"head": own["norm_last"] + shape.norm_offset}
+
+    def norm(name: str) -> Norm:
+        return Norm(weight=own[name] + shape.norm_offset, bias=own.get(bias_of(name)))
+
+    norms, names = {"head": norm("norm_last")}, list[str]()
     for k in range(shape.layers):
-        mixed, gated = shape.mixed_blocks(k), shape.gated_blocks(k)
-        found |= {name: own[name].t() for name in (*mixed, *gated)} | _plain(own, k, shape)
-        norms |= dict.fromkeys(mixed[:1], own[f"norm_attention_{k}"] + shape.norm_offset)
-        norms |= dict.fromkeys(gated[:1], own[f"norm_feed_{k}"] + shape.norm_offset)
-    return Matrices(own=found, embed=own["embed"], eps=shape.eps, norms=norms, additions=additions, slot=slot)
+        mixed, feed = shape.mixed_blocks(k), shape.feed_blocks(k)
+        norms |= {mixed[0]: norm(f"norm_attention_{k}"), feed[0]: norm(f"norm_feed_{k}")}
+        names += [*mixed, f"out_{k}", *feed, f"down_{k}"]
+    found, biases = _read(own, names)
+    return Matrices(
+        own=found | {"head": own[shape.head].t()},
+        biases=biases,
+        embed=own["embed"],
+        eps=shape.eps,
+        centred=shape.centred,
+        norms=norms,
+        additions=additions,
+        slot=slot,
+    )
 
 
-def _plain(own: Blocks, k: int, shape: Shape) -> dict[str, Tensor]:
-    """A layer's matrices that no norm is before, and its bias."""
-    found = {name: own[name].t() for name in (f"out_{k}", f"down_{k}")}
-    return found | ({f"bias_{k}": own[f"bias_{k}"]} if shape.biased else {})
+def _read(own: Blocks, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Blocks and their biases, where they lie."""
+    biases = {name: own[bias_of(name)] for name in names if bias_of(name) in own}
+    return {name: own[name].t() for name in names}, biases

@@ -31,10 +31,13 @@ class PackPool:
         """V of the run's model.
 
         Raises:
-            NotPackable: as :meth:`acquire`.
+            NotPackable: as :meth:`acquire`; or if the run adds to layers of another family.
         """
         hot = self._engines.get((*_model_of(spec), spec.engine.pack))
-        return (hot or self.acquire([spec], spec.engine.pack)).stack.shape.vocabulary
+        stack = (hot or self.acquire([spec], spec.engine.pack)).stack
+        if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
+            raise NotPackable(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
+        return stack.shape.vocabulary
 
     def acquire(self, specs: Sequence[RunSpec], width: int) -> PackEngine:
         """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.

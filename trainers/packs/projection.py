@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainers.packs.architecture import bias_of
 from trainers.packs.layers import times, times_transposed, weight_gradient
 from trainers.packs.tokens import Span
 
@@ -48,13 +49,17 @@ def project(
     slot_N: Tensor,
     spans: Sequence[Span],
 ) -> Tensor:
-    """Each token times its member's blocks, one beside the other, shape (N, O)."""
+    """Each token times its member's blocks, with their biases, one beside the other, shape (N, O)."""
     parts = []
     for name in names:
         out_NO = times(x_NI, weights[name], spans)
         if (addition := additions.get(name)) is not None:
             inner_NR = times(x_NI, addition.down, spans).mul_(addition.scale[slot_N, None])
             out_NO += times(inner_NR, addition.up, spans)
+        if (bias := weights.get(bias_of(name))) is not None:
+            for span in spans:
+                own = out_NO[span.start : span.stop]
+                own.view(span.num, span.each, -1).add_(bias[span.slots, None])
         parts.append(out_NO)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
@@ -69,7 +74,7 @@ def project_backward(
     slot_N: Tensor,
     spans: Sequence[Span],
 ) -> Tensor:
-    """Write the gradients of :func:`project` by what is trained; return that by the tokens."""
+    """Write the gradients of :func:`project` by what is trained, biases apart; return that by the tokens."""
     parts = []
     for name, grad in zip(names, grad_NO.split([weights[name].shape[1] for name in names], 1), strict=True):
         if name in gradients:

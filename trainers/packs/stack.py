@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeps.spec import RunSpec
-from trainers.packs.architecture import Piece, blocks, pieces, shape_of
+from trainers.packs.architecture import Piece, blocks, pieces
+from trainers.packs.families import shape_of
 from trainers.packs.forward import Trace, backward, forward
 from trainers.packs.layers import rotation_of
 from trainers.packs.matrices import Matrices, own_matrices
@@ -39,7 +40,7 @@ class Stack(nn.Module):
         super().__init__()
         self.shape = shape_of(model, fused=self.fused)
         self.width = width
-        rotary = cast(Any, model).model.rotary_emb
+        rotary = cast(Any, model).base_model.rotary_emb
         self._turns = rotary.inv_freq.detach().float().clone(), float(rotary.attention_scaling)
         self.rotation = rotation_of(*self._turns, USUAL_POSITIONS)
         self._pieces = dict(pieces(self.shape))
@@ -79,6 +80,11 @@ class Stack(nn.Module):
     def trained_by(self, slot: int) -> list[str]:
         """Names of what the slot's run trains."""
         return list(self._parameters)
+
+    @property
+    def addable(self) -> frozenset[str]:
+        """Layers of the model that members could add to."""
+        return frozenset()
 
     @property
     def layout(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import EvalSpec, ModelSpec, SpecError
 from tests.orchestrator.sweeping import run
-from tests.trainers.made_models import save_random_model
+from tests.trainers.made_models import save_as_mistral, save_random_model
 from trainers.tiny import MODELS_DIR
 
 SMALL = ["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4,2e-4", "steps=2"]
@@ -282,20 +282,31 @@ def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path)
 
 
 def test_a_plan_says_how_many_runs_are_packed_and_why_others_are_not(tmp_path):
-    words = ["sweep=quickstart", "model=tiny-64,tiny-64-gpt-neox", "objective=em,majority", "engine.pack=16"]
+    words = ["sweep=quickstart", "model=tiny-64", "objective=em,majority", "engine.pack=16"]
     plan = make_plan(words, tmp_path / "x")
     told = plan.to_json()
-    each = told["runs"] // 4
+    each = told["runs"] // 2
     assert told["packed"] == each
-    assert told["not_packed"] == {
-        "objective.trained_per_prompt=32": 2 * each,
-        "model=tiny-64-gpt-neox of type gpt_neox": each,
-    }
+    assert told["not_packed"] == {"objective.trained_per_prompt=32": each}
     assert f"packs     {each} runs in packs of up to 16 · trained by themselves: " in plan.to_text()
     assert "packs" not in make_plan(words[:3], tmp_path / "x").to_text()
     alone = make_plan([*words, "sharing=off"], tmp_path / "x").to_json()
     assert alone["packed"] == 0
     assert alone["not_packed"]["sharing=off (a pack of one)"] == each
+    other = [f"model.path={save_as_mistral(tmp_path / 'other')}", "model.name=other"]
+    told = make_plan([*words, *other], tmp_path / "x").to_json()
+    assert (told["packed"], told["not_packed"]["model=other of type mistral"]) == (0, each)
+
+
+def test_every_family_that_packs_know_is_packed_with_additions_to_its_own_layers(tmp_path):
+    models = ["tiny-64", "tiny-64-llama", "tiny-64-gemma", "tiny-64-gpt-neox"]
+    words = ["sweep=quickstart", f"model={','.join(models)}", "example=carry-1", "engine.pack=16"]
+    told = make_plan(words, tmp_path / "x").to_json()
+    assert (told["packed"], told["not_packed"]) == (told["runs"], {})
+    lora = ["model.adapter=lora", "model.adapter_targets=[query_key_value]"]
+    told = make_plan([*words, *lora], tmp_path / "x").to_json()
+    assert told["packed"] == told["runs"] // 4
+    assert told["not_packed"] == {"model.adapter_targets=query_key_value": told["runs"] * 3 // 4}
 
 
 def test_runs_whose_prompts_or_vocabulary_packs_do_not_take_are_not_announced_as_packed(tmp_path):

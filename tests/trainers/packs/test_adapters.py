@@ -29,15 +29,26 @@ ADAPTERS = [
 ]
 """Of one tile of ranks."""
 
+NEOX_ADAPTERS = [
+    {"adapter_rank": 4, "adapter_alpha": 8.0},
+    {"adapter_rank": 8, "adapter_targets": ("query_key_value",)},
+    {"adapter_rank": 3, "adapter_targets": ("dense_h_to_4h", "dense_4h_to_h")},
+    {"adapter_rank": 8, "adapter_alpha": 4.0, "adapter_targets": ("dense", "query_key_value")},
+]
+
+
+def adapters_of(base: str) -> list[dict]:
+    return NEOX_ADAPTERS if base == "tiny-64-gpt-neox" else ADAPTERS
+
 
 def model_spec(base: str, number: int) -> ModelSpec:
-    return dataclasses.replace(tiny_spec(base).model, adapter="lora", **ADAPTERS[number])
+    return dataclasses.replace(tiny_spec(base).model, adapter="lora", **adapters_of(base)[number])
 
 
-def stack_of(model: torch.nn.Module, numbers: list[int], targets: set[str] | None = None) -> AdapterStack:
+def stack_of(model: torch.nn.Module, numbers: list[int], base: str = "tiny-64") -> AdapterStack:
     """Members whose additions are all random numbers of their own."""
-    specs = [model_spec("tiny-64", number) for number in numbers]
-    union = {target for spec in specs for target in targets_of(spec)} | (targets or set())
+    specs = [model_spec(base, number) for number in numbers]
+    union = {target for spec in specs for target in targets_of(spec)}
     stack = AdapterStack(model, len(numbers), rank=8, targets=union)
     for slot, number in enumerate(numbers):
         stack.start(slot, dataclasses.replace(tiny_spec("tiny-64", seed=number), model=specs[slot]))
@@ -49,10 +60,10 @@ def stack_of(model: torch.nn.Module, numbers: list[int], targets: set[str] | Non
     return stack
 
 
-@pytest.mark.parametrize("base", ["tiny-64", "tiny-64-llama", "tiny-64-gemma"])
+@pytest.mark.parametrize("base", ["tiny-64", "tiny-64-llama", "tiny-64-gemma", "tiny-64-gpt-neox"])
 def test_logits_and_gradients_are_those_of_peft_one_by_one(base):
     plain = model_of(base)
-    stack = stack_of(plain, list(range(len(ADAPTERS))))
+    stack = stack_of(plain, list(range(len(ADAPTERS))), base)
     members = [member(slot, slot) for slot in range(len(ADAPTERS))]
     slopes = slopes_of(members)
     logits = {slot: found[0] for slot, found in bits(stack, members, slopes).items()}
@@ -84,11 +95,12 @@ def test_what_a_member_does_not_add_to_has_no_gradient():
     assert not any(stack.gradients[name][1].any() for name in foreign)
 
 
+@pytest.mark.parametrize("base", ["tiny-64", "tiny-64-gpt-neox"])
 @pytest.mark.parametrize("seed", range(4))
-def test_bits_do_not_depend_on_mates_their_targets_or_their_nans(seed):
-    model, draw = model_of("tiny-64"), random.Random(seed)
+def test_bits_do_not_depend_on_mates_their_targets_or_their_nans(base, seed):
+    model, draw = model_of(base), random.Random(seed)
     numbers = [draw.randrange(len(ADAPTERS)) for _ in range(5)]
-    together = stack_of(model, numbers)
+    together = stack_of(model, numbers, base)
     members = [member(slot, 100 * seed + slot) for slot in range(5)]
     slopes = slopes_of(members)
     ill = draw.randrange(5)
@@ -96,7 +108,7 @@ def test_bits_do_not_depend_on_mates_their_targets_or_their_nans(seed):
         own[ill] = torch.nan
     found = bits(together, members, slopes)
     for slot in set(range(5)) - {ill}:
-        alone = stack_of(model, [numbers[slot]])
+        alone = stack_of(model, [numbers[slot]], base)
         single = dataclasses.replace(members[slot], slot=0)
         [expected_KV, *_] = bits(alone, [single], {0: slopes[slot]})[0]
         assert torch.equal(found[slot][0], expected_KV)
@@ -126,9 +138,12 @@ def lora_spec(number: int, pack: int = 4, **groups) -> RunSpec:
     return tiny_spec(**{**changes, **groups})
 
 
-@pytest.mark.parametrize("number", range(len(ADAPTERS)))
-def test_ten_packed_steps_agree_with_ten_unpacked_ones(trainer, number):
-    model = {"adapter": "lora", **ADAPTERS[number]}
+@pytest.mark.parametrize(
+    ("base", "number"),
+    [*(("tiny-64", k) for k in range(len(ADAPTERS))), ("tiny-64-gpt-neox", 0), ("tiny-64-gpt-neox", 2)],
+)
+def test_ten_packed_steps_agree_with_ten_unpacked_ones(trainer, base, number):
+    model = dataclasses.asdict(model_spec(base, number))
     plain, pack = (
         trainer.run(
             lora_spec(number, width, steps=10, eval={"limit": 50}, model=model, optim={"lr": 2e-3}),
@@ -193,5 +208,6 @@ def test_layers_that_packs_do_not_add_to_are_trained_by_themselves_or_refused(tr
         lora_spec(8, model={"adapter": "lora", "adapter_targets": ("q_proj", "lm_head")}), RunContext()
     )
     assert "pack" not in head.layout
-    with pytest.raises(SpecError, match=r"model\.adapter_targets='qproj'"):
-        trainer.run(lora_spec(8, model={"adapter": "lora", "adapter_targets": ("qproj",)}), RunContext())
+    for foreign in ("qproj", "query_key_value"):
+        with pytest.raises(SpecError, match=rf"model\.adapter_targets='{foreign}'"):
+            trainer.run(lora_spec(8, model={"adapter": "lora", "adapter_targets": (foreign,)}), RunContext())

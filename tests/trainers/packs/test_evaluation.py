@@ -21,7 +21,7 @@ from trainers.packs.stack import Stack
 EM_INF = Sharpening(steps=2, threshold_nats=0.1, kl_coef=0.05, lr=0.1)
 
 
-@pytest.fixture(scope="module", params=["tiny-64", "tiny-96-llama", "tiny-64-gemma"])
+@pytest.fixture(scope="module", params=["tiny-64", "tiny-96-llama", "tiny-64-gemma", "tiny-64-gpt-neox"])
 def world(request):
     spec = tiny_spec(request.param).model
     model = load_weights(spec, precision="fp32", attention="sdpa")

@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import copy
 import random
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.trainers.made_models import save_as_mistral
 from tests.trainers.worlds import tiny_spec
 from trainers.model.base_model import load_weights
 from trainers.packs.architecture import NotPackable
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import MemberRows, tokens_of
+from trainers.tiny import MODELS_DIR
 
 WIDTH, VOCABULARY = 5, 18
 
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt-neox-sequential": (
+        "tiny-64-gpt-neox",
+        {
+            "use_parallel_residual": False,
+            "hidden_size": 40,
+            "num_attention_heads": 5,
+            "intermediate_size": 72,
+            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+        },
+    ),
+    "gpt-neox-tied-without-biases": (
+        "tiny-64-gpt-neox",
+        {"tie_word_embeddings": True, "attention_bias": False, "hidden_act": "gelu_new"},
+    ),
+    "llama-with-biases": (
+        "tiny-64-llama",
+        {"attention_bias": True, "mlp_bias": True, "hidden_act": "relu"},
+    ),
+}
+"""Random models: a shipped one with its configuration changed."""
+
+
 def model_of(name: str) -> torch.nn.Module:
-    return load_weights(tiny_spec(name).model, precision="fp32", attention="sdpa")
+    if name not in VARIANTS:
+        return load_weights(tiny_spec(name).model, precision="fp32", attention="sdpa")
+    base, changes = VARIANTS[name]
+    config = AutoConfig.from_pretrained(MODELS_DIR / base)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval()
 
 
 def shaken(model: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -59,7 +93,10 @@ def bits(
     return found
 
 
-@pytest.fixture(scope="module", params=["tiny-64", "tiny-32", "tiny-64-llama", "tiny-64-gemma"])
+@pytest.fixture(
+    scope="module",
+    params=["tiny-64", "tiny-32", "tiny-64-llama", "tiny-64-gemma", "tiny-64-gpt-neox", *VARIANTS],
+)
 def world(request):
     model = model_of(request.param)
     models = [shaken(model, seed) for seed in range(WIDTH)]
@@ -124,6 +161,24 @@ def test_bits_do_not_depend_on_mates_their_number_or_their_nans(world, seed):
             assert all(torch.equal(a, b) for a, b in zip(alone[slot], together[slot], strict=True))
 
 
-def test_a_model_of_another_family_is_refused_with_the_reason():
-    with pytest.raises(NotPackable, match="model_type"):
-        Stack(model_of("tiny-64-gpt-neox"), 2)
+def test_a_model_of_another_family_is_refused_with_the_reason(tmp_path):
+    other = AutoModelForCausalLM.from_pretrained(save_as_mistral(tmp_path / "mistral"))
+    with pytest.raises(NotPackable, match="model_type='mistral'"):
+        Stack(other, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu'"),
+        ({"hidden_size": 32, "num_attention_heads": 8}, "head_dim=4: must be a multiple of 8"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "rope_type='dynamic'",
+        ),
+    ],
+)
+def test_a_model_that_packs_do_not_compute_is_refused_with_the_reason(monkeypatch, changes, reason):
+    monkeypatch.setitem(VARIANTS, "odd", ("tiny-64-gpt-neox", changes))
+    with pytest.raises(NotPackable, match=reason):
+        Stack(model_of("odd"), 2)
