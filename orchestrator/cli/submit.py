@@ -78,25 +78,20 @@ def hand_over(
 ) -> None:
     """Write down what is asked, so that the directory is there from now on, and give it to the queue."""
     from orchestrator.driver.session import Session
-    from orchestrator.store.job_note import read_job, write_job
+    from orchestrator.store.job_note import write_job
     from orchestrator.store.meeting import announce_meeting
     from orchestrator.store.run_index import read_index
     from orchestrator.submit import submit
-    from orchestrator.submit.queued import queued_job
 
     if follow and request.system == "skypilot":
         raise UserError(
             "--follow: a sweep in a cloud is not in this directory until its bucket is copied here; launch "
             "without it, and follow with: sky jobs logs N"
         )
-    earlier = read_job(layout)
-    if earlier is not None and (job := queued_job(earlier)).is_there:
-        raise UserError(
-            f"directory {request.directory!r}: is with {job.words} already; see emsweep status, or take "
-            f"it out first with: emsweep stop {request.directory}"
-        )
+    _require_in_no_queue(layout)
     warnings = warned(manifest, as_json=as_json and not follow)
     with Session(layout, permission) as session:
+        _require_in_no_queue(layout)  # of somebody who held the directory just before
         session.freeze(manifest, pool="ray", about=about, metrics=metrics)
         num_open = read_index(layout, manifest.run_ids).book.counts()["pending"]
         announce_meeting(layout)
@@ -109,6 +104,19 @@ def hand_over(
     elif as_json:
         told = {"dir": request.directory, "expected": len(manifest), "system": request.system}
         print_json({**told, "submitted": answer, "job": note.job, "warnings": warnings})
+
+
+def _require_in_no_queue(layout: Layout) -> None:
+    """Refuse a directory whose job is still there: a second one would take its nodes."""
+    from orchestrator.store.job_note import read_job
+    from orchestrator.submit.queued import queued_job
+
+    earlier = read_job(layout)
+    if earlier is not None and (job := queued_job(earlier)).is_there:
+        raise UserError(
+            f"directory {str(layout.root)!r}: is with {job.words} already; see emsweep status, or take it "
+            f"out first with: emsweep stop {layout.root}"
+        )
 
 
 def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:

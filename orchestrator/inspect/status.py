@@ -197,7 +197,9 @@ def status_text(status: dict[str, Any]) -> str:
     place = ""
     if status["state"] in ("waiting", "starting") and "job" in status:
         since = status["job"]["since"]
-        place = f" in {status['waits_for']}" + (f" for {duration(time.time() - since)}" if since else "")
+        place = f" in {status['waits_for']}" + (
+            f" for {duration(max(0.0, time.time() - since))}" if since else ""
+        )
     lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
     lines += _node_lines(status.get("job") or {})
     if status["live"] and "nodes" in status:

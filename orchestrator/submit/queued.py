@@ -36,14 +36,17 @@ JOB = {
 """What names a job: what a file says goes into no command unless it does."""
 
 _WAITING = (
-    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED"),
-    *("SUBMITTED", "STARTING"),
+    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "SUSPENDED"),
+    *("STOPPED", "SUSPENDING", "SUBMITTED", "STARTING"),
 )
-_RUNNING = (
-    *("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"),
-    *("RECOVERING", "CANCELLING", "WINDING_DOWN"),
+_ENDED = (
+    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"),
+    *("OUT_OF_MEMORY", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
+    *("COMPLETE", "VALIDATIONFAILED", "SUCCEEDED"),
 )
-
+"""States that a job does not leave any more, of Slurm, KubeRay and SkyPilot, whose failures are ``FAILED_…``;
+a state in neither list, such as one that is new, is of a job that is there.
+"""
 
 Phase = Literal["waiting", "running", "ended", "unknown"]
 """What a state comes to, whatever the queue calls it; ``unknown`` where it does not answer."""
@@ -105,8 +108,7 @@ def queued_job(note: JobNote) -> QueuedJob:
         return QueuedJob(note=note, phase="unknown")
     ask = {"slurm": _of_slurm, "kuberay": _of_kuberay, "skypilot": _of_skypilot}[note.system]
     told = ask(note.job)
-    phase: Phase = "ended" if told.state else "unknown"
-    phase = "waiting" if told.state in _WAITING else "running" if told.state in _RUNNING else phase
+    phase = _phase(told.state)
     return QueuedJob(
         note=note,
         phase=phase,
@@ -115,6 +117,14 @@ def queued_job(note: JobNote) -> QueuedJob:
         since=told.since,
         nodes=_nodes_of_slurm(note.nodes) if note.system == "slurm" and phase != "ended" else {},
     )
+
+
+def _phase(state: str) -> Phase:
+    if not state:
+        return "unknown"
+    if state in _ENDED or state.startswith("FAILED_"):
+        return "ended"
+    return "waiting" if state in _WAITING else "running"
 
 
 def withdraw(note: JobNote) -> None:
@@ -172,7 +182,8 @@ def _of_slurm(job: str) -> Told:
     if done is not None and done.returncode == 0:
         told = dict(re.findall(r"(?:^| )(JobState|Reason|SubmitTime|StartTime|EndTime)=(\S+)", done.stdout))
         state, reason = told.get("JobState", ""), told.get("Reason", "")
-        since = "SubmitTime" if state in _WAITING else "StartTime" if state in _RUNNING else "EndTime"
+        times = {"waiting": "SubmitTime", "running": "StartTime", "ended": "EndTime"}
+        since = times.get(_phase(state), "")
         return Told(state, "" if reason in ("None", "(null)") else reason, _seconds(told.get(since, "")))
     done = _asked(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", "--jobs", job])
     words = done.stdout.split() if done is not None and done.returncode == 0 else []

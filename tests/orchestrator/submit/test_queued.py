@@ -39,6 +39,8 @@ def job(system: str = "slurm", name: str = "17", log: str = "") -> JobNote:
         ("JobId=17 JobName=x JobState=PENDING Reason=Priority Dependency=(null)", "waiting", "Priority"),
         ("JobId=17 JobState=RUNNING Reason=None", "running", ""),
         ("JobId=17 JobState=FAILED Reason=NonZeroExitCode", "ended", "NonZeroExitCode"),
+        ("JobId=17 JobState=SPECIAL_EXIT Reason=JobHeldUser", "waiting", "JobHeldUser"),
+        ("JobId=17 JobState=A_WORD_OF_NEXT_YEAR Reason=None", "running", ""),
     ],
 )
 def test_a_job_of_slurm_is_in_the_phase_that_it_says(commands, told, phase, reason):
@@ -62,6 +64,8 @@ def test_where_no_queue_answers_nothing_is_claimed(commands):
     [
         ({}, "waiting"),
         ({"jobDeploymentStatus": "Running"}, "running"),
+        ({"jobDeploymentStatus": "Suspending"}, "waiting"),
+        ({"jobDeploymentStatus": "ValidationFailed"}, "ended"),
         ({"jobDeploymentStatus": "Complete"}, "ended"),
     ],
 )
