@@ -26,11 +26,15 @@ from trainers.protocol import RunContext, WorkerContext
 WORDS = ["sweep=quickstart", "model=tiny-32", "example=carry-1", "optim.lr=1e-4,1e-3", "seed=range(4)"]
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+ADAPTERS = ["seed=0,1", "model.adapter=lora", "model.adapter_rank=3,8"]
+
+
+@pytest.fixture(scope="module", params=[[], ADAPTERS], ids=["whole", "adapters"])
+def packed(request, tmp_path_factory):
     """A packed sweep of eight runs."""
     layout = Layout(tmp_path_factory.mktemp("packs") / "sweep")
-    manifest = build_manifest(compose_sweep([*WORDS, "eval.limit=20", "steps=3", "engine.pack=4"]))
+    words = [*WORDS, *request.param, "eval.limit=20", "steps=3", "engine.pack=4"]
+    manifest = build_manifest(compose_sweep(words))
     run(layout.root, manifest)
     return layout, manifest
 
