@@ -35,6 +35,7 @@ from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
+from trainers.step.decode_rows import DecodeRows
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
@@ -42,7 +43,7 @@ from trainers.step.reference import References
 from trainers.step.rewards import Rewards
 from trainers.step.run_recorder import RunRecorder, Stopwatch
 from trainers.step.step0_cache import Steps
-from trainers.step.update import update_due
+from trainers.step.update import starts_afresh, update_due
 
 
 class PolicyTrainer:
@@ -55,6 +56,7 @@ class PolicyTrainer:
         self.eval_cache = EvalCache(self.load_base, self.gang)
         self.rewards = Rewards(self.gang)
         self.references = References(self.gang)
+        self.rows = DecodeRows(self.gang, self.load_base, self.eval_cache)
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         """Train and judge one run: a group of one; see :class:`trainers.protocol.Trainer`."""
@@ -89,7 +91,7 @@ class _Group:
         self, trainer: PolicyTrainer, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> None:
         self._trainer, self._gang, self._eval_cache = trainer, trainer.gang, trainer.eval_cache
-        self._specs, self._contexts = specs, contexts
+        self._specs, self._contexts = list(specs), contexts
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
         hub = any(spec.model.hub_id for spec in specs)
@@ -106,6 +108,7 @@ class _Group:
             if spec.engine.decoder == "vllm":
                 require_vllm()
             self._begin(spec)
+            self._settle_rows(root)
             self._took("setup_s", root.runs)
             try:
                 done = self._resume(root)
@@ -174,6 +177,14 @@ class _Group:
         self._base = self._trainer.load_base(spec.model)
         self._prompts = encode_prompts(spec, self._base)
         self._engine = self._trainer.engines.acquire(spec)
+
+    def _settle_rows(self, root: Stage) -> None:
+        """Decode fewer rows at once where not all fit beside the engine."""
+        settled = self._trainer.rows.settled([self._specs[run] for run in root.runs], self._engine.module)
+        for run, spec in zip(root.runs, settled, strict=True):
+            if spec is not self._specs[run]:
+                self._specs[run], self._phases[run] = spec, phases_of(spec)
+        self._at = self._phase_of(root)
 
     def _train_context(self, spec: RunSpec) -> TrainContext:
         """What steps are taken with, once the engine stands at a phase."""
@@ -286,8 +297,3 @@ class _Group:
         for run in runs:
             is_own = stage is None or self._is_last_phase(stage, run)
             self._records[run].took(part if is_own else "init_s", seconds)
-
-
-def starts_afresh(spec: RunSpec, step: int) -> bool:
-    """Whether ``step``, counted from 1, draws rollouts of its own."""
-    return (step - 1) % spec.objective.iterations == 0

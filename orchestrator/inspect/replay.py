@@ -41,6 +41,10 @@ ID_RULE = f"(an id has {RUN_ID_LENGTH} digits, see runs.parquet)"
 """How runs are named."""
 
 
+RECORDED_OF_ENGINE = ("zero_stage", "micro_batch", "rollout_rows", "eval_rows")
+"""What of ``engine`` a run's layout says under the same name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replay:
     """How the second result compares with the first."""
@@ -182,7 +186,7 @@ def stored_result(layout: Layout, manifest: Manifest, index: int) -> RunResult:
 
 def recorded_spec(spec: RunSpec, layout: Mapping[str, Any]) -> RunSpec:
     """The spec with the layout that the recorded attempt really used."""
-    engine = {k: layout[k] for k in ("zero_stage", "micro_batch") if isinstance(layout.get(k), int)}
+    engine = {k: layout[k] for k in RECORDED_OF_ENGINE if isinstance(layout.get(k), int)}
     engine["pack"] = layout.get("pack", 0)
     resources = {"world_size": layout["world_size"]} if isinstance(layout.get("world_size"), int) else {}
     return dataclasses.replace(

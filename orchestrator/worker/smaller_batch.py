@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from sweeps.spec import RunSpec
 
@@ -15,6 +16,12 @@ def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
     if not shrink:
         return spec
     rows = spec.engine.micro_batch or spec.sampling.num_rollouts
-    engine = dataclasses.replace(spec.engine, micro_batch=max(1, rows >> shrink))
+    # Rows that were asked for by number; the others are as many as fit.
+    asked: dict[str, Any] = {k: n for k in ("rollout_rows", "eval_rows") if (n := getattr(spec.engine, k))}
+    engine = dataclasses.replace(
+        spec.engine,
+        micro_batch=max(1, rows >> shrink),
+        **{name: max(1, number >> shrink) for name, number in asked.items()},
+    )
     judged = dataclasses.replace(spec.eval, batch_items=max(1, spec.eval.batch_items >> shrink))
     return dataclasses.replace(spec, engine=engine, eval=judged)

@@ -189,7 +189,7 @@ class EvalSpec:
     timeout_s: float = compute(5.0)
     """Seconds the grader may take for one answer; past that the answer counts as wrong."""
     batch_items: int = compute(512)
-    """Rows decoded together."""
+    """Rows decoded together; fewer where they do not fit memory (``engine.eval_rows``)."""
 
     def __post_init__(self) -> None:
         choice("eval.format", self.format, get_args(PromptFormat))
@@ -211,6 +211,11 @@ class EvalSpec:
             )
         require(self.limit >= 0, "eval.limit", self.limit, "must be at least 0 (0 uses all)")
         require(0 < self.top_p <= 1, "eval.top_p", self.top_p, "must lie in (0, 1]")
+
+    @property
+    def completions_per_item(self) -> int:
+        """Greedy and sampled ones together."""
+        return int(self.greedy) + len(self.temperatures) * self.num_samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -174,6 +174,12 @@ class EngineSpec:
     """Engines a worker keeps; the least recently used goes first."""
     pack: int = compute(0)
     """Most runs trained together in one forward (:mod:`sweeps.sharing.packs`); 0 trains each by itself."""
+    rollout_rows: int = compute(0)
+    """Rollouts that a rank decodes at once by the ``cached`` decoder; 0 takes all, or what fits memory."""
+    eval_rows: int = compute(0)
+    """Completions of a benchmark that a rank decodes at once; 0 takes ``eval.batch_items``, or what fits
+    memory.
+    """
 
     def __post_init__(self) -> None:
         choice("engine.precision", self.precision, get_args(Precision))
@@ -198,3 +204,6 @@ class EngineSpec:
             self.max_hot_engines >= 1, "engine.max_hot_engines", self.max_hot_engines, "must be at least 1"
         )
         require(self.pack >= 0, "engine.pack", self.pack, "must be at least 0 (0 trains each run by itself)")
+        for key in ("rollout_rows", "eval_rows"):
+            rows = getattr(self, key)
+            require(rows >= 0, f"engine.{key}", rows, "must be at least 0 (0 takes what fits)")

@@ -9,6 +9,7 @@ Shapes: R rows, N distinct prefixes of the current length, V vocabulary, S token
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -89,6 +90,46 @@ def decode_cached(
             seen_NV = seen_NV[parent_N].scatter(1, token_N[:, None], True)
         out = module(input_ids=token_N[:, None], past_key_values=cache, use_cache=True, **step)
     return _collect(drawn, len(request.prompt_of_row))
+
+
+def decode_in_parts(
+    module: torch.nn.Module,
+    request: DecodeRequest,
+    *,
+    rows: int,
+    pad_id: int = 0,
+    any_rank: Callable[[bool], bool] = bool,
+) -> list[Completion]:
+    """The same, a number of rows at a time.
+
+    Args:
+        rows: Most rows at once, the same on every rank; 0 takes all.
+    """
+    num_rows = len(request.prompt_of_row)
+    if not rows:
+        return decode_cached(module, request, pad_id=pad_id, any_rank=any_rank)
+    completions: list[Completion] = []
+    start = 0
+    while any_rank(start < num_rows):  # a rank that is done keeps the others company with its first row
+        part = slice(start, start + rows) if start < num_rows else slice(0, 1)
+        own = part_of(request, part)
+        completions += decode_cached(module, own, pad_id=pad_id, any_rank=any_rank)
+        start += rows
+    return completions[:num_rows]
+
+
+def part_of(request: DecodeRequest, rows: slice) -> DecodeRequest:
+    """Some rows of a request and the prompts that these complete; the request itself if that is all."""
+    if rows.start == 0 and rows.stop >= len(request.prompt_of_row):
+        return request
+    used, prompt_of_row = np.unique(request.prompt_of_row[rows], return_inverse=True)
+    return replace(
+        request,
+        prompts=[request.prompts[p] for p in used],
+        prompt_of_row=prompt_of_row,
+        sampler_of_row=request.sampler_of_row[rows],
+        uniforms=lambda position: request.uniforms(position)[rows],
+    )
 
 
 def _left_padded(

@@ -31,10 +31,28 @@ def growing_cache(module: nn.Module, max_tokens: int) -> DynamicCache:
         max_tokens: tokens expected at most. A cache for 20 tokens with room for 256 would touch new memory
             at each selection of rows, which took a quarter of the time of short completions.
     """
-    room = min(ROOM, max_tokens)
+    room = _room_of(max_tokens)
     cache = DynamicCache(config=cast(Any, module).config)
     cache.layers = [_GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def layer_windows(config: Any) -> list[int | None]:
+    """Tokens that each layer of a model attends to; ``None`` for all of them."""
+    return [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=config).layers]
+
+
+def tokens_held(prompt_tokens: int, new_tokens: int, window: int | None) -> int:
+    """Tokens for which a layer of :func:`growing_cache` has memory at most; the last one drawn is not fed."""
+    room = _room_of(prompt_tokens + new_tokens)
+    fed = prompt_tokens + new_tokens - 1
+    grown = -(-fed // room) * room
+    # A layer with a window keeps what it shows of the prompt as a view of the whole until the next token.
+    return grown if window is None else min(fed, max(prompt_tokens, window))
+
+
+def _room_of(max_tokens: int) -> int:
+    return min(ROOM, max_tokens)
 
 
 class _GrowingLayer(DynamicLayer):

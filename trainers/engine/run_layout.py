@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sweeps.spec import RunSpec
+from sweeps.spec import RunSpec, phases_of
 from trainers.engine.gang import Gang
 from trainers.engine.process_state import unusual
 from trainers.run_result import NUMERICS
@@ -29,12 +29,22 @@ def layout_of(spec: RunSpec, gang: Gang) -> dict[str, Any]:
         "micro_batch": spec.engine.micro_batch,
         "offload": spec.engine.offload,
         "decoder": spec.engine.decoder,
+        **rows_at_once(spec),
         "attention": spec.engine.attention,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if gang.device.type == "cuda" else _processor(),
         "host": platform.node(),
         "process": unusual(),
         "versions": dict(_versions()),
+    }
+
+
+def rows_at_once(spec: RunSpec) -> dict[str, int]:
+    """Most rows that a rank decodes at once, by their names in ``engine``; a request of fewer is one part."""
+    engine, judged = spec.engine, spec.eval
+    return {
+        "rollout_rows": engine.rollout_rows or max(phase.sampling.num_rollouts for phase in phases_of(spec)),
+        "eval_rows": engine.eval_rows or max(judged.batch_items, judged.completions_per_item),
     }
 
 

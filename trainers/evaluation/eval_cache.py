@@ -21,9 +21,9 @@ Judge = Callable[[Benchmark, Sequence[DecodingSetting], int], list[Evaluation]]
 """Judges one model on a benchmark under settings, with the noise of a seed."""
 
 
-def _by_module(module: torch.nn.Module, step: int, gang: Gang) -> Judge:
+def _by_module(spec: RunSpec, module: torch.nn.Module, step: int, gang: Gang) -> Judge:
     return lambda benchmark, settings, seed: benchmark.evaluate(
-        module, settings, step=step, seed=seed, gang=gang
+        module, settings, step=step, seed=seed, gang=gang, rows=spec.engine.eval_rows
     )
 
 
@@ -35,13 +35,17 @@ class EvalCache:
         self._benchmark = lru_cache(maxsize=8)(lambda spec, model: Benchmark(spec, load_base(model)))
         self._base_evaluations: dict[tuple, Evaluation] = {}
 
+    def benchmark(self, spec: RunSpec) -> Benchmark:
+        """What the run is judged on."""
+        return self._benchmark(spec.eval, spec.model)
+
     def tuned(self, spec: RunSpec, module: torch.nn.Module, step: int) -> list[Evaluation]:
         """Judge a model under all settings in one pass: greedy and sampled rows share prefixes."""
-        return self.tuned_by(spec, _by_module(module, step, self._gang))
+        return self.tuned_by(spec, _by_module(spec, module, step, self._gang))
 
     def tuned_by(self, spec: RunSpec, judge: Judge) -> list[Evaluation]:
         """The same of any model, which ``judge`` decodes by."""
-        return judge(self._benchmark(spec.eval, spec.model), settings_of(spec.eval), spec.seed)
+        return judge(self.benchmark(spec), settings_of(spec.eval), spec.seed)
 
     def base(self, spec: RunSpec, module: torch.nn.Module) -> list[Evaluation]:
         """Judge the untrained model, if the run asks for step 0.
@@ -49,13 +53,13 @@ class EvalCache:
         Each setting is judged by itself, greedy once for all seeds, so that a remembered verdict equals a
         fresh one bit for bit.
         """
-        return self.base_by(spec, _by_module(module, 0, self._gang))
+        return self.base_by(spec, _by_module(spec, module, 0, self._gang))
 
     def base_by(self, spec: RunSpec, judge: Judge) -> list[Evaluation]:
         """The same of any untrained model, which ``judge`` decodes by."""
         if 0 not in spec.eval_steps:
             return []
-        benchmark = self._benchmark(spec.eval, spec.model)
+        benchmark = self.benchmark(spec)
         evaluations = []
         for setting in settings_of(spec.eval):
             seed = spec.seed if setting.temperature else 0

@@ -16,7 +16,7 @@ import torch
 from sweeps.manifest.row_fields import Item, items_of
 from sweeps.spec import EvalSpec, SpecError
 from trainers.decoding import Completion, DecodeRequest
-from trainers.decoding.cached import decode_cached
+from trainers.decoding.cached import decode_in_parts
 from trainers.decoding.em_inf import Sharpening
 from trainers.decoding.sampler import Sampler
 from trainers.engine.gang import Gang
@@ -100,16 +100,21 @@ class Benchmark:
         step: int,
         seed: int,
         gang: Gang,
+        rows: int = 0,
     ) -> list[Evaluation]:
         """Judge the model under each setting; items are shared out over the ranks and every rank gets the
         whole result.
+
+        Args:
+            rows: Completions that a rank decodes at once; 0 takes ``eval.batch_items``.
         """
 
         def decode(request: DecodeRequest) -> list[Completion]:
-            return decode_cached(module, request, pad_id=self._base.pad_id, any_rank=gang.any)
+            pad_id = self._base.pad_id
+            return decode_in_parts(module, request, rows=rows, pad_id=pad_id, any_rank=gang.any)
 
         vocab_size = vocabulary_size(module)
-        return self.evaluate_by(decode, vocab_size, settings, step=step, seed=seed, gang=gang)
+        return self.evaluate_by(decode, vocab_size, settings, step=step, seed=seed, gang=gang, rows=rows)
 
     def evaluate_by(
         self,
@@ -120,16 +125,17 @@ class Benchmark:
         step: int,
         seed: int,
         gang: Gang,
+        rows: int = 0,
     ) -> list[Evaluation]:
         """The same of any model.
 
         Args:
-            decode: Draws the completions that are asked for.
+            decode: Draws the completions that are asked for: those of whole items, however few ``rows`` are.
         """
         self._grader.begin()
         items_of_rank = list(range(gang.rank, len(self.items), gang.world_size))
         per_item = sum(s.num_samples for s in settings)
-        chunk = max(1, self.spec.batch_items // per_item)
+        chunk = max(1, (rows or self.spec.batch_items) // per_item)
         completions: dict[int, list[Completion]] = {}
         # Ranks make equally many forwards: the longest share sets the number of chunks.
         longest = -(-len(self.items) // gang.world_size)
@@ -148,6 +154,11 @@ class Benchmark:
             first += setting.num_samples
             evaluations.append(_evaluation(self.spec.name, step, setting, of_setting))
         return evaluations
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, self._prompts))
 
     def close(self) -> None:
         self._grader.close()

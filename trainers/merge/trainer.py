@@ -27,6 +27,7 @@ from trainers.evaluation.evaluate import Benchmark, settings_of
 from trainers.merge.weights import Greedy, greedy_soup, lines, soup, wise
 from trainers.model.base_model import load_base, load_weights
 from trainers.protocol import RunContext, RunResult, WorkerContext
+from trainers.step.decode_rows import DecodeRows
 from trainers.step.run_recorder import RunRecorder, Stopwatch
 
 HELD_OUT_SEED = 0
@@ -41,12 +42,14 @@ class Merge:
         self._load_base = lru_cache(maxsize=8)(load_base)
         self._eval_cache = EvalCache(self._load_base, self._gang)
         self._held_out = lru_cache(maxsize=4)(lambda spec, model: Benchmark(spec, self._load_base(model)))
+        self._rows = DecodeRows(self._gang, self._load_base, self._eval_cache)
         self._hot: tuple[tuple, torch.nn.Module, dict[str, Tensor]] | None = None
 
     def run(self, spec: RunSpec, context: RunContext) -> RunResult:
         watch, record = Stopwatch(), RunRecorder(spec, self._load_base(spec.model))
         module, base = self._model(spec)
         self._gang.process.restore()
+        [spec] = self._rows.settled([spec], module)
         record.took("setup_s", watch.lap())
         with torch.inference_mode():
             _put(module, base)
@@ -99,7 +102,9 @@ class Merge:
         def held_out(chosen: tuple[int, ...]) -> float:
             _put(module, soup(members[i] for i in chosen))
             settings = settings_of(benchmark.spec)
-            evaluations = benchmark.evaluate(module, settings, step=1, seed=HELD_OUT_SEED, gang=self._gang)
+            evaluations = benchmark.evaluate(
+                module, settings, step=1, seed=HELD_OUT_SEED, gang=self._gang, rows=spec.engine.eval_rows
+            )
             return sum(e.accuracy for e in evaluations) / len(evaluations)
 
         return greedy_soup([held_out((i,)) for i in range(len(members))], held_out)

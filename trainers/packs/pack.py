@@ -228,9 +228,9 @@ class Pack:
                 continue
             spec, cache = self._specs[live[0]], self._warm.eval_cache
             if step:
-                evaluations = cache.tuned_by(spec, self._judge(member.slot, step))
+                evaluations = cache.tuned_by(spec, self._judge(spec, member.slot, step))
             else:
-                evaluations = cache.base_by(spec, self._judge(None, 0))
+                evaluations = cache.base_by(spec, self._judge(spec, None, 0))
             seconds = self._watch.lap()
             for run in live:
                 self._records[run].took("eval_s", seconds)
@@ -238,16 +238,16 @@ class Pack:
                 if row and step < self._specs[run].steps:  # after the last one the result follows
                     self._contexts[run].report(step, **row)
 
-    def _judge(self, slot: int | None, step: int) -> Judge:
+    def _judge(self, spec: RunSpec, slot: int | None, step: int) -> Judge:
         """What judges a slot's member, or the untrained model."""
-        stack = self._stack
+        stack, rows = self._stack, spec.engine.eval_rows
 
         def decode(request: DecodeRequest) -> list[Completion]:
             stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
             return decode_rows(stack.matrices(slot), stack.rotation, stack.shape, request, self._base.pad_id)
 
         return lambda benchmark, settings, seed: benchmark.evaluate_by(
-            decode, stack.shape.vocabulary, settings, step=step, seed=seed, gang=self._warm.gang
+            decode, stack.shape.vocabulary, settings, step=step, seed=seed, gang=self._warm.gang, rows=rows
         )
 
     def _save(self, member: Member, step: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from sweeps.spec import RunSpec
 from sweeps.spec.cross_checks import rollouts_per_prompt
 from trainers.decoding import Completion, DecodeRequest, choose_decoder
-from trainers.decoding.cached import decode_cached
+from trainers.decoding.cached import decode_in_parts
 from trainers.decoding.sampler import Sampler
 from trainers.decoding.tree import decode_tree
 from trainers.decoding.vllm import decode_vllm
@@ -79,7 +79,8 @@ def draw_rollouts(
     elif decoder == "vllm":
         completions = decode_vllm(module, request, spec, base.location)
     else:
-        completions = decode_cached(module, request, pad_id=base.pad_id, any_rank=gang.any)
+        rows = spec.engine.rollout_rows
+        completions = decode_in_parts(module, request, rows=rows, pad_id=base.pad_id, any_rank=gang.any)
     of_all_ranks = [completion for part in gang.gather(completions) for completion in part]
     return merge(prompts_of_rollouts(spec, len(prompts)).tolist(), of_all_ranks)
 

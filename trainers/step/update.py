@@ -58,6 +58,11 @@ def update_due(spec: RunSpec, step: int) -> bool:
     return updates_by(step, total, spec.objective) > updates_by(step - 1, total, spec.objective)
 
 
+def starts_afresh(spec: RunSpec, step: int) -> bool:
+    """Whether ``step``, counted from 1, draws rollouts of its own."""
+    return (step - 1) % spec.objective.iterations == 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
     """The objective's gradient at some weights, kept for runs that step from there at other rates."""

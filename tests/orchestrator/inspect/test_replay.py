@@ -68,6 +68,13 @@ def test_the_recorded_layout_is_used_again():
     assert recorded_spec(spec, {}) == spec
 
 
+def test_rows_that_were_decoded_at_once_are_used_again_whatever_was_asked_for():
+    spec = noop_manifest(1).spec(0)
+    again = recorded_spec(spec, {"rollout_rows": 16, "eval_rows": 128})
+    assert (again.engine.rollout_rows, again.engine.eval_rows) == (16, 128)
+    assert again.run_id == spec.run_id
+
+
 def test_a_run_that_repeats_is_equal_and_one_that_was_altered_is_named(tmp_path):
     manifest = noop_manifest(3, steps=2)
     run(tmp_path, manifest)

@@ -13,6 +13,12 @@ def test_a_run_out_of_memory_computes_less_at_once_and_stays_the_same_run():
     assert smaller.run_id == spec.run_id
 
 
+def test_rows_asked_for_by_number_are_halved_and_the_others_left_to_what_fits():
+    spec = tiny_spec(engine={"rollout_rows": 32, "eval_rows": 0})
+    smaller = with_smaller_batch(spec, 1)
+    assert (smaller.engine.rollout_rows, smaller.engine.eval_rows) == (16, 0)
+
+
 def test_a_batch_of_everything_is_halved_from_the_number_of_rollouts_and_never_vanishes():
     spec = tiny_spec(sampling={"num_rollouts": 64}, eval={"batch_items": 2})
     assert with_smaller_batch(spec, 1).engine.micro_batch == 32
