@@ -17,10 +17,14 @@ from torch import Tensor, nn
 from sweeps.sharing.packs import PACKED_TARGETS
 from sweeps.spec import ModelSpec, RunSpec
 from trainers.model.adapter import DOWN, UP, fresh_adapter
-from trainers.packs.architecture import Shape, blocks, pieces
+from trainers.packs.architecture import NotPackable, Shape, blocks, pieces
 from trainers.packs.matrices import Matrices, shared_matrices
 from trainers.packs.projection import Addition, Additions
 from trainers.packs.stack import Stack
+
+
+class NoSuchLayer(NotPackable):
+    """Why a run is not packed though others of its model may be: it adds to what the model has not."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,8 @@ class AdapterStack(Stack):
                 by_down=self.gradients[down],
                 by_up=self.gradients[up],
             )
+        if not self._additions:
+            raise NoSuchLayer(f"the model has no layer that is called {' or '.join(sorted(self.targets))}")
         self._weights = self._base_of_all()
 
     @staticmethod

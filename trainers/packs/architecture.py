@@ -48,6 +48,8 @@ class Shape:
     heads: int
     kv_heads: int
     head_dim: int
+    turned_dim: int
+    """Numbers of a head that its position turns, the first ones."""
     feed_forward: int
     vocabulary: int
     eps: float

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers.decoding import Completion, DecodeRequest
 from trainers.packs.architecture import Shape
 from trainers.packs.feed import ACTIVATIONS
-from trainers.packs.layers import Rotation, by_kind, num_keys, rotated
+from trainers.packs.layers import Rotation, num_keys, ordered, rotated
 from trainers.packs.matrices import Matrices
 
 PREFILLED_ROWS = 64
@@ -177,7 +177,7 @@ class _Rows:
         if shape.embedding_scale != 1.0:
             x_NH *= shape.embedding_scale
         for k in range(shape.layers):
-            mixed = by_kind(_beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k))), shape)
+            mixed = ordered(_beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k))), matrices.order)
             mixed = mixed.view(num, length, -1, shape.head_dim)
             turned = rotated(mixed[:, :, : heads + kv], cos, sin)
             keys = self._written(self._keys, k, turned[:, :, heads:], rows, at, mask.shape[-1])

@@ -43,8 +43,6 @@ def _like_llama(config: Any) -> dict[str, Any]:
         raise NotPackable("the model attends to a window of tokens, which packs do not")
     if getattr(config, "use_bidirectional_attention", None):
         raise NotPackable("the model attends to later tokens, which packs do not")
-    if config.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise NotPackable(f"partial_rotary_factor: packs of {config.model_type} turn whole heads only")
     return {
         "names": LLAMA_NAMES,
         "kv_heads": config.num_key_value_heads,
@@ -102,6 +100,7 @@ def shape_of(module: nn.Module, *, fused: bool = True) -> Shape:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
+        turned_dim=2 * len(model.base_model.rotary_emb.inv_freq),
         feed_forward=config.intermediate_size,
         vocabulary=config.vocab_size,
         tied=bool(config.tie_word_embeddings),
@@ -111,6 +110,8 @@ def shape_of(module: nn.Module, *, fused: bool = True) -> Shape:
         fused=fused,
         **own,
     )
+    if shape.turned_dim != shape.head_dim and not shape.interleaved:
+        raise NotPackable(f"partial_rotary_factor: packs of {family} turn whole heads only")
     for name in ("hidden", "feed_forward", "head_dim"):
         if getattr(shape, name) % LANES:
             raise NotPackable(f"{name}={getattr(shape, name)}: must be a multiple of {LANES} in a pack")

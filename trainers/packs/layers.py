@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trainers.packs.architecture import Shape, bias_of
 from trainers.packs.tokens import Span, Tokens
@@ -24,7 +25,7 @@ from trainers.packs.tokens import Span, Tokens
 class Rotation:
     """Rotary positions: a head turned by one is ``x · cos + (its halves swapped) · sin``.
 
-    Float32 of shape (positions, D), or fewer than D where only the front of a head is turned.
+    Float32 of shape (positions, D).
     """
 
     cos: Tensor
@@ -33,8 +34,9 @@ class Rotation:
 
 
 @torch.no_grad()
-def rotation_of(frequencies: Tensor, scaling: float, num_positions: int) -> Rotation:
-    """The rotations of a model's ``rotary_emb``."""
+def rotation_of(frequencies: Tensor, scaling: float, num_positions: int, shape: Shape) -> Rotation:
+    """The rotations of a model's ``rotary_emb``; what it does not turn turns at frequency zero."""
+    frequencies = functional.pad(frequencies, (0, shape.head_dim // 2 - len(frequencies)))
     angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies[None, :]
     cos, sin = angles.cos() * scaling, angles.sin() * scaling
     return Rotation(cos=torch.cat([cos, cos], -1).contiguous(), sin=torch.cat([-sin, sin], -1).contiguous())
@@ -113,32 +115,37 @@ def norm_backward(grad_NH: Tensor, normed: Normed, shape: Shape) -> tuple[Tensor
 
 
 def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
-    """Heads turned by their positions, or the front of each, as wide as the rotation."""
-    if (width := cos_N1D.shape[-1]) < x_NHD.shape[-1]:
-        return torch.cat([rotated(x_NHD[..., :width], cos_N1D, sin_N1D), x_NHD[..., width:]], -1)
+    """Heads turned by their positions."""
     return torch.addcmul(x_NHD * cos_N1D, x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
 
 
 def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
     """The gradient of :func:`rotated`."""
-    if (width := cos_N1D.shape[-1]) < grad_NHD.shape[-1]:
-        front = rotated_back(grad_NHD[..., :width], cos_N1D, sin_N1D)
-        return torch.cat([front, grad_NHD[..., width:]], -1)
     return torch.addcmul((grad_NHD * sin_N1D).roll(grad_NHD.shape[-1] // 2, -1), grad_NHD, cos_N1D)
 
 
-def by_kind(mixed_NM: Tensor, shape: Shape) -> Tensor:
-    """All queries, then all keys, then all values, shape (N, heads + 2 · key heads, D)."""
-    if shape.interleaved:
-        mixed_NM = mixed_NM.view(len(mixed_NM), shape.heads, 3, -1).transpose(1, 2).contiguous()
-    return mixed_NM.view(len(mixed_NM), -1, shape.head_dim)
+@lru_cache(maxsize=64)
+def order_of(shape: Shape) -> Tensor | None:
+    """Where in the model's order of queries, keys and values each number of ours lies: all queries, then all
+    keys, then all values, and what is turned together half a head apart; ``None`` if the model has it so.
+    """
+    if not shape.interleaved:
+        return None
+    numbers = torch.arange(shape.head_dim)
+    turned, still = numbers[: shape.turned_dim].view(2, -1), numbers[shape.turned_dim :].view(2, -1)
+    apart = torch.cat([turned, still], 1).flatten()
+    queries, keys, values = torch.arange(shape.mixed).view(shape.heads, 3, -1).unbind(1)
+    return torch.cat([queries[:, apart], keys[:, apart], values]).flatten()
 
 
-def by_kind_backward(grad_NHD: Tensor, shape: Shape) -> Tensor:
-    """The gradient of :func:`by_kind`, shape (N, mixed)."""
-    if shape.interleaved:
-        grad_NHD = grad_NHD.view(len(grad_NHD), 3, shape.heads, -1).transpose(1, 2).contiguous()
-    return grad_NHD.view(len(grad_NHD), -1)
+@lru_cache(maxsize=64)
+def _order_back(shape: Shape) -> Tensor | None:
+    order = order_of(shape)
+    return None if order is None else order.argsort()
+
+
+def ordered(mixed_NM: Tensor, order: Tensor | None) -> Tensor:
+    return mixed_NM if order is None else mixed_NM.index_select(1, order)
 
 
 KEY_TILE = 16
@@ -175,7 +182,7 @@ def attend(
     """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
-    mixed = by_kind(mixed_NM, shape)
+    mixed = ordered(mixed_NM, order_of(shape)).view(len(mixed_NM), -1, shape.head_dim)
     turned = rotated(mixed[:, : shape.heads + shape.kv_heads], cos_N1D, sin_N1D)
     out_NA = mixed_NM.new_empty(len(mixed_NM), shape.heads * shape.head_dim)
     parts = []
@@ -217,7 +224,7 @@ def attend_backward(
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
     mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
-    return by_kind_backward(mixed, shape)
+    return ordered(mixed.view(len(grad_NA), -1), _order_back(shape))
 
 
 def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers.packs.architecture import Shape, bias_of
+from trainers.packs.layers import order_of
 from trainers.packs.projection import Additions, Blocks
 
 
@@ -39,6 +40,8 @@ class Matrices:
     eps: float
     centred: bool
     """Whether norms take the mean away first."""
+    order: Tensor | None = None
+    """That queries, keys and values are yet to be brought into (:func:`~trainers.packs.layers.order_of`)."""
     norms: Mapping[str, Norm] = field(default_factory=dict)
     """The norm before each matrix that does not hold it."""
     additions: Additions = field(default_factory=dict)
@@ -77,19 +80,21 @@ def own_matrices(weights: Blocks, shape: Shape) -> Matrices:
     found: dict[str, Tensor] = {}
     biases: dict[str, Tensor] = {}
 
-    def behind(norm: str, block: str, names: Sequence[str]) -> None:
+    def behind(norm: str, block: str, names: Sequence[str], order: Tensor | None = None) -> None:
         """The parts of a block, with the norm before it."""
         matrix, bias = own[block] * (own[norm] + shape.norm_offset), own.get(bias_of(block))
-        found.update(zip(names, (part.t() for part in matrix.chunk(len(names))), strict=True))
         if (of_norm := own.get(bias_of(norm))) is not None:
             moved = torch.mv(own[block], of_norm)
             bias = moved if bias is None else moved.add_(bias)
+        if order is not None:
+            matrix, bias = matrix[order], None if bias is None else bias[order]
+        found.update(zip(names, (part.t() for part in matrix.chunk(len(names))), strict=True))
         if bias is not None:
             biases.update(zip(names, bias.chunk(len(names)), strict=True))
 
     behind("norm_last", shape.head, ("head",))
     for k in range(shape.layers):
-        behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k))
+        behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k), order_of(shape))
         [feed] = shape.feed_blocks(k)
         behind(f"norm_feed_{k}", feed, shape.feed_parts(k))
         plain = _read(own, (f"out_{k}", f"down_{k}"))
@@ -119,6 +124,7 @@ def shared_matrices(weights: Blocks, additions: Additions, slot: int, shape: Sha
         embed=own["embed"],
         eps=shape.eps,
         centred=shape.centred,
+        order=order_of(shape),
         norms=norms,
         additions=additions,
         slot=slot,

@@ -12,7 +12,7 @@ from sweeps.sharing.packs import packed_rank, shared_model
 from sweeps.spec import RunSpec
 from trainers.engine.gang import Gang
 from trainers.model.base_model import load_weights
-from trainers.packs.adapters import AdapterStack, targets_of
+from trainers.packs.adapters import AdapterStack, NoSuchLayer, targets_of
 from trainers.packs.architecture import NotPackable
 from trainers.packs.engine import PackEngine
 from trainers.packs.stack import Stack
@@ -36,7 +36,7 @@ class PackPool:
         hot = self._engines.get((*_model_of(spec), spec.engine.pack))
         stack = (hot or self.acquire([spec], spec.engine.pack)).stack
         if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
-            raise NotPackable(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
+            raise NoSuchLayer(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
         return stack.shape.vocabulary
 
     def acquire(self, specs: Sequence[RunSpec], width: int) -> PackEngine:
@@ -61,6 +61,8 @@ class PackPool:
                 self._engines.popitem(last=False)[1].close()
             try:
                 engine = self._build(spec, width, targets)
+            except NoSuchLayer:
+                raise
             except NotPackable as refusal:
                 self._refused[model] = str(refusal)
                 raise

@@ -42,7 +42,7 @@ class Stack(nn.Module):
         self.width = width
         rotary = cast(Any, model).base_model.rotary_emb
         self._turns = rotary.inv_freq.detach().float().clone(), float(rotary.attention_scaling)
-        self.rotation = rotation_of(*self._turns, USUAL_POSITIONS)
+        self.rotation = rotation_of(*self._turns, USUAL_POSITIONS, self.shape)
         self._pieces = dict(pieces(self.shape))
         self.gradients: dict[str, Tensor] = {}
         self.base = self._taken_over(model)
@@ -103,7 +103,7 @@ class Stack(nn.Module):
     def reach(self, num_positions: int) -> None:
         """Prepare for rows of so many tokens."""
         if num_positions > len(self.rotation.cos):
-            self.rotation = rotation_of(*self._turns, 2 * num_positions)
+            self.rotation = rotation_of(*self._turns, 2 * num_positions, self.shape)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Logits of the tokens' wanted positions, shape (K, V), with gradients."""

@@ -208,6 +208,15 @@ def test_layers_that_packs_do_not_add_to_are_trained_by_themselves_or_refused(tr
         lora_spec(8, model={"adapter": "lora", "adapter_targets": ("q_proj", "lm_head")}), RunContext()
     )
     assert "pack" not in head.layout
-    for foreign in ("qproj", "query_key_value"):
-        with pytest.raises(SpecError, match=rf"model\.adapter_targets='{foreign}'"):
-            trainer.run(lora_spec(8, model={"adapter": "lora", "adapter_targets": (foreign,)}), RunContext())
+    with pytest.raises(SpecError, match=r"model\.adapter_targets='qproj'"):
+        trainer.run(lora_spec(8, model={"adapter": "lora", "adapter_targets": ("qproj",)}), RunContext())
+
+
+def test_layers_of_another_family_are_refused_to_a_run_and_not_to_its_model(trainer):
+    def spec(*targets: str) -> RunSpec:
+        return lora_spec(8, base="tiny-32", model={"adapter": "lora", "adapter_targets": targets})
+
+    for foreign in [("query_key_value",), ("dense", "q_proj"), ("query_key_value",)]:
+        with pytest.raises(SpecError, match=rf"model\.adapter_targets='{foreign[0]}'"):
+            trainer.run(spec(*foreign), RunContext())
+        assert "pack" in trainer.run(spec("q_proj"), RunContext()).layout
