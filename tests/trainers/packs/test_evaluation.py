@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainers.packs.test_forward import model_of, shaken
 from tests.trainers.worlds import tiny_spec
 from trainers.decoding import DecodeRequest
 from trainers.decoding.cached import decode_cached
 from trainers.decoding.em_inf import Sharpening
 from trainers.decoding.sampler import Sampler
-from trainers.model.base_model import load_base, load_weights
+from trainers.model.base_model import load_base
 from trainers.noise import Stream, uniforms
 from trainers.packs.evaluation import PREFILLED_ROWS, decode_rows
 from trainers.packs.stack import Stack
@@ -21,11 +22,13 @@ from trainers.packs.stack import Stack
 EM_INF = Sharpening(steps=2, threshold_nats=0.1, kl_coef=0.05, lr=0.1)
 
 
-@pytest.fixture(scope="module", params=["tiny-64", "tiny-96-llama", "tiny-64-gemma", "tiny-64-gpt-neox"])
+@pytest.fixture(
+    scope="module",
+    params=["tiny-64", "tiny-96-llama", "tiny-64-gemma", "tiny-64-gpt-neox", "gpt-neox-sequential"],
+)
 def world(request):
-    spec = tiny_spec(request.param).model
-    model = load_weights(spec, precision="fp32", attention="sdpa")
-    return model, Stack(model, 1), load_base(spec)
+    model = shaken(model_of(request.param), 0)
+    return model, Stack(model, 1), load_base(tiny_spec("tiny-64").model)
 
 
 def request_of(base, *, lengths: tuple[int, int], num_prompts: int, max_new_tokens: int, sharpening=None):
