@@ -181,9 +181,11 @@ class Pack:
             if source[m.slot] == m.slot and m.experience is not None
         }
         seen: dict[int, Seen] = gradients_of(self._engine, training, self._base.pad_id)
-        for slot, other in source.items():
-            if slot != other:
-                self._stack.copy_gradients(other, slot)
+        experience = {m.slot: m.experience for m in self._members}
+        for m in self._members:
+            if (other := source[m.slot]) != m.slot:
+                self._stack.copy_gradients(other, m.slot)
+                m.experience = experience[other]  # which remembers the policy that drew it
         norms = self._engine.step({m.slot: (m.spec.optim, m.lr) for m in self._members})
         return {slot: Update(**vars(seen[other]), grad_norm=norms[slot]) for slot, other in source.items()}
 

@@ -229,6 +229,14 @@ def test_steps_on_the_same_rollouts_clip_against_the_policy_that_drew_them(train
         assert own == pytest.approx(theirs, rel=1e-3, abs=1e-5), figure
 
 
+def test_runs_that_share_a_first_gradient_clip_against_the_policy_that_drew_it(trainer):
+    objective = {"iterations": 2, "clip_low": 0.01, "clip_high": 0.01}
+    rates = (1e-4, 2e-3)
+    specs = [policy_spec("grpo", 16, steps=4, optim={"lr": r}, objective=dict(objective)) for r in rates]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs)] == alone
+
+
 def test_objectives_of_all_kinds_share_a_pack_and_no_bit(trainer):
     specs = [policy_spec(name, 16, seed=seed) for seed, name in enumerate([*POLICIES[::2], "em"])]
     alone = [told(trainer.run(spec, RunContext())) for spec in specs]
