@@ -29,13 +29,13 @@ from trainers.engine.checkpoint import (
 )
 from trainers.engine.gang import Gang
 from trainers.engine.pool import EnginePool
-from trainers.engine.run_layout import layout_of
+from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
-from trainers.step.decode_rows import DecodeRows
+from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
@@ -182,8 +182,7 @@ class _Group:
         """Decode fewer rows at once where not all fit beside the engine."""
         settled = self._trainer.rows.settled([self._specs[run] for run in root.runs], self._engine.module)
         for run, spec in zip(root.runs, settled, strict=True):
-            if spec is not self._specs[run]:
-                self._specs[run], self._phases[run] = spec, phases_of(spec)
+            self._specs[run], self._phases[run] = spec, phases_of(spec)
         self._at = self._phase_of(root)
 
     def _train_context(self, spec: RunSpec) -> TrainContext:
@@ -249,7 +248,7 @@ class _Group:
             every = spec.resources.save_every_steps
             due = every and step % every == 0 and starts_afresh(spec, step + 1)
             if folder and due and step < spec.steps:
-                progress = self._records[run].to_json()
+                progress = self._records[run].to_json() | {"rows_at_once": rows_at_once(spec)}
                 state = TrainingState(step=step, engine=self._engine.capture(), progress=progress)
                 save_state(folder, state, spec.run_id, self._gang)
                 self._took("checkpoint_s", [run])
@@ -266,6 +265,8 @@ class _Group:
             self._engine.restore(state.engine)
         else:
             self._resumed = state
+        self._specs[run] = as_begun(self._specs[run], state.progress)
+        self._phases[run] = phases_of(self._specs[run])
         self._records[run].restore(state.progress)
         return state.step
 

@@ -18,6 +18,7 @@ from trainers.decoding import choose_decoder
 from trainers.decoding.rows import ModelMemory, model_memory, row_bytes, rows_that_fit
 from trainers.engine.free_memory import decoding_budget
 from trainers.engine.gang import Gang
+from trainers.engine.run_layout import rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
 from trainers.model.prompt_encoding import encode_prompts
@@ -91,6 +92,13 @@ class DecodeRows:
         of_rank = -(-len(benchmark.items) // self._gang.world_size) * per_item
         asked = max(per_item, min(spec.eval.batch_items, of_rank))
         yield from _limit("eval", asked, benchmark.longest_prompt, spec.eval.max_new_tokens, model, budget)
+
+
+def as_begun(spec: RunSpec, progress: Mapping[str, Any]) -> RunSpec:
+    """The spec of a run that goes on, with the rows of its killed attempt where those are fewer."""
+    now = rows_at_once(spec)
+    fewer = {name: rows for name, rows in progress.get("rows_at_once", {}).items() if rows < now[name]}
+    return dataclasses.replace(spec, engine=dataclasses.replace(spec.engine, **fewer))
 
 
 def _limit(

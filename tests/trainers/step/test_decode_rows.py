@@ -15,8 +15,8 @@ from trainers.engine.free_memory import free_bytes
 from trainers.evaluation.evaluate import settings_of
 from trainers.model.base_model import load_weights
 from trainers.policy_trainer import PolicyTrainer
-from trainers.protocol import RunContext, WorkerContext
-from trainers.step.decode_rows import DecodeRows
+from trainers.protocol import Cancelled, RunContext, WorkerContext
+from trainers.step.decode_rows import DecodeRows, as_begun
 
 LONGEST = 6
 """Tokens of the tiny problems' prompts."""
@@ -73,6 +73,31 @@ def test_a_run_in_parts_stays_below_its_budget_draws_the_same_and_repeats_by_its
     engine = dataclasses.replace(spec.engine, **recorded)
     again = with_rows(worker, None).run(dataclasses.replace(spec, engine=engine), RunContext())
     assert numbers(again.to_json()) == numbers(parts.to_json())
+
+
+def test_a_killed_run_goes_on_with_the_rows_it_began_with_where_there_is_more_memory_now(
+    worker, row, tmp_path
+):
+    spec = dataclasses.replace(cached(resources={"save_every_steps": 2}), steps=5)
+    whole = with_rows(worker, 13 * row).run(spec, RunContext())
+    beats: list[str] = []
+    with pytest.raises(Cancelled):
+        worker.run(
+            spec,
+            RunContext(checkpoint_dir=tmp_path, cancelled=lambda: len(beats) == 3, heartbeat=beats.append),
+        )
+    resumed = with_rows(worker, None).run(spec, RunContext(checkpoint_dir=tmp_path, heartbeat=beats.append))
+    assert len(beats) == 3 + 3
+    assert resumed.layout == whole.layout
+    assert resumed.layout["rollout_rows"] == 8
+    assert numbers(resumed.to_json()) == numbers(whole.to_json())
+
+
+def test_a_killed_run_goes_on_with_fewer_rows_where_there_is_less_memory_now():
+    spec = cached(engine={"rollout_rows": 8})
+    begun = {"rows_at_once": {"rollout_rows": 64, "eval_rows": 512}}
+    assert as_begun(spec, begun) == spec
+    assert as_begun(spec, {}) == spec
 
 
 def test_recorded_rows_of_a_run_that_fitted_change_no_bit_of_it(worker):
