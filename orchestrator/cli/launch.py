@@ -28,7 +28,7 @@ from orchestrator.cli.shared_options import (
     deadline_of,
     with_config_dir,
 )
-from orchestrator.cli.submit import DryRun, Follow, goes_to_queue, hand_over, print_job
+from orchestrator.cli.submit import DryRun, Follow, goes_to_queue, hand_over, print_job, require_for_queue
 from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ def launch(
         require_own_lines(manifest.options, words, trust=trust)
         flags = [flag for package in allow_target or () for flag in ("--allow-target", package)]
         flags += ["--trust"] if trust else []
+        given = {"--pool": pool, "--address": address, "--until": until, "--metrics-port": metrics_port}
+        require_for_queue(given)
+        cluster_of(manifest.options)  # refused here, not once the job has waited
         request = request_of(manifest, words, directory=str(layout.root), flags=flags)
         if dry_run:
             print_job(manifest, request, as_json=as_json)

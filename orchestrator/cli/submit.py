@@ -41,6 +41,22 @@ def goes_to_queue(manifest: Manifest, dry_run: bool) -> bool:
     return dry_run or bool((manifest.options.get("cluster") or {}).get("submit"))
 
 
+def require_for_queue(given: Mapping[str, Any]) -> None:
+    """Refuse options of a launch on this machine that a job would not hear of.
+
+    Args:
+        given: the options by name; ``None`` where one was not given.
+
+    Raises:
+        UserError: naming them.
+    """
+    if names := [name for name, value in given.items() if value is not None]:
+        raise UserError(
+            f"{', '.join(names)}: is for a launch here, and this one goes into a queue; leave it out "
+            "(a job's length is cluster.job.time), or take cluster=laptop"
+        )
+
+
 def print_job(manifest: Manifest, request: Request, *, as_json: bool) -> None:
     """Print what would be submitted."""
     from orchestrator.submit import render, render_nodes

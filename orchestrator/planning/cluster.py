@@ -14,6 +14,7 @@ from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Capacity, Shape
 from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.workload import shape_of
+from orchestrator.submit.options import checked_options
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import nearest
 from sweeps.spec.environment import filled_in
@@ -147,13 +148,17 @@ def expected_capacity(asked: Mapping[str, Any]) -> Capacity:
 
     Args:
         asked: the ``cluster`` options. Where ``num_workers`` or ``max_gpus`` are set, they hold instead.
+
+    Raises:
+        UserError: for a number that is none, or a value that its job does not take.
     """
-    job = asked.get("job") if asked.get("submit") else None
-    if job:
+    cluster = cluster_of({"cluster": asked})
+    if asked.get("submit"):
+        job = checked_options(asked, os.environ).job
         slots, gpus = (job["nodes"] * job[f"{what}_per_node"] for what in ("cpus", "gpus"))
     else:
         slots, gpus = len(os.sched_getaffinity(0)), len(visible_gpus())
-    return Capacity(slots=asked.get("num_workers") or slots, gpus=float(asked.get("max_gpus") or gpus))
+    return Capacity(slots=cluster.num_workers or slots, gpus=float(cluster.settings.max_gpus or gpus))
 
 
 def require_capacity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,21 @@ from typing import Any
 from orchestrator.submit.container import check_container
 from orchestrator.submit.sbatch_options import require_free
 from sweeps.spec.errors import UserError
+
+MACHINES = ("nodes", "gpus_per_node", "cpus_per_node", "memory_gib")
+
+KEYS = {
+    "slurm": (
+        *(*MACHINES, "time", "partition", "account", "qos", "constraint", "elastic", "driver_cpus"),
+        *("driver_memory_gib", "driver_partition", "sbatch", "setup", "scratch", "container"),
+    ),
+    "kuberay": (
+        *("namespace", "image", "nodes_min", *MACHINES, "claim", "secret", "spot", "node_selector"),
+        *("tolerations", "queue", "priority"),
+    ),
+    "skypilot": (*MACHINES, "gpu", "spot", "infra", "bucket", "image", "setup", "scratch"),
+}
+"""Keys of each queue's jobs."""
 
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """Names of Kubernetes objects (RFC 1123)."""
@@ -35,7 +51,7 @@ PATTERNS = {
     "infra": re.compile(r"[\w./*-]+"),
     "bucket": re.compile(r"[a-z0-9]+://[\w./-]+"),
     "image": re.compile(r"[\w./:@-]+"),
-    "scratch": re.compile(r"[^\x00-\x1f\x7f]+"),
+    "scratch": re.compile(r"/[^\x00-\x1f\x7f$`]*"),
     "setup": re.compile(r"[^\x00]*"),
 }
 """What a text may hold; ``scratch`` is quoted besides, ``setup`` is shell by intention."""
@@ -72,13 +88,15 @@ MAPS = {"node_selector": (re.compile(LABEL), LABEL_VALUE)}
 
 
 def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's values, each found to be what its line takes.
+    """The job's values, each found to be what its line takes; texts are texts, also where YAML reads ``5``.
 
     Raises:
         UserError: for an unknown key, or a value that would not stay within its line.
     """
     for key, value in job.items():
         name = f"cluster.job.{key}"
+        if key not in KEYS[system]:
+            raise UserError(f"{name}: unknown key; a job of {system} has {', '.join(KEYS[system])}")
         if key in NUMBERS:
             least = int(key in FROM_1)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -94,12 +112,17 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
             _check_map(name, value, *MAPS[key])
         elif key == "container":
             check_container(value)
-        elif key not in PATTERNS:
-            raise UserError(f"{name}: unknown key; a job of {system} has {', '.join(job_keys(job))}")
         elif value is None and key in (*OPTIONAL, *OPTIONAL_IN.get(system, ())):
             continue
         elif value is None:
             raise UserError(f"{name}=null: must be given")
+        elif isinstance(value, bool) or not isinstance(value, str | int):
+            raise UserError(f"{name}={value!r}: must be one text; quote it")
+        elif key == "scratch" and not PATTERNS[key].fullmatch(str(value)):
+            raise UserError(
+                f"{name}={value!r}: must be a folder from the root, such as /tmp, without variables: "
+                "none is looked up on a node"
+            )
         elif not PATTERNS[key].fullmatch(str(value)) or (key != "setup" and "\n" in str(value)):
             raise UserError(_escapes(name, value, PATTERNS[key]))
     if system == "skypilot" and job.get("gpus_per_node") and not job.get("gpu"):
@@ -107,11 +130,24 @@ def checked_job(system: str, job: Mapping[str, Any]) -> dict[str, Any]:
             f"cluster.job.gpu: is missing, while cluster.job.gpus_per_node={job['gpus_per_node']}; give "
             "SkyPilot's name of the GPUs, such as cluster.job.gpu=H100 (sky gpus list)"
         )
-    return {**job} | {k: "" for k in OPTIONAL if job.get(k) is None and k != "setup"}
+    if job.get("nodes_min", 0) > job.get("nodes", math.inf):
+        raise UserError(
+            f"cluster.job.nodes_min={job['nodes_min']}: is above cluster.job.nodes={job['nodes']}; lower it"
+        )
+    texts = {key: str(job[key]) for key in PATTERNS if job.get(key) is not None}
+    return {**job, **texts} | {k: "" for k in OPTIONAL if job.get(k) is None and k != "setup"}
 
 
-def job_keys(job: Mapping[str, Any]) -> list[str]:
-    return [key for key in job if key in (*PATTERNS, *NUMBERS, *FLAGS, *LISTS, *MAPS, "container")]
+def require_whole(system: str, job: Mapping[str, Any]) -> None:
+    """Refuse a job that lacks a key.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    if missing := [key for key in KEYS[system] if key not in job]:
+        raise UserError(
+            f"cluster.job: has no {', '.join(missing)}; begin the cluster's file with defaults: [{system}]"
+        )
 
 
 def _check_list(name: str, values: Any, pattern: re.Pattern[str]) -> None:
@@ -128,7 +164,7 @@ def _check_map(name: str, values: Any, keys: re.Pattern[str], texts: re.Pattern[
     for key, value in (values or {}).items():
         if not keys.fullmatch(str(key)):
             raise UserError(_escapes(name, key, keys))
-        if not texts.fullmatch(_plain(value)):
+        if value is None or not texts.fullmatch(_plain(value)):
             raise UserError(_escapes(f"{name}.{key}", value, texts))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,20 +12,12 @@ import numpy as np
 
 from orchestrator.scheduling.events import Shape
 from orchestrator.scheduling.workload import shape_of
-from orchestrator.submit.job_fields import checked_job
+from orchestrator.submit.options import checked_options
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import nearest
-from sweeps.spec.environment import filled_in
 from sweeps.spec.errors import UserError
-
-SYSTEMS = ("slurm", "kuberay", "skypilot")
-"""Queues that there are templates for."""
 
 OUTSIDE = ("cluster", "cluster.job", "cluster.submit", "cluster.environment", "cluster.notice_s")
 """Keys that are about the submission, not about the launch inside it."""
-
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""Names of environment variables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +25,7 @@ class Request:
     """One job of a queue."""
 
     system: str
-    """One of :data:`SYSTEMS`."""
+    """One of :data:`~orchestrator.submit.options.SYSTEMS`."""
     name: str
     command: Sequence[str]
     """What to run inside, without the address of the cluster."""
@@ -76,22 +67,12 @@ def request_of(
     Raises:
         UserError: when the cluster has no queue, or its nodes do not hold the largest run.
     """
-    options = filled_in(manifest.options.get("cluster") or {}, os.environ)
-    system = options.get("submit")
-    if system not in SYSTEMS:
-        hint = nearest(str(system), SYSTEMS) if system else ""
-        raise UserError(
-            f"cluster.submit={system!r}: names no queue{hint}; choose cluster={' or cluster='.join(SYSTEMS)}"
-        )
-    job = checked_job(system, options["job"])
-    environment = {str(k): str(v) for k, v in (options.get("environment") or {}).items()}
-    for name in environment:
-        if not VARIABLE.fullmatch(name):
-            raise UserError(f"cluster.environment: {name!r} is no name of a variable")
+    options = checked_options(manifest.options.get("cluster") or {}, os.environ)
+    job = options.job
     _require_room(manifest, job)
     kept = [word for word in words if not _is_outside(word)]
-    if options.get("grace_s") is not None and not any(w.startswith("cluster.grace_s=") for w in kept):
-        kept.append(f"cluster.grace_s={options['grace_s']}")
+    if options.grace_s is not None and not any(w.startswith("cluster.grace_s=") for w in kept):
+        kept.append(f"cluster.grace_s={options.grace_s}")
     command = [
         "emsweep",
         "launch",
@@ -104,14 +85,14 @@ def request_of(
         *flags,
     ]
     return Request(
-        system=system,
+        system=options.system,
         name=manifest.sweep,
         command=command,
         directory=directory,
         job=job,
-        environment=environment,
-        notice_s=int(options.get("notice_s") or 0),
-        grace_s=float(options.get("grace_s") or 0.0),
+        environment=options.environment,
+        notice_s=options.notice_s,
+        grace_s=options.grace_s or 0.0,
     )
 
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.submit.job_fields import checked_job
-from sweeps.spec.environment import filled_in
+from orchestrator.submit.options import QueueOptions, checked_options
 
 
 def warnings_of(cluster: Mapping[str, Any]) -> list[str]:
@@ -21,12 +20,20 @@ def warnings_of(cluster: Mapping[str, Any]) -> list[str]:
     """
     if not cluster.get("submit"):
         return []
-    options = filled_in(cluster, os.environ)
-    system = str(options["submit"])
-    job = checked_job(system, options.get("job") or {})
-    if system == "kuberay":
-        return _about_image(job["image"])
-    return _about_bucket(job["bucket"]) if system == "skypilot" else []
+    options = checked_options(cluster, os.environ)
+    if options.system == "kuberay":
+        return _about_image(options.job["image"])
+    return _about_bucket(options.job["bucket"]) if options.system == "skypilot" else _about_notice(options)
+
+
+def _about_notice(options: QueueOptions) -> list[str]:
+    grace_s = options.grace_s or 0
+    if options.notice_s > grace_s:
+        return []
+    return [
+        f"cluster.notice_s={options.notice_s}: is not longer than cluster.grace_s={grace_s:g}, so that runs "
+        "in progress are cut off when the machines are taken away; raise it, or lower cluster.grace_s"
+    ]
 
 
 def _about_image(image: str) -> list[str]:
