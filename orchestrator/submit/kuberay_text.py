@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import yaml
@@ -28,6 +29,13 @@ def kubernetes_name(request: Request) -> str:
     return name or "sweep"
 
 
+def rayjob_name(request: Request) -> str:
+    """The name of its job: two directories with sweeps of one name have two jobs."""
+    mark = sha256(request.directory.encode()).hexdigest()[:6]
+    name = kubernetes_name(request)[: MAX_NAME - len(mark) - 1].strip("-")
+    return f"emsweep-{name}-{mark}"
+
+
 def kuberay_values(request: Request) -> Mapping[str, Any]:
     job = request.job
     pad = " " * 16
@@ -40,7 +48,7 @@ def kuberay_values(request: Request) -> Mapping[str, Any]:
     return {
         **job,
         **{key: scalar(job[key]) for key in ("namespace", "image", "claim", "secret")},
-        "name": kubernetes_name(request),
+        "name": rayjob_name(request),
         "labels": _labels(job),
         # Kueue admits a job with the nodes that it says, so with a queue their number is fixed.
         "autoscales": json.dumps(not job["queue"]),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.store.job_note import JobNote
-from orchestrator.submit.kuberay_text import kuberay_values, kubernetes_name
+from orchestrator.submit.kuberay_text import kuberay_values, rayjob_name
 from orchestrator.submit.queued import withdraw
 from orchestrator.submit.request import Request
 from orchestrator.submit.skypilot_text import task_text
@@ -33,10 +33,12 @@ EMPTY_LINE = re.compile(r"^@\{(\w+)\}\n", re.MULTILINE)
 
 SUBMIT = {
     "slurm": ("sbatch",),
-    "kuberay": ("kubectl", "apply", "--filename", "-"),
+    "kuberay": ("kubectl", "replace", "--force", "--filename", "-"),
     "skypilot": ("sky", "jobs", "launch", "--yes", "--detach-run"),
 }
-"""Commands that take a job, on standard input; SkyPilot's takes a file."""
+"""Commands that take a job, on standard input; SkyPilot's takes a file. A RayJob that has ended stays for ten
+minutes: it is replaced, as one that is merely changed would not begin again.
+"""
 
 SUBMIT_S = {"slurm": 60.0, "kuberay": 60.0, "skypilot": 1800.0}
 """Longest a queue may take to answer; SkyPilot may have to start a machine for its controller first."""
@@ -144,7 +146,7 @@ def _note(request: Request, told: str) -> JobNote:
         number = re.search(r"ID: *(?:\x1b\[[0-9;]*m)*(\d+)", told)
         return JobNote(system=request.system, job=number[1] if number else "", submitted_at=now)
     if request.system == "kuberay":
-        job = f"{request.job['namespace']}/emsweep-{kubernetes_name(request)}"
+        job = f"{request.job['namespace']}/{rayjob_name(request)}"
         return JobNote(system=request.system, job=job, submitted_at=now)
     job = _number(told)
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"

@@ -8,8 +8,8 @@ import itertools
 import pytest
 import yaml
 
-from orchestrator.submit import render
-from orchestrator.submit.kuberay_text import kubernetes_name, quoted, scalar
+from orchestrator.submit import render, submit
+from orchestrator.submit.kuberay_text import kubernetes_name, quoted, rayjob_name, scalar
 from sweeps.spec.errors import UserError
 from tests.docker import kuberay
 from tests.orchestrator.submit.test_request import request
@@ -119,6 +119,26 @@ def test_names_that_yaml_takes_for_something_else_stay_names():
 
 def test_a_sweep_whose_name_has_no_letter_of_kubernetes_has_a_name_all_the_same():
     assert kubernetes_name(dataclasses.replace(request("cluster=kuberay"), name="日本")) == "sweep"
+
+
+def test_sweeps_of_one_name_in_two_directories_have_two_jobs():
+    asked = request("cluster=kuberay")
+    other = dataclasses.replace(asked, directory="elsewhere")
+    assert rayjob_name(asked) != rayjob_name(other)
+    assert yaml.safe_load(render(asked))["metadata"]["name"] == rayjob_name(asked)
+    long = rayjob_name(dataclasses.replace(asked, name="x" * 99))
+    assert len(long) <= 47
+
+
+def test_a_launch_after_its_job_has_ended_begins_a_job_anew(tmp_path, monkeypatch):
+    fake = tmp_path / "kubectl"
+    fake.write_text('#!/bin/sh\necho "$*" > "$0.called"; /bin/cat > /dev/null; echo replaced\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = request("cluster=kuberay")
+    _, note = submit(asked)
+    assert note.job == f"emsweep/{rayjob_name(asked)}"
+    assert (tmp_path / "kubectl.called").read_text().split()[:2] == ["replace", "--force"]
 
 
 @pytest.mark.parametrize(
