@@ -42,6 +42,7 @@ FIXED = {
     "error": "emsweep status reads the log where it is",
     "chdir": "a job runs where emsweep launch was called: call it there",
     "array": "one driver launches the sweep: more nodes are cluster.job.nodes or cluster.job.elastic",
+    "clusters": "emsweep status asks the cluster of this machine, where another job has its number",
     "wrap": "the job is the script",
     "parsable": "emsweep launch reads sbatch's answer",
     "quiet": "emsweep launch reads sbatch's answer",

@@ -30,6 +30,7 @@ def test_further_options_of_a_site_are_lines_of_the_job():
         ("--gpus=8", "set cluster.job.gpus_per_node instead"),
         ("--gres=gpu:a100:8", "set cluster.job.gpus_per_node instead"),
         ("--signal=B:USR1@10", "set cluster.notice_s instead"),
+        ("--clusters=other", "asks the cluster of this machine"),
         ("--job-name=x", "set sweep.name instead"),
         ("--output=x", "reads the log where it is"),
         ("--array=1-4", "cluster.job.nodes"),
