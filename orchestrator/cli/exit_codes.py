@@ -10,6 +10,7 @@ import typer
 from orchestrator.cli.output import echo, print_json, say
 from orchestrator.driver.run_summary import Summary
 from orchestrator.store.advice import is_held_back, next_steps
+from orchestrator.store.job_note import submitted_by
 from orchestrator.store.layout import Layout
 from orchestrator.store.status import read_status
 from orchestrator.worker.process_env import peak_resident_mib
@@ -25,7 +26,8 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     left = summary.expected - summary.committed - summary.failed - summary.cancelled
     counts = {"pending": left, "failed": summary.failed, "cancelled": summary.cancelled}
     held_back = is_held_back(read_status(Layout(directory)), counts)
-    steps = next_steps(directory, counts, held_back=held_back)
+    layout = Layout(directory)
+    steps = next_steps(directory, counts, held_back=held_back, submitted=submitted_by(layout))
     if as_json:
         print_json(
             {

@@ -111,15 +111,19 @@ def verify(
 
 def _say_next(directory: Path, verdict: Verification) -> None:
     """Say what brings the runs that have no result, or tables that lag behind, to an end."""
-    from orchestrator.store.advice import is_held_back, next_steps
+    from orchestrator.store.advice import is_held_back, next_steps, resumed_here
+    from orchestrator.store.job_note import submitted_by
     from orchestrator.store.layout import Layout
     from orchestrator.store.status import read_status
 
     counts = {"pending": verdict.pending, "failed": verdict.failed, "cancelled": verdict.cancelled}
     lag = verdict.uncommitted or verdict.corrupt or verdict.tables_missing or not verdict.tables_agree
-    steps = next_steps(directory, counts, held_back=is_held_back(read_status(Layout(directory)), counts))
+    layout = Layout(directory)
+    submitted = submitted_by(layout)
+    held_back = is_held_back(read_status(layout), counts)
+    steps = next_steps(directory, counts, held_back=held_back, submitted=submitted)
     if lag and not any(" resume " in step.command for step in steps):
-        say(f"finish it with: emsweep resume {directory}")
+        say(f"finish it with: {resumed_here(directory, submitted)}")
     for step in steps:
         say(f"finish it with: {step}" if " resume " in step.command else f"next: {step}")
 

@@ -224,10 +224,22 @@ def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
 
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:
-    """The cluster that the sweep was launched with; the command line wins."""
+    """The cluster that the sweep was launched with; the command line wins.
+
+    Raises:
+        UserError: for a sweep that jobs of a queue run, unless it is to be ended here.
+    """
     from orchestrator.driver.session import stored_pool
     from orchestrator.planning.cluster import cluster_of
+    from orchestrator.store.job_note import submitted_by
     from orchestrator.store.layout import Layout
+
+    if pool is None and address is None and (submitted := submitted_by(Layout(directory))) is not None:
+        again = submitted or "the launch that submitted it"
+        raise UserError(
+            f"directory {str(directory)!r}: is run by jobs of a queue; submit it again with: {again}; or "
+            "take this machine with --pool local"
+        )
 
     stored, stored_address = stored_pool(Layout(directory))
     return cluster_of(

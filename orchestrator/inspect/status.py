@@ -12,7 +12,7 @@ from orchestrator.inspect.reported import newest_reports, reports_of_run, step_t
 from orchestrator.store.advice import is_held_back, next_steps
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, RunHistory, history_of
-from orchestrator.store.job_note import read_job
+from orchestrator.store.job_note import read_job, submitted_by
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
@@ -58,7 +58,13 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     example = groups[0]["example"] if groups else None
     held_back = is_held_back(read_status(layout), counts)
     works = driver is not None or (job is not None and job.is_there)
-    steps = [] if works else next_steps(directory, counts, held_back=held_back, example=example)
+    steps = (
+        []
+        if works
+        else next_steps(
+            directory, counts, held_back=held_back, example=example, submitted=submitted_by(layout)
+        )
+    )
     return {
         "dir": str(directory),
         "live": driver is not None,

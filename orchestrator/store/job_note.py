@@ -27,6 +27,8 @@ class JobNote:
     """File that the job's own output goes to; empty where the queue keeps it."""
     nodes: str = ""
     """Of an elastic sweep, the job by which the queue knows its nodes; ``job`` is then the driver's."""
+    launch: str = ""
+    """The command that submitted it, and would again; empty in a note of an earlier version."""
 
 
 def write_job(layout: Layout, note: JobNote) -> None:
@@ -41,7 +43,13 @@ def read_job(layout: Layout) -> JobNote | None:
         texts = {name: document[name] for name in ("system", "job", "log")}
         if document["version"] > VERSION or not all(isinstance(text, str) for text in texts.values()):
             return None
-        nodes = str(document.get("nodes", ""))
-        return JobNote(**texts, submitted_at=float(document["submitted_at"]), nodes=nodes)
+        later = {name: str(document.get(name, "")) for name in ("nodes", "launch")}
+        return JobNote(**texts, submitted_at=float(document["submitted_at"]), **later)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def submitted_by(layout: Layout) -> str | None:
+    """The command that gave a sweep to a queue; ``None`` for a sweep that was in none."""
+    note = read_job(layout)
+    return None if note is None else note.launch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ class Request:
     name: str
     command: Sequence[str]
     """What to run inside, without the address of the cluster."""
+    launch: str
+    """The command line that asks for the job."""
     directory: str
     job: Mapping[str, Any]
     """Machines and site, from ``cluster.job``."""
@@ -88,6 +91,7 @@ def request_of(
         system=options.system,
         name=manifest.sweep,
         command=command,
+        launch=shlex.join(["emsweep", "launch", *words, "--dir", directory, *flags]),
         directory=directory,
         job=job,
         environment=options.environment,

@@ -21,6 +21,7 @@ from orchestrator.submit.request import Request
 from orchestrator.submit.skypilot_text import task_text
 from orchestrator.submit.slurm_text import slurm_values
 from sweeps.spec.errors import UserError
+from sweeps.spec.redaction import redact
 
 TEMPLATES = Path(__file__).with_name("templates")
 """The texts: ``slurm.sh``, ``slurm_nodes.sh``, ``kuberay.yaml`` and ``skypilot.sh``."""
@@ -141,16 +142,17 @@ def _called_with_file(command: Sequence[str], text: str) -> subprocess.Completed
 
 
 def _note(request: Request, told: str) -> JobNote:
-    now = time.time()
+    now, launch = time.time(), redact(request.launch, os.environ, hexadecimal=False)
     if request.system == "skypilot":
         number = re.search(r"ID: *(?:\x1b\[[0-9;]*m)*(\d+)", told)
-        return JobNote(system=request.system, job=number[1] if number else "", submitted_at=now)
+        job = number[1] if number else ""
+        return JobNote(system=request.system, job=job, submitted_at=now, launch=launch)
     if request.system == "kuberay":
         job = f"{request.job['namespace']}/{rayjob_name(request)}"
-        return JobNote(system=request.system, job=job, submitted_at=now)
+        return JobNote(system=request.system, job=job, submitted_at=now, launch=launch)
     job = _number(told)
     log = Path.cwd() / f"emsweep-{request.name}-{job}.log"
-    return JobNote(system="slurm", job=job, submitted_at=now, log=str(log))
+    return JobNote(system="slurm", job=job, submitted_at=now, log=str(log), launch=launch)
 
 
 def _number(told: str) -> str:

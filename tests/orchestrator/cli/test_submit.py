@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,35 @@ def test_a_job_is_not_said_to_wait_for_less_than_no_time(slurm, capsys):
     slurm("scontrol", "echo JobId=7 JobState=PENDING Reason=Priority SubmitTime=2999-01-01T00:00:00")
     assert main(["status", "out"]) == 0
     assert "waiting in Slurm (job 7, Priority) for 0" in capsys.readouterr().out
+
+
+def test_what_goes_on_with_a_sweep_whose_job_has_ended_is_the_launch_that_submitted_it(slurm, capsys):
+    assert main([*WORDS, "sweep.about=a question", "--dir", "my out"]) == 0
+    slurm("scontrol", "echo JobId=7 JobState=FAILED Reason=NonZeroExitCode")
+    again = "emsweep launch sweep=noop sweep.n=2 cluster=slurm cluster.job.gpus_per_node=0 "
+    again += "'sweep.about=a question' --dir 'my out'"
+    for verb, code in (("status", 0), ("verify", 1), ("resume", 2)):
+        capsys.readouterr()
+        assert main([verb, "my out"]) == code
+        said = capsys.readouterr()
+        assert again in said.out + said.err
+        assert "emsweep resume" not in said.out + said.err
+    slurm.submitted.unlink()
+    assert main(shlex.split(again)[1:]) == 0
+    assert slurm.submitted.exists()
+
+
+def test_a_sweep_of_a_queue_ends_on_this_machine_where_that_is_asked_for(slurm, capsys):
+    assert main([*WORDS, "--dir", "out"]) == 0
+    slurm("scontrol", "echo JobId=7 JobState=FAILED Reason=NonZeroExitCode")
+    assert main(["rerun", "out", "--incomplete"]) == 2
+    assert "--pool local" in capsys.readouterr().err
+    assert main(["resume", "out", "--pool", "local"]) == 0
+    assert main(["verify", "out"]) == 0
+
+
+def test_a_note_of_a_job_holds_no_secret(slurm, capsys):
+    secret = "hf_" + "a1B2" * 9
+    assert main([*WORDS, f"+cluster.environment.HF_TOKEN={secret}", "--dir", "out"]) == 0
+    assert "cluster.job.gpus_per_node=0" in read_job(Layout(Path("out"))).launch
+    assert secret not in Layout(Path("out")).job.read_text()
