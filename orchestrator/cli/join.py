@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -43,8 +44,8 @@ def join(
     from orchestrator.trust.gate import is_trusted
 
     for name, number in (("cpus", cpus), ("gpus", gpus), ("notice", notice_s)):
-        if number is not None and number < 0:
-            raise UserError(f"--{name} {number:g}: must be at least 0")
+        if number is not None and not 0 <= number < math.inf:
+            raise UserError(f"--{name} {number:g}: must be a number that is at least 0")
     if not directory.is_dir():
         raise UserError(f"directory {str(directory)!r}: does not exist; give that of a launched sweep")
     if not trust and not is_trusted(*open_manifest(directory)):

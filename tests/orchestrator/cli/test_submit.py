@@ -101,3 +101,9 @@ def test_a_note_of_a_job_holds_no_secret(slurm, capsys):
     assert main([*WORDS, f"+cluster.environment.HF_TOKEN={secret}", "--dir", "out"]) == 0
     assert "cluster.job.gpus_per_node=0" in read_job(Layout(Path("out"))).launch
     assert secret not in Layout(Path("out")).job.read_text()
+
+
+def test_a_machine_joins_for_a_finite_notice_alone(tmp_path, capsys):
+    for text in ("nan", "inf", "-1"):
+        assert main(["join", str(tmp_path), f"--notice={text}"]) == 2
+        assert f"--notice {text}: must be a number" in capsys.readouterr().err
