@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.mirror.target import FinishedRun
-from orchestrator.store.digests import read_digests, require_intact
+from orchestrator.store.digests import ABSENT, read_digests, require_intact
 from orchestrator.store.layout import Layout
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import spec_to_dict
@@ -79,9 +79,10 @@ def _table_files(layout: Layout, table: str) -> list[Path]:
         for part in sorted(layout.parts.glob(f"{table}-*.parquet"))
         if part.with_name(part.name.replace(table, "runs", 1)).exists()
     ]
-    recorded = f"{table}.parquet" in (read_digests(layout) or {})  # gone then means lost
+    recorded = (read_digests(layout) or {}).get(f"{table}.parquet")
+    must_be_there = recorded is not None and ABSENT not in recorded.sha256  # gone then means lost
     whole = layout.table(table)
-    return [*([whole] if recorded or whole.exists() else []), *parts]
+    return [*([whole] if must_be_there or whole.exists() else []), *parts]
 
 
 def _histories(layout: Layout, indexes: Sequence[int]) -> dict[int, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.mirror import mirror_sweep, reading, to_wandb
 from orchestrator.mirror.reading import finished, read_runs
 from orchestrator.mirror.target import Destination
+from orchestrator.store.digest_writer import Replacement
 from orchestrator.store.layout import Layout
 from sweeps.spec.errors import UserError
 from tests.analysis.synthetic import quickstart_world, write_sweep
@@ -87,6 +88,16 @@ def test_a_sweep_that_merges_its_tables_under_a_mirror_loses_nothing(directory, 
     rows = finished(Layout(directory))
     assert [row["run_id"] for row in rows] == expected
     assert all(len(run.steps) == 11 for run in read_runs(Layout(directory), rows))
+
+
+def test_a_table_that_has_not_taken_its_name_yet_is_not_missed(tmp_path):
+    layout = Layout(tmp_path)
+    table = layout.table("runs")
+    table.mkdir()  # so that its digest is written and the file cannot take its name
+    with pytest.raises(IsADirectoryError), Replacement(layout) as replacement:
+        replacement.writing(table).write_bytes(b"")
+    table.rmdir()
+    assert finished(layout) == []
 
 
 def test_a_copy_holds_group_tags_configuration_history_and_summary(directory):

@@ -276,7 +276,8 @@ def test_a_budget_of_gpus_needs_a_measured_run_and_says_so(tmp_path):
         make_plan(words, tmp_path / "x", imagined=parse_cluster("gpus=8"))
 
 
-def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path):
+def test_the_time_of_a_short_sweep_has_an_interval_that_says_something(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no neighbouring sweep was measured
     plan = make_plan(["sweep=quickstart", "model=tiny-64", "example=carry-1", "optim.lr=1e-4", "seed=0"])
     assert "time      9 s (2 s to 21 s)" in plan.to_text()
 
