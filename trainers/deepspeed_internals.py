@@ -51,6 +51,17 @@ class Internals:
         if self._zero_stage:
             self._optimizer.refresh_fp32_params()
 
+    def refresh_weights(self) -> None:
+        """Let the module's weights follow the fp32 partitions of ZeRO-1 and 2; every rank must call it."""
+        self._optimizer.update_lp_params()
+
+    def forget_moments(self) -> None:
+        """Have ZeRO-1 and 2 look up the optimizer's moments anew after its next step: they have been
+        replaced, and would be kept alive.
+        """
+        if self._zero_stage in (1, 2):
+            self._optimizer._hp_optimizer_states_linked = False
+
     def gather_persistent(self) -> None:
         """Under ZeRO-3 small parameters stay gathered between steps: gather them anew from their shards."""
         if self._zero_stage == 3 and (persistent := self._optimizer.persistent_parameters):

@@ -226,7 +226,7 @@ class _Group:
             if not live:
                 continue
             spec = self._specs[live[0]]
-            with without_gradients(spec):
+            with self._engine.result_weights(), without_gradients(spec):
                 evaluations = (
                     self._eval_cache.tuned(spec, self._engine.module, step)
                     if step
@@ -274,7 +274,7 @@ class _Group:
         for run in runs:
             spec, record = self._specs[run], self._records[run]
             if outcome == "done" and spec.eval.logit_stats and record.rollouts is not None:
-                with without_gradients(spec):
+                with self._engine.result_weights(), without_gradients(spec):
                     record.logit_stats = measure_logits(
                         self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang
                     )

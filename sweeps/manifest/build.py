@@ -30,7 +30,13 @@ from sweeps.spec import (
     group_text,
 )
 from sweeps.spec.command_words import check_axes, check_command
-from sweeps.spec.cross_checks import check_fit, check_params, check_patterns, check_trainable
+from sweeps.spec.cross_checks import (
+    check_fit,
+    check_params,
+    check_patterns,
+    check_sharded,
+    check_trainable,
+)
 from sweeps.spec.data_groups import TrainerSpec
 
 if TYPE_CHECKING:
@@ -147,6 +153,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
     for check, rows, *together in (
         (check_fit, everywhere, "objective", "sampling", "example"),
         (check_trainable, everywhere, "model", "optim", "engine"),
+        (check_sharded, everywhere, "optim", "engine", "resources"),
         (check_patterns, everywhere, "eval", "objective"),
         (check_params, everywhere, "trainer"),
         (check_command, everywhere, "trainer", "resources"),

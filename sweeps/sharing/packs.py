@@ -32,6 +32,9 @@ within a tile, its rank; of ``eval`` on all but the steps; of ``sampling`` on th
 PACKED_TRAINERS = ("trainers.em.EntropyMinimization",)
 """Trainers that train packs."""
 
+PACKED_OPTIMIZER = "adamw"
+"""The optimizer of packs."""
+
 _LIKE_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 PACKED_FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -109,6 +112,8 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
 
 
 def _of_optim(optim: OptimSpec) -> Iterator[str]:
+    if optim.name != PACKED_OPTIMIZER:
+        yield f"optim.name={optim.name}"
     if optim.half_every_steps:
         yield f"optim.half_every_steps={optim.half_every_steps}"
 

@@ -4,6 +4,7 @@ run_spec        :class:`RunSpec`, the whole configuration, and its plain forms
 data_groups     the groups that say what is trained on what: model, example, evaluation, resources
 train_groups    the groups that say how: optimizer, schedule, sampling, engine
 objective       what an optimizer step lowers
+optimizers      what each optimizer reads, and where its state may be sharded
 cross_checks    rules between groups
 selection_rules which problems of a pool are worth training on
 identity        from a configuration to the run_id

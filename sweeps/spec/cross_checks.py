@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, TrainerSpec
+from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.objective import ObjectiveSpec
+from sweeps.spec.optimizers import OPTIMIZERS, unshardable
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec
 
 
@@ -54,6 +55,34 @@ def check_trainable(model: ModelSpec, optim: OptimSpec, engine: EngineSpec) -> N
         raise SpecError(
             f"optim.half_every_steps={optim.half_every_steps}: halves whole weights, which "
             f"model.adapter={model.adapter} freezes; use one of them"
+        )
+
+
+def check_sharded(optim: OptimSpec, engine: EngineSpec, resources: ResourcesSpec) -> None:
+    """Refuse an optimizer whose state cannot be sharded, or lie in host memory, as the engine asks.
+
+    Raises:
+        SpecError: naming what the optimizer does allow.
+    """
+    optimizer, stages = OPTIMIZERS[optim.name], OPTIMIZERS[optim.name].zero_stages
+    if why := unshardable(optim.name, engine.zero_stage, resources.world_size):
+        alone = stages and optimizer.one_rank and engine.zero_stage in stages
+        fix = (
+            f"set resources.world_size=1 or engine.zero_stage=0 (now {engine.zero_stage})"
+            if alone
+            else f"set engine.zero_stage to {' or '.join(map(str, stages))}"
+            + (" (and engine.precision=fp32)" if stages == (0,) and engine.precision != "fp32" else "")
+        )
+        raise SpecError(
+            f"optim.name={optim.name}: cannot be sharded by engine.zero_stage={engine.zero_stage} at "
+            f"resources.world_size={resources.world_size}: {why}; {fix}, or choose another, such as "
+            "optim=adamw"
+        )
+    if engine.offload and not optimizer.offloads:
+        known = " or ".join(f"optim={name}" for name, other in OPTIMIZERS.items() if other.offloads)
+        raise SpecError(
+            f"optim.name={optim.name}: engine.offload keeps the state of {known} only in host memory; "
+            "set engine.offload=false, or choose one of them"
         )
 
 

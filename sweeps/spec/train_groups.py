@@ -6,42 +6,53 @@ Written as :mod:`sweeps.spec.data_groups` says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from sweeps.spec.data_groups import compute
 from sweeps.spec.errors import choice, require
+from sweeps.spec.optimizers import COMMON, OPTIMIZERS, readers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimSpec:
-    """The optimizer."""
+    """The optimizer. A field that it does not read keeps its default (:mod:`sweeps.spec.optimizers`)."""
 
     name: str = "adamw"
-    """``adamw``, decoupled weight decay."""
+    """``adamw``, ``adam``, ``sgd``, ``lion``, ``adafactor``, ``muon``, ``schedule_free`` or ``prodigy``."""
     lr: float = 2e-5
-    """Peak learning rate, multiplied by the schedule."""
+    """Peak learning rate, multiplied by the schedule. What a good one is depends on the optimizer."""
     beta1: float = 0.9
-    """Decay of the first moment."""
+    """Decay of the first moment; ``schedule_free`` trains at this share of the average, the rest at its
+    newest point.
+    """
     beta2: float = 0.999
-    """Decay of the second moment."""
+    """Decay of the second moment; of the average itself in ``lion``."""
     eps: float = 1e-8
     """Term added to the denominator."""
     weight_decay: float = 0.01
-    """Decoupled weight decay."""
+    """Weight decay; ``adam`` and ``sgd`` add it to the gradient, the others take it off the weights."""
     grad_clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     half_every_steps: int = field(default=0, metadata={"omit_at": 0})
     """Half fine-tuning (arXiv 2404.18466): a random half of the matrices and norms trains, another one after
     so many optimizer steps; 0 trains all.
     """
+    momentum: float = field(default=0.9, metadata={"omit_at": 0.9})
+    """Decay of the average of gradients, of ``sgd`` (0 turns it off) and ``muon``."""
+    d0: float = field(default=1e-6, metadata={"omit_at": 1e-6})
+    """First estimate of ``prodigy``; a run of few steps mostly measures how it grows."""
+    d_coef: float = field(default=1.0, metadata={"omit_at": 1.0})
+    """Factor of the estimate of ``prodigy``, its knob: 0.5 and 2 are usual."""
 
     def __post_init__(self) -> None:
-        choice("optim.name", self.name, ("adamw",))
+        choice("optim.name", self.name, OPTIMIZERS)
         require(0 < self.lr < math.inf, "optim.lr", self.lr, "must be a number above 0, such as 2e-5")
-        for key in ("beta1", "beta2"):
+        for key in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, key) < 1, f"optim.{key}", getattr(self, key), "must lie in [0, 1)")
-        require(self.eps > 0, "optim.eps", self.eps, "must be above 0")
+        for key in ("eps", "d0", "d_coef"):
+            value = getattr(self, key)
+            require(0 < value < math.inf, f"optim.{key}", value, "must be a number above 0")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "must be at least 0")
         require(
             self.grad_clip >= 0,
@@ -54,6 +65,21 @@ class OptimSpec:
             "optim.half_every_steps",
             self.half_every_steps,
             "must be at least 0 (0 trains all weights)",
+        )
+        for f in fields(self):
+            value, unread = getattr(self, f.name), f.name not in (*COMMON, *OPTIMIZERS[self.name].reads)
+            require(
+                not unread or value == f.default,
+                f"optim.{f.name}",
+                value,
+                f"optim.name={self.name} does not read it; leave it at {f.default}, or choose one of "
+                f"{', '.join(readers(f.name))}",
+            )
+        require(
+            self.name != "schedule_free" or self.beta1 > 0,
+            "optim.beta1",
+            self.beta1,
+            "must be above 0 for optim.name=schedule_free, whose average it weighs",
         )
 
 

@@ -141,9 +141,10 @@ def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> N
     for k, moments in enumerate(state.engine.moments):
         tensors |= {f"m.{k}.{name}": t.contiguous() for name, t in moments.items()}
     scaler = {k: v for k, v in state.engine.scaler.items() if isinstance(v, (bool, int, float, str))}
+    counts = json.dumps(list(map(dict, state.engine.counts)))
     path = state_folder / f"rank-{gang.rank}.safetensors"
     with replacing(path, durable=True) as temporary:
-        save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler)})
+        save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler), "counts": counts})
         give_usual_mode(temporary)
     gang.any(False)  # every rank's file stands before the state counts as complete
     if gang.rank == 0:
@@ -166,10 +167,10 @@ def load_state(folder: Path | None, run_id: str, gang: Gang) -> TrainingState | 
             continue
         path = state_folder / f"rank-{gang.rank}.safetensors"
         with safe_open(path, framework="pt") as file:
-            scaler = json.loads(file.metadata()["scaler"])
+            plain = {"counts": "[]"} | file.metadata()  # states of earlier versions have none
         return TrainingState(
             step=_step_of(state_folder),
-            engine=_engine_state(load_file(path), scaler),
+            engine=_engine_state(load_file(path), plain),
             progress=stored["progress"],
         )
     return None
@@ -181,14 +182,19 @@ def drop_states(folder: Path | None, gang: Gang) -> None:
         shutil.rmtree(folder / "state", ignore_errors=True)
 
 
-def _engine_state(tensors: Mapping[str, Tensor], scaler: Mapping[str, Any]) -> EngineState:
+def _engine_state(tensors: Mapping[str, Tensor], plain: Mapping[str, str]) -> EngineState:
     weights = [tensors[f"w.{k}"] for k in range(sum(name.startswith("w.") for name in tensors))]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, number, *rest = name.split(".", 2)
         if kind == "m":
             moments.setdefault(int(number), {})[rest[0]] = tensor
-    return EngineState(weights=weights, moments=[moments[k] for k in sorted(moments)], scaler=scaler)
+    return EngineState(
+        weights=weights,
+        moments=[moments[k] for k in sorted(moments)],
+        counts=json.loads(plain["counts"]),
+        scaler=json.loads(plain["scaler"]),
+    )
 
 
 def _step_of(state_folder: Path) -> int:

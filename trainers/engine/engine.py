@@ -21,6 +21,15 @@ from sweeps.spec import EngineSpec, OptimSpec
 from trainers.deepspeed_internals import Internals, gathered, keep_gradients_in_place, shard_of
 from trainers.engine.freezing import Freezing
 from trainers.engine.gang import Gang
+from trainers.engine.optimizer_state import (
+    STARTS_AT_ZERO,
+    Counts,
+    averaged,
+    counts_of,
+    moments_of,
+    on_host,
+    put_back,
+)
 from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
 from trainers.model.adapter import adapter_shapes, fresh_adapter
 from trainers.model.stored_weights import StoredWeights
@@ -49,6 +58,7 @@ class Engine:
         self._zero_stage = engine.zero_stage
         self._grad_norm = float("nan")
         self._grad_clip = optim.grad_clip
+        self._starts_at_zero = optim.name in STARTS_AT_ZERO
         self._adapter = adapter_shapes(model)
         # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
         self._clips_itself = engine.zero_stage == 0
@@ -135,10 +145,40 @@ class Engine:
         return not self._ds.was_step_applied()
 
     def full_weights(self) -> dict[str, Tensor]:
-        """The whole model's weights on the host, gathered from all ranks' shards; every rank must call it."""
+        """The whole model's :meth:`result_weights` on the host, gathered from all ranks' shards; every rank
+        must call it.
+        """
         named = dict(self.module.named_parameters())
-        with gathered(list(named.values())):
+        with self.result_weights(), gathered(list(named.values())):
             return {name: p.detach().cpu().clone().contiguous() for name, p in named.items()}
+
+    @contextmanager
+    def result_weights(self) -> Iterator[None]:
+        """Lend the module the weights that training stands for: those to judge and to keep.
+
+        They are the module's own but for ``schedule_free``, which trains at a point beside their average.
+        What was there comes back to the bit, so that judging changes no step.
+        """
+        averages = averaged(self._optimizer, self._moment_keys())
+        if averages is None:
+            yield
+            return
+        masters = self._internals.masters()
+        held = [p.data for p in self._moment_keys()]
+        if not masters:
+            for p, average in zip(self._moment_keys(), averages, strict=True):
+                p.data = average
+        else:
+            held = [flat.detach().clone() for flat in held]
+            self._set_masters(averages)
+        try:
+            yield
+        finally:
+            if not masters:
+                for p, data in zip(self._moment_keys(), held, strict=True):
+                    p.data = data
+            else:
+                self._set_masters(held)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Put whole weights, named as by :meth:`full_weights`, in the place of the model's, and of the fp32
@@ -159,13 +199,10 @@ class Engine:
 
     def capture(self) -> EngineState:
         """Copy everything that training changes to host memory."""
-        moments = [
-            {name: _on_host(torch.as_tensor(value)) for name, value in state.items()}
-            for state in (self._optimizer.state.get(p, {}) for p in self._moment_keys())
-        ]
         return EngineState(
-            weights=[_on_host(t) for t in self._weights()],
-            moments=moments,
+            weights=[on_host(t) for t in self._weights()],
+            moments=moments_of(self._optimizer, self._moment_keys()),
+            counts=counts_of(self._optimizer),
             scaler=dict(vars(scaler)) if (scaler := self._internals.loss_scaler) else {},
         )
 
@@ -175,18 +212,15 @@ class Engine:
         with torch.no_grad():
             for weight, stored in zip(self._weights(), weights, strict=True):
                 weight.copy_(stored)
-            for key, stored_moments in zip(self._moment_keys(), state.moments, strict=True):
-                moments = self._optimizer.state.get(key, {})
-                if not moments and stored_moments:
-                    self._optimizer.state[key] = {n: _state(t, key) for n, t in stored_moments.items()}
-                for name, value in moments.items():
-                    # An optimizer that has not stepped has no moments yet: that state is all zeros.
-                    if not torch.is_tensor(value):  # DeepSpeedCPUAdam counts its steps in a plain int
-                        moments[name] = int(stored_moments[name]) if stored_moments else 0
-                    elif stored_moments:
-                        value.copy_(stored_moments[name])
-                    else:
-                        value.zero_()
+            put_back(
+                self._optimizer,
+                self._moment_keys(),
+                state.moments,
+                state.counts,
+                zeroed=self._starts_at_zero,
+            )
+        if not self._starts_at_zero:
+            self._internals.forget_moments()
         self._internals.gather_persistent()
         if scaler := self._internals.loss_scaler:
             vars(scaler).update(state.scaler)
@@ -250,6 +284,13 @@ class Engine:
         weights = [shard_of(p) if self._zero_stage == 3 else p.data for p in self._trained()]
         return [*weights, *(p.data for p in self._internals.masters())]
 
+    @torch.no_grad()
+    def _set_masters(self, values: Sequence[Tensor]) -> None:
+        """Set the fp32 masters of ZeRO-1 and 2, and the module's weights by them."""
+        for flat, value in zip(self._moment_keys(), values, strict=True):
+            flat.copy_(value)
+        self._internals.refresh_weights()
+
     def _trained(self) -> list[torch.nn.Parameter]:
         """Parameters that training changes: all, or those of an adapter."""
         return [p for p in self._ds.module.parameters() if p.requires_grad]
@@ -274,6 +315,8 @@ class EngineState:
     """Model weights or shards, then fp32 masters."""
     moments: Sequence[Mapping[str, Tensor]]
     """Optimizer state of each of its parameters; empty before the first step."""
+    counts: Counts = ()
+    """Plain numbers of each of the optimizer's groups."""
     scaler: Mapping[str, Any]
     """Loss scaler of fp16; empty without."""
 
@@ -282,12 +325,3 @@ class EngineState:
 def _copy(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
     for name, parameter in named.items():
         parameter.copy_(weights[name])
-
-
-def _on_host(tensor: Tensor) -> Tensor:
-    """A copy: kept on a GPU it would hold the weights twice."""
-    return tensor.detach().to("cpu", copy=True)
-
-
-def _state(stored: Tensor, parameter: Tensor) -> Tensor | int:
-    return int(stored) if stored.dtype == torch.int64 else stored.to(parameter.device, copy=True)

@@ -1,9 +1,9 @@
 """Parameters that keep still through optimizer steps, their moments and weight decay included.
 
 Without ZeRO the optimizer passes over a parameter that has no gradient. ZeRO hands it flat partitions, one
-for each group of parameters; so there every parameter is a group of its own (:func:`groups_of`), whose
-partition lacks its gradient at the step. Its gradient is zero from the backward pass on, so that it does not
-count in the norm by which DeepSpeed clips.
+for each group of parameters; so there every parameter is a group of its own
+(:func:`trainers.engine.optimizers.groups_of`), whose partition lacks its gradient at the step. Its gradient
+is zero from the backward pass on, so that it does not count in the norm by which DeepSpeed clips.
 
 The price is a reduction and a gather for each parameter instead of a few for all of them.
 """
@@ -15,11 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def groups_of(parameters: Sequence[torch.nn.Parameter], *, apart: bool) -> list[dict[str, Any]]:
-    """Groups for the optimizer: one of all parameters, or one of each."""
-    return [{"params": [p]} for p in parameters] if apart else [{"params": list(parameters)}]
 
 
 class Freezing:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import fields
 
 from sweeps.spec import RunSpec
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.engine.setup import parts_groups
 from trainers.model.base_model import load_weights, stored_weights
+
+SET_IN_PLACE = ("lr", "half_every_steps")
+"""Fields of the optimizer that a hot engine takes from run to run."""
 
 
 class EnginePool:
@@ -54,7 +58,7 @@ def _engine_key(spec: RunSpec) -> tuple:
     adapter = (model.adapter, model.adapter_rank, model.adapter_alpha, model.adapter_targets)
     identity = (model.path, model.hub_id, model.revision, model.digest, *adapter)
     optim = spec.optim
-    fixed = (optim.name, optim.beta1, optim.beta2, optim.eps, optim.weight_decay, optim.grad_clip)
+    fixed = tuple(getattr(optim, f.name) for f in fields(optim) if f.name not in SET_IN_PLACE)
     e = spec.engine
     layout = (
         e.precision,

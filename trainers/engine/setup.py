@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 
 from sweeps.spec import EngineSpec, OptimSpec
-from trainers.engine.freezing import groups_of
 from trainers.engine.gang import Gang
+from trainers.engine.optimizers import new_optimizer
 
 _UNUSED_BATCH = 1
 """DeepSpeed insists on a batch size; with unmanaged accumulation the number of micro batches is ours to
@@ -24,20 +24,10 @@ def parts_groups(optim: OptimSpec, engine: EngineSpec) -> bool:
 def optimizer_of(
     model: torch.nn.Module, optim: OptimSpec, engine: EngineSpec, gang: Gang
 ) -> torch.optim.Optimizer:
-    """AdamW over the trained parameters; on the host where the engine offloads from a GPU."""
-    settings: dict[str, Any] = {
-        "lr": optim.lr,
-        "betas": (optim.beta1, optim.beta2),
-        "eps": optim.eps,
-        "weight_decay": optim.weight_decay,
-    }
-    trained = [p for p in model.parameters() if p.requires_grad]
-    parameters = groups_of(trained, apart=parts_groups(optim, engine))
-    if engine.offload and gang.device.type == "cuda":
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
-    return torch.optim.AdamW(parameters, fused=True, **settings)
+    """The optimizer over the trained parameters; on the host where the engine offloads from a GPU."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    on_host = engine.offload and gang.device.type == "cuda"
+    return new_optimizer(named, optim, apart=parts_groups(optim, engine), on_host=on_host)
 
 
 def checkpoint_activations(model: torch.nn.Module) -> None:
