@@ -41,10 +41,15 @@ class Pack:
     """Runs trained together, from their base model to their verdicts."""
 
     def __init__(
-        self, warm: Warm, engine: PackEngine, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
+        self,
+        warm: Warm,
+        engine: PackEngine,
+        specs: Sequence[RunSpec],
+        contexts: Sequence[RunContext],
+        width: int,
     ) -> None:
         self._warm, self._engine, self._stack = warm, engine, engine.stack
-        self._specs, self._contexts = specs, contexts
+        self._specs, self._contexts, self._width = specs, contexts, width
         self._base = warm.load_base(specs[0].model)
         self._records = [RunRecorder(spec, self._base) for spec in specs]
         self._watch = Stopwatch()
@@ -267,7 +272,7 @@ class Pack:
             spec = self._specs[run]
             layout = (
                 layout_of(spec, self._warm.gang)
-                | {"pack": self._stack.width, "pack_tile": TILE}
+                | {"pack": self._width, "pack_tile": TILE}
                 | self._stack.layout
             )
             results.append(self._records[run].result(outcome, layout))

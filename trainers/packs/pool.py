@@ -1,4 +1,4 @@
-"""A worker's hot packs: one engine a model, layout and width, the least recently used goes first."""
+"""A worker's hot packs: one engine a model and layout, the least recently used goes first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainers.packs.adapters import AdapterStack, NoSuchLayer, targets_of
 from trainers.packs.architecture import NotPackable
 from trainers.packs.engine import PackEngine
 from trainers.packs.stack import Stack
-from trainers.packs.trial import require_like_model, require_members_apart
+from trainers.packs.trial import TRIED_SLOTS, require_like_model, require_members_apart
 
 
 class PackPool:
@@ -33,14 +33,15 @@ class PackPool:
         Raises:
             NotPackable: as :meth:`acquire`; or if the run adds to layers of another family.
         """
-        hot = self._engines.get((*_model_of(spec), spec.engine.pack))
-        stack = (hot or self.acquire([spec], spec.engine.pack)).stack
+        stack = (self._engines.get(_model_of(spec)) or self.acquire([spec])).stack
         if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
             raise NoSuchLayer(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
         return stack.shape.vocabulary
 
-    def acquire(self, specs: Sequence[RunSpec], width: int) -> PackEngine:
+    def acquire(self, specs: Sequence[RunSpec]) -> PackEngine:
         """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.
+
+        It has a slot for each of them at least, never one for each that a pack could hold: slots cost memory.
 
         Raises:
             NotPackable: if the model's runs cannot be packed, or not on this processor.
@@ -50,9 +51,8 @@ class PackPool:
         targets = {target for own in specs for target in targets_of(own.model)}
         if model in self._refused:
             raise NotPackable(self._refused[model])
-        key = (*model, width)
-        engine = self._engines.pop(key, None)
-        if engine is not None and not targets <= engine.stack.targets:
+        engine = self._engines.pop(model, None)
+        if engine is not None and not (len(specs) <= engine.stack.width and targets <= engine.stack.targets):
             targets |= engine.stack.targets
             engine.close()
             engine = None
@@ -60,13 +60,13 @@ class PackPool:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             try:
-                engine = self._build(spec, width, targets)
+                engine = self._build(spec, max(len(specs), TRIED_SLOTS), targets)
             except NoSuchLayer:
                 raise
             except NotPackable as refusal:
                 self._refused[model] = str(refusal)
                 raise
-        self._engines[key] = engine
+        self._engines[model] = engine
         engine.begin()
         return engine
 

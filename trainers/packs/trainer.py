@@ -83,22 +83,22 @@ class PackTrainer:
     ) -> Iterator[tuple[int, Outcome]]:
         left = dict.fromkeys(positions)
         try:
-            engine = self._warm.pool.acquire([specs[p] for p in positions], width)
-            pack = Pack(self._warm, engine, [specs[p] for p in positions], [contexts[p] for p in positions])
+            own = [specs[p] for p in positions]
+            engine = self._warm.pool.acquire(own)
+            pack = Pack(self._warm, engine, own, [contexts[p] for p in positions], width)
             for run, outcome in pack.outcomes():
                 del left[positions[run]]
                 yield positions[run], outcome
         except Exception as error:
             self._warm.pool.discard()
-            if width == 1:
-                [position] = left
-                yield position, error
+            if len(positions) == 1:
+                yield positions[0], error
                 return
             _LOG.warning(
-                "a pack of %d runs failed (%s); they start again, half as many at once", width, error
+                "a pack of %d runs failed (%s); they start again, half as many at once", len(positions), error
             )
         if left:
-            yield from self._packs(specs, contexts, list(left), width // 2)
+            yield from self._packs(specs, contexts, list(left), len(positions) // 2)
 
     def close(self) -> None:
         self._warm.pool.close()

@@ -26,6 +26,9 @@ LENGTHS = (13, 9)
 ROWS = (1, 1, 2)
 """Rows of the members that are tried together: two in a batched product, one of them NaN, and one alone."""
 
+TRIED_SLOTS = len(ROWS)
+"""Fewest slots of a stack: even a run by itself is packed only where members stay apart."""
+
 
 def _rows(num: int, vocabulary: int) -> list[list[int]]:
     return [
@@ -62,22 +65,19 @@ def require_members_apart(engine: PackEngine) -> None:
         NotPackable: if a mate changes a bit.
     """
     stack, vocabulary = engine.stack, engine.stack.shape.vocabulary
-    num, ill = min(stack.width, len(ROWS)), 1
-    if num == 1:
-        return
+    num, ill = len(ROWS), 1
     members = [_member(slot, ROWS[slot], vocabulary) for slot in range(num)]
     for slot in range(num):
         engine.reset(slot)
     if stack.additions:  # zeros at first, which would try nothing
         for own in stack.trained.values():
             own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel()))
-    if num == len(ROWS):
-        for own in stack.trained.values():
-            own[ill] = torch.nan
+    for own in stack.trained.values():
+        own[ill] = torch.nan
     together = _bits(engine, members)
     for slot, member in enumerate(members):
         [alone] = _bits(engine, [member])
-        if (num < len(ROWS) or slot != ill) and alone != together[slot]:
+        if slot != ill and alone != together[slot]:
             raise NotPackable("this processor's matrix products have other bits when several are asked for")
     for slot in range(num):
         engine.reset(slot)

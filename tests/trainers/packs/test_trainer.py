@@ -149,6 +149,26 @@ def test_out_of_memory_halves_the_pack_and_changes_no_bit(trainer, monkeypatch):
     assert {outcome.layout["pack"] for outcome in outcomes} == {1}
 
 
+def test_a_pack_has_slots_for_the_runs_there_are_and_not_for_all_it_may_hold(trainer):
+    alone = told(trainer.run(spec_of(6), RunContext()))
+    outcome = trainer.run(spec_of(6, engine={"pack": 10**9}), RunContext())
+    assert outcome.layout["pack"] == 10**9
+    assert told(outcome) == alone
+
+
+def test_a_run_that_fails_in_a_pack_of_one_is_not_begun_again(trainer, monkeypatch):
+    begun = itertools.count()
+
+    def accumulate(engine: PackEngine, tokens, loss) -> None:
+        next(begun)
+        raise MemoryError("not enough for one")
+
+    monkeypatch.setattr(PackEngine, "accumulate", accumulate)
+    with pytest.raises(MemoryError):
+        trainer.run(spec_of(6, engine={"pack": 16}), RunContext())
+    assert next(begun) == 1
+
+
 def test_kept_weights_are_the_models_and_those_of_the_run_alone(trainer, tmp_path):
     spec = spec_of(10, resources={"keep_checkpoints": "last"})
     mates = [spec_of(11, resources={"keep_checkpoints": "last"}), spec]
