@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
 
+from sweeps.sharing.packs import shared_model
 from sweeps.spec import ModelSpec, RunSpec
 from trainers.engine.gang import Gang
 from trainers.evaluation.evaluate import Benchmark, DecodingSetting, settings_of
@@ -36,8 +38,8 @@ class EvalCache:
         self._base_evaluations: dict[tuple, Evaluation] = {}
 
     def benchmark(self, spec: RunSpec) -> Benchmark:
-        """What the run is judged on."""
-        return self._benchmark(spec.eval, spec.model)
+        """What the run is judged on, the same whatever it adds to a model and whenever that is judged."""
+        return self._benchmark(dataclasses.replace(spec.eval, steps=()), shared_model(spec.model))
 
     def tuned(self, spec: RunSpec, module: torch.nn.Module, step: int) -> list[Evaluation]:
         """Judge a model under all settings in one pass: greedy and sampled rows share prefixes."""
@@ -53,17 +55,21 @@ class EvalCache:
         Each setting is judged by itself, greedy once for all seeds, so that a remembered verdict equals a
         fresh one bit for bit.
         """
-        return self.base_by(spec, _by_module(spec, module, 0, self._gang))
+        return self.base_by(spec, _by_module(spec, module, 0, self._gang), packed=False)
 
-    def base_by(self, spec: RunSpec, judge: Judge) -> list[Evaluation]:
-        """The same of any untrained model, which ``judge`` decodes by."""
+    def base_by(self, spec: RunSpec, judge: Judge, *, packed: bool = True) -> list[Evaluation]:
+        """The same of any untrained model, which ``judge`` decodes by.
+
+        Args:
+            packed: Whether that is a pack and not the model's own module, whose last bits are others.
+        """
         if 0 not in spec.eval_steps:
             return []
         benchmark = self.benchmark(spec)
         evaluations = []
         for setting in settings_of(spec.eval):
             seed = spec.seed if setting.temperature else 0
-            key = (spec.model, spec.eval, spec.engine, setting, seed)
+            key = (spec.model, spec.eval, spec.engine, packed, setting, seed)
             if key not in self._base_evaluations:
                 [fresh] = judge(benchmark, [setting], seed)
                 if len(self._base_evaluations) == BASE_EVALUATIONS_REMEMBERED:
