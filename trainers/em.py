@@ -26,7 +26,9 @@ class EntropyMinimization(PolicyTrainer):
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> Iterator[tuple[int, Outcome]]:
         """Train and judge several runs; see :class:`trainers.protocol.GroupTrainer`."""
-        packed = [i for i, spec in enumerate(specs) if is_packed(spec) and self.packs.takes(spec)]
+        packed = [
+            i for i, spec in enumerate(specs) if is_packed(spec) and self.packs.takes(spec, among=len(specs))
+        ]
         others = sorted(set(range(len(specs))) - set(packed))
         for members, train in ((packed, self.packs.outcomes), (others, super().run_group)):
             for position, outcome in train([specs[i] for i in members], [contexts[i] for i in members]):

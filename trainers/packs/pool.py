@@ -27,21 +27,25 @@ class PackPool:
         self._engines: OrderedDict[tuple, PackEngine] = OrderedDict()
         self._refused: dict[tuple, str] = {}
 
-    def vocabulary_of(self, spec: RunSpec) -> int:
-        """V of the run's model.
+    def vocabulary_of(self, spec: RunSpec, slots: int) -> int:
+        """V of the run's model, whose engine has so many slots if it is built for that.
 
         Raises:
             NotPackable: as :meth:`acquire`; or if the run adds to layers of another family.
         """
-        stack = (self._engines.get(_model_of(spec)) or self.acquire([spec])).stack
+        stack = (self._engines.get(_model_of(spec)) or self.acquire([spec], slots)).stack
         if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
             raise NoSuchLayer(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
         return stack.shape.vocabulary
 
-    def acquire(self, specs: Sequence[RunSpec]) -> PackEngine:
+    def acquire(self, specs: Sequence[RunSpec], slots: int = TRIED_SLOTS) -> PackEngine:
         """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.
 
         It has a slot for each of them at least, never one for each that a pack could hold: slots cost memory.
+
+        Args:
+            specs: The runs.
+            slots: How many it has at least, if it is built now.
 
         Raises:
             NotPackable: if the model's runs cannot be packed, or not on this processor.
@@ -60,7 +64,7 @@ class PackPool:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             try:
-                engine = self._build(spec, max(len(specs), TRIED_SLOTS), targets)
+                engine = self._build(spec, max(len(specs), slots, TRIED_SLOTS), targets)
             except NoSuchLayer:
                 raise
             except NotPackable as refusal:

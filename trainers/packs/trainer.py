@@ -27,12 +27,15 @@ class PackTrainer:
     def __init__(self, warm: Warm) -> None:
         self._warm = warm
 
-    def takes(self, spec: RunSpec) -> bool:
+    def takes(self, spec: RunSpec, *, among: int = 1) -> bool:
         """Whether a run that asks for a pack is trained in one: its model's layers are known and keep members
         apart on this processor, and its rollouts are short enough for a tree of prefixes.
+
+        Args:
+            among: Runs that it comes with.
         """
         try:
-            vocabulary = self._warm.pool.vocabulary_of(spec)
+            vocabulary = self._warm.pool.vocabulary_of(spec, min(among, spec.engine.pack))
             longest = max(map(len, self._warm.prompts_of(spec)))
         except NotPackable:
             return False
@@ -92,7 +95,7 @@ class PackTrainer:
         except Exception as error:
             self._warm.pool.discard()
             if len(positions) == 1:
-                yield positions[0], error
+                yield from ((position, error) for position in left)
                 return
             _LOG.warning(
                 "a pack of %d runs failed (%s); they start again, half as many at once", len(positions), error
