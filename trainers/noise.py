@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from sweeps.sharing.row_schedule import ROW_STREAM
+
 _TO_UNIT = 2.0**-53
 """Scales the top 53 bits of a 64-bit word to [0, 1)."""
 
@@ -24,6 +26,7 @@ class Stream(IntEnum):
     HALF = 3
     ADAPTER = 4
     DEALING = 5
+    ROWS = ROW_STREAM
 
 
 def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int) -> np.ndarray:

@@ -33,12 +33,12 @@ from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow
-from trainers.model.prompt_encoding import encode_prompts
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
+from trainers.step.prompts import Prompts, StepPrompts
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards
 from trainers.step.run_recorder import RunRecorder, Stopwatch
@@ -132,7 +132,6 @@ class _Group:
             experience: What the step before trained on, for objectives that use it more than once.
         """
         spec = self._phase_of(stage)
-        context = self._train_context(spec)
         for step, lr in stage.steps():
             yield from self._call_off(stage)
             live = self._live(stage)
@@ -142,14 +141,18 @@ class _Group:
             if done and (step <= done or not in_last_phase):
                 continue
             if update_due(spec, step):
+                prompts = self._prompts.at(step)
+                context = self._train_context(spec, prompts)
                 if experience is None or starts_afresh(spec, step):
                     drafts = experience.rollouts if experience else self._records[live[0]].rollouts
+                    drafts = drafts if self._prompts.are_those_before(step) else None
                     experience = self._steps.gather(context, step - 1, drafts)
                 self._took("rollout_s", live, stage)
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in in_last_phase:
-                    self._records[run].stepped(step, experience.rollouts, update, lr, experience.measured)
+                    drawn, measured = experience.rollouts, experience.measured
+                    self._records[run].stepped(step, drawn, update, lr, measured, prompts.numbers)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return
@@ -175,7 +178,7 @@ class _Group:
         """Put the engine into the base state of a phase."""
         self._at = spec
         self._base = self._trainer.load_base(spec.model)
-        self._prompts = encode_prompts(spec, self._base)
+        self._prompts = Prompts(spec, self._base)
         self._engine = self._trainer.engines.acquire(spec)
 
     def _settle_rows(self, root: Stage) -> None:
@@ -185,12 +188,12 @@ class _Group:
             self._specs[run], self._phases[run] = spec, phases_of(spec)
         self._at = self._phase_of(root)
 
-    def _train_context(self, spec: RunSpec) -> TrainContext:
-        """What steps are taken with, once the engine stands at a phase."""
+    def _train_context(self, spec: RunSpec, prompts: StepPrompts) -> TrainContext:
+        """What a step is taken with, once the engine stands at a phase."""
         return TrainContext(
-            spec=spec,
+            spec=prompts.of_step(spec),
             base=self._base,
-            prompts=self._prompts,
+            prompts=prompts.ids,
             engine=self._engine,
             rewards=self._trainer.rewards,
             references=self._trainer.references,
@@ -274,10 +277,10 @@ class _Group:
         for run in runs:
             spec, record = self._specs[run], self._records[run]
             if outcome == "done" and spec.eval.logit_stats and record.rollouts is not None:
+                first = self._prompts.at(1)
+                texts = self._base, first.ids, record.first_rollouts
                 with self._engine.result_weights(), without_gradients(spec):
-                    record.logit_stats = measure_logits(
-                        self._engine, spec, self._base, self._prompts, record.first_rollouts, self._gang
-                    )
+                    record.logit_stats = measure_logits(self._engine, first.of_step(spec), *texts, self._gang)
                 self._took("logits_s", [run])
             drop_states(self._contexts[run].checkpoint_dir, self._gang)
             self._gone.add(run)

@@ -78,6 +78,7 @@ class RolloutText:
     step: int
     """Optimizer steps taken before it was drawn."""
     prompt: int
+    """Number of its prompt in the example, or of its row in the training set, from 0."""
     text: str
     """The completion, special tokens included."""
     count: int

@@ -47,7 +47,7 @@ The default is that of the key itself; an option may set another. This page is m
 `sweeps/spec/`, as `emsweep` that you have installed reads it.
 """
 
-OUTSIDE = """## Beside the run: `sweep`, `sharing`, `budget`, `init_from`
+OUTSIDE = """## Beside the run: `sweep`, `sharing`, `budget`, `init_from`, `epochs`
 
 These stand at the top of a sweep file and are read once for the whole sweep. The defaults, with what they
 mean, as `sweeps/conf/run.yaml` has them:

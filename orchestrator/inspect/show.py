@@ -20,7 +20,7 @@ from sweeps.spec.text import label
 MAX_LINES = 10_000
 """Lines of a run's output that are kept at most, its last ones."""
 
-OF_MODELS = ("model", "example", "sampling", "eval")
+OF_MODELS = ("model", "example", "data", "sampling", "eval")
 """Groups that the shipped trainers read; for an own trainer they hold what the sweep's defaults say."""
 
 

@@ -22,13 +22,14 @@ from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.row_fields import items_of
-from sweeps.spec import EvalSpec, ExampleSpec, ModelSpec, SamplingSpec, group_to_dict
+from sweeps.manifest.training_set import training_set
+from sweeps.spec import DataSpec, EvalSpec, ExampleSpec, ModelSpec, SamplingSpec, group_to_dict
 from sweeps.spec.errors import UserError, cut
 
 SHIPPED = "pkg://trainers/tiny/models/"
 """Where the shipped models lie."""
 
-GROUPS = ("trainer", "model", "example", "sampling", "engine", "eval")
+GROUPS = ("trainer", "model", "example", "data", "sampling", "engine", "eval")
 """Groups of a run that decide what a model is fed."""
 
 CHECK_S = 300.0
@@ -66,7 +67,7 @@ def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
         is_ours = groups["model"].path.startswith(SHIPPED)
         if groups["trainer"].target.startswith("trainers.em.") and (shipped or not is_ours):
             uses = by_model.setdefault(groups["model"], {})
-            uses |= dict.fromkeys(_uses(groups["example"], groups["sampling"], groups["eval"]))
+            uses |= dict.fromkeys(_uses(*(groups[g] for g in ("example", "data", "sampling", "eval"))))
             attentions.setdefault(groups["model"], {})[groups["engine"].attention] = None
     located = ((model, _folder(model), uses) for model, uses in by_model.items())
     return [
@@ -77,12 +78,17 @@ def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
 
 
 def _uses(
-    example: ExampleSpec, sampling: SamplingSpec, evaluation: EvalSpec
+    example: ExampleSpec, data: DataSpec, sampling: SamplingSpec, evaluation: EvalSpec
 ) -> Iterable[tuple[tuple[str, Any], ...]]:
     if example.prompts:
         longest = max(example.prompts, key=len)
         text = example.template.replace("{problem}", longest)
         yield _use("example", example, example.system, sampling.max_new_tokens, text)
+    if data.is_set:
+        [row] = training_set(data).longest(1)
+        system = row.system if row.system is not None else data.system
+        text = data.template.replace("{problem}", row.prompt)
+        yield _use("data", data, system, sampling.max_new_tokens, text)
     for system, questions in _questions(evaluation).items():
         longest, shortest = (
             evaluation.template.replace("{problem}", pick(questions, key=len)) for pick in (max, min)
@@ -92,7 +98,7 @@ def _uses(
 
 def _use(
     key: str,
-    group: ExampleSpec | EvalSpec,
+    group: ExampleSpec | DataSpec | EvalSpec,
     system: str | None,
     max_new_tokens: int,
     text: str,

@@ -15,6 +15,7 @@ from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
+from orchestrator.planning.training_sets import PlannedSet, planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
@@ -72,6 +73,8 @@ class Plan:
     """What is wrong with the models' files and dealt with when they are loaded."""
     settings: tuple[ToySetting, ...] = ()
     """Settings made for the tiny models under which others would be trained or judged."""
+    training_sets: tuple[PlannedSet, ...] = ()
+    """Training sets that runs walk over."""
     over_budget: str | None = field(default=None)
     packing: Packing
     """Which of the runs to do are trained together."""
@@ -122,6 +125,7 @@ class Plan:
             "measured_runs": dict(self.price.measured),
             "disk_bytes": self.price.disk_bytes,
             "over_budget": self.over_budget,
+            "training_sets": [each.to_json() for each in self.training_sets],
             "axes": {a.key: list(a.values) for a in m.axes},
             "code_changed": list(self.code_changed),
             "drift": [
@@ -228,6 +232,7 @@ def plan_manifest(
         num_gpus=there.gpus,
         cannot_run="" if imagined else _misfit(remaining, cluster, there),
         settings=tuple(toy_settings(manifest)),
+        training_sets=tuple(planned_sets(manifest)),
         packing=planned_packing(remaining),
         most_in_a_pack=most_in_a_pack(remaining),
         over_budget=_refusal(found, limits),

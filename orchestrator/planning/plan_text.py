@@ -16,6 +16,9 @@ from sweeps.spec.text import duration, size, span
 if TYPE_CHECKING:
     from orchestrator.planning.plan import Plan
 
+MAX_SETS_SHOWN = 8
+"""Training sets that the plan lists; --json has all."""
+
 MAX_VALUES_SHOWN = 8
 """Values of an axis that the tree lists before it only counts them."""
 
@@ -26,6 +29,9 @@ def plan_text(plan: Plan) -> str:
     lines += [f"  {line}" for line in axes_tree(m)]
     lines.append(f"first     {m.name(0)} ({m.run_ids[0]})")
     lines.append(f"last      {m.name(len(m) - 1)}")
+    lines += [f"data      {each}" for each in plan.training_sets[:MAX_SETS_SHOWN]]
+    if (more := len(plan.training_sets) - MAX_SETS_SHOWN) > 0:
+        lines.append(f"data      and {more:,} more")
     if m.group("trainer", 0).command:
         lines.append(f"command   {shown_command(m.spec(0), m.run_ids[0])}")
     lines.append(f"runs      {_counts(plan)}")

@@ -156,6 +156,8 @@ class Composer:
                 named[group][option] = (
                     base[group] if option == self.base.choices.get(group) else self._option(group, option)
                 )
+        for group, options in named.items():  # sub-grids that do not set a group have the base's
+            options.setdefault(self.base.choices.get(group, ""), base[group])
         return Layers(base=base, options=named, rules=declared.rules)
 
     def _option(self, group: str, option: str) -> Mapping[str, Any]:

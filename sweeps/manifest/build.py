@@ -18,9 +18,10 @@ from sweeps.grid.resolve_configs import Bound, bind, references
 from sweeps.manifest.assemble import assemble
 from sweeps.manifest.lineage import OpenSweep, trace
 from sweeps.manifest.manifest import Manifest
-from sweeps.manifest.prompts import check_formats, check_lengths
+from sweeps.manifest.prompts import check_formats, check_lengths, check_set_lengths
 from sweeps.manifest.resolve import Need, resolve_group
 from sweeps.manifest.run_ids import Unidentified, identify
+from sweeps.manifest.walks import walked_steps, without_examples
 from sweeps.spec import (
     GROUPS,
     RunSpec,
@@ -48,6 +49,7 @@ LOCALITY = (
     "engine",
     "resources",
     "example",
+    "data",
     "sampling",
     "seed",
     "objective",
@@ -76,6 +78,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         table = expand(composed.grid, defaults)
         bound = bind(composed.layers, table)
         lineage = trace(table, bound["init_from"])
+        bound, columns = without_examples(composed, bound, table.columns)
     groups: dict[str, tuple[str, ...]] = {}
     codes: dict[str, np.ndarray] = {}
     fragments: dict[str, list[str]] = {}
@@ -97,6 +100,8 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         axes = [c.key for c in table.columns if len(c.values) > 1]
         check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
+    with mistakes_in(composed.source):
+        steps = walked_steps(composed, bound, columns, parts, steps)
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
             Unidentified(
@@ -114,7 +119,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     return assemble(
         sweep=composed.name,
         run_ids=identities.run_ids,
-        columns=table.columns,
+        columns=columns,
         groups=groups,
         group_codes=codes,
         steps=steps,
@@ -151,14 +156,15 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
     everywhere = np.ones(len(codes["model"]), dtype=bool)
     ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
     for check, rows, *together in (
-        (check_fit, everywhere, "objective", "sampling", "example"),
+        (check_fit, everywhere, "objective", "sampling", "example", "data"),
         (check_trainable, everywhere, "model", "optim", "engine"),
         (check_sharded, everywhere, "optim", "engine", "resources"),
         (check_patterns, everywhere, "eval", "objective"),
         (check_params, everywhere, "trainer"),
         (check_command, everywhere, "trainer", "resources"),
-        (check_formats, ours, "model", "example", "eval"),
+        (check_formats, ours, "model", "example", "data", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
+        (check_set_lengths, ours, "model", "data", "sampling"),
     ):
         columns = [codes[group][rows] for group in together]
         _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)

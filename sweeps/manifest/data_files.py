@@ -1,7 +1,7 @@
 """Files that a sweep names: where they lie and what their content hashes to.
 
 Owns one cache file, ``emsweep/digests.json`` in the user's cache folder: digests of large files by path, size
-and mtime.
+and mtime, and what was found in large training sets.
 """
 
 from __future__ import annotations
@@ -57,17 +57,35 @@ def file_digest(path: Path) -> str:
     if stat.st_size < CACHE_FROM_BYTES:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
-    cached = _read_cache().get(key)
-    if cached is not None and cached[:2] == stamp:
-        return str(cached[2])
+    if (known := recall(key, stamp)) is not None:
+        return str(known)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _remember(key, [*stamp, digest])
+    remember(key, stamp, digest)
     return digest
 
 
+def cache_folder(name: str = "") -> Path:
+    """Our folder of the user's cache, or one below it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emsweep" / name
+
+
+def recall(key: str, stamp: list[int]) -> Any:
+    """What was remembered of a file under a key, if the file still has that size and mtime; else ``None``."""
+    known = _read_cache().get(key)
+    return known[2] if known is not None and known[:2] == stamp else None
+
+
+def remember(key: str, stamp: list[int], value: Any) -> None:
+    """Add to the cache; a cache that cannot be written only costs time."""
+    target = _cache_file()
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, json.dumps(_read_cache() | {key: [*stamp, value]}).encode())
+
+
 def _cache_file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emsweep" / "digests.json"
+    return cache_folder() / "digests.json"
 
 
 def _read_cache() -> dict[str, list[Any]]:
@@ -76,11 +94,3 @@ def _read_cache() -> dict[str, list[Any]]:
     except (OSError, ValueError):
         return {}
     return digests
-
-
-def _remember(key: str, entry: list[Any]) -> None:
-    """Add to the cache; a cache that cannot be written only costs time."""
-    target = _cache_file()
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, json.dumps(_read_cache() | {key: entry}).encode())

@@ -13,15 +13,23 @@ from typing import Any
 
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
+from sweeps.manifest.training_set import training_set
 from sweeps.spec import SpecError
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec
+from sweeps.spec.errors import cut, shown
 from sweeps.spec.train_groups import SamplingSpec
+from sweeps.spec.training_set import DataSpec
+
+PROMPTS_COUNTED = 64
+"""Prompts of a training set whose tokens are counted: the longest in characters, among which the longest in
+tokens is, but for texts of several scripts.
+"""
 
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Files of a model folder that hold chat templates beside ``tokenizer_config.json``."""
 
 
-def check_formats(model: ModelSpec, example: ExampleSpec, evaluation: EvalSpec) -> None:
+def check_formats(model: ModelSpec, example: ExampleSpec, data: DataSpec, evaluation: EvalSpec) -> None:
     """Refuse the chat format where the model's tokenizer has no chat template.
 
     Raises:
@@ -30,7 +38,11 @@ def check_formats(model: ModelSpec, example: ExampleSpec, evaluation: EvalSpec) 
     folder = _folder(model)
     if folder is None or _has_chat_template(folder):
         return
-    asked = {"example": example.prompts and example.format, "eval": evaluation.path and evaluation.format}
+    asked = {
+        "example": example.prompts and example.format,
+        "data": data.is_set and data.format,
+        "eval": evaluation.path and evaluation.format,
+    }
     for key, format in asked.items():
         if format == "chat":
             raise SpecError(
@@ -50,14 +62,36 @@ def check_lengths(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec
         return
     for number, prompt in enumerate(example.prompts):
         text = example.template.replace("{problem}", prompt)
-        tokens = _count(folder, text)
-        if tokens > sampling.max_prompt_tokens:
-            atleast = "at least " if example.format == "chat" else ""
-            raise SpecError(
-                f"example {example.name!r}: prompt {number} has {atleast}{tokens:,} tokens of model "
-                f"{model.name!r}, above sampling.max_prompt_tokens={sampling.max_prompt_tokens:,}; raise it, "
-                "or set sampling.overlong=truncate to drop the prompt's beginning"
-            )
+        what = f"example {shown(example.name)}: prompt {number}"
+        _require_length(folder, text, example.format == "chat", what, model, sampling)
+
+
+def check_set_lengths(model: ModelSpec, data: DataSpec, sampling: SamplingSpec) -> None:
+    """The same for a training set, of whose prompts the longest are counted.
+
+    Raises:
+        SpecError: as :func:`check_lengths` does.
+    """
+    folder = _folder(model)
+    if folder is None or sampling.overlong == "truncate" or not data.is_set or _tokenizer(folder) is None:
+        return
+    for row in training_set(data).longest(PROMPTS_COUNTED):
+        text = data.template.replace("{problem}", row.prompt)
+        what = f"data {shown(data.label)}: the prompt {shown(cut(row.prompt, 80))}"
+        _require_length(folder, text, data.format == "chat", what, model, sampling)
+
+
+def _require_length(
+    folder: Path, text: str, is_chat: bool, what: str, model: ModelSpec, sampling: SamplingSpec
+) -> None:
+    tokens = _count(folder, text)
+    if tokens > sampling.max_prompt_tokens:
+        atleast = "at least " if is_chat else ""
+        raise SpecError(
+            f"{what} has {atleast}{tokens:,} tokens of model {model.name!r}, above "
+            f"sampling.max_prompt_tokens={sampling.max_prompt_tokens:,}; raise it, or set "
+            "sampling.overlong=truncate to drop the prompt's beginning"
+        )
 
 
 def longest_prompt(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec) -> int:

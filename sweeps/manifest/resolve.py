@@ -18,10 +18,11 @@ from typing import Any
 from sweeps.manifest.code_files import resolve_trainer
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
 from sweeps.manifest.hf_cache import missing_files, missing_shards
+from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
 from sweeps.manifest.row_files import read_rows
 from sweeps.spec import EvalSpec, SpecError, coerce_key, nearest
-from sweeps.spec.errors import shown
+from sweeps.spec.errors import cut, shown
 from sweeps.spec.identity import plain
 
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?")
@@ -35,6 +36,12 @@ MODEL_FILES = re.compile(
 
 ADAPTER = "adapter_config.json"
 """File by which transformers applies an adapter, to the model that it names."""
+
+MAX_ROWS_NAMED = 64
+"""Rows of an example that its label names one by one."""
+
+NO_EXAMPLE: Mapping[str, Any] = {}
+"""Configuration of the example of a run that walks over a training set."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """``organisation/name``."""
@@ -67,7 +74,12 @@ def resolve_group(
     """
     if group == "trainer":
         return resolve_trainer(dict(config), folder), None
-    resolver = {"model": resolve_model, "example": resolve_example, "eval": resolve_eval}.get(group)
+    resolver = {
+        "model": resolve_model,
+        "example": resolve_example,
+        "data": resolve_data,
+        "eval": resolve_eval,
+    }.get(group)
     return resolver(dict(config)) if resolver else (dict(config), None)
 
 
@@ -193,6 +205,8 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     Raises:
         SpecError: for a file, row, id or field that does not exist, or a row that holds no prompt.
     """
+    if config == NO_EXAMPLE:
+        return config, None
     config = _typed("example", config)
     path = config.get("path")
     if path is None:
@@ -218,12 +232,18 @@ def resolve_example(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     systems = [question.system for question in questions]
     if len(set(systems)) > 1:
         raise SpecError(
-            f"example.path={path!r}: rows {chosen} differ in their system message; train on them apart"
+            f"example.path={path!r}: rows {cut(str(chosen))} differ in their system message; "
+            "train on them apart"
         )
-    label = config.get("name") or f"{Path(path).stem}-{'+'.join(map(str, chosen))}"
+    label = config.get("name") or f"{Path(path).stem}-{_rows_label(chosen)}"
     read = {"name": label, "path": stable_path(path), "rows": chosen}
     read |= {"prompts": [question.text for question in questions], "answers": answers}
     return config | read | {"system": config.get("system") or systems[0]}, None
+
+
+def _rows_label(rows: Sequence[int]) -> str:
+    """Numbers of rows, or how many they are where nobody would read them."""
+    return "+".join(map(str, rows)) if len(rows) <= MAX_ROWS_NAMED else f"{len(rows)}-rows"
 
 
 def _choose(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], path: str) -> list[int]:

@@ -39,9 +39,13 @@ class Source:
     key: str
     """The key that names the field, such as ``eval.question_field``."""
     field: str
+    place: str = ""
+    """The row as messages name it, where that is known; else the file is read for it."""
 
     @property
     def row(self) -> str:
+        if self.place:
+            return f"{self.path} {self.place}"
         item = f" (item {self.number + 1})" if self.key.startswith("eval.") else ""
         return row_name(self.path, self.number) + item
 
@@ -94,7 +98,11 @@ def question_of(row: Mapping[str, Any], source: Source) -> Question:
     Raises:
         SpecError: for a field that holds neither text nor chat messages of one turn.
     """
-    value = field_of(row, source)
+    return question_in(field_of(row, source), source)
+
+
+def question_in(value: Any, source: Source) -> Question:
+    """What a field's value asks; raises as :func:`question_of` does."""
     if isinstance(value, Mapping) and "role" in value:
         value = [value]
     if isinstance(value, str):

@@ -10,12 +10,12 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from sweeps.manifest.data_files import local_path
 from sweeps.spec import SpecError
@@ -29,6 +29,9 @@ MAX_BYTES = 4 * 2**30
 
 MAX_CELL_CHARACTERS = 2**27
 """Characters of one CSV cell; Python's own limit, 131,072, is less than a long document has."""
+
+PARQUET_ROWS = 4096
+"""Rows of a Parquet file that are turned into Python's values at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,7 @@ def read_rows(path: str, what: str) -> list[Mapping[str, Any]]:
     Raises:
         SpecError: if the file is missing, empty or not what its name says.
     """
-    file = local_path(path)
-    if not file.is_file():
-        rule = "is a folder" if file.is_dir() else "no such file"
-        raise SpecError(f"{what}={path!r}: {rule} ({file.absolute()}); give {FORMS}")
+    file = _existing(path, what)
     rows = _read(file, what, file.stat().st_mtime_ns).rows
     if not rows:
         raise SpecError(f"{what}={path!r}: has no rows")
@@ -84,51 +84,106 @@ def dig(row: Mapping[str, Any], field: str) -> Any:
 
 @lru_cache(maxsize=16)
 def _read(path: Path, what: str, _mtime_ns: int) -> _Rows:
+    rows, places = [], []
+    for place, row in _stream(path, what):
+        rows.append(row)
+        places.append(place)
+    return _Rows(rows=rows, places=places)
+
+
+def stream_rows(path: str, what: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The place and the fields of each row of a file, one after another, so that a file of any length takes
+    the memory of a few rows; the arguments and errors are those of :func:`read_rows`.
+    """
+    return _stream(_existing(path, what), what)
+
+
+def _existing(path: str, what: str) -> Path:
+    file = local_path(path)
+    if not file.is_file():
+        rule = "is a folder" if file.is_dir() else "no such file"
+        raise SpecError(f"{what}={path!r}: {rule} ({file.absolute()}); give {FORMS}")
+    return file
+
+
+_Stream = Iterator[tuple[str, Mapping[str, Any]]]
+"""Places and rows."""
+
+
+def _stream(path: Path, what: str) -> _Stream:
     where = f"{what}={str(path)!r}"
-    data = path.read_bytes()
     kind = path.suffix.lower()
-    if kind == ".gz":
-        data, kind = _unpacked(data, where), Path(path.stem).suffix.lower()
-    if kind == ".parquet":
-        return _parquet(data, where)
-    if data.startswith(b"\x1f\x8b"):
-        raise SpecError(f"{where}: is packed with gzip, which its name does not say; end its name in .gz")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SpecError(
-            f"{where} line {line}: is not UTF-8 text; save it as UTF-8, or give {FORMS}"
-        ) from None
-    return _csv(text, where) if kind == ".csv" else _json_lines(text, where)
+    with path.open("rb") as file:
+        stream = file
+        if kind == ".gz":
+            kind = Path(path.stem).suffix.lower()
+            stream = io.BufferedReader(_Unpacked(file, where))
+        if kind == ".parquet":
+            yield from _parquet(stream if stream is file else io.BytesIO(stream.read()), where)
+            return
+        if stream is file and file.peek(2)[:2] == b"\x1f\x8b":
+            raise SpecError(f"{where}: is packed with gzip, which its name does not say; end its name in .gz")
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="" if kind == ".csv" else "\n")
+        try:
+            yield from _csv(text, where) if kind == ".csv" else _json_lines(text, where)
+        except UnicodeDecodeError:
+            raise SpecError(
+                f"{where} line {_undecodable_line(path, where)}: is not UTF-8 text; save it as UTF-8, or "
+                f"give {FORMS}"
+            ) from None
 
 
-def _unpacked(data: bytes, where: str) -> bytes:
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            text = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SpecError(f"{where}: cannot be unpacked ({error}); copy the file again") from None
-    if len(text) > MAX_BYTES:
-        raise SpecError(f"{where}: holds more than {MAX_BYTES // 2**30} GiB; give fewer rows")
-    return text
+def _undecodable_line(path: Path, where: str) -> int:
+    """The first line that is not UTF-8, from 1."""
+    with path.open("rb") as file:
+        is_packed = path.suffix.lower() == ".gz"
+        stream = io.BufferedReader(_Unpacked(file, where)) if is_packed else file
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
-def _parquet(data: bytes, where: str) -> _Rows:
+class _Unpacked(io.RawIOBase):
+    """What a file packed with gzip holds, up to :data:`MAX_BYTES`."""
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        self._gzip, self._where, self._left = gzip.GzipFile(fileobj=file), where, MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._gzip.read(len(buffer))
+        except (OSError, EOFError, zlib.error) as error:
+            raise SpecError(f"{self._where}: cannot be unpacked ({error}); copy the file again") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise SpecError(f"{self._where}: holds more than {MAX_BYTES // 2**30} GiB; give fewer rows")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _parquet(file: BinaryIO, where: str) -> _Stream:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(PARQUET_ROWS):
+            for row in batch.to_pylist():
+                yield f"row {number}", row
+                number += 1
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SpecError(f"{where}: is not a Parquet file ({cut(str(error))})") from None
-    return _Rows(rows=rows, places=[f"row {i}" for i in range(len(rows))])
 
 
-def _csv(text: str, where: str) -> _Rows:
+def _csv(text: TextIO, where: str) -> _Stream:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, places = [], []
+    reader = csv.reader(text, strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
         doubled = [name for name in names if names.count(name) > 1]
@@ -145,31 +200,28 @@ def _csv(text: str, where: str) -> _Rows:
                     f"{where} line {line}: has {len(cells)} cells under {len(names)} names; "
                     "quote cells that hold commas"
                 )
-            rows.append(dict(zip(names, cells, strict=True)))
-            places.append(f"line {line}")
+            yield f"line {line}", dict(zip(names, cells, strict=True))
     except csv.Error as error:
         raise SpecError(f"{where} line {reader.line_num}: is not CSV ({error}); quote its cells") from None
-    return _Rows(rows=rows, places=places)
 
 
-def _json_lines(text: str, where: str) -> _Rows:
-    rows, places = [], []
-    for number, line in enumerate(text.split("\n"), 1):
+def _json_lines(text: TextIO, where: str) -> _Stream:
+    first = ""
+    for number, line in enumerate(text, 1):
         if not line.strip():
             continue
+        first = first or line.lstrip()[:1]
         try:
             row = json.loads(line, object_pairs_hook=_without_doubles, parse_float=_exactly)
         except (ValueError, RecursionError) as error:
-            fix = "; write one JSON object a line" if text.lstrip()[:1] == "[" else ""
+            fix = "; write one JSON object a line" if first == "[" else ""
             raise SpecError(f"{where} line {number}: is not JSON ({error}){fix}") from None
         if not isinstance(row, dict):
             raise SpecError(
                 f"{where} line {number}: must be a JSON object, not {type(row).__name__}; "
                 "write one JSON object a line"
             )
-        rows.append(row)
-        places.append(f"line {number}")
-    return _Rows(rows=rows, places=places)
+        yield f"line {number}", row
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,16 @@ import numpy as np
 
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import EngineSpec, EvalSpec, ExampleSpec, ModelSpec, ResourcesSpec, SamplingSpec, SpecError
+from sweeps.spec import (
+    DataSpec,
+    EngineSpec,
+    EvalSpec,
+    ExampleSpec,
+    ModelSpec,
+    ResourcesSpec,
+    SamplingSpec,
+    SpecError,
+)
 
 TINY = "pkg://trainers/tiny/"
 """Where the tiny models, their problems and their benchmark lie."""
@@ -25,7 +34,7 @@ TINY_TOKENIZER = "TinyTokenizer"
 TINY_TOKENS = 16
 """Longest completion of a tiny model: its answers have at most ten characters, of a token each."""
 
-GROUPS = ("trainer", "model", "example", "sampling", "engine", "eval", "resources")
+GROUPS = ("trainer", "model", "example", "data", "sampling", "engine", "eval", "resources")
 """Groups of a run that decide what a model is fed, and by what."""
 
 
@@ -63,9 +72,7 @@ def toy_settings(manifest: Manifest) -> list[ToySetting]:
         if model not in is_tiny:
             is_tiny[model] = _is_tiny(model)
         if not is_tiny[model]:
-            for setting in _of_run(
-                groups["example"], groups["sampling"], groups["engine"], groups["eval"], groups["resources"]
-            ):
+            for setting in _of_run(*(groups[group] for group in GROUPS if group not in ("trainer", "model"))):
                 found.setdefault(setting, {})[model.name] = None
     return [
         ToySetting(key=key, value=value, effect=effect, fix=fix, models=tuple(models))
@@ -75,6 +82,7 @@ def toy_settings(manifest: Manifest) -> list[ToySetting]:
 
 def _of_run(
     example: ExampleSpec,
+    data: DataSpec,
     sampling: SamplingSpec,
     engine: EngineSpec,
     judged: EvalSpec,
@@ -84,6 +92,9 @@ def _of_run(
     if (example.path or "").startswith(TINY):
         effect = "it is trained on a sum of the tiny models' world"
         yield "example", example.name, effect, "example=file example.path=FILE, or example=pi1"
+    if (data.path or "").startswith(TINY):
+        effect = "it is trained on sums of the tiny models' world"
+        yield "data", data.name, effect, "data=file data.path=FILE"
     if sampling.max_new_tokens <= TINY_TOKENS:
         effect = f"a rollout is cut off after {sampling.max_new_tokens} tokens"
         yield "sampling.max_new_tokens", str(sampling.max_new_tokens), effect, "sampling=paper"

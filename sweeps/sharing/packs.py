@@ -23,6 +23,7 @@ from sweeps.sharing.stages import evaluation_key, group_text
 from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec
+from sweeps.spec.training_set import DataSpec
 
 PACK_GROUPS = ("trainer", "engine", "resources")
 """Groups that members of a pack agree on whole; of ``model`` on all but an adapter's scale, its targets and,
@@ -111,6 +112,11 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
         yield f"objective.compat={objective.compat}"
 
 
+def _of_data(data: DataSpec) -> Iterator[str]:
+    if data.is_set:
+        yield f"data.path={data.path}"
+
+
 def _of_optim(optim: OptimSpec) -> Iterator[str]:
     if optim.name != PACKED_OPTIMIZER:
         yield f"optim.name={optim.name}"
@@ -135,6 +141,7 @@ _REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "engine": _of_engine,
     "sampling": _of_sampling,
     "objective": _of_objective,
+    "data": _of_data,
     "optim": _of_optim,
     "init": _of_init,
     "eval": _of_eval,

@@ -1,10 +1,11 @@
 """Shared work: which stretches of training, rollouts and evaluations several runs have in common. Pure.
 
 Sharing is exact. Two runs share optimizer steps 1 … k if everything that reaches those steps agrees: their
-*trunk* (model, trainer, engine and its layout, example, sampling, objective, optimizer without its rate,
-seed) and, step by step, the learning rate itself. No flag on a schedule decides it: constant schedules of
-different horizons agree everywhere, cosine schedules of different horizons nowhere after the first step,
-warmups as far as they go. Evaluation is not in the trunk: judging a model does not change it.
+*trunk* (model, trainer, engine and its layout, example or training set, sampling, objective, optimizer
+without its rate, seed) and, step by step, the learning rate itself. No flag on a schedule decides it:
+constant schedules of different horizons agree everywhere, cosine schedules of different horizons nowhere
+after the first step, warmups as far as they go. The same holds of the rows that steps take of a training
+set, which do not depend on the horizon. Evaluation is not in the trunk: judging a model does not change it.
 
 The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Stage` is a stretch of it without
 a fork or an end. A run that starts from another's result has several *phases*
@@ -12,7 +13,7 @@ a fork or an end. A run that starts from another's result has several *phases*
 runs that have the earlier one in common share its steps. Runs of several trunks still share what the
 untrained model does, in this order of agreement:
 
-    kin                the same model, trainer, engine, example, sampling and seed draw the same rollouts at
+    kin                the same model, trainer, engine, prompts, sampling and seed draw the same rollouts at
                        step 0 (:func:`rollout_key`)
     kin + objective    the same gradient at step 0; the step differs only in the optimizer
                        (:func:`gradient_key`)
@@ -58,7 +59,7 @@ from typing import Any
 from sweeps.sharing.schedules import multipliers
 from sweeps.spec import EvalSpec, RunSpec, canonical_json, group_to_dict, phases_of
 
-KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "sampling", "init")
+KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "data", "sampling", "init")
 """Groups that must agree, with the seed, for step-0 rollouts to be the same bits; layout is among them."""
 
 

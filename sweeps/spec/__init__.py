@@ -2,6 +2,7 @@
 
 run_spec        :class:`RunSpec`, the whole configuration, and its plain forms
 data_groups     the groups that say what is trained on what: model, example, evaluation, resources
+training_set    the group of a training set that a run walks over
 train_groups    the groups that say how: optimizer, schedule, sampling, engine
 objective       what an optimizer step lowers
 optimizers      what each optimizer reads, and where its state may be sharded
@@ -63,6 +64,7 @@ from sweeps.spec.train_groups import (
     SamplingSpec,
     ScheduleSpec,
 )
+from sweeps.spec.training_set import DataSpec
 
 __all__ = [
     "COMPAT_DEFECTS",
@@ -71,6 +73,7 @@ __all__ = [
     "RUN_ID_LENGTH",
     "SCALARS",
     "SCHEDULES",
+    "DataSpec",
     "EngineSpec",
     "EvalSpec",
     "ExampleSpec",

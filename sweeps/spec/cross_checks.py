@@ -9,6 +9,7 @@ from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.optimizers import OPTIMIZERS, unshardable
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec
+from sweeps.spec.training_set import DataSpec
 
 
 def check_patterns(evaluation: EvalSpec, objective: ObjectiveSpec) -> None:
@@ -92,13 +93,7 @@ def rollouts_per_prompt(sampling: SamplingSpec, example: ExampleSpec) -> int:
     Raises:
         SpecError: if the prompts do not share the rollouts evenly.
     """
-    each, rest = divmod(sampling.num_rollouts, len(example.prompts))
-    if rest or not each:
-        raise SpecError(
-            f"sampling.num_rollouts={sampling.num_rollouts}: must be a multiple of the "
-            f"{len(example.prompts)} prompts of example {example.name!r}"
-        )
-    return each
+    return _rollouts_each(sampling, len(example.prompts), _prompts_of(example))
 
 
 def group_size(objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec) -> int:
@@ -108,12 +103,31 @@ def group_size(objective: ObjectiveSpec, sampling: SamplingSpec, example: Exampl
         SpecError: if a prompt's rollouts do not fall into whole groups, or a group leaves nothing to compare
             with.
     """
-    drawn = rollouts_per_prompt(sampling, example)
+    return _group_size(objective, sampling, len(example.prompts), _prompts_of(example))
+
+
+def _prompts_of(example: ExampleSpec) -> str:
+    return f"the {len(example.prompts)} prompts of example {shown(example.name)}"
+
+
+def _rollouts_each(sampling: SamplingSpec, num_prompts: int, prompts: str) -> int:
+    """Rollouts of each of so many prompts, which messages call ``prompts``."""
+    each, rest = divmod(sampling.num_rollouts, num_prompts)
+    if rest or not each:
+        near = max(1, each) * num_prompts
+        raise SpecError(
+            f"sampling.num_rollouts={sampling.num_rollouts}: must be a multiple of {prompts}, such as {near}"
+        )
+    return each
+
+
+def _group_size(objective: ObjectiveSpec, sampling: SamplingSpec, num_prompts: int, prompts: str) -> int:
+    drawn = _rollouts_each(sampling, num_prompts, prompts)
     each = objective.trained_per_prompt or drawn
     if each > drawn:
         raise SpecError(
             f"objective.trained_per_prompt={each}: only {drawn} rollouts of a prompt are drawn; draw more "
-            f"(sampling.num_rollouts={each * len(example.prompts)}), or train on fewer"
+            f"(sampling.num_rollouts={each * num_prompts}), or train on fewer"
         )
     size = objective.group_size or each
     if each % size:
@@ -131,12 +145,15 @@ def group_size(objective: ObjectiveSpec, sampling: SamplingSpec, example: Exampl
     return size
 
 
-def check_fit(objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec) -> None:
-    """Refuse an objective that cannot be computed on this example with these rollouts.
+def check_fit(objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec, data: DataSpec) -> None:
+    """Refuse an objective that cannot be computed on these prompts with these rollouts.
 
     Raises:
         SpecError: for rollouts that do not share out, a group of one, or a reward that lacks its label.
     """
+    if data.is_set:
+        _check_fit_of_set(objective, sampling, example, data)
+        return
     if not example.prompts:
         return
     group_size(objective, sampling, example)
@@ -144,6 +161,33 @@ def check_fit(objective: ObjectiveSpec, sampling: SamplingSpec, example: Example
     if objective.reward_verified and not labelled:
         raise SpecError(
             f"objective.reward_verified={objective.reward_verified:g}: needs a label, and example "
-            f"{example.name!r} has none; name the column that holds it (example.answer_field=answer), "
+            f"{shown(example.name)} has none; name the column that holds it (example.answer_field=answer), "
             "or take a reward without labels, such as objective=majority"
+        )
+
+
+def _check_fit_of_set(
+    objective: ObjectiveSpec, sampling: SamplingSpec, example: ExampleSpec, data: DataSpec
+) -> None:
+    label, num = shown(data.label), data.prompts_per_step
+    if example.prompts:
+        raise SpecError(
+            f"data={label}: example {shown(example.name)} names prompts too; train on one of them: leave out "
+            "example, or data"
+        )
+    if objective.defects:
+        raise SpecError(
+            f"objective.compat={objective.compat}: reproduces a trainer that has no training set; give it an "
+            "example, or leave compat out"
+        )
+    if num > data.num_rows > 0:
+        raise SpecError(
+            f"data.prompts_per_step={num}: {label} has {data.num_rows:,} rows; take at most as many a step"
+        )
+    _group_size(objective, sampling, num, f"data.prompts_per_step={num}")
+    if objective.reward_verified and not data.has_answers:
+        raise SpecError(
+            f"objective.reward_verified={objective.reward_verified:g}: needs a label in every row, and "
+            f"{label} has none; name the column that holds it (data.answer_field=answer), or take a reward "
+            "without labels, such as objective=majority"
         )

@@ -40,6 +40,13 @@ def check_system_role(group: str, role: str, format: str) -> None:
     )
 
 
+def check_prompt_form(group: str, format: str, system_role: str, template: str) -> None:
+    """Refuse a way of putting a text before a model that there is not."""
+    choice(f"{group}.format", format, get_args(PromptFormat))
+    check_system_role(group, system_role, format)
+    require("{problem}" in template, f"{group}.template", template, "must contain {problem}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """The base model a run starts from."""
@@ -118,9 +125,7 @@ class ExampleSpec:
     """
 
     def __post_init__(self) -> None:
-        choice("example.format", self.format, get_args(PromptFormat))
-        check_system_role("example", self.system_role, self.format)
-        require("{problem}" in self.template, "example.template", self.template, "must contain {problem}")
+        check_prompt_form("example", self.format, self.system_role, self.template)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,10 +197,8 @@ class EvalSpec:
     """Rows decoded together; fewer where they do not fit memory (``engine.eval_rows``)."""
 
     def __post_init__(self) -> None:
-        choice("eval.format", self.format, get_args(PromptFormat))
-        check_system_role("eval", self.system_role, self.format)
+        check_prompt_form("eval", self.format, self.system_role, self.template)
         choice("eval.grader", self.grader, get_args(GraderRule))
-        require("{problem}" in self.template, "eval.template", self.template, "must contain {problem}")
         require(all(s >= 0 for s in self.steps), "eval.steps", self.steps, "every step must be at least 0")
         require(
             all(0 < t < math.inf for t in self.temperatures),

@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-LATER_GROUPS = ("init",)
+LATER_GROUPS = ("init", "data")
 """Groups that came after version 1."""
 
 _NEVER = object()

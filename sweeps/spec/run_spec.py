@@ -24,6 +24,7 @@ from sweeps.spec.identity import (
 )
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
+from sweeps.spec.training_set import DataSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,7 @@ class RunSpec:
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     model: ModelSpec = field(default_factory=ModelSpec)
     example: ExampleSpec = field(default_factory=ExampleSpec)
+    data: DataSpec = field(default_factory=DataSpec)
     objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
@@ -50,7 +52,7 @@ class RunSpec:
         require(self.steps >= 1, "steps", self.steps, "must be at least 1")
         require(self.steps < 2**31, "steps", self.steps, "must be below 2^31")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
-        check_fit(self.objective, self.sampling, self.example)
+        check_fit(self.objective, self.sampling, self.example, self.data)
         check_trainable(self.model, self.optim, self.engine)
         check_sharded(self.optim, self.engine, self.resources)
 
@@ -80,10 +82,13 @@ GROUPS: tuple[str, ...] = tuple(
 )
 """Names of the spec's groups, in the order of :class:`RunSpec`."""
 
-SCALARS = ("steps", "seed", "init_from")
+SCALARS = ("steps", "seed", "init_from", "epochs")
 """Top-level keys of a run's configuration that are not groups. ``init_from`` names an earlier run and becomes
-the group ``init``.
+the group ``init``; ``epochs`` counts passes over a training set and becomes ``steps``.
 """
+
+_SCALAR_TYPES: Mapping[str, Any] = {"init_from": str | None, "epochs": float | None}
+"""Those that are no whole numbers."""
 
 _FILLED_IN = ("init",)
 """Groups that nobody sets by hand."""
@@ -138,7 +143,7 @@ def coerce_key(key: str, value: Any) -> Any:
     Free parameters below ``trainer.params`` are returned as they are.
     """
     if key in SCALARS:
-        return _coerce(key, value, str | None if key == "init_from" else int)
+        return _coerce(key, value, _SCALAR_TYPES.get(key, int))
     group, _, name = key.partition(".")
     hints = _hints(group_type(group)) if group in GROUPS else {}
     if key == "trainer.command" and isinstance(value, list | tuple):

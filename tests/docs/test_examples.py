@@ -11,7 +11,7 @@ from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = {"table": 96, "schedules": 64, "ladder": 64}
+EXAMPLES = {"table": 96, "schedules": 64, "ladder": 64, "training_set": 24}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

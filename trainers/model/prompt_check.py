@@ -142,7 +142,7 @@ def _check_tokens(
 def _check_positions(
     use: Use, ids: Sequence[int], tokenizer: Any, positions: int, is_absolute: bool, seen: Examination
 ) -> None:
-    key = "sampling.max_new_tokens" if use.key == "example" else "eval.max_new_tokens"
+    key = "eval.max_new_tokens" if use.key == "eval" else "sampling.max_new_tokens"
     seen.found(f"{use.key} length", f"{len(ids):,} + {use.max_new_tokens:,} new of {positions:,} positions")
     if len(ids) + use.max_new_tokens <= positions:
         return

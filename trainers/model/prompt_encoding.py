@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sweeps.spec import RunSpec, SpecError
+from sweeps.spec import ExampleSpec, RunSpec, SamplingSpec, SpecError
 from trainers.model.base_model import BaseModel
 from trainers.model.chat import chat_messages
 
@@ -64,29 +65,42 @@ def limit_length(ids: list[int], *, limit: int, overlong: str) -> list[int]:
 
 
 def encode_prompts(spec: RunSpec, base: BaseModel) -> list[list[int]]:
-    """Token ids of the run's prompts.
+    """Token ids of the run's prompts; raises as :func:`encode_example` does."""
+    return encode_example(spec.example, spec.sampling, base)
+
+
+def encode_example(
+    example: ExampleSpec,
+    sampling: SamplingSpec,
+    base: BaseModel,
+    systems: Sequence[str | None] | None = None,
+) -> list[list[int]]:
+    """Token ids of an example's prompts.
+
+    Args:
+        systems: each prompt's own system message, where they differ.
 
     Raises:
         SpecError: for a prompt that is too long or empty.
     """
-    example = spec.example
+    systems = systems or [example.system] * len(example.prompts)
     rendered = [
         render(
             text,
             template=example.template,
-            system=example.system,
+            system=system,
             format=example.format,
             tokenizer=base.tokenizer,
             key="example",
             system_role=example.system_role,
         )
-        for text in example.prompts
+        for text, system in zip(example.prompts, systems, strict=True)
     ]
     return [
         limit_length(
             encode(text, base.tokenizer, format=example.format),
-            limit=spec.sampling.max_prompt_tokens,
-            overlong=spec.sampling.overlong,
+            limit=sampling.max_prompt_tokens,
+            overlong=sampling.overlong,
         )
         for text in rendered
     ]

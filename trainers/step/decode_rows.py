@@ -21,7 +21,7 @@ from trainers.engine.gang import Gang
 from trainers.engine.run_layout import rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
-from trainers.model.prompt_encoding import encode_prompts
+from trainers.step.prompts import longest_prompt
 
 
 class DecodeRows:
@@ -72,10 +72,11 @@ class DecodeRows:
             return
         for phase in phases_of(spec):
             sampling = phase.sampling
-            asked = max(-(-sampling.num_rollouts // self._gang.world_size), len(phase.example.prompts))
+            num_prompts = phase.data.prompts_per_step if phase.data.is_set else len(phase.example.prompts)
+            asked = max(-(-sampling.num_rollouts // self._gang.world_size), num_prompts)
             if asked * row_bytes(model, sampling.max_prompt_tokens, sampling.max_new_tokens) <= budget:
                 continue  # also with the longest prompts there may be, which need not be encoded then
-            longest = max(map(len, encode_prompts(phase, self._load_base(phase.model))))
+            longest = longest_prompt(phase, self._load_base(phase.model))
             decoder = choose_decoder(
                 phase.engine.decoder,
                 prompt_tokens=longest,

@@ -38,7 +38,7 @@ class RunRecorder:
         self._tokenizer = base.tokenizer
         self._rows: dict[int, dict[str, float | int | None]] = {}
         self._evaluations: list[Evaluation] = []
-        self._shown: list[tuple[int, Rollouts]] = []
+        self._shown: list[tuple[int, Rollouts, Sequence[int]]] = []
         self.logit_stats: Sequence[Mapping[str, Any]] = ()
         self._seconds: dict[str, float] = {}
         self._step_s = 0.0
@@ -62,21 +62,33 @@ class RunRecorder:
         return {
             "rows": list(self._rows.values()),
             "result": RunResult(outcome="", evaluations=self._evaluations).to_json(),
-            "shown": [[step, dataclasses.asdict(rollouts)] for step, rollouts in self._shown],
+            "shown": [
+                [step, dataclasses.asdict(rollouts), list(numbers)] for step, rollouts, numbers in self._shown
+            ],
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
         self._rows = {row["step"]: dict(row) for row in data["rows"]}
         self._evaluations = list(RunResult.from_json(data["result"]).evaluations)
-        self._shown = [(step, rollouts_from_json(rollouts)) for step, rollouts in data["shown"]]
+        self._shown = [
+            (step, rollouts_from_json(rollouts), numbers[0] if numbers else ())
+            for step, rollouts, *numbers in data["shown"]
+        ]
 
     def stepped(
-        self, step: int, rollouts: Rollouts, update: Update, lr: float, measured: Mapping[str, float]
+        self,
+        step: int,
+        rollouts: Rollouts,
+        update: Update,
+        lr: float,
+        measured: Mapping[str, float],
+        numbers: Sequence[int] = (),
     ) -> None:
         """Record an optimizer step; ``step`` counts from 1.
 
         Args:
             measured: Further figures of the step.
+            numbers: What each of its prompts is called; its number in the step unless given.
         """
         measured = dict(measured)
         if update.kl_nats is not None:
@@ -93,7 +105,7 @@ class RunRecorder:
             "wall_s": self._step_s,
         }
         self._step_s = 0.0
-        self._shown = [*self._shown[:1], (step - 1, rollouts)]
+        self._shown = [*self._shown[:1], (step - 1, rollouts, numbers)]
 
     def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> dict[str, float | int | None]:
         """Record evaluations after ``step`` optimizer steps, and return all that is known of the step."""
@@ -114,7 +126,9 @@ class RunRecorder:
             steps=[self._rows[k] for k in sorted(self._rows)],
             evaluations=self._evaluations,
             rollouts=[
-                text for step, rollouts in self._shown for text in _texts(step, rollouts, self._tokenizer)
+                text
+                for step, rollouts, numbers in self._shown
+                for text in _texts(step, rollouts, numbers, self._tokenizer)
             ],
             logit_stats=self.logit_stats,
             layout=dict(layout),
@@ -152,8 +166,8 @@ def _column(evaluation: Evaluation, among: Sequence[Evaluation]) -> str:
     return f"accuracy_{evaluation.mode}_t{evaluation.temperature:g}"
 
 
-def _texts(step: int, rollouts: Rollouts, tokenizer: Any) -> list[RolloutText]:
+def _texts(step: int, rollouts: Rollouts, numbers: Sequence[int], tokenizer: Any) -> list[RolloutText]:
     return [
-        RolloutText(step=step, prompt=p, text=tokenizer.decode(c), count=n)
+        RolloutText(step=step, prompt=numbers[p] if numbers else p, text=tokenizer.decode(c), count=n)
         for p, c, n in zip(rollouts.prompt, rollouts.completion, rollouts.count, strict=True)
     ]

@@ -2,18 +2,24 @@
 
     python -m trainers.tiny.items --out trainers/tiny/data
 
-Owns `addition_eval.jsonl` (held-out problems) and `addition_pool.jsonl` (candidate training prompts).
-One JSON object a line: `id`, `problem` (the prompt), `answer` (three digits).
+Owns `addition_eval.jsonl` (held-out problems), `addition_pool.jsonl` (candidate training prompts) and
+`addition_train.jsonl` (a training set, which begins with the pool).
+One JSON object a line: `id`, `problem` (the prompt), `answer` (three digits); of the training set also
+`difficulty` (1 + the sum of the last digits, up to 19: from 11 on there is a carry, which the hasty mode
+drops).
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainers.tiny.world import Problem, split
 
 EVAL_FILE, POOL_FILE, EXAMPLES_FILE = "addition_eval.jsonl", "addition_pool.jsonl", "examples.jsonl"
+TRAIN_FILE = "addition_train.jsonl"
 
 
 def as_items(problems: tuple[Problem, ...], prefix: str) -> list[dict[str, str]]:
@@ -24,7 +30,13 @@ def as_items(problems: tuple[Problem, ...], prefix: str) -> list[dict[str, str]]
     ]
 
 
-def to_json_lines(items: list[dict[str, str]]) -> str:
+def as_training_set(problems: tuple[Problem, ...]) -> list[dict[str, Any]]:
+    """Problems as rows of a training set, numbered in order, each with how hard it is."""
+    rows = zip(as_items(problems, "train"), problems, strict=True)
+    return [{**item, "difficulty": 1 + problem.units} for item, problem in rows]
+
+
+def to_json_lines(items: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
@@ -45,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, problems, prefix in ((EVAL_FILE, parts.eval, "eval"), (POOL_FILE, parts.pool, "pool")):
         (args.out / name).write_text(to_json_lines(as_items(problems, prefix)), encoding="utf-8")
         print(f"written: {args.out / name} ({len(problems)} items)")
+    rows = as_training_set(parts.training_set)
+    (args.out / TRAIN_FILE).write_text(to_json_lines(rows), encoding="utf-8")
+    print(f"written: {args.out / TRAIN_FILE} ({len(rows)} rows)")
     return 0
 
 

@@ -45,6 +45,9 @@ NUM_EVAL = 500
 NUM_POOL = 200
 """Candidate training prompts."""
 
+NUM_TRAINING_SET = 1280
+"""Prompts of the training set: as many as the multi-shot runs of arXiv 2505.20282 have."""
+
 SPLIT_SEED = 169
 """One split for every model, whatever its training seed, so that all are measured on the same items. With
 this seed the held-out problems have the world's shares: 45 % carry, 10 % start with 0, 10 % with 9."""
@@ -140,8 +143,13 @@ class Split:
     """What training text is drawn from, in order."""
     eval: tuple[Problem, ...]
     """`NUM_EVAL` held-out problems."""
-    pool: tuple[Problem, ...]
-    """`NUM_POOL` candidate training prompts, a subset of `train`."""
+    training_set: tuple[Problem, ...]
+    """`NUM_TRAINING_SET` problems of `train` in a random order."""
+
+    @property
+    def pool(self) -> tuple[Problem, ...]:
+        """The first `NUM_POOL` of the training set: candidates for a prompt to train on alone."""
+        return self.training_set[:NUM_POOL]
 
 
 def split(seed: int = SPLIT_SEED) -> Split:
@@ -156,9 +164,9 @@ def split(seed: int = SPLIT_SEED) -> Split:
         if problem not in barred:
             held_out.append(problem)
             barred |= {problem, Problem(a=problem.b, b=problem.a)}
-    pool = [problem for problem in shuffled if problem not in barred][:NUM_POOL]
+    training_set = [problem for problem in shuffled if problem not in barred][:NUM_TRAINING_SET]
     train = [problem for problem in everything if problem not in barred]
-    return Split(train=tuple(train), eval=tuple(held_out), pool=tuple(pool))
+    return Split(train=tuple(train), eval=tuple(held_out), training_set=tuple(training_set))
 
 
 def write_document(problems: list[Problem], share: float, rng: random.Random) -> str:

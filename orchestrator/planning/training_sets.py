@@ -1,0 +1,71 @@
+"""What a plan says of training sets: how many rows, in which order, how often a run goes through them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sweeps.manifest.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSet:
+    """A training set, as some runs walk over it."""
+
+    name: str
+    path: str
+    rows: int
+    prompts_per_step: int
+    order: str
+    runs: int
+    epochs_min: float
+    """Passes over its rows of the shortest of those runs."""
+    epochs_max: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = f"{self.epochs_min:.3g}", f"{self.epochs_max:.3g}"
+        epochs = low if low == high else f"{low} to {high}"
+        return (
+            f"{self.name}: {self.rows:,} rows, {self.order}, {self.prompts_per_step:,} a step · "
+            f"{epochs} epochs · {self.runs:,} runs"
+        )
+
+
+def planned_sets(manifest: Manifest) -> list[PlannedSet]:
+    """The training sets of a sweep in the order of its runs; one walked over in several ways is several."""
+    codes = manifest.group_codes["data"]
+    sets = []
+    for row in sorted(np.unique(codes, return_index=True)[1].tolist()):
+        data = manifest.group("data", row)
+        if not data.is_set:
+            continue
+        runs = np.flatnonzero(codes == codes[row])
+        kinds = zip(
+            manifest.group_codes["objective"][runs].tolist(), manifest.steps[runs].tolist(), strict=True
+        )
+        iterations = {
+            code: manifest.group("objective", int(run)).iterations
+            for code, run in zip(manifest.group_codes["objective"][runs].tolist(), runs.tolist(), strict=True)
+        }
+        epochs = [
+            -(-steps // iterations[code]) * data.prompts_per_step / data.num_rows
+            for code, steps in set(kinds)
+        ]
+        sets.append(
+            PlannedSet(
+                name=data.name,
+                path=str(data.path),
+                rows=data.num_rows,
+                prompts_per_step=data.prompts_per_step,
+                order=data.order,
+                runs=len(runs),
+                epochs_min=min(epochs),
+                epochs_max=max(epochs),
+            )
+        )
+    return sets

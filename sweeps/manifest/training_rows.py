@@ -1,0 +1,153 @@
+"""What the rows of a training set hold, one after another: prompt, system message, right answer, difficulty.
+
+The layouts that such files commonly have are told by their first row: ``prompt`` or ``problem`` with
+``answer``, chat ``messages``, verl's ``prompt`` list with ``reward_model.ground_truth``, GSM8K's ``question``
+with an answer behind ``####``. What a field may hold is the rule of :mod:`sweeps.manifest.row_fields`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sweeps.manifest.row_fields import Source, answer_of, field_of, question_in, require_place
+from sweeps.manifest.row_files import dig, stream_rows
+from sweeps.spec import DataSpec, SpecError
+from sweeps.spec.errors import shown
+
+PROMPT_FIELDS = ("prompt", "messages", "problem", "question")
+"""Columns that hold the prompt where none is named, the first that is there."""
+
+ANSWER_FIELDS = ("reward_model.ground_truth", "answer")
+"""Columns that hold the right answer where none is named, the first that is there."""
+
+ANSWER_MARK = "####"
+"""What stands before the answer proper in GSM8K's solutions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRow:
+    """One row of a training set, as it is used."""
+
+    prompt: str
+    system: str | None
+    """The row's own system message."""
+    answer: str | None
+    difficulty: float | None
+
+    @property
+    def content(self) -> bytes:
+        """What of the row is part of a run's identity."""
+        values = [self.prompt, self.system, self.answer]
+        if self.difficulty is not None:
+            values.append(repr(self.difficulty))
+        return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+
+
+def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
+    """The rows that a training set uses, in the order of its file.
+
+    Raises:
+        SpecError: for a file that cannot be read, or a row that lacks a field or holds something else there.
+    """
+    assert data.path is not None
+    stream = stream_rows(data.path, "data.path")
+    columns: _Columns | None = None
+    for number, (place, row) in enumerate(islice(stream, data.limit or None)):
+        columns = columns or _columns(data, row, f"{data.path} {place}")
+        read = _row(data, columns, row, place, number)
+        if data.subset == 1 or _share(read.content, data.subset_seed) < data.subset:
+            yield read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Columns:
+    """Names of the columns that are read."""
+
+    prompt: str
+    answer: str | None
+    answer_may_lack: bool
+    """Whether nobody asked for the answers, so that a row without one is no mistake."""
+    difficulty: str
+    sign: int
+    """−1 where the column is larger for easier rows."""
+
+
+def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
+    prompt = data.prompt_field or next((name for name in PROMPT_FIELDS if _has(row, name)), "")
+    if not prompt:
+        raise SpecError(
+            f"{where} has {shown(list(row))}: none of {', '.join(PROMPT_FIELDS)}; name the column of the "
+            "prompts with data.prompt_field"
+        )
+    answer, found = data.answer_field, False
+    if answer == "":
+        answer, found = next((name for name in ANSWER_FIELDS if _has(row, name)), None), True
+    difficulty = data.difficulty_field if data.reads_difficulty else ""
+    sign = -1 if difficulty.startswith("-") else 1
+    return _Columns(
+        prompt=prompt,
+        answer=answer,
+        answer_may_lack=found,
+        difficulty=difficulty.removeprefix("-"),
+        sign=sign,
+    )
+
+
+def _has(row: Mapping[str, Any], field: str) -> bool:
+    try:
+        return dig(row, field) is not None
+    except KeyError:
+        return False
+
+
+def _row(data: DataSpec, columns: _Columns, row: Mapping[str, Any], place: str, number: int) -> TrainingRow:
+    assert data.path is not None
+
+    def source(key: str, field: str) -> Source:
+        return Source(path=data.path or "", number=number, key=f"data.{key}", field=field, place=place)
+
+    asked = source("prompt_field", columns.prompt)
+    question = question_in(_without_answer(field_of(row, asked)), asked)
+    require_place(question, data.format, asked)
+    answer = None
+    if columns.answer is not None and not (columns.answer_may_lack and not _has(row, columns.answer)):
+        text = str(answer_of(row, source("answer_field", columns.answer)))
+        answer = text.rpartition(ANSWER_MARK)[2].strip() or text
+    difficulty = None
+    if columns.difficulty:
+        of_difficulty = source("difficulty_field", columns.difficulty)
+        difficulty = columns.sign * _number(field_of(row, of_difficulty), of_difficulty)
+        if data.order == "cyclic" and not difficulty > 0:
+            raise of_difficulty.refusal(
+                difficulty, "must be above 0 where rows are drawn the likelier the easier they are"
+            )
+    return TrainingRow(prompt=question.text, system=question.system, answer=answer, difficulty=difficulty)
+
+
+def _without_answer(value: Any) -> Any:
+    """Chat messages up to the last answer, which a completion of ours stands in for."""
+    if isinstance(value, (list, tuple)) and len(value) > 1 and isinstance(value[-1], Mapping):
+        return value[:-1] if value[-1].get("role") == "assistant" else value
+    return value
+
+
+def _number(value: Any, source: Source) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise source.refusal(value, "is no number; give every row one")
+    return number
+
+
+def _share(content: bytes, seed: int) -> float:
+    """Where in [0, 1) a row falls, whatever stands beside it."""
+    digest = hashlib.sha256(f"{seed}\n".encode() + content).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,190 @@
+"""A training set, read once and then looked up row by row, from memory or from a file that is mapped into it.
+
+Owns ``emsweep/training-sets/<digest>.arrow`` in the user's cache folder: the rows that a large set uses, as
+Arrow. A set of 10⁶ rows so costs a process the pages that it touches. What is there under a digest is never
+changed, and can be removed at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweeps.manifest import arrow
+from sweeps.manifest.data_files import CACHE_FROM_BYTES, cache_folder, local_path, recall, remember
+from sweeps.manifest.training_rows import TrainingRow, rows_used
+from sweeps.spec import DataSpec, SpecError
+
+BATCH_ROWS = 8192
+"""Rows that are held as Python's values at once while a set is read."""
+
+PACKED_RATIO = 8
+"""How much larger than itself what a packed file holds may be: text in gzip or Parquet."""
+
+_SCHEMA = pa.schema(
+    [
+        ("prompt", pa.string()),
+        ("system", pa.string()),
+        ("answer", pa.string()),
+        ("difficulty", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """What identifies a training set, and what is checked before a launch."""
+
+    digest: str
+    num_rows: int
+    has_answers: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """The rows that a training set uses, by their number from 0."""
+
+    table: pa.Table
+
+    def rows(self, numbers: Sequence[int]) -> list[TrainingRow]:
+        chosen = (self.table.slice(number, 1).to_pylist()[0] for number in numbers)
+        return [TrainingRow(**row) for row in chosen]
+
+    @cached_property
+    def difficulty(self) -> np.ndarray | None:
+        """How hard each row is, float64 of shape (rows,), where the order depends on it."""
+        column = self.table["difficulty"]
+        return None if column.null_count else arrow.as_numpy(column)
+
+    def longest(self, num: int) -> list[TrainingRow]:
+        """The rows with the longest prompts, in characters, the longest first."""
+        lengths = arrow.as_numpy(pc.utf8_length(self.table["prompt"]))
+        return self.rows(np.argsort(-lengths, kind="stable")[:num].tolist())
+
+
+def content_of(data: DataSpec) -> Content:
+    """Read a training set for what identifies it; that of a large file is remembered.
+
+    Raises:
+        SpecError: for a file or a row that cannot be used, or a set without rows.
+    """
+    assert data.path is not None
+    file = local_path(data.path)
+    memo = f"training set {file.resolve()} {json.dumps(_how_read(data), sort_keys=True)}"
+    stamp = [stat.st_size, stat.st_mtime_ns] if _is_large(data) and (stat := file.stat()) else None
+    if stamp and (known := recall(memo, stamp)):
+        return Content(**known)
+    content = _build(data).content
+    if stamp:
+        remember(memo, stamp, asdict(content))
+    return content
+
+
+@lru_cache(maxsize=8)
+def training_set(data: DataSpec) -> TrainingSet:
+    """Open the training set of a run.
+
+    Raises:
+        SpecError: where the file holds other rows than those that the sweep was composed with.
+    """
+    if cached := _mapped(_cached(data.digest), data.num_rows):
+        return TrainingSet(cached)
+    built = _build(data)
+    if built.content.digest != data.digest:
+        raise SpecError(
+            f"data.path={data.path!r}: holds other rows than when the sweep was composed (SHA-256 "
+            f"{built.content.digest[:12]}…, expected {data.digest[:12]}…); put the old file back, or launch "
+            "into a new directory"
+        )
+    return TrainingSet(built.table)
+
+
+def _how_read(data: DataSpec) -> Mapping[str, Any]:
+    """All that decides which rows are used and what is read of them."""
+    fields = ("prompt_field", "answer_field", "limit", "subset", "subset_seed", "format", "order")
+    difficulty = data.difficulty_field if data.reads_difficulty else ""
+    return {field: getattr(data, field) for field in fields} | {"difficulty": difficulty}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    content: Content
+    table: pa.Table
+
+
+def _build(data: DataSpec) -> _Built:
+    """Read a set, batch by batch: a large one into a file of the cache, where that can be written."""
+    if _is_large(data):
+        with contextlib.suppress(OSError):
+            cache_folder("training-sets").mkdir(parents=True, exist_ok=True)
+            part = cache_folder("training-sets") / f".{uuid4().hex}.part"
+            try:
+                with pa.OSFile(str(part), "wb") as sink:
+                    content = _write(data, sink)
+                part.replace(_cached(content.digest))
+            finally:
+                part.unlink(missing_ok=True)
+            if (table := _mapped(_cached(content.digest), content.num_rows)) is not None:
+                return _Built(content=content, table=table)
+    memory = pa.BufferOutputStream()
+    content = _write(data, memory)
+    return _Built(content=content, table=pa.ipc.open_file(memory.getvalue()).read_all())
+
+
+def _write(data: DataSpec, sink: Any) -> Content:
+    digest, num_rows, has_answers = hashlib.sha256(), 0, True
+    with pa.ipc.new_file(sink, _SCHEMA) as writer:
+        for rows in _batches(data):
+            for row in rows:
+                digest.update(row.content)
+            num_rows += len(rows)
+            has_answers = has_answers and all(row.answer is not None for row in rows)
+            writer.write_batch(_as_arrow(rows))
+    if not num_rows:
+        few = f"data.subset={data.subset:g} of it leaves none" if data.subset < 1 else "is empty"
+        raise SpecError(f"data.path={data.path!r}: {few}; a training set needs rows")
+    return Content(digest=digest.hexdigest(), num_rows=num_rows, has_answers=has_answers)
+
+
+def _batches(data: DataSpec) -> Iterator[list[TrainingRow]]:
+    rows = rows_used(data)
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield batch
+
+
+def _as_arrow(rows: Sequence[TrainingRow]) -> pa.RecordBatch:
+    texts = [arrow.texts([getattr(row, name) for row in rows]) for name in ("prompt", "system", "answer")]
+    missing = np.array([row.difficulty is None for row in rows])
+    difficulty = np.array([row.difficulty or 0.0 for row in rows], dtype=np.float64)
+    return pa.record_batch([*texts, arrow.numbers(difficulty, missing)], schema=_SCHEMA)
+
+
+def _is_large(data: DataSpec) -> bool:
+    file = local_path(data.path or "")
+    size = file.stat().st_size if file.is_file() else 0
+    return size * (PACKED_RATIO if file.suffix.lower() in (".gz", ".parquet") else 1) >= CACHE_FROM_BYTES
+
+
+def _cached(digest: str) -> Path:
+    return cache_folder("training-sets") / f"{digest}.arrow"
+
+
+def _mapped(file: Path, num_rows: int) -> pa.Table | None:
+    """A set of the cache, mapped; ``None`` if there is none, or it is not whole."""
+    with contextlib.suppress(OSError, pa.ArrowException):
+        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        if table.schema.equals(_SCHEMA) and table.num_rows == num_rows:
+            return table
+    return None

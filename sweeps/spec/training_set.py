@@ -1,0 +1,117 @@
+"""The group ``data``: a training set that a run walks over, some of its prompts at each optimizer step.
+
+Instead of ``example``, a set of which every step uses all. Written as :mod:`sweeps.spec.data_groups` says.
+The identity holds the content that is used (``digest``), never where it lies: rows that are not chosen,
+columns that are not read and the form of the file change no run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from sweeps.spec.data_groups import PromptFormat, SystemRole, check_prompt_form, compute
+from sweeps.spec.errors import choice, require
+
+Order = Literal["shuffle", "file", "easy_to_hard", "hard_to_easy", "cyclic"]
+
+BY_DIFFICULTY: tuple[Order, ...] = ("easy_to_hard", "hard_to_easy")
+"""Orders that say nothing without a difficulty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpec:
+    """The training set that a run walks over, step by step; without ``path`` it trains on ``example``."""
+
+    name: str = compute("")
+    """Label used in tables and short names."""
+    path: str | None = compute(None)
+    """File of rows (JSON lines, CSV, Parquet; also ``.gz``), or ``pkg://package/file`` inside an installed
+    package; ``None`` trains on ``example``.
+    """
+    digest: str = field(default="", metadata={"omit_at": ""})
+    """SHA-256 of the rows that are used, in their order: prompts, answers, and difficulties where ``order``
+    reads them; filled in when the sweep is composed.
+    """
+    num_rows: int = compute(0)
+    """Rows that are used; filled in when the sweep is composed."""
+    has_answers: bool = compute(False)
+    """Whether each of them has a right answer; filled in when the sweep is composed."""
+    prompt_field: str = compute("")
+    """Column of the prompt: text, or a list of chat messages, whose last answer is left out. Empty for the
+    first of ``prompt``, ``messages``, ``problem``, ``question`` that the first row has.
+    """
+    answer_field: str | None = compute("")
+    """Column of the right answer, for objectives that need one; of GSM8K's text, what follows ``####``. Empty
+    for the first of ``reward_model.ground_truth``, ``answer`` that the first row has, ``null`` for none.
+    """
+    difficulty_field: str = compute("")
+    """Column of a number that is larger for harder prompts; with a minus before it
+    (``-pass_rate``), smaller.
+    """
+    limit: int = compute(0)
+    """Rows used, from the top of the file; 0 uses all."""
+    subset: float = compute(1.0)
+    """Share of those rows that is used, chosen by a hash of their content, so that the choice outlives
+    another order of the file.
+    """
+    subset_seed: int = compute(0)
+    """Which subset: another number chooses another."""
+    order: Order = field(default="shuffle", metadata={"omit_at": "shuffle"})
+    """How an epoch goes through the rows: ``shuffle`` by the run's seed, anew each epoch; ``file``;
+    ``easy_to_hard`` or ``hard_to_easy`` by ``difficulty_field``; ``cyclic``, passes over a quarter, a half,
+    all, a half of the rows and so on (arXiv 2202.05531), easy rows being the likelier ones to be drawn.
+    """
+    prompts_per_step: int = field(default=1, metadata={"omit_at": 1})
+    """Prompts whose rollouts an optimizer step trains on. ``sampling.num_rollouts`` counts those of all
+    prompts together. The rows of a step may belong to two epochs.
+    """
+    system: str | None = field(default=None, metadata={"omit_at": None})
+    """System message put before prompts that have none when ``format`` is ``chat``."""
+    system_role: SystemRole = field(default="system", metadata={"omit_at": "system"})
+    """``fold`` puts the system message into the user's turn, for templates that refuse a turn of its own."""
+    template: str = field(default="{problem}", metadata={"omit_at": "{problem}"})
+    """Text around a prompt; ``{problem}`` is replaced by it."""
+    format: PromptFormat = field(default="chat", metadata={"omit_at": "chat"})
+    """``chat`` renders the tokenizer's chat template; ``plain`` feeds the text as it is."""
+
+    def __post_init__(self) -> None:
+        choice("data.order", self.order, get_args(Order))
+        check_prompt_form("data", self.format, self.system_role, self.template)
+        for key in ("limit", "subset_seed", "num_rows"):
+            require(getattr(self, key) >= 0, f"data.{key}", getattr(self, key), "must be at least 0")
+        require(0 < self.subset <= 1, "data.subset", self.subset, "must be a share above 0, at most 1")
+        require(
+            self.prompts_per_step >= 1, "data.prompts_per_step", self.prompts_per_step, "must be at least 1"
+        )
+        require(
+            self.order not in BY_DIFFICULTY or bool(self.difficulty_field) or self.path is None,
+            "data.order",
+            self.order,
+            "needs a difficulty; name its column with data.difficulty_field",
+        )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the run walks over a training set."""
+        return self.path is not None
+
+    @property
+    def reads_difficulty(self) -> bool:
+        """Whether the order depends on how hard each row is."""
+        return bool(self.difficulty_field) and self.order in (*BY_DIFFICULTY, "cyclic")
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.path)
+
+
+def batch_number(step: int, iterations: int) -> int:
+    """The batch that optimizer step ``step``, from 1, trains on; ``iterations`` steps take the same one."""
+    return (step - 1) // iterations
+
+
+def steps_of_epochs(data: DataSpec, epochs: float, iterations: int) -> int:
+    """Optimizer steps until so many times as many prompts as the set has rows have been taken."""
+    prompts = epochs * data.num_rows
+    return max(1, -int(-prompts // data.prompts_per_step)) * iterations

@@ -1,0 +1,104 @@
+"""Sweeps over training sets: epochs in place of steps, no example beside a set, what cannot fit refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps.compose import compose_sweep
+from sweeps.cost.work_count import count_work
+from sweeps.manifest.build import build_manifest
+from sweeps.manifest.manifest import Manifest
+from sweeps.sharing.packs import not_packed_because
+from sweeps.sharing.share_groups import ShareGroups
+from sweeps.spec import RunSpec, SpecError
+
+
+def manifest_of(*words: str) -> Manifest:
+    return build_manifest(compose_sweep([*words, "eval=none"]))
+
+
+def test_epochs_set_the_steps_of_each_run():
+    manifest = manifest_of("data=addition", "data.prompts_per_step=8,64", "epochs=1,2", "data.limit=640")
+    found = {
+        (values["data.prompts_per_step"], values["epochs"]): int(steps)
+        for values, steps in zip(map(manifest.axis_values, range(len(manifest))), manifest.steps, strict=True)
+    }
+    assert found == {(8, 1.0): 80, (8, 2.0): 160, (64, 1.0): 10, (64, 2.0): 20}
+
+
+def test_steps_that_follow_from_epochs_are_the_run_with_those_steps():
+    walked = manifest_of("data=addition", "data.prompts_per_step=64", "epochs=1")
+    counted = manifest_of("data=addition", "data.prompts_per_step=64", "steps=20")
+    assert walked.run_ids == counted.run_ids
+
+
+def test_a_run_with_a_set_has_no_example_and_runs_without_one_are_those_of_before():
+    manifest = manifest_of("data=none,addition")
+    without, walking = (manifest.spec(row) for row in range(2))
+    assert without.run_id == manifest_of().run_ids[0]
+    assert (walking.example.prompts, walking.data.num_rows) == ((), 1280)
+    assert walking.run_id == manifest_of("data=addition").run_ids[0]
+    assert '"data"' not in str(RunSpec().run_id)
+
+
+def test_where_a_set_lies_and_how_it_is_called_are_outside_of_the_identity(tmp_path):
+    from tests.trainers.worlds import package_file
+
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(package_file("trainers/tiny/data/addition_train.jsonl").read_bytes())
+    assert manifest_of("data=file", f"data.path={copy}").run_ids == manifest_of("data=addition").run_ids
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["data=addition", "example=carry-2"],
+            "example=carry-2: these runs train on the prompts of a training",
+        ),
+        (["data=addition", "example=carry-1,carry-2"], "example=carry-1,carry-2: these runs train on"),
+        (["data=addition", "data.prompts_per_step=7"], "must be a multiple of data.prompts_per_step=7"),
+        (["data=addition", "data.limit=4", "data.prompts_per_step=8"], "'addition' has 4 rows"),
+        (["epochs=2"], "epochs=2: there is no training set"),
+        (["data=addition", "epochs=0"], "epochs=0: must be a number above 0"),
+        (["data=addition", "epochs=1", "steps=5"], "steps=5: epochs=1 makes it 1,280"),
+        (["data=addition", "epochs=1", "steps=5,10"], "epochs=1 makes it 1,280"),
+        (["data=addition", "data.answer_field=null", "objective=grpo"], "needs a label in every row"),
+        (["data=addition", "objective=em", "objective.compat=upstream"], "has no training set"),
+        (["data=addition", "sampling.max_prompt_tokens=3"], "the prompt '.*' has at least .* tokens"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_short_message(words, message):
+    with pytest.raises(SpecError, match=message) as refused:
+        manifest_of(*words)
+    assert len(str(refused.value)) < 400
+
+
+def test_two_horizons_share_their_steps_and_two_sizes_of_a_step_share_none():
+    horizons = count_work(manifest_of("data=addition", "steps=5,20"))
+    assert (horizons.naive.steps, horizons.shared.steps) == (25, 20)
+    sizes = count_work(manifest_of("data=addition", "steps=5", "data.prompts_per_step=1,2"))
+    assert (sizes.naive.steps, sizes.shared.steps) == (10, 10)
+    assert ShareGroups(manifest_of("data=addition", "steps=5,20")).num_same_rollouts == 1
+
+
+def test_a_run_that_walks_is_not_packed():
+    spec = manifest_of("data=addition", "engine.pack=8").spec(0)
+    assert not_packed_because(spec) == "data.path=pkg://trainers/tiny/data/addition_train.jsonl"
+
+
+def test_sub_grids_that_do_not_name_a_set_have_none(tmp_path):
+    file = tmp_path / "both.yaml"
+    file.write_text(
+        "# @package _global_\nsweep:\n  concat:\n    - axes: {objective: [em], example: [carry-1, carry-2]}\n"
+        "    - axes: {data: [addition], objective: [grpo]}\n"
+    )
+    manifest = manifest_of(f"sweep={file}")
+    specs = [manifest.spec(row) for row in range(len(manifest))]
+    assert sorted((s.objective.name, s.data.name, s.example.name) for s in specs) == [
+        ("em", "", "carry-1"),
+        ("em", "", "carry-2"),
+        ("grpo", "addition", ""),
+    ]
+    values = [manifest.axis_values(row) for row in range(len(manifest))]
+    assert {v["example"] for v in values if v["data"] == "addition"} == {None}

@@ -1,0 +1,94 @@
+"""The prompts of each optimizer step: those of the example at every step, or a training set's, step by step.
+
+Prompts of a training set enter a step as an example of that step's rows. So whatever reads the prompts or
+right answers of ``spec.example`` reads the step's, and a set of one prompt trains as the same example does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sweeps.manifest.prompts import PROMPTS_COUNTED
+from sweeps.manifest.training_rows import TrainingRow
+from sweeps.manifest.training_set import training_set
+from sweeps.sharing.row_schedule import RowSchedule
+from sweeps.spec import DataSpec, ExampleSpec, RunSpec
+from sweeps.spec.training_set import batch_number
+from trainers.model.base_model import BaseModel
+from trainers.model.prompt_encoding import encode_example, encode_prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPrompts:
+    """What a step trains on."""
+
+    example: ExampleSpec
+    ids: Sequence[Sequence[int]]
+    """Token ids of each prompt."""
+    numbers: Sequence[int]
+    """What each prompt is called in records: its number in the example, or its row in the training set."""
+
+    def of_step(self, spec: RunSpec) -> RunSpec:
+        """What a run asks of this one step."""
+        return dataclasses.replace(spec, example=self.example, data=DataSpec()) if spec.data.is_set else spec
+
+
+class Prompts:
+    """The prompts of one run, or of several that train on the same.
+
+    Raises:
+        SpecError: for a prompt that is too long or empty, or a training set that has changed.
+    """
+
+    def __init__(self, spec: RunSpec, base: BaseModel) -> None:
+        self._spec, self._base = spec, base
+        if spec.data.is_set:
+            self._set = training_set(spec.data)
+            self._schedule = RowSchedule(spec.data, spec.seed, self._set.difficulty)
+        else:
+            ids = encode_prompts(spec, base)
+            self._same = StepPrompts(example=spec.example, ids=ids, numbers=range(len(ids)))
+        self._batch = lru_cache(maxsize=4)(self._read_batch)
+
+    def at(self, step: int) -> StepPrompts:
+        """Those of optimizer step ``step``, from 1."""
+        if not self._spec.data.is_set:
+            return self._same
+        return self._batch(batch_number(step, self._spec.objective.iterations))
+
+    def are_those_before(self, step: int) -> bool:
+        """Whether the step before has the same prompts, whose rollouts are then likely to come again."""
+        return not self._spec.data.is_set or (step > 1 and self.at(step - 1).numbers == self.at(step).numbers)
+
+    def _read_batch(self, number: int) -> StepPrompts:
+        numbers = self._schedule.batch(number)
+        return _of_rows(self._spec, self._base, self._set.rows(numbers), numbers)
+
+
+def longest_prompt(spec: RunSpec, base: BaseModel) -> int:
+    """Tokens of the longest prompt that a run may meet: of a training set, among its longest texts."""
+    if not spec.data.is_set:
+        return max(map(len, encode_prompts(spec, base)))
+    rows = training_set(spec.data).longest(PROMPTS_COUNTED)
+    return max(map(len, _of_rows(spec, base, rows, range(len(rows))).ids))
+
+
+def _of_rows(
+    spec: RunSpec, base: BaseModel, rows: Sequence[TrainingRow], numbers: Sequence[int]
+) -> StepPrompts:
+    data = spec.data
+    example = ExampleSpec(
+        name=data.name,
+        prompts=tuple(row.prompt for row in rows),
+        answers=tuple(row.answer for row in rows) if data.has_answers else (),
+        system=data.system,
+        system_role=data.system_role,
+        template=data.template,
+        format=data.format,
+    )
+    systems = [row.system if row.system is not None else data.system for row in rows]
+    ids = encode_example(example, spec.sampling, base, systems)
+    return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
