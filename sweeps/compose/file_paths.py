@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sweeps.hydra_internals import plain_value
 
-PATH_KEYS = ("model.path", "example.path", "data.path", "eval.path")
+PATH_KEYS = ("model.path", "example.path", "data.path", "eval.path", "schedule.norms_path")
 """Keys of a run that name a file or a folder."""
 
 HERE = ("./", "../")

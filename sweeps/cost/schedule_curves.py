@@ -42,7 +42,7 @@ def label_of(schedule: ScheduleSpec) -> str:
     """Return the schedule's name and what differs from its defaults, such as ``wsd decay_fraction=0.5``."""
     given = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule) if f.name != "name"}
     defaults = ScheduleSpec()
-    changed = [f"{k}={v}" for k, v in given.items() if v != getattr(defaults, k)]
+    changed = [f"{k}={v}" for k, v in given.items() if k != "norms" and v != getattr(defaults, k)]
     return " ".join([schedule.name, *changed])
 
 

@@ -33,6 +33,7 @@ from sweeps.spec import (
 from sweeps.spec.command_words import check_axes, check_command
 from sweeps.spec.cross_checks import (
     check_fit,
+    check_norms,
     check_params,
     check_patterns,
     check_sharded,
@@ -102,6 +103,8 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source):
         steps = walked_steps(composed, bound, columns, parts, steps)
+    for schedule, number in sorted({*zip(codes["schedule"].tolist(), steps.tolist(), strict=True)}):
+        check_norms(parts["schedule"][schedule], number)
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
             Unidentified(

@@ -18,6 +18,7 @@ from typing import Any
 from sweeps.manifest.code_files import resolve_trainer
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
 from sweeps.manifest.hf_cache import missing_files, missing_shards
+from sweeps.manifest.norms import resolve_schedule
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
 from sweeps.manifest.row_files import read_rows
@@ -79,6 +80,7 @@ def resolve_group(
         "example": resolve_example,
         "data": resolve_data,
         "eval": resolve_eval,
+        "schedule": resolve_schedule,
     }.get(group)
     return resolver(dict(config)) if resolver else (dict(config), None)
 

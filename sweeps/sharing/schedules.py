@@ -7,6 +7,8 @@ none of them at zero; after it, u = (s−w)/(N−w) in [0, 1) is the progress of
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from sweeps.spec import ScheduleSpec
 
@@ -99,6 +101,69 @@ def _infinite(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
     return hold if past < 0 else hold * (schedule.final_ratio / hold) ** ((past + 1) / num_anneal)
 
 
+ONECYCLE_LAST = 1e-4
+"""Last multiplier of ``onecycle`` as a share of its first one, as in torch."""
+
+
+def _onecycle(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    """A cosine up to the peak and another one down (arXiv 1708.07120), torch's ``OneCycleLR``."""
+    since, last = step - schedule.warmup_steps, num_steps - schedule.warmup_steps - 1
+    top = max(schedule.rise_fraction * (last + 1) - 1, 0.0)
+    first = schedule.start_ratio
+    if since < top:
+        return _between(first, 1.0, since / top)
+    return _between(1.0, first * ONECYCLE_LAST, (since - top) / (last - top)) if last > top else 1.0
+
+
+def _between(start: float, end: float, u: float) -> float:
+    """Half a cosine from one value to another."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * u))
+
+
+def _refined(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
+    return refined(schedule.norms[schedule.warmup_steps :], schedule.norms_power)[
+        step - schedule.warmup_steps
+    ]
+
+
+MEDIAN_SHARE = 0.1
+"""Share of the steps that the median over gradient norms spans, τ."""
+
+
+@lru_cache(maxsize=256)
+def refined(norms: tuple[float, ...], power: int) -> tuple[float, ...]:
+    """Linear decay refined by the gradient norms of a first run (arXiv 2310.07831): w_t·Σ_{p≥t} w_p over its
+    maximum, w = Ĝ^−power, Ĝ the running median of the norms.
+
+    The paper sums over p > t, so that its last step is at zero; here equal norms give ``linear``. It takes L1
+    norms for Adam. Those that runs record are L2, which differ from them by how evenly a gradient is spread;
+    a table of other norms is as good.
+
+    Args:
+        norms: of each step, above 0, before clipping.
+        power: 1 for Adam and its like, 2 for SGD.
+    """
+    weights = [norm**-power for norm in running_median(norms)]
+    rates, left = [0.0] * len(weights), 0.0
+    for t in reversed(range(len(weights))):
+        left += weights[t]
+        rates[t] = weights[t] * left
+    peak = max(rates)
+    return tuple(rate / peak for rate in rates)
+
+
+def running_median(values: Sequence[float]) -> list[float]:
+    """Medians over 2·⌊⌊τT⌋/2⌋+1 neighbours; the first value goes on before the beginning, and the end is
+    mirrored.
+    """
+    half, last = int(MEDIAN_SHARE * len(values)) // 2, len(values) - 1
+
+    def at(i: int) -> float:
+        return values[max(i, 0) if i <= last else 2 * last - i]
+
+    return [sorted(at(j) for j in range(i - half, i + half + 1))[half] for i in range(len(values))]
+
+
 _AFTER_WARMUP = {
     "constant": _constant,
     "linear": _linear,
@@ -108,4 +173,6 @@ _AFTER_WARMUP = {
     "rex": _rex,
     "power": _power,
     "infinite": _infinite,
+    "onecycle": _onecycle,
+    "refined": _refined,
 }

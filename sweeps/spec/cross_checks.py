@@ -8,7 +8,7 @@ from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, ResourcesS
 from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.optimizers import OPTIMIZERS, unshardable
-from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec
+from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
 from sweeps.spec.training_set import DataSpec
 
 
@@ -84,6 +84,20 @@ def check_sharded(optim: OptimSpec, engine: EngineSpec, resources: ResourcesSpec
         raise SpecError(
             f"optim.name={optim.name}: engine.offload keeps the state of {known} only in host memory; "
             "set engine.offload=false, or choose one of them"
+        )
+
+
+def check_norms(schedule: ScheduleSpec, steps: int) -> None:
+    """Refuse norms of a first run of another length.
+
+    Raises:
+        SpecError: naming both lengths.
+    """
+    if schedule.norms and len(schedule.norms) != steps:
+        raise SpecError(
+            f"steps={steps}: schedule.norms_path={shown(schedule.norms_path)} holds the norms of "
+            f"{len(schedule.norms)} steps; run the first run for as many steps, or set steps="
+            f"{len(schedule.norms)}"
         )
 
 

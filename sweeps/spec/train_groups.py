@@ -83,7 +83,18 @@ class OptimSpec:
         )
 
 
-Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd", "rex", "power", "infinite"]
+Schedule = Literal[
+    "constant",
+    "linear",
+    "cosine",
+    "inverse_sqrt",
+    "wsd",
+    "rex",
+    "power",
+    "infinite",
+    "onecycle",
+    "refined",
+]
 DecayShape = Literal["linear", "sqrt"]
 Overlong = Literal["refuse", "truncate"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -117,9 +128,43 @@ class ScheduleSpec:
     """Multiplier that ``infinite`` holds."""
     final_ratio: float = field(default=0.1, metadata={"omit_at": 0.1})
     """Multiplier of the last step of ``infinite``."""
+    rise_fraction: float = field(default=0.3, metadata={"omit_at": 0.3})
+    """Share of the steps over which ``onecycle`` rises to the peak."""
+    start_ratio: float = field(default=0.04, metadata={"omit_at": 0.04})
+    """Multiplier of the first step of ``onecycle``; its last step has a ten-thousandth of that."""
+    norms_path: str | None = compute(None)
+    """Table of a first run of the same cell, for ``refined``: a row per step, or one per step and seed."""
+    norms_field: str = compute("grad_norm")
+    """Its column of gradient norms before clipping; the one beside it is ``step``, from 1."""
+    norms: tuple[float, ...] = field(default=(), metadata={"omit_at": ()})
+    """The norms themselves, one per step, the mean over a step's rows; read from ``norms_path``."""
+    norms_power: int = field(default=1, metadata={"omit_at": 1})
+    """Power of the norm that ``refined`` divides by: 1 for Adam and its like, 2 for ``sgd``."""
 
     def __post_init__(self) -> None:
         choice("schedule.name", self.name, SCHEDULES)
+        require(
+            0 < self.rise_fraction < 1, "schedule.rise_fraction", self.rise_fraction, "must lie in (0, 1)"
+        )
+        require(0 < self.start_ratio <= 1, "schedule.start_ratio", self.start_ratio, "must lie in (0, 1]")
+        require(self.norms_power in (1, 2), "schedule.norms_power", self.norms_power, "must be 1 or 2")
+        is_refined = self.name == "refined"
+        require(
+            is_refined or not (self.norms or self.norms_path),
+            "schedule.norms_path",
+            self.norms_path or list(self.norms),
+            f"schedule={self.name} reads no norms; choose schedule=refined, or give them to those runs alone "
+            "by a rule (sweep.set)",
+        )
+        require(
+            not is_refined or bool(self.norms),
+            "schedule.name",
+            self.name,
+            "needs the gradient norms of a first run of the same cell; run it with another schedule, save "
+            "its steps as a table with the columns step and grad_norm, and set schedule.norms_path=FILE",
+        )
+        for number, norm in enumerate(self.norms, 1):
+            require(0 < norm < math.inf, f"schedule.norms, step {number}", norm, "must be a number above 0")
         require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "must be at least 0")
         require(0 <= self.min_ratio <= 1, "schedule.min_ratio", self.min_ratio, "must lie in [0, 1]")
         require(

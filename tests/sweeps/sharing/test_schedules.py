@@ -1,26 +1,32 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import median_filter
 
-from sweeps.sharing.schedules import multiplier, multipliers
+from sweeps.sharing.schedules import multiplier, multipliers, refined, running_median
 from sweeps.spec import SCHEDULES, ScheduleSpec, SpecError
+
+FALLING = tuple(name for name in SCHEDULES if name not in ("onecycle", "refined"))
+"""Schedules that need no norms and rise in their warmup only."""
 
 
 def schedule(name, **changes):
     return ScheduleSpec(name=name, **changes)
 
 
-@given(name=st.sampled_from(SCHEDULES), num=st.integers(1, 40), warmup=st.integers(0, 45))
+@given(name=st.sampled_from(FALLING), num=st.integers(1, 40), warmup=st.integers(0, 45))
 def test_every_step_of_every_schedule_has_a_rate_above_zero_and_at_most_the_peak(name, num, warmup):
     values = multipliers(schedule(name, warmup_steps=warmup), num)
     assert len(values) == num
     assert all(0 < v <= 1 for v in values)
 
 
-@given(name=st.sampled_from(SCHEDULES), num=st.integers(2, 40), warmup=st.integers(0, 5))
+@given(name=st.sampled_from(FALLING), num=st.integers(2, 40), warmup=st.integers(0, 5))
 def test_warmup_rises_and_the_rest_never_does(name, num, warmup):
     values = multipliers(schedule(name, warmup_steps=warmup), num)
     head, tail = values[:warmup], values[warmup:]
@@ -65,7 +71,7 @@ def closed_form(name, s, num, warmup):
 
 @pytest.mark.parametrize("warmup", [0, 1, 3, 100])
 @pytest.mark.parametrize("num", [1, 2, 10, 1000])
-@pytest.mark.parametrize("name", [*SCHEDULES, "wsd sqrt"])
+@pytest.mark.parametrize("name", [*FALLING, "wsd sqrt"])
 def test_every_step_is_that_of_the_closed_form(name, num, warmup):
     kind, _, shape = name.partition(" ")
     scheduled = multipliers(schedule(kind, warmup_steps=warmup, decay_shape=shape or "linear"), num)
@@ -122,3 +128,67 @@ def test_parameters_added_later_leave_old_identities_alone():
     from sweeps.spec import group_canonical
 
     assert group_canonical("schedule", schedule("constant")) == '{"name":"constant","warmup_steps":0}'
+
+
+@pytest.mark.parametrize("num", [4, 10, 11, 50, 1000])
+def test_onecycle_is_that_of_torch(num):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    of_torch = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=num, cycle_momentum=False
+    )
+    rates = []
+    for _ in range(num):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) < num:
+            of_torch.step()
+    assert multipliers(schedule("onecycle"), num) == pytest.approx(rates, abs=1e-9)
+
+
+@given(num=st.integers(1, 40), warmup=st.integers(0, 45))
+def test_onecycle_has_a_rate_above_zero_at_every_step_whatever_the_horizon(num, warmup):
+    assert all(0 < v <= 1 for v in multipliers(schedule("onecycle", warmup_steps=warmup), num))
+
+
+NORMS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=80)
+
+
+@given(norms=NORMS, power=st.sampled_from([1, 2]))
+def test_refined_is_the_papers_sum_over_a_median_one_step_later(norms, power):
+    num = len(norms)
+    width = 2 * (int(0.1 * num) // 2) + 1
+    padded = np.pad(np.array(norms), (0, 2 * width), mode="reflect") if num > 1 else np.array(norms)
+    smooth = median_filter(padded, size=width, mode="nearest")[:num]
+    assert running_median(norms) == pytest.approx(smooth.tolist())
+    w = smooth ** -float(power)
+    eta = np.array([w[t] * w[t:].sum() for t in range(num)])
+    scheduled = schedule("refined", norms=tuple(norms), norms_power=power)
+    assert multipliers(scheduled, num) == pytest.approx((eta / eta.max()).tolist())
+    assert all(0 < v <= 1 for v in refined(tuple(norms), power))
+
+
+def test_equal_norms_refine_nothing_and_warmup_comes_first():
+    assert multipliers(schedule("refined", norms=(0.3,) * 10), 10) == pytest.approx(
+        multipliers(schedule("linear"), 10)
+    )
+    warm = schedule("refined", norms=(9.0, 0.3, 0.3, 0.3), warmup_steps=1)
+    assert multipliers(warm, 4) == pytest.approx(multipliers(schedule("linear", warmup_steps=1), 4))
+
+
+def test_where_gradients_fall_the_rate_rises_before_it_decays():
+    values = multipliers(schedule("refined", norms=(8.0, 4.0, 1.0, 1.0, 1.0)), 5)
+    assert values[0] < values[1] < values[2] == 1 > values[3] > values[4]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("refined", {}, "needs the gradient norms of a first run.*schedule.norms_path"),
+        ("linear", {"norms_path": "a.csv"}, "schedule.norms_path='a.csv': schedule=linear reads no norms"),
+        ("refined", {"norms": (1.0, 0.0)}, "schedule.norms, step 2=0.0: must be a number above 0"),
+        ("refined", {"norms": (1.0,), "norms_power": 3}, "schedule.norms_power=3: must be 1 or 2"),
+    ],
+)
+def test_norms_that_lack_or_that_nothing_reads_are_refused(name, changes, message):
+    with pytest.raises(SpecError, match=message):
+        schedule(name, **changes)

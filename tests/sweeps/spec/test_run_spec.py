@@ -79,6 +79,10 @@ def other_value(key, value):
         "schedule.hold_ratio": 0.9,
         "schedule.final_ratio": 0.9,
         "schedule.decay_fraction": 0.5,
+        "schedule.rise_fraction": 0.5,
+        "schedule.start_ratio": 0.5,
+        "schedule.norms_power": 2,
+        "schedule.norms": [1.0],
         "example.answers": ["1"],
         "example.prompts": ["p"],
         "example.ids": ["a"],
@@ -109,8 +113,16 @@ def other_value(key, value):
     return f"{value or ''}x"
 
 
-READ_BY_OTHERS = {"momentum": "muon", "d0": "prodigy", "d_coef": "prodigy"}
-"""Fields that the usual optimizer does not read, and one that does; see test_optimizers.py."""
+READ_BY_OTHERS = {
+    "momentum": "muon",
+    "d0": "prodigy",
+    "d_coef": "prodigy",
+    "norms": "refined",
+    "norms_path": "refined",
+}
+"""Fields that the usual optimizer or schedule does not read, and one that does; test_optimizers.py and
+test_norms.py see to them.
+"""
 
 
 def changes():
@@ -250,7 +262,7 @@ OMITTED = [
     (group, field.name, field.metadata["omit_at"])
     for group in GROUPS
     for field in dataclasses.fields(group_type(group))
-    if "omit_at" in field.metadata
+    if "omit_at" in field.metadata and field.name != "norms"  # whose value of old no refined schedule has
 ]
 
 
