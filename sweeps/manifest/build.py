@@ -102,7 +102,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source):
-        steps = walked_steps(composed, bound, columns, parts, steps)
+        steps, columns = walked_steps(composed, bound, columns, parts, steps)
     for schedule, number in sorted({*zip(codes["schedule"].tolist(), steps.tolist(), strict=True)}):
         check_norms(parts["schedule"][schedule], number)
     with mistakes_in(composed.source), at("axes", "init_from"):

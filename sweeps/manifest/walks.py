@@ -50,10 +50,14 @@ def without_examples(
     renumbered = np.full(len(variants), -1, dtype=np.int64)
     renumbered[kept] = np.arange(len(kept))
     used = Bound(variants=tuple(variants[code] for code in kept.tolist()), codes=renumbered[codes])
-    absent = {c.key: np.where(walks, ABSENT, c.codes).astype(np.int32) for c in of_example}
-    return (
-        {**bound, "example": used},
-        tuple(replace(c, codes=absent.get(c.key, c.codes)) for c in columns),
+    return {**bound, "example": used}, _without_value(columns, "example", walks)
+
+
+def _without_value(columns: Sequence[Column], group: str, rows: np.ndarray) -> tuple[Column, ...]:
+    """The axes, those of a group (or of a scalar) without a value in some rows."""
+    return tuple(
+        replace(c, codes=np.where(rows, ABSENT, c.codes).astype(np.int32)) if _is_of(c.key, group) else c
+        for c in columns
     )
 
 
@@ -74,16 +78,17 @@ def walked_steps(
     columns: Sequence[Column],
     parts: Mapping[str, Sequence[Any]],
     steps: np.ndarray,
-) -> np.ndarray:
-    """The steps of each run, from its epochs where it counts in them; int64 of shape (runs,).
+) -> tuple[np.ndarray, tuple[Column, ...]]:
+    """The steps of each run, from its epochs where it counts in them, int64 of shape (runs,); and the axes,
+    of which one on steps has no value for such a run.
 
     Raises:
         SpecError: for epochs of no training set, below or at 0, or beside other steps.
     """
     epochs = [coerce_key(EPOCHS, value) for value in bound[EPOCHS].variants]
     if not any(value is not None for value in epochs):
-        return steps
-    walked = steps.copy()
+        return steps, tuple(columns)
+    walked, counts_in_epochs = steps.copy(), np.zeros(len(steps), dtype=bool)
     together = [bound[EPOCHS].codes, bound["data"].codes, bound["objective"].codes, steps]
     kinds = combine(together, len(steps))
     for kind, row in zip(*np.unique(kinds, return_index=True), strict=True):
@@ -97,17 +102,14 @@ def walked_steps(
             raise SpecError(f"epochs={number:g}: must be a number above 0, such as 1 or 0.5")
         objective = parts["objective"][bound["objective"].codes[row]]
         found = steps_of_epochs(data, number, objective.iterations)
-        _require_free(composed, columns, number, int(steps[row]), found)
-        walked[kinds == kind] = found
+        _require_free(composed, number, int(steps[row]), found)
+        walked[kinds == kind], counts_in_epochs[kinds == kind] = found, True
     RunSpec(steps=int(walked.max()))  # its range is an interval
-    return walked
+    return walked, _without_value(columns, STEPS, counts_in_epochs)
 
 
-def _require_free(
-    composed: ComposedSweep, columns: Sequence[Column], epochs: float, steps: int, found: int
-) -> None:
+def _require_free(composed: ComposedSweep, epochs: float, steps: int, found: int) -> None:
     """Refuse other steps beside epochs; what nobody set is 10."""
     is_asked = any(w.lstrip("+").partition("=")[0] == STEPS for w in composed.overrides)
-    is_asked = is_asked or steps != RunSpec().steps or any(c.key == STEPS for c in columns)
-    if is_asked and steps != found:
+    if (is_asked or steps != RunSpec().steps) and steps != found:
         raise SpecError(f"steps={steps}: epochs={epochs:g} makes it {found:,}; leave one of the two out")

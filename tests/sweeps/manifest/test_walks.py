@@ -102,3 +102,14 @@ def test_sub_grids_that_do_not_name_a_set_have_none(tmp_path):
     ]
     values = [manifest.axis_values(row) for row in range(len(manifest))]
     assert {v["example"] for v in values if v["data"] == "addition"} == {None}
+
+
+def test_sub_grids_count_in_steps_or_in_epochs(tmp_path):
+    file = tmp_path / "both.yaml"
+    file.write_text(
+        "# @package _global_\nsweep:\n  concat:\n    - axes: {steps: [5, 20]}\n"
+        "    - axes: {data: [addition], epochs: [1], data.limit: [30]}\n"
+    )
+    manifest = manifest_of(f"sweep={file}")
+    found = [(manifest.axis_values(row)["steps"], int(manifest.steps[row])) for row in range(len(manifest))]
+    assert sorted(found, key=str) == [(20, 20), (5, 5), (None, 30)]
