@@ -25,8 +25,8 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     """
     left = summary.expected - summary.committed - summary.failed - summary.cancelled
     counts = {"pending": left, "failed": summary.failed, "cancelled": summary.cancelled}
-    held_back = is_held_back(read_status(Layout(directory)), counts)
     layout = Layout(directory)
+    held_back = is_held_back(read_status(layout), counts)
     steps = next_steps(directory, counts, held_back=held_back, submitted=submitted_by(layout))
     if as_json:
         print_json(

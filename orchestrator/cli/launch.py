@@ -234,14 +234,13 @@ def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, addre
     from orchestrator.store.job_note import submitted_by
     from orchestrator.store.layout import Layout
 
-    if pool is None and address is None and (submitted := submitted_by(Layout(directory))) is not None:
-        again = submitted or "the launch that submitted it"
-        raise UserError(
-            f"directory {str(directory)!r}: is run by jobs of a queue; submit it again with: {again}; or "
-            "take this machine with --pool local"
-        )
-
     stored, stored_address = stored_pool(Layout(directory))
+    submitted = submitted_by(Layout(directory))
+    if submitted is not None and pool is None and address is None:
+        raise UserError(
+            f"directory {str(directory)!r}: is run by jobs of a queue; submit it again with: "
+            f"{submitted or 'the launch that submitted it'}; or take this machine with --pool local"
+        )
     return cluster_of(
         manifest.options,
         pool=pool or stored,

@@ -58,13 +58,8 @@ def sweep_status(directory: Path) -> dict[str, Any]:
     example = groups[0]["example"] if groups else None
     held_back = is_held_back(read_status(layout), counts)
     works = driver is not None or (job is not None and job.is_there)
-    steps = (
-        []
-        if works
-        else next_steps(
-            directory, counts, held_back=held_back, example=example, submitted=submitted_by(layout)
-        )
-    )
+    submitted = submitted_by(layout)
+    steps = next_steps(directory, counts, held_back=held_back, example=example, submitted=submitted)
     return {
         "dir": str(directory),
         "live": driver is not None,
@@ -75,7 +70,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "eta_s": None,
         "failures": groups,
         "findings": findings,
-        "next": [step._asdict() for step in steps],
+        "next": [] if works else [step._asdict() for step in steps],
         **_told_of(job),
     }
 

@@ -49,6 +49,8 @@ def norms_of(path: str, field: str) -> list[float]:
             for key, name in ((KEY, STEP), ("schedule.norms_field", field))
         ]
         step, norm = values
+        if step is not None and not step.is_integer():
+            raise SpecError(f"{KEY}={path!r}: {STEP}={step:g}: is no step; number them 1, 2, 3")
         if step is not None and norm is not None:
             found.setdefault(int(step), []).append(norm)
     if missing := [step for step in range(1, max(found, default=1) + 1) if step not in found]:
@@ -61,6 +63,9 @@ def _number(value: object, what: str) -> float | None:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
-        return float(str(value))
+        number = float(str(value))
     except ValueError:
-        raise SpecError(f"{KEY}: {what}={shown(value)}: is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SpecError(f"{KEY}: {what}={shown(value)}: is no number")
+    return number

@@ -26,6 +26,9 @@ def test_norms_are_means_over_the_rows_of_a_step_and_rows_that_only_judge_are_pa
         ("n,grad_norm\n1,1\n", "schedule.norms_path='step'.*has n, grad_norm"),
         ("step,grad_norm\n1,1\n3,1\n", "holds no grad_norm of step 2"),
         ("step,grad_norm\n1,much\n", "grad_norm='much': is no number"),
+        ("step,grad_norm\n1,inf\n", "grad_norm='inf': is no number"),
+        ("step,grad_norm\n1.5,1\n", "step=1.5: is no step"),
+        ("step,grad_norm\nnan,1\n", "step='nan': is no number"),
         ("step,grad_norm\n0,\n", "holds no grad_norm of step 1"),
     ],
 )
