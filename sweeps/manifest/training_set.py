@@ -1,8 +1,8 @@
 """A training set, read once and then looked up row by row, from memory or from a file that is mapped into it.
 
-Owns ``emsweep/training-sets/<digest>.arrow`` in the user's cache folder: the rows that a large set uses, as
-Arrow. A set of 10⁶ rows so costs a process the pages that it touches. What is there under a digest is never
-changed, and can be removed at any time.
+Owns ``emsweep/training-sets/<digest>-<SHA-256 of the file>.arrow`` in the user's cache folder: the rows that
+a large set uses, as Arrow. A set of 10⁶ rows so costs a process the pages that it touches. A file that is not
+what its name says is passed over and made anew; all of them can be removed at any time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeps.manifest import arrow
-from sweeps.manifest.data_files import CACHE_FROM_BYTES, cache_folder, local_path, recall, remember
+from sweeps.manifest.data_files import (
+    CACHE_FROM_BYTES,
+    cache_folder,
+    file_digest,
+    local_path,
+    recall,
+    remember,
+)
 from sweeps.manifest.training_rows import TrainingRow, rows_used
 from sweeps.spec import DataSpec, SpecError
 
@@ -99,7 +105,7 @@ def training_set(data: DataSpec) -> TrainingSet:
     Raises:
         SpecError: where the file holds other rows than those that the sweep was composed with.
     """
-    if cached := _mapped(_cached(data.digest), data.num_rows):
+    if (cached := _mapped(data.digest, data.num_rows)) is not None:
         return TrainingSet(cached)
     built = _build(data)
     if built.content.digest != data.digest:
@@ -133,10 +139,12 @@ def _build(data: DataSpec) -> _Built:
             try:
                 with pa.OSFile(str(part), "wb") as sink:
                     content = _write(data, sink)
-                part.replace(_cached(content.digest))
+                with part.open("rb") as file:
+                    own = hashlib.file_digest(file, "sha256").hexdigest()
+                part.replace(part.with_name(f"{content.digest}-{own}.arrow"))
             finally:
                 part.unlink(missing_ok=True)
-            if (table := _mapped(_cached(content.digest), content.num_rows)) is not None:
+            if (table := _mapped(content.digest, content.num_rows)) is not None:
                 return _Built(content=content, table=table)
     memory = pa.BufferOutputStream()
     content = _write(data, memory)
@@ -177,14 +185,13 @@ def _is_large(data: DataSpec) -> bool:
     return size * (PACKED_RATIO if file.suffix.lower() in (".gz", ".parquet") else 1) >= CACHE_FROM_BYTES
 
 
-def _cached(digest: str) -> Path:
-    return cache_folder("training-sets") / f"{digest}.arrow"
-
-
-def _mapped(file: Path, num_rows: int) -> pa.Table | None:
-    """A set of the cache, mapped; ``None`` if there is none, or it is not whole."""
-    with contextlib.suppress(OSError, pa.ArrowException):
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        if table.schema.equals(_SCHEMA) and table.num_rows == num_rows:
-            return table
+def _mapped(digest: str, num_rows: int) -> pa.Table | None:
+    """A set of the cache, mapped; ``None`` if there is none, or it is not what was written."""
+    for file in cache_folder("training-sets").glob(f"{digest}-*.arrow"):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if file.stem != f"{digest}-{file_digest(file)}":
+                continue
+            table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+            if table.schema.equals(_SCHEMA) and table.num_rows == num_rows:
+                return table
     return None

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.manifest import training_set as module
+from sweeps.manifest.data_files import file_digest
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.training_rows import rows_used
 from sweeps.manifest.training_set import training_set
@@ -155,8 +156,14 @@ def test_a_large_set_is_mapped_from_the_cache_and_made_anew_where_that_is_lost(t
     large = resolved(path)
     assert large == small
     [cached] = (tmp_path / "cache" / "emsweep" / "training-sets").iterdir()
-    assert cached.name == f"{large.digest}.arrow"
-    for spoil in (lambda: None, lambda: cached.write_bytes(b"half"), cached.unlink):
+    assert cached.name == f"{large.digest}-{file_digest(cached)}.arrow"
+
+    def change_one_prompt():
+        written_as = cached.read_bytes()
+        assert written_as.count(b"19+1=") == 1
+        cached.write_bytes(written_as.replace(b"19+1=", b"91+1="))
+
+    for spoil in (lambda: None, change_one_prompt, lambda: cached.write_bytes(b"half"), cached.unlink):
         spoil()
         training_set.cache_clear()
         opened = training_set(large)
