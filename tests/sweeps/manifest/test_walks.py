@@ -87,13 +87,17 @@ def test_a_run_that_walks_is_not_packed():
     assert not_packed_because(spec) == "data.path=pkg://trainers/tiny/data/addition_train.jsonl"
 
 
-def test_sub_grids_that_do_not_name_a_set_have_none(tmp_path):
+def manifest_of_both(tmp_path, *axes):
+    """The manifest of sub-grids laid end to end."""
     file = tmp_path / "both.yaml"
-    file.write_text(
-        "# @package _global_\nsweep:\n  concat:\n    - axes: {objective: [em], example: [carry-1, carry-2]}\n"
-        "    - axes: {data: [addition], objective: [grpo]}\n"
-    )
-    manifest = manifest_of(f"sweep={file}")
+    lines = "".join(f"    - axes: {{{some}}}\n" for some in axes)
+    file.write_text(f"# @package _global_\nsweep:\n  concat:\n{lines}")
+    return manifest_of(f"sweep={file}")
+
+
+def test_sub_grids_that_do_not_name_a_set_have_none(tmp_path):
+    of_examples = "objective: [em], example: [carry-1, carry-2]"
+    manifest = manifest_of_both(tmp_path, of_examples, "data: [addition], objective: [grpo]")
     specs = [manifest.spec(row) for row in range(len(manifest))]
     assert sorted((s.objective.name, s.data.name, s.example.name) for s in specs) == [
         ("em", "", "carry-1"),
@@ -105,11 +109,7 @@ def test_sub_grids_that_do_not_name_a_set_have_none(tmp_path):
 
 
 def test_sub_grids_count_in_steps_or_in_epochs(tmp_path):
-    file = tmp_path / "both.yaml"
-    file.write_text(
-        "# @package _global_\nsweep:\n  concat:\n    - axes: {steps: [5, 20]}\n"
-        "    - axes: {data: [addition], epochs: [1], data.limit: [30]}\n"
-    )
-    manifest = manifest_of(f"sweep={file}")
+    in_epochs = "data: [addition], epochs: [1], data.limit: [30]"
+    manifest = manifest_of_both(tmp_path, "steps: [5, 20]", in_epochs)
     found = [(manifest.axis_values(row)["steps"], int(manifest.steps[row])) for row in range(len(manifest))]
     assert sorted(found, key=str) == [(20, 20), (5, 5), (None, 30)]

@@ -54,11 +54,8 @@ ENGINES = [{}, {"zero_stage": 1}, {"zero_stage": 2}, {"zero_stage": 3}]
 HALF_PRECISION = [{"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3, "precision": "bf16"}]
 
 
-@pytest.mark.parametrize("engine", ENGINES + HALF_PRECISION)
-def test_what_keeps_still_keeps_its_bits_and_the_rest_moves(trainer, engine):
-    spec = tiny_spec(
-        steps=2, optim={"half_every_steps": 2, "weight_decay": 0.1}, engine=engine, eval={"path": None}
-    )
+def moved_by(trainer, spec):
+    """Which weights a run had changed by its last heartbeat, by name."""
     before = trainer.engines.acquire(spec).full_weights()
     moved = {}
 
@@ -67,6 +64,15 @@ def test_what_keeps_still_keeps_its_bits_and_the_rest_moves(trainer, engine):
         moved.update({n: not torch.equal(before[n], weights[n]) for n in before})
 
     trainer.run(spec, RunContext(heartbeat=look))
+    return moved
+
+
+@pytest.mark.parametrize("engine", ENGINES + HALF_PRECISION)
+def test_what_keeps_still_keeps_its_bits_and_the_rest_moves(trainer, engine):
+    spec = tiny_spec(
+        steps=2, optim={"half_every_steps": 2, "weight_decay": 0.1}, engine=engine, eval={"path": None}
+    )
+    moved = moved_by(trainer, spec)
     still, frozen = {n for n, did in moved.items() if not did}, frozen_half(NAMES, spec.seed, 0)
     if "precision" in engine:  # a step may be too small for bf16
         assert frozen <= still < set(NAMES)

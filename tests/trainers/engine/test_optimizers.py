@@ -15,6 +15,7 @@ from schedulefree import AdamWScheduleFree
 from sweeps.spec import EngineSpec, InitSpec, OptimSpec, RunSpec, SpecError
 from sweeps.spec.optimizers import OPTIMIZERS
 from tests.trainers.comparing import column, numbers
+from tests.trainers.engine.test_half_finetuning import moved_by
 from tests.trainers.test_phases import after
 from tests.trainers.test_run_group import alone, together
 from tests.trainers.worlds import tiny_spec
@@ -246,15 +247,8 @@ def test_half_precision_trains_over_masters_and_resets(trainer, name):
 def test_half_finetuning_keeps_the_other_half_still(trainer, name):
     spec = spec_of(name, steps=2, eval={"path": None})
     spec = dataclasses.replace(spec, optim=dataclasses.replace(spec.optim, half_every_steps=2))
-    before = trainer.engines.acquire(spec).full_weights()
-    moved = {}
-
-    def look(_):
-        weights = trainer.engines.latest.full_weights()
-        moved.update({n: not torch.equal(before[n], weights[n]) for n in before})
-
-    trainer.run(spec, RunContext(heartbeat=look))
-    assert {n for n, did in moved.items() if not did} == frozen_half(before, spec.seed, 0)
+    moved = moved_by(trainer, spec)
+    assert {n for n, did in moved.items() if not did} == frozen_half(moved, spec.seed, 0)
 
 
 # The average of schedule_free

@@ -12,9 +12,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from sweeps.spec import ModelSpec, RunSpec, SpecError
-from tests.trainers.comparing import column
 from tests.trainers.packs.test_forward import VOCABULARY, bits, member, model_of, slopes_of
-from tests.trainers.packs.test_trainer import packed, told
+from tests.trainers.packs.test_trainer import packed, require_ten_steps_alike, told
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.model.adapter import DOWN, UP, add_adapter
@@ -153,12 +152,7 @@ def test_ten_packed_steps_agree_with_ten_unpacked_ones(trainer, base, number):
     )
     assert pack.layout["pack"] == pack.layout["pack_rank"] == 8
     assert "pack" not in plain.layout
-    assert [r.text for r in pack.rollouts] == [r.text for r in plain.rollouts]
-    assert [e.correct for e in pack.evaluations] == [e.correct for e in plain.evaluations]
-    for figure in ("loss", "entropy_nats", "grad_norm"):
-        own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
-        assert len(own) == 10
-        assert own == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    require_ten_steps_alike(pack, plain, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
