@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,10 @@ class PlannedSet:
 
     def __str__(self) -> str:
         low, high = f"{self.epochs_min:.3g}", f"{self.epochs_max:.3g}"
-        epochs = low if low == high else f"{low} to {high}"
+        epochs = f"{low} epoch{'' if low == '1' else 's'}" if low == high else f"{low} to {high} epochs"
         return (
-            f"{self.name}: {self.rows:,} rows, {self.order}, {self.prompts_per_step:,} a step · "
-            f"{epochs} epochs · {self.runs:,} runs"
+            f"{self.name}: {counted(self.rows, 'row')}, {self.order}, {self.prompts_per_step:,} a step · "
+            f"{epochs} · {counted(self.runs, 'run')}"
         )
 
 
