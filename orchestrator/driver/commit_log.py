@@ -85,10 +85,18 @@ class CommitLog:
         return self._journal.epoch
 
     def granted(self, worker: str, items: Sequence[Task]) -> None:
-        """A batch is about to be handed out."""
+        """A batch is about to be handed out: written first, since what its attempts report outlives a driver
+        that is killed, and the next one must not give their numbers again.
+
+        Raises:
+            LostLockError: when another driver has taken the directory.
+        """
+        self.require_ours()
         at = time.time()
         self._journal.lease(worker, [item.grant for item in items], at)
         self._state.granted(AttemptBegan(i.grant.token, i.run_id, i.grant.attempt, worker, at) for i in items)
+        with contextlib.suppress(OSError):  # it stays gathered; the next flush tells of the full disk
+            self._journal.write()
 
     def note_ends(self, action: ev.NoteEnds) -> None:
         """Record attempts that change nothing."""

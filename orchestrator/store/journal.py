@@ -49,8 +49,8 @@ def first_token(epoch: int) -> int:
 
 
 class Journal:
-    """One driver's journal; runs are given by their index. Records gather in memory until :meth:`sync` makes
-    them durable.
+    """One driver's journal; runs are given by their index. Records gather in memory until :meth:`write`;
+    :meth:`sync` makes them durable.
     """
 
     def __init__(self, layout: Layout, epoch: int, run_ids: Sequence[str]) -> None:
@@ -124,8 +124,8 @@ class Journal:
         self._writer.close()
         digest_writer.record(self._layout, self._writer.path)
 
-    def sync(self) -> None:
-        """Write what has gathered and force it to the disk.
+    def write(self) -> None:
+        """Write what has gathered: it outlives this process, and the machine only after :meth:`sync`.
 
         Raises:
             OSError: when the disk is full; what is not written stays for the next call.
@@ -133,6 +133,14 @@ class Journal:
         while self._gathered:
             self._writer.append(self._gathered[0])
             self._gathered.popleft()
+
+    def sync(self) -> None:
+        """Write what has gathered and force it to the disk.
+
+        Raises:
+            OSError: as :meth:`write`.
+        """
+        self.write()
         self._writer.sync()
 
     def write_now(self, record: JournalRecord, body: Mapping[str, Any] | None = None) -> None:

@@ -36,7 +36,9 @@ from trainers.protocol import Evaluation, RunResult
 NUM = 6
 MANIFEST = noop_manifest(NUM)
 ENDS = ("done", "diverge", "fail", "run out of memory", "quarantine", "cancel", "lose", "orphan", "reopen")
-CHANGES = st.tuples(st.sampled_from([*ENDS, "late", "void", "kill", "restart"]), st.integers(0, NUM - 1))
+CHANGES = st.tuples(
+    st.sampled_from([*ENDS, "late", "void", "kill", "kill at once", "restart"]), st.integers(0, NUM - 1)
+)
 
 
 class Driver:
@@ -124,6 +126,8 @@ class Driver:
                 self.restart()
             case "kill":
                 self.restart()
+            case "kill at once":
+                self.begin()
             case "restart":
                 self.end()
                 self.begin()
@@ -184,6 +188,13 @@ def test_every_answer_is_the_same_after_all_that_is_derived_was_deleted(tmp_path
     delete_what_is_derived(folder)
     resume(folder)
     assert answers(folder, MANIFEST) == before
+
+
+def test_attempts_of_a_driver_that_was_killed_at_once_keep_their_numbers(tmp_path):
+    driver = Driver(tmp_path)
+    driver.lease(2)
+    driver.begin()
+    assert driver.attempts[2] == 1, "what the first one reported is under number 0"
 
 
 def test_a_real_sweep_with_retries_is_rebuilt_attempt_by_attempt(tmp_path):
