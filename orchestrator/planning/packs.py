@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 
-from sweeps.grid.columns import combine
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
-from sweeps.manifest.prompts import longest_prompt
-from sweeps.sharing.packs import (
-    PACKED_FAMILIES,
-    PACKED_MAX_TOKENS,
-    PACKED_MAX_VOCABULARY,
-    Packing,
-    packing_of,
-)
+from sweeps.sharing.packs import PACKED_FAMILIES, Packing, packing_of
 from sweeps.spec import ModelSpec
 
 
 def planned_packing(manifest: Manifest) -> Packing:
-    """Which runs would be packed; models that lie here are looked at for layers that packs know, and for the
-    tokens of the prompts.
-    """
-    packing = packing_of(manifest, chain(_unknown_models(manifest), _long_prompts(manifest)))
+    """Which runs would be packed; models that lie here are looked at for layers that packs know."""
+    packing = packing_of(manifest, _unknown_models(manifest))
     if not packing.num_packed or manifest.options.get("sharing"):
         return packing
     alone = {"sharing=off (a pack of one)": packing.num_packed}
@@ -70,19 +59,4 @@ def _unknown(model: ModelSpec) -> str:
         return f"model={model.name} of type {config.get('model_type')}"
     if model.adapter != "none" and (odd := set(model.adapter_targets) - set(layers)):
         return f"model.adapter_targets={min(odd)}"
-    vocabulary = config.get("vocab_size") or 0
-    if vocabulary > PACKED_MAX_VOCABULARY:
-        return f"model={model.name} of {vocabulary:,} tokens (packs take up to {PACKED_MAX_VOCABULARY:,})"
     return ""
-
-
-def _long_prompts(manifest: Manifest) -> Iterator[tuple[np.ndarray, str]]:
-    """Runs whose prompts are longer than packs take, with the reason."""
-    groups = ("model", "example", "sampling")
-    kinds = combine([manifest.group_codes[group] for group in groups], len(manifest))
-    for kind, row in zip(*np.unique(kinds, return_index=True), strict=True):
-        model, example, sampling = (manifest.group(group, int(row)) for group in groups)
-        longest = longest_prompt(model, example, sampling)
-        if longest > PACKED_MAX_TOKENS:
-            reason = f"example={example.name}: a prompt of {longest:,} tokens"
-            yield kinds == kind, f"{reason} (packs take up to {PACKED_MAX_TOKENS})"

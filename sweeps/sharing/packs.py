@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.stages import evaluation_key, group_text
-from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec, SamplingSpec
+from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec
 from sweeps.spec.training_set import DataSpec
@@ -54,14 +55,6 @@ PACKED_TARGETS = tuple(sorted({target for targets in PACKED_FAMILIES.values() fo
 RANK_TILE = 8
 """Additions of a rank are filled up to a multiple of it, so that runs of several ranks share a pack."""
 
-PACKED_MAX_TOKENS = 64
-"""Longest prompt and completion of a packed run: rollouts of packs are decoded as trees
-(:mod:`trainers.decoding`).
-"""
-
-PACKED_MAX_VOCABULARY = 4096
-"""Largest vocabulary of a packed run, for the same reason."""
-
 
 def _of_trainer(trainer: TrainerSpec) -> Iterator[str]:
     if trainer.target not in PACKED_TRAINERS:
@@ -88,19 +81,12 @@ def _of_engine(engine: EngineSpec) -> Iterator[str]:
         yield f"engine.precision={engine.precision}"
     if engine.zero_stage:
         yield f"engine.zero_stage={engine.zero_stage}"
-    if engine.micro_batch:
-        yield f"engine.micro_batch={engine.micro_batch}"
     if engine.gradient_checkpointing:
         yield "engine.gradient_checkpointing=true"
-    if engine.decoder not in ("auto", "tree"):
+    if engine.decoder == "vllm":
         yield f"engine.decoder={engine.decoder}"
     if engine.attention != "sdpa":
         yield f"engine.attention={engine.attention}"
-
-
-def _of_sampling(sampling: SamplingSpec) -> Iterator[str]:
-    if sampling.max_new_tokens > PACKED_MAX_TOKENS:
-        yield f"sampling.max_new_tokens={sampling.max_new_tokens} (packs take up to {PACKED_MAX_TOKENS})"
 
 
 def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
@@ -139,16 +125,17 @@ _REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "model": _of_model,
     "resources": _of_resources,
     "engine": _of_engine,
-    "sampling": _of_sampling,
     "objective": _of_objective,
     "data": _of_data,
     "optim": _of_optim,
     "init": _of_init,
     "eval": _of_eval,
 }
-"""Why a group's value keeps a run out of packs. No reason needs two groups, so that a manifest's are found
-from its distinct values.
-"""
+"""Why a group's value keeps a run out of packs."""
+
+
+_STARTS_ELSEWHERE = "init_from a run of another sweep with model.adapter=lora"
+"""Members that add to weights share those."""
 
 
 def _reason(group: str, value: Any) -> str:
@@ -161,7 +148,9 @@ def not_packed_because(spec: RunSpec) -> str:
 
     A trainer may still refuse a model whose layers it does not know.
     """
-    reasons = (_reason(group, getattr(spec, group)) for group in _REASONS)
+    reasons: Iterable[str] = (_reason(group, getattr(spec, group)) for group in _REASONS)
+    if spec.init.runs and spec.model.adapter != "none":
+        reasons = chain(reasons, [_STARTS_ELSEWHERE])
     return next(filter(None, reasons), "")
 
 
@@ -228,7 +217,7 @@ def packing_of(manifest: Manifest, further: Iterable[tuple[np.ndarray, str]] = (
         first = _by_value(manifest, group, partial(_reason, group))
         counts.update(first[packed & (first != "")].tolist())
         packed = packed & (first == "")
-    for rows, reason in further:
+    for rows, reason in chain([_starts_elsewhere(manifest)], further):
         counts[reason] += int((packed & rows).sum())
         packed = packed & ~rows
     judged = _by_value(manifest, "eval", evaluation_key)
@@ -237,6 +226,12 @@ def packing_of(manifest: Manifest, further: Iterable[tuple[np.ndarray, str]] = (
     alike = [np.unique(texts, return_inverse=True)[1] for texts in (models, judged, longest)]
     pack_of = combine([*(manifest.group_codes[group] for group in PACK_GROUPS), *alike], num)
     return Packing(pack_of=np.where(packed, pack_of, -1), refused={r: n for r, n in counts.items() if n})
+
+
+def _starts_elsewhere(manifest: Manifest) -> tuple[np.ndarray, str]:
+    starts = _by_value(manifest, "init", lambda init: bool(init.runs))
+    adds = _by_value(manifest, "model", lambda model: model.adapter != "none")
+    return starts & adds, _STARTS_ELSEWHERE
 
 
 def _by_value(manifest: Manifest, group: str, of: Callable[[Any], Any]) -> np.ndarray:

@@ -43,7 +43,7 @@ from tests.benchmarks.two_sides import in_turn, seconds
 from trainers.em import EntropyMinimization
 from trainers.evaluation.evaluate import Benchmark, settings_of
 from trainers.model.base_model import load_base
-from trainers.packs.evaluation import decode_rows
+from trainers.packs.cached import decode_rows
 from trainers.packs.stack import Stack
 from trainers.protocol import RunContext, RunResult, WorkerContext
 

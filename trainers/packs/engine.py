@@ -26,7 +26,7 @@ class PackEngine:
         import deepspeed
 
         self.stack = stack
-        self.model = model.to("meta")
+        self.model = model.to("meta").requires_grad_(False)
         """The model without weights: what is saved beside a member's."""
         self._optimizer = PackedAdamW(stack)
         self._ds, *_ = deepspeed.initialize(
@@ -57,12 +57,14 @@ class PackEngine:
         self._ds.zero_grad()
         self._internals.reset_counters()
 
-    def accumulate(self, tokens: Tokens, loss: Callable[[Tensor], Tensor]) -> None:
+    def accumulate(self, tokens: Tokens, loss: Callable[[Tensor], Tensor], *, add: bool = False) -> None:
         """Compute the gradients of the members that the tokens are of.
 
         Args:
             loss: From logits of shape (K, V) to the sum of the members' losses.
+            add: Whether the tokens are a further micro batch of the step.
         """
+        self.stack.adds = add
         self._ds.backward(loss(self._ds(tokens)))
 
     def step(self, due: Mapping[int, tuple[OptimSpec, float]]) -> dict[int, float]:

@@ -5,8 +5,8 @@ Shapes: D distinct rollouts, K counted tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,19 @@ class Measured:
     """Log-probability by the untrained model."""
 
 
+def joined(parts: Sequence[Measured]) -> Measured:
+    """What is told of all micro batches, from that of each."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Measured(
+        **{
+            name: None if values[0] is None else torch.cat(values)
+            for name, values in zip(vars(parts[0]), columns, strict=True)
+        }
+    )
+
+
 @dataclass(kw_only=True)
 class Policy:
     """What rewards and the reference weigh on log-probabilities."""
@@ -75,6 +88,52 @@ class PackExperience(Drawn):
     """Where the loss reads log-probabilities."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Figures for the step's record."""
+    parts: Sequence[PackExperience] = ()
+    """The micro batches whose gradients add up to its own; none where it is computed in one."""
+
+    @property
+    def micro_batches(self) -> Sequence[PackExperience]:
+        return self.parts or (self,)
+
+
+def drawn_in_parts(drawn: Drawn, size: int) -> Iterator[tuple[Drawn, slice]]:
+    """Yield at most ``size`` rows at a time, and which of all counted tokens are theirs."""
+    if size >= len(drawn.rows):
+        yield drawn, slice(0, len(drawn.target_K))
+        return
+    first = 0
+    for start in range(0, len(drawn.rows), size):
+        rows = drawn.rows[start : start + size]
+        own = [(row - start, at) for row, at in drawn.wanted if start <= row < start + len(rows)]
+        tokens = slice(first, first + len(own))
+        first = tokens.stop
+        target_K = drawn.target_K[tokens]
+        yield Drawn(rollouts=drawn.rollouts, rows=rows, wanted=own, target_K=target_K), tokens
+
+
+def in_micro_batches(whole: PackExperience, size: int) -> PackExperience:
+    """The same, computed ``size`` rows at a time; 0 takes all."""
+    if not size or size >= len(whole.rows):
+        return whole
+    parts = [
+        PackExperience(
+            **vars(drawn),
+            entropy_K=whole.entropy_K[own],
+            share_K=whole.share_K[own],
+            policy=None if whole.policy is None else _policy_of(whole.policy, own),
+        )
+        for drawn, own in drawn_in_parts(whole, size)
+    ]
+    return replace(whole, parts=parts)
+
+
+def _policy_of(policy: Policy, own: slice) -> Policy:
+    return Policy(
+        gain_K=policy.gain_K[own],
+        cost_K=policy.cost_K[own],
+        divergence_K=policy.divergence_K[own],
+        reference_K=None if policy.reference_K is None else policy.reference_K[own],
+    )
 
 
 def drawn_as_rows(rollouts: Rollouts, prompts: Sequence[Sequence[int]]) -> Drawn:
@@ -128,13 +187,14 @@ def experience_of(
             divergence_K=each([objective.kl_coef * c if in_loss else 0.0 for c in count]),
             reference_K=measured.reference_K if in_loss else None,
         )
-    return PackExperience(
+    whole = PackExperience(
         **vars(drawn),
         entropy_K=each([objective.entropy_weight * c for c in count]),
         share_K=[c / num_tokens for c, n in zip(count, lengths, strict=True) for _ in range(n)],
         policy=policy,
         measured=figures,
     )
+    return in_micro_batches(whole, spec.engine.micro_batch)
 
 
 def _credit(

@@ -112,11 +112,14 @@ def backward(
     rotation: Rotation,
     shape: Shape,
     trace: Trace,
+    *,
+    add: bool = False,
 ) -> None:
     """Write the gradients of the members that the tokens are of; others keep what they hold.
 
     Args:
         gradients: Of the blocks that are trained: all or none.
+        add: Whether to add to what those members' gradients hold, a further micro batch's.
     """
     spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
     vectors: list[tuple[str, Tensor]] = []
@@ -128,7 +131,7 @@ def backward(
 
     def projected_back(grad: Tensor, values: Tensor, *names: str) -> Tensor:
         to_sum(bias_of(names[0]), grad)  # where biases are trained, all names are of one block
-        return project_backward(grad, values, names, weights, gradients, additions, slots, spans)
+        return project_backward(grad, values, names, weights, gradients, additions, slots, spans, add=add)
 
     def normed_back(grad: Tensor, normed: Normed, name: str) -> Tensor:
         by_input, by_weight = norm_backward(grad, normed, shape)
@@ -146,19 +149,21 @@ def backward(
         by_after, grad = grad, grad + normed_back(by_normed, layer.feed_norm, f"norm_feed_{k}")
         by_heads = projected_back(by_after if shape.parallel else grad, layer.heads, f"out_{k}")
         if k == shape.layers - 1:
-            add_up(vectors, spans, gradients)
+            add_up(vectors, spans, gradients, add=add)
             spans, slots, vectors = tokens.spans, tokens.slot_N, []
             grad, by_heads = _of_all(grad, tokens), _of_all(by_heads, tokens)
         by_mixed = attend_backward(by_heads, layer.attended, tokens, rotation, shape)
         by_normed = projected_back(by_mixed, layer.attention_norm.out, *shape.mixed_blocks(k))
         grad = grad + normed_back(by_normed, layer.attention_norm, f"norm_attention_{k}")
-    add_up(vectors, spans, gradients)
+    add_up(vectors, spans, gradients, add=add)
     if "embed" in gradients:
-        _embedding_gradient(grad, gradients["embed"], tokens, shape)
+        _embedding_gradient(grad, gradients["embed"], tokens, shape, add=add)
 
 
-def _embedding_gradient(grad_NH: Tensor, into_PVH: Tensor, tokens: Tokens, shape: Shape) -> None:
-    if not shape.tied:
+def _embedding_gradient(
+    grad_NH: Tensor, into_PVH: Tensor, tokens: Tokens, shape: Shape, *, add: bool
+) -> None:
+    if not (shape.tied or add):
         for span in tokens.spans:
             into_PVH[span.slots] = 0.0
     if shape.padding_id is not None:
@@ -173,7 +178,9 @@ def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
     return values.new_zeros(len(tokens.ids_N), values.shape[1]).index_copy_(0, tokens.wanted_K, values)
 
 
-def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks) -> None:
+def add_up(
+    of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradients: Blocks, *, add: bool
+) -> None:
     """Sum vectors over each member's tokens, as products with ones, into the gradients of these names."""
     if not of_tokens:
         return
@@ -183,4 +190,5 @@ def add_up(of_tokens: Sequence[tuple[str, Tensor]], spans: Sequence[Span], gradi
         sums = torch.bmm(values.new_ones(span.num, 1, span.each), values)[:, 0]
         widths = [part.shape[1] for _, part in of_tokens]
         for (name, _), part in zip(of_tokens, sums.split(widths, 1), strict=True):
-            gradients[name][span.slots] = part
+            own = gradients[name][span.slots]
+            own.add_(part) if add else own.copy_(part)

@@ -15,7 +15,7 @@ from torch import Tensor
 from sweeps.spec import ObjectiveSpec
 from trainers.objectives.likelihood import token_statistics
 from trainers.packs.engine import PackEngine
-from trainers.packs.experience import Drawn, Measured, PackExperience
+from trainers.packs.experience import Drawn, Measured, PackExperience, drawn_in_parts, joined
 from trainers.packs.loss import entropies, exponential, terms, weighed
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import MemberRows, Tokens, in_parts, num_tokens, tokens_of
@@ -26,9 +26,33 @@ Training = Mapping[int, tuple[PackExperience, ObjectiveSpec]]
 
 
 def measure(
+    stack: Stack,
+    members: Mapping[int, tuple[Drawn, ObjectiveSpec]],
+    pad_id: int,
+    *,
+    of_base: bool,
+    micro_batch: int = 0,
+) -> dict[int, Measured]:
+    """What members, or the untrained model, think of the members' rollouts.
+
+    Args:
+        micro_batch: Rows of a member that are computed at once; 0 takes all.
+    """
+    found: dict[int, list[Measured]] = {slot: [] for slot in members}
+    parts = {
+        slot: [part for part, _ in drawn_in_parts(drawn, micro_batch or len(drawn.rows))]
+        for slot, (drawn, _) in members.items()
+    }
+    for number in range(max(map(len, parts.values()))):
+        now = {s: (own[number], members[s][1]) for s, own in parts.items() if number < len(own)}
+        for slot, measured in _measured(stack, now, pad_id, of_base=of_base).items():
+            found[slot].append(measured)
+    return {slot: joined(own) for slot, own in found.items()}
+
+
+def _measured(
     stack: Stack, members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, *, of_base: bool
 ) -> dict[int, Measured]:
-    """What members, or the untrained model, think of the members' rollouts."""
     tokens = _tokens(members, pad_id)
     logits_KV = stack.logits(tokens, of_base=of_base)[tokens.asked_K]
     found = {}
@@ -53,16 +77,37 @@ that a pack needs little more memory than a run by itself.
 
 def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
     """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
-    stack, slots = engine.stack, list(members)
+    stack = engine.stack
     limit = max(TRACE_BYTES, sum(own.nbytes for own in stack.base.values()) // 8)
-    kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in members.values()]
-    seen: dict[int, Seen] = {}
-    for part in in_parts(kept, limit):
-        seen |= _gradients(engine, {slot: members[slot] for slot in slots[part]}, pad_id)
-    return seen
+    seen: dict[int, list[Seen]] = {slot: [] for slot in members}
+    for number in range(max(len(e.micro_batches) for e, _ in members.values())):
+        own = {
+            slot: (e.micro_batches[number], objective)
+            for slot, (e, objective) in members.items()
+            if number < len(e.micro_batches)
+        }
+        slots = list(own)
+        kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in own.values()]
+        for part in in_parts(kept, limit):
+            now = _gradients(engine, {slot: own[slot] for slot in slots[part]}, pad_id, add=number > 0)
+            for slot, seen_now in now.items():
+                seen[slot].append(seen_now)
+    return {slot: _of_step(own) for slot, own in seen.items()}
 
 
-def _gradients(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
+def _of_step(seen: Sequence[Seen]) -> Seen:
+    """What all micro batches of a step saw."""
+    if len(seen) == 1:
+        return seen[0]
+    apart = [s.kl_nats for s in seen if s.kl_nats is not None]
+    return Seen(
+        loss=_sum([s.loss for s in seen]),
+        entropy_nats=_sum([s.entropy_nats for s in seen]),
+        kl_nats=_sum(apart) if apart else None,
+    )
+
+
+def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool) -> dict[int, Seen]:
     tokens = _tokens(members, pad_id)
     temperature = torch.ones(engine.stack.width)
     for slot, (_, objective) in members.items():
@@ -89,7 +134,7 @@ def _gradients(engine: PackEngine, members: Training, pad_id: int) -> dict[int, 
         told.extend(values_3K)
         return other_K.sum() + own_K.sum()
 
-    engine.accumulate(tokens, loss)
+    engine.accumulate(tokens, loss, add=add)
     lost, plain, apart = (values[tokens.asked_K].double().tolist() for values in told)
     seen = {}
     for slot, own in _parts(members):

@@ -68,15 +68,17 @@ def times_transposed(grad_NO: Tensor, weight: Tensor, spans: Sequence[Span]) -> 
     return out
 
 
-def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: Tensor) -> None:
-    """The gradient of :func:`times` by the weight, written into those members' part of it."""
+def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: Tensor, *, add: bool) -> None:
+    """The gradient of :func:`times` by the weight, written into those members' part, or added to it."""
     for span in spans:
         g, x = grad_NO[span.start : span.stop], x_NI[span.start : span.stop]
         if span.num == 1:
-            torch.mm(g.t(), x, out=into[span.slot])
+            own = into[span.slot]
+            own.addmm_(g.t(), x) if add else torch.mm(g.t(), x, out=own)
         else:
-            batched = (span.num, span.each, -1)
-            torch.bmm(g.view(batched).transpose(1, 2), x.view(batched), out=into[span.slots])
+            batched, own = (span.num, span.each, -1), into[span.slots]
+            g, x = g.view(batched).transpose(1, 2), x.view(batched)
+            own.baddbmm_(g, x) if add else torch.bmm(g, x, out=own)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from sweeps.sharing.stages import Stage, gradient_key, plan_stages, rollout_key
 from sweeps.spec import RunSpec
-from trainers.decoding import Completion, DecodeRequest
+from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.engine.checkpoint import kept_steps, load_weights_of, write_weights
 from trainers.engine.run_layout import layout_of
 from trainers.evaluation.eval_cache import Judge
+from trainers.packs.cached import decode_in_parts, decode_rows
 from trainers.packs.engine import PackEngine
-from trainers.packs.evaluation import decode_rows
 from trainers.packs.experience import Drawn, Measured, asks_for_scores, drawn_as_rows, experience_of
 from trainers.packs.gradients import gradients_of, measure
+from trainers.packs.matrices import Matrices
 from trainers.packs.members import Member
 from trainers.packs.rollouts import Drawing, draw_together
 from trainers.packs.tokens import TILE
@@ -49,7 +50,9 @@ class Pack:
         width: int,
     ) -> None:
         self._warm, self._engine, self._stack = warm, engine, engine.stack
-        self._specs, self._contexts, self._width = specs, contexts, width
+        # Each by itself: a run's rows do not depend on who its mates are.
+        self._specs = [settled for spec in specs for settled in warm.rows.settled([spec], engine.model)]
+        self._contexts, self._width = contexts, width
         self._base = warm.load_base(specs[0].model)
         self._records = [RunRecorder(spec, self._base) for spec in specs]
         self._watch = Stopwatch()
@@ -125,17 +128,21 @@ class Pack:
                 first.setdefault(rollout_key(member.spec), []).append(member)
         known = {key: self._warm.first_rollouts(key) for key in first}
         spared = {m.slot for key, alike in first.items() for m in (alike if known[key] else alike[1:])}
-        drawings = [m for m in members if m.slot not in spared]
-        if drawings:
-            completions = draw_together(
+        drawing = [m for m in members if m.slot not in spared]
+        in_trees = [m for m in drawing if self._decoder_of(m) == "tree"]
+        one_by_one = [m for m in drawing if self._decoder_of(m) != "tree"]
+        completions = {m.slot: self._decoded(m, self._request(m)) for m in one_by_one}
+        if in_trees:
+            walked = draw_together(
                 self._stack.logits,
-                [self._drawing(m) for m in drawings],
+                [self._drawing(m) for m in in_trees],
                 self._base.pad_id,
                 most_tokens=FORWARD_BYTES // self._stack.shape.layer_bytes,
             )
-            for member, own in zip(drawings, completions, strict=True):
-                prompts = prompts_of_rollouts(member.spec, len(member.prompts))
-                drawn[member.slot] = merge(prompts.tolist(), own)
+            completions |= {m.slot: own for m, own in zip(in_trees, walked, strict=True)}
+        for member in drawing:
+            prompts = prompts_of_rollouts(member.spec, len(member.prompts))
+            drawn[member.slot] = merge(prompts.tolist(), completions[member.slot])
         for key, alike in first.items():
             rollouts = known[key] or drawn[alike[0].slot]
             self._warm.remember_first_rollouts(key, rollouts)
@@ -148,8 +155,11 @@ class Pack:
         scored = {m.slot: rows[m.slot] for m in members if asks_for_scores(m.spec)}
         compared = {m.slot: rows[m.slot] for m in members if m.spec.objective.kl_coef > 0}
         pad_id = self._base.pad_id
-        scores = measure(self._stack, scored, pad_id, of_base=False) if scored else {}
-        references = measure(self._stack, compared, pad_id, of_base=True) if compared else {}
+        size = self._specs[0].engine.micro_batch
+        scores = measure(self._stack, scored, pad_id, of_base=False, micro_batch=size) if scored else {}
+        references = (
+            measure(self._stack, compared, pad_id, of_base=True, micro_batch=size) if compared else {}
+        )
         for member in members:
             slot, measured = member.slot, scores.get(member.slot, Measured())
             if slot in references:
@@ -159,20 +169,35 @@ class Pack:
     def _gather(self, member: Member, drawn: Drawn, measured: Measured) -> None:
         member.experience = experience_of(member.spec, self._base, drawn, measured, self._warm.rewards)
 
+    def _decoder_of(self, member: Member) -> str:
+        return choose_decoder(
+            member.spec.engine.decoder,
+            prompt_tokens=max(map(len, member.prompts)),
+            max_new_tokens=member.spec.sampling.max_new_tokens,
+            vocab_size=self._stack.shape.vocabulary,
+        )
+
+    def _request(self, member: Member) -> DecodeRequest:
+        """What a member's next step draws."""
+        vocabulary, step = self._stack.shape.vocabulary, member.step - 1
+        prompts, gang = member.prompts, self._warm.gang
+        return rollout_request(member.spec, self._base, prompts, vocabulary, step=step, gang=gang)
+
     def _drawing(self, member: Member) -> Drawing:
         before = member.experience.rollouts if member.experience else None
-        return Drawing(
-            slot=member.slot,
-            request=rollout_request(
-                member.spec,
-                self._base,
-                member.prompts,
-                self._stack.shape.vocabulary,
-                step=member.step - 1,
-                gang=self._warm.gang,
-            ),
-            drafts=list(zip(before.prompt, before.completion, strict=True)) if before else [],
-        )
+        drafts = list(zip(before.prompt, before.completion, strict=True)) if before else []
+        return Drawing(slot=member.slot, request=self._request(member), drafts=drafts)
+
+    def _decoded(self, member: Member, request: DecodeRequest) -> list[Completion]:
+        """Completions by a member alone, whose rows are too long for trees."""
+        matrices = self._stack.matrices(member.slot)
+        decode = partial(self._cached, matrices)
+        return decode_in_parts(decode, request, member.spec.engine.rollout_rows)
+
+    def _cached(self, matrices: Matrices, request: DecodeRequest) -> list[Completion]:
+        stack = self._stack
+        stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
+        return decode_rows(matrices, stack.rotation, stack.shape, request, self._base.pad_id)
 
     def _update(self) -> dict[int, Update]:
         """Take one optimizer step of every member; at the base model, one gradient serves all that agree."""
@@ -249,12 +274,14 @@ class Pack:
         """What judges a slot's member, or the untrained model."""
         stack, rows = self._stack, spec.engine.eval_rows
 
-        def decode(request: DecodeRequest) -> list[Completion]:
-            stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
-            return decode_rows(stack.matrices(slot), stack.rotation, stack.shape, request, self._base.pad_id)
-
         return lambda benchmark, settings, seed: benchmark.evaluate_by(
-            decode, stack.shape.vocabulary, settings, step=step, seed=seed, gang=self._warm.gang, rows=rows
+            partial(self._cached, stack.matrices(slot)),
+            stack.shape.vocabulary,
+            settings,
+            step=step,
+            seed=seed,
+            gang=self._warm.gang,
+            rows=rows,
         )
 
     def _save(self, member: Member, step: int) -> None:

@@ -27,8 +27,8 @@ class PackPool:
         self._engines: OrderedDict[tuple, PackEngine] = OrderedDict()
         self._refused: dict[tuple, str] = {}
 
-    def vocabulary_of(self, spec: RunSpec, slots: int) -> int:
-        """V of the run's model, whose engine has so many slots if it is built for that.
+    def require(self, spec: RunSpec, slots: int) -> None:
+        """Refuse a run that cannot be packed; an engine that is built for that has so many slots.
 
         Raises:
             NotPackable: as :meth:`acquire`; or if the run adds to layers of another family.
@@ -36,7 +36,6 @@ class PackPool:
         stack = (self._engines.get(_model_of(spec)) or self.acquire([spec], slots)).stack
         if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
             raise NoSuchLayer(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
-        return stack.shape.vocabulary
 
     def acquire(self, specs: Sequence[RunSpec], slots: int = TRIED_SLOTS) -> PackEngine:
         """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.

@@ -73,19 +73,25 @@ def project_backward(
     additions: Additions,
     slot_N: Tensor,
     spans: Sequence[Span],
+    *,
+    add: bool,
 ) -> Tensor:
-    """Write the gradients of :func:`project` by what is trained, biases apart; return that by the tokens."""
+    """Write the gradients of :func:`project` by what is trained, biases apart; return that by the tokens.
+
+    Args:
+        add: Whether to add them to what the gradients hold.
+    """
     parts = []
     for name, grad in zip(names, grad_NO.split([weights[name].shape[1] for name in names], 1), strict=True):
         if name in gradients:
-            weight_gradient(grad, x_NI, spans, gradients[name])
+            weight_gradient(grad, x_NI, spans, gradients[name], add=add)
         by_x_NI = times_transposed(grad, weights[name], spans)
         if (addition := additions.get(name)) is not None:
             scale_N1 = addition.scale[slot_N, None]
             inner_NR = times(x_NI, addition.down, spans).mul_(scale_N1)
-            weight_gradient(grad, inner_NR, spans, addition.by_up)
+            weight_gradient(grad, inner_NR, spans, addition.by_up, add=add)
             by_inner_NR = times_transposed(grad, addition.up, spans).mul_(scale_N1)
-            weight_gradient(by_inner_NR, x_NI, spans, addition.by_down)
+            weight_gradient(by_inner_NR, x_NI, spans, addition.by_down, add=add)
             by_x_NI += times_transposed(by_inner_NR, addition.down, spans)
         parts.append(by_x_NI)
     for other in parts[1:]:

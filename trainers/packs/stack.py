@@ -45,6 +45,8 @@ class Stack(nn.Module):
         self.rotation = rotation_of(*self._turns, USUAL_POSITIONS, self.shape)
         self._pieces = dict(pieces(self.shape))
         self.gradients: dict[str, Tensor] = {}
+        self.adds = False
+        """Whether backward passes add to the gradients instead of writing them."""
         self.base = self._taken_over(model)
         """The untrained model's blocks, as a stack of one."""
         self._begin()
@@ -183,7 +185,8 @@ class _Forward(torch.autograd.Function):
     def backward(ctx: Any, *grads_KV: Tensor) -> tuple[None, ...]:
         stack: Stack = ctx.stack
         weights, additions, gradients = stack.weights, stack.additions, stack.gradients
+        turn, shape = stack.rotation, stack.shape
         backward(
-            grads_KV[0], weights, additions, gradients, ctx.tokens, stack.rotation, stack.shape, ctx.trace
+            grads_KV[0], weights, additions, gradients, ctx.tokens, turn, shape, ctx.trace, add=stack.adds
         )
         return (None,) * (2 + ctx.num)

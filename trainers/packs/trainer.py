@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from sweeps.sharing.packs import pack_key
 from sweeps.sharing.stages import plan_stages
 from sweeps.spec import RunSpec, SpecError
-from trainers.decoding import choose_decoder
 from trainers.packs.architecture import NotPackable
 from trainers.packs.pack import Pack
 from trainers.packs.warm import Warm
@@ -25,31 +24,22 @@ class PackTrainer:
     """Puts runs into packs."""
 
     def __init__(self, warm: Warm) -> None:
-        self._warm = warm
+        self.warm = warm
 
     def takes(self, spec: RunSpec, *, among: int = 1) -> bool:
         """Whether a run that asks for a pack is trained in one: its model's layers are known and keep members
-        apart on this processor, and its rollouts are short enough for a tree of prefixes.
+        apart on this processor.
 
         Args:
             among: Runs that it comes with.
         """
         try:
-            vocabulary = self._warm.pool.vocabulary_of(spec, min(among, spec.engine.pack))
-            longest = max(map(len, self._warm.prompts_of(spec)))
+            self.warm.pool.require(spec, min(among, spec.engine.pack))
         except NotPackable:
             return False
         except SpecError:
             return True  # it fails by itself
-        return (
-            choose_decoder(
-                spec.engine.decoder,
-                prompt_tokens=longest,
-                max_new_tokens=spec.sampling.max_new_tokens,
-                vocab_size=vocabulary,
-            )
-            == "tree"
-        )
+        return True
 
     def outcomes(
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
@@ -87,13 +77,13 @@ class PackTrainer:
         left = dict.fromkeys(positions)
         try:
             own = [specs[p] for p in positions]
-            engine = self._warm.pool.acquire(own)
-            pack = Pack(self._warm, engine, own, [contexts[p] for p in positions], width)
+            engine = self.warm.pool.acquire(own)
+            pack = Pack(self.warm, engine, own, [contexts[p] for p in positions], width)
             for run, outcome in pack.outcomes():
                 del left[positions[run]]
                 yield positions[run], outcome
         except Exception as error:
-            self._warm.pool.discard()
+            self.warm.pool.discard()
             if len(positions) == 1:
                 yield from ((position, error) for position in left)
                 return
@@ -104,4 +94,4 @@ class PackTrainer:
             yield from self._packs(specs, contexts, list(left), len(positions) // 2)
 
     def close(self) -> None:
-        self._warm.pool.close()
+        self.warm.pool.close()

@@ -11,6 +11,7 @@ from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
 from trainers.model.prompt_encoding import encode_prompts
 from trainers.packs.pool import PackPool
+from trainers.step.decode_rows import DecodeRows
 from trainers.step.rewards import Rewards
 from trainers.step.rollout import Rollouts
 
@@ -33,6 +34,7 @@ class Warm:
     ) -> None:
         self.gang, self.load_base, self.eval_cache, self.rewards = gang, load_base, eval_cache, rewards
         self.pool = PackPool(gang)
+        self.rows = DecodeRows(gang, load_base, eval_cache)
         self._first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
         self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from sweeps.sharing.packs import shared_model
 from sweeps.spec import ModelSpec, RunSpec, phases_of
 from trainers.decoding import choose_decoder
 from trainers.decoding.rows import ModelMemory, model_memory, row_bytes, rows_that_fit
@@ -61,7 +62,7 @@ class DecodeRows:
     def _budget(self, spec: RunSpec, module: torch.nn.Module) -> int:
         if self._given is not None:
             return self._given
-        key = (spec.model, spec.engine)
+        key = (shared_model(spec.model), spec.engine)
         if key not in self._measured:
             self._measured[key] = decoding_budget(spec, module, self._gang)
         return self._measured[key]

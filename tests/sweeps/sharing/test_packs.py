@@ -34,9 +34,8 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
     ("groups", "reason"),
     [
         ({"engine": {"zero_stage": 2}}, "engine.zero_stage=2"),
-        ({"engine": {"micro_batch": 4}}, "engine.micro_batch=4"),
         ({"engine": {"precision": "bf16", "zero_stage": 1}}, "engine.precision=bf16"),
-        ({"engine": {"decoder": "cached"}}, "engine.decoder=cached"),
+        ({"engine": {"decoder": "vllm"}, "model": {"adapter": "none"}}, "engine.decoder=vllm"),
         ({"resources": {"world_size": 2}}, "resources.world_size=2"),
         ({"resources": {"gpus_per_worker": 1}}, "resources.gpus_per_worker=1"),
         ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
@@ -54,9 +53,18 @@ def test_what_keeps_a_run_out_of_packs_is_told_by_its_key(groups, reason):
     assert not_packed_because(spec(**groups)) == reason
 
 
-def test_a_long_completion_keeps_a_run_out():
+def test_long_completions_and_micro_batches_are_packed():
     long = dataclasses.replace(spec(), sampling=dataclasses.replace(spec().sampling, max_new_tokens=512))
-    assert "max_new_tokens=512" in not_packed_because(long)
+    assert is_packed(long)
+    assert is_packed(spec(engine={"micro_batch": 4, "decoder": "cached"}))
+
+
+def test_an_adapter_that_starts_from_a_run_of_another_sweep_is_not_packed():
+    start = {"init": {"runs": ["0123456789ab"], "folders": ["/tmp/kept"]}}
+    lora = {"model": {"adapter": "lora"}}
+    assert is_packed(spec(**start))
+    assert is_packed(spec(**lora))
+    assert "init_from a run of another sweep" in not_packed_because(spec(**start, **lora))
 
 
 def test_a_manifest_is_packed_as_its_runs_are_one_by_one():

@@ -10,13 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sweeps.sharing.packs import PACKED_MAX_TOKENS, PACKED_MAX_VOCABULARY
 from sweeps.spec import RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.made_models import save_as_mistral
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
-from trainers.decoding import TREE_MAX_TOKENS, TREE_MAX_VOCABULARY
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
 from trainers.packs.engine import PackEngine
@@ -143,10 +141,10 @@ def test_out_of_memory_halves_the_pack_and_changes_no_bit(trainer, monkeypatch):
     alone = [told(trainer.run(spec, RunContext())) for spec in specs]
     whole = PackEngine.accumulate
 
-    def accumulate(engine: PackEngine, tokens, loss) -> None:
+    def accumulate(engine: PackEngine, tokens, loss, *, add: bool) -> None:
         if len(set(tokens.slot_N.tolist())) > 1:
             raise MemoryError("not enough for two")
-        whole(engine, tokens, loss)
+        whole(engine, tokens, loss, add=add)
 
     monkeypatch.setattr(PackEngine, "accumulate", accumulate)
     outcomes = packed(trainer, specs)
@@ -164,7 +162,7 @@ def test_a_pack_has_slots_for_the_runs_there_are_and_not_for_all_it_may_hold(tra
 def test_a_run_that_fails_in_a_pack_of_one_is_not_begun_again(trainer, monkeypatch):
     begun = itertools.count()
 
-    def accumulate(engine: PackEngine, tokens, loss) -> None:
+    def accumulate(engine: PackEngine, tokens, loss, *, add: bool) -> None:
         next(begun)
         raise MemoryError("not enough for one")
 
@@ -189,10 +187,10 @@ def test_kept_weights_are_the_models_and_those_of_the_run_alone(trainer, tmp_pat
     "groups",
     [
         {"model": {"name": "mistral"}},
-        {"engine": {"pack": 4, "micro_batch": 2}},
+        {"engine": {"pack": 4, "gradient_checkpointing": True}},
         {"optim": {"half_every_steps": 1}},
     ],
-    ids=["family", "micro_batch", "half"],
+    ids=["family", "checkpointing", "half"],
 )
 def test_a_run_that_cannot_be_packed_is_trained_by_itself(trainer, tmp_path, groups):
     if "model" in groups:
@@ -287,5 +285,81 @@ def test_several_prompts_a_penalty_and_the_models_own_top_k_draw_what_they_draw_
         assert own == pytest.approx(theirs, rel=5e-4, abs=2e-6), figure
 
 
-def test_what_a_plan_calls_too_long_for_a_pack_is_what_the_trees_of_rollouts_do_not_take():
-    assert (PACKED_MAX_TOKENS, PACKED_MAX_VOCABULARY) == (TREE_MAX_TOKENS, TREE_MAX_VOCABULARY)
+def cached_spec(number: int, base: str = "tiny-64", **groups) -> RunSpec:
+    """A run whose rollouts are decoded with a cache, as those of large vocabularies and long texts are."""
+    engine = {"pack": 4, "decoder": "cached", **groups.pop("engine", {})}
+    return spec_of(number, base=base, engine=engine, **groups)
+
+
+LORA = {"adapter": "lora", "adapter_rank": 4, "adapter_alpha": 16}
+
+
+@pytest.mark.parametrize("model", [{}, LORA], ids=["full", "lora"])
+def test_rollouts_decoded_with_a_cache_are_those_of_the_run_by_itself(trainer, model):
+    sampling = {"temperature": 1.2, "repetition_penalty": 1.15, "max_new_tokens": 80, "num_rollouts": 16}
+    changes = {"model": model, "sampling": sampling, "steps": 2, "prompt": "47+38="}
+    plain = trainer.run(cached_spec(5, engine={"pack": 0}, **changes), RunContext())
+    pack = trainer.run(cached_spec(5, **changes), RunContext())
+    assert pack.layout["pack"] == 4
+    assert [(r.text, r.count) for r in pack.rollouts] == [(r.text, r.count) for r in plain.rollouts]
+    for figure in ("loss", "entropy_nats", "grad_norm"):
+        own, theirs = column(pack.to_json(), figure), column(plain.to_json(), figure)
+        assert own == pytest.approx(theirs, rel=5e-4, abs=2e-6), figure
+
+
+def test_bits_of_cached_rollouts_do_not_depend_on_mates_nor_on_how_a_trees_mate_is_decoded(trainer):
+    specs = [cached_spec(number, sampling={"max_new_tokens": 24}) for number in range(3)]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs[::-1])] == alone[::-1]
+    long = "+".join(["47"] * 33) + "="
+    mixed = [
+        spec_of(1, sampling={"max_new_tokens": 24}),
+        spec_of(2, prompt=long, sampling={"max_new_tokens": 24}),
+    ]
+    alone = [told(trainer.run(spec, RunContext())) for spec in mixed]
+    assert [told(outcome) for outcome in packed(trainer, mixed)] == alone
+
+
+def test_rows_that_would_not_fit_memory_are_drawn_and_judged_fewer_at_once(trainer, monkeypatch):
+    spec = cached_spec(6, steps=1, eval={"steps": [1], "limit": 20})
+    whole = trainer.run(spec, RunContext())
+    settling = trainer.packs.warm.rows
+    monkeypatch.setattr(settling, "_given", 300_000)
+    parts = trainer.run(spec, RunContext())
+    assert parts.layout["rollout_rows"] in (1, 2, 4, 8)
+    assert parts.layout["eval_rows"] < whole.layout["eval_rows"]
+    assert [(r.text, r.count) for r in whole.rollouts] == [(r.text, r.count) for r in parts.rollouts]
+    assert [e.correct for e in whole.evaluations] == [e.correct for e in parts.evaluations]
+
+
+def test_fewer_cached_rows_at_once_draw_the_same(trainer):
+    whole, parts = (
+        trainer.run(cached_spec(6, steps=1, engine={"rollout_rows": rows}), RunContext()) for rows in (0, 8)
+    )
+    assert parts.layout["rollout_rows"] == 8
+    assert [(r.text, r.count) for r in whole.rollouts] == [(r.text, r.count) for r in parts.rollouts]
+
+
+@pytest.mark.parametrize("name", ["em", "em_rl_token", "rlvr_one_shot", "dr_grpo"])
+@pytest.mark.parametrize("model", [{}, LORA], ids=["full", "lora"])
+def test_micro_batches_add_up_and_share_no_bit_with_mates(trainer, name, model):
+    def specs(micro_batch: int) -> list[RunSpec]:
+        groups = {"model": model, "engine": {"pack": 4, "micro_batch": micro_batch}}
+        ratio = {"iterations": 2} if name == "rlvr_one_shot" else {}
+        return [
+            policy_spec(name, 4, seed=seed, objective=ratio, **groups)
+            if name != "em"
+            else spec_of(seed, base="tiny-64", sampling={"temperature": 1.4}, **groups)
+            for seed in range(3)
+        ]
+
+    whole = packed(trainer, specs(0))
+    parts = packed(trainer, specs(3))
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs(3)]
+    assert [told(outcome) for outcome in parts] == alone
+    for own, other in zip(parts, whole, strict=True):
+        assert len(own.rollouts) > 3, "more than one micro batch"
+        assert (own.layout["micro_batch"], other.layout["micro_batch"]) == (3, 0)
+        for figure in ("loss", "entropy_nats", "grad_norm"):
+            near, exact = column(own.to_json(), figure), column(other.to_json(), figure)
+            assert near == pytest.approx(exact, rel=2e-4, abs=2e-6), figure

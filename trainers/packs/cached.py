@@ -1,10 +1,10 @@
-"""Completions of a benchmark by one member: a functional forward with a key-value cache.
+"""Completions by one member: a functional forward with a key-value cache, for benchmarks and long rollouts.
 
 Rows are distinct prefixes, as in :mod:`trainers.decoding.cached`: those of one prompt start as one row, and a
 draw that differs from its row's first gets a row of its own. Rows stay where they are until half of them have
 ended, so that the cache is hardly ever copied. How many there are, and how long they are, follows from the
-member alone. Members come one after the other: a benchmark's rows fill the machine already, and two
-members' caches would not fit its own.
+member alone. Members come one after the other: such rows fill the machine already, and two members' caches
+would not fit its own.
 
 Shapes: R completions, N rows (distinct prefixes) in the cache, S tokens in it, H hidden, D width of a head, V
 vocabulary.
@@ -12,11 +12,14 @@ vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.decoding import Completion, DecodeRequest
+from trainers.decoding.cached import part_of
 from trainers.packs.architecture import Shape
 from trainers.packs.feed import ACTIVATIONS
 from trainers.packs.layers import Rotation, num_keys, ordered, rotated
@@ -35,18 +38,21 @@ def decode_rows(
     """Draw one completion per row of the request."""
     rows = _Rows(matrices, rotation, shape, request, pad_id)
     logits_NV = rows.prefill()
+    seen = _Seen(request) if any(s.repetition_penalty != 1.0 for s in request.samplers) else None
     row_R = request.prompt_of_row.copy()
     open_R = np.ones(len(row_R), dtype=bool)
     ends_V = np.isin(np.arange(request.vocab_size), request.eos_ids)
     tokens_SR = np.full((request.max_new_tokens, len(row_R)), -1)
     for position in range(request.max_new_tokens):
         going = np.flatnonzero(open_R)
-        token = _drawn(logits_NV, request, row_R, going, position)
+        token = _drawn(logits_NV, request, row_R, going, position, seen)
         tokens_SR[position, going] = token
         open_R[going] = ~ends_V[token]
         going, token = going[~ends_V[token]], token[~ends_V[token]]
         if not len(going) or position + 1 == request.max_new_tokens:
             break
+        if seen is not None:
+            seen.add(going, token)
         row_R[going], token_N = rows.part(row_R[going], token)
         row_R[going], token_N = rows.leave(row_R[going], token_N)
         logits_NV = rows.step(token_N)
@@ -54,10 +60,44 @@ def decode_rows(
     return [tuple(column[:length]) for column, length in zip(tokens_SR.T.tolist(), lengths, strict=True)]
 
 
+def decode_in_parts(
+    decode: Callable[[DecodeRequest], list[Completion]], request: DecodeRequest, rows: int
+) -> list[Completion]:
+    """Draw a number of completions at a time; 0 takes all."""
+    total = len(request.prompt_of_row)
+    size = rows or total
+    parts = (part_of(request, slice(start, start + size)) for start in range(0, total, size))
+    return [completion for part in parts for completion in decode(part)]
+
+
+class _Seen:
+    """The tokens that each completion and its prompt hold, for samplers with a penalty on them."""
+
+    def __init__(self, request: DecodeRequest) -> None:
+        self._seen_RV = torch.zeros(len(request.prompt_of_row), request.vocab_size, dtype=torch.bool)
+        for row, prompt in enumerate(request.prompt_of_row.tolist()):
+            self._seen_RV[row, request.prompts[prompt]] = True
+
+    def add(self, going: np.ndarray, token: np.ndarray) -> None:
+        self._seen_RV[torch.from_numpy(going), torch.from_numpy(token)] = True
+
+    def of_rows(self, row_R: np.ndarray, going: np.ndarray, num: int) -> Tensor:
+        """Those of each distinct prefix, shape (num, V)."""
+        seen_NV = self._seen_RV.new_zeros(num, self._seen_RV.shape[1])
+        seen_NV[torch.from_numpy(row_R[going])] = self._seen_RV[torch.from_numpy(going)]
+        return seen_NV
+
+
 def _drawn(
-    logits_NV: Tensor, request: DecodeRequest, row_R: np.ndarray, going: np.ndarray, position: int
+    logits_NV: Tensor,
+    request: DecodeRequest,
+    row_R: np.ndarray,
+    going: np.ndarray,
+    position: int,
+    seen: _Seen | None,
 ) -> np.ndarray:
     """Tokens of the completions that go on."""
+    seen_NV = None if seen is None else seen.of_rows(row_R, going, len(logits_NV))
     token = np.empty(len(going), dtype=np.int64)
     uniform_R = None
     for k, sampler in enumerate(request.samplers):
@@ -65,12 +105,12 @@ def _drawn(
         rows = row_R[going[own]]
         if not len(rows):
             continue
-        if sampler.greedy and sampler.sharpening is None:
+        if sampler.greedy and sampler.sharpening is None and sampler.repetition_penalty == 1.0:
             token[own] = logits_NV.argmax(-1).numpy()[rows]
             continue
         if uniform_R is None:
             uniform_R = request.uniforms(position)
-        cumulative = sampler.cumulative(logits_NV, None).numpy()[rows]
+        cumulative = sampler.cumulative(logits_NV, seen_NV).numpy()[rows]
         threshold = uniform_R[going[own]] * cumulative[:, -1]
         token[own] = np.minimum((cumulative <= threshold[:, None]).sum(-1), request.vocab_size - 1)
     return token
@@ -86,14 +126,15 @@ class _Rows:
         self._prompts, self._pad_id = request.prompts, pad_id
         self._is_even = len({len(p) for p in request.prompts}) == 1
         self._length_N = torch.tensor([len(p) for p in request.prompts])
-        self._num = len(request.prompts)
+        self._num, self._most = len(request.prompts), len(request.prompt_of_row)
+        self._longest = num_keys(int(self._length_N.max()) + request.max_new_tokens)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
 
     def prefill(self) -> Tensor:
         """Fill the cache with the prompts; logits after each."""
         shape, longest = self._shape, max(map(len, self._prompts))
-        room = (self._num + self._num // 2, shape.kv_heads, num_keys(longest), shape.head_dim)
+        room = (self._room(self._num), shape.kv_heads, num_keys(longest), shape.head_dim)
         self._keys, self._values = ([torch.empty(room) for _ in range(shape.layers)] for _ in range(2))
         for held in (*self._keys, *self._values):
             held[: self._num, :, longest:] = 0.0  # what is masked must be finite; rows to come are copies
@@ -133,13 +174,17 @@ class _Rows:
         self._values = [held[index] for held in self._values]
         return of_alive, token_N[alive]
 
+    def _room(self, num: int) -> int:
+        """Rows to have room for: half as many again, if there may be more."""
+        return max(num, min(num + num // 2, self._most))
+
     def _append(self, parents: Tensor) -> None:
         """Copies of rows, behind all others; room is left for as many again."""
         total = self._num + len(parents)
         for caches in (self._keys, self._values):
             for k, held in enumerate(caches):
                 if total > len(held):
-                    caches[k] = more = held.new_empty(total + total // 2, *held.shape[1:])
+                    caches[k] = more = held.new_empty(self._room(total), *held.shape[1:])
                     more[: self._num] = held[: self._num]
                     held = more
                 held[self._num : total] = held[parents]
@@ -210,7 +255,8 @@ class _Rows:
         """A layer's keys or values of some rows with the new tokens', shape (N · key heads, S, D)."""
         held = caches[layer]
         if seen > held.shape[2]:
-            caches[layer] = held = torch.nn.functional.pad(held, (0, 0, 0, seen - held.shape[2]))
+            longer = max(seen, min(2 * held.shape[2], self._longest))
+            caches[layer] = held = torch.nn.functional.pad(held, (0, 0, 0, longer - held.shape[2]))
         own = held[rows][: len(new)]
         if len(at) == new.shape[1]:
             own[:, :, int(at[0]) : int(at[-1]) + 1] = new.transpose(1, 2)

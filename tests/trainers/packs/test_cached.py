@@ -16,7 +16,7 @@ from trainers.decoding.em_inf import Sharpening
 from trainers.decoding.sampler import Sampler
 from trainers.model.base_model import load_base
 from trainers.noise import Stream, uniforms
-from trainers.packs.evaluation import PREFILLED_ROWS, decode_rows
+from trainers.packs.cached import PREFILLED_ROWS, decode_rows
 from trainers.packs.stack import Stack
 
 EM_INF = Sharpening(steps=2, threshold_nats=0.1, kl_coef=0.05, lr=0.1)
