@@ -32,7 +32,7 @@ from trainers.engine.pool import EnginePool
 from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
-from trainers.model.download import beating_while_models_grow
+from trainers.model.download import beating_while_models_grow, fetch_set
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience, TrainContext
@@ -94,8 +94,10 @@ class _Group:
         self._specs, self._contexts = list(specs), contexts
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
-        hub = any(spec.model.hub_id for spec in specs)
+        hub = any(spec.model.hub_id or spec.data.hub_id for spec in specs)
         with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
+            for spec in specs:
+                fetch_set(spec.data)
             self._records = [RunRecorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 from sweeps.spec import SpecError
 
@@ -20,8 +21,14 @@ INDEX = "model.safetensors.index.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that is a commit already."""
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""``organisation/name``."""
+
 NAME = re.compile(r"\w[\w.+@-]*(/[\w.+@-]+)*")
 """Names of models and revisions; they name folders of the cache."""
+
+CACHED_AS = {"model": "models", "data": "datasets"}
+"""How the folders of the cache begin, by the group of a run."""
 
 REFUSALS = (401, 403, 404)
 """Answers of the hub for a model that is gated, private or not there."""
@@ -41,12 +48,14 @@ def cache_folder() -> Path:
     return Path(home) / "hub"
 
 
-def snapshot(hub_id: str, revision: str) -> Path | None:
-    """Return the cached folder of a hub model at a revision (branch, tag or commit), or ``None``."""
-    for key, name in (("model.hub_id", hub_id), ("model.revision", revision)):
+def snapshot(hub_id: str, revision: str, group: Literal["model", "data"] = "model") -> Path | None:
+    """Return the cached folder of a hub model, or of a data set, at a revision (branch, tag or commit), or
+    ``None``.
+    """
+    for key, name in ((f"{group}.hub_id", hub_id), (f"{group}.revision", revision)):
         if not NAME.fullmatch(name) or ".." in name:
             raise SpecError(f"{key}={name!r}: is no name on the hub, such as owner/model, main or a commit")
-    folder = cache_folder() / f"models--{hub_id.replace('/', '--')}"
+    folder = cache_folder() / f"{CACHED_AS[group]}--{hub_id.replace('/', '--')}"
     reference = folder / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     place = folder / "snapshots" / commit

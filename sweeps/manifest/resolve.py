@@ -17,7 +17,7 @@ from typing import Any
 
 from sweeps.manifest.code_files import resolve_trainer
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
-from sweeps.manifest.hf_cache import missing_files, missing_shards
+from sweeps.manifest.hf_cache import HUB_ID, missing_files, missing_shards
 from sweeps.manifest.norms import resolve_schedule
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
@@ -43,9 +43,6 @@ MAX_ROWS_NAMED = 64
 
 NO_EXAMPLE: Mapping[str, Any] = {}
 """Configuration of the example of a run that walks over a training set."""
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""``organisation/name``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

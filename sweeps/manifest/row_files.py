@@ -1,4 +1,4 @@
-"""Files of rows: prompts, benchmarks, pools. JSON lines, CSV or Parquet, each also packed with gzip.
+"""Files of rows: prompts, benchmarks, pools. JSON lines, CSV, Parquet (each also in gzip) or Arrow.
 
 What a row's fields hold is read by :mod:`sweeps.manifest.row_fields`.
 """
@@ -24,6 +24,9 @@ from sweeps.spec.errors import cut
 FORMS = "a JSON-lines, CSV or Parquet file (also .gz)"
 """What may be given, for messages."""
 
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow", ".gz")
+"""How the names of such files end."""
+
 MAX_BYTES = 4 * 2**30
 """Unpacked bytes of a packed file: a few kilobytes can stand for terabytes."""
 
@@ -31,7 +34,7 @@ MAX_CELL_CHARACTERS = 2**27
 """Characters of one CSV cell; Python's own limit, 131,072, is less than a long document has."""
 
 PARQUET_ROWS = 4096
-"""Rows of a Parquet file that are turned into Python's values at once."""
+"""Rows of a Parquet or Arrow file that are turned into Python's values at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +94,19 @@ def _read(path: Path, what: str, _mtime_ns: int) -> _Rows:
     return _Rows(rows=rows, places=places)
 
 
-def stream_rows(path: str, what: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The place and the fields of each row of a file, one after another, so that a file of any length takes
-    the memory of a few rows; the arguments and errors are those of :func:`read_rows`.
+def is_readable(name: str) -> bool:
+    """Whether a file's name is that of rows, and not of a picture or a text beside them."""
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def stream_rows(files: Sequence[Path], what: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The place and the fields of each row of files, one after another, so that those of any length take the
+    memory of a few rows; the errors are those of :func:`read_rows`.
     """
-    return _stream(_existing(path, what), what)
+    for file in files:
+        name = f"{file.name} " if len(files) > 1 else ""
+        for place, row in _stream(file, what):
+            yield name + place, row
 
 
 def _existing(path: str, what: str) -> Path:
@@ -118,6 +129,9 @@ def _stream(path: Path, what: str) -> _Stream:
         if kind == ".gz":
             kind = Path(path.stem).suffix.lower()
             stream = io.BufferedReader(_Unpacked(file, where))
+        if kind == ".arrow":
+            yield from _arrow(path, where)
+            return
         if kind == ".parquet":
             yield from _parquet(stream if stream is file else io.BytesIO(stream.read()), where)
             return
@@ -179,6 +193,28 @@ def _parquet(file: BinaryIO, where: str) -> _Stream:
                 number += 1
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SpecError(f"{where}: is not a Parquet file ({cut(str(error))})") from None
+
+
+def _arrow(path: Path, where: str) -> _Stream:
+    """The rows of an Arrow file, or of a stream, as ``datasets`` writes them; mapped, not read as a whole."""
+    import pyarrow
+
+    number = 0
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            try:
+                opened = pyarrow.ipc.open_file(source)
+                batches = map(opened.get_batch, range(opened.num_record_batches))
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                batches = pyarrow.ipc.open_stream(source)
+            for batch in batches:
+                for start in range(0, batch.num_rows, PARQUET_ROWS):
+                    for row in batch.slice(start, PARQUET_ROWS).to_pylist():
+                        yield f"row {number}", row
+                        number += 1
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise SpecError(f"{where}: is not an Arrow file ({cut(str(error))}); save it again") from None
 
 
 def _csv(text: TextIO, where: str) -> _Stream:

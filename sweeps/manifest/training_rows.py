@@ -17,6 +17,7 @@ from typing import Any
 
 from sweeps.manifest.row_fields import Source, answer_of, field_of, question_in, require_place
 from sweeps.manifest.row_files import dig, stream_rows
+from sweeps.manifest.set_files import files_of
 from sweeps.spec import DataSpec, SpecError
 from sweeps.spec.errors import shown
 
@@ -50,13 +51,13 @@ class TrainingRow:
 
 
 def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
-    """The rows that a training set uses, in the order of its file.
+    """The rows that a training set uses, in the order of its file, or of its files one after another.
 
     Raises:
         SpecError: for a file that cannot be read, or a row that lacks a field or holds something else there.
     """
     assert data.path is not None
-    stream = stream_rows(data.path, "data.path")
+    stream = stream_rows(files_of(data), "data.path")
     columns: _Columns | None = None
     for number, (place, row) in enumerate(islice(stream, data.limit or None)):
         columns = columns or _columns(data, row, f"{data.path} {place}")

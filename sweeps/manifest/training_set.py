@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,10 +27,10 @@ from sweeps.manifest.data_files import (
     CACHE_FROM_BYTES,
     cache_folder,
     file_digest,
-    local_path,
     recall,
     remember,
 )
+from sweeps.manifest.set_files import files_of, place_of
 from sweeps.manifest.training_rows import TrainingRow, rows_used
 from sweeps.spec import DataSpec, SpecError
 
@@ -87,9 +88,9 @@ def content_of(data: DataSpec) -> Content:
         SpecError: for a file or a row that cannot be used, or a set without rows.
     """
     assert data.path is not None
-    file = local_path(data.path)
-    memo = f"training set {file.resolve()} {json.dumps(_how_read(data), sort_keys=True)}"
-    stamp = [stat.st_size, stat.st_mtime_ns] if _is_large(data) and (stat := file.stat()) else None
+    files = files_of(data)
+    memo = f"training set {place_of(data).resolve()} {json.dumps(_how_read(data), sort_keys=True)}"
+    stamp = _stamp(files) if _is_large(files) else None
     if stamp and (known := recall(memo, stamp)):
         return Content(**known)
     content = _build(data).content
@@ -119,7 +120,17 @@ def training_set(data: DataSpec) -> TrainingSet:
 
 def _how_read(data: DataSpec) -> Mapping[str, Any]:
     """All that decides which rows are used and what is read of them."""
-    fields = ("prompt_field", "answer_field", "limit", "subset", "subset_seed", "format", "order")
+    fields = (
+        "split",
+        "config",
+        "prompt_field",
+        "answer_field",
+        "limit",
+        "subset",
+        "subset_seed",
+        "format",
+        "order",
+    )
     difficulty = data.difficulty_field if data.reads_difficulty else ""
     return {field: getattr(data, field) for field in fields} | {"difficulty": difficulty}
 
@@ -132,7 +143,7 @@ class _Built:
 
 def _build(data: DataSpec) -> _Built:
     """Read a set, batch by batch: a large one into a file of the cache, where that can be written."""
-    if _is_large(data):
+    if _is_large(files_of(data)):
         with contextlib.suppress(OSError):
             cache_folder("training-sets").mkdir(parents=True, exist_ok=True)
             part = cache_folder("training-sets") / f".{uuid4().hex}.part"
@@ -179,10 +190,25 @@ def _as_arrow(rows: Sequence[TrainingRow]) -> pa.RecordBatch:
     return pa.record_batch([*texts, arrow.numbers(difficulty, missing)], schema=_SCHEMA)
 
 
-def _is_large(data: DataSpec) -> bool:
-    file = local_path(data.path or "")
-    size = file.stat().st_size if file.is_file() else 0
-    return size * (PACKED_RATIO if file.suffix.lower() in (".gz", ".parquet") else 1) >= CACHE_FROM_BYTES
+def _is_large(files: Sequence[Path]) -> bool:
+    sizes = [
+        file.stat().st_size * (PACKED_RATIO if file.suffix.lower() in (".gz", ".parquet") else 1)
+        for file in files
+        if file.is_file()
+    ]
+    return sum(sizes) >= CACHE_FROM_BYTES
+
+
+def _stamp(files: Sequence[Path]) -> list[int]:
+    """What tells whether files have changed since: size and mtime of one, or all that of several, hashed."""
+    stats = [file.stat() for file in files]
+    if len(files) == 1:
+        return [stats[0].st_size, stats[0].st_mtime_ns]
+    told = [
+        (str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps(told).encode()).digest()
+    return [sum(stat.st_size for stat in stats), int.from_bytes(digest[:6], "big")]
 
 
 def _mapped(digest: str, num_rows: int) -> pa.Table | None:

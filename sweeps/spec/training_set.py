@@ -26,8 +26,20 @@ class DataSpec:
     name: str = compute("")
     """Label used in tables and short names."""
     path: str | None = compute(None)
-    """File of rows (JSON lines, CSV, Parquet; also ``.gz``), or ``pkg://package/file`` inside an installed
-    package; ``None`` trains on ``example``.
+    """File of rows (JSON lines, CSV, Parquet; also ``.gz``), a folder of such files or one that ``datasets``
+    wrote with ``save_to_disk``, the id of a data set in the hub's cache, or ``pkg://package/file`` inside an
+    installed package; ``None`` trains on ``example``.
+    """
+    config: str = compute("")
+    """Configuration of a folder or hub id whose ``README.md`` names several."""
+    split: str = compute("")
+    """Split of a folder or hub id; empty for the only one, or ``train``."""
+    revision: str | None = compute(None)
+    """Branch, tag or commit of a hub id; ``None`` for ``main``."""
+    hub_id: str | None = compute(None)
+    """The hub id that ``path`` is; filled in when the sweep is composed."""
+    commit: str | None = compute(None)
+    """Commit that ``revision`` stood for then, from which workers read; filled in when the sweep is composed.
     """
     digest: str = field(default="", metadata={"omit_at": ""})
     """SHA-256 of the rows that are used, in their order: prompts, answers, and difficulties where ``order``

@@ -1,7 +1,7 @@
-"""Hub models on this node's own disk: downloaded once a node, then loaded from there.
+"""Hub models and training sets on this node's own disk: downloaded once a node, then loaded from there.
 
-The first process that needs a model downloads it, the others of the node wait and then ask the hub nothing.
-Owns ``.emsweep/`` inside the hub client's cache: a file a model and revision, locked by whoever downloads and
+The first process that needs one downloads it, the others of the node wait and then ask the hub nothing. Owns
+``.emsweep/`` inside the hub client's cache: a file a repository and revision, locked by whoever downloads and
 holding :data:`DONE` once everything is there. The kernel frees the lock of a process that is killed, and what
 that process left half made is completed by the next.
 """
@@ -13,8 +13,10 @@ import fcntl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sweeps.manifest.hf_cache import cache_folder, missing_files, snapshot
+from sweeps.spec import DataSpec
 
 DONE = "done\n"
 """What the file says after a whole download."""
@@ -27,6 +29,9 @@ CODE = ("*.py",)
 
 LOOK_S = 30.0
 """Seconds between two looks at how much of a model has come."""
+
+ROWS = ("README.md", "*.json", "*.jsonl", "*.ndjson", "*.csv", "*.parquet", "*.arrow", "*.gz")
+"""What a training set needs: its rows, and what tells its splits."""
 
 UNWANTED = ("consolidated*", "original/*", "onnx/*")
 """The same weights once more in other forms."""
@@ -43,15 +48,46 @@ def local_folder(hub_id: str, revision: str, *, remote_code: bool = False) -> Pa
     Raises:
         OSError: when the hub cannot be reached, or closes the model or lacks the revision.
     """
-    note = cache_folder() / ".emsweep" / f"{hub_id.replace('/', '--')}@{revision.replace('/', '--')}"
-    folder = _ready(hub_id, revision, note)
+    note = _note(hub_id, revision)
+
+    def ready() -> Path | None:
+        whole = _is_whole(note, lambda: not missing_files(hub_id, revision))
+        return snapshot(hub_id, revision) if whole else None
+
+    def download() -> Path:
+        wanted = [*WANTED, *(CODE if remote_code else ())]
+        return _download(hub_id, revision, wanted, ignore_patterns=list(UNWANTED))
+
+    return _once_a_node(note, ready, download)
+
+
+def fetch_set(data: DataSpec) -> None:
+    """Download a training set of the hub to this node if need be; raises as :func:`local_folder` does."""
+    if not data.hub_id or not data.commit:
+        return
+    hub_id, commit = data.hub_id, data.commit
+    note = _note(f"datasets/{hub_id}", commit)
+
+    def ready() -> Path | None:
+        here = snapshot(hub_id, commit, "data")
+        return here if _is_whole(note, lambda: here is not None) else None
+
+    _once_a_node(note, ready, lambda: _download(hub_id, commit, list(ROWS), repo_type="dataset"))
+
+
+def _note(repository: str, revision: str) -> Path:
+    return cache_folder() / ".emsweep" / f"{repository.replace('/', '--')}@{revision.replace('/', '--')}"
+
+
+def _once_a_node(note: Path, ready: Callable[[], Path | None], download: Callable[[], Path]) -> Path:
+    folder = ready()
     if folder is not None:
         return folder
     note.parent.mkdir(parents=True, exist_ok=True)
     with _held(note):
-        folder = _ready(hub_id, revision, note)
+        folder = ready()
         if folder is None:
-            folder = _download(hub_id, revision, [*WANTED, *(CODE if remote_code else ())])
+            folder = download()
             note.write_text(DONE)
         return folder
 
@@ -82,21 +118,20 @@ def beating_while_models_grow(heartbeat: Callable[[str], None]) -> Iterator[None
 
 
 def _bytes_here() -> int:
-    """Bytes of hub models on this node's disk, of files half loaded too."""
+    """Bytes of hub models and data sets on this node's disk, of files half loaded too."""
     total_bytes = 0
-    for file in cache_folder().glob("models--*/blobs/*"):
+    for file in cache_folder().glob("*--*/blobs/*"):
         with contextlib.suppress(FileNotFoundError):
             total_bytes += 512 * file.stat().st_blocks
     return total_bytes
 
 
-def _ready(hub_id: str, revision: str, note: Path) -> Path | None:
-    """The folder, if a download has ended here or somebody filled the cache without one of ours."""
+def _is_whole(note: Path, is_there: Callable[[], bool]) -> bool:
+    """Whether a download has ended here, or somebody filled the cache without one of ours."""
     try:
-        whole = note.read_text() == DONE
+        return note.read_text() == DONE
     except FileNotFoundError:
-        whole = not missing_files(hub_id, revision)
-    return snapshot(hub_id, revision) if whole else None
+        return is_there()
 
 
 @contextlib.contextmanager
@@ -108,11 +143,9 @@ def _held(file: Path) -> Iterator[None]:
         yield
 
 
-def _download(hub_id: str, revision: str, wanted: list[str]) -> Path:
+def _download(hub_id: str, revision: str, wanted: list[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()  # a worker has no terminal
-    return Path(
-        snapshot_download(hub_id, revision=revision, allow_patterns=wanted, ignore_patterns=list(UNWANTED))
-    )
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, **options))

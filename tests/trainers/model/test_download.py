@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sweeps.manifest.resolve_data import resolve_data
 from tests.trainers.worlds import package_file
 from trainers.model import download
 
@@ -50,10 +51,10 @@ WEIGHTS = "model.safetensors"
 
 
 class Hub:
-    """Serves one model and counts what is asked for."""
+    """Serves one model, or data set, and counts what is asked for."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
+    def __init__(self, files: dict[str, bytes], api: str = "models/org/tiny", at: str = "org/tiny") -> None:
+        self.files, self.api, self.at = files, api, at
         self.refused: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.gate = threading.Event()
@@ -82,15 +83,15 @@ class Hub:
     def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
         path = urlsplit(request.path).path
         name = path.rsplit("/", 1)[-1]
-        if path == "/api/models/org/tiny/revision/main":
+        if path in (f"/api/{self.api}/revision/{revision}" for revision in ("main", COMMIT)):
             self._send(request, 200, json.dumps({"id": "org/tiny", "sha": COMMIT}).encode(), body, "commit")
-        elif path == f"/api/models/org/tiny/tree/{COMMIT}":
+        elif path == f"/api/{self.api}/tree/{COMMIT}":
             entries = [
                 {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
                 for n, b in self.files.items()
             ]
             self._send(request, 200, json.dumps(entries).encode(), body, "list")
-        elif path == f"/org/tiny/resolve/{COMMIT}/{name}" and name not in self.refused:
+        elif path == f"/{self.at}/resolve/{COMMIT}/{name}" and name not in self.refused:
             self._send(request, 200, self.files[name], body, name)
         else:
             self._send(request, 403, b"", body, "something else")
@@ -130,9 +131,26 @@ def hub():
 
 
 @pytest.fixture
-def start(hub, tmp_path):
+def hub_of_sets():
+    rows = "".join(
+        json.dumps({"problem": f"{n}+{n}=", "answer": f"{2 * n:03}"}) + "\n" for n in range(10, 30)
+    )
+    card = b"---\nconfigs:\n- config_name: sums\n  data_files:\n  - split: dev\n    path: sums.jsonl\n---\n"
+    opened = Hub(
+        {"README.md": card, "sums.jsonl": rows.encode(), "picture.png": b"png"},
+        api="datasets/org/sums",
+        at="datasets/org/sums",
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def start(request, tmp_path):
     """Starts processes of one node, whose disk is `tmp_path`."""
     started = []
+    of_sets = "hub_of_sets" in request.fixturenames
+    hub = request.getfixturevalue("hub_of_sets" if of_sets else "hub")
 
     def start(code: str = DOWNLOAD, *words: str) -> subprocess.Popen[str]:
         cleared = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
@@ -244,3 +262,31 @@ def test_a_run_that_waits_for_its_model_shows_progress(start):
     outcome, beats = out.split()[-2:] or pytest.fail(err)
     assert outcome == "done", err
     assert int(beats) >= 1
+
+
+TRAIN_ON_SET = """
+from sweeps.manifest.resolve_data import resolve_data
+from sweeps.spec import SpecError
+from tests.trainers.worlds import tiny_spec
+from trainers.policy_trainer import PolicyTrainer
+from trainers.protocol import RunContext, WorkerContext
+
+content = {"digest": %r, "num_rows": 20, "has_answers": True}
+where = {"path": "org/sums", "hub_id": "org/sums", "revision": "main", "commit": %r, "split": "dev"}
+spec = tiny_spec("tiny-32", example={"prompts": [], "name": ""}, data=where | content, steps=1)
+trainer = PolicyTrainer(WorkerContext())
+print(trainer.run(spec, RunContext()).outcome)
+trainer.close()
+"""
+
+
+def test_a_trainer_walks_over_a_set_of_the_hub_from_the_nodes_own_disk(hub_of_sets, start, tmp_path):
+    file = tmp_path / "same.jsonl"
+    file.write_bytes(hub_of_sets.files["sums.jsonl"])
+    digest = resolve_data({"path": str(file)})[0]["digest"]
+    for _ in range(2):
+        out, err = start(TRAIN_ON_SET % (digest, COMMIT)).communicate(timeout=120)
+        assert out.strip() == "done", err
+    assert (hub_of_sets.asked["sums.jsonl"], hub_of_sets.asked["picture.png"]) == (1, 0)
+    folder = tmp_path / "hub/datasets--org--sums/snapshots" / COMMIT
+    assert {path.name for path in folder.iterdir()} == {"README.md", "sums.jsonl"}
