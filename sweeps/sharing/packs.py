@@ -70,8 +70,6 @@ def _of_model(model: ModelSpec) -> Iterator[str]:
 def _of_resources(resources: ResourcesSpec) -> Iterator[str]:
     if resources.world_size > 1:
         yield f"resources.world_size={resources.world_size}"
-    if resources.gpus_per_worker > 0:
-        yield f"resources.gpus_per_worker={resources.gpus_per_worker:g}"
     if resources.save_every_steps:
         yield f"resources.save_every_steps={resources.save_every_steps}"
 

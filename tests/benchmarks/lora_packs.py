@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.lora_packs --json
     python -m tests.benchmarks.lora_packs --size 7m --json
+    python -m tests.benchmarks.lora_packs --size 1.5b --rollouts 16 --json      # on a GPU
 
 Sixteen runs on a randomly initialised Qwen2 model of the size: 16 seeds, ranks 4 and 8 on queries and values,
 five rates; two rollouts of up to 8 tokens, which is what 64 of a trained model soon come down to once equal
 ones are merged (``--rollouts`` for more). Both sides are measured in turn in processor seconds, memory by a
-process of its own for each.
+process of its own for each; on a GPU wall seconds and the GPU's memory count. There members are computed one
+at a time: what a pack saves is the model's memory, 16 times over, and the engine's work between runs.
 
 ``lora_pack_speedup_*``  rollouts and optimizer steps, per run
 ``lora_memory_*``        most memory beyond what the process holds before it loads the model: a pack of 16
@@ -26,6 +28,8 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import torch
+
 from sweeps.spec import RunSpec, spec_from_dict
 from tests.benchmarks.two_sides import in_turn
 from tests.trainers.made_models import save_random_model
@@ -34,23 +38,32 @@ from trainers.protocol import RunContext, RunResult, WorkerContext
 
 WIDTH = 16
 
-SIZES = {"7m": (256, 704, 9), "40m": (512, 1408, 13), "300m": (1024, 2816, 27)}
-"""Hidden width, feed-forward width and layers."""
+SIZES = {"7m": (256, 704, 9, 4), "40m": (512, 1408, 13, 8), "300m": (1024, 2816, 27, 16)}
+"""Hidden width, feed-forward width, layers and heads."""
 
-STEPS = {"7m": 5, "40m": 3, "300m": 1}
+GPU_SIZES = {"1.5b": (1536, 8960, 28, 12)}
+"""Those that only a GPU is asked for, with the vocabulary of Qwen2.5-Math-1.5B."""
+
+VOCABULARY = {"1.5b": {"vocab_size": 151_936}}
+
+STEPS = {"7m": 5, "40m": 3, "300m": 1, "1.5b": 2}
+
+TOKENS = {"1.5b": 64}
+"""Longest completion, where it is not 8."""
 
 
 def make_model(folder: Path, size: str) -> int:
     """Write the model; return its parameters."""
-    hidden, feed_forward, layers = SIZES[size]
+    hidden, feed_forward, layers, heads = (SIZES | GPU_SIZES)[size]
     model = save_random_model(
         folder,
         hidden_size=hidden,
         intermediate_size=feed_forward,
         num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 128,
+        num_attention_heads=heads,
+        num_key_value_heads=max(2, heads // 2) if size in SIZES else 2,
         tie_word_embeddings=True,
+        **VOCABULARY.get(size, {}),
     )
     return sum(p.numel() for p in model.parameters())
 
@@ -68,7 +81,11 @@ def runs(folder: Path | str, size: str, rollouts: int, *, width: int, num: int =
                     "adapter_targets": ["q_proj", "v_proj"],
                 },
                 "example": {"name": "one", "prompts": ["47+38="]},
-                "sampling": {"num_rollouts": rollouts, "max_new_tokens": 8, "temperature": 1.0},
+                "sampling": {
+                    "num_rollouts": rollouts,
+                    "max_new_tokens": TOKENS.get(size, 8),
+                    "temperature": 1.0,
+                },
                 "optim": {"lr": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)[seed % 5]},
                 "engine": {"pack": width},
                 "seed": seed,
@@ -109,10 +126,14 @@ def own_peak_mib(folder: Path, size: str, rollouts: int, width: int) -> float:
     trained(
         trainer, runs("pkg://trainers/tiny/models/tiny-32", size, rollouts, width=width, num=1)
     )  # all is imported
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _status_mib("VmRSS")
+    before = torch.cuda.memory_allocated() / 2**20 if on_gpu else _status_mib("VmRSS")
     trained(trainer, runs(folder, size, rollouts, width=width, num=width or 1))
-    return _status_mib("VmHWM") - before
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _status_mib("VmHWM")
+    return peak - before
 
 
 def _status_mib(key: str) -> float:
@@ -152,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=SIZES, help="one size only")
+    parser.add_argument("--size", choices=SIZES | GPU_SIZES, help="one size only")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides, default 5")
     parser.add_argument("--rollouts", type=int, default=2, help="of a run's step, default 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

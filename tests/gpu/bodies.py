@@ -40,6 +40,23 @@ def run_all(specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
     return results
 
 
+def run_packed(specs: Sequence[RunSpec], together: int) -> list[dict[str, Any]]:
+    """Run specs in packs, so many at a time; return their results as JSON."""
+    from trainers.em import EntropyMinimization
+    from trainers.protocol import RunContext, RunResult, WorkerContext
+
+    trainer, found = EntropyMinimization(WorkerContext()), []
+    for start in range(0, len(specs), together):
+        own = specs[start : start + together]
+        outcomes = dict(trainer.run_group(own, [RunContext()] * len(own)))
+        for position in range(len(own)):
+            outcome = outcomes[position]
+            assert isinstance(outcome, RunResult), outcome
+            found.append(outcome.to_json())
+    trainer.close()
+    return found
+
+
 def free_steps(spec: RunSpec) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Take the run's steps; return the rollouts of each and what it saw."""
     import torch

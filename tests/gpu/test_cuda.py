@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.gpu.bodies import facts, forced_steps, free_steps, run_all, run_out_of_memory
+from tests.gpu.bodies import facts, forced_steps, free_steps, run_all, run_out_of_memory, run_packed
 from tests.gpu.devices import also_on_cpu, call_on, on_gpu
 from tests.trainers.comparing import column, numbers
 from tests.trainers.worlds import tiny_spec
@@ -74,6 +74,33 @@ def test_with_the_optimizer_in_host_memory_bf16_trains_as_without_and_resets_bit
     assert numbers(again) == numbers(first)
     assert column(first, "loss")[0] == pytest.approx(column(kept, "loss")[0], abs=1e-6)
     assert column(first, "loss")[-1] < column(first, "loss")[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "decoder"),
+    [
+        also_on_cpu("lora", "cached"),
+        on_gpu("lora", "tree"),
+        on_gpu("lora", "cached"),
+        on_gpu("none", "tree"),
+        on_gpu("none", "cached"),
+    ],
+)
+def test_a_packed_run_has_the_bits_that_it_has_alone_and_is_near_the_unpacked_one(device, model, decoder):
+    lora = {"adapter": "lora", "adapter_rank": 4, "adapter_alpha": 16} if model == "lora" else {}
+
+    def specs(pack: int) -> list:
+        engine = {"pack": pack, "decoder": decoder}
+        return [tiny_spec(seed=s, model=lora, engine=engine, optim={"lr": 1e-4}, **SHORT) for s in range(3)]
+
+    together, alone, unpacked = call_on(
+        device, [(run_packed, (specs(3), 3)), (run_packed, (specs(3), 1)), (run_all, (specs(0),))]
+    )
+    for pack, own, plain in zip(together, alone, unpacked, strict=True):
+        assert pack["layout"]["pack"] == own["layout"]["pack"] == 3
+        assert numbers(pack) == numbers(own)
+        assert column(pack, "loss")[0] == pytest.approx(column(plain, "loss")[0], abs=FIRST_LOSS_TOLERANCE)
+        assert column(pack, "loss") == pytest.approx(column(plain, "loss"), abs=LATER_LOSS_TOLERANCE)
 
 
 @pytest.mark.parametrize("device", [also_on_cpu(), on_gpu()])

@@ -73,15 +73,15 @@ class AdapterStack(Stack):
         super().__init__(model, width)
 
     def _begin(self) -> None:
-        self.scale = torch.ones(self.width)
+        self.scale = torch.ones(self.width, device=self.device)
         self._places = {place.name: place for place in places(self.shape)}
         self._additions: dict[str, Addition] = {}
         for place in self._places.values():
             if place.target not in self.targets:
                 continue
             down, up = (self._key(place.name, end) for end in (DOWN, UP))
-            self._train(down, torch.zeros(self.width, self._rank, place.inputs))
-            self._train(up, torch.zeros(self.width, place.outputs, self._rank))
+            self._train(down, torch.zeros(self.width, self._rank, place.inputs, device=self.device))
+            self._train(up, torch.zeros(self.width, place.outputs, self._rank, device=self.device))
             self._additions[place.block] = Addition(
                 down=self.trained[down],
                 up=self.trained[up],

@@ -38,7 +38,7 @@ def decode_rows(
     """Draw one completion per row of the request."""
     rows = _Rows(matrices, rotation, shape, request, pad_id)
     logits_NV = rows.prefill()
-    seen = _Seen(request) if any(s.repetition_penalty != 1.0 for s in request.samplers) else None
+    seen = _Seen(request, rows.device) if any(s.repetition_penalty != 1.0 for s in request.samplers) else None
     row_R = request.prompt_of_row.copy()
     open_R = np.ones(len(row_R), dtype=bool)
     ends_V = np.isin(np.arange(request.vocab_size), request.eos_ids)
@@ -73,8 +73,9 @@ def decode_in_parts(
 class _Seen:
     """The tokens that each completion and its prompt hold, for samplers with a penalty on them."""
 
-    def __init__(self, request: DecodeRequest) -> None:
-        self._seen_RV = torch.zeros(len(request.prompt_of_row), request.vocab_size, dtype=torch.bool)
+    def __init__(self, request: DecodeRequest, device: torch.device) -> None:
+        size = len(request.prompt_of_row), request.vocab_size
+        self._seen_RV = torch.zeros(size, dtype=torch.bool, device=device)
         for row, prompt in enumerate(request.prompt_of_row.tolist()):
             self._seen_RV[row, request.prompts[prompt]] = True
 
@@ -106,11 +107,11 @@ def _drawn(
         if not len(rows):
             continue
         if sampler.greedy and sampler.sharpening is None and sampler.repetition_penalty == 1.0:
-            token[own] = logits_NV.argmax(-1).numpy()[rows]
+            token[own] = logits_NV.argmax(-1).cpu().numpy()[rows]
             continue
         if uniform_R is None:
             uniform_R = request.uniforms(position)
-        cumulative = sampler.cumulative(logits_NV, seen_NV).numpy()[rows]
+        cumulative = sampler.cumulative(logits_NV, seen_NV).cpu().numpy()[rows]
         threshold = uniform_R[going[own]] * cumulative[:, -1]
         token[own] = np.minimum((cumulative <= threshold[:, None]).sum(-1), request.vocab_size - 1)
     return token
@@ -123,9 +124,10 @@ class _Rows:
         self, matrices: Matrices, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
     ) -> None:
         self._matrices, self._rotation, self._shape = matrices, rotation, shape
+        self.device = matrices.embed.device
         self._prompts, self._pad_id = request.prompts, pad_id
         self._is_even = len({len(p) for p in request.prompts}) == 1
-        self._length_N = torch.tensor([len(p) for p in request.prompts])
+        self._length_N = torch.tensor([len(p) for p in request.prompts], device=self.device)
         self._num, self._most = len(request.prompts), len(request.prompt_of_row)
         self._longest = num_keys(int(self._length_N.max()) + request.max_new_tokens)
         self._keys: list[Tensor] = []
@@ -135,14 +137,16 @@ class _Rows:
         """Fill the cache with the prompts; logits after each."""
         shape, longest = self._shape, max(map(len, self._prompts))
         room = (self._room(self._num), shape.kv_heads, num_keys(longest), shape.head_dim)
-        self._keys, self._values = ([torch.empty(room) for _ in range(shape.layers)] for _ in range(2))
+        self._keys, self._values = (
+            [torch.empty(room, device=self.device) for _ in range(shape.layers)] for _ in range(2)
+        )
         for held in (*self._keys, *self._values):
             held[: self._num, :, longest:] = 0.0  # what is masked must be finite; rows to come are copies
         ids = [[*prompt, *[self._pad_id] * (longest - len(prompt))] for prompt in self._prompts]
-        ids_NT, last_N = torch.tensor(ids), self._length_N - 1
-        mask = torch.full((1, longest, room[2]), -torch.inf).triu_(1)
+        ids_NT, last_N = torch.tensor(ids, device=self.device), self._length_N - 1
+        mask = torch.full((1, longest, room[2]), -torch.inf, device=self.device).triu_(1)
         rows = [slice(k, k + PREFILLED_ROWS) for k in range(0, self._num, PREFILLED_ROWS)]
-        at_T = torch.arange(longest)
+        at_T = torch.arange(longest, device=self.device)
         return torch.cat([self._forward(ids_NT[own], own, at_T, mask, last_N[own]) for own in rows])
 
     def part(self, row_R: np.ndarray, token_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +163,7 @@ class _Rows:
         pairs, of_pair = np.unique(np.stack([row_R[apart], token_R[apart]]), axis=1, return_inverse=True)
         row_R = row_R.copy()
         row_R[apart] = self._num + of_pair
-        self._append(torch.from_numpy(pairs[0]))
+        self._append(torch.from_numpy(pairs[0]).to(self.device))
         return row_R, np.concatenate([token_N, pairs[1]])
 
     def leave(self, row_R: np.ndarray, token_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +172,7 @@ class _Rows:
         if 2 * len(alive) > self._num:
             return row_R, token_N
         self._num = len(alive)
-        index = torch.from_numpy(alive)
+        index = torch.from_numpy(alive).to(self.device)
         self._length_N = self._length_N[index]
         self._keys = [held[index] for held in self._keys]
         self._values = [held[index] for held in self._values]
@@ -195,10 +199,11 @@ class _Rows:
         """Append a token to every row; logits after it."""
         at_N = self._length_N[:1] if self._is_even else self._length_N
         seen = num_keys(int(at_N.max()) + 1)
-        mask_NS = torch.zeros(len(at_N), seen).masked_fill_(torch.arange(seen) > at_N[:, None], -torch.inf)
+        later_NS = torch.arange(seen, device=self.device) > at_N[:, None]
+        mask_NS = torch.zeros(len(at_N), seen, device=self.device).masked_fill_(later_NS, -torch.inf)
         if not self._is_even:
             mask_NS = mask_NS.repeat_interleave(self._shape.kv_heads, 0)
-        ids_N1 = torch.from_numpy(token_N)[:, None]
+        ids_N1 = torch.from_numpy(token_N).to(self.device)[:, None]
         self._length_N = self._length_N + 1
         return self._forward(ids_N1, slice(0, self._num), at_N, mask_NS[:, None], None)
 
@@ -229,7 +234,7 @@ class _Rows:
             values = self._written(self._values, k, mixed[:, :, heads + kv :], rows, at, mask.shape[-1])
             query = turned[:, :, :heads]
             if last_N is not None and k == shape.layers - 1:  # nothing else is asked of the other tokens
-                own_N, length = torch.arange(num), 1
+                own_N, length = torch.arange(num, device=self.device), 1
                 query, mask = query[own_N, last_N, None], mask[0, last_N].repeat_interleave(kv, 0)[:, None]
                 x_NH = x_NH.view(num, -1, shape.hidden)[own_N, last_N]
             query = query.reshape(num, length, kv, shape.group, -1).permute(0, 2, 3, 1, 4)
@@ -261,7 +266,7 @@ class _Rows:
         if len(at) == new.shape[1]:
             own[:, :, int(at[0]) : int(at[-1]) + 1] = new.transpose(1, 2)
         else:
-            own[torch.arange(len(own)), :, at] = new[:, 0]
+            own[torch.arange(len(own), device=self.device), :, at] = new[:, 0]
         return own[:, :, :seen].reshape(len(own) * self._shape.kv_heads, seen, -1)
 
 

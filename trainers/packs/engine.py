@@ -32,7 +32,7 @@ class PackEngine:
         self._ds, *_ = deepspeed.initialize(
             model=stack,
             optimizer=self._optimizer,
-            config=deepspeed_config(OptimSpec(), engine, clip=False, on_gpu=False),
+            config=deepspeed_config(OptimSpec(), engine, clip=False, on_gpu=stack.device.type == "cuda"),
         )
         self._internals = Internals(self._ds, engine.zero_stage)
         keep_gradients_in_place(self._ds)

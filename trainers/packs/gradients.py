@@ -45,20 +45,23 @@ def measure(
     }
     for number in range(max(map(len, parts.values()))):
         now = {s: (own[number], members[s][1]) for s, own in parts.items() if number < len(own)}
-        for slot, measured in _measured(stack, now, pad_id, of_base=of_base).items():
-            found[slot].append(measured)
+        slots = list(now)
+        for part in in_parts([1] * len(now), stack.at_once(len(now))):
+            told = _measured(stack, {s: now[s] for s in slots[part]}, pad_id, of_base=of_base)
+            for slot, measured in told.items():
+                found[slot].append(measured)
     return {slot: joined(own) for slot, own in found.items()}
 
 
 def _measured(
     stack: Stack, members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, *, of_base: bool
 ) -> dict[int, Measured]:
-    tokens = _tokens(members, pad_id)
+    tokens = _tokens(members, pad_id, stack)
     logits_KV = stack.logits(tokens, of_base=of_base)[tokens.asked_K]
     found = {}
     for slot, own in _parts(members):
         drawn, objective = members[slot]
-        target = torch.tensor(drawn.target_K)
+        target = torch.tensor(drawn.target_K, device=stack.device)
         told = token_statistics(logits_KV[own], target, objective.temperature)
         if of_base:
             found[slot] = Measured(reference_K=told.log_prob_BT)
@@ -88,7 +91,7 @@ def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int
         }
         slots = list(own)
         kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in own.values()]
-        for part in in_parts(kept, limit):
+        for part in in_parts(kept, stack.at_once(limit)):
             now = _gradients(engine, {slot: own[slot] for slot in slots[part]}, pad_id, add=number > 0)
             for slot, seen_now in now.items():
                 seen[slot].append(seen_now)
@@ -108,13 +111,16 @@ def _of_step(seen: Sequence[Seen]) -> Seen:
 
 
 def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool) -> dict[int, Seen]:
-    tokens = _tokens(members, pad_id)
-    temperature = torch.ones(engine.stack.width)
+    device = engine.stack.device
+    tokens = _tokens(members, pad_id, engine.stack)
+    temperature = torch.ones(engine.stack.width, device=device)
     for slot, (_, objective) in members.items():
         temperature[slot] = objective.temperature
     temperature_K = temperature[tokens.wanted_slot_K]
-    entropy_K = torch.zeros(len(tokens.wanted_K))
-    entropy_K[tokens.asked_K] = torch.tensor([w for e, _ in members.values() for w in e.entropy_K])
+    entropy_K = torch.zeros(len(tokens.wanted_K), device=device)
+    entropy_K[tokens.asked_K] = torch.tensor(
+        [w for e, _ in members.values() for w in e.entropy_K], device=device
+    )
     policies = _Policies.of(members, tokens)
     told: list[Tensor] = []
 
@@ -128,7 +134,7 @@ def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool)
         other_K = weighed(logits_KV[others], temperature_K[others], entropy_K[others])
         log_p_K, h_K = terms(logits_KV[own], temperature_K[own], policies.target_K)
         own_K, divergence_K = policies.loss(log_p_K, h_K * entropy_K[own])
-        values_3K = torch.zeros(3, len(plain_K))
+        values_3K = plain_K.new_zeros(3, len(plain_K))
         values_3K[0, others], values_3K[0, own] = other_K.detach(), own_K.detach()
         values_3K[1], values_3K[2, own] = plain_K, divergence_K
         told.extend(values_3K)
@@ -180,26 +186,29 @@ class _Policies:
                 own += tokens.asked_K[part]
         if not own:
             return None
+        device = tokens.wanted_K.device
         policies = [(e, e.policy) for e, _ in holders if e.policy is not None]
-        theirs = torch.zeros(len(tokens.wanted_K), dtype=torch.bool)
+        theirs = torch.zeros(len(tokens.wanted_K), dtype=torch.bool, device=device)
         theirs[own] = True
-        zeros = [torch.zeros(len(e.target_K)) for e, _ in policies]
+        zeros = [torch.zeros(len(e.target_K), device=device) for e, _ in policies]
         return cls(
-            own=torch.tensor(own),
+            own=torch.tensor(own, device=device),
             others=torch.nonzero(~theirs)[:, 0],
-            target_K=torch.tensor([t for e, _ in policies for t in e.target_K]),
-            gain_K=torch.tensor([v for _, p in policies for v in p.gain_K]),
-            cost_K=torch.tensor([v for _, p in policies for v in p.cost_K]),
-            divergence_K=torch.tensor([v for _, p in policies for v in p.divergence_K]),
+            target_K=torch.tensor([t for e, _ in policies for t in e.target_K], device=device),
+            gain_K=torch.tensor([v for _, p in policies for v in p.gain_K], device=device),
+            cost_K=torch.tensor([v for _, p in policies for v in p.cost_K], device=device),
+            divergence_K=torch.tensor([v for _, p in policies for v in p.divergence_K], device=device),
             reference_K=torch.cat(
                 [
                     z if p.reference_K is None else p.reference_K
                     for z, (_, p) in zip(zeros, policies, strict=True)
                 ]
             ),
-            has_ratio_K=torch.tensor([o.is_policy_gradient and o.has_ratio for o in objectives]),
-            low_K=torch.tensor([1 - o.clip_low for o in objectives]),
-            high_K=torch.tensor([1 + o.clip_high for o in objectives]),
+            has_ratio_K=torch.tensor(
+                [o.is_policy_gradient and o.has_ratio for o in objectives], device=device
+            ),
+            low_K=torch.tensor([1 - o.clip_low for o in objectives], device=device),
+            high_K=torch.tensor([1 + o.clip_high for o in objectives], device=device),
             holders=holders,
         )
 
@@ -220,9 +229,9 @@ class _Policies:
         return loss_K + self.divergence_K * divergence_K, divergence_K.detach()
 
 
-def _tokens(members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int) -> Tokens:
+def _tokens(members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, stack: Stack) -> Tokens:
     rows = [MemberRows(slot=slot, rows=d.rows, wanted=d.wanted) for slot, (d, _) in members.items()]
-    return tokens_of(rows, pad_id)
+    return tokens_of(rows, pad_id, device=stack.device)
 
 
 def _parts(members: Mapping[int, tuple[Drawn, ObjectiveSpec]]) -> list[tuple[int, slice]]:

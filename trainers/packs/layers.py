@@ -37,7 +37,8 @@ class Rotation:
 def rotation_of(frequencies: Tensor, scaling: float, num_positions: int, shape: Shape) -> Rotation:
     """The rotations of a model's ``rotary_emb``; what it does not turn turns at frequency zero."""
     frequencies = functional.pad(frequencies, (0, shape.head_dim // 2 - len(frequencies)))
-    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies[None, :]
+    positions = torch.arange(num_positions, dtype=torch.float32, device=frequencies.device)
+    angles = positions[:, None] * frequencies[None, :]
     cos, sin = angles.cos() * scaling, angles.sin() * scaling
     return Rotation(cos=torch.cat([cos, cos], -1).contiguous(), sin=torch.cat([-sin, sin], -1).contiguous())
 
@@ -127,7 +128,7 @@ def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def order_of(shape: Shape) -> Tensor | None:
+def order_of(shape: Shape, device: torch.device) -> Tensor | None:
     """Where in the model's order of queries, keys and values each number of ours lies: all queries, then all
     keys, then all values, and what is turned together half a head apart; ``None`` if the model has it so.
     """
@@ -137,12 +138,12 @@ def order_of(shape: Shape) -> Tensor | None:
     turned, still = numbers[: shape.turned_dim].view(2, -1), numbers[shape.turned_dim :].view(2, -1)
     apart = torch.cat([turned, still], 1).flatten()
     queries, keys, values = torch.arange(shape.mixed).view(shape.heads, 3, -1).unbind(1)
-    return torch.cat([queries[:, apart], keys[:, apart], values]).flatten()
+    return torch.cat([queries[:, apart], keys[:, apart], values]).flatten().to(device)
 
 
 @lru_cache(maxsize=64)
-def _order_back(shape: Shape) -> Tensor | None:
-    order = order_of(shape)
+def _order_back(shape: Shape, device: torch.device) -> Tensor | None:
+    order = order_of(shape, device)
     return None if order is None else order.argsort()
 
 
@@ -162,9 +163,9 @@ def num_keys(length: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def causal_mask(length: int, group: int) -> Tensor:
+def causal_mask(length: int, group: int, device: torch.device) -> Tensor:
     """Added to scores of shape (group · T, keys): 0 where a key is no later than a query, else −inf."""
-    return torch.full((length, num_keys(length)), -torch.inf).triu_(1).repeat(group, 1)
+    return torch.full((length, num_keys(length)), -torch.inf, device=device).triu_(1).repeat(group, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ def attend(
     """Attention from queries, keys and values side by side; returns its output, shape (N, heads · D)."""
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
-    mixed = ordered(mixed_NM, order_of(shape)).view(len(mixed_NM), -1, shape.head_dim)
+    mixed = ordered(mixed_NM, order_of(shape, mixed_NM.device)).view(len(mixed_NM), -1, shape.head_dim)
     turned = rotated(mixed[:, : shape.heads + shape.kv_heads], cos_N1D, sin_N1D)
     out_NA = mixed_NM.new_empty(len(mixed_NM), shape.heads * shape.head_dim)
     parts = []
@@ -192,7 +193,7 @@ def attend(
         query = _by_head(turned[start:stop, : shape.heads], length, shape)
         key = _keys_by_head(turned[start:stop, shape.heads :], length, shape)
         value = _keys_by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
-        mask = causal_mask(length, shape.group)
+        mask = causal_mask(length, shape.group, mixed_NM.device)
         score = torch.bmm(query, key.transpose(1, 2)).mul_(shape.head_dim**-0.5).add_(mask)
         share = torch.softmax(score, -1)
         _from_heads(torch.bmm(share, value), length, shape, out_NA[start:stop])
@@ -226,7 +227,7 @@ def attend_backward(
     cos_N1D = rotation.cos[tokens.position_N].unsqueeze(1)
     sin_N1D = rotation.sin[tokens.position_N].unsqueeze(1)
     mixed[:, : shape.heads + shape.kv_heads] = rotated_back(turned, cos_N1D, sin_N1D)
-    return ordered(mixed.view(len(grad_NA), -1), _order_back(shape))
+    return ordered(mixed.view(len(grad_NA), -1), _order_back(shape, grad_NA.device))
 
 
 def _by_head(x_NHD: Tensor, length: int, shape: Shape) -> Tensor:

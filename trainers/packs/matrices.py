@@ -94,7 +94,8 @@ def own_matrices(weights: Blocks, shape: Shape) -> Matrices:
 
     behind("norm_last", shape.head, ("head",))
     for k in range(shape.layers):
-        behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k), order_of(shape))
+        order = order_of(shape, weights["embed"].device)
+        behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k), order)
         [feed] = shape.feed_blocks(k)
         behind(f"norm_feed_{k}", feed, shape.feed_parts(k))
         plain = _read(own, (f"out_{k}", f"down_{k}"))
@@ -124,7 +125,7 @@ def shared_matrices(weights: Blocks, additions: Additions, slot: int, shape: Sha
         embed=own["embed"],
         eps=shape.eps,
         centred=shape.centred,
-        order=order_of(shape),
+        order=order_of(shape, weights["embed"].device),
         norms=norms,
         additions=additions,
         slot=slot,

@@ -24,7 +24,9 @@ class PackedAdamW(torch.optim.Optimizer):
         super().__init__(stack.parameters(), {"lr": 0.0})
         self._stack, trained = stack, stack.trained
         self._moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in trained.items()}
-        self._steps = dict(zip(trained, torch.zeros(len(trained), stack.width), strict=True))
+        self._steps = dict(
+            zip(trained, torch.zeros(len(trained), stack.width, device=stack.device), strict=True)
+        )
         self._of_slot: list[list[list[Tensor]]] = [[] for _ in range(stack.width)]
         self._names: list[list[str]] = [[] for _ in range(stack.width)]
         for slot in range(stack.width):

@@ -137,7 +137,8 @@ class Pack:
                 self._stack.logits,
                 [self._drawing(m) for m in in_trees],
                 self._base.pad_id,
-                most_tokens=FORWARD_BYTES // self._stack.shape.layer_bytes,
+                most_tokens=self._stack.at_once(FORWARD_BYTES // self._stack.shape.layer_bytes),
+                device=self._stack.device,
             )
             completions |= {m.slot: own for m, own in zip(in_trees, walked, strict=True)}
         for member in drawing:

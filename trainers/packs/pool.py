@@ -74,10 +74,9 @@ class PackPool:
         return engine
 
     def _build(self, spec: RunSpec, width: int, targets: Set[str]) -> PackEngine:
-        if self._gang.device.type != "cpu":
-            raise NotPackable(f"device {self._gang.device.type}: packs are computed on processors")
         plain = dataclasses.replace(spec.model, adapter="none")
         model = load_weights(plain, precision=spec.engine.precision, attention=spec.engine.attention)
+        model = model.to(self._gang.device)
         if spec.model.adapter == "none":
             stack = Stack(model, width)
         else:

@@ -34,7 +34,11 @@ class Drawing:
 
 
 def draw_together(
-    logits: Callable[[Tokens], Tensor], drawings: Sequence[Drawing], pad_id: int, most_tokens: int
+    logits: Callable[[Tokens], Tensor],
+    drawings: Sequence[Drawing],
+    pad_id: int,
+    most_tokens: int,
+    device: torch.device | None = None,
 ) -> list[list[Completion]]:
     """Draw each member's completions, in row order.
 
@@ -43,6 +47,7 @@ def draw_together(
         drawings: In ascending order of their slots; of one vocabulary, one limit and the same stop ids.
         pad_id: Filler after a row's end.
         most_tokens: Of one forward, unless a single member has more.
+        device: Where the forward is computed; ``None`` for the processor.
     """
     prompts = [prompt for drawing in drawings for prompt in drawing.request.prompts]
     member_of_prompt = np.repeat(np.arange(len(drawings)), [len(d.request.prompts) for d in drawings])
@@ -60,7 +65,9 @@ def draw_together(
         own = [(prompt, path[:-1]) for prompt, path in drawing.drafts]
         own = own or [(prompt, ()) for prompt in range(len(drawing.request.prompts))]
         wanted += [(first + prompt, path) for prompt, path in own]
-    learning = _Learning(logits, drawings, tree, member_of_prompt.tolist(), prompts, pad_id, most_tokens)
+    learning = _Learning(
+        logits, drawings, tree, member_of_prompt.tolist(), prompts, pad_id, most_tokens, device
+    )
     drawn = walk(tree, together, wanted, learning.learn)
     ends = np.cumsum([len(d.request.prompt_of_row) for d in drawings]).tolist()
     return [drawn[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
@@ -78,8 +85,9 @@ class _Learning:
         prompts: Sequence[Sequence[int]],
         pad_id: int,
         most_tokens: int,
+        device: torch.device | None,
     ) -> None:
-        self._most_tokens = most_tokens
+        self._most_tokens, self._device = most_tokens, device
         self._logits, self._drawings, self._tree, self._pad_id = logits, drawings, tree, pad_id
         self._member_of_prompt, self._prompts = member_of_prompt, prompts
         self._samplers: dict[Sampler, list[int]] = {}
@@ -110,7 +118,10 @@ class _Learning:
             if asked
         ]
         sizes = [num_tokens(member.rows) for member in members]
-        parts = [tokens_of(members[part], self._pad_id) for part in in_parts(sizes, self._most_tokens)]
+        parts = [
+            tokens_of(members[part], self._pad_id, device=self._device)
+            for part in in_parts(sizes, self._most_tokens)
+        ]
         logits_KV = torch.cat([self._logits(tokens)[tokens.asked_K] for tokens in parts])
         member_K = np.repeat(list(new), [len(asked) for asked in new.values()])
         tree.cumulative_NV[nodes] = self._cumulative(logits_KV, nodes, member_K)
@@ -118,20 +129,20 @@ class _Learning:
     def _cumulative(self, logits_KV: Tensor, nodes: Sequence[int], member_K: np.ndarray) -> np.ndarray:
         if len(self._samplers) == 1:
             [sampler] = self._samplers
-            return sampler.cumulative(logits_KV, self._seen(sampler, nodes, logits_KV)).numpy()
+            return sampler.cumulative(logits_KV, self._seen(sampler, nodes, logits_KV)).cpu().numpy()
         found_KV = np.empty(logits_KV.shape)
         for sampler, members in self._samplers.items():
             own = np.flatnonzero(np.isin(member_K, members))
             if len(own):
                 seen_KV = self._seen(sampler, [nodes[k] for k in own.tolist()], logits_KV)
-                found_KV[own] = sampler.cumulative(logits_KV[torch.from_numpy(own)], seen_KV).numpy()
+                found_KV[own] = sampler.cumulative(logits_KV[torch.from_numpy(own)], seen_KV).cpu().numpy()
         return found_KV
 
     def _seen(self, sampler: Sampler, nodes: Sequence[int], logits_KV: Tensor) -> Tensor | None:
         """Tokens of each node's prefix, its prompt included, where a penalty asks for them."""
         if sampler.repetition_penalty == 1.0:
             return None
-        seen_KV = torch.zeros(len(nodes), logits_KV.shape[1], dtype=torch.bool)
+        seen_KV = logits_KV.new_zeros(len(nodes), logits_KV.shape[1], dtype=torch.bool)
         for k, node in enumerate(nodes):
             seen_KV[k, [*self._prompts[self._tree.prompt_of[node]], *self._tree.paths[node]]] = True
         return seen_KV

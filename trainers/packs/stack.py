@@ -75,6 +75,19 @@ class Stack(nn.Module):
         self.gradients[name] = torch.zeros_like(values)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.base["embed"].device
+
+    def at_once(self, limit: int) -> int:
+        """A limit on what members are given to one forward together; 0, a member at a time, on a GPU.
+
+        There a kernel may add up in another order when it is given more, and how it does is not to be tried
+        out for every shape.
+        """
+        return limit if self.device.type == "cpu" else 0
+
+    @property
     def trained(self) -> dict[str, Tensor]:
         """What training changes, by name; a row a slot."""
         return {name: p.data for name, p in self._parameters.items() if p is not None}

@@ -113,12 +113,15 @@ def in_parts(sizes: Sequence[int], limit: int) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def tokens_of(members: Sequence[MemberRows], pad_id: int, tile: int = TILE) -> Tokens:
+def tokens_of(
+    members: Sequence[MemberRows], pad_id: int, tile: int = TILE, device: torch.device | None = None
+) -> Tokens:
     """Lay members' rows end to end, in ascending order of their slots.
 
     Args:
         pad_id: Filler after a row's end; causal attention never looks at it.
         tile: Rows are padded to a multiple of it; 1 serves a member that is the only one.
+        device: Where the forward is computed; ``None`` for the processor.
     """
     ids: list[int] = []
     wanted: list[int] = []
@@ -145,14 +148,14 @@ def tokens_of(members: Sequence[MemberRows], pad_id: int, tile: int = TILE) -> T
         else:
             rows.append((first, len(ids), width))
     return Tokens(
-        ids_N=torch.tensor(ids),
-        slot_N=slots_of(counts),
-        position_N=torch.cat(position),
+        ids_N=torch.tensor(ids, device=device),
+        slot_N=slots_of(counts).to(device),
+        position_N=torch.cat(position).to(device),
         spans=spans_of(counts),
         rows=rows,
-        wanted_K=torch.tensor(wanted),
+        wanted_K=torch.tensor(wanted, device=device),
         asked_K=asked,
-        wanted_slot_K=slots_of(wanted_counts),
+        wanted_slot_K=slots_of(wanted_counts).to(device),
         wanted_spans=spans_of(wanted_counts),
     )
 

@@ -49,9 +49,12 @@ def require_like_model(stack: Stack, model: nn.Module) -> None:
         NotPackable: if they differ by more than rounding.
     """
     member = _member(0, len(LENGTHS), stack.shape.vocabulary)
-    tokens = tokens_of([member], 0)
+    tokens = tokens_of([member], 0, device=stack.device)
     packed_KV = stack.logits(tokens, of_base=True)[tokens.asked_K]
-    of_row = [model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in member.rows]
+    of_row = [
+        model(input_ids=torch.tensor([row], device=stack.device), use_cache=False).logits[0]
+        for row in member.rows
+    ]
     own_KV = torch.stack([of_row[number][at] for number, at in member.wanted]).float()
     apart = float((packed_KV - own_KV).abs().max()) / max(1.0, float(own_KV.abs().max()))
     if not apart <= TOLERANCE:
@@ -71,7 +74,7 @@ def require_members_apart(engine: PackEngine) -> None:
         engine.reset(slot)
     if stack.additions:  # zeros at first, which would try nothing
         for own in stack.trained.values():
-            own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel()))
+            own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel(), device=own.device))
     for own in stack.trained.values():
         own[ill] = torch.nan
     together = _bits(engine, members)
@@ -84,15 +87,18 @@ def require_members_apart(engine: PackEngine) -> None:
 
 
 def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[str]]:
-    """Digests of each member's logits and gradients."""
-    stack, tokens = engine.stack, tokens_of(members, 0)
+    """Digests of each member's logits and gradients, computed as a pack does."""
+    if len(members) > 1 and not engine.stack.at_once(1):
+        return [bits for member in members for bits in _bits(engine, [member])]
+    stack = engine.stack
+    tokens = tokens_of(members, 0, device=stack.device)
     logits_KV = stack(tokens)
-    ones_K = torch.ones(len(logits_KV))
+    ones_K = logits_KV.new_ones(len(logits_KV))
     weighed(logits_KV, ones_K, ones_K).sum().backward()
     told, first = [], 0
     for member in members:
         asked = tokens.asked_K[first : first + len(member.wanted)]
         first += len(member.wanted)
         of_member = [logits_KV.detach()[asked], *(g[member.slot] for g in stack.gradients.values())]
-        told.append([hashlib.sha256(tensor.contiguous().numpy()).hexdigest() for tensor in of_member])
+        told.append([hashlib.sha256(tensor.contiguous().cpu().numpy()).hexdigest() for tensor in of_member])
     return told

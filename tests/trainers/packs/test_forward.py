@@ -13,7 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tests.trainers.made_models import save_as_mistral
 from tests.trainers.worlds import tiny_spec
 from trainers.model.base_model import load_weights
+from trainers.packs.adapters import AdapterStack
 from trainers.packs.architecture import NotPackable
+from trainers.packs.loss import weighed
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import MemberRows, tokens_of
 from trainers.tiny import MODELS_DIR
@@ -104,6 +106,23 @@ def world(request):
     for slot, own in enumerate(models):
         stack.load(slot, dict(own.named_parameters()))
     return models, stack
+
+
+@pytest.mark.parametrize("name", ["tiny-64", "tiny-64-gpt-neox", "tiny-64-gemma"])
+@pytest.mark.parametrize("shared", [False, True], ids=["full", "lora"])
+def test_all_that_a_forward_computes_with_lies_where_the_weights_do(name, shared):
+    """On torch's device without memory, which no operator mixes with the processor's."""
+    model = model_of(name).to("meta")
+    model.tie_weights()
+    targets = {"q_proj", "query_key_value"}
+    stack = AdapterStack(model, 3, rank=8, targets=targets) if shared else Stack(model, 3)
+    members = [MemberRows(slot=s, rows=[[1, 2, 3, 4, 5]] * 2, wanted=[(0, 3), (1, 4)]) for s in range(2)]
+    logits_KV = stack(tokens_of(members, 0, device=stack.device))
+    weighed(logits_KV, *[logits_KV.new_ones(len(logits_KV))] * 2).sum().backward()
+    assert {g.device.type for g in (logits_KV, stack.rotation.cos, *stack.gradients.values())} == {"meta"}
+    matrices = stack.matrices(0)
+    x_NH = matrices.embed[torch.zeros(6, dtype=torch.long, device="meta")]
+    assert matrices.of_normed(x_NH, *stack.shape.mixed_blocks(0))[0].device.type == "meta"
 
 
 def slopes_of(members: list[MemberRows]) -> dict[int, torch.Tensor]:
