@@ -15,10 +15,10 @@ from typing import Any
 
 from orchestrator.pools.local import LocalPool
 from orchestrator.pools.temp_folders import TemporaryFolder, remove_leftovers
-from orchestrator.scheduling.events import Reported, Shape, WorkerLost
+from orchestrator.scheduling.events import Reported, WorkerLost, WorkerReady
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import Failure, Grant
+from orchestrator.store.records import AttemptReport, Failure, Grant
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.code_files import require_same_code
@@ -219,8 +219,7 @@ def run_cold(
         )
         try:
             pool.start_worker(setup, shape)
-            pool.dispatch("replay", [Task(Grant(0, 0, 1), run_id, spec)])
-            report = _await_report(pool, setup, shape)
+            report = _report_of(pool, setup, Task(Grant(0, 0, 1), run_id, spec))
         finally:
             pool.close()
         if save is not None:
@@ -233,9 +232,12 @@ def run_cold(
         return RunResult.from_json(line.result())
 
 
-def _await_report(pool: LocalPool, setup: WorkerSetup, shape: Shape) -> Any:
+def _report_of(pool: LocalPool, setup: WorkerSetup, task: Task) -> AttemptReport:
+    """Hand a run out, once the worker's ranks have met, and wait for what comes of it."""
     while True:
         for event in pool.events(0.2):
+            if isinstance(event, WorkerReady):
+                pool.dispatch(setup.name, [task])
             if isinstance(event, Reported):
                 report = event.reports[0]
                 if report.failure is not None:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -68,8 +67,6 @@ def _of_model(model: ModelSpec) -> Iterator[str]:
 
 
 def _of_resources(resources: ResourcesSpec) -> Iterator[str]:
-    if resources.world_size > 1:
-        yield f"resources.world_size={resources.world_size}"
     if resources.save_every_steps:
         yield f"resources.save_every_steps={resources.save_every_steps}"
 
@@ -77,8 +74,6 @@ def _of_resources(resources: ResourcesSpec) -> Iterator[str]:
 def _of_engine(engine: EngineSpec) -> Iterator[str]:
     if engine.precision != "fp32":
         yield f"engine.precision={engine.precision}"
-    if engine.zero_stage:
-        yield f"engine.zero_stage={engine.zero_stage}"
     if engine.gradient_checkpointing:
         yield "engine.gradient_checkpointing=true"
     if engine.decoder == "vllm":
@@ -132,13 +127,32 @@ _REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
 """Why a group's value keeps a run out of packs."""
 
 
-_STARTS_ELSEWHERE = "init_from a run of another sweep with model.adapter=lora"
-"""Members that add to weights share those."""
+def _of_start(model: ModelSpec, init: InitSpec) -> Iterator[str]:
+    if init.runs and model.adapter != "none":  # members that add to weights share those
+        yield "init_from a run of another sweep with model.adapter=lora"
 
 
-def _reason(group: str, value: Any) -> str:
-    """The first reason in one group; empty for none."""
-    return next(_REASONS[group](value), "")
+def _of_ranks(model: ModelSpec, engine: EngineSpec, resources: ResourcesSpec) -> Iterator[str]:
+    """Members are dealt out to ranks, which hold shares of the weights that all of them add to."""
+    if resources.world_size > 1 and model.adapter == "none":
+        yield f"resources.world_size={resources.world_size}"
+    if engine.zero_stage != (3 if resources.world_size > 1 else 0):
+        several = " (packs over several ranks take 3)" if resources.world_size > 1 else ""
+        yield f"engine.zero_stage={engine.zero_stage}{several}"
+
+
+_OF_SEVERAL: Mapping[tuple[str, ...], Callable[..., Iterator[str]]] = {
+    ("model", "init"): _of_start,
+    ("model", "engine", "resources"): _of_ranks,
+}
+"""Why values of several groups keep a run out of packs."""
+
+
+def _reasons(spec: RunSpec) -> Iterator[str]:
+    for group, of in _REASONS.items():
+        yield from of(getattr(spec, group))
+    for groups, of_several in _OF_SEVERAL.items():
+        yield from of_several(*(getattr(spec, group) for group in groups))
 
 
 def not_packed_because(spec: RunSpec) -> str:
@@ -146,10 +160,7 @@ def not_packed_because(spec: RunSpec) -> str:
 
     A trainer may still refuse a model whose layers it does not know.
     """
-    reasons: Iterable[str] = (_reason(group, getattr(spec, group)) for group in _REASONS)
-    if spec.init.runs and spec.model.adapter != "none":
-        reasons = chain(reasons, [_STARTS_ELSEWHERE])
-    return next(filter(None, reasons), "")
+    return next(_reasons(spec), "")
 
 
 def is_packed(spec: RunSpec) -> bool:
@@ -206,34 +217,34 @@ def packing_of(manifest: Manifest, further: Iterable[tuple[np.ndarray, str]] = (
         further: runs that are known not to be packed, bool of shape (runs,), and the reason.
     """
     num = len(manifest)
-    asks = _by_value(manifest, "engine", lambda engine: engine.pack > 0)
+    asks = _by_value(manifest, ("engine",), lambda engine: engine.pack > 0)
     if not asks.any():
         return Packing(pack_of=np.full(num, -1, dtype=np.int64))
     counts: Counter[str] = Counter()
     packed = asks
-    for group in _REASONS:
-        first = _by_value(manifest, group, partial(_reason, group))
+    own = {(group,): of for group, of in _REASONS.items()}
+    for groups, of in (own | dict(_OF_SEVERAL)).items():
+        first = _by_value(manifest, groups, partial(_first, of))
         counts.update(first[packed & (first != "")].tolist())
         packed = packed & (first == "")
-    for rows, reason in chain([_starts_elsewhere(manifest)], further):
+    for rows, reason in further:
         counts[reason] += int((packed & rows).sum())
         packed = packed & ~rows
-    judged = _by_value(manifest, "eval", evaluation_key)
-    longest = _by_value(manifest, "sampling", lambda value: str(value.max_new_tokens))
-    models = _by_value(manifest, "model", _model_text)
+    judged = _by_value(manifest, ("eval",), evaluation_key)
+    longest = _by_value(manifest, ("sampling",), lambda value: str(value.max_new_tokens))
+    models = _by_value(manifest, ("model",), _model_text)
     alike = [np.unique(texts, return_inverse=True)[1] for texts in (models, judged, longest)]
     pack_of = combine([*(manifest.group_codes[group] for group in PACK_GROUPS), *alike], num)
     return Packing(pack_of=np.where(packed, pack_of, -1), refused={r: n for r, n in counts.items() if n})
 
 
-def _starts_elsewhere(manifest: Manifest) -> tuple[np.ndarray, str]:
-    starts = _by_value(manifest, "init", lambda init: bool(init.runs))
-    adds = _by_value(manifest, "model", lambda model: model.adapter != "none")
-    return starts & adds, _STARTS_ELSEWHERE
+def _first(of: Callable[..., Iterator[str]], *values: Any) -> str:
+    """The first reason; empty for none."""
+    return next(of(*values), "")
 
 
-def _by_value(manifest: Manifest, group: str, of: Callable[[Any], Any]) -> np.ndarray:
-    """What a function says of each run's value of a group, asked once for each value; shape (runs,)."""
-    codes = manifest.group_codes[group]
+def _by_value(manifest: Manifest, groups: tuple[str, ...], of: Callable[..., Any]) -> np.ndarray:
+    """What a function says of each run's values of groups, asked once for each; shape (runs,)."""
+    codes = combine([manifest.group_codes[group] for group in groups], len(manifest))
     _, rows, which = np.unique(codes, return_index=True, return_inverse=True)
-    return np.array([of(manifest.group(group, int(row))) for row in rows])[which]
+    return np.array([of(*(manifest.group(g, int(row)) for g in groups)) for row in rows])[which]

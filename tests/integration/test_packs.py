@@ -50,6 +50,25 @@ def test_a_packed_sweep_commits_each_run_with_the_bits_it_has_alone(packed):
     trainer.close()
 
 
+@pytest.mark.slow
+def test_a_pack_over_two_ranks_is_committed_and_replayed_with_the_bits_of_one(tmp_path):
+    words = [*WORDS[:3], "optim.lr=1e-3", "seed=range(3)", "model.adapter=lora", "steps=2", "eval.limit=20"]
+    several = [*words, "engine.pack=4", "resources.world_size=2", "engine.zero_stage=3"]
+    manifest = build_manifest(compose_sweep(several))
+    layout = Layout(tmp_path / "sweep")
+    run(layout.root, manifest, pool="local", num_workers=1)
+    of_one = build_manifest(compose_sweep([*words, "engine.pack=4"]))
+    trainer = EntropyMinimization(WorkerContext())
+    for row in range(len(manifest)):
+        stored = stored_result(layout, manifest, row)
+        assert (stored.layout["pack"], stored.layout["world_size"]) == (4, 2)
+        alone = trainer.run(of_one.spec(row), RunContext())
+        assert numbers(stored.to_json()) == numbers(alone.to_json())
+    trainer.close()
+    permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))
+    assert replay(layout, manifest, 2, permission).equal
+
+
 def test_a_packed_run_is_replayed_bit_for_bit(packed):
     layout, manifest = packed
     permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import queue
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -30,15 +32,24 @@ class Ranks:
         for process in self._processes:
             process.start()
 
-    def run(self, specs: Sequence[RunSpec], *, called_off_on: int | None = None) -> list[dict[str, Any]]:
-        """Run specs one after another and return rank 0's results as JSON.
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        called_off_on: int | None = None,
+        together: bool = False,
+        keep_in: Path | None = None,
+    ) -> list[dict[str, Any]]:
+        """Run specs and return rank 0's results as JSON.
 
         Args:
             specs: the runs.
             called_off_on: the one rank that hears that they are called off.
+            together: as one group, and not one after another; results hold what was reported, too.
+            keep_in: where runs put the weights that they keep, each in a folder of its number.
         """
         for rank, work in enumerate(self._work):
-            work.put((list(specs), rank == called_off_on))
+            work.put((list(specs), rank == called_off_on, together, keep_in))
         deadline_s = monotonic() + JOIN_S
         while True:
             try:
@@ -59,6 +70,17 @@ class Ranks:
             process.kill()
 
 
+def _note(rows: list[dict[str, Any]], step: int, **values: Any) -> Any:
+    from trainers.reporting.decision import GO_ON
+
+    rows.append({"step": step, **values})
+    return GO_ON
+
+
+def _as_json(outcome: Any) -> dict[str, Any]:
+    return {"error": repr(outcome)} if isinstance(outcome, BaseException) else outcome.to_json()
+
+
 def run_in_fresh_process(spec: RunSpec) -> dict[str, Any]:
     """A run's result as JSON, from a process that has run nothing before."""
     alone = Ranks(1)
@@ -71,8 +93,8 @@ def run_in_fresh_process(spec: RunSpec) -> dict[str, Any]:
 
 def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
+    from trainers.em import EntropyMinimization
     from trainers.engine.gang import host_rendezvous
-    from trainers.policy_trainer import PolicyTrainer
     from trainers.protocol import Cancelled, RunContext, WorkerContext
 
     address = ""
@@ -84,11 +106,23 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
         else:
             address = addresses.get(timeout=JOIN_S)
     try:
-        trainer = PolicyTrainer(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
-        for specs, called_off in iter(work.get, None):
-            context = RunContext(cancelled=lambda called_off=called_off: called_off)
+        trainer = EntropyMinimization(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
+        for specs, called_off, together, keep_in in iter(work.get, None):
+            contexts, told = [], [list[dict[str, Any]]() for _ in specs]
+            for number, rows in enumerate(told):
+                folder = keep_in / str(number) if keep_in else None
+                contexts.append(
+                    RunContext(
+                        cancelled=lambda called_off=called_off: called_off,
+                        checkpoint_dir=folder,
+                        report=partial(_note, rows),
+                    )
+                )
             results = []
-            for spec in specs:
+            if together:
+                outcomes = dict(trainer.run_group(specs, contexts))
+                results = [_as_json(outcomes[k]) | {"reported": told[k]} for k in range(len(specs))]
+            for spec, context in zip(specs, contexts, strict=True) if not together else ():
                 try:
                     results.append(trainer.run(spec, context).to_json())
                 except Cancelled:

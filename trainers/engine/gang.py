@@ -81,6 +81,14 @@ class Gang:
         return parts
 
 
+class Alone(Gang):
+    """One rank of a gang, at work that the others have no part in: a gang of one, without collectives."""
+
+    def __init__(self, gang: Gang) -> None:
+        self.rank, self.world_size = 0, 1
+        self.device, self.process = gang.device, gang.process
+
+
 def _join(context: WorkerContext, backend: str) -> None:
     if backend == "gloo":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found no other

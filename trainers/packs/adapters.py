@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Set
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sweeps.sharing.packs import PACKED_TARGETS
 from sweeps.spec import ModelSpec, RunSpec
+from trainers.engine.gang import Gang
 from trainers.model.adapter import DOWN, UP, fresh_adapter
-from trainers.packs.architecture import NotPackable, Shape, blocks, pieces
+from trainers.packs.architecture import NotPackable, Piece, Shape, blocks, pieces
 from trainers.packs.matrices import Matrices, shared_matrices
-from trainers.packs.projection import Addition, Additions
+from trainers.packs.projection import Addition, Additions, Blocks
+from trainers.packs.sharded import ShardedBlocks, Walk
 from trainers.packs.stack import Stack
 
 
@@ -107,7 +110,7 @@ class AdapterStack(Stack):
         return {"pack_rank": self._rank}
 
     @property
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> Blocks:
         return self._weights
 
     @property
@@ -115,7 +118,14 @@ class AdapterStack(Stack):
         return self._additions
 
     def matrices(self, slot: int | None) -> Matrices:
-        return shared_matrices(self.base, {} if slot is None else self._additions, slot or 0, self.shape)
+        additions = {} if slot is None else self._additions
+        walk = partial(self.walk, Walk.FORWARD)
+        return shared_matrices(self.base, additions, slot or 0, self.shape, walk)
+
+    def shard(self, gang: Gang) -> None:
+        """Keep a part of every matrix of the model; every rank must call it."""
+        self.base = ShardedBlocks(self.base, self.shape, gang)
+        self._weights = self._base_of_all()
 
     def trained_by(self, slot: int) -> list[str]:
         model = self._spec_of_slot.get(slot)
@@ -158,4 +168,9 @@ class AdapterStack(Stack):
         """Copies of a member's weights: the model's, and its additions in the shapes of a run by itself."""
         shapes = self._shapes_of(self._spec_of_slot[slot])
         added = {n: self.trained[n.replace(".", "/")][slot, : s[0], : s[1]] for n, s in shapes.items()}
-        return {name: own.clone() for name, own in (self._parts(self.base, 0) | added).items()}
+        with self.walk(Walk.FORWARD):  # the pieces come in the order of the model
+            model = {name: self._part(piece).clone() for name, piece in self._pieces.items()}
+        return model | {name: own.clone() for name, own in added.items()}
+
+    def _part(self, piece: Piece) -> Tensor:
+        return self.base[piece.block][0, piece.first : piece.first + piece.rows]

@@ -124,7 +124,7 @@ class _Rows:
         self, matrices: Matrices, rotation: Rotation, shape: Shape, request: DecodeRequest, pad_id: int
     ) -> None:
         self._matrices, self._rotation, self._shape = matrices, rotation, shape
-        self.device = matrices.embed.device
+        self.device = rotation.cos.device
         self._prompts, self._pad_id = request.prompts, pad_id
         self._is_even = len({len(p) for p in request.prompts}) == 1
         self._length_N = torch.tensor([len(p) for p in request.prompts], device=self.device)
@@ -210,6 +210,10 @@ class _Rows:
     def _forward(
         self, ids_NT: Tensor, rows: slice, at: Tensor, mask: Tensor, last_N: Tensor | None
     ) -> Tensor:
+        with self._matrices.walk():
+            return self._walked(ids_NT, rows, at, mask, last_N)
+
+    def _walked(self, ids_NT: Tensor, rows: slice, at: Tensor, mask: Tensor, last_N: Tensor | None) -> Tensor:
         """Logits after the last of new tokens, which the cache then holds.
 
         Args:

@@ -1,10 +1,12 @@
 """One DeepSpeed engine over a stack: its cost a step is shared by the members.
 
-World 1 and ZeRO 0: nothing is reduced or clipped by DeepSpeed, whose norm would be that of all members.
+Nothing is reduced or clipped by DeepSpeed: members are dealt out to ranks whole, and its norm would be that
+of all of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Callable, Mapping
 
@@ -32,9 +34,14 @@ class PackEngine:
         self._ds, *_ = deepspeed.initialize(
             model=stack,
             optimizer=self._optimizer,
-            config=deepspeed_config(OptimSpec(), engine, clip=False, on_gpu=stack.device.type == "cuda"),
+            config=deepspeed_config(
+                OptimSpec(),
+                dataclasses.replace(engine, zero_stage=0),  # what is trained is each rank's own
+                clip=False,
+                on_gpu=stack.device.type == "cuda",
+            ),
         )
-        self._internals = Internals(self._ds, engine.zero_stage)
+        self._internals = Internals(self._ds, 0)
         keep_gradients_in_place(self._ds)
 
     def reset(self, slot: int) -> None:

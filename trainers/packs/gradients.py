@@ -81,7 +81,7 @@ that a pack needs little more memory than a run by itself.
 def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
     """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
     stack = engine.stack
-    limit = max(TRACE_BYTES, sum(own.nbytes for own in stack.base.values()) // 8)
+    limit = max(TRACE_BYTES, stack.base_bytes // 8)
     seen: dict[int, list[Seen]] = {slot: [] for slot in members}
     for number in range(max(len(e.micro_batches) for e, _ in members.values())):
         own = {

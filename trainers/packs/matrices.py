@@ -9,7 +9,8 @@ Shapes: N tokens, I and O widths of a matrix, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from trainers.packs.architecture import Shape, bias_of
 from trainers.packs.layers import order_of
 from trainers.packs.projection import Additions, Blocks
+from trainers.packs.sharded import Transposed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,12 @@ class Norm:
 @dataclass(frozen=True, kw_only=True)
 class Matrices:
     """What tokens are multiplied with, by the names of blocks, but for the parts of the feed-forward
-    (:meth:`~trainers.packs.architecture.Shape.feed_parts`) and ``head``; and biases, by the same names.
+    (:meth:`~trainers.packs.architecture.Shape.feed_parts`) and ``head``; biases, by the same names; and
+    ``embed``.
     """
 
     own: Mapping[str, Tensor]
     biases: Mapping[str, Tensor]
-    embed: Tensor
     eps: float
     centred: bool
     """Whether norms take the mean away first."""
@@ -47,6 +49,12 @@ class Matrices:
     additions: Additions = field(default_factory=dict)
     slot: int = 0
     """The member's among those of the additions."""
+    walk: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Within it, matrices that ranks hold parts of are there."""
+
+    @property
+    def embed(self) -> Tensor:
+        return self.own["embed"]
 
     def of_normed(self, x_NH: Tensor, *names: str) -> list[Tensor]:
         """Products of tokens, normed, with the matrices of one norm."""
@@ -77,7 +85,7 @@ class Matrices:
 def own_matrices(weights: Blocks, shape: Shape) -> Matrices:
     """Of a member that trains every weight, from its blocks as a stack of one."""
     own = {name: block[0] for name, block in weights.items()}
-    found: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {"embed": own["embed"]}
     biases: dict[str, Tensor] = {}
 
     def behind(norm: str, block: str, names: Sequence[str], order: Tensor | None = None) -> None:
@@ -98,41 +106,47 @@ def own_matrices(weights: Blocks, shape: Shape) -> Matrices:
         behind(f"norm_attention_{k}", f"mixed_{k}", shape.mixed_blocks(k), order)
         [feed] = shape.feed_blocks(k)
         behind(f"norm_feed_{k}", feed, shape.feed_parts(k))
-        plain = _read(own, (f"out_{k}", f"down_{k}"))
-        found |= plain[0]
-        biases |= plain[1]
-    return Matrices(own=found, biases=biases, embed=own["embed"], eps=shape.eps, centred=shape.centred)
+        for name in (f"out_{k}", f"down_{k}"):
+            found[name] = own[name].t()
+            if (bias := own.get(bias_of(name))) is not None:
+                biases[name] = bias
+    return Matrices(own=found, biases=biases, eps=shape.eps, centred=shape.centred)
 
 
-def shared_matrices(weights: Blocks, additions: Additions, slot: int, shape: Shape) -> Matrices:
+def shared_matrices(
+    weights: Blocks,
+    additions: Additions,
+    slot: int,
+    shape: Shape,
+    walk: Callable[[], AbstractContextManager[None]],
+) -> Matrices:
     """Of a member that adds to shared weights, which are a stack of one; without additions, of the untrained
     model.
+
+    Args:
+        walk: See :class:`Matrices`.
     """
-    own = {name: block[0] for name, block in weights.items()}
+
+    def vector(name: str) -> Tensor | None:
+        return weights[name][0] if name in weights else None
 
     def norm(name: str) -> Norm:
-        return Norm(weight=own[name] + shape.norm_offset, bias=own.get(bias_of(name)))
+        return Norm(weight=weights[name][0] + shape.norm_offset, bias=vector(bias_of(name)))
 
     norms, names = {"head": norm("norm_last")}, list[str]()
     for k in range(shape.layers):
         mixed, feed = shape.mixed_blocks(k), shape.feed_blocks(k)
         norms |= {mixed[0]: norm(f"norm_attention_{k}"), feed[0]: norm(f"norm_feed_{k}")}
         names += [*mixed, f"out_{k}", *feed, f"down_{k}"]
-    found, biases = _read(own, names)
+    biases = {name: own for name in names if (own := vector(bias_of(name))) is not None}
     return Matrices(
-        own=found | {"head": own[shape.head].t()},
+        own=Transposed(weights, shape.head),
         biases=biases,
-        embed=own["embed"],
         eps=shape.eps,
         centred=shape.centred,
-        order=order_of(shape, weights["embed"].device),
+        order=order_of(shape, weights["norm_last"].device),
         norms=norms,
         additions=additions,
         slot=slot,
+        walk=walk,
     )
-
-
-def _read(own: Blocks, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Blocks and their biases, where they lie."""
-    biases = {name: own[bias_of(name)] for name in names if bias_of(name) in own}
-    return {name: own[name].t() for name in names}, biases

@@ -299,7 +299,7 @@ class Pack:
         for run in runs:
             spec = self._specs[run]
             layout = (
-                layout_of(spec, self._warm.gang)
+                layout_of(spec, self._warm.world)
                 | {"pack": self._width, "pack_tile": TILE}
                 | self._stack.layout
             )

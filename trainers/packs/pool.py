@@ -33,18 +33,18 @@ class PackPool:
         Raises:
             NotPackable: as :meth:`acquire`; or if the run adds to layers of another family.
         """
-        stack = (self._engines.get(_model_of(spec)) or self.acquire([spec], slots)).stack
+        stack = (self._engines.get(_model_of(spec)) or self.acquire([spec], slots=slots)).stack
         if spec.model.adapter != "none" and (odd := set(spec.model.adapter_targets) - stack.addable):
             raise NoSuchLayer(f"model.adapter_targets={min(odd)!r}: {spec.model.name} has no such layer")
 
-    def acquire(self, specs: Sequence[RunSpec], slots: int = TRIED_SLOTS) -> PackEngine:
-        """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot.
-
-        It has a slot for each of them at least, never one for each that a pack could hold: slots cost memory.
+    def acquire(self, specs: Sequence[RunSpec], *, slots: int) -> PackEngine:
+        """Return an engine for runs of one :func:`sweeps.sharing.packs.pack_key`, building it if none is hot;
+        every rank must call it, and alike.
 
         Args:
-            specs: The runs.
-            slots: How many it has at least, if it is built now.
+            specs: The runs of all ranks.
+            slots: One for each of this rank's at least, never one for each that a pack could hold: slots cost
+                memory.
 
         Raises:
             NotPackable: if the model's runs cannot be packed, or not on this processor.
@@ -55,7 +55,7 @@ class PackPool:
         if model in self._refused:
             raise NotPackable(self._refused[model])
         engine = self._engines.pop(model, None)
-        if engine is not None and not (len(specs) <= engine.stack.width and targets <= engine.stack.targets):
+        if engine is not None and not (slots <= engine.stack.width and targets <= engine.stack.targets):
             targets |= engine.stack.targets
             engine.close()
             engine = None
@@ -63,7 +63,7 @@ class PackPool:
             while len(self._engines) >= spec.engine.max_hot_engines:
                 self._engines.popitem(last=False)[1].close()
             try:
-                engine = self._build(spec, max(len(specs), slots, TRIED_SLOTS), targets)
+                engine = self._build(spec, max(slots, TRIED_SLOTS), targets)
             except NoSuchLayer:
                 raise
             except NotPackable as refusal:
@@ -77,6 +77,7 @@ class PackPool:
         plain = dataclasses.replace(spec.model, adapter="none")
         model = load_weights(plain, precision=spec.engine.precision, attention=spec.engine.attention)
         model = model.to(self._gang.device)
+        stack: Stack
         if spec.model.adapter == "none":
             stack = Stack(model, width)
         else:
@@ -84,6 +85,9 @@ class PackPool:
         with torch.no_grad():
             require_like_model(stack, model)
         engine = PackEngine(stack, model, spec.engine)
+        del model
+        if spec.engine.zero_stage == 3 and isinstance(stack, AdapterStack):
+            stack.shard(self._gang)
         require_members_apart(engine)
         self._gang.process.restore()
         return engine
@@ -97,4 +101,5 @@ class PackPool:
 
 
 def _model_of(spec: RunSpec) -> tuple:
-    return shared_model(spec.model), spec.engine.precision, spec.engine.attention
+    engine = spec.engine
+    return shared_model(spec.model), engine.precision, engine.attention, engine.zero_stage

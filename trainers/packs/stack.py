@@ -5,7 +5,8 @@ Slots are a member's place in the stack, from 0 to its width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,8 @@ from trainers.packs.families import shape_of
 from trainers.packs.forward import Trace, backward, forward
 from trainers.packs.layers import rotation_of
 from trainers.packs.matrices import Matrices, own_matrices
-from trainers.packs.projection import Additions
+from trainers.packs.projection import Additions, Blocks
+from trainers.packs.sharded import ShardedBlocks, Shown, Walk
 from trainers.packs.tokens import Tokens
 
 USUAL_POSITIONS = 512
@@ -47,8 +49,9 @@ class Stack(nn.Module):
         self.gradients: dict[str, Tensor] = {}
         self.adds = False
         """Whether backward passes add to the gradients instead of writing them."""
-        self.base = self._taken_over(model)
+        self.base: Blocks = self._taken_over(model)
         """The untrained model's blocks, as a stack of one."""
+        self.base_bytes = sum(own.nbytes for own in self.base.values())
         self._begin()
 
     def _taken_over(self, model: nn.Module) -> dict[str, Tensor]:
@@ -77,7 +80,12 @@ class Stack(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.base["embed"].device
+        return self.base["norm_last"].device
+
+    def wait_for_others(self, while_waiting: Callable[[], None]) -> None:
+        """Gather along with ranks whose members are still at work."""
+        if isinstance(self.base, ShardedBlocks):
+            self.base.finish(while_waiting)
 
     def at_once(self, limit: int) -> int:
         """A limit on what members are given to one forward together; 0, a member at a time, on a GPU.
@@ -107,7 +115,7 @@ class Stack(nn.Module):
         return {}
 
     @property
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> Blocks:
         """Every block, a row a slot."""
         return self.trained
 
@@ -127,11 +135,16 @@ class Stack(nn.Module):
     def logits(self, tokens: Tokens, *, of_base: bool = False) -> Tensor:
         """The same without gradients, by the members or by the untrained model in the place of each."""
         weights, additions = (self._base_of_all(), {}) if of_base else (self.weights, self.additions)
-        return forward(weights, additions, tokens, self.rotation, self.shape)
+        with self.walk(Walk.FORWARD):
+            return forward(weights, additions, tokens, self.rotation, self.shape)
 
-    def _base_of_all(self) -> dict[str, Tensor]:
+    def _base_of_all(self) -> Blocks:
         """The untrained model's blocks, shown to every slot as its own."""
-        return {name: own.expand(self.width, *own.shape[1:]) for name, own in self.base.items()}
+        return Shown(self.base, self.width)
+
+    def walk(self, wanted: Walk) -> AbstractContextManager[None]:
+        """Have the base's matrices in an order, where ranks hold parts of them."""
+        return self.base.walk(wanted) if isinstance(self.base, ShardedBlocks) else nullcontext()
 
     def start(self, slot: int, spec: RunSpec) -> None:
         """Put in a slot what a run starts from."""
@@ -171,7 +184,7 @@ class Stack(nn.Module):
         """Copies of a member's weights, under the model's names."""
         return {name: part.clone() for name, part in self._parts(self.weights, slot).items()}
 
-    def _parts(self, weights: Mapping[str, Tensor], slot: int) -> dict[str, Tensor]:
+    def _parts(self, weights: Blocks, slot: int) -> dict[str, Tensor]:
         """A slot's weights under the model's names, where they lie."""
         return {
             name: weights[piece.block][slot, piece.first : piece.first + piece.rows]
@@ -192,14 +205,17 @@ class _Forward(torch.autograd.Function):
     def forward(ctx: Any, stack: Stack, tokens: Tokens, *parameters: Tensor) -> Tensor:
         ctx.stack, ctx.tokens, ctx.trace = stack, tokens, Trace()
         ctx.num = len(parameters)
-        return forward(stack.weights, stack.additions, tokens, stack.rotation, stack.shape, ctx.trace)
+        turn, shape = stack.rotation, stack.shape
+        with stack.walk(Walk.FORWARD):
+            return forward(stack.weights, stack.additions, tokens, turn, shape, ctx.trace)
 
     @staticmethod
     def backward(ctx: Any, *grads_KV: Tensor) -> tuple[None, ...]:
         stack: Stack = ctx.stack
         weights, additions, gradients = stack.weights, stack.additions, stack.gradients
         turn, shape = stack.rotation, stack.shape
-        backward(
-            grads_KV[0], weights, additions, gradients, ctx.tokens, turn, shape, ctx.trace, add=stack.adds
-        )
+        with stack.walk(Walk.BACKWARD):
+            backward(
+                grads_KV[0], weights, additions, gradients, ctx.tokens, turn, shape, ctx.trace, add=stack.adds
+            )
         return (None,) * (2 + ctx.num)

@@ -6,8 +6,13 @@ again, fewer at a time, down to one, which is charged with it.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from functools import partial
+from typing import Any
 
 from sweeps.sharing.packs import pack_key
 from sweeps.sharing.stages import plan_stages
@@ -16,8 +21,30 @@ from trainers.packs.architecture import NotPackable
 from trainers.packs.pack import Pack
 from trainers.packs.warm import Warm
 from trainers.protocol import Outcome, RunContext
+from trainers.reporting.decision import GO_ON, Decision
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Kept:
+    """Reports of a member, kept until the first rank hears of them, which alone passes reports on."""
+
+    rows: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+
+    def __call__(self, step: int, **values: Any) -> Decision:
+        self.rows.append((step, values))
+        return GO_ON
+
+
+def _sendable(outcome: Any) -> Any:
+    """What another process can read: an exception that it could not make is told by its text."""
+    if isinstance(outcome, Exception):
+        try:
+            pickle.loads(pickle.dumps(outcome))
+        except Exception:
+            return RuntimeError(f"{type(outcome).__name__}: {outcome}")
+    return outcome
 
 
 class PackTrainer:
@@ -75,13 +102,11 @@ class PackTrainer:
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext], positions: Sequence[int], width: int
     ) -> Iterator[tuple[int, Outcome]]:
         left = dict.fromkeys(positions)
+        train = self._alone if self.warm.world.world_size == 1 else self._dealt_out
         try:
-            own = [specs[p] for p in positions]
-            engine = self.warm.pool.acquire(own)
-            pack = Pack(self.warm, engine, own, [contexts[p] for p in positions], width)
-            for run, outcome in pack.outcomes():
-                del left[positions[run]]
-                yield positions[run], outcome
+            for position, outcome in train(specs, contexts, positions, width):
+                del left[position]
+                yield position, outcome
         except Exception as error:
             self.warm.pool.discard()
             if len(positions) == 1:
@@ -92,6 +117,43 @@ class PackTrainer:
             )
         if left:
             yield from self._packs(specs, contexts, list(left), len(positions) // 2)
+
+    def _alone(
+        self, specs: Sequence[RunSpec], contexts: Sequence[RunContext], positions: Sequence[int], width: int
+    ) -> Iterator[tuple[int, Outcome]]:
+        own = [specs[p] for p in positions]
+        engine = self.warm.pool.acquire(own, slots=len(own))
+        for run, outcome in Pack(self.warm, engine, own, [contexts[p] for p in positions], width).outcomes():
+            yield positions[run], outcome
+
+    def _dealt_out(
+        self, specs: Sequence[RunSpec], contexts: Sequence[RunContext], positions: Sequence[int], width: int
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Every rank trains some of the members; all know what came of each."""
+        world = self.warm.world
+        own = positions[world.rank :: world.world_size]
+        slots = -(-len(positions) // world.world_size)
+        engine = self.warm.pool.acquire([specs[p] for p in positions], slots=slots)
+        told, failure = list[tuple[int, Outcome]](), None
+        kept: dict[int, _Kept] = {} if world.rank == 0 else {p: _Kept() for p in own}
+        heard = [dataclasses.replace(contexts[p], report=kept.get(p, contexts[p].report)) for p in own]
+        try:
+            if own:
+                pack = Pack(self.warm, engine, [specs[p] for p in own], heard, width)
+                told = [(own[run], _sendable(outcome)) for run, outcome in pack.outcomes()]
+        except Exception as error:
+            failure = _sendable(error)
+        engine.stack.wait_for_others(partial(contexts[positions[0]].heartbeat, "other ranks are at work"))
+        everyone = world.gather((told, failure, {p: k.rows for p, k in kept.items()}))
+        for _, _, rows in everyone:
+            for position, reported in rows.items():
+                for step, values in reported:
+                    contexts[position].report(step, **values)
+        for told_there, _, _ in everyone:
+            yield from told_there
+        for _, failed, _ in everyone:
+            if failed is not None:
+                raise failed
 
     def close(self) -> None:
         self.warm.pool.close()

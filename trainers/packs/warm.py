@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from sweeps.spec import ModelSpec, RunSpec
-from trainers.engine.gang import Gang
+from trainers.engine.gang import Alone, Gang
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
 from trainers.model.prompt_encoding import encode_prompts
@@ -32,9 +32,14 @@ class Warm:
         eval_cache: EvalCache,
         rewards: Rewards,
     ) -> None:
-        self.gang, self.load_base, self.eval_cache, self.rewards = gang, load_base, eval_cache, rewards
+        self.world = gang
+        self.gang = gang if gang.world_size == 1 else Alone(gang)
+        """What a member is trained with: one rank, whichever it is dealt out to."""
+        if gang.world_size > 1:
+            eval_cache, rewards = EvalCache(load_base, self.gang), Rewards(self.gang)
+        self.load_base, self.eval_cache, self.rewards = load_base, eval_cache, rewards
         self.pool = PackPool(gang)
-        self.rows = DecodeRows(gang, load_base, eval_cache)
+        self.rows = DecodeRows(self.gang, load_base, eval_cache)
         self._first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
         self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()
 

@@ -91,6 +91,14 @@ def test_a_run_that_repeats_is_equal_and_one_that_was_altered_is_named(tmp_path)
     assert "two fresh processes agree" in other.cause
 
 
+def test_a_run_of_several_ranks_is_repeated_by_as_many(tmp_path):
+    manifest = noop_manifest(2, "resources.world_size=2")
+    run(tmp_path, manifest, pool="local", num_workers=1)
+    layout = Layout(tmp_path)
+    permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))
+    assert replay(layout, manifest, 1, permission).equal
+
+
 def test_a_run_that_never_repeats_is_said_not_to(tmp_path):
     manifest = noop_manifest(1, target=f"{HERE}.Restless")
     run(tmp_path, manifest)
