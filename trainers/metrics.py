@@ -27,6 +27,8 @@ _NAMED = {
     "lr": MetricInfo(range=(0.0, None), words="learning rate"),
     "steps_taken": MetricInfo(range=(0.0, None), words="optimizer steps"),
     "completion_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="completion length"),
+    "nll_nats": dataclasses.replace(_NATS, direction="min", words="loss of given completions, a token"),
+    "target_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="tokens of given completions"),
 }
 
 

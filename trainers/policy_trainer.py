@@ -200,6 +200,7 @@ class _Group:
             rewards=self._trainer.rewards,
             references=self._trainer.references,
             gang=self._gang,
+            given=prompts.given,
         )
 
     def _carry_over(self, stage: Stage, done: int) -> None:

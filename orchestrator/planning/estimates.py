@@ -24,6 +24,7 @@ from sweeps.cost.throughput import (
     Rates,
     calibrate,
     calibrate_runs,
+    given_key,
     guess,
     speed_key,
 )
@@ -50,7 +51,7 @@ TIMINGS = ("rollout_s", "train_s", "eval_s", "wall_s")
 
 
 PART_GROUPS = ("model", "trainer", "engine", "resources", "sampling")
-"""Groups whose runs are priced apart; no optimizer step is shared between two of their choices."""
+"""Groups whose runs are priced apart, as are those that train on other given completions; no optimizer step is shared between two of their choices."""
 
 
 def measured_rates(place: Path, like: Path | None) -> dict[str, Rates]:
@@ -106,7 +107,8 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         index = row["index"]
         if index >= len(manifest):
             continue
-        kind = tuple(int(manifest.group_codes[g][index]) for g in (*PART_GROUPS, "eval"))
+        groups = (*PART_GROUPS, "eval", "objective", "data")
+        kind = tuple(int(manifest.group_codes[g][index]) for g in groups)
         if kind not in kinds:
             spec = manifest.spec(index)
             if not spec.trainer.computes_model:
@@ -125,7 +127,7 @@ def parts_of(
     manifest: Manifest, rates: Mapping[str, Rates], *, num_workers: int, num_gpus: float
 ) -> list[Part]:
     """Return the runs of ``manifest`` by :data:`PART_GROUPS`, each with its rates."""
-    kinds = combine([manifest.group_codes[g] for g in PART_GROUPS], len(manifest))
+    kinds = combine([*(manifest.group_codes[g] for g in PART_GROUPS), _given_codes(manifest)], len(manifest))
     parts: list[Part] = []
     for kind in dict.fromkeys(kinds.tolist()):
         part = manifest.take(np.flatnonzero(kinds == kind))
@@ -169,6 +171,14 @@ def parts_of(
     return parts
 
 
+def _given_codes(manifest: Manifest) -> np.ndarray:
+    """Runs by what of given completions bears on their seconds, numbered; int64 of shape (runs,)."""
+    together = combine([manifest.group_codes[g] for g in ("objective", "data")], len(manifest))
+    _, rows, which = np.unique(together, return_index=True, return_inverse=True)
+    keys = [given_key(manifest.group("objective", r), manifest.group("data", r)) for r in rows.tolist()]
+    return np.asarray(np.unique(keys, return_inverse=True)[1][which], dtype=np.int64)
+
+
 def priced_as(spec: RunSpec) -> str:
     """What a run's seconds are told by: its model's name, or that of a trainer of somebody's own."""
     return spec.model.name if spec.trainer.computes_model else spec.trainer.label
@@ -202,8 +212,10 @@ def _distinct(manifest: Manifest, names: tuple[str, ...]) -> list[tuple[int, int
 
 def _guess(spec: RunSpec) -> Rates:
     size = parameters_of(spec.model) or DEFAULT_PARAMETERS
-    sampling = spec.sampling
-    return guess(size, sampling.num_rollouts, sampling.max_new_tokens, spec.eval.max_new_tokens)
+    objective, sampling = spec.objective, spec.sampling
+    drawn = sampling.num_rollouts if objective.draws_rollouts else 0
+    given = objective.sequences_per_row * spec.data.prompts_per_step
+    return guess(size, drawn, sampling.max_new_tokens, spec.eval.max_new_tokens, given)
 
 
 def _num_verdicts(manifest: Manifest) -> int:
@@ -222,7 +234,10 @@ def _text_bytes(manifest: Manifest) -> int:
     spec = manifest.spec(0)
     if (parameters_of(spec.model) or DEFAULT_PARAMETERS) <= TINY_PARAMETERS:
         return 0
-    return 2 * len(manifest) * spec.sampling.num_rollouts * spec.sampling.max_new_tokens * TEXT_BYTES
+    drawing = sum(
+        n for n, row in _distinct(manifest, ("objective",)) if manifest.spec(row).objective.draws_rollouts
+    )
+    return 2 * drawing * spec.sampling.num_rollouts * spec.sampling.max_new_tokens * TEXT_BYTES
 
 
 def _checkpoint_bytes(manifest: Manifest) -> int:

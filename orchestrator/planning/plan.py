@@ -292,10 +292,12 @@ def _refusal(found: Price, limits: Mapping[str, float | None]) -> str | None:
 
 def _tokens(manifest: Manifest) -> int:
     """Most completion tokens that the rollouts can have."""
-    codes = manifest.group_codes["sampling"]
+    codes = combine([manifest.group_codes[group] for group in ("sampling", "objective")], len(manifest))
     total = 0
     for code in np.unique(codes).tolist():
         rows = np.flatnonzero(codes == code)
+        if not manifest.group("objective", int(rows[0])).draws_rollouts:
+            continue
         sampling = manifest.group("sampling", int(rows[0]))
         total += int(manifest.steps[rows].sum()) * sampling.num_rollouts * sampling.max_new_tokens
     return total

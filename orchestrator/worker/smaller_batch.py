@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sweeps.spec import RunSpec
+from sweeps.spec import RunSpec, phases_of
 
 
 def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
@@ -15,7 +15,7 @@ def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
     """
     if not shrink:
         return spec
-    rows = spec.engine.micro_batch or spec.sampling.num_rollouts
+    rows = spec.engine.micro_batch or max(_rows_of_step(phase) for phase in phases_of(spec))
     # Rows that were asked for by number; the others are as many as fit.
     asked: dict[str, Any] = {k: n for k in ("rollout_rows", "eval_rows") if (n := getattr(spec.engine, k))}
     engine = dataclasses.replace(
@@ -25,3 +25,9 @@ def with_smaller_batch(spec: RunSpec, shrink: int) -> RunSpec:
     )
     judged = dataclasses.replace(spec.eval, batch_items=max(1, spec.eval.batch_items >> shrink))
     return dataclasses.replace(spec, engine=engine, eval=judged)
+
+
+def _rows_of_step(spec: RunSpec) -> int:
+    """Most rows that a step trains on at once."""
+    drawn = spec.sampling.num_rollouts if spec.objective.draws_rollouts else 0
+    return max(drawn, spec.objective.sequences_per_row * spec.data.prompts_per_step)

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.spec import RunSpec, canonical_json, group_science, group_to_dict
+from sweeps.spec import ObjectiveSpec, RunSpec, canonical_json, group_science, group_to_dict
+from sweeps.spec.training_set import DataSpec
 
 GUESS_FACTOR = 3.0
 """A guess from the number of parameters is good within this factor, both ways."""
@@ -51,6 +52,9 @@ measured.
 MEAN_EVAL_TOKENS = 800
 """Completion tokens per benchmark item assumed where completions may be longer."""
 
+GIVEN_TOKENS = 512
+"""Tokens of a prompt with its given completion, assumed."""
+
 LAYOUT_KEYS = ("world_size", "gpus_per_worker", "cpus_per_worker")
 """Keys of ``resources`` that make a run faster or slower; the others say how long it may take and what is
 kept.
@@ -75,8 +79,10 @@ def speed_key(spec: RunSpec) -> str:
     if not spec.trainer.computes_model:  # its parameters are what its sweeps vary, as a rule
         own = {"target": spec.trainer.target, "command": list(spec.trainer.command), "layout": layout}
         return canonical_json(own)
+    given = {"given": given_key(spec.objective, spec.data)} if spec.objective.targets else {}
     return canonical_json(
-        {
+        given
+        | {
             "model": group_science(spec.model),
             "trainer": group_to_dict(spec.trainer),
             "engine": group_to_dict(spec.engine),
@@ -85,6 +91,15 @@ def speed_key(spec: RunSpec) -> str:
             "eval": {k: v for k, v in judged.items() if k not in (*LINEAR_KEYS, *LABEL_KEYS)},
         }
     )
+
+
+def given_key(objective: ObjectiveSpec, data: DataSpec) -> str:
+    """What of given completions bears on seconds: which are read, of how many rows a step, and whether rollouts
+    are drawn beside them; empty where none are.
+    """
+    if not objective.targets:
+        return ""
+    return f"{objective.targets} of {data.prompts_per_step}, drawing {objective.draws_rollouts}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +183,9 @@ UNKNOWN = Rates(run_s=0.0, rollout_s=0.0, train_s=0.0, judged_s=0.0)
 """Rates of a trainer of somebody's own of which no run has been measured: nothing to guess from."""
 
 
-def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: int) -> Rates:
+def guess(
+    parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: int, given_rows: int = 0
+) -> Rates:
     """Return rates guessed from a model's size: 2 operations per parameter and token decoded, 6 per token
     trained; of a tiny model, the seconds of the shipped ones.
 
@@ -176,6 +193,7 @@ def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: 
         num_rollouts: rollouts per optimizer step.
         max_new_tokens: longest rollout; rollouts are assumed to reach it.
         eval_tokens: longest completion of a benchmark item.
+        given_rows: given completions per optimizer step, of :data:`GIVEN_TOKENS` each.
     """
     judged_tokens = min(eval_tokens, MEAN_EVAL_TOKENS)
     if parameters <= TINY_PARAMETERS:
@@ -190,7 +208,7 @@ def guess(parameters: int, num_rollouts: int, max_new_tokens: int, eval_tokens: 
     return Rates(
         run_s=30.0,
         rollout_s=2 * parameters * tokens / DECODE_FLOPS,
-        train_s=6 * parameters * tokens / GPU_FLOPS,
+        train_s=6 * parameters * (tokens + given_rows * GIVEN_TOKENS) / GPU_FLOPS,
         judged_s=2 * parameters * judged_tokens / DECODE_FLOPS,
     )
 

@@ -73,17 +73,21 @@ def count_work(manifest: Manifest) -> SweepWork:
     eval_passes, base_passes = columns.naive_eval_passes()
     naive = Work(
         steps=steps,
-        rollout_batches=steps,
+        rollout_batches=int(manifest.steps[columns.draws].sum()),
         gradients=steps,
         eval_passes=eval_passes,
         base_eval_passes=base_passes,
     )
-    trees = [columns.tree(pairs) for pairs in columns.trunks()]
+    trees, draws = [], []
+    for trunk, pairs in columns.trunks():
+        trees.append(columns.tree(pairs))
+        draws.append(columns.draws_of_trunk(trunk))
     first_steps = sum(t.num_first_steps for t in trees)
     shared_steps = sum(t.num_steps for t in trees)
+    later_draws = sum(t.num_steps - t.num_first_steps for t, d in zip(trees, draws, strict=True) if d)
     shared = Work(
         steps=shared_steps,
-        rollout_batches=shared_steps - first_steps + share_groups.num_same_rollouts,
+        rollout_batches=later_draws + len(np.unique(share_groups.same_rollouts[columns.draws])),
         gradients=shared_steps - first_steps + share_groups.num_same_gradient,
         eval_passes=sum(t.eval_passes for t in trees),
         base_eval_passes=columns.base_eval_passes(),
@@ -107,6 +111,24 @@ class _Columns:
         self._manifest = manifest
         self._trunk = share_groups.same_trunk
         self._trees: dict[tuple[int, ...], _Tree] = {}
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """Whether a run draws rollouts, bool of shape (runs,)."""
+        codes = self._manifest.group_codes["objective"]
+        _, rows, which = np.unique(codes, return_index=True, return_inverse=True)
+        found = [self._manifest.group("objective", row).draws_rollouts for row in rows.tolist()]
+        draws: np.ndarray = np.array(found, dtype=bool)[which]
+        return draws
+
+    @cached_property
+    def _run_of_trunk(self) -> dict[int, int]:
+        trunks, rows = np.unique(self._trunk, return_index=True)
+        return dict(zip(trunks.tolist(), rows.tolist(), strict=True))
+
+    def draws_of_trunk(self, trunk: int) -> bool:
+        """Whether the runs of a trunk draw rollouts; they agree on the objective."""
+        return bool(self.draws[self._run_of_trunk[trunk]])
 
     @cached_property
     def _pair(self) -> np.ndarray:
@@ -136,14 +158,14 @@ class _Columns:
             settings.append((spec, evaluation_key(spec), self._manifest.spec(row).eval_steps))
         return settings
 
-    def trunks(self) -> Iterator[tuple[int, ...]]:
-        """Yield the distinct pairs below each trunk."""
+    def trunks(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield each trunk and the distinct pairs below it."""
         width = len(self._first_of_pair)
         joint = np.unique(self._trunk * width + self._pair)
         starts = np.flatnonzero(np.diff(joint // width, prepend=-1))
         pairs = (joint % width).tolist()
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(pairs)], strict=True):
-            yield tuple(pairs[start:stop])
+            yield int(joint[start] // width), tuple(pairs[start:stop])
 
     def tree(self, pairs: tuple[int, ...]) -> _Tree:
         """Return the counts of the tree that ``pairs`` make."""
@@ -198,18 +220,23 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
     due = [(spec, sum(step > 0 for step in spec.eval_steps)) for spec in specs]
     naive = Work(
         steps=steps,
-        rollout_batches=steps,
+        rollout_batches=sum(p.steps for each in phases for p in each if p.objective.draws_rollouts),
         gradients=steps,
         eval_passes=sum(num * passes(spec.eval) for spec, num in due),
         base_eval_passes=sum(passes(spec.eval) for spec in specs if 0 in spec.eval_steps),
     )
     stages = list(_walk(plan_stages(specs)))
-    firsts = [phases[s.runs[0]][s.phase] for s in stages if s.first_step == 1]
+    of_stage = [phases[s.runs[0]][s.phase] for s in stages]
+    firsts = [spec for spec, s in zip(of_stage, stages, strict=True) if s.first_step == 1]
+    drawn = [spec for spec in firsts if spec.objective.draws_rollouts]
     shared_steps = sum(len(s.lrs) for s in stages)
+    drawing = sum(
+        len(s.lrs) for spec, s in zip(of_stage, stages, strict=True) if spec.objective.draws_rollouts
+    )
     later = shared_steps - len(firsts)
     shared = Work(
         steps=shared_steps,
-        rollout_batches=later + len({rollout_key(spec) for spec in firsts}),
+        rollout_batches=drawing - len(drawn) + len({rollout_key(spec) for spec in drawn}),
         gradients=later + len({gradient_key(spec) for spec in firsts}),
         eval_passes=sum(
             passes(specs[group[0]].eval)

@@ -21,7 +21,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.prompts import check_formats, check_lengths, check_set_lengths
 from sweeps.manifest.resolve import Need, resolve_group
 from sweeps.manifest.run_ids import Unidentified, identify
-from sweeps.manifest.walks import walked_steps, without_examples
+from sweeps.manifest.walks import walked_steps, with_targets, without_examples
 from sweeps.spec import (
     GROUPS,
     RunSpec,
@@ -80,6 +80,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         bound = bind(composed.layers, table)
         lineage = trace(table, bound["init_from"])
         bound, columns = without_examples(composed, bound, table.columns)
+        bound, columns = with_targets(composed, bound, columns)
     groups: dict[str, tuple[str, ...]] = {}
     codes: dict[str, np.ndarray] = {}
     fragments: dict[str, list[str]] = {}
@@ -167,7 +168,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
         (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "data", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
-        (check_set_lengths, ours, "model", "data", "sampling"),
+        (check_set_lengths, ours, "model", "data", "objective", "sampling"),
     ):
         columns = [codes[group][rows] for group in together]
         _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)

@@ -17,6 +17,7 @@ from sweeps.manifest.training_set import training_set
 from sweeps.spec import SpecError
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec
 from sweeps.spec.errors import cut, shown
+from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.train_groups import SamplingSpec
 from sweeps.spec.training_set import DataSpec
 
@@ -66,19 +67,43 @@ def check_lengths(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec
         _require_length(folder, text, example.format == "chat", what, model, sampling)
 
 
-def check_set_lengths(model: ModelSpec, data: DataSpec, sampling: SamplingSpec) -> None:
-    """The same for a training set, of whose prompts the longest are counted.
+def check_set_lengths(
+    model: ModelSpec, data: DataSpec, objective: ObjectiveSpec, sampling: SamplingSpec
+) -> None:
+    """The same for a training set, of whose rows the longest are counted: their prompts where rollouts are
+    drawn, with the completions that are trained on.
 
     Raises:
         SpecError: as :func:`check_lengths` does.
     """
     folder = _folder(model)
-    if folder is None or sampling.overlong == "truncate" or not data.is_set or _tokenizer(folder) is None:
+    if folder is None or not data.is_set or _tokenizer(folder) is None:
+        return
+    if objective.targets and data.overlong == "refuse":
+        _check_given_lengths(folder, model, data)
+    if sampling.overlong == "truncate" or not objective.draws_rollouts:
         return
     for row in training_set(data).longest(PROMPTS_COUNTED):
         text = data.template.replace("{problem}", row.prompt)
         what = f"data {shown(data.label)}: the prompt {shown(cut(row.prompt, 80))}"
         _require_length(folder, text, data.format == "chat", what, model, sampling)
+
+
+def _check_given_lengths(folder: Path, model: ModelSpec, data: DataSpec) -> None:
+    for row in training_set(data).longest(PROMPTS_COUNTED, given=True):
+        given = row.given
+        turns = [turn["content"] for turn in given.context] or [
+            data.template.replace("{problem}", row.prompt)
+        ]
+        for completion in given.completions:
+            of_it = [completion] if isinstance(completion, str) else [turn["content"] for turn in completion]
+            tokens = sum(_count(folder, text) for text in (*turns, *of_it))
+            if tokens > data.max_tokens:
+                raise SpecError(
+                    f"data {shown(data.label)}: the prompt {shown(cut(row.prompt, 80))} and its completion "
+                    f"have at least {tokens:,} tokens of model {model.name!r}, above data.max_tokens="
+                    f"{data.max_tokens:,}; raise it, or set data.overlong=truncate to drop the end"
+                )
 
 
 def _require_length(

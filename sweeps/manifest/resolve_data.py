@@ -22,7 +22,9 @@ def resolve_data(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     config = {key: plain(coerce_key(f"data.{key}", value)) for key, value in config.items()}
     path, defaults = config.get("path"), group_to_dict(DataSpec())
     if path is None:
-        set_keys = [key for key, value in config.items() if value != defaults[key] and key != "name"]
+        set_keys = [
+            key for key, value in config.items() if value != defaults[key] and key not in ("name", "targets")
+        ]
         if set_keys:
             raise SpecError(
                 f"data.{set_keys[0]}={shown(config[set_keys[0]])}: there is no training set; name one with "

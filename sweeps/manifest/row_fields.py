@@ -136,7 +136,7 @@ def answer_of(row: Mapping[str, Any], source: Source) -> str | int | float:
             raise source.refusal(
                 value, "is a list or an object turned into text; store the answer in it, as text or a number"
             )
-        if fault := _half_character(value):
+        if fault := text_fault(value):
             raise source.refusal(value, fault)
         return value
     if isinstance(value, Decimal) and value.is_finite():
@@ -211,12 +211,28 @@ def items_of(spec: EvalSpec) -> list[Item]:
     )
 
 
-def _conversation(messages: Sequence[Any], source: Source) -> Question:
-    """The question of chat messages."""
+def message_texts(messages: Any, source: Source) -> list[tuple[str, str]]:
+    """Role and text of each of some chat messages.
+
+    Raises:
+        SpecError: for what is no list of messages, or a message without text.
+    """
+    if isinstance(messages, str) or not messages:
+        raise source.refusal(messages, "holds no chat messages; give a list of them")
+    _require_messages(messages, source)
+    return [(message["role"], _content(message, source)) for message in messages]
+
+
+def _require_messages(messages: Sequence[Any], source: Source) -> None:
     if not all(isinstance(m, Mapping) and isinstance(m.get("role"), str) for m in messages):
         raise source.refusal(
             messages, "holds no chat messages, which have a role and a content each; give text or such a list"
         )
+
+
+def _conversation(messages: Sequence[Any], source: Source) -> Question:
+    """The question of chat messages."""
+    _require_messages(messages, source)
     roles = [m["role"] for m in messages]
     if roles not in (["user"], ["system", "user"]):
         raise source.refusal(
@@ -252,10 +268,10 @@ def prompt_fault(text: str) -> str | None:
         return "is empty text; fill it or drop it"
     if _MESSAGES_AS_TEXT.match(text):
         return "is chat messages turned into text; store the list itself, as JSON lines or Parquet"
-    return _half_character(text)
+    return text_fault(text)
 
 
-def _half_character(text: str) -> str | None:
+def text_fault(text: str) -> str | None:
     position = half_character(text)
     if position is None:
         return None

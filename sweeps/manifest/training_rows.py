@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from sweeps.manifest.given_rows import Given, GivenColumns, given_columns, given_from_json, read_given
 from sweeps.manifest.row_fields import Source, answer_of, field_of, question_in, require_place
 from sweeps.manifest.row_files import dig, stream_rows
 from sweeps.manifest.set_files import files_of
@@ -40,14 +41,33 @@ class TrainingRow:
     """The row's own system message."""
     answer: str | None
     difficulty: float | None
+    given_json: str | None = None
+    """What it gives to train on, as text; ``None`` where the objective reads nothing of it."""
+
+    @property
+    def given(self) -> Given:
+        """What it gives to train on."""
+        assert self.given_json is not None
+        return given_from_json(self.given_json)
 
     @property
     def content(self) -> bytes:
         """What of the row is part of a run's identity."""
-        values = [self.prompt, self.system, self.answer]
-        if self.difficulty is not None:
-            values.append(repr(self.difficulty))
-        return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+        return _as_line([*self._asked, *([] if self.given_json is None else [self.given_json])])
+
+    @property
+    def asked_content(self) -> bytes:
+        """The same without what it gives, so that objectives which read it take the same subset as others."""
+        return _as_line(self._asked)
+
+    @property
+    def _asked(self) -> list[str | None]:
+        difficulty = [] if self.difficulty is None else [repr(self.difficulty)]
+        return [self.prompt, self.system, self.answer, *difficulty]
+
+
+def _as_line(values: list[str | None]) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
 def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
@@ -62,7 +82,7 @@ def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
     for number, (place, row) in enumerate(islice(stream, data.limit or None)):
         columns = columns or _columns(data, row, f"{data.path} {place}")
         read = _row(data, columns, row, place, number)
-        if data.subset == 1 or _share(read.content, data.subset_seed) < data.subset:
+        if data.subset == 1 or _share(read.asked_content, data.subset_seed) < data.subset:
             yield read
 
 
@@ -77,11 +97,13 @@ class _Columns:
     difficulty: str
     sign: int
     """−1 where the column is larger for easier rows."""
+    given: GivenColumns | None
+    """``None`` where nothing is trained on but rollouts."""
 
 
 def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
     prompt = data.prompt_field or next((name for name in PROMPT_FIELDS if _has(row, name)), "")
-    if not prompt:
+    if not prompt and data.targets != "pairs":
         raise SpecError(
             f"{where} has {shown(list(row))}: none of {', '.join(PROMPT_FIELDS)}; name the column of the "
             "prompts with data.prompt_field"
@@ -97,6 +119,7 @@ def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
         answer_may_lack=found,
         difficulty=difficulty.removeprefix("-"),
         sign=sign,
+        given=given_columns(data, row, prompt, where) if data.targets else None,
     )
 
 
@@ -113,9 +136,13 @@ def _row(data: DataSpec, columns: _Columns, row: Mapping[str, Any], place: str, 
     def source(key: str, field: str) -> Source:
         return Source(path=data.path or "", number=number, key=f"data.{key}", field=field, place=place)
 
-    asked = source("prompt_field", columns.prompt)
-    question = question_in(_without_answer(field_of(row, asked)), asked)
-    require_place(question, data.format, asked)
+    given = None
+    if columns.given is None:
+        asked = source("prompt_field", columns.prompt)
+        question = question_in(_without_answer(field_of(row, asked)), asked)
+        require_place(question, data.format, asked)
+    else:
+        question, given = read_given(data, columns.given, row, source)
     answer = None
     if columns.answer is not None and not (columns.answer_may_lack and not _has(row, columns.answer)):
         text = str(answer_of(row, source("answer_field", columns.answer)))
@@ -128,7 +155,13 @@ def _row(data: DataSpec, columns: _Columns, row: Mapping[str, Any], place: str, 
             raise of_difficulty.refusal(
                 difficulty, "must be above 0 where rows are drawn the likelier the easier they are"
             )
-    return TrainingRow(prompt=question.text, system=question.system, answer=answer, difficulty=difficulty)
+    return TrainingRow(
+        prompt=question.text,
+        system=question.system,
+        answer=answer,
+        difficulty=difficulty,
+        given_json=given.to_json() if given else None,
+    )
 
 
 def _without_answer(value: Any) -> Any:

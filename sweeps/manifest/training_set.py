@@ -46,6 +46,7 @@ _SCHEMA = pa.schema(
         ("system", pa.string()),
         ("answer", pa.string()),
         ("difficulty", pa.float64()),
+        ("given_json", pa.string()),
     ]
 )
 
@@ -75,9 +76,15 @@ class TrainingSet:
         column = self.table["difficulty"]
         return None if column.null_count else arrow.as_numpy(column)
 
-    def longest(self, num: int) -> list[TrainingRow]:
-        """The rows with the longest prompts, in characters, the longest first."""
+    def longest(self, num: int, *, given: bool = False) -> list[TrainingRow]:
+        """The rows with the longest prompts, in characters, the longest first.
+
+        Args:
+            given: Count the completions that they give, too.
+        """
         lengths = arrow.as_numpy(pc.utf8_length(self.table["prompt"]))
+        if given:
+            lengths = lengths + arrow.as_numpy(pc.utf8_length(self.table["given_json"]))
         return self.rows(np.argsort(-lengths, kind="stable")[:num].tolist())
 
 
@@ -120,17 +127,12 @@ def training_set(data: DataSpec) -> TrainingSet:
 
 def _how_read(data: DataSpec) -> Mapping[str, Any]:
     """All that decides which rows are used and what is read of them."""
-    fields = (
-        "split",
-        "config",
-        "prompt_field",
-        "answer_field",
-        "limit",
-        "subset",
-        "subset_seed",
-        "format",
-        "order",
-    )
+    fields = [
+        *("split", "config", "prompt_field", "answer_field"),
+        *("limit", "subset", "subset_seed", "format", "order"),
+    ]
+    if data.targets:
+        fields += ["targets", "completion_field", "chosen_field", "rejected_field", "desirable_field"]
     difficulty = data.difficulty_field if data.reads_difficulty else ""
     return {field: getattr(data, field) for field in fields} | {"difficulty": difficulty}
 
@@ -184,10 +186,15 @@ def _batches(data: DataSpec) -> Iterator[list[TrainingRow]]:
 
 
 def _as_arrow(rows: Sequence[TrainingRow]) -> pa.RecordBatch:
-    texts = [arrow.texts([getattr(row, name) for row in rows]) for name in ("prompt", "system", "answer")]
+    prompt, system, answer, given = (
+        arrow.texts([getattr(row, name) for row in rows])
+        for name in ("prompt", "system", "answer", "given_json")
+    )
     missing = np.array([row.difficulty is None for row in rows])
     difficulty = np.array([row.difficulty or 0.0 for row in rows], dtype=np.float64)
-    return pa.record_batch([*texts, arrow.numbers(difficulty, missing)], schema=_SCHEMA)
+    return pa.record_batch(
+        [prompt, system, answer, arrow.numbers(difficulty, missing), given], schema=_SCHEMA
+    )
 
 
 def _is_large(files: Sequence[Path]) -> bool:

@@ -1,4 +1,5 @@
-"""Runs that walk over a training set: without an example of their own, and as long as ``epochs`` says.
+"""Runs that walk over a training set: without an example of their own, reading of a row what their objective
+needs, without a sampler where they draw nothing, and as long as ``epochs`` says.
 
 Works on what is bound (:func:`sweeps.grid.resolve_configs.bind`), a choice of several groups at a time.
 """
@@ -14,12 +15,15 @@ import numpy as np
 from sweeps.grid.columns import ABSENT, Column, combine
 from sweeps.grid.resolve_configs import Bound
 from sweeps.manifest.resolve import NO_EXAMPLE
-from sweeps.spec import DataSpec, RunSpec, SpecError, coerce_key
+from sweeps.spec import DataSpec, ObjectiveSpec, RunSpec, SpecError, coerce_key, group_from_dict
 from sweeps.spec.errors import shown
 from sweeps.spec.training_set import steps_of_epochs
 
 if TYPE_CHECKING:
     from sweeps.compose import ComposedSweep
+
+NO_SAMPLING: Mapping[str, Any] = {}
+"""Configuration of the sampling of a run that draws no rollouts."""
 
 EPOCHS, STEPS = "epochs", "steps"
 
@@ -35,22 +39,75 @@ def without_examples(
     walks = np.array([bool(v.get("path")) for v in bound["data"].variants])[bound["data"].codes]
     if not walks.any():
         return dict(bound), tuple(columns)
-    of_example = [c for c in columns if _is_of(c.key, "example")]
-    for column in of_example:
-        if len(given := np.unique(column.codes[walks])) > 1:
+    if asked := _asked_of(composed, columns, "example", walks):
+        raise SpecError(
+            f"{asked}: these runs train on the prompts of a training set (data), not on an example; leave "
+            "one of the two out, or put them into sub-grids of their own (sweep.concat)"
+        )
+    return _without(bound, columns, "example", walks, NO_EXAMPLE)
+
+
+def with_targets(
+    composed: ComposedSweep, bound: Mapping[str, Bound], columns: Sequence[Column]
+) -> tuple[dict[str, Bound], tuple[Column, ...]]:
+    """Have training sets read what the objective of each run needs of a row; take the sampler from runs that
+    draw nothing: they have the default one, and no value on an axis of it.
+
+    Raises:
+        SpecError: where a sampler was asked for and no run draws; for an objective that cannot be.
+    """
+    objectives: list[ObjectiveSpec] = [
+        group_from_dict("objective", config) for config in bound["objective"].variants
+    ]
+    reads = np.array([o.targets for o in objectives])[bound["objective"].codes]
+    if not (reads != "").any():
+        return dict(bound), tuple(columns)
+    data, needs = bound["data"], np.unique(reads, return_inverse=True)
+    pairs, codes = np.unique(np.stack([data.codes, needs[1]]), axis=1, return_inverse=True)
+    variants = tuple(_reading(data.variants[code], str(needs[0][need])) for code, need in pairs.T.tolist())
+    bound = {**bound, "data": Bound(variants=variants, codes=codes.reshape(-1))}
+    idle = np.array([not o.draws_rollouts for o in objectives])[bound["objective"].codes]
+    if not idle.any():
+        return bound, tuple(columns)
+    if idle.all() and (asked := _asked_of(composed, columns, "sampling", idle)):
+        raise SpecError(
+            f"{asked}: these runs train on given completions and draw no rollouts; leave it out, or weigh a "
+            "part of the loss that draws them, such as objective.entropy_weight"
+        )
+    return _without(bound, columns, "sampling", idle, NO_SAMPLING)
+
+
+def _reading(data: Mapping[str, Any], targets: str) -> Mapping[str, Any]:
+    """The configuration of a training set, of whose rows so much is read."""
+    return {**data, "targets": targets} if data.get("path") else data
+
+
+def _asked_of(composed: ComposedSweep, columns: Sequence[Column], group: str, rows: np.ndarray) -> str:
+    """What was asked of a group for runs that have no use for it; empty for nothing."""
+    for column in columns:
+        if _is_of(column.key, group) and len(given := np.unique(column.codes[rows])) > 1:
             values = [column.values[code] for code in given if code != ABSENT]
-            raise _two_sources(composed, f"{column.key}={','.join(map(str, values))}")
-    asked = [w for w in composed.overrides if _is_of(w.lstrip("+").partition("=")[0], "example")]
-    if walks.all() and asked:
-        raise _two_sources(composed, asked[0])
-    example = bound["example"]
-    variants = (*example.variants, NO_EXAMPLE)
-    codes = np.where(walks, len(example.variants), example.codes)
+            return shown(f"{column.key}={','.join(map(str, values))}")[1:-1]
+    asked = [w for w in composed.overrides if _is_of(w.lstrip("+").partition("=")[0], group)]
+    return shown(asked[0])[1:-1] if rows.all() and asked else ""
+
+
+def _without(
+    bound: Mapping[str, Bound],
+    columns: Sequence[Column],
+    group: str,
+    rows: np.ndarray,
+    nothing: Mapping[str, Any],
+) -> tuple[dict[str, Bound], tuple[Column, ...]]:
+    """Give some runs the configuration ``nothing`` of a group, and no value on axes of it."""
+    given = bound[group]
+    variants = (*given.variants, nothing)
+    codes = np.where(rows, len(given.variants), given.codes)
     kept = np.unique(codes)
     renumbered = np.full(len(variants), -1, dtype=np.int64)
     renumbered[kept] = np.arange(len(kept))
     used = Bound(variants=tuple(variants[code] for code in kept.tolist()), codes=renumbered[codes])
-    return {**bound, "example": used}, _without_value(columns, "example", walks)
+    return {**bound, group: used}, _without_value(columns, group, rows)
 
 
 def _without_value(columns: Sequence[Column], group: str, rows: np.ndarray) -> tuple[Column, ...]:
@@ -63,13 +120,6 @@ def _without_value(columns: Sequence[Column], group: str, rows: np.ndarray) -> t
 
 def _is_of(key: str, group: str) -> bool:
     return key == group or key.startswith(f"{group}.")
-
-
-def _two_sources(composed: ComposedSweep, asked: str) -> SpecError:
-    return SpecError(
-        f"{shown(asked)[1:-1]}: these runs train on the prompts of a training set (data), not on an example; "
-        "leave one of the two out, or put them into sub-grids of their own (sweep.concat)"
-    )
 
 
 def walked_steps(

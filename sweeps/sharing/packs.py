@@ -83,6 +83,8 @@ def _of_engine(engine: EngineSpec) -> Iterator[str]:
 
 
 def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
+    if objective.targets:
+        yield f"objective={objective.name}, which trains on given {objective.targets}"
     if objective.max_redraws:
         yield f"objective.max_redraws={objective.max_redraws}"
     if objective.trained_per_prompt:

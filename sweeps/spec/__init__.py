@@ -41,7 +41,9 @@ from sweeps.spec.identity import (
 )
 from sweeps.spec.objective import (
     COMPAT_DEFECTS,
+    GIVEN_OBJECTIVES,
     OBJECTIVES,
+    ROLLOUT_OBJECTIVES,
     ObjectiveSpec,
 )
 from sweeps.spec.run_spec import (
@@ -69,7 +71,9 @@ from sweeps.spec.training_set import DataSpec
 __all__ = [
     "COMPAT_DEFECTS",
     "GROUPS",
+    "GIVEN_OBJECTIVES",
     "OBJECTIVES",
+    "ROLLOUT_OBJECTIVES",
     "RUN_ID_LENGTH",
     "SCALARS",
     "SCHEDULES",

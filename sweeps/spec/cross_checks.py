@@ -168,7 +168,12 @@ def check_fit(objective: ObjectiveSpec, sampling: SamplingSpec, example: Example
     if data.is_set:
         _check_fit_of_set(objective, sampling, example, data)
         return
-    if not example.prompts:
+    if objective.targets and not data.targets:
+        raise SpecError(
+            f"objective={objective.name}: trains on given {objective.targets}, and an example has prompts "
+            "only; name a training set that has them (data=file data.path=FILE)"
+        )
+    if not example.prompts or not objective.draws_rollouts:
         return
     group_size(objective, sampling, example)
     labelled = len(example.answers) == len(example.prompts) and all(example.answers)
@@ -198,7 +203,13 @@ def _check_fit_of_set(
         raise SpecError(
             f"data.prompts_per_step={num}: {label} has {data.num_rows:,} rows; take at most as many a step"
         )
-    _group_size(objective, sampling, num, f"data.prompts_per_step={num}")
+    if objective.targets and data.targets != objective.targets:
+        raise SpecError(
+            f"data.targets={data.targets!r}: objective={objective.name} trains on given {objective.targets}; "
+            "it is filled in when a sweep is composed, so leave it out there"
+        )
+    if objective.draws_rollouts:
+        _group_size(objective, sampling, num, f"data.prompts_per_step={num}")
     if objective.reward_verified and not data.has_answers:
         raise SpecError(
             f"objective.reward_verified={objective.reward_verified:g}: needs a label in every row, and "

@@ -4,6 +4,9 @@ Every objective is the same sum over the tokens of the step's rollouts, put toge
 
     entropy_weight · H    +    −A · log π  (or its clipped ratio)    +    kl_coef · KL    , aggregated
 
+and, over the completions that a training set gives, ``nll_weight`` · NLL. Where the second is all there is,
+no rollouts are drawn.
+
 A method is a choice of parts: one-shot entropy minimization is H alone, GRPO a verified reward with a
 group-relative advantage A and a clipped ratio, RENT the same with the negative entropy as reward. The options
 of ``conf/objective`` name those choices; any part of any of them can be an axis of its own.
@@ -50,10 +53,17 @@ Method = Literal[
     "majority",
     "self_certainty",
     "reinforce_positive_only",
+    "sft",
 ]
 
 OBJECTIVES: tuple[Method, ...] = get_args(Method)
 """Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
+
+GIVEN_OBJECTIVES: tuple[Method, ...] = ("sft",)
+"""Those that train on given completions and need a training set that has them."""
+
+ROLLOUT_OBJECTIVES: tuple[Method, ...] = tuple(name for name in OBJECTIVES if name not in GIVEN_OBJECTIVES)
+"""Those that train on the model's own rollouts."""
 
 REWARDS = (
     "verified",
@@ -66,6 +76,11 @@ REWARDS = (
     "log_prob",
 )
 """Rewards of :mod:`trainers.step.rewards`, each with a weight ``objective.reward_<name>``."""
+
+Targets = Literal["", "completions", "pairs", "labels"]
+"""What the rows of a training set give beside a prompt: nothing that is read, a completion, a chosen and a
+rejected one, or a completion that is desirable or not.
+"""
 
 Aggregation = Literal["token", "sequence", "sum", "dr"]
 Advantage = Literal["group", "batch", "center", "loo", "raw"]
@@ -101,6 +116,17 @@ class ObjectiveSpec:
     """``token``: mean over all tokens; ``sequence``: mean over rollouts of their token means; ``sum``: mean
     over rollouts of their token sums; ``dr``: the same divided by ``sampling.max_new_tokens``.
     """
+
+    nll_weight: float = _later(0.0)
+    """Weight of the negative log-likelihood of given completions at temperature 1, in nats, aggregated over
+    their tokens as ``aggregation`` says.
+    """
+    nll_dft: bool = _later(False)
+    """Weigh each of its tokens by the token's probability, a constant for the gradient (DFT, arXiv
+    2508.05629).
+    """
+    label_smoothing: float = _later(0.0)
+    """Share ε of its targets that is spread evenly over the vocabulary: (1 − ε)·NLL + ε·mean_v(−log p_v)."""
 
     reward_verified: float = _later(0.0)
     """Weight of the reward 1 for an answer that math-verify finds equal to the label."""
@@ -179,7 +205,13 @@ class ObjectiveSpec:
             "needs a reference to diverge from; set objective.reference=base, or objective.kl_coef=0",
         )
         require(
-            self.name in ("em", "em_ft") or self.is_policy_gradient,
+            self.name not in GIVEN_OBJECTIVES or bool(self.targets),
+            "objective.name",
+            self.name,
+            f"trains on given completions; take the option objective={self.name}, which weighs a loss of them",
+        )
+        require(
+            self.name in ("em", "em_ft", *GIVEN_OBJECTIVES) or self.is_policy_gradient,
             "objective.name",
             self.name,
             f"needs a reward; take the option objective={self.name}, which sets one, "
@@ -199,6 +231,34 @@ class ObjectiveSpec:
             "objective.compat=exact",
         )
 
+        for key in ("nll_dft", "label_smoothing"):
+            require(
+                not getattr(self, key) or self.nll_weight != 0,
+                f"objective.{key}",
+                getattr(self, key),
+                "changes the loss of given completions, which objective.nll_weight=0 leaves out; weigh it, "
+                "or leave this out",
+            )
+        require(
+            not (self.nll_dft and self.label_smoothing),
+            "objective.label_smoothing",
+            self.label_smoothing,
+            "smooths the plain likelihood, not the one of objective.nll_dft=true; use one of them",
+        )
+        require(
+            not self.nll_weight or self.aggregation != "dr",
+            "objective.aggregation",
+            self.aggregation,
+            "divides by sampling.max_new_tokens, which given completions do not have; choose token, sequence "
+            "or sum",
+        )
+        require(
+            self.draws_rollouts or self.iterations == 1,
+            "objective.iterations",
+            self.iterations,
+            "uses rollouts several times, and this objective draws none; leave it out",
+        )
+
     def _check_numbers(self) -> None:
         require(
             0 < self.temperature < math.inf,
@@ -206,7 +266,7 @@ class ObjectiveSpec:
             self.temperature,
             "must be a number above 0",
         )
-        for key in ("entropy_weight", *(f"reward_{r}" for r in REWARDS)):
+        for key in ("entropy_weight", "nll_weight", *(f"reward_{r}" for r in REWARDS)):
             value = getattr(self, key)
             require(math.isfinite(value), f"objective.{key}", value, "must be a finite number")
         for key in ("wrong_answer", "no_answer"):
@@ -217,6 +277,12 @@ class ObjectiveSpec:
         for key in ("group_size", "trained_per_prompt", "max_redraws", "clip_low", "clip_high", "kl_coef"):
             value = getattr(self, key)
             require(0 <= value < math.inf, f"objective.{key}", value, "must be at least 0")
+        require(
+            0 <= self.label_smoothing < 1,
+            "objective.label_smoothing",
+            self.label_smoothing,
+            "must be a share in [0, 1)",
+        )
         require(self.clip_low <= 1, "objective.clip_low", self.clip_low, "must lie in [0, 1]")
         for key in ("iterations", "compat_world_size", "compat_micro_batch"):
             require(getattr(self, key) >= 1, f"objective.{key}", getattr(self, key), "must be at least 1")
@@ -232,6 +298,21 @@ class ObjectiveSpec:
     def rewards(self) -> dict[str, float]:
         weights = {name: getattr(self, f"reward_{name}") for name in REWARDS}
         return {name: weight for name, weight in weights.items() if weight}
+
+    @property
+    def targets(self) -> Targets:
+        """What the loss reads of a training set's rows beside their prompts."""
+        return "completions" if self.nll_weight else ""
+
+    @property
+    def sequences_per_row(self) -> int:
+        """Given completions of one row that are trained on."""
+        return {"": 0, "pairs": 2}.get(self.targets, 1)
+
+    @property
+    def draws_rollouts(self) -> bool:
+        """Whether a step draws rollouts: unless given completions are all that is trained on."""
+        return not self.targets or self.entropy_weight != 0 or self.reads_log_probs
 
     @property
     def is_policy_gradient(self) -> bool:

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 from sweeps.spec.data_groups import PromptFormat, SystemRole, check_prompt_form, compute
 from sweeps.spec.errors import choice, require
+from sweeps.spec.objective import Targets
+from sweeps.spec.train_groups import Overlong
 
 Order = Literal["shuffle", "file", "easy_to_hard", "hard_to_easy", "cyclic"]
 
@@ -42,8 +44,8 @@ class DataSpec:
     """Commit that ``revision`` stood for then, from which workers read; filled in when the sweep is composed.
     """
     digest: str = field(default="", metadata={"omit_at": ""})
-    """SHA-256 of the rows that are used, in their order: prompts, answers, and difficulties where ``order``
-    reads them; filled in when the sweep is composed.
+    """SHA-256 of the rows that are used, in their order: prompts, answers, difficulties where ``order`` reads
+    them, completions where the objective does; filled in when the sweep is composed.
     """
     num_rows: int = compute(0)
     """Rows that are used; filled in when the sweep is composed."""
@@ -57,6 +59,26 @@ class DataSpec:
     """Column of the right answer, for objectives that need one; of GSM8K's text, what follows ``####``. Empty
     for the first of ``reward_model.ground_truth``, ``answer`` that the first row has, ``null`` for none.
     """
+    completion_field: str = compute("")
+    """Column of the completion to train on: text, or the chat messages after the prompt. Empty for the chat
+    messages of the prompt's column, of which every answer is one, or the first of ``completion``,
+    ``solution``, ``answer`` that the first row has. Read, as the four below, by objectives that train on it
+    only.
+    """
+    chosen_field: str = compute("")
+    """Column of the better completion of a pair; empty for ``chosen``."""
+    rejected_field: str = compute("")
+    """Column of the worse one; empty for ``rejected``. Without a column of prompts, what both begin with is
+    the prompt.
+    """
+    desirable_field: str = compute("")
+    """Column that tells whether a completion is desirable, true or false; empty for ``label``."""
+    targets: Targets = field(default="", metadata={"compute": True})
+    """What is read of them; filled in by what the objective needs."""
+    max_tokens: int = field(default=4096, metadata={"omit_at": 4096})
+    """Longest prompt with its given completion, in tokens."""
+    overlong: Overlong = field(default="refuse", metadata={"omit_at": "refuse"})
+    """What becomes of longer ones: ``refuse``, or ``truncate``, which drops their end."""
     difficulty_field: str = compute("")
     """Column of a number that is larger for harder prompts; with a minus before it
     (``-pass_rate``), smaller.
@@ -75,8 +97,9 @@ class DataSpec:
     all, a half of the rows and so on (arXiv 2202.05531), easy rows being the likelier ones to be drawn.
     """
     prompts_per_step: int = field(default=1, metadata={"omit_at": 1})
-    """Prompts whose rollouts an optimizer step trains on. ``sampling.num_rollouts`` counts those of all
-    prompts together. The rows of a step may belong to two epochs.
+    """Prompts whose rollouts, or rows whose given completions, an optimizer step trains on.
+    ``sampling.num_rollouts`` counts those of all prompts together. The rows of a step may belong to two
+    epochs.
     """
     system: str | None = field(default=None, metadata={"omit_at": None})
     """System message put before prompts that have none when ``format`` is ``chat``."""
@@ -92,6 +115,9 @@ class DataSpec:
         check_prompt_form("data", self.format, self.system_role, self.template)
         for key in ("limit", "subset_seed", "num_rows"):
             require(getattr(self, key) >= 0, f"data.{key}", getattr(self, key), "must be at least 0")
+        choice("data.targets", self.targets, get_args(Targets))
+        choice("data.overlong", self.overlong, get_args(Overlong))
+        require(self.max_tokens >= 2, "data.max_tokens", self.max_tokens, "must be at least 2")
         require(0 < self.subset <= 1, "data.subset", self.subset, "must be a share above 0, at most 1")
         require(
             self.prompts_per_step >= 1, "data.prompts_per_step", self.prompts_per_step, "must be at least 1"

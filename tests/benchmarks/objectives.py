@@ -21,7 +21,7 @@ from time import process_time
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from sweeps.spec import OBJECTIVES, RunSpec
+from sweeps.spec import ROLLOUT_OBJECTIVES, RunSpec
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.policy_trainer import PolicyTrainer
@@ -51,13 +51,15 @@ def seconds(trainer: PolicyTrainer, spec: RunSpec) -> float:
 def ratios(rounds: int, lr: float) -> dict[str, float]:
     """Seconds of an ``em`` run, and every objective's cost over it."""
     trainer = PolicyTrainer(WorkerContext())
-    specs = {name: spec_of(name, lr) for name in OBJECTIVES}
+    specs = {name: spec_of(name, lr) for name in ROLLOUT_OBJECTIVES}
     for spec in specs.values():
         trainer.run(spec, RunContext())
     times = [{name: seconds(trainer, spec) for name, spec in specs.items()} for _ in range(rounds)]
     trainer.close()
     figures = {"em_run_s": statistics.median(t["em"] for t in times)}
-    return figures | {name: statistics.median(t[name] / t["em"] for t in times) for name in OBJECTIVES}
+    return figures | {
+        name: statistics.median(t[name] / t["em"] for t in times) for name in ROLLOUT_OBJECTIVES
+    }
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.spec import ExampleSpec, RunSpec, SamplingSpec, SpecError
@@ -104,3 +104,12 @@ def encode_example(
         )
         for text in rendered
     ]
+
+
+def encode_messages(
+    messages: Sequence[Mapping[str, str]], sampling: SamplingSpec, base: BaseModel
+) -> list[int]:
+    """Token ids of a conversation up to its next answer; raises as :func:`encode_example` does."""
+    text = base.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    ids = encode(text, base.tokenizer, format="chat")
+    return limit_length(ids, limit=sampling.max_prompt_tokens, overlong=sampling.overlong)

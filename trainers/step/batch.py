@@ -1,4 +1,4 @@
-"""From distinct rollouts to the micro batches that one rank feeds its engine.
+"""From distinct rollouts, or given sequences, to the micro batches that one rank feeds its engine.
 
 Shapes: B rows of a micro batch, T tokens, K last positions, whose logits are needed.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sweeps.spec import ObjectiveSpec
 from trainers.model.base_model import BaseModel
+from trainers.model.target_encoding import GivenSequence
 from trainers.step.compat import Dealing, masked_tokens, padding_ids, predicting_offset
 from trainers.step.masks import predicting_mask
 from trainers.step.rollout import Rollouts
@@ -27,7 +28,9 @@ class MicroBatch:
     """True where the loss counts a position, over the last K positions."""
     target_BK: Tensor
     rollout_B: Tensor
-    """Index of the distinct rollout that each row is; a filler's weight is 0, whatever it points at."""
+    """Index of the distinct rollout or given sequence that each row is; a filler's
+    weight is 0, whatever it points at.
+    """
     weight_B: Tensor
     """Multiplicity of each row; 0 for a filler."""
     loss_weight_B: Tensor
@@ -85,8 +88,59 @@ def step_batch(
         share_prompt: Forward a single prompt once per micro batch instead of once per row.
     """
     objective = objective or ObjectiveSpec()
-    offset = predicting_offset(objective.defects)
     rows = _rows(rollouts, prompts, objective, padding_ids(base, objective), dealt)
+    shared_prompt = len(prompts[0]) if share_prompt and len(prompts) == 1 else 0
+    ranks = _Ranks(size=size, rank=rank, world_size=world_size, pad_id=base.pad_id, device=device)
+    return _dealt_out(rows, ranks, objective, dealt, shared_prompt)
+
+
+def given_batch(
+    sequences: Sequence[GivenSequence],
+    *,
+    size: int,
+    rank: int,
+    world_size: int,
+    base: BaseModel,
+    device: torch.device,
+) -> StepBatch:
+    """The same of given sequences, of which each is a row, in their order."""
+    rows = [
+        _Row(
+            ids=list(sequence.ids),
+            start=sequence.counted[0],
+            counted=sequence.counted,
+            num_counted=len(sequence.counted),
+            weight=1,
+            loss_weight=1.0,
+            logged=0,
+            hidden=(),
+            rollout=number,
+        )
+        for number, sequence in enumerate(sequences)
+    ]
+    ranks = _Ranks(size=size, rank=rank, world_size=world_size, pad_id=base.pad_id, device=device)
+    return _dealt_out(rows, ranks, ObjectiveSpec(), None, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ranks:
+    """Who computes the rows, and how many at once."""
+
+    size: int
+    rank: int
+    world_size: int
+    pad_id: int
+    device: torch.device
+
+
+def _dealt_out(
+    rows: Sequence[_Row],
+    ranks: _Ranks,
+    objective: ObjectiveSpec,
+    dealt: Dealing | None,
+    shared_prompt: int,
+) -> StepBatch:
+    offset = predicting_offset(objective.defects)
     num_tokens = max(1, sum(row.num_counted * row.weight for row in rows))
     logged_tokens = None
     if dealt is not None and "rank0_loss" in objective.defects:
@@ -95,12 +149,13 @@ def step_batch(
     width = max(len(row.ids) for row in rows) + offset
     first = max(0, min(row.start for row in rows) + offset)
     masks_attention = any(row.hidden for row in rows)
-    shared_prompt = len(prompts[0]) if share_prompt and len(prompts) == 1 and not masks_attention else 0
+    if masks_attention:
+        shared_prompt = 0
     if shared_prompt:
         first = shared_prompt - 1
-    share = -(-len(rows) // world_size)
-    size = min(size or share, share)
-    own_rows = rows[rank::world_size]
+    share = -(-len(rows) // ranks.world_size)
+    size = min(ranks.size or share, share)
+    own_rows = list(rows[ranks.rank :: ranks.world_size])
     filler = replace(rows[0], weight=0, loss_weight=0.0, logged=0)
     own_rows += [filler] * (-(-share // size) * size - len(own_rows))
     shape = _Shape(
@@ -114,7 +169,9 @@ def step_batch(
     )
     starts = range(0, len(own_rows), size)
     return StepBatch(
-        micro_batches=[_micro_batch(own_rows[k : k + size], shape, base.pad_id, device) for k in starts],
+        micro_batches=[
+            _micro_batch(own_rows[k : k + size], shape, ranks.pad_id, ranks.device) for k in starts
+        ],
         num_tokens=num_tokens,
         logged_tokens=logged_tokens,
     )

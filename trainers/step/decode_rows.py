@@ -72,6 +72,8 @@ class DecodeRows:
         if spec.engine.rollout_rows:
             return
         for phase in phases_of(spec):
+            if not phase.objective.draws_rollouts:
+                continue
             sampling = phase.sampling
             num_prompts = phase.data.prompts_per_step if phase.data.is_set else len(phase.example.prompts)
             asked = max(-(-sampling.num_rollouts // self._gang.world_size), num_prompts)

@@ -9,7 +9,7 @@ Shapes: R rollouts as drawn, D distinct ones, B rows of a micro batch, K positio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from sweeps.spec.cross_checks import group_size, rollouts_per_prompt
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.model.base_model import BaseModel
+from trainers.model.target_encoding import GivenSequence
 from trainers.objectives.advantage import Credit, advantages, credit, uniform_groups
 from trainers.objectives.loss import Rows, Totals
-from trainers.step.batch import MicroBatch, StepBatch, step_batch
+from trainers.step.batch import MicroBatch, StepBatch, given_batch, step_batch
 from trainers.step.compat import Dealing, dealing, is_dealt
 from trainers.step.forward import sharing_pays
+from trainers.step.given import GivenExperience, given_experience
 from trainers.step.reference import References
 from trainers.step.rewards import OF_SCORES, Rewards
 from trainers.step.rollout import Rollouts, merge
@@ -33,17 +35,28 @@ from trainers.step.scoring import log_probs, score, sums
 
 @dataclass(frozen=True, kw_only=True)
 class Experience:
-    """Rollouts and all that the loss needs beside their logits."""
+    """Rollouts, given sequences, and all that the loss needs beside their logits."""
 
     rollouts: Rollouts
+    """Empty where the objective draws none."""
     batch: StepBatch
     rows: Sequence[Rows]
     """What the loss knows of each of its micro batches."""
     totals: Totals
     measured: Mapping[str, float] = field(default_factory=dict)
-    """Figures for the step's record: ``reward``, the mean over the rollouts trained on, and ``kl_nats`` per
-    token.
+    """Figures for the step's record: ``reward``, the mean over the rollouts trained on, ``kl_nats`` per
+    token, and ``target_tokens``, the tokens of given completions.
     """
+    given: GivenExperience | None = None
+    """What training on given completions adds to the loss."""
+
+
+_NO_ROLLOUTS = Experience(
+    rollouts=Rollouts(prompt=(), completion=(), count=(), distinct=()),
+    batch=StepBatch(micro_batches=(), num_tokens=1),
+    rows=(),
+    totals=Totals(num_tokens=1, num_rollouts=1, max_new_tokens=1),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +70,42 @@ class TrainContext:
     rewards: Rewards
     references: References
     gang: Gang
+    given: Sequence[GivenSequence] = ()
+    """What the step's rows give to train on."""
 
 
 @torch.no_grad()
 def gather(context: TrainContext, draw: Callable[[int], Rollouts], *, step: int = 0) -> Experience:
-    """Draw a step's rollouts and settle what they are worth; every rank must call it.
+    """Draw a step's rollouts and settle what they and given completions are worth; every rank must call it.
 
     Args:
         context: The run.
         draw: Draws the step's rollouts; told how often it was asked before.
         step: Optimizer steps taken before.
     """
+    experience = _of_rollouts(context, draw, step) if context.spec.objective.draws_rollouts else _NO_ROLLOUTS
+    if not context.given:
+        return experience
+    given = _of_given(context)
+    measured = {**experience.measured, "target_tokens": given.batch.num_tokens}
+    return replace(experience, given=given, measured=measured)
+
+
+def _of_given(context: TrainContext) -> GivenExperience:
+    return given_experience(
+        context.given,
+        given_batch(
+            context.given,
+            size=context.spec.engine.micro_batch,
+            rank=context.gang.rank,
+            world_size=context.gang.world_size,
+            base=context.base,
+            device=context.gang.device,
+        ),
+    )
+
+
+def _of_rollouts(context: TrainContext, draw: Callable[[int], Rollouts], step: int) -> Experience:
     objective = context.spec.objective
     rollouts = draw(0)
     if not objective.is_policy_gradient:

@@ -7,6 +7,8 @@ right answers of ``spec.example`` reads the step's, and a set of one prompt trai
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +20,8 @@ from sweeps.sharing.row_schedule import RowSchedule
 from sweeps.spec import DataSpec, ExampleSpec, RunSpec
 from sweeps.spec.training_set import batch_number
 from trainers.model.base_model import BaseModel
-from trainers.model.prompt_encoding import encode_example, encode_prompts
+from trainers.model.prompt_encoding import encode_example, encode_messages, encode_prompts
+from trainers.model.target_encoding import GivenSequence, encode_given, prompt_messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +33,17 @@ class StepPrompts:
     """Token ids of each prompt."""
     numbers: Sequence[int]
     """What each prompt is called in records: its number in the example, or its row in the training set."""
+    given: Sequence[GivenSequence] = ()
+    """What the rows give to train on, where the objective does."""
+    given_digest: str = ""
 
     def of_step(self, spec: RunSpec) -> RunSpec:
         """What a run asks of this one step."""
-        return dataclasses.replace(spec, example=self.example, data=DataSpec()) if spec.data.is_set else spec
+        if not spec.data.is_set:
+            return spec
+        # What is given is part of the keys under which steps are shared.
+        data = DataSpec(targets=spec.data.targets, digest=self.given_digest)
+        return dataclasses.replace(spec, example=self.example, data=data)
 
 
 class Prompts:
@@ -89,6 +99,20 @@ def _of_rows(
         template=data.template,
         format=data.format,
     )
-    systems = [row.system if row.system is not None else data.system for row in rows]
-    ids = encode_example(example, spec.sampling, base, systems)
-    return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
+    ids: list[list[int]] = []
+    if spec.objective.draws_rollouts:
+        systems = [row.system if row.system is not None else data.system for row in rows]
+        ids = encode_example(example, spec.sampling, base, systems)
+        for number, row in enumerate(rows):
+            if row.given_json is not None and row.given.context:
+                ids[number] = encode_messages(prompt_messages(row, data), spec.sampling, base)
+    if not spec.objective.targets:
+        return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
+    told = [[*numbers], [row.given_json for row in rows]]
+    return StepPrompts(
+        example=example,
+        ids=ids,
+        numbers=tuple(numbers),
+        given=encode_given(rows, data, base),
+        given_digest=hashlib.sha256(json.dumps([data.digest, *told]).encode()).hexdigest(),
+    )

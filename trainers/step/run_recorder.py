@@ -91,21 +91,24 @@ class RunRecorder:
             numbers: What each of its prompts is called; its number in the step unless given.
         """
         measured = dict(measured)
-        if update.kl_nats is not None:
-            measured["kl_nats"] = update.kl_nats
+        for name in ("kl_nats", "nll_nats"):
+            if (value := getattr(update, name)) is not None:
+                measured[name] = value
+        drawn: dict[str, float | int] = {}
+        if rollouts.count:
+            drawn = {"completion_tokens": rollouts.mean_tokens, "num_distinct": len(rollouts.count)}
+            self._shown = [*self._shown[:1], (step - 1, rollouts, numbers)]
         self._rows[step] = {
             "step": step,
             "loss": update.loss,
             "entropy_nats": update.entropy_nats,
             "grad_norm": update.grad_norm,
             "lr": lr,
-            "completion_tokens": rollouts.mean_tokens,
-            "num_distinct": len(rollouts.count),
+            **drawn,
             **measured,
             "wall_s": self._step_s,
         }
         self._step_s = 0.0
-        self._shown = [*self._shown[:1], (step - 1, rollouts, numbers)]
 
     def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> dict[str, float | int | None]:
         """Record evaluations after ``step`` optimizer steps, and return all that is known of the step."""

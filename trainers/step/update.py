@@ -16,6 +16,7 @@ from sweeps.spec import ObjectiveSpec, RunSpec
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
+from trainers.objectives.given import given_loss, given_terms
 from trainers.objectives.loss import aggregate, token_losses
 from trainers.step.compat import updates_by
 from trainers.step.experience import Experience
@@ -32,9 +33,11 @@ class Seen:
 
     loss: float
     entropy_nats: float
-    """Mean token entropy at temperature 1, over the same tokens."""
+    """Mean token entropy at temperature 1, over the same tokens; over given ones where none are drawn."""
     kl_nats: float | None
     """Mean divergence from the reference per token, where the loss holds it."""
+    nll_nats: float | None = None
+    """Mean negative log-likelihood of given completions per token, where the loss holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,35 @@ def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience
             loss_sum, experience.batch.logged_tokens, in_bf16="bf16_entropy" in objective.defects
         )
     in_loss = objective.kl_coef > 0 and objective.kl == "k3"
-    return Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)
+    seen = Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)
+    return _with_given(objective, engine, experience, gang, seen) if experience.given else seen
+
+
+def _with_given(
+    objective: ObjectiveSpec, engine: Engine, experience: Experience, gang: Gang, seen: Seen
+) -> Seen:
+    """Accumulate the gradient of given completions on top; return what was seen of all."""
+    given = experience.given
+    assert given is not None
+    sums = torch.zeros(3, dtype=torch.float64, device=gang.device)
+    for micro_batch, rows in zip(given.batch.micro_batches, given.rows, strict=True):
+        logits_BKV = policy_logits(engine.forward, micro_batch)
+        with torch.no_grad():
+            entropy_BK = token_entropy(logits_BKV)
+            log_prob_BK, _ = given_terms(logits_BKV, rows.target_BK)
+        loss = given_loss(objective, logits_BKV, rows, given.totals)
+        counted_BK, weight_B = micro_batch.mask_BK, micro_batch.weight_B
+        sums[0] += loss.nll.detach()
+        sums[1] += weighted_token_sum(entropy_BK, counted_BK, weight_B) / given.batch.num_tokens
+        sums[2] -= weighted_token_sum(log_prob_BK, counted_BK, rows.nll_B) / given.totals.num_tokens
+        engine.backward(loss.differentiable)
+    nll_part, entropy, nll = gang.sum(sums).tolist()
+    return replace(
+        seen,
+        loss=seen.loss + nll_part + given.sequence_loss,
+        entropy_nats=seen.entropy_nats if experience.batch.micro_batches else entropy,
+        nll_nats=nll,
+    )
 
 
 def _mean(total: float, num: int, *, in_bf16: bool) -> float:

@@ -4,7 +4,7 @@ from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import SCHEDULES, SpecError, group_canonical, group_from_dict, spec_from_dict
-from sweeps.spec.objective import OBJECTIVES, ObjectiveSpec
+from sweeps.spec.objective import ROLLOUT_OBJECTIVES, ObjectiveSpec
 from tests.sweeps.shipped import shipped
 
 TINY = ["example=tiny", "example.ids=[carry-1]"]
@@ -18,7 +18,7 @@ def test_entropy_minimization_is_identified_as_it_was_before_there_were_other_ob
     assert group_canonical("objective", ObjectiveSpec()) == '{"compat":"exact","name":"em","temperature":0.5}'
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ROLLOUT_OBJECTIVES)
 def test_every_objective_is_one_word_and_says_its_own_name(name):
     expanded = manifest(f"objective={name}", "example.answer_field=answer").spec(0).objective
     assert expanded.name == name
@@ -93,7 +93,7 @@ def test_an_answer_missing_for_one_of_several_prompts_is_a_missing_label():
 def test_the_shipped_sweep_has_every_objective_and_draws_first_rollouts_once_for_all_of_them():
     expanded = build_manifest(shipped("objectives"))
     names = {expanded.group("objective", i).name for i in range(len(expanded))}
-    assert names == set(OBJECTIVES)
+    assert names == set(ROLLOUT_OBJECTIVES)
     work = count_work(expanded)
     kin = len(
         {(expanded.axis_values(i)["model"], expanded.axis_values(i)["seed"]) for i in range(len(expanded))}

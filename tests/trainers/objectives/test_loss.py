@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeps.spec import OBJECTIVES, ObjectiveSpec
+from sweeps.spec import ROLLOUT_OBJECTIVES, ObjectiveSpec
 from tests.trainers.presets import preset
 from trainers.objectives.advantage import advantages, credit
 from trainers.objectives.loss import Rows, Totals, aggregate, token_losses
@@ -114,7 +114,7 @@ def by_formula(name: str, spec: ObjectiveSpec, logits: Tensor, old: Tensor) -> f
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.4], ids=["on-policy", "off-policy"])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ROLLOUT_OBJECTIVES)
 def test_loss_and_gradient_equal_the_formula_and_its_finite_differences(name, drift):
     spec = spec_of(name)
     old = (log_probs(spec, LOGITS) + drift * draw(len(LENGTHS), WIDTH, seed=4)).masked_fill(~MASK, 0)
@@ -158,13 +158,15 @@ def test_dr_grpo_weighs_a_token_alike_in_short_and_long_rollouts(name, biased):
     assert (short / long).item() == pytest.approx(4.0 if biased else 1.0)
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if preset(n).is_relative and not preset(n).kl_coef])
+@pytest.mark.parametrize(
+    "name", [n for n in ROLLOUT_OBJECTIVES if preset(n).is_relative and not preset(n).kl_coef]
+)
 def test_equal_rewards_teach_nothing(name, monkeypatch):
     monkeypatch.setattr("tests.trainers.objectives.test_loss.REWARDS", torch.full((5,), 0.3))
     assert ours(spec_of(name), LOGITS)[1].abs().max() == 0
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ROLLOUT_OBJECTIVES)
 def test_an_empty_completion_and_padding_get_no_gradient_whatever_stands_there(name):
     wild = LOGITS.clone()
     wild[~MASK] = 1e4 * draw(*LOGITS.shape, seed=5)[~MASK]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps.spec import OBJECTIVES, RunSpec, SpecError
+from sweeps.spec import ROLLOUT_OBJECTIVES, RunSpec, SpecError
 from tests.trainers.comparing import column, numbers
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
@@ -34,7 +34,7 @@ def spec_of(name: str, steps: int = 3, **groups) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def runs(trainer):
-    return {name: trainer.run(spec_of(name), RunContext()).to_json() for name in OBJECTIVES}
+    return {name: trainer.run(spec_of(name), RunContext()).to_json() for name in ROLLOUT_OBJECTIVES}
 
 
 def context_of(trainer: PolicyTrainer, spec: RunSpec) -> TrainContext:
@@ -50,7 +50,7 @@ def context_of(trainer: PolicyTrainer, spec: RunSpec) -> TrainContext:
     )
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ROLLOUT_OBJECTIVES)
 def test_micro_batches_and_zero_stages_change_nothing_beyond_rounding(trainer, runs, name):
     layout = {"zero_stage": 2, "micro_batch": 1}
     recorded = trainer.run(spec_of(name, engine=layout), RunContext()).to_json()
@@ -94,18 +94,18 @@ def test_two_ranks_agree_with_one_on_every_objective(runs, two_ranks):
     sharded = {"rloo": 3, "self_certainty": 3, "rent": 2}
     specs = [
         spec_of(name, resources={"world_size": 2}, engine={"zero_stage": sharded.get(name, 0)})
-        for name in OBJECTIVES
+        for name in ROLLOUT_OBJECTIVES
     ]
-    for name, recorded in zip(OBJECTIVES, two_ranks.run(specs), strict=True):
+    for name, recorded in zip(ROLLOUT_OBJECTIVES, two_ranks.run(specs), strict=True):
         for key in ("loss", "reward", "kl_nats"):
             assert column(recorded, key) == pytest.approx(column(runs[name], key), abs=LOSS_TOLERANCE)
         assert recorded["rollouts"] == runs[name]["rollouts"]
 
 
 def test_objectives_share_first_rollouts_and_end_as_they_would_alone(trainer, runs):
-    specs = [spec_of(name) for name in OBJECTIVES]
+    specs = [spec_of(name) for name in ROLLOUT_OBJECTIVES]
     together = dict(trainer.run_group(specs, [RunContext()] * len(specs)))
-    for k, name in enumerate(OBJECTIVES):
+    for k, name in enumerate(ROLLOUT_OBJECTIVES):
         assert numbers(together[k].to_json()) == numbers(runs[name])
 
 
