@@ -51,7 +51,9 @@ TIMINGS = ("rollout_s", "train_s", "eval_s", "wall_s")
 
 
 PART_GROUPS = ("model", "trainer", "engine", "resources", "sampling")
-"""Groups whose runs are priced apart, as are those that train on other given completions; no optimizer step is shared between two of their choices."""
+"""Groups whose runs are priced apart, as are those that train on other given completions; no optimizer step
+is shared between two of their choices.
+"""
 
 
 def measured_rates(place: Path, like: Path | None) -> dict[str, Rates]:

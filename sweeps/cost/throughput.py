@@ -94,8 +94,8 @@ def speed_key(spec: RunSpec) -> str:
 
 
 def given_key(objective: ObjectiveSpec, data: DataSpec) -> str:
-    """What of given completions bears on seconds: which are read, of how many rows a step, and whether rollouts
-    are drawn beside them; empty where none are.
+    """What of given completions bears on seconds: which are read, of how many rows a step, and whether
+    rollouts are drawn beside them; empty where none are.
     """
     if not objective.targets:
         return ""

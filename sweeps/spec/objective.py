@@ -208,7 +208,7 @@ class ObjectiveSpec:
             self.name not in GIVEN_OBJECTIVES or bool(self.targets),
             "objective.name",
             self.name,
-            f"trains on given completions; take the option objective={self.name}, which weighs a loss of them",
+            f"trains on given completions; take the option objective={self.name}, which weighs them",
         )
         require(
             self.name in ("em", "em_ft", *GIVEN_OBJECTIVES) or self.is_policy_gradient,

@@ -115,7 +115,12 @@ class DataSpec:
         check_prompt_form("data", self.format, self.system_role, self.template)
         for key in ("limit", "subset_seed", "num_rows"):
             require(getattr(self, key) >= 0, f"data.{key}", getattr(self, key), "must be at least 0")
-        choice("data.targets", self.targets, get_args(Targets))
+        require(
+            self.targets in get_args(Targets),
+            "data.targets",
+            self.targets,
+            "is filled in when a sweep is composed; leave it out",
+        )
         choice("data.overlong", self.overlong, get_args(Overlong))
         require(self.max_tokens >= 2, "data.max_tokens", self.max_tokens, "must be at least 2")
         require(0 < self.subset <= 1, "data.subset", self.subset, "must be a share above 0, at most 1")

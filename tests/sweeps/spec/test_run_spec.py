@@ -71,6 +71,9 @@ def other_value(key, value):
         "optim.beta1": 0.5,
         "optim.beta2": 0.5,
         "optim.momentum": 0.5,
+        "data.targets": "pairs",
+        "data.overlong": "truncate",
+        "objective.label_smoothing": 0.1,
         "sampling.top_p": 0.5,
         "eval.top_p": 0.5,
         "schedule.min_ratio": 0.5,
@@ -114,14 +117,17 @@ def other_value(key, value):
 
 
 READ_BY_OTHERS = {
-    "momentum": "muon",
-    "d0": "prodigy",
-    "d_coef": "prodigy",
-    "norms": "refined",
-    "norms_path": "refined",
+    "momentum": {"name": "muon"},
+    "d0": {"name": "prodigy"},
+    "d_coef": {"name": "prodigy"},
+    "norms": {"name": "refined"},
+    "norms_path": {"name": "refined"},
+    "nll_weight": {},  # a run on an example has no completions
+    "nll_dft": {"nll_weight": 1.0},
+    "label_smoothing": {"nll_weight": 1.0},
 }
-"""Fields that the usual optimizer or schedule does not read, and one that does; test_optimizers.py and
-test_norms.py see to them.
+"""Fields that the usual optimizer, schedule or objective does not read, and what makes it;
+test_optimizers.py, test_norms.py and test_objective.py see to them.
 """
 
 
@@ -270,7 +276,7 @@ OMITTED = [
 def test_a_later_field_at_the_value_of_old_leaves_no_trace_in_the_identity(group, name, value):
     assert value == getattr(group_type(group)(), name)
     needs = {"format": "chat"} if name == "system_role" else {}  # plain has no turns to fold into
-    needs |= {"name": READ_BY_OTHERS[name]} if name in READ_BY_OTHERS else {}
+    needs |= READ_BY_OTHERS.get(name, {})
     part = dataclasses.replace(getattr(fixed_spec(), group), **needs, **{name: value})
     assert f'"{name}"' not in group_canonical(group, part)
     other = dataclasses.replace(part, **{name: other_value(f"{group}.{name}", value)})
