@@ -33,6 +33,7 @@ from sweeps.spec import (
 from sweeps.spec.command_words import check_axes, check_command
 from sweeps.spec.cross_checks import (
     check_fit,
+    check_measured,
     check_norms,
     check_params,
     check_patterns,
@@ -164,6 +165,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
         (check_trainable, everywhere, "model", "optim", "engine"),
         (check_sharded, everywhere, "optim", "engine", "resources"),
         (check_patterns, everywhere, "eval", "objective"),
+        (check_measured, everywhere, "eval", "objective"),
         (check_params, everywhere, "trainer"),
         (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "data", "eval"),

@@ -32,6 +32,19 @@ def require_pattern(key: str, pattern: str | None) -> None:
         ) from None
 
 
+def check_measured(evaluation: EvalSpec, objective: ObjectiveSpec) -> None:
+    """Refuse measurements of rollouts where none are drawn.
+
+    Raises:
+        SpecError: naming the measurement.
+    """
+    if evaluation.logit_stats and not objective.draws_rollouts:
+        raise SpecError(
+            "eval.logit_stats=true: measures first rollouts, and "
+            f"objective={objective.name} draws none; leave it out"
+        )
+
+
 def check_params(trainer: TrainerSpec) -> None:
     """Refuse parameters of a trainer that takes none: they would change the identity of runs and nothing
     else.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from sweeps.spec.cross_checks import check_fit, check_norms, check_sharded, check_trainable
+from sweeps.spec.cross_checks import check_fit, check_measured, check_norms, check_sharded, check_trainable
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.errors import SpecError, cut, nearest, require, shown
 from sweeps.spec.identity import (
@@ -53,6 +53,7 @@ class RunSpec:
         require(self.steps < 2**31, "steps", self.steps, "must be below 2^31")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         check_fit(self.objective, self.sampling, self.example, self.data)
+        check_measured(self.eval, self.objective)
         check_trainable(self.model, self.optim, self.engine)
         check_norms(self.schedule, self.steps)
         check_sharded(self.optim, self.engine, self.resources)

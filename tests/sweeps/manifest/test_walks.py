@@ -113,3 +113,63 @@ def test_sub_grids_count_in_steps_or_in_epochs(tmp_path):
     manifest = manifest_of_both(tmp_path, "steps: [5, 20]", in_epochs)
     found = [(manifest.axis_values(row)["steps"], int(manifest.steps[row])) for row in range(len(manifest))]
     assert sorted(found, key=str) == [(20, 20), (5, 5), (None, 30)]
+
+
+@pytest.fixture
+def solved(tmp_path) -> str:
+    file = tmp_path / "solved.jsonl"
+    file.write_text('{"prompt": "1+1=", "completion": "2", "answer": "2"}\n' * 4)
+    return str(file)
+
+
+def test_an_objective_decides_what_is_read_of_a_set_and_leaves_the_runs_of_others_alone(solved):
+    data = ["data=file", f"data.path={solved}", "data.prompts_per_step=2"]
+    both = manifest_of(*data, "objective=em,sft")
+    targets = {both.axis_values(row)["objective"]: both.spec(row).data.targets for row in range(2)}
+    assert targets == {"em": "", "sft": "completions"}
+    assert manifest_of(*data).run_ids[0] in both.run_ids
+    assert manifest_of(*data, "objective=sft").run_ids[0] in both.run_ids
+    assert not_packed_because(both.spec(1)).startswith("objective=sft, which trains on given completions")
+
+
+def test_runs_that_draw_nothing_have_no_sampler_and_cost_no_rollouts(solved):
+    data = ["data=file", f"data.path={solved}", "steps=3"]
+    words = [*data, "objective=em,sft", "sampling.temperature=0.5,1.0", "sampling.num_rollouts=8"]
+    manifest = manifest_of(*words)
+    temperatures = [manifest.axis_values(row).get("sampling.temperature") for row in range(3)]
+    assert (len(manifest), manifest.num_duplicates) == (3, 1)
+    assert sorted(temperatures, key=str) == [0.5, 1.0, None]
+    work = count_work(manifest)
+    assert (work.naive.steps, work.naive.rollout_batches, work.shared.rollout_batches) == (9, 6, 6)
+    alone = manifest_of(*data, "objective=sft")
+    assert alone.run_ids[0] in manifest.run_ids
+    mixed = manifest_of(*data, "objective=sft", "objective.entropy_weight=0,0.1", "sampling.num_rollouts=8")
+    assert count_work(mixed).shared.rollout_batches == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["objective=sft"], "objective=sft: trains on given completions, and an example has prompts only"),
+        (["sampling.top_p=0.9"], "sampling.top_p=0.9: these runs train on given completions and draw no"),
+        (["sampling.top_p=0.9,1"], "sampling.top_p=0.9,1.*: these runs train on given completions"),
+        (
+            ["objective.iterations=2"],
+            "iterations=2: uses rollouts several times, and this objective draws none",
+        ),
+        (
+            ["objective.aggregation=dr"],
+            "divides by sampling.max_new_tokens, which given completions do not have",
+        ),
+        (["objective.nll_weight=0"], "take the option objective=sft, which weighs them"),
+        (
+            ["data.max_tokens=4"],
+            "have at least 5 tokens of model 'tiny-64', above data.max_tokens=4; raise it",
+        ),
+        (["eval=addition", "eval.logit_stats=true"], "eval.logit_stats=true: measures first rollouts"),
+    ],
+)
+def test_what_training_on_given_completions_has_no_use_for_is_refused(solved, words, message):
+    data = [] if words == ["objective=sft"] else ["objective=sft", "data=file", f"data.path={solved}"]
+    with pytest.raises(SpecError, match=message):
+        build_manifest(compose_sweep([*data, "model=tiny-64", "eval=none", *words]))
