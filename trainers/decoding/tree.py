@@ -20,6 +20,9 @@ from trainers.decoding import Completion, DecodeRequest
 
 _UNKNOWN = -1
 
+NODE_BYTES = 16
+"""What a tree keeps of a node for each token of the vocabulary: its cumulative probability and its child."""
+
 
 class Tree:
     """Distinct prefixes met so far; node k < number of prompts is prompt k's empty completion."""

@@ -26,8 +26,8 @@ from trainers.packs.experience import Drawn, Measured, asks_for_scores, drawn_as
 from trainers.packs.gradients import gradients_of, measure
 from trainers.packs.matrices import Matrices
 from trainers.packs.members import Member
-from trainers.packs.rollouts import Drawing, draw_together
-from trainers.packs.tokens import TILE
+from trainers.packs.rollouts import Drawing, draw_together, tree_bytes
+from trainers.packs.tokens import TILE, in_parts
 from trainers.packs.warm import Warm
 from trainers.protocol import Cancelled, Outcome, RunContext
 from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_request
@@ -36,6 +36,11 @@ from trainers.step.update import Seen, Update
 
 FORWARD_BYTES = 8 * 2**20
 """What a layer of a forward without gradients may compute at once."""
+
+TREE_BYTES = 256 * 2**20
+"""What the trees of rollouts that are walked together may take, were no two rollouts alike; a single member's
+may be larger.
+"""
 
 
 class Pack:
@@ -132,15 +137,16 @@ class Pack:
         in_trees = [m for m in drawing if self._decoder_of(m) == "tree"]
         one_by_one = [m for m in drawing if self._decoder_of(m) != "tree"]
         completions = {m.slot: self._decoded(m, self._request(m)) for m in one_by_one}
-        if in_trees:
+        trees = [tree_bytes(m.spec.sampling, self._stack.shape.vocabulary) for m in in_trees]
+        for part in in_parts(trees, TREE_BYTES):
             walked = draw_together(
                 self._stack.logits,
-                [self._drawing(m) for m in in_trees],
+                [self._drawing(m) for m in in_trees[part]],
                 self._base.pad_id,
                 most_tokens=self._stack.at_once(FORWARD_BYTES // self._stack.shape.layer_bytes),
                 device=self._stack.device,
             )
-            completions |= {m.slot: own for m, own in zip(in_trees, walked, strict=True)}
+            completions |= {m.slot: own for m, own in zip(in_trees[part], walked, strict=True)}
         for member in drawing:
             prompts = prompts_of_rollouts(member.spec, len(member.prompts))
             drawn[member.slot] = merge(prompts.tolist(), completions[member.slot])

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeps.spec import SamplingSpec
 from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.sampler import Sampler
-from trainers.decoding.tree import Tree, walk
+from trainers.decoding.tree import NODE_BYTES, Tree, walk
 from trainers.packs.tokens import MemberRows, Tokens, in_parts, num_tokens, tokens_of
 
 
@@ -31,6 +32,11 @@ class Drawing:
     """With exactly one sampler."""
     drafts: Sequence[tuple[int, Completion]]
     """(prompt, completion) pairs likely to be drawn, or none."""
+
+
+def tree_bytes(sampling: SamplingSpec, vocab_size: int) -> int:
+    """What a member's trees take at most: a node for each token drawn."""
+    return sampling.num_rollouts * sampling.max_new_tokens * vocab_size * NODE_BYTES
 
 
 def draw_together(

@@ -17,7 +17,9 @@ from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
+from trainers.packs import pack as pack_module
 from trainers.packs.engine import PackEngine
+from trainers.packs.rollouts import draw_together, tree_bytes
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 
 
@@ -318,6 +320,18 @@ def test_bits_of_cached_rollouts_do_not_depend_on_mates_nor_on_how_a_trees_mate_
     ]
     alone = [told(trainer.run(spec, RunContext())) for spec in mixed]
     assert [told(outcome) for outcome in packed(trainer, mixed)] == alone
+
+
+def test_trees_that_would_be_too_large_together_are_walked_in_turn(trainer, monkeypatch):
+    specs = [spec_of(number) for number in range(4)]
+    together = [told(outcome) for outcome in packed(trainer, specs)]
+    walks = []
+    monkeypatch.setattr(pack_module, "TREE_BYTES", 2 * tree_bytes(specs[0].sampling, 18))
+    monkeypatch.setattr(
+        pack_module, "draw_together", lambda *a, **k: walks.append(len(a[1])) or draw_together(*a, **k)
+    )
+    assert [told(outcome) for outcome in packed(trainer, specs)] == together
+    assert max(walks) == 2
 
 
 def test_rows_that_would_not_fit_memory_are_drawn_and_judged_fewer_at_once(trainer, monkeypatch):
