@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,18 @@ class PlannedSet:
     epochs_min: float
     """Passes over its rows of the shortest of those runs."""
     epochs_max: float
+    draws: int = 1
+    """Different choices of so many rows."""
+
+    def beside(self, other: PlannedSet, draws: int) -> PlannedSet:
+        """This set and another choice of as many rows, which makes so many different ones."""
+        return replace(
+            self,
+            runs=self.runs + other.runs,
+            draws=draws,
+            epochs_min=min(self.epochs_min, other.epochs_min),
+            epochs_max=max(self.epochs_max, other.epochs_max),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -31,16 +43,20 @@ class PlannedSet:
     def __str__(self) -> str:
         low, high = f"{self.epochs_min:.3g}", f"{self.epochs_max:.3g}"
         epochs = f"{low} epoch{'' if low == '1' else 's'}" if low == high else f"{low} to {high} epochs"
+        draws = f" ({self.draws:,} draws)" if self.draws > 1 else ""
         return (
-            f"{self.name}: {counted(self.rows, 'row')}, {self.order}, {self.prompts_per_step:,} a step · "
+            f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, {self.prompts_per_step:,} a step · "
             f"{epochs} · {counted(self.runs, 'run')}"
         )
 
 
 def planned_sets(manifest: Manifest) -> list[PlannedSet]:
-    """The training sets of a sweep in the order of its runs; one walked over in several ways is several."""
+    """The training sets of a sweep in the order of its runs; one walked over in several ways is several,
+    several draws of as many rows are one.
+    """
     codes = manifest.group_codes["data"]
-    sets = []
+    sets: dict[tuple[Any, ...], PlannedSet] = {}
+    digests: dict[tuple[Any, ...], set[str]] = {}
     for row in sorted(np.unique(codes, return_index=True)[1].tolist()):
         data = manifest.group("data", row)
         if not data.is_set:
@@ -57,16 +73,17 @@ def planned_sets(manifest: Manifest) -> list[PlannedSet]:
             -(-steps // iterations[code]) * data.prompts_per_step / data.num_rows
             for code, steps in set(kinds)
         ]
-        sets.append(
-            PlannedSet(
-                name=data.name,
-                path=str(data.path),
-                rows=data.num_rows,
-                prompts_per_step=data.prompts_per_step,
-                order=data.order,
-                runs=len(runs),
-                epochs_min=min(epochs),
-                epochs_max=max(epochs),
-            )
+        planned = PlannedSet(
+            name=data.name,
+            path=str(data.path),
+            rows=data.num_rows,
+            prompts_per_step=data.prompts_per_step,
+            order=data.order,
+            runs=len(runs),
+            epochs_min=min(epochs),
+            epochs_max=max(epochs),
         )
-    return sets
+        kind = (planned.name, planned.path, planned.rows, planned.prompts_per_step, planned.order)
+        digests.setdefault(kind, set()).add(data.digest)
+        sets[kind] = planned.beside(sets[kind], len(digests[kind])) if kind in sets else planned
+    return list(sets.values())

@@ -8,6 +8,7 @@ with an answer behind ``####``. What a field may hold is the rule of :mod:`sweep
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -73,17 +74,29 @@ def _as_line(values: list[str | None]) -> bytes:
 def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
     """The rows that a training set uses, in the order of its file, or of its files one after another.
 
+    The limit comes before the share: of the rows that ``limit`` leaves, ``subset`` takes a part.
+
     Raises:
         SpecError: for a file that cannot be read, or a row that lacks a field or holds something else there.
     """
-    assert data.path is not None
+    by_content = data.limit_by == "content" and data.limit
+    rows = _all_rows(data, None if by_content else data.limit or None)
+    if by_content:
+        drawn = heapq.nsmallest(
+            data.limit, ((_share(row.asked_content, data.subset_seed), n, row) for n, row in enumerate(rows))
+        )
+        rows = (row for _, _, row in sorted(drawn, key=lambda found: found[1]))
+    for row in rows:
+        if data.subset == 1 or _share(row.asked_content, data.subset_seed) < data.subset:
+            yield row
+
+
+def _all_rows(data: DataSpec, limit: int | None) -> Iterator[TrainingRow]:
     stream = stream_rows(files_of(data), "data.path")
     columns: _Columns | None = None
-    for number, (place, row) in enumerate(islice(stream, data.limit or None)):
+    for number, (place, row) in enumerate(islice(stream, limit)):
         columns = columns or _columns(data, row, f"{data.path} {place}")
-        read = _row(data, columns, row, place, number)
-        if data.subset == 1 or _share(read.asked_content, data.subset_seed) < data.subset:
-            yield read
+        yield _row(data, columns, row, place, number)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

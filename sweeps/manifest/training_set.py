@@ -127,14 +127,12 @@ def training_set(data: DataSpec) -> TrainingSet:
 
 def _how_read(data: DataSpec) -> Mapping[str, Any]:
     """All that decides which rows are used and what is read of them."""
-    fields = [
-        *("split", "config", "prompt_field", "answer_field"),
-        *("limit", "subset", "subset_seed", "format", "order"),
-    ]
+    where = ["split", "config", "limit", "limit_by", "subset", "subset_seed"]
+    what = ["prompt_field", "answer_field", "format", "order"]
     if data.targets:
-        fields += ["targets", "completion_field", "chosen_field", "rejected_field", "desirable_field"]
+        what += ["targets", "completion_field", "chosen_field", "rejected_field", "desirable_field"]
     difficulty = data.difficulty_field if data.reads_difficulty else ""
-    return {field: getattr(data, field) for field in fields} | {"difficulty": difficulty}
+    return {field: getattr(data, field) for field in (*where, *what)} | {"difficulty": difficulty}
 
 
 @dataclass(frozen=True, kw_only=True)

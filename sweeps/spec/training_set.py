@@ -15,6 +15,7 @@ from sweeps.spec.errors import choice, require
 from sweeps.spec.objective import Targets
 from sweeps.spec.train_groups import Overlong
 
+LimitBy = Literal["file", "content"]
 Order = Literal["shuffle", "file", "easy_to_hard", "hard_to_easy", "cyclic"]
 
 BY_DIFFICULTY: tuple[Order, ...] = ("easy_to_hard", "hard_to_easy")
@@ -84,13 +85,17 @@ class DataSpec:
     (``-pass_rate``), smaller.
     """
     limit: int = compute(0)
-    """Rows used, from the top of the file; 0 uses all."""
+    """Rows used, from the top of the file unless ``limit_by`` says otherwise; 0 uses all."""
+    limit_by: LimitBy = compute("file")
+    """``content`` takes the rows whose hashes, by content and ``subset_seed``, are the smallest: a draw that
+    outlives another order of the file, and in which a larger limit keeps the rows of a smaller one.
+    """
     subset: float = compute(1.0)
     """Share of those rows that is used, chosen by a hash of their content, so that the choice outlives
     another order of the file.
     """
     subset_seed: int = compute(0)
-    """Which subset: another number chooses another."""
+    """Which subset, or which rows of a limit by content: another number chooses others."""
     order: Order = field(default="shuffle", metadata={"omit_at": "shuffle"})
     """How an epoch goes through the rows: ``shuffle`` by the run's seed, anew each epoch; ``file``;
     ``easy_to_hard`` or ``hard_to_easy`` by ``difficulty_field``; ``cyclic``, passes over a quarter, a half,
@@ -112,6 +117,7 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         choice("data.order", self.order, get_args(Order))
+        choice("data.limit_by", self.limit_by, get_args(LimitBy))
         check_prompt_form("data", self.format, self.system_role, self.template)
         for key in ("limit", "subset_seed", "num_rows"):
             require(getattr(self, key) >= 0, f"data.{key}", getattr(self, key), "must be at least 0")

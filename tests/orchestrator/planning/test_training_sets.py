@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.planning.training_sets import PlannedSet
+from orchestrator.planning.training_sets import PlannedSet, planned_sets
+from sweeps.compose import compose_sweep
+from sweeps.manifest.build import build_manifest
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,11 @@ def test_a_set_is_told_by_its_rows_its_epochs_and_its_runs(rows, runs, low, high
         epochs_max=high,
     )
     assert str(planned) == f"mine: {words}"
+
+
+def test_draws_of_as_many_rows_are_told_together_and_equal_ones_are_one():
+    words = ("data=addition", "data.limit=1,1280", "data.limit_by=content", "data.subset_seed=range(3)")
+    manifest = build_manifest(compose_sweep([*words, "eval=none"]))
+    few, all_rows = sorted(planned_sets(manifest), key=lambda planned: planned.rows)
+    assert (few.runs, few.draws, all_rows.draws) == (3, 3, 1)
+    assert str(few).startswith("addition: 1 row (3 draws), shuffle")

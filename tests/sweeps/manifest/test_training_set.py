@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_a_subset_is_chosen_by_content_whatever_the_order_of_the_file(tmp_path):
     assert chosen(ROWS) == chosen(ROWS[::-1])
     assert chosen(ROWS) != chosen(ROWS, seed=1)
     assert 3 <= len(chosen(ROWS)) <= 17
+
+
+def test_a_limit_by_content_draws_rows_whatever_the_order_of_the_file_and_grows_by_adding(tmp_path):
+    def drawn(rows: list[dict], limit: int, seed: int = 0) -> list[str]:
+        spec = resolved(written(tmp_path, rows), limit=limit, limit_by="content", subset_seed=seed)
+        assert spec.num_rows == min(limit, len(rows))
+        return [row.prompt for row in rows_used(spec)]
+
+    draws = [drawn(ROWS, limit) for limit in range(1, 22)]
+    for smaller, larger in itertools.pairwise(draws):
+        assert set(smaller) <= set(larger)
+    assert draws[-1] == [row["problem"] for row in ROWS]
+    assert drawn(ROWS[::-1], 5) == draws[4][::-1]
+    assert len({drawn(ROWS, 1, seed)[0] for seed in range(60)}) > 15
 
 
 @pytest.mark.parametrize(
