@@ -45,8 +45,8 @@ class PlannedSet:
         epochs = f"{low} epoch{'' if low == '1' else 's'}" if low == high else f"{low} to {high} epochs"
         draws = f" ({self.draws:,} draws)" if self.draws > 1 else ""
         return (
-            f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, {self.prompts_per_step:,} a step · "
-            f"{epochs} · {counted(self.runs, 'run')}"
+            f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, "
+            f"{self.prompts_per_step:,} a step · {epochs} · {counted(self.runs, 'run')}"
         )
 
 

@@ -86,7 +86,7 @@ class DataSpec:
     """
     limit: int = compute(0)
     """Rows used, from the top of the file unless ``limit_by`` says otherwise; 0 uses all."""
-    limit_by: LimitBy = compute("file")
+    limit_by: LimitBy = field(default="file", metadata={"compute": True})
     """``content`` takes the rows whose hashes, by content and ``subset_seed``, are the smallest: a draw that
     outlives another order of the file, and in which a larger limit keeps the rows of a smaller one.
     """
