@@ -32,7 +32,7 @@ from trainers.engine.pool import EnginePool
 from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
-from trainers.model.download import beating_while_models_grow, fetch_set
+from trainers.model.download import beating_while_models_grow, fetch_sets
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience, TrainContext
@@ -97,7 +97,7 @@ class _Group:
         hub = any(spec.model.hub_id or spec.data.hub_id for spec in specs)
         with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
             for spec in specs:
-                fetch_set(spec.data)
+                fetch_sets(spec.data)
             self._records = [RunRecorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()
@@ -153,7 +153,8 @@ class _Group:
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in in_last_phase:
-                    drawn, measured = experience.rollouts, experience.measured
+                    drawn = experience.rollouts
+                    measured = {**experience.measured, **prompts.measured}
                     self._records[run].stepped(step, drawn, update, lr, measured, prompts.numbers)
                 if not update.finite:
                     yield from self._finish(live, "diverged")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from sweeps.manifest.manifest import Manifest
+from sweeps.spec import DataSpec
+from sweeps.spec.mix import parts_of
 from sweeps.spec.text import counted
 
 
@@ -24,6 +26,8 @@ class PlannedSet:
     epochs_min: float
     """Passes over its rows of the shortest of those runs."""
     epochs_max: float
+    share: float = 1.0
+    """Of the prompts of a step, those of this set of a mix."""
     draws: int = 1
     """Different choices of so many rows."""
 
@@ -44,9 +48,10 @@ class PlannedSet:
         low, high = f"{self.epochs_min:.3g}", f"{self.epochs_max:.3g}"
         epochs = f"{low} epoch{'' if low == '1' else 's'}" if low == high else f"{low} to {high} epochs"
         draws = f" ({self.draws:,} draws)" if self.draws > 1 else ""
+        share = f"{self.share:.3g} of " if self.share < 1 else ""
         return (
             f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, "
-            f"{self.prompts_per_step:,} a step · {epochs} · {counted(self.runs, 'run')}"
+            f"{share}{self.prompts_per_step:,} a step · {epochs} · {counted(self.runs, 'run')}"
         )
 
 
@@ -69,21 +74,28 @@ def planned_sets(manifest: Manifest) -> list[PlannedSet]:
             code: manifest.group("objective", int(run)).iterations
             for code, run in zip(manifest.group_codes["objective"][runs].tolist(), runs.tolist(), strict=True)
         }
-        epochs = [
-            -(-steps // iterations[code]) * data.prompts_per_step / data.num_rows
-            for code, steps in set(kinds)
-        ]
-        planned = PlannedSet(
-            name=data.name,
-            path=str(data.path),
-            rows=data.num_rows,
-            prompts_per_step=data.prompts_per_step,
-            order=data.order,
-            runs=len(runs),
-            epochs_min=min(epochs),
-            epochs_max=max(epochs),
-        )
-        kind = (planned.name, planned.path, planned.rows, planned.prompts_per_step, planned.order)
-        digests.setdefault(kind, set()).add(data.digest)
-        sets[kind] = planned.beside(sets[kind], len(digests[kind])) if kind in sets else planned
+        longest = [-(-steps // iterations[code]) * data.prompts_per_step for code, steps in set(kinds)]
+        for part, share in _with_shares(data):
+            planned = PlannedSet(
+                name=f"{data.name}/{part.name}" if data.mix else data.name,
+                path=str(part.path),
+                rows=part.num_rows,
+                prompts_per_step=data.prompts_per_step,
+                order=part.order,
+                runs=len(runs),
+                epochs_min=min(longest) * share / part.num_rows,
+                epochs_max=max(longest) * share / part.num_rows,
+                share=share,
+            )
+            kind = (planned.name, planned.path, planned.rows, planned.prompts_per_step, planned.order, share)
+            digests.setdefault(kind, set()).add(part.digest)
+            sets[kind] = planned.beside(sets[kind], len(digests[kind])) if kind in sets else planned
     return list(sets.values())
+
+
+def _with_shares(data: DataSpec) -> list[tuple[DataSpec, float]]:
+    """The sets of a mix with their shares of the prompts, or the one set there is."""
+    if not data.mix:
+        return [(data, 1.0)]
+    parts = parts_of(data)
+    return [(part.data, part.weight / sum(other.weight for other in parts)) for part in parts]

@@ -19,8 +19,8 @@ from sweeps.spec.environment import require_no_secret, sealed, unsealed
 from sweeps.spec.errors import cut, shown
 from sweeps.spec.printable import half_character
 
-FREE_KEYS = ("trainer.params.", "trainer.metrics.", "trainer.patterns.")
-"""Prefixes of keys that an own trainer makes up."""
+FREE_KEYS = ("trainer.params.", "trainer.metrics.", "trainer.patterns.", "data.mix.")
+"""Prefixes of keys that an own trainer, or a mix of own sets, makes up."""
 
 
 TRAINER_KEYS = tuple(f.name for f in dataclasses.fields(TrainerSpec))

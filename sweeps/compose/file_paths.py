@@ -7,6 +7,7 @@ the file and something does in the current folder, which earlier versions looked
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from sweeps.manifest.set_files import names_hub_set
 
 PATH_KEYS = ("model.path", "example.path", "data.path", "eval.path", "schedule.norms_path")
 """Keys of a run that name a file or a folder."""
+
+_OF_MIX = re.compile(r"data\.mix\.[^.]+\.path")
+"""Those of the sets of a mix."""
 
 HERE = ("./", "../")
 """How a path begins that can be nothing else; ``a/b`` may also be a model of the hub."""
@@ -34,7 +38,7 @@ def anchor_paths(config: DictConfig, package: str, folder: Path) -> None:
     if folder.resolve() == Path.cwd():
         return
     with read_write(config), open_dict(config):
-        for key in PATH_KEYS:
+        for key in (*PATH_KEYS, *_keys_of_mix(config, package)):
             if package and not key.startswith(f"{package}."):
                 continue
             parts = key.removeprefix(f"{package}.").split(".")
@@ -48,6 +52,12 @@ def anchor_paths(config: DictConfig, package: str, folder: Path) -> None:
                 config.sweep = moved
 
 
+def _keys_of_mix(config: DictConfig, package: str) -> list[str]:
+    """Keys of the paths of the sets that a file mixes."""
+    _, mix = plain_value(config, ["mix"] if package == "data" else ["data", "mix"])
+    return [f"data.mix.{name}.path" for name in mix] if isinstance(mix, Mapping) else []
+
+
 def anchored(key: str, path: str, folder: Path) -> str:
     """A path that a file in ``folder`` says, as it is to be written in the current folder."""
     if "://" in path or path.startswith(("~", "${")) or not path or Path(path).is_absolute():
@@ -56,7 +66,7 @@ def anchored(key: str, path: str, folder: Path) -> str:
     is_sure = path.startswith(HERE)
     if "${" in path:
         return _from_here(beside) if is_sure else path
-    may_be_of_hub = key == "model.path" or (key == "data.path" and names_hub_set(path))
+    may_be_of_hub = key == "model.path" or (key.startswith("data.") and names_hub_set(path))
     if not beside.exists() and (Path(path).exists() or (may_be_of_hub and not is_sure)):
         return path
     return _from_here(beside)
@@ -85,7 +95,7 @@ def _sweep(node: Mapping[str, Any], values: Callable[[str, Any], Any]) -> dict[s
 
 def _values(key: str, written: Any, folder: Path) -> Any:
     """What an axis or a rule writes for a key: one path, several, or a list with a condition."""
-    if key not in PATH_KEYS:
+    if key not in PATH_KEYS and not _OF_MIX.fullmatch(key):
         return written
     if isinstance(written, Mapping):
         return {name: _values(key, v, folder) if name == "values" else v for name, v in written.items()}

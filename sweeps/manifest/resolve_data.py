@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,6 +15,7 @@ from sweeps.manifest.training_set import content_of
 from sweeps.spec import DataSpec, SpecError, coerce_key, group_from_dict, group_to_dict
 from sweeps.spec.errors import shown
 from sweeps.spec.identity import plain
+from sweeps.spec.mix import OF_EACH, WEIGHT, check_mix, keys_of_set, mix_digest, parts_of, used_sets
 
 
 def resolve_data(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
@@ -21,6 +26,10 @@ def resolve_data(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
     """
     config = {key: plain(coerce_key(f"data.{key}", value)) for key, value in config.items()}
     path, defaults = config.get("path"), group_to_dict(DataSpec())
+    if config.get("mix"):
+        return _resolve_mix(config | {"path": path or None}, defaults), None
+    if path == "":
+        raise SpecError("data.mix: names no set; give each a file and a weight: data.mix.NAME.path=FILE")
     if path is None:
         set_keys = [
             key for key, value in config.items() if value != defaults[key] and key not in ("name", "targets")
@@ -33,15 +42,70 @@ def resolve_data(config: dict[str, Any]) -> tuple[dict[str, Any], None]:
         return {}, None
     data = _located(group_from_dict("data", config | {"digest": "", "num_rows": 0, "has_answers": False}))
     content = content_of(data)
-    asked = config.get("digest")
-    if asked and asked != content.digest:
-        raise SpecError(
-            f"data.digest={shown(asked)}: {path} holds other rows (SHA-256 {content.digest[:12]}…); leave "
-            "data.digest out to use it all the same"
-        )
+    _require_digest(config, path, content.digest)
     name = path.rstrip("/").rpartition("/")[2] if data.hub_id else local_path(path).name.partition(".")[0]
     where = {key: getattr(data, key) for key in ("path", "hub_id", "revision", "commit")}
     return config | where | {"name": config.get("name") or name} | asdict(content), None
+
+
+def _require_digest(config: Mapping[str, Any], what: str, digest: str) -> None:
+    asked = config.get("digest")
+    if asked and asked != digest:
+        raise SpecError(
+            f"data.digest={shown(asked)}: {what} holds other rows (SHA-256 {digest[:12]}…); leave "
+            "data.digest out to use it all the same"
+        )
+
+
+def _resolve_mix(config: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Read every set of a mix; one that alone has a weight is that set."""
+    check_mix(config, defaults)
+    mix, used = config["mix"], used_sets(config["mix"])
+    common = {key: config[key] for key in keys_of_set() if key in config and key not in OF_EACH}
+    resolved = {}
+    for name in used:
+        own = {key: value for key, value in mix[name].items() if key != WEIGHT}
+        form = {key: config[key] for key in ("format", "targets") if key in config}
+        with _said_of(name):
+            found, _ = resolve_data(common | own | form)
+        kept = {
+            key: value
+            for key, value in found.items()
+            if value != defaults[key] and key not in ("name", *form)
+        }
+        resolved[name] = kept | {WEIGHT: mix[name].get(WEIGHT, 1)}
+    if len(used) == 1:
+        [name] = used
+        alone = {key: value for key, value in config.items() if key not in ("mix", "path")}
+        own = {key: value for key, value in mix[name].items() if key != WEIGHT}
+        with _said_of(name):
+            return resolve_data(alone | own | {"name": config.get("name") or name})[0]
+    for one, other in itertools.combinations(used, 2):
+        if resolved[one]["digest"] == resolved[other]["digest"]:
+            raise SpecError(
+                f"data.mix.{other}: has the rows of data.mix.{one}; leave one out, and give the other "
+                "both weights"
+            )
+    parts = parts_of(group_from_dict("data", config | {"mix": resolved}))
+    digest = mix_digest(parts)
+    _require_digest(config, "data.mix", digest)
+    left_out = {name: entry for name, entry in mix.items() if name not in used}
+    return config | {
+        "name": config.get("name") or "+".join(used),
+        "mix": resolved | left_out,
+        "digest": digest,
+        "num_rows": sum(part.data.num_rows for part in parts),
+        "has_answers": all(part.data.has_answers for part in parts),
+    }
+
+
+@contextlib.contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """Have messages name the keys of one set of a mix."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(re.sub(r"\bdata\.(?!mix\b)", f"data.mix.{name}.", str(error))) from None
 
 
 def _located(data: DataSpec) -> DataSpec:

@@ -92,7 +92,7 @@ def _of_run(
     if (example.path or "").startswith(TINY):
         effect = "it is trained on a sum of the tiny models' world"
         yield "example", example.name, effect, "example=file example.path=FILE, or example=pi1"
-    if (data.path or "").startswith(TINY):
+    if any(path.startswith(TINY) for path in (data.path or "", *(str(s["path"]) for s in data.mix.values()))):
         effect = "it is trained on sums of the tiny models' world"
         yield "data", data.name, effect, "data=file data.path=FILE"
     if sampling.max_new_tokens <= TINY_TOKENS:

@@ -33,6 +33,7 @@ from sweeps.manifest.data_files import (
 from sweeps.manifest.set_files import files_of, place_of
 from sweeps.manifest.training_rows import TrainingRow, rows_used
 from sweeps.spec import DataSpec, SpecError
+from sweeps.spec.mix import parts_of
 
 BATCH_ROWS = 8192
 """Rows that are held as Python's values at once while a set is read."""
@@ -62,7 +63,9 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The rows that a training set uses, by their number from 0."""
+    """The rows that a training set uses, by their number from 0; of a mix those of its sets, one after
+    another.
+    """
 
     table: pa.Table
 
@@ -72,9 +75,13 @@ class TrainingSet:
 
     @cached_property
     def difficulty(self) -> np.ndarray | None:
-        """How hard each row is, float64 of shape (rows,), where the order depends on it."""
+        """How hard each row is, float64 of shape (rows,), where the order of some depends on it; NaN for rows
+        of other sets of a mix.
+        """
         column = self.table["difficulty"]
-        return None if column.null_count else arrow.as_numpy(column)
+        if column.null_count == len(column):
+            return None
+        return arrow.as_numpy(pc.fill_null(column, np.nan))
 
     def longest(self, num: int, *, given: bool = False) -> list[TrainingRow]:
         """The rows with the longest prompts, in characters, the longest first.
@@ -108,11 +115,13 @@ def content_of(data: DataSpec) -> Content:
 
 @lru_cache(maxsize=8)
 def training_set(data: DataSpec) -> TrainingSet:
-    """Open the training set of a run.
+    """Open the training set, or the mix, of a run.
 
     Raises:
         SpecError: where the file holds other rows than those that the sweep was composed with.
     """
+    if data.mix:
+        return TrainingSet(pa.concat_tables([training_set(part.data).table for part in parts_of(data)]))
     if (cached := _mapped(data.digest, data.num_rows)) is not None:
         return TrainingSet(cached)
     built = _build(data)

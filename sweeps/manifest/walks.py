@@ -36,7 +36,9 @@ def without_examples(
     Raises:
         SpecError: where an example was asked for beside the set.
     """
-    walks = np.array([bool(v.get("path")) for v in bound["data"].variants])[bound["data"].codes]
+    walks = np.array([bool(v.get("path") or v.get("mix")) for v in bound["data"].variants])[
+        bound["data"].codes
+    ]
     if not walks.any():
         return dict(bound), tuple(columns)
     if asked := _asked_of(composed, columns, "example", walks):
@@ -79,7 +81,7 @@ def with_targets(
 
 def _reading(data: Mapping[str, Any], targets: str) -> Mapping[str, Any]:
     """The configuration of a training set, of whose rows so much is read."""
-    return {**data, "targets": targets} if data.get("path") else data
+    return {**data, "targets": targets} if data.get("path") or data.get("mix") else data
 
 
 def _asked_of(composed: ComposedSweep, columns: Sequence[Column], group: str, rows: np.ndarray) -> str:
@@ -148,6 +150,10 @@ def walked_steps(
         data: DataSpec = parts["data"][bound["data"].codes[row]]
         if not data.is_set:
             raise SpecError(f"epochs={number:g}: there is no training set to pass over; name one with data")
+        if data.mix:
+            raise SpecError(
+                f"epochs={number:g}: the sets of data.mix end at different times; count in steps (steps=N)"
+            )
         if not 0 < number < 1e9:
             raise SpecError(f"epochs={number:g}: must be a number above 0, such as 1 or 0.5")
         objective = parts["objective"][bound["objective"].codes[row]]

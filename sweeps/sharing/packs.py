@@ -95,7 +95,7 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
 
 def _of_data(data: DataSpec) -> Iterator[str]:
     if data.is_set:
-        yield f"data.path={data.path}"
+        yield f"data.mix={'+'.join(data.mix)}" if data.mix else f"data.path={data.path}"
 
 
 def _of_optim(optim: OptimSpec) -> Iterator[str]:

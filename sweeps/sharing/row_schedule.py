@@ -46,9 +46,13 @@ class RowSchedule:
     def batch(self, number: int) -> list[int]:
         """Rows of the batch ``number``, from 0, in the order in which their prompts stand in it."""
         num = self._data.prompts_per_step
+        return self.rows(number * num, num)
+
+    def rows(self, start: int, num: int) -> list[int]:
+        """So many rows of the whole walk, from position ``start``."""
         rows: list[int] = []
         while len(rows) < num:
-            which, place = self._locate(number * num + len(rows))
+            which, place = self._locate(start + len(rows))
             rows += self._pass(which)[place : place + num - len(rows)].tolist()
         return rows
 

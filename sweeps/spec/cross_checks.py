@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from fractions import Fraction
 
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.errors import SpecError, shown
+from sweeps.spec.mix import parts_of
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.optimizers import OPTIMIZERS, unshardable
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
@@ -216,6 +219,13 @@ def _check_fit_of_set(
         raise SpecError(
             f"data.prompts_per_step={num}: {label} has {data.num_rows:,} rows; take at most as many a step"
         )
+    for part in parts_of(data) if data.mix else ():
+        share = Fraction(num * part.weight, sum(other.weight for other in parts_of(data)))
+        if math.ceil(share) > part.data.num_rows:
+            raise SpecError(
+                f"data.mix.{part.name}: has {part.data.num_rows:,} rows, fewer than the {float(share):.3g} "
+                f"that its weight gives it of data.prompts_per_step={num}; lower one of them"
+            )
     if objective.targets and data.targets != objective.targets:
         raise SpecError(
             f"data.targets={data.targets!r}: objective={objective.name} trains on given {objective.targets}; "
@@ -226,6 +236,12 @@ def _check_fit_of_set(
     if objective.reward_verified and not data.has_answers:
         raise SpecError(
             f"objective.reward_verified={objective.reward_verified:g}: needs a label in every row, and "
-            f"{label} has none; name the column that holds it (data.answer_field=answer), or take a reward "
-            "without labels, such as objective=majority"
+            f"{_unlabelled(data)}; name the column that holds it (data.answer_field=answer), or take a "
+            "reward without labels, such as objective=majority"
         )
+
+
+def _unlabelled(data: DataSpec) -> str:
+    """Which set has no labels."""
+    lacking = [part.name for part in parts_of(data) if not part.data.has_answers] if data.mix else []
+    return f"data.mix.{lacking[0]} has none" if lacking else f"{shown(data.label)} has none"

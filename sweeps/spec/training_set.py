@@ -7,8 +7,9 @@ columns that are not read and the form of the file change no run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sweeps.spec.data_groups import PromptFormat, SystemRole, check_prompt_form, compute
 from sweeps.spec.errors import choice, require
@@ -32,6 +33,11 @@ class DataSpec:
     """File of rows (JSON lines, CSV, Parquet; also ``.gz``), a folder of such files or one that ``datasets``
     wrote with ``save_to_disk``, the id of a data set in the hub's cache, or ``pkg://package/file`` inside an
     installed package; ``None`` trains on ``example``.
+    """
+    mix: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False, metadata={"compute": True})
+    """Several sets instead of ``path``: a name to what each has, its ``path``, ``weight`` and keys of its own
+    (:mod:`sweeps.spec.mix`). Prompts are taken from them in proportion to the weights, each set being walked
+    over in its own order. ``digest`` is then that of all of them and their weights.
     """
     config: str = compute("")
     """Configuration of a folder or hub id whose ``README.md`` names several."""
@@ -143,7 +149,7 @@ class DataSpec:
     @property
     def is_set(self) -> bool:
         """Whether the run walks over a training set."""
-        return self.path is not None
+        return self.path is not None or bool(self.mix)
 
     @property
     def reads_difficulty(self) -> bool:

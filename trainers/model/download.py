@@ -17,6 +17,7 @@ from typing import Any
 
 from sweeps.manifest.hf_cache import cache_folder, missing_files, snapshot
 from sweeps.spec import DataSpec
+from sweeps.spec.mix import parts_of
 
 DONE = "done\n"
 """What the file says after a whole download."""
@@ -61,8 +62,10 @@ def local_folder(hub_id: str, revision: str, *, remote_code: bool = False) -> Pa
     return _once_a_node(note, ready, download)
 
 
-def fetch_set(data: DataSpec) -> None:
-    """Download a training set of the hub to this node if need be; raises as :func:`local_folder` does."""
+def fetch_sets(data: DataSpec) -> None:
+    """Download training sets of the hub to this node if need be; raises as :func:`local_folder` does."""
+    for part in parts_of(data) if data.mix else ():
+        fetch_sets(part.data)
     if not data.hub_id or not data.commit:
         return
     hub_id, commit = data.hub_id, data.commit

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sweeps.manifest.prompts import PROMPTS_COUNTED
 from sweeps.manifest.training_rows import TrainingRow
 from sweeps.manifest.training_set import training_set
+from sweeps.sharing.mix_schedule import MixSchedule
 from sweeps.sharing.row_schedule import RowSchedule
 from sweeps.spec import DataSpec, ExampleSpec, RunSpec
 from sweeps.spec.training_set import batch_number
@@ -36,6 +37,13 @@ class StepPrompts:
     given: Sequence[GivenSequence] = ()
     """What the rows give to train on, where the objective does."""
     given_digest: str = ""
+    of_sets: Mapping[str, int] = field(default_factory=dict)
+    """Prompts of each set of a mix."""
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """Columns of the step's record: the prompts of each set of a mix."""
+        return {f"prompts_{name}": num for name, num in self.of_sets.items()}
 
     def of_step(self, spec: RunSpec) -> RunSpec:
         """What a run asks of this one step."""
@@ -57,7 +65,8 @@ class Prompts:
         self._spec, self._base = spec, base
         if spec.data.is_set:
             self._set = training_set(spec.data)
-            self._schedule = RowSchedule(spec.data, spec.seed, self._set.difficulty)
+            schedule = MixSchedule if spec.data.mix else RowSchedule
+            self._schedule = schedule(spec.data, spec.seed, self._set.difficulty)
         else:
             ids = encode_prompts(spec, base)
             self._same = StepPrompts(example=spec.example, ids=ids, numbers=range(len(ids)))
@@ -75,7 +84,10 @@ class Prompts:
 
     def _read_batch(self, number: int) -> StepPrompts:
         numbers = self._schedule.batch(number)
-        return _of_rows(self._spec, self._base, self._set.rows(numbers), numbers)
+        prompts = _of_rows(self._spec, self._base, self._set.rows(numbers), numbers)
+        if isinstance(self._schedule, MixSchedule):
+            return dataclasses.replace(prompts, of_sets=self._schedule.prompts_of_sets(numbers))
+        return prompts
 
 
 def longest_prompt(spec: RunSpec, base: BaseModel) -> int:

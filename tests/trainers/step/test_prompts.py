@@ -7,8 +7,10 @@ import json
 import pytest
 
 from sweeps.manifest.resolve_data import resolve_data
+from sweeps.sharing.mix_schedule import MixSchedule
 from sweeps.sharing.row_schedule import RowSchedule
 from sweeps.spec import RunSpec, SpecError
+from sweeps.spec.mix import parts_of
 from tests.trainers.comparing import column, numbers
 from tests.trainers.gangs import run_in_fresh_process
 from tests.trainers.presets import preset_dict
@@ -156,3 +158,56 @@ def test_a_file_that_has_changed_since_is_refused_by_the_worker(tmp_path):
     file.write_text('{"problem": "11+12=", "answer": "023"}\n')
     with pytest.raises(SpecError, match="holds other rows than when the sweep was composed"):
         Prompts(spec, load_base(spec.model))
+
+
+def mixed(steps: int = 4, weights: tuple[float, float] = (1, 2), **groups) -> RunSpec:
+    """Steps of four prompts from a set of five and one of ten."""
+    sets = {
+        "few": {"path": f"pkg://{TRAIN}", "limit": 5, "weight": weights[0]},
+        "more": {"path": "pkg://trainers/tiny/data/addition_pool.jsonl", "limit": 10, "weight": weights[1]},
+    }
+    own = {"mix": sets, "path": None, "limit": 0, "difficulty_field": ""}
+    return walking(steps, data=own | groups.pop("data", {}), **groups)
+
+
+def test_a_mix_trains_on_its_sets_in_proportion_and_says_how_many_of_each(trainer):
+    spec = mixed(steps=6)
+    result = trainer.run(spec, RunContext()).to_json()
+    schedule = MixSchedule(spec.data, spec.seed)
+    assert shown(result) == {0: set(schedule.batch(0)), 5: set(schedule.batch(5))}
+    few, more = column(result, "prompts_few"), column(result, "prompts_more")
+    assert (sum(few), sum(more)) == (8, 16)
+    assert [one + other for one, other in zip(few, more, strict=True)] == [4] * 6
+    [part] = [part for part in parts_of(spec.data) if part.name == "few"]
+    rows = [json.loads(line)["problem"] for line in package_file(TRAIN).read_text().splitlines()[:5]]
+    prompts = Prompts(spec, load_base(spec.model))
+    for step in range(1, 7):
+        at = prompts.at(step)
+        own = {place: number - part.first_row for place, number in enumerate(at.numbers)}
+        own = {place: row for place, row in own.items() if 0 <= row < 5}
+        assert [at.example.prompts[place] for place in own] == [rows[row] for row in own.values()]
+        assert len(own) == few[step - 1]
+
+
+def test_a_mix_is_the_same_killed_and_resumed_shared_cold_and_on_two_ranks(trainer, two_ranks, tmp_path):
+    spec = mixed(steps=4)
+    alone = trainer.run(spec, RunContext()).to_json()
+    assert numbers(run_in_fresh_process(spec)) == numbers(alone)
+    together = dict(trainer.run_group([spec, mixed(steps=2)], [RunContext(), RunContext()]))
+    assert numbers(together[0].to_json()) == numbers(alone)
+
+    class Killed(Exception):
+        pass
+
+    def die(message: str) -> None:
+        if message.startswith("step 3 "):
+            raise Killed
+
+    saving = mixed(steps=4, resources={"save_every_steps": 1})
+    with pytest.raises(Killed):
+        trainer.run(saving, RunContext(checkpoint_dir=tmp_path, heartbeat=die))
+    resumed = trainer.run(saving, RunContext(checkpoint_dir=tmp_path)).to_json()
+    assert numbers(resumed) == numbers(alone)
+    [of_two] = two_ranks.run([mixed(steps=4, resources={"world_size": 2}, engine={"zero_stage": 2})])
+    assert shown(of_two) == shown(alone)
+    assert column(of_two, "loss") == pytest.approx(column(alone, "loss"), abs=LOSS_TOLERANCE)
