@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.manifest.row_files import dig, read_rows, row_name
 from sweeps.spec import EvalSpec, SpecError, nearest
-from sweeps.spec.errors import shown
+from sweeps.spec.errors import cut, shown
 from sweeps.spec.printable import half_character
 
 NOTHING = frozenset({"None", "null", "NULL", "nan", "NaN", "<NA>", "NaT", "undefined"})
@@ -85,7 +85,7 @@ def field_of(row: Mapping[str, Any], source: Source) -> Any:
     try:
         return dig(row, source.field)
     except KeyError:
-        columns = ", ".join(map(str, row))
+        columns = cut(", ".join(map(str, row)))
         close = nearest(source.field, map(str, row))
         raise SpecError(
             f"{source.key}={source.field!r}: {source.row} has {columns}{close}; choose one"

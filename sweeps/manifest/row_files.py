@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TextIO
 from sweeps.manifest.data_files import local_path
 from sweeps.spec import SpecError
 from sweeps.spec.errors import cut
+from sweeps.spec.text import counted
 
 FORMS = "a JSON-lines, CSV or Parquet file (also .gz)"
 """What may be given, for messages."""
@@ -232,10 +233,8 @@ def _csv(text: TextIO, where: str) -> _Stream:
             if not cells:
                 continue
             if len(cells) != len(names):
-                raise SpecError(
-                    f"{where} line {line}: has {len(cells)} cells under {len(names)} names; "
-                    "quote cells that hold commas"
-                )
+                has = f"has {counted(len(cells), 'cell')} under {counted(len(names), 'name')}"
+                raise SpecError(f"{where} line {line}: {has}; quote cells that hold commas")
             yield f"line {line}", dict(zip(names, cells, strict=True))
     except csv.Error as error:
         raise SpecError(f"{where} line {reader.line_num}: is not CSV ({error}); quote its cells") from None

@@ -21,7 +21,7 @@ from sweeps.manifest.row_fields import Source, answer_of, field_of, question_in,
 from sweeps.manifest.row_files import dig, stream_rows
 from sweeps.manifest.set_files import files_of
 from sweeps.spec import DataSpec, SpecError
-from sweeps.spec.errors import shown
+from sweeps.spec.errors import cut
 
 PROMPT_FIELDS = ("prompt", "messages", "problem", "question")
 """Columns that hold the prompt where none is named, the first that is there."""
@@ -117,9 +117,11 @@ class _Columns:
 def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
     prompt = data.prompt_field or next((name for name in PROMPT_FIELDS if _has(row, name)), "")
     if not prompt and data.targets != "pairs":
+        empty = [name for name in PROMPT_FIELDS if name in row]
+        told = f" ({empty[0]} holds nothing there)" if empty else ""
         raise SpecError(
-            f"{where} has {shown(list(row))}: none of {', '.join(PROMPT_FIELDS)}; name the column of the "
-            "prompts with data.prompt_field"
+            f"{where} has {cut(', '.join(map(str, row)))}: none of {', '.join(PROMPT_FIELDS)}{told}; name "
+            "the column of the prompts with data.prompt_field"
         )
     answer, found = data.answer_field, False
     if answer == "":

@@ -90,7 +90,7 @@ def test_a_long_cell_is_read_whole(tmp_path):
         ("x.jsonl.gz", b'{"a": 1}', "cannot be unpacked"),
         ("x.jsonl.gz", packed(b'{"a": 1}\n' * 9999)[:40], "cannot be unpacked"),
         ("x.csv", b"a,b\n1,2,3\n", "line 2: has 3 cells under 2 names"),
-        ("x.csv", b"a,b\n1\n", "line 2: has 1 cells under 2 names"),
+        ("x.csv", b"a,b\n1\n", "line 2: has 1 cell under 2 names"),
         ("x.csv", b"a,a\n1,2\n", "names the column 'a' twice"),
         ("x.csv", b"a,\n1,2\n", "a column without a name"),
         ("x.csv", b'a\n"open\n', "is not CSV"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -198,3 +199,71 @@ def test_a_changed_large_file_is_read_again_and_an_unchanged_one_is_not(tmp_path
     monkeypatch.setattr(module, "CACHE_FROM_BYTES", 100)
     written(tmp_path, ROWS[:-1])
     assert resolved(path).num_rows == 19
+
+
+PACKED = gzip.compress(b'{"problem": "1+1=", "answer": "2"}\n' * 20_000)
+ROW = b'{"problem": "1+1=", "answer": "2"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields"),
+    [
+        ("bom.jsonl", b"\xef\xbb\xbf" + ROW, {}),
+        ("bom.csv", b"\xef\xbb\xbfproblem,answer\r\n1+1=,2\r\n", {}),
+        ("no-end.jsonl", ROW.strip(), {}),
+        ("windows.jsonl", ROW.replace(b"\n", b"\r\n"), {}),
+        (
+            "nested.parquet",
+            pa.table({"d": [{"q": {"text": "1+1="}, "a": 2}]}),
+            {"prompt_field": "d.q.text", "answer_field": "d.a"},
+        ),
+        ("codes.parquet", pa.table({"problem": pa.array(["1+1="]).dictionary_encode(), "answer": ["2"]}), {}),
+    ],
+)
+def test_odd_files_that_say_the_same_are_the_same_set(tmp_path, name, content, fields):
+    file, plain = tmp_path / name, tmp_path / "plain.jsonl"
+    plain.write_bytes(ROW)
+    pq.write_table(content, file) if isinstance(content, pa.Table) else file.write_bytes(content)
+    assert resolved(str(file), **fields).digest == resolved(str(plain)).digest
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jsonl", b"", "is empty; a training set needs rows"),
+        ("blank.jsonl", b"\n\n", "is empty; a training set needs rows"),
+        ("head.csv", b"problem,answer\n", "is empty; a training set needs rows"),
+        ("short.csv", b"problem,answer\n1+1=,2\n1+2=\n", "line 3: has 1 cell under 2 names"),
+        ("long.csv", b"problem,answer\n1+1=,2,3\n", "line 2: has 3 cells under 2 names"),
+        ("open.csv", b'problem,answer\n"1+1=,2\n', "line 2: is not CSV"),
+        ("half.jsonl.gz", PACKED[: len(PACKED) // 2], "cannot be unpacked .* copy the file again"),
+        ("spoiled.jsonl.gz", PACKED[:-8] + bytes(8), "cannot be unpacked .* copy the file again"),
+        ("plain.jsonl.gz", ROW, "cannot be unpacked"),
+        ("packed.jsonl", PACKED, "is packed with gzip, which its name does not say"),
+        ("words.jsonl", ROW.decode().encode("utf-16"), "line 1: is not UTF-8 text"),
+        (
+            "struct.parquet",
+            pa.table({"problem": [{"q": "1+1="}]}),
+            "row 0: problem=.* holds no prompt but an ob",
+        ),
+        ("none.parquet", pa.table({"problem": pa.array([], pa.string())}), "is empty"),
+        ("spoiled.parquet", b"PAR1" * 9, "is not a Parquet file"),
+        ("spoiled.arrow", b"ARROW1" * 9, "is not an Arrow file"),
+        ("null.jsonl", b'{"problem": null}\n', r"has problem: none of .* \(problem holds nothing there\)"),
+        (
+            "wide.parquet",
+            pa.table({f"c{n}": ["x"] for n in range(3000)}),
+            "row 0 has c0, c1, .* none of prompt",
+        ),
+        ("deep.jsonl", json.dumps({"problem": ["x" * 10**5]}).encode(), "holds no chat messages"),
+    ],
+)
+def test_odd_files_are_refused_in_one_short_message(tmp_path, name, content, message):
+    file = tmp_path / name
+    pq.write_table(content, file) if isinstance(content, pa.Table) else file.write_bytes(content)
+    for fields in {}, {"prompt_field": "nope"}:
+        with pytest.raises(SpecError) as refused:
+            resolved(str(file), **fields)
+        assert len(str(refused.value)) < 600
+        if not fields:
+            assert re.search(message, str(refused.value))
