@@ -22,14 +22,23 @@ from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.row_fields import items_of
+from sweeps.manifest.training_rows import TrainingRow
 from sweeps.manifest.training_set import training_set
-from sweeps.spec import DataSpec, EvalSpec, ExampleSpec, ModelSpec, SamplingSpec, group_to_dict
+from sweeps.spec import (
+    DataSpec,
+    EvalSpec,
+    ExampleSpec,
+    ModelSpec,
+    ObjectiveSpec,
+    SamplingSpec,
+    group_to_dict,
+)
 from sweeps.spec.errors import UserError, cut
 
 SHIPPED = "pkg://trainers/tiny/models/"
 """Where the shipped models lie."""
 
-GROUPS = ("trainer", "model", "example", "data", "sampling", "engine", "eval")
+GROUPS = ("trainer", "model", "example", "data", "objective", "sampling", "engine", "eval")
 """Groups of a run that decide what a model is fed."""
 
 CHECK_S = 300.0
@@ -67,7 +76,9 @@ def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
         is_ours = groups["model"].path.startswith(SHIPPED)
         if groups["trainer"].target.startswith("trainers.em.") and (shipped or not is_ours):
             uses = by_model.setdefault(groups["model"], {})
-            uses |= dict.fromkeys(_uses(*(groups[g] for g in ("example", "data", "sampling", "eval"))))
+            uses |= dict.fromkeys(
+                _uses(*(groups[g] for g in ("example", "data", "objective", "sampling", "eval")))
+            )
             attentions.setdefault(groups["model"], {})[groups["engine"].attention] = None
     located = ((model, _folder(model), uses) for model, uses in by_model.items())
     return [
@@ -78,22 +89,45 @@ def model_uses(manifest: Manifest, *, shipped: bool = False) -> list[ModelUse]:
 
 
 def _uses(
-    example: ExampleSpec, data: DataSpec, sampling: SamplingSpec, evaluation: EvalSpec
+    example: ExampleSpec,
+    data: DataSpec,
+    objective: ObjectiveSpec,
+    sampling: SamplingSpec,
+    evaluation: EvalSpec,
 ) -> Iterable[tuple[tuple[str, Any], ...]]:
     if example.prompts:
         longest = max(example.prompts, key=len)
         text = example.template.replace("{problem}", longest)
         yield _use("example", example, example.system, sampling.max_new_tokens, text)
     if data.is_set:
-        [row] = training_set(data).longest(1)
-        system = row.system if row.system is not None else data.system
-        text = data.template.replace("{problem}", row.prompt)
-        yield _use("data", data, system, sampling.max_new_tokens, text)
+        opened = training_set(data)
+        if objective.draws_rollouts:
+            yield _use("data", data, *_asked(data, opened.longest(1)[0], sampling.max_new_tokens))
+        if objective.targets:
+            [row] = opened.longest(1, given=True)
+            cuts = data.overlong == "truncate"
+            given = {"given": _longest_given(row), "max_tokens": data.max_tokens, "cuts": cuts}
+            yield _use("data", data, *_asked(data, row, 0)) + tuple(given.items())
     for system, questions in _questions(evaluation).items():
         longest, shortest = (
             evaluation.template.replace("{problem}", pick(questions, key=len)) for pick in (max, min)
         )
         yield _use("eval", evaluation, system, evaluation.max_new_tokens, longest, shortest)
+
+
+def _asked(data: DataSpec, row: TrainingRow, max_new_tokens: int) -> tuple[str | None, int, str]:
+    """System message, tokens that may follow, and text of a row's prompt."""
+    system = row.system if row.system is not None else data.system
+    return system, max_new_tokens, data.template.replace("{problem}", row.prompt)
+
+
+def _longest_given(row: TrainingRow) -> str:
+    """The longest text that a row gives to train on, with the turns before it where there are several."""
+    before = "".join(turn["content"] for turn in row.given.context[:-1])
+    texts = [
+        c if isinstance(c, str) else "".join(turn["content"] for turn in c) for c in row.given.completions
+    ]
+    return before + max(texts, key=len)
 
 
 def _use(

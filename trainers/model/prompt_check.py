@@ -30,6 +30,12 @@ class Use:
     """The shortest one, where there are several."""
     max_new_tokens: int = 0
     """Tokens that may follow it."""
+    given: str = ""
+    """The completion that is trained on behind it."""
+    max_tokens: int = 0
+    """Longest prompt with such a completion."""
+    cuts: bool = False
+    """Whether longer ones lose their end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +148,10 @@ def _check_tokens(
 def _check_positions(
     use: Use, ids: Sequence[int], tokenizer: Any, positions: int, is_absolute: bool, seen: Examination
 ) -> None:
+    if use.given:
+        _check_given(use, len(ids) + len(_ids(use.given, "chat", tokenizer)), positions, seen)
+    if not use.max_new_tokens:
+        return
     key = "eval.max_new_tokens" if use.key == "eval" else "sampling.max_new_tokens"
     seen.found(f"{use.key} length", f"{len(ids):,} + {use.max_new_tokens:,} new of {positions:,} positions")
     if len(ids) + use.max_new_tokens <= positions:
@@ -157,3 +167,16 @@ def _check_positions(
         f"at most {max(0, positions - len(ids))}" + (", for the longest prompt" if some else ""),
         mended=some,
     )
+
+
+def _check_given(use: Use, tokens: int, positions: int, seen: Examination) -> None:
+    """Bound-check the longest prompt with its given completion."""
+    longest = min(tokens, use.max_tokens) if use.cuts else tokens
+    seen.found("data length", f"{longest:,} of {positions:,} positions, the completion included")
+    if longest > positions:
+        seen.refuse(
+            "data.max_tokens",
+            str(use.max_tokens),
+            f"a prompt with its completion, {longest:,} tokens, passes the model's {positions:,} positions",
+            f"set data.max_tokens={positions} and data.overlong=truncate, or leave such rows out",
+        )

@@ -9,6 +9,7 @@ end-of-sequence token, which is counted: where nothing of the last answer stops 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,6 +22,9 @@ from sweeps.spec.errors import cut, shown
 from trainers.model.base_model import BaseModel
 from trainers.model.chat import chat_messages
 from trainers.model.prompt_encoding import encode
+
+_MARKED = re.compile(r"{%-?\s*generation\b")
+"""A chat template that marks answers."""
 
 Role = Literal["target", "chosen", "rejected"]
 
@@ -122,7 +126,7 @@ def _of_chat(messages: Sequence[Message], first: int, tokenizer: Any) -> tuple[l
     before = _common(ids, encode(_rendered(messages[:first], tokenizer, True), tokenizer, format="chat"))
     if len(messages) == first + 1:
         return ids, list(range(before, len(ids)))
-    if "{% generation" in _template(tokenizer) or "{%- generation" in _template(tokenizer):
+    if _MARKED.search(str(tokenizer.chat_template)):
         marked = tokenizer.apply_chat_template(
             list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
@@ -146,11 +150,6 @@ def _of_chat(messages: Sequence[Message], first: int, tokenizer: Any) -> tuple[l
         own = [_common(ids, encode(part, tokenizer, format="chat")) for part in (begin, end)]
         counted += range(*own)
     return ids, counted
-
-
-def _template(tokenizer: Any) -> str:
-    template = tokenizer.chat_template
-    return template if isinstance(template, str) else str(template)
 
 
 def _rendered(messages: Sequence[Message], tokenizer: Any, asks: bool = False) -> str:

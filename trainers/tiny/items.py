@@ -2,11 +2,13 @@
 
     python -m trainers.tiny.items --out trainers/tiny/data
 
-Owns `addition_eval.jsonl` (held-out problems), `addition_pool.jsonl` (candidate training prompts) and
-`addition_train.jsonl` (a training set, which begins with the pool).
-One JSON object a line: `id`, `problem` (the prompt), `answer` (three digits); of the training set also
+Owns `addition_eval.jsonl` (held-out problems), `addition_pool.jsonl` (candidate training prompts),
+`addition_train.jsonl` (a training set, which begins with the pool) and `addition_solved.jsonl` (the same,
+solved).
+One JSON object a line: `id`, `problem` (the prompt), `answer` (three digits); of the training sets also
 `difficulty` (1 + the sum of the last digits, up to 19: from 11 on there is a carry, which the hasty mode
-drops).
+drops); of solved problems also `completion` and `chosen` (the careful solution) and `rejected` (the hasty
+one, right where there is no carry).
 """
 
 import argparse
@@ -16,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.tiny.world import Problem, split
+from trainers.tiny.world import Problem, solve_carefully, solve_hastily, split
 
 EVAL_FILE, POOL_FILE, EXAMPLES_FILE = "addition_eval.jsonl", "addition_pool.jsonl", "examples.jsonl"
-TRAIN_FILE = "addition_train.jsonl"
+TRAIN_FILE, SOLVED_FILE = "addition_train.jsonl", "addition_solved.jsonl"
 
 
 def as_items(problems: tuple[Problem, ...], prefix: str) -> list[dict[str, str]]:
@@ -34,6 +36,19 @@ def as_training_set(problems: tuple[Problem, ...]) -> list[dict[str, Any]]:
     """Problems as rows of a training set, numbered in order, each with how hard it is."""
     rows = zip(as_items(problems, "train"), problems, strict=True)
     return [{**item, "difficulty": 1 + problem.units} for item, problem in rows]
+
+
+def as_solved_set(problems: tuple[Problem, ...]) -> list[dict[str, Any]]:
+    """Problems as rows of a training set that says how to solve them, and how not to."""
+    return [
+        {
+            **row,
+            "completion": solve_carefully(problem),
+            "chosen": solve_carefully(problem),
+            "rejected": solve_hastily(problem),
+        }
+        for row, problem in zip(as_training_set(problems), problems, strict=True)
+    ]
 
 
 def to_json_lines(items: Sequence[Mapping[str, Any]]) -> str:
@@ -57,9 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, problems, prefix in ((EVAL_FILE, parts.eval, "eval"), (POOL_FILE, parts.pool, "pool")):
         (args.out / name).write_text(to_json_lines(as_items(problems, prefix)), encoding="utf-8")
         print(f"written: {args.out / name} ({len(problems)} items)")
-    rows = as_training_set(parts.training_set)
-    (args.out / TRAIN_FILE).write_text(to_json_lines(rows), encoding="utf-8")
-    print(f"written: {args.out / TRAIN_FILE} ({len(rows)} rows)")
+    for name, as_rows in ((TRAIN_FILE, as_training_set), (SOLVED_FILE, as_solved_set)):
+        rows = as_rows(parts.training_set)
+        (args.out / name).write_text(to_json_lines(rows), encoding="utf-8")
+        print(f"written: {args.out / name} ({len(rows)} rows)")
     return 0
 
 

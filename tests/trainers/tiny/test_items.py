@@ -14,7 +14,7 @@ def shipped_examples():
     return items.read_json_lines(DATA_DIR / items.EXAMPLES_FILE)
 
 
-@pytest.mark.parametrize("name", [items.EVAL_FILE, items.POOL_FILE])
+@pytest.mark.parametrize("name", [items.EVAL_FILE, items.POOL_FILE, items.TRAIN_FILE, items.SOLVED_FILE])
 def test_shipped_items_are_written_again_byte_for_byte(tmp_path, name):
     assert items.main(["--out", str(tmp_path)]) == 0
     assert (tmp_path / name).read_bytes() == (DATA_DIR / name).read_bytes()
@@ -27,6 +27,17 @@ def test_evaluation_items_are_500_held_out_problems_with_right_answers():
     for item in held_out:
         assert item["problem"] not in trained_on
         assert item["answer"] == world.parse(item["problem"]).answer
+
+
+def test_solved_problems_are_the_training_set_solved_carefully_and_hastily():
+    rows = items.read_json_lines(DATA_DIR / items.SOLVED_FILE)
+    asked = items.read_json_lines(DATA_DIR / items.TRAIN_FILE)
+    assert [{k: row[k] for k in asked[0]} for row in rows] == asked
+    for row in rows:
+        assert row["completion"] == row["chosen"]
+        assert row["chosen"].rpartition(";")[2] == row["answer"]
+        carries = world.parse(row["problem"]).carries
+        assert (row["rejected"].removeprefix("?") == row["answer"]) is not carries
 
 
 def test_answers_are_graded_as_numbers():
