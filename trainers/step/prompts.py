@@ -21,8 +21,11 @@ from sweeps.sharing.row_schedule import RowSchedule
 from sweeps.spec import DataSpec, ExampleSpec, RunSpec
 from sweeps.spec.training_set import batch_number
 from trainers.model.base_model import BaseModel
+from trainers.model.encoded_rows import EncodedRows
 from trainers.model.prompt_encoding import encode_example, encode_messages, encode_prompts
-from trainers.model.target_encoding import GivenSequence, encode_given, prompt_messages
+from trainers.model.target_encoding import GivenSequence, prompt_messages
+
+_ENCODED = EncodedRows()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,6 @@ def _of_rows(
         example=example,
         ids=ids,
         numbers=tuple(numbers),
-        given=encode_given(rows, data, base),
+        given=_ENCODED.of(rows, data, base),
         given_digest=hashlib.sha256(json.dumps([data.digest, *told]).encode()).hexdigest(),
     )
