@@ -33,7 +33,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import psutil
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.spec import RunSpec
@@ -48,6 +48,9 @@ from trainers.tiny.world import Problem, solve_carefully
 MODEL = "tiny-64"
 STEPS, ROWS_A_STEP = 50, 8
 LR = 2e-4
+
+LOOK_EVERY = 4
+"""Runs between two looks at the process's memory, each of which takes as long as a run."""
 
 
 def write_rows(file: Path, num: int) -> list[dict[str, str]]:
@@ -224,13 +227,14 @@ def memory(runs: int, folder: Path) -> dict[str, float]:
     slopes = {}
     for name in OPTIMIZERS:
         trainer = PolicyTrainer(WorkerContext())
-        optim = yaml.safe_load(package_file(f"sweeps/conf/optim/{name}.yaml").read_text())
+        optim = OmegaConf.to_container(OmegaConf.load(package_file(f"sweeps/conf/optim/{name}.yaml")))
         held = []
         for seed in range(runs):
             trainer.run(spec_of(folder / "few.jsonl", optim, steps=5, seed=seed), RunContext())
-            held.append(held_bytes())
+            if (seed + 1) % LOOK_EVERY == 0:
+                held.append(held_bytes())
         trainer.close()
-        slopes[name] = slope(held[runs // 4 :])
+        slopes[name] = slope(held[len(held) // 4 :]) / LOOK_EVERY
     return slopes
 
 
