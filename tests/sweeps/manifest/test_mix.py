@@ -166,6 +166,17 @@ def test_what_is_wrong_with_a_mix_is_said_in_one_short_message(tmp_path, sets, m
     assert len(str(refused.value)) < 500
 
 
+def test_given_completions_of_several_sets_are_read_each_by_its_own_field(tmp_path):
+    words = words_of(tmp_path, a="completion_field=note", b="weight=2")
+    written(tmp_path, "a", 20, note="so"), written(tmp_path, "b", 21, completion="thus")
+    data = manifest_of(*words, "objective=sft").spec(0).data
+    opened = training_set(data)
+    told = {row.given.completions for row in opened.rows(range(data.num_rows))}
+    assert told == {("so",), ("thus",)}
+    assert [part.data.targets for part in parts_of(data)] == ["completions"] * 2
+    assert ids_of(*words, "objective=sft") != ids_of(*words)
+
+
 def test_the_same_rows_twice_are_refused(tmp_path):
     words = words_of(tmp_path, a="weight=1")
     copy = tmp_path / "copy.jsonl"
