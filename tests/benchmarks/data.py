@@ -49,7 +49,7 @@ MODEL = "tiny-64"
 STEPS, ROWS_A_STEP = 50, 8
 LR = 2e-4
 
-LOOK_EVERY = 4
+LOOK_EVERY = 5
 """Runs between two looks at the process's memory, each of which takes as long as a run."""
 
 
@@ -223,14 +223,14 @@ def slope(values: list[int]) -> float:
 
 def memory(runs: int, folder: Path) -> dict[str, float]:
     """What a warm worker gains in memory by a run, for each optimizer."""
-    write_rows(folder / "few.jsonl", 5 * ROWS_A_STEP)
+    write_rows(folder / "few.jsonl", 2 * ROWS_A_STEP)
     slopes = {}
     for name in OPTIMIZERS:
         trainer = PolicyTrainer(WorkerContext())
         optim = OmegaConf.to_container(OmegaConf.load(package_file(f"sweeps/conf/optim/{name}.yaml")))
         held = []
         for seed in range(runs):
-            trainer.run(spec_of(folder / "few.jsonl", optim, steps=5, seed=seed), RunContext())
+            trainer.run(spec_of(folder / "few.jsonl", optim, steps=2, seed=seed), RunContext())
             if (seed + 1) % LOOK_EVERY == 0:
                 held.append(held_bytes())
         trainer.close()
@@ -243,13 +243,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of the three sides, default 7")
-    parser.add_argument("--runs", type=int, default=200, help="runs of each optimizer, default 200")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds of the three sides, default 7; 0 for none"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=200, help="runs of each optimizer, default 200; 0 for none"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        figures: dict[str, Any] = dict(speed(options.rounds, Path(name)))
+        figures: dict[str, Any] = dict(speed(options.rounds, Path(name))) if options.rounds else {}
         if options.runs:
             figures["memory_slope_bytes_per_run"] = memory(options.runs, Path(name))
     if options.json:
