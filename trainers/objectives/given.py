@@ -36,12 +36,14 @@ class GivenRows:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenLoss:
-    """What a micro batch adds to the step's loss; both scalars."""
+    """What a micro batch adds to the step's loss; ``nll`` and ``differentiable`` are scalars."""
 
     nll: Tensor
     """The weighted likelihood's part, as it is recorded."""
     differentiable: Tensor
     """What to call ``backward`` on: that, and a term whose gradient is that of the loss of sequences."""
+    log_prob_BK: Tensor
+    """Log-probability of each counted token, 0 elsewhere, without a gradient."""
 
 
 def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, totals: Totals) -> GivenLoss:
@@ -58,8 +60,9 @@ def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, to
         nll_BK * rows.nll_B[:, None], rows.mask_BK, objective.aggregation, totals
     )
     if rows.slope_B is None:
-        return GivenLoss(nll=nll, differentiable=nll)
-    return GivenLoss(nll=nll, differentiable=nll + (rows.slope_B * log_prob_BK.sum(1)).sum())
+        return GivenLoss(nll=nll, differentiable=nll, log_prob_BK=log_prob_BK.detach())
+    by_sequence = (rows.slope_B * log_prob_BK.sum(1)).sum()
+    return GivenLoss(nll=nll, differentiable=nll + by_sequence, log_prob_BK=log_prob_BK.detach())
 
 
 def given_terms(logits_BTV: Tensor, target_BT: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from sweeps.spec import ObjectiveSpec, RunSpec
 from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.objectives.entropy import token_entropy, weighted_token_sum
-from trainers.objectives.given import given_loss, given_terms
+from trainers.objectives.given import given_loss
 from trainers.objectives.loss import aggregate, token_losses
 from trainers.step.compat import updates_by
 from trainers.step.experience import Experience
@@ -144,12 +144,11 @@ def _with_given(
         logits_BKV = policy_logits(engine.forward, micro_batch)
         with torch.no_grad():
             entropy_BK = token_entropy(logits_BKV)
-            log_prob_BK, _ = given_terms(logits_BKV, rows.target_BK)
         loss = given_loss(objective, logits_BKV, rows, given.totals)
         counted_BK, weight_B = micro_batch.mask_BK, micro_batch.weight_B
         sums[0] += loss.nll.detach()
         sums[1] += weighted_token_sum(entropy_BK, counted_BK, weight_B) / given.batch.num_tokens
-        sums[2] -= weighted_token_sum(log_prob_BK, counted_BK, rows.nll_B) / given.totals.num_tokens
+        sums[2] -= weighted_token_sum(loss.log_prob_BK, counted_BK, rows.nll_B) / given.totals.num_tokens
         engine.backward(loss.differentiable)
     nll_part, entropy, nll = gang.sum(sums).tolist()
     return replace(

@@ -57,12 +57,12 @@ def spec_of(folder: Path, rows: list[dict], steps: int, size: int, lr: float = L
     )
 
 
-def trl_losses(
+def trl_trainer(
     trl: Any, folder: Path, spec: RunSpec, rows: list[dict], micro_batch: int, **config: Any
-) -> list[float]:
-    """The loss that TRL logs at each step, on the rows that our steps take."""
+) -> Any:
+    """TRL's trainer on the rows that our steps take, in their order."""
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     size, schedule = spec.data.prompts_per_step, RowSchedule(spec.data, spec.seed)
     order = [row for step in range(spec.steps) for row in schedule.batch(step)]
@@ -77,6 +77,11 @@ def trl_losses(
     class InOrder(trl.SFTTrainer):
         def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler:
             return torch.utils.data.SequentialSampler(self.train_dataset)
+
+        def train_and_tell(self) -> list[float]:
+            """The loss that is logged at each step."""
+            self.train()
+            return losses
 
     arguments = trl.SFTConfig(
         output_dir=str(folder / "trl"),
@@ -103,8 +108,8 @@ def trl_losses(
         processing_class=base.tokenizer,
         callbacks=[Recorder()],
     )
-    trainer.train()
-    return losses
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def require_parity(
@@ -120,7 +125,7 @@ def require_parity(
     rows = uneven_rows(4 * steps)
     spec = spec_of(folder, rows, steps, 4, lr, **objective)
     ours = column(trainer.run(spec, RunContext()).to_json(), "loss")
-    theirs = trl_losses(trl, folder, spec, rows, micro_batch, **config)
+    theirs = trl_trainer(trl, folder, spec, rows, micro_batch, **config).train_and_tell()
     assert len(ours) == len(theirs) == steps
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert len({round(loss, 4) for loss in ours}) > steps // 2
