@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import choice, require
+from sweeps.spec.preference import OF_PAIRS, WITH_REFERENCE, Preference, check_preference
 
 COMPAT_DEFECTS = (
     *("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding"),
@@ -189,6 +190,27 @@ class ObjectiveSpec:
     reference: Reference = field(default="base", metadata={"omit_at": "base"})
     """Frozen policy that divergence is measured from: ``base``, the untrained model, or ``none``."""
 
+    preference: Preference = field(default="none", metadata={"omit_at": "none"})
+    """Loss on given completions, a mean over the step's pairs or rows. Of pairs: ``dpo``, ``ipo``, ``simpo``,
+    ``orpo``, ``redi``; of labelled rows: ``kto``; of rows: ``npo``, ``dco``.
+    """
+    preference_weight: float = _later(1.0)
+    """Weight of that loss beside the other parts."""
+    beta: float = _later(0.1)
+    """Its β: nats of log-ratio count β each, a small one lets the policy go further from the reference."""
+    per_token: bool = _later(False)
+    """``dpo``, ``ipo``: whether log-ratios are means over a completion's tokens, not sums."""
+    margin: float = _later(0.0)
+    """``simpo``: nats per token by which chosen completions are to lead, the paper's γ/β."""
+    rejected_weight: float = _later(0.0)
+    """``redi``: weight α of the rejected completions' log-probability, at most 1."""
+    desirable_weight: float = _later(1.0)
+    """``kto``: weight λ_D of desirable rows."""
+    undesirable_weight: float = _later(1.0)
+    """``kto``: weight λ_U of the others. λ_D·n_D/(λ_U·n_U) should lie in 1…4/3, for n_D and n_U rows."""
+    attempts: int = _later(1)
+    """``dco``: attempts N of which one is to give the completion; 1 is fine-tuning on it."""
+
     def __post_init__(self) -> None:
         choice("objective.name", self.name, OBJECTIVES)
         for name in self.compat.split("+"):
@@ -198,6 +220,7 @@ class ObjectiveSpec:
         choice("objective.advantage", self.advantage, get_args(Advantage))
         choice("objective.kl", self.kl, get_args(Divergence))
         choice("objective.reference", self.reference, get_args(Reference))
+        check_preference(self)
         require(
             not self.kl_coef or self.reference != "none",
             "objective.kl_coef",
@@ -328,6 +351,16 @@ class ObjectiveSpec:
     def reads_log_probs(self) -> bool:
         """Whether the loss needs log π of the rollouts' tokens."""
         return self.is_policy_gradient or self.kl_coef > 0
+
+    @property
+    def has_preference_reference(self) -> bool:
+        """Whether the loss on given completions compares with the reference."""
+        return self.preference in WITH_REFERENCE
+
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether the loss on given completions compares a chosen with a rejected one."""
+        return self.preference in OF_PAIRS
 
     @property
     def is_relative(self) -> bool:
