@@ -91,6 +91,8 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
         yield f"objective.trained_per_prompt={objective.trained_per_prompt}"
     if objective.defects:
         yield f"objective.compat={objective.compat}"
+    if objective.diverges_in_loss and objective.kl != "k3":
+        yield f"objective.kl={objective.kl}"
 
 
 def _of_data(data: DataSpec) -> Iterator[str]:

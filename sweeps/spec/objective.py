@@ -85,7 +85,7 @@ rejected one, or a completion that is desirable or not.
 
 Aggregation = Literal["token", "sequence", "sum", "dr"]
 Advantage = Literal["group", "batch", "center", "loo", "raw"]
-Divergence = Literal["k1", "k3"]
+Divergence = Literal["k1", "k3", "reverse", "forward", "js"]
 Reference = Literal["base", "none"]
 RELATIVE = ("group", "center", "loo")
 """Advantages that compare a rollout with the others of its group, and so need others."""
@@ -182,8 +182,10 @@ class ObjectiveSpec:
     """Optimizer steps taken on the same rollouts."""
 
     kl: Divergence = field(default="k3", metadata={"omit_at": "k3"})
-    """How divergence from the reference is estimated: ``k3`` in the loss, token by token; ``k1`` in the
-    reward, summed over the completion (in the loss its gradient would be zero in expectation).
+    """Divergence from the reference and its estimate. In the loss, token by token: ``reverse``, KL(π ‖ π_ref);
+    ``forward``, KL(π_ref ‖ π); ``js``, twice Jensen and Shannon's, at most 2·log 2; ``k3``, TRL's, whose value
+    is the reverse KL's and whose gradient the forward one's. In the reward, summed over the completion:
+    ``k1``, the reverse KL (in the loss its gradient would be zero in expectation).
     """
     kl_coef: float = _later(0.0)
     """Weight β of that divergence."""
@@ -340,7 +342,17 @@ class ObjectiveSpec:
     @property
     def is_policy_gradient(self) -> bool:
         """Whether rewards weigh log-probabilities."""
-        return bool(self.rewards) or (self.kl_coef > 0 and self.kl == "k1")
+        return bool(self.rewards) or self.diverges_in_reward
+
+    @property
+    def diverges_in_reward(self) -> bool:
+        """Whether divergence from the reference is taken off the reward."""
+        return self.kl_coef > 0 and self.kl == "k1"
+
+    @property
+    def diverges_in_loss(self) -> bool:
+        """Whether divergence from the reference is a term of the loss."""
+        return self.kl_coef > 0 and self.kl != "k1"
 
     @property
     def has_ratio(self) -> bool:

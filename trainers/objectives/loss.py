@@ -13,7 +13,8 @@ from torch import Tensor
 from sweeps.spec.objective import ObjectiveSpec
 from trainers.objectives.entropy import bf16_entropy, token_entropy
 from trainers.objectives.likelihood import token_terms
-from trainers.objectives.policy import divergence_k3, reinforce, surrogate
+from trainers.objectives.divergence import divergence
+from trainers.objectives.policy import reinforce, surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def token_losses(objective: ObjectiveSpec, logits_BKV: Tensor, rows: Rows) -> To
         loss_BK = loss_BK + reinforce(log_prob_BK, rows.gain_B, rows.cost_B)
     divergence_BK = None
     if rows.reference_BK is not None:
-        divergence_BK = divergence_k3(log_prob_BK, rows.reference_BK)
+        divergence_BK = divergence(objective.kl, log_prob_BK, rows.reference_BK)
         loss_BK = loss_BK + objective.kl_coef * divergence_BK * count_B1
     return TokenLosses(loss_BK=loss_BK, divergence_BK=divergence_BK)
 

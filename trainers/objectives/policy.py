@@ -31,9 +31,3 @@ def surrogate(
 def reinforce(log_prob_BT: Tensor, gain_B: Tensor, cost_B: Tensor) -> Tensor:
     """−A·log π (REINFORCE; RGRA, arXiv 2603.18756): (B, T)."""
     return -(gain_B + cost_B)[:, None] * log_prob_BT
-
-
-def divergence_k3(log_prob_BT: Tensor, reference_BT: Tensor) -> Tensor:
-    """e^d − d − 1 with d = log π_ref − log π: unbiased and never negative for KL(π ‖ π_ref), (B, T)."""
-    d_BT = reference_BT - log_prob_BT
-    return torch.exp(d_BT) - d_BT - 1

@@ -151,7 +151,7 @@ def drawn_as_rows(rollouts: Rollouts, prompts: Sequence[Sequence[int]]) -> Drawn
 def asks_for_scores(spec: RunSpec) -> bool:
     """Whether rewards read what the policy thinks of its rollouts."""
     objective = spec.objective
-    in_reward = objective.kl_coef > 0 and objective.kl == "k1"
+    in_reward = objective.diverges_in_reward
     return in_reward or bool(OF_SCORES & set(objective.rewards))
 
 
@@ -180,7 +180,7 @@ def experience_of(
         gain_D = cost_D = [0.0] * len(count)
         if objective.is_policy_gradient:
             gain_D, cost_D, figures = _credit(spec, base, drawn, measured, rewards, num_tokens)
-        in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+        in_loss = objective.diverges_in_loss
         policy = Policy(
             gain_K=each(gain_D),
             cost_K=each(cost_D),
@@ -204,7 +204,7 @@ def _credit(
     objective, rollouts = spec.objective, drawn.rollouts
     scores = _scores(drawn, measured) if asks_for_scores(spec) else None
     reward_D, figures = rewards.of(spec, base, rollouts, scores).reward_D, {}
-    if objective.kl_coef > 0 and objective.kl == "k1":
+    if objective.diverges_in_reward:
         assert scores is not None
         assert measured.reference_K is not None
         divergence_D = scores.log_prob_D - _sums(drawn, measured.reference_K)

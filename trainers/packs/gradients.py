@@ -145,7 +145,7 @@ def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool)
     seen = {}
     for slot, own in _parts(members):
         experience, objective = members[slot]
-        in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+        in_loss = objective.diverges_in_loss
         seen[slot] = Seen(
             loss=_sum(lost[own]),
             entropy_nats=_mean(plain[own], experience.share_K),

@@ -147,7 +147,7 @@ class _Rewarded:
 def _rewarded(context: TrainContext, rollouts: Rollouts) -> _Rewarded:
     objective, num_distinct = context.spec.objective, len(rollouts.count)
     batch = _batch(context, rollouts)
-    in_reward = objective.kl_coef > 0 and objective.kl == "k1"
+    in_reward = objective.diverges_in_reward
     scores = None
     if in_reward or OF_SCORES & set(objective.rewards):
         scores = score(context.engine.module, batch, num_distinct, objective.temperature, context.gang)
@@ -265,7 +265,7 @@ def _experience(
     reference: Sequence[Tensor | None] = old
     if objective.is_policy_gradient and objective.has_ratio and objective.iterations > 1:
         old = log_probs(context.engine.module, batch, objective.temperature)
-    if objective.kl_coef > 0 and objective.kl == "k3":
+    if objective.diverges_in_loss:
         reference = context.references.log_probs(context.engine, batch, objective.temperature)
     return Experience(
         rollouts=rollouts,

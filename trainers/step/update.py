@@ -128,7 +128,7 @@ def _accumulate(objective: ObjectiveSpec, engine: Engine, experience: Experience
         loss_sum = _mean(
             loss_sum, experience.batch.logged_tokens, in_bf16="bf16_entropy" in objective.defects
         )
-    in_loss = objective.kl_coef > 0 and objective.kl == "k3"
+    in_loss = objective.diverges_in_loss
     seen = Seen(loss=loss_sum, entropy_nats=entropy_sum, kl_nats=divergence_sum if in_loss else None)
     return _with_given(objective, engine, experience, gang, seen) if experience.given else seen
 

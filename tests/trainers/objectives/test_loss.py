@@ -64,7 +64,7 @@ def ours(
         gain_B=torch.tensor(worth.gain_D, dtype=torch.float32),
         cost_B=torch.tensor(worth.cost_D, dtype=torch.float32),
         old_log_prob_BK=None if old is None else old.float(),
-        reference_BK=REFERENCE.float() if spec.kl_coef and spec.kl == "k3" else None,
+        reference_BK=REFERENCE.float() if spec.diverges_in_loss else None,
     )
     totals = Totals(num_tokens=NUM_TOKENS, num_rollouts=len(DRAWN), max_new_tokens=MAX_NEW_TOKENS)
     losses = token_losses(spec, leaf * 1.0, rows)
@@ -136,6 +136,18 @@ def test_grpo_at_ratio_one_has_the_gradient_of_rgra():
         torch.testing.assert_close(
             ours(spec_of("grpo"), LOGITS, drifted)[1], ours(spec_of("rgra"), LOGITS)[1]
         )
+
+
+def test_the_forward_divergence_has_the_gradient_of_k3_and_a_value_of_its_own():
+    k3, forward = (preset("self_certainty", group_size=GROUP, kl_coef=BETA, kl=k) for k in ("k3", "forward"))
+    old = log_probs(k3, LOGITS).masked_fill(~MASK, 0)
+    (loss, gradient), (k3_loss, k3_gradient) = ours(forward, LOGITS, old), ours(k3, LOGITS, old)
+    torch.testing.assert_close(gradient, k3_gradient)
+    apart = torch.where(MASK, REFERENCE - old, 0.0)
+    excess = apart.exp() * apart - 2 * apart.exp() + apart + 2  # w·log w − w + 1 − (w − log w − 1)
+    shares = torch.tensor([1 / (16 * LENGTHS[d]) if LENGTHS[d] else 0.0 for d in DRAWN])
+    expected = BETA * (excess.sum(1)[DRAWN] * shares).sum().item()
+    assert loss - k3_loss == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize(("name", "biased"), [("dr_grpo", False), ("grpo", True)])
