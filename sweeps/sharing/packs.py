@@ -93,6 +93,8 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
         yield f"objective.compat={objective.compat}"
     if objective.diverges_in_loss and objective.kl != "k3":
         yield f"objective.kl={objective.kl}"
+    if objective.negative_aware:
+        yield "objective.negative_aware=true"
 
 
 def _of_data(data: DataSpec) -> Iterator[str]:

@@ -55,12 +55,23 @@ Method = Literal[
     "self_certainty",
     "reinforce_positive_only",
     "sft",
+    "nft",
+    "dpo",
+    "ipo",
+    "simpo",
+    "orpo",
+    "redi",
+    "kto",
+    "npo",
+    "dco",
 ]
 
 OBJECTIVES: tuple[Method, ...] = get_args(Method)
 """Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
 
-GIVEN_OBJECTIVES: tuple[Method, ...] = ("sft",)
+GIVEN_OBJECTIVES: tuple[Method, ...] = (
+    *("sft", "dpo", "ipo", "simpo", "orpo", "redi", "kto", "npo", "dco"),
+)
 """Those that train on given completions and need a training set that has them."""
 
 ROLLOUT_OBJECTIVES: tuple[Method, ...] = tuple(name for name in OBJECTIVES if name not in GIVEN_OBJECTIVES)
@@ -84,10 +95,10 @@ rejected one, or a completion that is desirable or not.
 """
 
 Aggregation = Literal["token", "sequence", "sum", "dr"]
-Advantage = Literal["group", "batch", "center", "loo", "raw"]
+Advantage = Literal["group", "batch", "center", "loo", "rate", "raw"]
 Divergence = Literal["k1", "k3", "reverse", "forward", "js"]
 Reference = Literal["base", "none"]
-RELATIVE = ("group", "center", "loo")
+RELATIVE = ("group", "center", "loo", "rate")
 """Advantages that compare a rollout with the others of its group, and so need others."""
 
 
@@ -158,7 +169,9 @@ class ObjectiveSpec:
 
     advantage: Advantage = field(default="raw", metadata={"omit_at": "raw"})
     """From rewards to advantages. ``group``: (r − mean)/std within a group; ``batch``: the same over the std
-    of all; ``center``: r − mean; ``loo``: r − mean of the others in the group; ``raw``: r itself.
+    of all; ``center``: r − mean; ``loo``: r − mean of the others in the group; ``rate``: 1 − q of a right
+    answer and −q of another, q the group's rate of right ones within [0.02, 0.98], and 0 where that is 0 or
+    1; ``raw``: r itself.
     """
     group_size: int = _later(0)
     """Rollouts of one prompt that are compared with each other; 0 takes all of the prompt's."""
@@ -178,14 +191,23 @@ class ObjectiveSpec:
     """The policy ratio is clipped below 1 − ``clip_low``."""
     clip_high: float = _later(0.0)
     """The policy ratio is clipped above 1 + ``clip_high``; 0 for both uses log π without a ratio."""
+    negative_aware: bool = _later(False)
+    """Train on right answers by −log R, R the policy ratio of a token, and on others by the likelihood of an
+    implicit negative policy, −log max((1 − q·R)/(1 − q), 1) (NFT, arXiv 2505.18116). Needs
+    ``advantage=rate``.
+    """
+    negative_weight: float = _later(1.0)
+    """Weight of what is to become less likely: of wrong answers where ``negative_aware``, of rejected ones in
+    ``redi`` (its α).
+    """
     iterations: int = _later(1)
     """Optimizer steps taken on the same rollouts."""
 
     kl: Divergence = field(default="k3", metadata={"omit_at": "k3"})
-    """Divergence from the reference and its estimate. In the loss, token by token: ``reverse``, KL(π ‖ π_ref);
-    ``forward``, KL(π_ref ‖ π); ``js``, twice Jensen and Shannon's, at most 2·log 2; ``k3``, TRL's, whose value
-    is the reverse KL's and whose gradient the forward one's. In the reward, summed over the completion:
-    ``k1``, the reverse KL (in the loss its gradient would be zero in expectation).
+    """Divergence from the reference and its estimate. In the loss, token by token: ``reverse``, KL(π ‖
+    π_ref); ``forward``, KL(π_ref ‖ π); ``js``, twice Jensen and Shannon's, at most 2·log 2; ``k3``, TRL's,
+    whose value is the reverse KL's and whose gradient the forward one's. In the reward, summed over the
+    completion: ``k1``, the reverse KL (in the loss its gradient would be zero in expectation).
     """
     kl_coef: float = _later(0.0)
     """Weight β of that divergence."""
@@ -204,8 +226,6 @@ class ObjectiveSpec:
     """``dpo``, ``ipo``: whether log-ratios are means over a completion's tokens, not sums."""
     margin: float = _later(0.0)
     """``simpo``: nats per token by which chosen completions are to lead, the paper's γ/β."""
-    rejected_weight: float = _later(0.0)
-    """``redi``: weight α of the rejected completions' log-probability, at most 1."""
     desirable_weight: float = _later(1.0)
     """``kto``: weight λ_D of desirable rows."""
     undesirable_weight: float = _later(1.0)
@@ -242,6 +262,7 @@ class ObjectiveSpec:
             f"needs a reward; take the option objective={self.name}, which sets one, "
             f"or weigh one of {', '.join(f'objective.reward_{r}' for r in REWARDS)}",
         )
+        self._check_negative_aware()
         require(
             not self.reads_log_probs or not self.defects & _MISPLACED,
             "objective.compat",
@@ -283,6 +304,41 @@ class ObjectiveSpec:
             self.iterations,
             "uses rollouts several times, and this objective draws none; leave it out",
         )
+
+    def _check_negative_aware(self) -> None:
+        require(
+            self.name != "nft" or self.negative_aware,
+            "objective.name",
+            self.name,
+            "is a loss of its own; take the option objective=nft, which sets it",
+        )
+        require(
+            self.advantage != "rate"
+            or (self.rewards == {"verified": 1.0} and not self.wrong_answer and self.no_answer is None),
+            "objective.advantage",
+            self.advantage,
+            "is of answers that are right or not; reward them by objective.reward_verified=1 alone",
+        )
+        require(
+            self.advantage != "rate" or not self.group_size,
+            "objective.group_size",
+            self.group_size,
+            "cuts a prompt's rollouts up, and objective.advantage=rate is of all of them; set 0",
+        )
+        if self.negative_aware:
+            require(
+                self.advantage == "rate" and not self.positive_only,
+                "objective.negative_aware",
+                True,
+                "weighs right and wrong answers by the prompt's rate; set objective.advantage=rate and "
+                "objective.positive_only=false",
+            )
+            require(
+                not self.clip_low and not self.clip_high,
+                "objective.negative_aware",
+                True,
+                "does not clip the policy ratio; set objective.clip_low=0 and objective.clip_high=0",
+            )
 
     def _check_numbers(self) -> None:
         require(
@@ -327,7 +383,12 @@ class ObjectiveSpec:
     @property
     def targets(self) -> Targets:
         """What the loss reads of a training set's rows beside their prompts."""
-        return "completions" if self.nll_weight else ""
+        if self.preference in OF_PAIRS:
+            return "pairs"
+        # Beside a likelihood to keep, rows to be forgotten must be told from the others.
+        if self.preference == "kto" or (self.preference == "npo" and self.nll_weight):
+            return "labels"
+        return "completions" if self.nll_weight or self.preference != "none" else ""
 
     @property
     def sequences_per_row(self) -> int:
@@ -356,8 +417,8 @@ class ObjectiveSpec:
 
     @property
     def has_ratio(self) -> bool:
-        """Whether the policy ratio, clipped, stands in the place of log π."""
-        return self.clip_low > 0 or self.clip_high > 0
+        """Whether the policy ratio stands in the place of log π."""
+        return self.clip_low > 0 or self.clip_high > 0 or self.negative_aware
 
     @property
     def reads_log_probs(self) -> bool:
@@ -368,11 +429,6 @@ class ObjectiveSpec:
     def has_preference_reference(self) -> bool:
         """Whether the loss on given completions compares with the reference."""
         return self.preference in WITH_REFERENCE
-
-    @property
-    def is_of_pairs(self) -> bool:
-        """Whether the loss on given completions compares a chosen with a rejected one."""
-        return self.preference in OF_PAIRS
 
     @property
     def is_relative(self) -> bool:

@@ -30,7 +30,6 @@ _SCALED: tuple[Preference, ...] = ("dpo", "ipo", "simpo", "orpo", "kto", "npo")
 _READ_BY: dict[str, tuple[Preference, ...]] = {
     "per_token": ("dpo", "ipo"),
     "margin": ("simpo",),
-    "rejected_weight": ("redi",),
     "desirable_weight": ("kto",),
     "undesirable_weight": ("kto",),
     "attempts": ("dco",),
@@ -40,7 +39,6 @@ _READ_BY: dict[str, tuple[Preference, ...]] = {
 _NEUTRAL = {
     "per_token": False,
     "margin": 0.0,
-    "rejected_weight": 0.0,
     "desirable_weight": 1.0,
     "undesirable_weight": 1.0,
     "attempts": 1,
@@ -63,11 +61,17 @@ def check_preference(objective: ObjectiveSpec) -> None:
         value = getattr(objective, key)
         require(0 < value < math.inf, f"objective.{key}", value, "must be a number above 0")
     require(
-        0 <= objective.rejected_weight <= 1,
-        "objective.rejected_weight",
-        objective.rejected_weight,
-        "must lie in [0, 1]: above 1 the loss falls without end by making rejected completions unlikely, "
-        "whatever becomes of chosen ones (REDI: 0.8)",
+        0 <= objective.negative_weight <= 1,
+        "objective.negative_weight",
+        objective.negative_weight,
+        "must lie in [0, 1]: above 1 a loss falls without end by making completions unlikely, whatever "
+        "becomes of the good ones (REDI: 0.8)",
+    )
+    require(
+        objective.negative_weight == 1 or kind == "redi" or objective.negative_aware,
+        "objective.negative_weight",
+        objective.negative_weight,
+        "is read by objective=redi and objective.negative_aware=true only; leave it out",
     )
     require(objective.attempts >= 1, "objective.attempts", objective.attempts, "must be at least 1")
     for key, readers in _READ_BY.items():
@@ -77,6 +81,12 @@ def check_preference(objective: ObjectiveSpec) -> None:
                 f"objective.{key}={value}: is read by objective={' and '.join(readers)} only, not by "
                 f"objective.preference={kind}; leave it out"
             )
+    require(
+        objective.name not in get_args(Preference) or kind != "none",
+        "objective.name",
+        objective.name,
+        f"compares given completions; take the option objective={objective.name}, which says how",
+    )
     if kind == "none":
         return
     require(objective.preference_weight != 0, "objective.preference_weight", 0, "weighs nothing; set 1")

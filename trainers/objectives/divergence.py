@@ -1,24 +1,21 @@
 """Divergence from a frozen reference, token by token, estimated from the tokens alone.
 
-An f-divergence of π from π_ref at one position is E_π_ref[f(π/π_ref)], f(1) = f′(1) = 0, f convex. The whole
+An f-divergence of π from π_ref at one position is E_π_ref[f(π/π_ref)], f convex, f(1) = f′(1) = 0. The whole
 distributions are never held: only π and π_ref of each token are known.
 
-On tokens drawn by π the value is g = w·f(1/w), w = π_ref/π, an unbiased estimate that is never negative. Its own
-derivative would leave out that π also draws the token, so the gradient is that of a constant times log π:
+On tokens drawn by π the value is g(w) = w·f(1/w), w = π_ref/π, an unbiased estimate that is never negative.
+Its own derivative would leave out that π also draws the token, so its gradient is put together anew::
 
     ∇ E_π[g(w)] = E_π[(g − w·g′) ∇ log π]
 
-============  =======================  ==============  ===========
-divergence    f(u)                     g(w)            g − w·g′
-============  =======================  ==============  ===========
-``reverse``   u·log u − u + 1          w − log w − 1   −log w
-``forward``   u − log u − 1            w·log w − w + 1 1 − w
-``js``        u·log u − (u+1)·log((u+1)/2), alike      −log((w+1)/2)
-============  =======================  ==============  ===========
+    divergence    f(u)                            g(w)                            g − w·g′
+    reverse       u·log u − u + 1                 w − log w − 1                   −log w
+    forward       u − log u − 1                   w·log w − w + 1                 1 − w
+    js            u·log u − (u+1)·log((u+1)/2)    w·log w − (w+1)·log((w+1)/2)    −log((w+1)/2)
 
-``k3`` is the value of ``reverse`` with its own derivative, which is 1 − w: that of ``forward`` (Schulman 2020,
-"Approximating KL divergence"; GRPO, arXiv 2402.03300). All hold for tokens drawn at the temperature that the loss
-has, before the policy has moved on.
+``k3`` is the value of ``reverse`` with its own derivative, 1 − w, that of ``forward`` (Schulman 2020,
+"Approximating KL divergence"; GRPO, arXiv 2402.03300). All hold for tokens drawn at the temperature of the
+loss, before the policy has moved on.
 
 Shapes: B rows (distinct rollouts), T positions.
 """
@@ -32,7 +29,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sweeps.spec.objective import Divergence
-
 
 FARTHEST = 80.0
 """Nats of log π_ref − log π above which a token counts as this far: w·log w is a float32 up to there."""
@@ -49,8 +45,8 @@ def divergence(kind: Divergence, log_prob_BT: Tensor, reference_BT: Tensor) -> T
     if kind == "k3":
         return _reverse(reference_BT - log_prob_BT)
     d_BT = (reference_BT - log_prob_BT).detach().clamp(max=FARTHEST)
-    value_BT, slope_BT = {"reverse": _reverse, "forward": _forward, "js": _js}[kind](d_BT), _SLOPES[kind](d_BT)
-    return value_BT + slope_BT * (log_prob_BT - log_prob_BT.detach())
+    value, slope = _ON_POLICY[kind]
+    return value(d_BT) + slope(d_BT) * (log_prob_BT - log_prob_BT.detach())
 
 
 def _reverse(d_BT: Tensor) -> Tensor:
@@ -70,8 +66,9 @@ def _log_mean(d_BT: Tensor) -> Tensor:
     return softplus(d_BT) - math.log(2)
 
 
-_SLOPES = {
-    "reverse": lambda d_BT: -d_BT,
-    "forward": lambda d_BT: -torch.expm1(d_BT),
-    "js": lambda d_BT: -_log_mean(d_BT),
+_ON_POLICY = {
+    "reverse": (_reverse, torch.neg),
+    "forward": (_forward, lambda d_BT: -torch.expm1(d_BT)),
+    "js": (_js, lambda d_BT: -_log_mean(d_BT)),
 }
+"""g and g − w·g′, of d = log w."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sweeps.spec.objective import ObjectiveSpec
+from trainers.objectives.divergence import divergence
 from trainers.objectives.entropy import bf16_entropy, token_entropy
 from trainers.objectives.likelihood import token_terms
-from trainers.objectives.divergence import divergence
-from trainers.objectives.policy import reinforce, surrogate
+from trainers.objectives.policy import negative_aware, reinforce, surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Rows:
     """
     reference_BK: Tensor | None = None
     """log π of the frozen reference, 0 where not counted; ``None`` where the loss measures no divergence."""
+    rate_B: Tensor | None = None
+    """Rate of right answers to each row's prompt, where the objective is aware of negative ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,12 @@ def token_losses(objective: ObjectiveSpec, logits_BKV: Tensor, rows: Rows) -> To
     loss_BK = weight * entropy_BK * count_B1 if weight else torch.zeros_like(log_prob_BK)
     if objective.is_policy_gradient and objective.has_ratio:
         old_BK = log_prob_BK.detach() if rows.old_log_prob_BK is None else rows.old_log_prob_BK
-        clips = {"clip_low": objective.clip_low, "clip_high": objective.clip_high}
-        loss_BK = loss_BK + surrogate(log_prob_BK, old_BK, rows.gain_B, rows.cost_B, **clips)
+        if objective.negative_aware:
+            assert rows.rate_B is not None
+            loss_BK = loss_BK + negative_aware(log_prob_BK, old_BK, rows.gain_B, rows.cost_B, rows.rate_B)
+        else:
+            clips = {"clip_low": objective.clip_low, "clip_high": objective.clip_high}
+            loss_BK = loss_BK + surrogate(log_prob_BK, old_BK, rows.gain_B, rows.cost_B, **clips)
     elif objective.is_policy_gradient:
         loss_BK = loss_BK + reinforce(log_prob_BK, rows.gain_B, rows.cost_B)
     divergence_BK = None

@@ -44,13 +44,13 @@ class Scored:
     """n, at least 1."""
 
     @property
-    def ratio_P(self) -> Tensor:
-        """r = ℓ − ℓ_ref, in nats."""
+    def log_ratio(self) -> Tensor:
+        """Log-ratio r = ℓ − ℓ_ref, in nats: (P,)."""
         return self.log_prob_P - self.reference_P
 
     @property
-    def mean_P(self) -> Tensor:
-        """ℓ/n, in nats a token."""
+    def mean_log_prob(self) -> Tensor:
+        """ℓ/n, in nats a token: (P,)."""
         return self.log_prob_P / self.tokens_P
 
     def at(self, index_P: Tensor) -> Scored:
@@ -81,7 +81,7 @@ def ipo(chosen: Scored, rejected: Scored, *, beta: float, per_token: bool = True
 
 def simpo(chosen: Scored, rejected: Scored, *, beta: float, margin: float) -> Tensor:
     """−log σ(β(ℓ_w/n_w − ℓ_l/n_l − margin)) (arXiv 2405.14734, whose γ is β·margin): (P,)."""
-    return -logsigmoid(beta * (chosen.mean_P - rejected.mean_P - margin))
+    return -logsigmoid(beta * (chosen.mean_log_prob - rejected.mean_log_prob - margin))
 
 
 def orpo(chosen: Scored, rejected: Scored, *, beta: float) -> Tensor:
@@ -90,13 +90,13 @@ def orpo(chosen: Scored, rejected: Scored, *, beta: float) -> Tensor:
     TRL's ``ORPOTrainer`` differs in the first term: a mean over the tokens of all prompts *and* answers of
     its batch.
     """
-    log_odds = _logit(chosen.mean_P) - _logit(rejected.mean_P)
-    return -chosen.mean_P - beta * logsigmoid(log_odds)
+    log_odds = _logit(chosen.mean_log_prob) - _logit(rejected.mean_log_prob)
+    return -chosen.mean_log_prob - beta * logsigmoid(log_odds)
 
 
-def redi(chosen: Scored, rejected: Scored, *, rejected_weight: float) -> Tensor:
-    """−ℓ_w/n_w + α·ℓ_l/n_l, α the ``rejected_weight`` (arXiv 2505.24850): (P,). Unbounded below."""
-    return -chosen.mean_P + rejected_weight * rejected.mean_P
+def redi(chosen: Scored, rejected: Scored, *, negative_weight: float) -> Tensor:
+    """−ℓ_w/n_w + α·ℓ_l/n_l, α the ``negative_weight`` (arXiv 2505.24850): (P,). Unbounded below."""
+    return -chosen.mean_log_prob + negative_weight * rejected.mean_log_prob
 
 
 def kto(
@@ -118,7 +118,7 @@ def kto(
         desirable_weight: λ_D.
         undesirable_weight: λ_U.
     """
-    above_P = beta * (rows.ratio_P - z)
+    above_P = beta * (rows.log_ratio - z)
     # 1 − σ(x) = σ(−x), without the difference that would round to 0.
     return torch.where(
         desirable_P, desirable_weight * torch.sigmoid(-above_P), undesirable_weight * torch.sigmoid(above_P)
@@ -130,7 +130,7 @@ def kto_z(mismatched: Scored) -> Tensor:
 
     An estimate of KL(π ‖ π_ref) that the gradient does not pass; over all ranks and micro batches of a step.
     """
-    return mismatched.ratio_P.detach().mean().clamp(min=0.0)
+    return mismatched.log_ratio.detach().mean().clamp(min=0.0)
 
 
 def npo(rows: Scored, *, beta: float) -> Tensor:
@@ -138,17 +138,17 @@ def npo(rows: Scored, *, beta: float) -> Tensor:
 
     As β → 0 it is (2/β)·log 2 + r: gradient ascent on the rows' NLL.
     """
-    return -(2 / beta) * logsigmoid(-beta * rows.ratio_P)
+    return -(2 / beta) * logsigmoid(-beta * rows.log_ratio)
 
 
 def dco(rows: Scored, *, attempts: int) -> Tensor:
     """F·(−ℓ/n), F from :func:`dco_factor` and detached (arXiv 2502.07154): (P,).
 
-    Its gradient is that of −log(1 − (1 − p)^N)/n, p = exp ℓ: the probability that N attempts give the answer at
-    least once. As in the authors' code (allanraventos/refine, ``training/NCO.py``) the loss shown is F times
+    Its gradient is that of −log(1 − (1 − p)^N)/n, p = exp ℓ: the probability that one of N attempts gives the
+    answer. As in the authors' code (allanraventos/refine, ``training/NCO.py``) the loss shown is F times
     the mean NLL of a row's tokens. N = 1 is fine-tuning on the rows, every row weighing the same.
     """
-    return dco_factor(rows.log_prob_P.detach(), attempts) * -rows.mean_P
+    return dco_factor(rows.log_prob_P.detach(), attempts) * -rows.mean_log_prob
 
 
 def dco_factor(log_prob_P: Tensor, attempts: int) -> Tensor:
@@ -174,17 +174,17 @@ def log1mexp(x: Tensor) -> Tensor:
     return torch.where(x < -math.log(2), torch.log1p(-x.exp()), torch.log(-torch.expm1(x)))
 
 
-def _logit(mean_P: Tensor) -> Tensor:
+def _logit(mean_log_prob: Tensor) -> Tensor:
     """log(p/(1 − p)) of p = exp(mean), finite at certainty, with the gradient it has beside that."""
-    below_P = mean_P + (mean_P.detach().clamp(max=-CERTAIN) - mean_P.detach())
+    below_P = mean_log_prob + (mean_log_prob.detach().clamp(max=-CERTAIN) - mean_log_prob.detach())
     return below_P - log1mexp(below_P)
 
 
 def _margin(chosen: Scored, rejected: Scored, per_token: bool) -> Tensor:
     """r_w − r_l, or the difference of their means over tokens."""
     if per_token:
-        return chosen.ratio_P / chosen.tokens_P - rejected.ratio_P / rejected.tokens_P
-    return chosen.ratio_P - rejected.ratio_P
+        return chosen.log_ratio / chosen.tokens_P - rejected.log_ratio / rejected.tokens_P
+    return chosen.log_ratio - rejected.log_ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +223,7 @@ def preference_loss(
         mismatched: For KTO, each prompt with another row's completion.
     """
     leaf_S = completions.log_prob_P.detach().clone().requires_grad_()
-    of_policy = Scored(
-        log_prob_P=leaf_S, reference_P=completions.reference_P, tokens_P=completions.tokens_P
-    )
+    of_policy = Scored(log_prob_P=leaf_S, reference_P=completions.reference_P, tokens_P=completions.tokens_P)
     with torch.enable_grad():
         loss_P = losses(objective, of_policy, preferences, mismatched)
         loss = loss_P.mean()
@@ -242,7 +240,8 @@ def losses(
     kind, beta, per_token = objective.preference, objective.beta, objective.per_token
     rows = completions.at(preferences.chosen_P)
     if kind == "kto":
-        assert preferences.desirable_P is not None and mismatched is not None
+        assert preferences.desirable_P is not None
+        assert mismatched is not None
         weights = {
             "desirable_weight": objective.desirable_weight,
             "undesirable_weight": objective.undesirable_weight,
@@ -263,7 +262,7 @@ def losses(
     if kind == "orpo":
         return orpo(rows, rejected, beta=beta)
     assert kind == "redi"
-    return redi(rows, rejected, rejected_weight=objective.rejected_weight)
+    return redi(rows, rejected, negative_weight=objective.negative_weight)
 
 
 def _figures(
@@ -279,7 +278,7 @@ def _figures(
     if objective.preference == "npo":
         return {
             "log_prob_rejected": _mean(rows.log_prob_P),
-            "reward_rejected": objective.beta * _mean(rows.ratio_P),
+            "reward_rejected": objective.beta * _mean(rows.log_ratio),
         }
     if preferences.desirable_P is not None:
         chosen, rejected = rows, rows
@@ -307,9 +306,9 @@ def _figures(
 
 def _reward(objective: ObjectiveSpec, scored: Scored) -> Tensor:
     if objective.has_preference_reference:
-        return objective.beta * scored.ratio_P
+        return objective.beta * scored.log_ratio
     scale = 1.0 if objective.preference == "redi" else objective.beta
-    return scale * scored.mean_P
+    return scale * scored.mean_log_prob
 
 
 def _mean(values_P: Tensor) -> float:

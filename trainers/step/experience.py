@@ -21,7 +21,7 @@ from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
 from trainers.model.base_model import BaseModel
 from trainers.model.target_encoding import GivenSequence
-from trainers.objectives.advantage import Credit, advantages, credit, uniform_groups
+from trainers.objectives.advantage import Credit, advantages, credit, rates, uniform_groups
 from trainers.objectives.loss import Rows, Totals
 from trainers.step.batch import MicroBatch, StepBatch, given_batch, step_batch
 from trainers.step.compat import Dealing, dealing, is_dealt
@@ -127,7 +127,12 @@ def _of_rollouts(context: TrainContext, draw: Callable[[int], Rollouts], step: i
         objective.max_redraws
     ):  # a group that nobody told apart stays where no other is left, and teaches nothing
         advantage_R[np.repeat(uniform_groups(rewarded.telling_R, size), size)] = 0.0
-    worth = credit(advantage_R, np.array(rewarded.rollouts.distinct), positive_only=objective.positive_only)
+    distinct_R = np.array(rewarded.rollouts.distinct)
+    worth = credit(advantage_R, distinct_R, positive_only=objective.positive_only)
+    if objective.negative_aware:
+        rate_D = np.zeros_like(worth.gain_D)
+        rate_D[distinct_R] = rates(rewarded.reward_R, size)
+        worth = replace(worth, cost_D=objective.negative_weight * worth.cost_D, rate_D=rate_D)
     measured = {"reward": float(rewarded.reward_R.mean()), **rewarded.measured}
     return _experience(context, rewarded.rollouts, rewarded.batch, worth, measured)
 
@@ -294,12 +299,17 @@ def _rows(
         values = torch.as_tensor(values_D, dtype=torch.float32, device=none_B.device)
         return values[micro_batch.rollout_B].where(micro_batch.weight_B > 0, none_B)
 
+    rate_B = None
+    if worth is not None and worth.rate_D is not None:  # a filler has that of the rollout it points at
+        rate_D = torch.as_tensor(worth.rate_D, dtype=torch.float32, device=none_B.device)
+        rate_B = rate_D[micro_batch.rollout_B]
     return Rows(
         target_BK=micro_batch.target_BK,
         mask_BK=micro_batch.mask_BK,
         count_B=micro_batch.loss_weight_B,
         gain_B=of_rows(worth.gain_D if worth else None),
         cost_B=of_rows(worth.cost_D if worth else None),
+        rate_B=rate_B,
         old_log_prob_BK=old_BK,
         reference_BK=reference_BK,
     )

@@ -41,12 +41,21 @@ REFERENCE = -draw(len(LENGTHS), WIDTH, seed=2).abs().masked_fill(~MASK, 0)
 REWARDS = draw(len(LENGTHS), seed=3)
 
 
+RIGHT = (REWARDS > 0).double()
+"""Rewards of an objective of right and wrong answers, to one prompt."""
+
+RATE = RIGHT[DRAWN].mean().item()
+
+
 def spec_of(name: str) -> ObjectiveSpec:
     spec = preset(name)
-    return preset(name, group_size=GROUP, **({"kl_coef": BETA} if spec.kl_coef else {}))
+    group = {} if spec.advantage == "rate" else {"group_size": GROUP}
+    return preset(name, **group, **({"kl_coef": BETA} if spec.kl_coef else {}))
 
 
 def advantages_of(spec: ObjectiveSpec) -> np.ndarray:
+    if spec.advantage == "rate":
+        return advantages((REWARDS > 0).double().numpy()[DRAWN], len(DRAWN), "rate")
     scaled = advantages(REWARDS.numpy()[DRAWN], GROUP, spec.advantage)
     return np.maximum(scaled, 0) if spec.positive_only else scaled
 
@@ -65,6 +74,7 @@ def ours(
         cost_B=torch.tensor(worth.cost_D, dtype=torch.float32),
         old_log_prob_BK=None if old is None else old.float(),
         reference_BK=REFERENCE.float() if spec.diverges_in_loss else None,
+        rate_B=torch.full((len(LENGTHS),), RATE) if spec.negative_aware else None,
     )
     totals = Totals(num_tokens=NUM_TOKENS, num_rollouts=len(DRAWN), max_new_tokens=MAX_NEW_TOKENS)
     losses = token_losses(spec, leaf * 1.0, rows)
@@ -93,6 +103,10 @@ def by_formula(name: str, spec: ObjectiveSpec, logits: Tensor, old: Tensor) -> f
             high = 1.28 if name == "dapo" else 1.2
             clipped = -min(ratio * advantage, min(max(ratio, 0.8), high) * advantage)
             plain = -advantage * log_p
+            # NFT's floor passes gradients: what it adds is a constant, that of the logits as they are.
+            as_is = math.exp(log_probs(spec, LOGITS)[d, t].item() - old[d, t].item())
+            raised = max(0.0, 1 - (1 - RATE * as_is) / (1 - RATE))
+            aware = -math.log(ratio) if RIGHT[d] else -math.log((1 - RATE * ratio) / (1 - RATE) + raised)
             over_tokens, over_rollouts, over_own = 1 / NUM_TOKENS, 1 / 16, 1 / (16 * length)
             total += {
                 "em": entropy * over_tokens,
@@ -109,6 +123,7 @@ def by_formula(name: str, spec: ObjectiveSpec, logits: Tensor, old: Tensor) -> f
                 "rent": clipped * over_tokens,
                 "majority": clipped * over_tokens,
                 "self_certainty": (clipped + BETA * k3) * over_own,
+                "nft": (1 - RATE) * aware / (16 * MAX_NEW_TOKENS),
             }[name]
     return total
 
@@ -193,6 +208,15 @@ def test_nothing_but_empty_completions_is_a_loss_of_zero(kind):
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     totals = Totals(num_tokens=1, num_rollouts=2, max_new_tokens=8)
     assert aggregate(torch.ones(2, 3), nothing, kind, totals) == 0
+
+
+def test_awareness_of_negatives_without_a_step_taken_has_the_gradient_of_centered_rewards(monkeypatch):
+    """ "NFT and GRPO are equivalent in strict on-policy training" (arXiv 2505.18116)."""
+    centered = preset("dr_grpo", group_size=len(DRAWN), clip_low=0.0, clip_high=0.0)
+    found = ours(spec_of("nft"), LOGITS)[1]
+    monkeypatch.setattr("tests.trainers.objectives.test_loss.REWARDS", RIGHT)
+    monkeypatch.setattr("tests.trainers.objectives.test_loss.GROUP", len(DRAWN))
+    torch.testing.assert_close(found, ours(centered, LOGITS)[1])
 
 
 def trl_trainer(kind: str, spec: ObjectiveSpec, aggregation: str) -> SimpleNamespace:

@@ -35,7 +35,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "ipo of sums": {"preference": "ipo", "beta": 0.4},
     "simpo": {"beta": 2.0, "margin": 0.5},
     "orpo": {"beta": 0.7},
-    "redi": {"rejected_weight": 0.8},
+    "redi": {"negative_weight": 0.8},
     "kto": {"beta": 0.3, "desirable_weight": 1.1, "undesirable_weight": 0.9},
     "npo": {"beta": 0.3},
     "dco": {"attempts": 8},
@@ -297,9 +297,7 @@ class Answers:
     def __call__(self, *, input_ids: Tensor, **_: Any) -> SimpleNamespace:
         rows = self._per_token_ST[input_ids[:, 0]]
         nothing = torch.zeros_like(rows)
-        return SimpleNamespace(
-            log_probs=rows, entropy=nothing, mean_logits=nothing, is_top1=torch.zeros_like(rows, dtype=torch.bool)
-        )
+        return SimpleNamespace(log_probs=rows, entropy=nothing, mean_logits=nothing, is_top1=nothing.bool())
 
 
 @pytest.mark.parametrize(
