@@ -28,6 +28,18 @@ _NAMED = {
     "steps_taken": MetricInfo(range=(0.0, None), words="optimizer steps"),
     "completion_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="completion length"),
     "nll_nats": dataclasses.replace(_NATS, direction="min", words="loss of given completions, a token"),
+    "reward_margin": MetricInfo(direction="max", unit="nats", words="margin of implicit rewards"),
+    "reward_accuracy": MetricInfo(
+        direction="max", unit=SHARE, range=(0.0, 1.0), words="pairs whose chosen completion is ahead"
+    ),
+    "reward_chosen": MetricInfo(direction="max", unit="nats", words="implicit reward, chosen"),
+    "reward_rejected": MetricInfo(direction="min", unit="nats", words="implicit reward, rejected"),
+    "log_prob_chosen": MetricInfo(unit="nats", range=(None, 0.0), words="log-probability, chosen"),
+    "log_prob_rejected": MetricInfo(unit="nats", range=(None, 0.0), words="log-probability, rejected"),
+    "kto_z_nats": dataclasses.replace(_NATS, words="divergence that KTO compares with"),
+    "pass_at_n": MetricInfo(
+        direction="max", unit=SHARE, range=(0.0, 1.0), words="completions that one of N attempts gives"
+    ),
     "target_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="tokens of given completions"),
 }
 

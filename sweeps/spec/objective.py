@@ -69,9 +69,7 @@ Method = Literal[
 OBJECTIVES: tuple[Method, ...] = get_args(Method)
 """Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
 
-GIVEN_OBJECTIVES: tuple[Method, ...] = (
-    *("sft", "dpo", "ipo", "simpo", "orpo", "redi", "kto", "npo", "dco"),
-)
+GIVEN_OBJECTIVES: tuple[Method, ...] = (*("sft", "dpo", "ipo", "simpo", "orpo", "redi", "kto", "npo", "dco"),)
 """Those that train on given completions and need a training set that has them."""
 
 ROLLOUT_OBJECTIVES: tuple[Method, ...] = tuple(name for name in OBJECTIVES if name not in GIVEN_OBJECTIVES)

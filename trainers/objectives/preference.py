@@ -196,7 +196,12 @@ class Preferences:
     rejected_P: Tensor | None = None
     """Rejected completions of the same prompts, for a method of pairs."""
     desirable_P: Tensor | None = None
-    """Whether a row is desirable, bool, for KTO."""
+    """Whether a row is desirable, bool; ``None`` for rows without a label."""
+
+    @property
+    def forgotten(self) -> Tensor:
+        """Rows to be forgotten: those that are not desirable, or all where there are no labels."""
+        return self.chosen_P if self.desirable_P is None else self.chosen_P[~self.desirable_P]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +231,7 @@ def preference_loss(
     of_policy = Scored(log_prob_P=leaf_S, reference_P=completions.reference_P, tokens_P=completions.tokens_P)
     with torch.enable_grad():
         loss_P = losses(objective, of_policy, preferences, mismatched)
-        loss = loss_P.mean()
+        loss = loss_P.sum() / max(1, len(loss_P))  # a step may have no row to forget
         (slope_S,) = torch.autograd.grad(loss, leaf_S)
     return PreferenceLoss(
         loss=loss.item(), slope_S=slope_S, figures=_figures(objective, completions, preferences, mismatched)
@@ -248,7 +253,7 @@ def losses(
         }
         return kto(rows, preferences.desirable_P, kto_z(mismatched), beta=beta, **weights)
     if kind == "npo":
-        return npo(rows, beta=beta)
+        return npo(completions.at(preferences.forgotten), beta=beta)
     if kind == "dco":
         return dco(rows, attempts=objective.attempts)
     assert preferences.rejected_P is not None
@@ -276,9 +281,12 @@ def _figures(
             "pass_at_n": _mean(pass_at(rows.log_prob_P, objective.attempts)),
         }
     if objective.preference == "npo":
+        forgotten = completions.at(preferences.forgotten)
+        if not len(forgotten.tokens_P):
+            return {}
         return {
-            "log_prob_rejected": _mean(rows.log_prob_P),
-            "reward_rejected": objective.beta * _mean(rows.log_ratio),
+            "log_prob_rejected": _mean(forgotten.log_prob_P),
+            "reward_rejected": objective.beta * _mean(forgotten.log_ratio),
         }
     if preferences.desirable_P is not None:
         chosen, rejected = rows, rows

@@ -27,6 +27,7 @@ from trainers.step.batch import MicroBatch, StepBatch, given_batch, step_batch
 from trainers.step.compat import Dealing, dealing, is_dealt
 from trainers.step.forward import sharing_pays
 from trainers.step.given import GivenExperience, given_experience
+from trainers.step.preferences import settle_preferences
 from trainers.step.reference import References
 from trainers.step.rewards import OF_SCORES, Rewards
 from trainers.step.rollout import Rollouts, merge
@@ -86,23 +87,39 @@ def gather(context: TrainContext, draw: Callable[[int], Rollouts], *, step: int 
     experience = _of_rollouts(context, draw, step) if context.spec.objective.draws_rollouts else _NO_ROLLOUTS
     if not context.given:
         return experience
-    given = _of_given(context)
-    measured = {**experience.measured, "target_tokens": given.batch.num_tokens}
+    given, figures = _of_given(context)
+    measured = {**experience.measured, "target_tokens": given.batch.num_tokens, **figures}
     return replace(experience, given=given, measured=measured)
 
 
-def _of_given(context: TrainContext) -> GivenExperience:
-    return given_experience(
-        context.given,
-        given_batch(
-            context.given,
+def _of_given(context: TrainContext) -> tuple[GivenExperience, Mapping[str, float]]:
+    """What given completions add to the loss, and the figures of those that are compared."""
+    objective = context.spec.objective
+
+    def batch_of(sequences: Sequence[GivenSequence]) -> StepBatch:
+        return given_batch(
+            sequences,
             size=context.spec.engine.micro_batch,
             rank=context.gang.rank,
             world_size=context.gang.world_size,
             base=context.base,
             device=context.gang.device,
-        ),
+        )
+
+    batch = batch_of(context.given)
+    if objective.preference == "none":
+        return given_experience(context.given, batch), {}
+    worth = settle_preferences(
+        objective, context.given, batch_of, context.engine, context.references, context.gang
     )
+    weight = objective.preference_weight
+    given = given_experience(
+        context.given,
+        batch,
+        sequence_loss=weight * worth.loss,
+        slope_D=weight * worth.slope_S.numpy(),
+    )
+    return given, worth.figures
 
 
 def _of_rollouts(context: TrainContext, draw: Callable[[int], Rollouts], step: int) -> Experience:

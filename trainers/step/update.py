@@ -155,7 +155,7 @@ def _with_given(
         seen,
         loss=seen.loss + nll_part + given.sequence_loss,
         entropy_nats=seen.entropy_nats if experience.batch.micro_batches else entropy,
-        nll_nats=nll,
+        nll_nats=nll if objective.nll_weight else None,
     )
 
 
