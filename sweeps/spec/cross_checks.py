@@ -231,6 +231,11 @@ def _check_fit_of_set(
             f"data.targets={data.targets!r}: objective={objective.name} trains on given {objective.targets}; "
             "it is filled in when a sweep is composed, so leave it out there"
         )
+    if objective.preference == "kto" and num < 2:
+        raise SpecError(
+            f"data.prompts_per_step={num}: objective=kto compares each row with its prompt before another row's "
+            "completion; take at least 2 rows a step"
+        )
     if objective.draws_rollouts:
         _group_size(objective, sampling, num, f"data.prompts_per_step={num}")
     if objective.reward_verified and not data.has_answers:
