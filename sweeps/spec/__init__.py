@@ -39,13 +39,8 @@ from sweeps.spec.identity import (
     joined_scalars,
     lineage_canonical,
 )
-from sweeps.spec.objective import (
-    COMPAT_DEFECTS,
-    GIVEN_OBJECTIVES,
-    OBJECTIVES,
-    ROLLOUT_OBJECTIVES,
-    ObjectiveSpec,
-)
+from sweeps.spec.objective import ObjectiveSpec
+from sweeps.spec.objective_names import COMPAT_DEFECTS, GIVEN_OBJECTIVES, OBJECTIVES, ROLLOUT_OBJECTIVES
 from sweeps.spec.run_spec import (
     GROUPS,
     SCALARS,

@@ -233,8 +233,8 @@ def _check_fit_of_set(
         )
     if objective.preference == "kto" and num < 2:
         raise SpecError(
-            f"data.prompts_per_step={num}: objective=kto compares each row with its prompt before another row's "
-            "completion; take at least 2 rows a step"
+            f"data.prompts_per_step={num}: objective=kto compares each row with its prompt before another "
+            "row's completion; take at least 2 rows a step"
         )
     if objective.draws_rollouts:
         _group_size(objective, sampling, num, f"data.prompts_per_step={num}")

@@ -17,87 +17,24 @@ temperature; a nucleus or a repetition penalty draws rollouts from another distr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-from sweeps.spec.errors import choice, require
-from sweeps.spec.preference import OF_PAIRS, WITH_REFERENCE, Preference, check_preference
-
-COMPAT_DEFECTS = (
-    *("micro_steps", "shared_noise", "padded_lengths", "unshifted_mask", "eos_as_padding"),
-    *("micro_batch_means", "bf16_entropy", "rank0_loss"),
+from sweeps.spec.objective_checks import check_objective
+from sweeps.spec.objective_names import (
+    COMPAT_DEFECTS,
+    OF_PAIRS,
+    RELATIVE,
+    REWARDS,
+    WITH_REFERENCE,
+    Advantage,
+    Aggregation,
+    Divergence,
+    Method,
+    Preference,
+    Reference,
+    Targets,
 )
-"""Defects of the published trainer that ``objective.compat`` can reproduce; :mod:`trainers.step.compat`
-explains each.
-"""
-
-_COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
-_MISPLACED = frozenset(("padded_lengths", "unshifted_mask"))
-"""Defects that count positions at which no token of the rollout is predicted, so that there is no log π."""
-
-_OF_TOKEN_MEANS = frozenset(("micro_batch_means", "bf16_entropy", "rank0_loss"))
-"""Defects in how the published loss, a mean of token entropies, is computed."""
-
-Method = Literal[
-    "em",
-    "em_ft",
-    "em_rl_sequence",
-    "em_rl_token",
-    "grpo",
-    "rgra",
-    "rloo",
-    "dr_grpo",
-    "dapo",
-    "rlvr_one_shot",
-    "rent",
-    "majority",
-    "self_certainty",
-    "reinforce_positive_only",
-    "sft",
-    "nft",
-    "dpo",
-    "ipo",
-    "simpo",
-    "orpo",
-    "redi",
-    "kto",
-    "npo",
-    "dco",
-]
-
-OBJECTIVES: tuple[Method, ...] = get_args(Method)
-"""Names of methods; ``conf/objective/<name>.yaml`` says what each is made of."""
-
-GIVEN_OBJECTIVES: tuple[Method, ...] = (*("sft", "dpo", "ipo", "simpo", "orpo", "redi", "kto", "npo", "dco"),)
-"""Those that train on given completions and need a training set that has them."""
-
-ROLLOUT_OBJECTIVES: tuple[Method, ...] = tuple(name for name in OBJECTIVES if name not in GIVEN_OBJECTIVES)
-"""Those that train on the model's own rollouts."""
-
-REWARDS = (
-    "verified",
-    "majority",
-    "format",
-    "overlong",
-    "self_certainty",
-    "neg_entropy",
-    "neg_entropy_sum",
-    "log_prob",
-)
-"""Rewards of :mod:`trainers.step.rewards`, each with a weight ``objective.reward_<name>``."""
-
-Targets = Literal["", "completions", "pairs", "labels"]
-"""What the rows of a training set give beside a prompt: nothing that is read, a completion, a chosen and a
-rejected one, or a completion that is desirable or not.
-"""
-
-Aggregation = Literal["token", "sequence", "sum", "dr"]
-Advantage = Literal["group", "batch", "center", "loo", "rate", "raw"]
-Divergence = Literal["k1", "k3", "reverse", "forward", "js"]
-Reference = Literal["base", "none"]
-RELATIVE = ("group", "center", "loo", "rate")
-"""Advantages that compare a rollout with the others of its group, and so need others."""
 
 
 def _later(default: Any) -> Any:
@@ -232,139 +169,7 @@ class ObjectiveSpec:
     """``dco``: attempts N of which one is to give the completion; 1 is fine-tuning on it."""
 
     def __post_init__(self) -> None:
-        choice("objective.name", self.name, OBJECTIVES)
-        for name in self.compat.split("+"):
-            choice("objective.compat", name, COMPAT_DEFECTS if "+" in self.compat else _COMPAT_WORDS)
-        self._check_numbers()
-        choice("objective.aggregation", self.aggregation, get_args(Aggregation))
-        choice("objective.advantage", self.advantage, get_args(Advantage))
-        choice("objective.kl", self.kl, get_args(Divergence))
-        choice("objective.reference", self.reference, get_args(Reference))
-        check_preference(self)
-        require(
-            not self.kl_coef or self.reference != "none",
-            "objective.kl_coef",
-            self.kl_coef,
-            "needs a reference to diverge from; set objective.reference=base, or objective.kl_coef=0",
-        )
-        require(
-            self.name not in GIVEN_OBJECTIVES or bool(self.targets),
-            "objective.name",
-            self.name,
-            f"trains on given completions; take the option objective={self.name}, which weighs them",
-        )
-        require(
-            self.name in ("em", "em_ft", *GIVEN_OBJECTIVES) or self.is_policy_gradient,
-            "objective.name",
-            self.name,
-            f"needs a reward; take the option objective={self.name}, which sets one, "
-            f"or weigh one of {', '.join(f'objective.reward_{r}' for r in REWARDS)}",
-        )
-        self._check_negative_aware()
-        require(
-            not self.reads_log_probs or not self.defects & _MISPLACED,
-            "objective.compat",
-            self.compat,
-            "misplaces the loss's mask, which only entropies bear; set objective.compat=exact",
-        )
-        require(
-            not self.defects & _OF_TOKEN_MEANS or (not self.reads_log_probs and self.aggregation == "token"),
-            "objective.compat",
-            self.compat,
-            "changes how a mean of token entropies is computed; use it with objective=em, or set "
-            "objective.compat=exact",
-        )
-
-        for key in ("nll_dft", "label_smoothing"):
-            require(
-                not getattr(self, key) or self.nll_weight != 0,
-                f"objective.{key}",
-                getattr(self, key),
-                "changes the loss of given completions, which objective.nll_weight=0 leaves out; weigh it, "
-                "or leave this out",
-            )
-        require(
-            not (self.nll_dft and self.label_smoothing),
-            "objective.label_smoothing",
-            self.label_smoothing,
-            "smooths the plain likelihood, not the one of objective.nll_dft=true; use one of them",
-        )
-        require(
-            not self.nll_weight or self.aggregation != "dr",
-            "objective.aggregation",
-            self.aggregation,
-            "divides by sampling.max_new_tokens, which given completions do not have; choose token, sequence "
-            "or sum",
-        )
-        require(
-            self.draws_rollouts or self.iterations == 1,
-            "objective.iterations",
-            self.iterations,
-            "uses rollouts several times, and this objective draws none; leave it out",
-        )
-
-    def _check_negative_aware(self) -> None:
-        require(
-            self.name != "nft" or self.negative_aware,
-            "objective.name",
-            self.name,
-            "is a loss of its own; take the option objective=nft, which sets it",
-        )
-        require(
-            self.advantage != "rate"
-            or (self.rewards == {"verified": 1.0} and not self.wrong_answer and self.no_answer is None),
-            "objective.advantage",
-            self.advantage,
-            "is of answers that are right or not; reward them by objective.reward_verified=1 alone",
-        )
-        require(
-            self.advantage != "rate" or not self.group_size,
-            "objective.group_size",
-            self.group_size,
-            "cuts a prompt's rollouts up, and objective.advantage=rate is of all of them; set 0",
-        )
-        if self.negative_aware:
-            require(
-                self.advantage == "rate" and not self.positive_only,
-                "objective.negative_aware",
-                True,
-                "weighs right and wrong answers by the prompt's rate; set objective.advantage=rate and "
-                "objective.positive_only=false",
-            )
-            require(
-                not self.clip_low and not self.clip_high,
-                "objective.negative_aware",
-                True,
-                "does not clip the policy ratio; set objective.clip_low=0 and objective.clip_high=0",
-            )
-
-    def _check_numbers(self) -> None:
-        require(
-            0 < self.temperature < math.inf,
-            "objective.temperature",
-            self.temperature,
-            "must be a number above 0",
-        )
-        for key in ("entropy_weight", "nll_weight", *(f"reward_{r}" for r in REWARDS)):
-            value = getattr(self, key)
-            require(math.isfinite(value), f"objective.{key}", value, "must be a finite number")
-        for key in ("wrong_answer", "no_answer"):
-            value = getattr(self, key)
-            require(
-                value is None or math.isfinite(value), f"objective.{key}", value, "must be a finite number"
-            )
-        for key in ("group_size", "trained_per_prompt", "max_redraws", "clip_low", "clip_high", "kl_coef"):
-            value = getattr(self, key)
-            require(0 <= value < math.inf, f"objective.{key}", value, "must be at least 0")
-        require(
-            0 <= self.label_smoothing < 1,
-            "objective.label_smoothing",
-            self.label_smoothing,
-            "must be a share in [0, 1)",
-        )
-        require(self.clip_low <= 1, "objective.clip_low", self.clip_low, "must lie in [0, 1]")
-        for key in ("iterations", "compat_world_size", "compat_micro_batch"):
-            require(getattr(self, key) >= 1, f"objective.{key}", getattr(self, key), "must be at least 1")
+        check_objective(self)
 
     @property
     def defects(self) -> frozenset[str]:

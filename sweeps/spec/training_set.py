@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from sweeps.spec.data_groups import PromptFormat, SystemRole, check_prompt_form, compute
 from sweeps.spec.errors import choice, require
-from sweeps.spec.objective import Targets
+from sweeps.spec.objective_names import Targets
 from sweeps.spec.train_groups import Overlong
 
 LimitBy = Literal["file", "content"]

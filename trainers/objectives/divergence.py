@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sweeps.spec.objective import Divergence
+from sweeps.spec.objective_names import Divergence
 
 FARTHEST = 80.0
 """Nats of log π_ref − log π above which a token counts as this far: w·log w is a float32 up to there."""

@@ -1,8 +1,8 @@
 """What a step's pairs and labelled completions are worth, settled before the pass with gradients.
 
-One forward without gradients by the policy, one by the reference where the loss has one, of all completions of
-the step on all ranks. The loss and its derivative by each completion's log-probability are then constants, the
-same on every rank; see :mod:`trainers.objectives.preference`.
+One forward without gradients by the policy, one by the reference where the loss has one, of all completions
+of the step on all ranks. The loss and its derivative by each completion's log-probability are then constants,
+the same on every rank; see :mod:`trainers.objectives.preference`.
 
 Shapes: S given completions of the step, P pairs or rows.
 """

@@ -3,8 +3,15 @@ import pytest
 from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
-from sweeps.spec import SCHEDULES, SpecError, group_canonical, group_from_dict, spec_from_dict
-from sweeps.spec.objective import ROLLOUT_OBJECTIVES, ObjectiveSpec
+from sweeps.spec import (
+    ROLLOUT_OBJECTIVES,
+    SCHEDULES,
+    ObjectiveSpec,
+    SpecError,
+    group_canonical,
+    group_from_dict,
+    spec_from_dict,
+)
 from tests.sweeps.shipped import shipped
 
 TINY = ["example=tiny", "example.ids=[carry-1]"]

@@ -9,7 +9,7 @@ from typing import Any
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
 from sweeps.spec import RunSpec
-from sweeps.spec.preference import OF_PAIRS
+from sweeps.spec.objective_names import OF_PAIRS
 from tests.trainers.worlds import package_file
 
 OF_LABELS = ("kto", "npo", "dco")
@@ -62,9 +62,7 @@ def composed(files: dict[str, Path], name: str, *words: str) -> list[RunSpec]:
         *("data.order=file", "data.prompts_per_step=4", "eval=none", "steps=3", "optim.lr=1e-4"),
     ]
     keys = {word.partition("=")[0] for word in words}
-    manifest = build_manifest(
-        compose_sweep([*(w for w in asked if w.partition("=")[0] not in keys), *words])
-    )
+    manifest = build_manifest(compose_sweep([*(w for w in asked if w.partition("=")[0] not in keys), *words]))
     return [manifest.spec(k) for k in range(len(manifest))]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from sweeps.spec import SpecError
-from sweeps.spec.preference import OF_PAIRS
+from sweeps.spec.objective_names import OF_PAIRS
 from tests.trainers.comparing import column, numbers
 from tests.trainers.step import preference_rows
 from tests.trainers.worlds import package_file
