@@ -10,7 +10,7 @@ import torch
 
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.sharing.row_schedule import RowSchedule
-from sweeps.spec import GIVEN_OBJECTIVES, RunSpec
+from sweeps.spec import RunSpec
 from tests.trainers.comparing import column, numbers
 from tests.trainers.gangs import run_in_fresh_process
 from tests.trainers.presets import preset_dict
@@ -96,7 +96,8 @@ def layouts(file: str, objective: dict, layout: dict, *stages: int, **groups) ->
     ]
 
 
-OBJECTIVES = {name: {"name": name} for name in GIVEN_OBJECTIVES} | {"mixed": {"name": "sft", **MIXED}}
+OBJECTIVES = {"sft": {"name": "sft"}, "mixed": {"name": "sft", **MIXED}}
+"""Losses of pairs and labels are those of ``test_preferences.py``."""
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
