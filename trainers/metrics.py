@@ -41,6 +41,7 @@ _NAMED = {
         direction="max", unit=SHARE, range=(0.0, 1.0), words="completions that one of N attempts gives"
     ),
     "target_tokens": MetricInfo(unit="tokens", range=(0.0, None), words="tokens of given completions"),
+    "round": MetricInfo(range=(0.0, None), words="round of curation"),
 }
 
 

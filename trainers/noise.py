@@ -27,6 +27,7 @@ class Stream(IntEnum):
     ADAPTER = 4
     DEALING = 5
     ROWS = ROW_STREAM
+    CURATION = 7
 
 
 def uniforms(seed: int, stream: Stream, step: int, position: int, num_rows: int) -> np.ndarray:

@@ -33,12 +33,14 @@ from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import beating_while_models_grow, fetch_sets
+from trainers.model.target_encoding import GivenSequence
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
+from trainers.step.curation import Mixture, mixture_from_json
 from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience, TrainContext
 from trainers.step.forward import without_gradients
 from trainers.step.logit_stats import measure_logits
-from trainers.step.prompts import Prompts, StepPrompts
+from trainers.step.prompts import Prompts
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards
 from trainers.step.run_recorder import RunRecorder, Stopwatch
@@ -124,14 +126,15 @@ class _Group:
                 raise
 
     def _stage(
-        self, stage: Stage, done: int, experience: Experience | None = None
+        self, stage: Stage, done: int, experience: Experience | None = None, mixture: Mixture | None = None
     ) -> Iterator[tuple[int, RunResult | Cancelled]]:
         """Walk a stage and all that follows it.
 
         Args:
             stage: Where to begin; the engine stands at its first step, or ``done`` steps further.
-            done: Optimizer steps that a killed attempt had taken in its last phase.
+            done: Optimizer steps of its own that a killed attempt had taken.
             experience: What the step before trained on, for objectives that use it more than once.
+            mixture: What the stage's round trains on, once that is settled.
         """
         spec = self._phase_of(stage)
         for step, lr in stage.steps():
@@ -139,28 +142,36 @@ class _Group:
             live = self._live(stage)
             if not live:
                 return
-            in_last_phase = [run for run in live if self._is_last_phase(stage, run)]
-            if done and (step <= done or not in_last_phase):
+            own = [run for run in live if self._is_own(stage, run)]
+            if done and (step <= done or not own):
                 continue
-            if update_due(spec, step):
-                prompts = self._prompts.at(step)
-                context = self._train_context(spec, prompts)
+            if spec.curate.is_on and mixture is None:
+                mixture = self._mixture(spec, done)
+            prompts = mixture.at(step) if mixture else self._prompts.at(step)
+            if prompts is None:
+                assert mixture is not None
+                self._took("rollout_s", live, stage)
+                for run in own:
+                    self._records[run].skipped(step, lr, mixture.measured(step))
+            elif update_due(spec, step):
+                context = self._train_context(prompts.of_step(spec), prompts.ids, prompts.given)
                 if experience is None or starts_afresh(spec, step):
                     drafts = experience.rollouts if experience else self._records[live[0]].rollouts
-                    drafts = drafts if self._prompts.are_those_before(step) else None
+                    drafts = drafts if not mixture and self._prompts.are_those_before(step) else None
                     experience = self._steps.gather(context, step - 1, drafts)
                 self._took("rollout_s", live, stage)
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
-                for run in in_last_phase:
+                for run in own:
                     drawn = experience.rollouts
                     measured = {**experience.measured, **prompts.measured}
+                    measured |= mixture.measured(step) if mixture else {}
                     self._records[run].stepped(step, drawn, update, lr, measured, prompts.numbers)
                 if not update.finite:
                     yield from self._finish(live, "diverged")
                     return
             self._evaluate(stage, step)
-            self._save(in_last_phase, step)
+            self._save(own, step, mixture)
             for run in live:
                 self._contexts[run].heartbeat(f"step {step} of {spec.steps}")
 
@@ -175,7 +186,7 @@ class _Group:
                 self._carry_over(child, done)
                 yield from self._stage(child, done)
             else:
-                yield from self._stage(child, done, experience)
+                yield from self._stage(child, done, experience, mixture)
 
     def _begin(self, spec: RunSpec) -> None:
         """Put the engine into the base state of a phase."""
@@ -191,26 +202,40 @@ class _Group:
             self._specs[run], self._phases[run] = spec, phases_of(spec)
         self._at = self._phase_of(root)
 
-    def _train_context(self, spec: RunSpec, prompts: StepPrompts) -> TrainContext:
+    def _train_context(
+        self, spec: RunSpec, prompts: Sequence[Sequence[int]], given: Sequence[GivenSequence]
+    ) -> TrainContext:
         """What a step is taken with, once the engine stands at a phase."""
         return TrainContext(
-            spec=prompts.of_step(spec),
+            spec=spec,
             base=self._base,
-            prompts=prompts.ids,
+            prompts=prompts,
             engine=self._engine,
             rewards=self._trainer.rewards,
             references=self._trainer.references,
             gang=self._gang,
-            given=prompts.given,
+            given=given,
         )
+
+    def _mixture(self, spec: RunSpec, done: int) -> Mixture:
+        """What a round trains on, and the engine at the weights from which it does."""
+        if self._resumed is not None and spec.steps_before < done:
+            return mixture_from_json(spec, self._resumed.progress["mixture"])
+        mixture = self._steps.round(self._train_context(spec, (), ()))
+        if spec.curate.from_ == "base" and spec.steps_before:
+            self._begin(spec)
+            self._start_from_kept(spec)
+        return mixture
 
     def _carry_over(self, stage: Stage, done: int) -> None:
         """Enter a later phase: the weights alone go on, to a fresh optimizer."""
-        weights = None if done else self._engine.full_weights()
-        self._begin(self._phase_of(stage))
+        phase = self._phase_of(stage)
+        is_reached = not done or (self._is_own(stage, stage.runs[0]) and done <= phase.steps_before)
+        weights = self._engine.full_weights() if is_reached else None
+        self._begin(phase)
         if weights is not None:
             self._engine.load(weights)
-        elif self._resumed is not None:
+        elif self._resumed is not None and self._holds(stage, done):
             self._engine.restore(self._resumed.engine)
         self._took("setup_s", self._live(stage))
 
@@ -222,9 +247,14 @@ class _Group:
     def _phase_of(self, stage: Stage) -> RunSpec:
         return self._phases[stage.runs[0]][stage.phase]
 
-    def _is_last_phase(self, stage: Stage, run: int) -> bool:
-        """Whether a stage is the run's own, and not that of a run it starts from."""
-        return stage.phase == len(self._phases[run]) - 1
+    def _is_own(self, stage: Stage, run: int) -> bool:
+        """Whether a stage is of the run's own rounds, and not of a run it starts from."""
+        return stage.phase >= len(self._phases[run]) - self._specs[run].curate.num_rounds
+
+    def _holds(self, stage: Stage, done: int) -> bool:
+        """Whether a killed attempt that had taken ``done`` steps of its own ended in the stage's phase."""
+        phase = self._phase_of(stage)
+        return self._is_own(stage, stage.runs[0]) and phase.steps_before < done <= phase.steps
 
     def _evaluate(self, stage: Stage, step: int) -> None:
         """Judge the model once for each set of runs that asks for the same evaluation now."""
@@ -245,7 +275,7 @@ class _Group:
                 if row and step < self._specs[run].steps:  # after the last one the result follows
                     self._contexts[run].report(step, **row)
 
-    def _save(self, live: Sequence[int], step: int) -> None:
+    def _save(self, live: Sequence[int], step: int, mixture: Mixture | None) -> None:
         """Write weights that the retention policy keeps, and the state that a killed run resumes from."""
         for run in live:
             spec, folder = self._specs[run], self._contexts[run].checkpoint_dir
@@ -256,6 +286,8 @@ class _Group:
             due = every and step % every == 0 and starts_afresh(spec, step + 1)
             if folder and due and step < spec.steps:
                 progress = self._records[run].to_json() | {"rows_at_once": rows_at_once(spec)}
+                if mixture:
+                    progress |= {"mixture": mixture.to_json()}
                 state = TrainingState(step=step, engine=self._engine.capture(), progress=progress)
                 save_state(folder, state, spec.run_id, self._gang)
                 self._took("checkpoint_s", [run])
@@ -268,10 +300,9 @@ class _Group:
         state = load_state(self._contexts[run].checkpoint_dir, self._specs[run].run_id, self._gang)
         if state is None:
             return 0
-        if self._is_last_phase(root, run):
+        self._resumed = state
+        if self._holds(root, state.step):
             self._engine.restore(state.engine)
-        else:
-            self._resumed = state
         self._specs[run] = as_begun(self._specs[run], state.progress)
         self._phases[run] = phases_of(self._specs[run])
         self._records[run].restore(state.progress)
@@ -303,5 +334,5 @@ class _Group:
         """Add the time since the last call to a part of runs; ``init_s`` where their own phase is later."""
         seconds = self._watch.lap()
         for run in runs:
-            is_own = stage is None or self._is_last_phase(stage, run)
+            is_own = stage is None or self._is_own(stage, run)
             self._records[run].took(part if is_own else "init_s", seconds)

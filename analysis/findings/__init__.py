@@ -1,4 +1,4 @@
-"""Eleven questions that a sweep of entropy minimization should answer, each a table, a figure and a sentence.
+"""Twelve questions that a sweep of entropy minimization should answer, each a table, a figure and a sentence.
 
 Every analysis is a function of a :class:`~analysis.data.sweep.SweepData` and returns a :class:`Finding`. What
 it needs and does not find it says in ``missing``, instead of an empty table.

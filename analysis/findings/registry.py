@@ -14,6 +14,7 @@ from analysis.findings.form import form
 from analysis.findings.logits import logits
 from analysis.findings.order import order
 from analysis.findings.picking import picking
+from analysis.findings.rounds import rounds
 from analysis.findings.seeds import seeds
 from analysis.findings.sharpening import sharpening
 from analysis.findings.temperature import temperature
@@ -31,6 +32,7 @@ FINDINGS: dict[str, Callable[..., Finding]] = {
     "picking": picking,
     "baseline": baseline,
     "order": order,
+    "rounds": rounds,
 }
 """Name to analysis."""
 

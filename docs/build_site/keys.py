@@ -18,7 +18,7 @@ import sweeps
 from orchestrator.planning.cluster import _TUNABLE
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.retry import RetryPolicy
-from sweeps.spec.identity import plain
+from sweeps.spec.identity import key_of, plain
 from sweeps.spec.run_spec import GROUPS, RunSpec, group_type
 
 CONF = Path(sweeps.__file__).parent / "conf"
@@ -120,7 +120,7 @@ def _table(kind: type, prefix: str, only: tuple[str, ...] = ()) -> str:
             continue
         doc = docs.get(field.name, "")
         mark = "" if field.metadata.get("compute") else "●"
-        cells = (f"`{prefix}{field.name}`", mark, unit_of(field.name, doc), _default(field), doc)
+        cells = (f"`{prefix}{key_of(field.name)}`", mark, unit_of(field.name, doc), _default(field), doc)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 

@@ -33,7 +33,8 @@ def select(
         str,
         typer.Option(
             "--by",
-            help="length, random, entropy, majority_p1p, boosting; with labels pass_variance, accuracy_std.",
+            help="length, random, entropy, majority_p1p, boosting (what fails though trained on alone, each "
+            "time from the base model); with labels pass_variance, accuracy_std.",
             show_default=False,
         ),
     ],
@@ -66,7 +67,7 @@ def select(
     passes: Annotated[int, typer.Option(help="accuracy_std: passes of training over the pool.")] = 8,
     lr: Annotated[float, typer.Option(help="accuracy_std, boosting: learning rate.")] = 2e-4,
     steps: Annotated[int, typer.Option(help="boosting: optimizer steps on a problem.")] = 5,
-    rounds: Annotated[int, typer.Option(help="boosting: rounds.")] = 4,
+    rounds: Annotated[int, typer.Option(help="boosting: rounds, none of which trains on.")] = 4,
     per_round: Annotated[int, typer.Option(help="boosting: problems drawn in a round.")] = 8,
     eta: Annotated[float, typer.Option(help="boosting: how strongly failures are preferred.")] = 1.0,
     gamma: Annotated[float, typer.Option(help="boosting: the filter's error rate.")] = 0.1,

@@ -34,7 +34,7 @@ from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
-from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError
+from sweeps.spec import EvalSpec, ModelSpec, RunSpec, SpecError, rounds_of
 from sweeps.spec.errors import UserError
 
 MAX_NEIGHBOURS = 4
@@ -109,7 +109,7 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         index = row["index"]
         if index >= len(manifest):
             continue
-        groups = (*PART_GROUPS, "eval", "objective", "data")
+        groups = (*PART_GROUPS, "eval", "objective", "data", "curate")
         kind = tuple(int(manifest.group_codes[g][index]) for g in groups)
         if kind not in kinds:
             spec = manifest.spec(index)
@@ -119,9 +119,11 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         key, judged = kinds[kind]
         observed = found.setdefault(key, [])
         if len(observed) < MAX_OBSERVATIONS:
-            due = sum(step > 0 for step in manifest.spec(index).eval_steps)
+            spec = manifest.spec(index)
+            due = sum(step > 0 for step in spec.eval_steps)
+            draws = sum(phase.num_draws for phase in rounds_of(spec))
             times = {name: row[name] for name in TIMINGS}
-            observed.append(Observation(steps=int(manifest.steps[index]), judged=judged * due, **times))
+            observed.append(Observation(steps=spec.steps, draws=draws, judged=judged * due, **times))
     return found
 
 
@@ -175,9 +177,10 @@ def parts_of(
 
 def _given_codes(manifest: Manifest) -> np.ndarray:
     """Runs by what of given completions bears on their seconds, numbered; int64 of shape (runs,)."""
-    together = combine([manifest.group_codes[g] for g in ("objective", "data")], len(manifest))
+    groups = ("objective", "data", "curate")
+    together = combine([manifest.group_codes[g] for g in groups], len(manifest))
     _, rows, which = np.unique(together, return_index=True, return_inverse=True)
-    keys = [given_key(manifest.group("objective", r), manifest.group("data", r)) for r in rows.tolist()]
+    keys = [given_key(*(manifest.group(g, r) for g in groups)) for r in rows.tolist()]
     return np.asarray(np.unique(keys, return_inverse=True)[1][which], dtype=np.int64)
 
 
@@ -215,7 +218,7 @@ def _distinct(manifest: Manifest, names: tuple[str, ...]) -> list[tuple[int, int
 def _guess(spec: RunSpec) -> Rates:
     size = parameters_of(spec.model) or DEFAULT_PARAMETERS
     objective, sampling = spec.objective, spec.sampling
-    drawn = sampling.num_rollouts if objective.draws_rollouts else 0
+    drawn = spec.rollouts_at_once
     given = objective.sequences_per_row * spec.data.prompts_per_step
     return guess(size, drawn, sampling.max_new_tokens, spec.eval.max_new_tokens, given)
 

@@ -34,7 +34,7 @@ from sweeps.manifest.manifest_diff import Difference, differences
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.sharing.packs import Packing
-from sweeps.spec import SpecError
+from sweeps.spec import SpecError, rounds_of
 from sweeps.spec.errors import UserError
 
 OUTPUTS = Path("outputs")
@@ -292,12 +292,11 @@ def _refusal(found: Price, limits: Mapping[str, float | None]) -> str | None:
 
 def _tokens(manifest: Manifest) -> int:
     """Most completion tokens that the rollouts can have."""
-    codes = combine([manifest.group_codes[group] for group in ("sampling", "objective")], len(manifest))
+    groups = ("sampling", "objective", "curate", "data")
+    kinds = combine([*(manifest.group_codes[group] for group in groups), manifest.steps], len(manifest))
     total = 0
-    for code in np.unique(codes).tolist():
-        rows = np.flatnonzero(codes == code)
-        if not manifest.group("objective", int(rows[0])).draws_rollouts:
-            continue
-        sampling = manifest.group("sampling", int(rows[0]))
-        total += int(manifest.steps[rows].sum()) * sampling.num_rollouts * sampling.max_new_tokens
+    for row, num_runs in zip(*np.unique(kinds, return_index=True, return_counts=True)[1:], strict=True):
+        spec = manifest.spec(int(row))
+        draws = sum(phase.num_draws for phase in rounds_of(spec))
+        total += int(num_runs) * draws * spec.rollouts_at_once * spec.sampling.max_new_tokens
     return total

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import DataSpec
 from sweeps.spec.mix import parts_of
@@ -30,6 +31,9 @@ class PlannedSet:
     """Of the prompts of a step, those of this set of a mix."""
     draws: int = 1
     """Different choices of so many rows."""
+    rounds: int = 0
+    """Rounds in which the model writes what it is then trained on; 0 for runs that do not go in rounds."""
+    completions_per_round: int = 0
 
     def beside(self, other: PlannedSet, draws: int) -> PlannedSet:
         """This set and another choice of as many rows, which makes so many different ones."""
@@ -49,8 +53,13 @@ class PlannedSet:
         epochs = f"{low} epoch{'' if low == '1' else 's'}" if low == high else f"{low} to {high} epochs"
         draws = f" ({self.draws:,} draws)" if self.draws > 1 else ""
         share = f"{self.share:.3g} of " if self.share < 1 else ""
+        rounds = ""
+        if self.rounds:
+            rounds = (
+                f"{counted(self.rounds, 'round')} of {counted(self.completions_per_round, 'completion')}, "
+            )
         return (
-            f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, "
+            f"{self.name}: {counted(self.rows, 'row')}{draws}, {self.order}, {rounds}"
             f"{share}{self.prompts_per_step:,} a step · {epochs} · {counted(self.runs, 'run')}"
         )
 
@@ -59,7 +68,7 @@ def planned_sets(manifest: Manifest) -> list[PlannedSet]:
     """The training sets of a sweep in the order of its runs; one walked over in several ways is several,
     several draws of as many rows are one.
     """
-    codes = manifest.group_codes["data"]
+    codes = _ways(manifest)
     sets: dict[tuple[Any, ...], PlannedSet] = {}
     digests: dict[tuple[Any, ...], set[str]] = {}
     for row in sorted(np.unique(codes, return_index=True)[1].tolist()):
@@ -75,6 +84,10 @@ def planned_sets(manifest: Manifest) -> list[PlannedSet]:
             for code, run in zip(manifest.group_codes["objective"][runs].tolist(), runs.tolist(), strict=True)
         }
         longest = [-(-steps // iterations[code]) * data.prompts_per_step for code, steps in set(kinds)]
+        first = manifest.spec(row)
+        rounds, drawn = (first.curate.rounds, first.rollouts_at_once) if first.curate.is_on else (0, 0)
+        if rounds:  # passes over the prompts that are completed, whatever is kept of the completions
+            longest = [rounds * (first.curate.prompts or data.num_rows)]
         for part, share in _with_shares(data):
             planned = PlannedSet(
                 name=f"{data.name}/{part.name}" if data.mix else data.name,
@@ -86,11 +99,25 @@ def planned_sets(manifest: Manifest) -> list[PlannedSet]:
                 epochs_min=min(longest) * share / part.num_rows,
                 epochs_max=max(longest) * share / part.num_rows,
                 share=share,
+                rounds=rounds,
+                completions_per_round=drawn,
             )
-            kind = (planned.name, planned.path, planned.rows, planned.prompts_per_step, planned.order, share)
+            way = (planned.prompts_per_step, planned.order, share, rounds, drawn)
+            kind = (planned.name, planned.path, planned.rows, *way)
             digests.setdefault(kind, set()).add(part.digest)
             sets[kind] = planned.beside(sets[kind], len(digests[kind])) if kind in sets else planned
     return list(sets.values())
+
+
+def _ways(manifest: Manifest) -> np.ndarray:
+    """Which set runs walk over, and what rounds take of it, numbered; int64 of shape (runs,)."""
+    _, rows, which = np.unique(manifest.group_codes["curate"], return_index=True, return_inverse=True)
+    seen: dict[tuple[Any, ...], int] = {}
+    told = []
+    for curate in (manifest.group("curate", row) for row in rows.tolist()):
+        way = (curate.is_on, curate.rounds, curate.prompts, curate.completions)
+        told.append(seen.setdefault(way, len(seen)))
+    return combine([manifest.group_codes["data"], np.array(told)[which]], len(manifest))
 
 
 def _with_shares(data: DataSpec) -> list[tuple[DataSpec, float]]:

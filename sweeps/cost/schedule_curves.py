@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.schedules import multipliers
 from sweeps.spec import ScheduleSpec
@@ -27,9 +29,14 @@ class Curve:
 
 
 def curves_of(manifest: Manifest) -> list[Curve]:
-    """Each distinct pair of schedule and horizon of a sweep, in the order of its runs."""
+    """Each distinct pair of schedule and horizon of a sweep, in the order of its runs; the horizon of a run
+    that goes in rounds is one round.
+    """
     curves: dict[tuple[str, int], Curve] = {}
-    pairs = zip(manifest.group_codes["schedule"].tolist(), manifest.steps.tolist(), strict=True)
+    _, rows, which = np.unique(manifest.group_codes["curate"], return_index=True, return_inverse=True)
+    rounds = np.array([manifest.group("curate", row).num_rounds for row in rows.tolist()], dtype=np.int64)
+    lengths = (manifest.steps // rounds[which]).tolist() if len(rows) else []
+    pairs = zip(manifest.group_codes["schedule"].tolist(), lengths, strict=True)
     first_run = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
     for (_, steps), i in sorted(first_run.items(), key=lambda item: item[1]):
         schedule = manifest.group("schedule", i)

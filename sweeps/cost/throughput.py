@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeps.spec import ObjectiveSpec, RunSpec, canonical_json, group_science, group_to_dict
+from sweeps.spec.curation import CurateSpec
 from sweeps.spec.training_set import DataSpec
 
 GUESS_FACTOR = 3.0
@@ -79,7 +80,7 @@ def speed_key(spec: RunSpec) -> str:
     if not spec.trainer.computes_model:  # its parameters are what its sweeps vary, as a rule
         own = {"target": spec.trainer.target, "command": list(spec.trainer.command), "layout": layout}
         return canonical_json(own)
-    given = {"given": given_key(spec.objective, spec.data)} if spec.objective.targets else {}
+    given = {"given": given_key(spec.objective, spec.data, spec.curate)} if spec.objective.targets else {}
     return canonical_json(
         given
         | {
@@ -93,13 +94,16 @@ def speed_key(spec: RunSpec) -> str:
     )
 
 
-def given_key(objective: ObjectiveSpec, data: DataSpec) -> str:
+def given_key(objective: ObjectiveSpec, data: DataSpec, curate: CurateSpec) -> str:
     """What of given completions bears on seconds: which are read, of how many rows a step, and whether
-    rollouts are drawn beside them; empty where none are.
+    rollouts are drawn beside them, or for them; empty where none are.
     """
     if not objective.targets:
         return ""
-    return f"{objective.targets} of {data.prompts_per_step}, drawing {objective.draws_rollouts}"
+    rounds = ""
+    if curate.is_on:
+        rounds = f", rounds of {curate.prompts or data.num_rows} times {curate.completions}"
+    return f"{objective.targets} of {data.prompts_per_step}, drawing {objective.draws_rollouts}{rounds}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +111,8 @@ class Observation:
     """Timings of one finished run."""
 
     steps: int
+    draws: int
+    """Times that completions were drawn: at every step, once a round, or never."""
     judged: int
     """Completions judged over all evaluations of the trained model: items times passes."""
     rollout_s: float
@@ -150,7 +156,7 @@ def calibrate(observations: Sequence[Observation]) -> Rates:
     deviation = _median([abs(t - typical) for t in totals]) * 1.4826  # of a normal distribution
     return Rates(
         run_s=_median(rest),
-        rollout_s=_median([o.rollout_s / max(1, o.steps) for o in observations]),
+        rollout_s=_median([o.rollout_s / max(1, o.draws) for o in observations]),
         train_s=_median([o.train_s / max(1, o.steps) for o in observations]),
         judged_s=_median([o.eval_s / o.judged for o in observations if o.judged] or [0.0]),
         spread=deviation / typical if typical > 0 else 0.0,

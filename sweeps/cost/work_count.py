@@ -216,27 +216,30 @@ class _Columns:
 def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
     """Count the work of runs some of which start from others', by walking their stages."""
     phases = [phases_of(spec) for spec in specs]
-    steps = sum(phase.steps for each in phases for phase in each)
+    steps = sum(phase.own_steps for each in phases for phase in each)
     due = [(spec, sum(step > 0 for step in spec.eval_steps)) for spec in specs]
     naive = Work(
         steps=steps,
-        rollout_batches=sum(p.steps for each in phases for p in each if p.objective.draws_rollouts),
+        rollout_batches=sum(phase.num_draws for each in phases for phase in each),
         gradients=steps,
         eval_passes=sum(num * passes(spec.eval) for spec, num in due),
         base_eval_passes=sum(passes(spec.eval) for spec in specs if 0 in spec.eval_steps),
     )
     stages = list(_walk(plan_stages(specs)))
     of_stage = [phases[s.runs[0]][s.phase] for s in stages]
-    firsts = [spec for spec, s in zip(of_stage, stages, strict=True) if s.first_step == 1]
-    drawn = [spec for spec in firsts if spec.objective.draws_rollouts]
+    begins = [s.first_step == spec.steps_before + 1 for spec, s in zip(of_stage, stages, strict=True)]
+    firsts = [spec for spec, is_first in zip(of_stage, begins, strict=True) if is_first]
     shared_steps = sum(len(s.lrs) for s in stages)
-    drawing = sum(
-        len(s.lrs) for spec, s in zip(of_stage, stages, strict=True) if spec.objective.draws_rollouts
+    draws = sum(
+        _draws_of(spec, len(s.lrs), is_first)
+        for spec, s, is_first in zip(of_stage, stages, begins, strict=True)
     )
+    # Only the rollouts of the first round are drawn by a model that runs with equal keys have in common.
+    first_draws = [rollout_key(spec) for spec in firsts if spec.num_draws and not spec.steps_before]
     later = shared_steps - len(firsts)
     shared = Work(
         steps=shared_steps,
-        rollout_batches=drawing - len(drawn) + len({rollout_key(spec) for spec in drawn}),
+        rollout_batches=draws - len(first_draws) + len(set(first_draws)),
         gradients=later + len({gradient_key(spec) for spec in firsts}),
         eval_passes=sum(
             passes(specs[group[0]].eval)
@@ -248,6 +251,13 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
         base_eval_passes=_base_passes([spec for spec in specs if 0 in spec.eval_steps]),
     )
     return SweepWork(naive=naive, shared=shared)
+
+
+def _draws_of(spec: RunSpec, num_steps: int, begins: bool) -> int:
+    """Times that a stage draws: a round does so at its beginning alone."""
+    if spec.curate.is_on:
+        return int(begins)
+    return num_steps if spec.num_draws else 0
 
 
 def _walk(stages: Sequence[Stage]) -> Iterator[Stage]:

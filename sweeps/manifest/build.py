@@ -40,6 +40,8 @@ from sweeps.spec.cross_checks import (
     check_sharded,
     check_trainable,
 )
+from sweeps.spec.curation import CurateSpec
+from sweeps.spec.curation_checks import check_curation, check_rounds
 from sweeps.spec.data_groups import TrainerSpec
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ LOCALITY = (
     "resources",
     "example",
     "data",
+    "curate",
     "sampling",
     "seed",
     "objective",
@@ -105,7 +108,8 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     steps, seeds = _scalars("steps", bound["steps"]), _scalars("seed", bound["seed"])
     with mistakes_in(composed.source):
         steps, columns = walked_steps(composed, bound, columns, parts, steps)
-    for schedule, number in sorted({*zip(codes["schedule"].tolist(), steps.tolist(), strict=True)}):
+    lengths = _own_steps(parts["curate"], codes["curate"], steps)
+    for schedule, number in sorted({*zip(codes["schedule"].tolist(), lengths.tolist(), strict=True)}):
         check_norms(parts["schedule"][schedule], number)
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
@@ -162,20 +166,29 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
     ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
     for check, rows, *together in (
         (check_fit, everywhere, "objective", "sampling", "example", "data"),
+        (check_curation, everywhere, "curate", "data", "objective"),
         (check_trainable, everywhere, "model", "optim", "engine"),
         (check_sharded, everywhere, "optim", "engine", "resources"),
-        (check_patterns, everywhere, "eval", "objective"),
+        (check_patterns, everywhere, "eval", "objective", "curate"),
         (check_measured, everywhere, "eval", "objective"),
         (check_params, everywhere, "trainer"),
         (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "data", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
-        (check_set_lengths, ours, "model", "data", "objective", "sampling"),
+        (check_set_lengths, ours, "model", "data", "objective", "curate", "sampling"),
     ):
         columns = [codes[group][rows] for group in together]
         _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)
         for row in firsts.tolist():
             check(*(parts[g][column[row]] for g, column in zip(together, columns, strict=True)))
+
+
+def _own_steps(curates: Sequence[CurateSpec], codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Optimizer steps of each run's last round, int64 of shape (runs,)."""
+    for curate, number in sorted({*zip(codes.tolist(), steps.tolist(), strict=True)}):
+        check_rounds(curates[curate], number)
+    lengths: np.ndarray = steps // np.array([curate.num_rounds for curate in curates])[codes]
+    return lengths
 
 
 def _scalars(key: str, bound: Bound) -> np.ndarray:

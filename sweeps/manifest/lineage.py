@@ -30,7 +30,8 @@ from sweeps.grid.filters import as_text, parse_filter
 from sweeps.grid.resolve_configs import Bound
 from sweeps.manifest.data_files import local_path
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec import GROUPS, RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, nearest
+from sweeps.spec import GROUPS, RUN_ID_LENGTH, InitSpec, ModelSpec, SpecError, group_from_dict, nearest
+from sweeps.spec.curation_checks import check_start
 
 KEY = "init_from"
 
@@ -166,7 +167,9 @@ def init_of_cell(
                 f"{group}={_name(part_of(group, parent)[1])}; weights carry over within one {group} only: "
                 f"leave {group} out of {KEY}"
             )
-    return InitSpec(changes=changes)
+    init = InitSpec(changes=changes)
+    check_start(group_from_dict("curate", json.loads(part_of("curate", row)[1])), init)
+    return init
 
 
 def _name(text: str) -> str:

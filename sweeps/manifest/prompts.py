@@ -15,6 +15,7 @@ from sweeps.manifest.data_files import local_path
 from sweeps.manifest.hf_cache import snapshot
 from sweeps.manifest.training_set import training_set
 from sweeps.spec import SpecError
+from sweeps.spec.curation import CurateSpec
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec
 from sweeps.spec.errors import cut, shown
 from sweeps.spec.objective import ObjectiveSpec
@@ -68,7 +69,7 @@ def check_lengths(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec
 
 
 def check_set_lengths(
-    model: ModelSpec, data: DataSpec, objective: ObjectiveSpec, sampling: SamplingSpec
+    model: ModelSpec, data: DataSpec, objective: ObjectiveSpec, curate: CurateSpec, sampling: SamplingSpec
 ) -> None:
     """The same for a training set, of whose rows the longest are counted: their prompts where rollouts are
     drawn, with the completions that are trained on.
@@ -81,7 +82,7 @@ def check_set_lengths(
         return
     if objective.targets and data.overlong == "refuse":
         _check_given_lengths(folder, model, data)
-    if sampling.overlong == "truncate" or not objective.draws_rollouts:
+    if sampling.overlong == "truncate" or not (objective.draws_rollouts or curate.is_on):
         return
     for row in training_set(data).longest(PROMPTS_COUNTED):
         text = data.template.replace("{problem}", row.prompt)

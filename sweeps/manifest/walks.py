@@ -69,6 +69,8 @@ def with_targets(
     variants = tuple(_reading(data.variants[code], str(needs[0][need])) for code, need in pairs.T.tolist())
     bound = {**bound, "data": Bound(variants=variants, codes=codes.reshape(-1))}
     idle = np.array([not o.draws_rollouts for o in objectives])[bound["objective"].codes]
+    rounds = [group_from_dict("curate", config).is_on for config in bound["curate"].variants]
+    idle &= ~np.array(rounds)[bound["curate"].codes]  # rounds draw what they train on
     if not idle.any():
         return bound, tuple(columns)
     if idle.all() and (asked := _asked_of(composed, columns, "sampling", idle)):

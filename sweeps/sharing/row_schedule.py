@@ -1,9 +1,9 @@
 """Which rows of a training set each optimizer step takes: a pure function of set, order, seed and step.
 
 An epoch is a permutation of the rows, made of the counter-based noise whose key is (seed, ``ROW_STREAM``) and
-whose counter holds the epoch, so that no step needs those before it, and neither world size nor micro batch
-nor the place where a run was resumed can change a batch. Epochs follow each other without a gap: a step may
-hold rows of two, and each epoch has every row once.
+whose counter holds the epoch and the walk, so that no step needs those before it, and neither world size nor
+micro batch nor the place where a run was resumed can change a batch. Epochs follow each other without a gap:
+a step may hold rows of two, and each epoch has every row once.
 
 ``cyclic`` is the curriculum of arXiv 2202.05531: passes over a quarter, a half, all, a half of the rows, and
 again; a pass draws its rows without replacement with probability ∝ 1/difficulty (the paper's difficulty is
@@ -34,10 +34,13 @@ class RowSchedule:
         data: the training set.
         seed: of the run.
         difficulty: how hard each row is, float64 of shape (rows,), where the order depends on it.
+        walk: which walk of the seed's it is; another one goes through the rows in another order.
     """
 
-    def __init__(self, data: DataSpec, seed: int, difficulty: np.ndarray | None = None) -> None:
-        self._data, self._seed, self._difficulty = data, seed, difficulty
+    def __init__(
+        self, data: DataSpec, seed: int, difficulty: np.ndarray | None = None, walk: int = 0
+    ) -> None:
+        self._data, self._seed, self._difficulty, self._walk = data, seed, difficulty, walk
         shares = CYCLE if data.order == "cyclic" else (1.0,)
         lengths = [max(1, round(share * data.num_rows)) for share in shares]
         self._ends = np.cumsum(lengths)
@@ -86,5 +89,5 @@ class RowSchedule:
 
     def _words(self, which: int, num: int) -> np.ndarray:
         """64 random bits for each of ``num`` places, the same wherever they are drawn."""
-        bits = np.random.Philox(key=[self._seed, ROW_STREAM], counter=[0, 0, which, 0])
+        bits = np.random.Philox(key=[self._seed, ROW_STREAM], counter=[0, 0, which, self._walk])
         return bits.random_raw(num)

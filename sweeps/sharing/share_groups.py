@@ -1,7 +1,8 @@
 """Which runs share what the untrained model does, and which share optimizer steps. Pure.
 
 The levels of :mod:`sweeps.sharing.stages`, taken from the manifest's columns: a number for each run, equal
-where runs agree. Runs that start from another's result have the numbers of their earliest phase.
+where runs agree. Runs that start from another's result, or go in rounds, have the numbers of their earliest
+phase.
 """
 
 from __future__ import annotations
@@ -71,15 +72,24 @@ class ShareGroups:
 
 
 def has_phases(manifest: Manifest) -> bool:
-    codes = np.unique(manifest.group_codes["init"], return_index=True)[1]
-    return any(manifest.group("init", int(row)).changes for row in codes.tolist())
+    """Whether some run starts from another of the sweep, or goes in rounds, be it a single one."""
+    firsts = {group: np.unique(manifest.group_codes[group], return_index=True)[1] for group in PHASE_GROUPS}
+    return any(_has_phases(manifest, int(row)) for rows in firsts.values() for row in rows.tolist())
+
+
+PHASE_GROUPS = ("init", "curate")
+"""Groups that decide whether a run has several phases."""
+
+
+def _has_phases(manifest: Manifest, row: int) -> bool:
+    return bool(manifest.group("init", row).changes) or manifest.group("curate", row).is_on
 
 
 def _first_phases(manifest: Manifest) -> dict[int, tuple[int, RunSpec]]:
     """The earliest phase of each run that has several: its row if it is one of the runs, and what it is."""
     first_phases = {}
     for row in range(len(manifest)):
-        if manifest.group("init", row).changes:
+        if _has_phases(manifest, row):
             first = phases_of(manifest.spec(row))[0]
             first_phases[row] = (manifest.index_of.get(first.run_id, -1), first)
     return first_phases

@@ -10,7 +10,8 @@ set, which do not depend on the horizon. Evaluation is not in the trunk: judging
 The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Stage` is a stretch of it without
 a fork or an end. A run that starts from another's result has several *phases*
 (:func:`sweeps.spec.phases_of`): its tree goes on where the earlier run ends, with a fresh optimizer, and all
-runs that have the earlier one in common share its steps. Runs of several trunks still share what the
+runs that have the earlier one in common share its steps. So do runs that go in rounds, each of which is a
+phase; their steps are counted, and judged, through all rounds. Runs of several trunks still share what the
 untrained model does, in this order of agreement:
 
     kin                the same model, trainer, engine, prompts, sampling and seed draw the same rollouts at
@@ -59,7 +60,7 @@ from typing import Any
 from sweeps.sharing.schedules import multipliers
 from sweeps.spec import EvalSpec, RunSpec, canonical_json, group_to_dict, phases_of
 
-KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "data", "sampling", "init")
+KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "data", "curate", "sampling", "init")
 """Groups that must agree, with the seed, for step-0 rollouts to be the same bits; layout is among them."""
 
 
@@ -68,7 +69,7 @@ class Stage:
     """A stretch of training that the same runs pass, up to where some end or part ways."""
 
     first_step: int
-    """Number of its first optimizer step; 1 at a root."""
+    """Number of its first optimizer step; 1 where a run begins."""
     lrs: tuple[float, ...]
     """Learning rate of each of its steps."""
     runs: tuple[int, ...]
@@ -95,8 +96,10 @@ class Stage:
 
 
 def learning_rates(spec: RunSpec) -> tuple[float, ...]:
-    """Return the learning rate of each optimizer step, exactly as the trainer computes it; shape (steps,)."""
-    return tuple(spec.optim.lr * m for m in multipliers(spec.schedule, spec.steps))
+    """Return the learning rate of each optimizer step of a run's last phase, exactly as the trainer computes
+    it; shape (own steps,).
+    """
+    return tuple(spec.optim.lr * m for m in multipliers(spec.schedule, spec.own_steps))
 
 
 TEXTS_REMEMBERED = 4096
@@ -163,6 +166,8 @@ def evaluation_key(spec: EvalSpec) -> str:
 class _Node:
     """A state of training while the tree is built."""
 
+    steps_before: int = 0
+    """Optimizer steps taken before, of rounds and their earlier ones; counted at the beginning of a phase."""
     passing: list[int] = field(default_factory=list)
     ending: list[int] = field(default_factory=list)
     evaluated: dict[str, list[int]] = field(default_factory=dict)
@@ -187,7 +192,8 @@ def plan_stages(specs: Sequence[RunSpec]) -> tuple[Stage, ...]:
         for node in (node for path in paths for node in path):
             node.passing.append(i)
         due, judged = frozenset(spec.eval_steps), evaluation_key(spec.eval)
-        states = [paths[0][0], *paths[-1][1:]]
+        own = paths[-spec.curate.num_rounds :]
+        states = [paths[0][0], *(node for path in own for node in path[1:])]
         for number, node in enumerate(states):  # step 0 is the untrained model
             if number in due:
                 node.evaluated.setdefault(judged, []).append(i)
@@ -198,7 +204,8 @@ def plan_stages(specs: Sequence[RunSpec]) -> tuple[Stage, ...]:
 def _path(roots: _Roots, spec: RunSpec) -> list[_Node]:
     """The states that one phase goes through, from before its first step."""
     rollout, gradient, trunk = _shared_keys(spec)
-    path = [roots.setdefault(rollout, {}).setdefault(gradient, {}).setdefault(trunk, _Node())]
+    begin = _Node(steps_before=spec.steps_before)
+    path = [roots.setdefault(rollout, {}).setdefault(gradient, {}).setdefault(trunk, begin)]
     for lr in learning_rates(spec):
         path.append(path[-1].next.setdefault(lr, _Node()))
     return path
@@ -209,7 +216,7 @@ def _stages(roots: _Roots, phase: int) -> Iterator[Stage]:
         for same_gradient in kin.values():
             for root in same_gradient.values():
                 for lr, child in root.next.items():
-                    yield _stage(child, lr, 1, root, phase)
+                    yield _stage(child, lr, root.steps_before + 1, root, phase)
 
 
 def _stage(node: _Node, lr: float, number: int, root: _Node, phase: int) -> Stage:

@@ -3,6 +3,7 @@
 run_spec        :class:`RunSpec`, the whole configuration, and its plain forms
 data_groups     the groups that say what is trained on what: model, example, evaluation, resources
 training_set    the group of a training set that a run walks over
+curation        the group of rounds on the model's own completions, and in curation_rules what they keep
 train_groups    the groups that say how: optimizer, schedule, sampling, engine
 objective       what an optimizer step lowers
 optimizers      what each optimizer reads, and where its state may be sharded
@@ -15,6 +16,7 @@ text            numbers as people write them
 The planner and the notebook import this package without Hydra or torch.
 """
 
+from sweeps.spec.curation import CurateSpec
 from sweeps.spec.data_groups import (
     EvalSpec,
     ExampleSpec,
@@ -50,6 +52,7 @@ from sweeps.spec.run_spec import (
     group_type,
     known_keys,
     phases_of,
+    rounds_of,
     run_id_of,
     spec_from_dict,
     spec_to_dict,
@@ -72,6 +75,7 @@ __all__ = [
     "RUN_ID_LENGTH",
     "SCALARS",
     "SCHEDULES",
+    "CurateSpec",
     "DataSpec",
     "EngineSpec",
     "EvalSpec",
@@ -101,6 +105,7 @@ __all__ = [
     "lineage_canonical",
     "nearest",
     "phases_of",
+    "rounds_of",
     "run_id_of",
     "spec_from_dict",
     "spec_to_dict",

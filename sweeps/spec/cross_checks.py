@@ -6,6 +6,7 @@ import math
 import re
 from fractions import Fraction
 
+from sweeps.spec.curation import CurateSpec
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.mix import parts_of
@@ -15,7 +16,7 @@ from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, Schedu
 from sweeps.spec.training_set import DataSpec
 
 
-def check_patterns(evaluation: EvalSpec, objective: ObjectiveSpec) -> None:
+def check_patterns(evaluation: EvalSpec, objective: ObjectiveSpec, curate: CurateSpec) -> None:
     """Refuse what is no regular expression, which would fail in every run.
 
     Raises:
@@ -23,6 +24,7 @@ def check_patterns(evaluation: EvalSpec, objective: ObjectiveSpec) -> None:
     """
     require_pattern("eval.pattern", evaluation.pattern)
     require_pattern("objective.answer_pattern", objective.answer_pattern)
+    require_pattern("curate.answer_pattern", curate.answer_pattern)
 
 
 def require_pattern(key: str, pattern: str | None) -> None:

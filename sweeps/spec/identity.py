@@ -16,8 +16,13 @@ RUN_ID_LENGTH = 32
 """Hex digits of SHA-256 kept: 128 bits, so two of 10⁹ runs collide with probability below 10⁻²⁰."""
 
 
+def key_of(field_name: str) -> str:
+    """The key of a field, whose name ends in ``_`` where Python keeps the word to itself, as ``from_``."""
+    return field_name.removesuffix("_")
+
+
 def group_to_dict(part: Any) -> dict[str, Any]:
-    return {f.name: plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    return {key_of(f.name): plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
 
 
 def plain(value: Any) -> Any:
@@ -27,7 +32,7 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-LATER_GROUPS = ("init", "data")
+LATER_GROUPS = ("init", "data", "curate")
 """Groups that came after version 1."""
 
 _NEVER = object()
@@ -41,7 +46,7 @@ def group_science(part: Any) -> dict[str, Any]:
         compute = f.metadata.get("compute") and value != f.metadata.get("science_at", _NEVER)
         if compute or ("omit_at" in f.metadata and value == f.metadata["omit_at"]):
             continue
-        science[f.name] = plain(value)
+        science[key_of(f.name)] = plain(value)
     return science
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from typing import Any, Literal
 
 from sweeps.spec.cross_checks import check_fit, check_measured, check_norms, check_sharded, check_trainable
+from sweeps.spec.curation import CurateSpec
+from sweeps.spec.curation_checks import check_curation, check_rounds, check_start
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.errors import SpecError, cut, nearest, require, shown
 from sweeps.spec.identity import (
@@ -20,6 +22,7 @@ from sweeps.spec.identity import (
     group_canonical,
     group_to_dict,
     join_run_id,
+    key_of,
     lineage_canonical,
 )
 from sweeps.spec.objective import ObjectiveSpec
@@ -35,6 +38,7 @@ class RunSpec:
     model: ModelSpec = field(default_factory=ModelSpec)
     example: ExampleSpec = field(default_factory=ExampleSpec)
     data: DataSpec = field(default_factory=DataSpec)
+    curate: CurateSpec = field(default_factory=CurateSpec)
     objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
@@ -54,8 +58,11 @@ class RunSpec:
         require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         check_fit(self.objective, self.sampling, self.example, self.data)
         check_measured(self.eval, self.objective)
+        check_curation(self.curate, self.data, self.objective)
+        check_start(self.curate, self.init)
         check_trainable(self.model, self.optim, self.engine)
-        check_norms(self.schedule, self.steps)
+        check_rounds(self.curate, self.steps)
+        check_norms(self.schedule, self.own_steps)
         check_sharded(self.optim, self.engine, self.resources)
 
     @property
@@ -70,6 +77,28 @@ class RunSpec:
             return None
         fields = spec_to_dict(self)
         return spec_from_dict(fields | {"init": {}} | dict(self.init.changes))
+
+    @property
+    def own_steps(self) -> int:
+        """Optimizer steps of its last phase (:func:`phases_of`): of a run in rounds, those of one."""
+        return self.steps // self.curate.num_rounds
+
+    @property
+    def steps_before(self) -> int:
+        """Optimizer steps of its earlier rounds."""
+        return self.steps - self.own_steps
+
+    @property
+    def num_draws(self) -> int:
+        """Times that its last phase draws completions: at every step, once a round, or never."""
+        return 1 if self.curate.is_on else self.own_steps if self.objective.draws_rollouts else 0
+
+    @property
+    def rollouts_at_once(self) -> int:
+        """Completions that it draws at once."""
+        if self.curate.is_on:
+            return (self.curate.prompts or self.data.num_rows) * self.curate.completions
+        return self.sampling.num_rollouts if self.objective.draws_rollouts else 0
 
     @property
     def eval_steps(self) -> tuple[int, ...]:
@@ -101,6 +130,17 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+@cache
+def _keys(group: str) -> dict[str, Any]:
+    """The keys of a group with the types of their values."""
+    return {key_of(name): hint for name, hint in _hints(group_type(group)).items()}
+
+
+@cache
+def _field_names(group: str) -> dict[str, str]:
+    return {key_of(name): name for name in _hints(group_type(group))}
+
+
 def group_type(name: str) -> type:
     kind: type = _hints(RunSpec)[name]
     return kind
@@ -109,7 +149,7 @@ def group_type(name: str) -> type:
 def known_keys() -> list[str]:
     """Every dotted key of a spec, such as ``optim.lr``."""
     groups = [g for g in GROUPS if g not in _FILLED_IN]
-    keys = [f"{g}.{f.name}" for g in groups for f in dataclasses.fields(group_type(g))]
+    keys = [f"{g}.{key}" for g in groups for key in _keys(g)]
     return [*keys, *SCALARS]
 
 
@@ -131,12 +171,11 @@ def spec_from_dict(data: Mapping[str, Any]) -> RunSpec:
 
 def group_from_dict(group: str, data: Mapping[str, Any]) -> Any:
     """Build one group's dataclass from plain data; raises as :func:`spec_from_dict` does."""
-    kind = group_type(group)
-    hints = _hints(kind)
+    kind, hints, names = group_type(group), _keys(group), _field_names(group)
     for key in data:
         if key not in hints:
             raise SpecError(f"unknown key {f'{group}.{key}'!r}{nearest(f'{group}.{key}', known_keys())}")
-    return kind(**{k: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
+    return kind(**{names[k]: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
 
 
 def coerce_key(key: str, value: Any) -> Any:
@@ -147,7 +186,7 @@ def coerce_key(key: str, value: Any) -> Any:
     if key in SCALARS:
         return _coerce(key, value, _SCALAR_TYPES.get(key, int))
     group, _, name = key.partition(".")
-    hints = _hints(group_type(group)) if group in GROUPS else {}
+    hints = _keys(group) if group in GROUPS else {}
     if key == "trainer.command" and isinstance(value, list | tuple):
         value = [_as_word(word) for word in value]
     if key == "trainer.metrics_from" and isinstance(value, str):
@@ -167,7 +206,7 @@ def _as_word(value: Any) -> Any:
 
 
 def _free_fields(group: str) -> list[str]:
-    hints = _hints(group_type(group))
+    hints = _keys(group)
     return [k for k, h in hints.items() if typing.get_origin(h) in (Mapping, dict)]
 
 
@@ -222,8 +261,23 @@ def run_id_of(spec: RunSpec) -> str:
 
 
 def phases_of(spec: RunSpec) -> tuple[RunSpec, ...]:
-    """The runs that a run goes through, the earliest first and itself last."""
-    phases = [spec]
+    """The runs that a run goes through, the earliest first and itself last.
+
+    A phase begins where the one before ends, with a fresh optimizer: a run that starts from another begins
+    after it, and round t of a run that goes in rounds is the run of t rounds, after that of t − 1.
+    """
+    phases = rounds_of(spec)
     while (parent := phases[0].parent) is not None:
-        phases.insert(0, parent)
-    return tuple(phases)
+        phases = (*rounds_of(parent), *phases)
+    return phases
+
+
+def rounds_of(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """The run after each of its rounds, itself last; itself alone where it does not go in rounds."""
+    earlier = (
+        dataclasses.replace(
+            spec, steps=number * spec.own_steps, curate=dataclasses.replace(spec.curate, rounds=number)
+        )
+        for number in range(1, spec.curate.num_rounds)
+    )
+    return (*earlier, spec)

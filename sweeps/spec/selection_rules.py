@@ -5,7 +5,9 @@ rules need no labels and no training: ``length``, ``random`` and, from the base 
 ``entropy`` and ``majority_p1p``. Two read right answers: ``pass_variance`` (one-shot entropy minimization,
 arXiv 2505.20282) and ``accuracy_std`` (one-shot RLVR, arXiv 2504.20571). They are a form of supervision, so
 their label says ``-labelled`` wherever it is shown. ``boosting`` looks for hard problems that a weak signal
-still finds solvable (after "Escaping Collapse", arXiv 2502.08924).
+still finds solvable. Its rounds reweight which problems are tried next, as boosting does; each trial starts
+from the base model, so that no round builds on another's training. Rounds that do are a way to train, not to
+select: ``curate=escaping_collapse`` (:mod:`sweeps.spec.curation`).
 
 Shapes: P problems of the pool, N rollouts of each, E passes of training over the pool.
 """
@@ -47,7 +49,9 @@ RULES: dict[str, Rule] = {
         needs_labels=True,
     ),
     "boosting": Rule(
-        about="how often it failed a weak signal, if it is still solved at times", needs_model=True
+        about="how often it failed a weak signal after entropy minimization on it alone, from the base model "
+        "each time, if it is still solved at times",
+        needs_model=True,
     ),
 }
 """Rules by name."""

@@ -43,7 +43,8 @@ def rows_at_once(spec: RunSpec) -> dict[str, int]:
     """Most rows that a rank decodes at once, by their names in ``engine``; a request of fewer is one part."""
     engine, judged = spec.engine, spec.eval
     return {
-        "rollout_rows": engine.rollout_rows or max(phase.sampling.num_rollouts for phase in phases_of(spec)),
+        "rollout_rows": engine.rollout_rows
+        or max(phase.rollouts_at_once or phase.sampling.num_rollouts for phase in phases_of(spec)),
         "eval_rows": engine.eval_rows or max(judged.batch_items, judged.completions_per_item),
     }
 

@@ -72,11 +72,11 @@ class DecodeRows:
         if spec.engine.rollout_rows:
             return
         for phase in phases_of(spec):
-            if not phase.objective.draws_rollouts:
+            if not phase.num_draws:
                 continue
             sampling = phase.sampling
             num_prompts = phase.data.prompts_per_step if phase.data.is_set else len(phase.example.prompts)
-            asked = max(-(-sampling.num_rollouts // self._gang.world_size), num_prompts)
+            asked = max(-(-phase.rollouts_at_once // self._gang.world_size), num_prompts)
             if asked * row_bytes(model, sampling.max_prompt_tokens, sampling.max_new_tokens) <= budget:
                 continue  # also with the longest prompts there may be, which need not be encoded then
             longest = longest_prompt(phase, self._load_base(phase.model))

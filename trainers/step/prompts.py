@@ -12,13 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from sweeps.manifest.prompts import PROMPTS_COUNTED
 from sweeps.manifest.training_rows import TrainingRow
 from sweeps.manifest.training_set import training_set
 from sweeps.sharing.mix_schedule import MixSchedule
 from sweeps.sharing.row_schedule import RowSchedule
-from sweeps.spec import DataSpec, ExampleSpec, RunSpec
+from sweeps.spec import CurateSpec, DataSpec, ExampleSpec, RunSpec
 from sweeps.spec.training_set import batch_number
 from trainers.model.base_model import BaseModel
 from trainers.model.encoded_rows import EncodedRows
@@ -54,7 +55,9 @@ class StepPrompts:
             return spec
         # What is given is part of the keys under which steps are shared.
         data = DataSpec(targets=spec.data.targets, digest=self.given_digest)
-        return dataclasses.replace(spec, example=self.example, data=data)
+        return dataclasses.replace(
+            spec, example=self.example, data=data, curate=CurateSpec(), steps=spec.own_steps
+        )
 
 
 class Prompts:
@@ -98,14 +101,51 @@ def longest_prompt(spec: RunSpec, base: BaseModel) -> int:
     if not spec.data.is_set:
         return max(map(len, encode_prompts(spec, base)))
     rows = training_set(spec.data).longest(PROMPTS_COUNTED)
-    return max(map(len, _of_rows(spec, base, rows, range(len(rows))).ids))
+    return max(map(len, asked_of_rows(spec, base, rows, range(len(rows))).ids))
 
 
-def _of_rows(
+def asked_of_rows(
     spec: RunSpec, base: BaseModel, rows: Sequence[TrainingRow], numbers: Sequence[int]
 ) -> StepPrompts:
+    """The prompts of some rows of a training set, without what the rows give.
+
+    Raises:
+        SpecError: for a prompt that is too long or empty.
+    """
+    data, example = spec.data, _example_of_rows(spec, rows)
+    systems = [row.system if row.system is not None else data.system for row in rows]
+    ids = encode_example(example, spec.sampling, base, systems)
+    for number, row in enumerate(rows):
+        if row.given_json is not None and row.given.context:
+            ids[number] = encode_messages(prompt_messages(row, data), spec.sampling, base)
+    return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
+
+
+def given_of_rows(
+    spec: RunSpec,
+    rows: Sequence[TrainingRow],
+    numbers: Sequence[int],
+    given: Sequence[GivenSequence],
+    contents: Sequence[Any],
+) -> StepPrompts:
+    """What a step trains on whose rows come with given sequences.
+
+    Args:
+        contents: What tells the sequences from others, as JSON values.
+    """
+    told = [[*numbers], [*contents]]
+    return StepPrompts(
+        example=_example_of_rows(spec, rows),
+        ids=[],
+        numbers=tuple(numbers),
+        given=given,
+        given_digest=hashlib.sha256(json.dumps([spec.data.digest, *told]).encode()).hexdigest(),
+    )
+
+
+def _example_of_rows(spec: RunSpec, rows: Sequence[TrainingRow]) -> ExampleSpec:
     data = spec.data
-    example = ExampleSpec(
+    return ExampleSpec(
         name=data.name,
         prompts=tuple(row.prompt for row in rows),
         answers=tuple(row.answer for row in rows) if data.has_answers else (),
@@ -114,20 +154,15 @@ def _of_rows(
         template=data.template,
         format=data.format,
     )
-    ids: list[list[int]] = []
-    if spec.objective.draws_rollouts:
-        systems = [row.system if row.system is not None else data.system for row in rows]
-        ids = encode_example(example, spec.sampling, base, systems)
-        for number, row in enumerate(rows):
-            if row.given_json is not None and row.given.context:
-                ids[number] = encode_messages(prompt_messages(row, data), spec.sampling, base)
+
+
+def _of_rows(
+    spec: RunSpec, base: BaseModel, rows: Sequence[TrainingRow], numbers: Sequence[int]
+) -> StepPrompts:
     if not spec.objective.targets:
-        return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
-    told = [[*numbers], [row.given_json for row in rows]]
-    return StepPrompts(
-        example=example,
-        ids=ids,
-        numbers=tuple(numbers),
-        given=_ENCODED.of(rows, data, base),
-        given_digest=hashlib.sha256(json.dumps([data.digest, *told]).encode()).hexdigest(),
-    )
+        return asked_of_rows(spec, base, rows, numbers)
+    told = [row.given_json for row in rows]
+    given = given_of_rows(spec, rows, numbers, _ENCODED.of(rows, spec.data, base), told)
+    if not spec.objective.draws_rollouts:
+        return given
+    return dataclasses.replace(given, ids=asked_of_rows(spec, base, rows, numbers).ids)

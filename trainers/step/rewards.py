@@ -65,7 +65,7 @@ class Rewards:
         wanted = _OF_TEXT & set(objective.rewards)
         if objective.no_answer is not None:
             wanted |= {"format"}
-        values = self._judge(spec, base, rollouts, wanted) if wanted else {}
+        values = self._judge(spec, base, rollouts, wanted, objective.answer_pattern) if wanted else {}
         if scores is not None:
             values |= of_scores(scores)
         if "overlong" in objective.rewards:
@@ -73,16 +73,28 @@ class Rewards:
             values["overlong"] = overlong(lengths, spec.sampling.max_new_tokens)
         return earned(objective, values, len(rollouts.count))
 
+    def are_right(
+        self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, pattern: str | None
+    ) -> np.ndarray:
+        """Whether each distinct rollout's answer is its prompt's right one, bool of shape (D,); every rank
+        must call it.
+
+        Args:
+            pattern: Finds the answer; ``None`` lets math-verify find it.
+        """
+        judged = self._judge(spec, base, rollouts, {"verified"}, pattern)
+        return np.asarray(judged["verified"] == 1)
+
     def close(self) -> None:
         self._graders.cache_clear()
 
     def _judge(
-        self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, wanted: Set[str]
+        self, spec: RunSpec, base: BaseModel, rollouts: Rollouts, wanted: Set[str], pattern: str | None
     ) -> dict[str, np.ndarray]:
         """Judge on rank 0 alone: a time limit may strike on one rank and not on another."""
         judged: dict[str, np.ndarray] = {}
         if self._gang.rank == 0:
-            grader = self._graders(spec.objective.answer_pattern, spec.eval.timeout_s)
+            grader = self._graders(pattern, spec.eval.timeout_s)
             grader.begin()
             texts = [base.tokenizer.decode(c, skip_special_tokens=True) for c in rollouts.completion]
             judged = judge(grader, wanted, texts, spec.example.answers, rollouts)

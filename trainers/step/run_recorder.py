@@ -110,6 +110,11 @@ class RunRecorder:
         }
         self._step_s = 0.0
 
+    def skipped(self, step: int, lr: float, measured: Mapping[str, float]) -> None:
+        """Record an optimizer step that had nothing to train on and left the weights as they were."""
+        self._rows[step] = {"step": step, "lr": lr, **measured, "wall_s": self._step_s}
+        self._step_s = 0.0
+
     def evaluated(self, step: int, evaluations: Sequence[Evaluation]) -> dict[str, float | int | None]:
         """Record evaluations after ``step`` optimizer steps, and return all that is known of the step."""
         if not evaluations:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sweeps.sharing.stages import gradient_key, rollout_key
 from trainers.engine.half_finetuning import frozen_half
+from trainers.step.curation import Mixture, curated
 from trainers.step.experience import Experience, TrainContext, gather
 from trainers.step.forward import without_gradients
 from trainers.step.rollout import Rollouts, draw_rollouts
@@ -27,6 +28,7 @@ class Steps:
         self._first_rollouts: tuple[str, Rollouts] | None = None
         self._first_experience: tuple[str, Experience] | None = None
         self._first_gradient: tuple[str, Gradient] | None = None
+        self._first_round: tuple[str, Mixture] | None = None
 
     def gather(self, context: TrainContext, step: int, drafts: Rollouts | None) -> Experience:
         """Rollouts at the current weights and what they are worth.
@@ -60,6 +62,16 @@ class Steps:
         if key:
             self._first_rollouts = key, rollouts
         return rollouts
+
+    def round(self, context: TrainContext) -> Mixture:
+        """What a run's last round trains on, by the engine's weights."""
+        key = rollout_key(context.spec) if not context.spec.steps_before else ""
+        if key and self._first_round and self._first_round[0] == key:
+            return self._first_round[1]
+        mixture = curated(context)
+        if key:
+            self._first_round = key, mixture
+        return mixture
 
     def update(self, context: TrainContext, step: int, experience: Experience, lr: float) -> Update:
         """Take optimizer step ``step``, counted from 1, at a learning rate."""

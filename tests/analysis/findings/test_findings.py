@@ -26,8 +26,8 @@ RICH_AXES = {
     "seed": tuple(range(4)),
 }
 
-ANSWERED_BY_RICH = [name for name in FINDINGS if name not in ("order", "picking")]
-"""Analyses whose inputs the sweep below records; the other two have tests of their own."""
+ANSWERED_BY_RICH = [name for name in FINDINGS if name not in ("order", "picking", "rounds")]
+"""Analyses whose inputs the sweep below records; the other three have tests of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def rich(tmp_path_factory):
     return open_sweep(write_sweep(tmp_path_factory.mktemp("rich") / "rich", world))
 
 
-def test_there_are_eleven_questions():
-    assert len(FINDINGS) == 11
+def test_there_are_twelve_questions():
+    assert len(FINDINGS) == 12
 
 
 @pytest.mark.parametrize("name", ANSWERED_BY_RICH)
@@ -71,7 +71,7 @@ def test_no_figure_draws_a_mark_per_run(rich, name):
 
 def test_a_question_without_its_inputs_says_what_to_record(quickstart, tmp_path):
     missing = {f.key: f.missing for f in find_all(open_sweep(quickstart)) if f.missing}
-    assert set(missing) == {"temperature", "logits", "sharpening", "picking", "order"}
+    assert set(missing) == {"temperature", "logits", "sharpening", "picking", "order", "rounds"}
     assert "eval.temperatures" in missing["temperature"]
     assert "eval.logit_stats=true" in missing["logits"]
     assert "eval.num_samples" in missing["sharpening"]

@@ -37,3 +37,14 @@ def test_draws_of_as_many_rows_are_told_together_and_equal_ones_are_one():
     few, all_rows = sorted(planned_sets(manifest), key=lambda planned: planned.rows)
     assert (few.runs, few.draws, all_rows.draws) == (3, 3, 1)
     assert str(few).startswith("addition: 1 row (3 draws), shuffle")
+
+
+def test_rounds_are_told_by_what_they_draw_and_passes_by_the_prompts_that_are_completed():
+    words = ["data=addition_solved", "objective=sft", "data.prompts_per_step=8", "eval=none"]
+    rounds = ["curate=escaping_collapse", "curate.prompts=128", "curate.completions=2", "curate.beta=0,0.1"]
+    sweep = compose_sweep([*words, *rounds])
+    manifest = build_manifest(sweep)
+    [planned] = planned_sets(manifest)
+    told = "1,280 rows, shuffle, 5 rounds of 256 completions, 8 a step · 0.5 epochs · 2 runs"
+    assert str(planned) == f"addition_solved: {told}"
+    assert planned.to_json()["completions_per_round"] == 256

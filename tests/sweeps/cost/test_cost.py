@@ -49,7 +49,7 @@ def part(num_runs, rates, **changes):
 
 def observed(wall_s, steps=10):
     times = {"rollout_s": 0.3 * wall_s, "train_s": 0.4 * wall_s, "eval_s": 0.2 * wall_s}
-    return Observation(steps=steps, judged=1000, wall_s=wall_s, **times)
+    return Observation(steps=steps, draws=steps, judged=1000, wall_s=wall_s, **times)
 
 
 @given(wall=st.floats(0.01, 100), num=st.integers(1, 50), steps=st.integers(1, 20))
