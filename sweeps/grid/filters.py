@@ -37,6 +37,12 @@ GRAMMAR = (
 
 _TERM = re.compile(r"(?P<bang>!?)(?P<key>[A-Za-z_][\w./@-]*)(?P<op><=|>=|!=|<|>|=)(?P<values>.*)", re.DOTALL)
 
+_TERM_IN_VALUE = re.compile(r"!?([A-Za-z_][\w./@-]*)(?:!=|<=|>=|<|>|=)")
+"""How a value begins that somebody meant as the next term."""
+
+OF_TERMS = "init_from"
+"""Axis whose values are terms."""
+
 _SEGMENT = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?P<bare>[^'"]+)""")
 """Quoted and bare parts of a value."""
 
@@ -137,6 +143,13 @@ class Filter:
         wrong = [v for v in term.values if has_numbers and isinstance(v, (str, bool))]
         if wrong:
             raise SpecError(f"{shown}: {key} holds numbers, not {wrong[0]!r}")
+        for value in term.values[1:] if key != OF_TERMS else ():
+            inner = _TERM_IN_VALUE.match(value) if isinstance(value, str) else None
+            if inner and inner[1] in kinds:
+                raise SpecError(
+                    f"{shown}: a comma lists values of {key}, and {value!r} reads as a term of its own; put "
+                    "a space between terms, not a comma"
+                )
         return dataclasses.replace(term, key=key)
 
     def __str__(self) -> str:

@@ -83,6 +83,14 @@ def test_text_is_not_ordered_and_numbers_are_not_text():
         parse_filter("seed=abc").resolved({"seed": "int"})
 
 
+def test_terms_joined_by_a_comma_are_no_values():
+    kinds = {"objective": "str", "data.limit": "int", "init_from": "str"}
+    with pytest.raises(SpecError, match=r"'data\.limit=1' reads as a term of its own; put a space between"):
+        parse_filter("objective=em,data.limit=1").resolved(kinds)
+    for text in ("objective=em,x=1", "init_from=objective=em,objective=grpo", "objective=em data.limit=1"):
+        parse_filter(text).resolved(kinds)
+
+
 def test_the_last_part_of_a_key_stands_for_it_where_no_other_ends_alike():
     kinds = {"optim.lr": "float", "seed": "int", "a.rate": "float", "b.rate": "float", "rate": "float"}
     assert parse_filter("lr=1e-4 seed=3").resolved(kinds).key_names() == {"optim.lr", "seed"}
