@@ -93,7 +93,9 @@ def given_columns(data: DataSpec, row: Mapping[str, Any], prompt: str, where: st
     named = data.completion_field
     if not named and not _is_conversation(row, prompt):
         named = next((name for name in COMPLETION_FIELDS if _has(row, name)), "")
-        if not named:
+        if not named and not data.prompt_field and _is_conversation(row, "messages"):
+            prompt = "messages"
+        elif not named:
             raise SpecError(
                 f"{where} has {shown(list(row))}: none of {', '.join(COMPLETION_FIELDS)}, nor chat messages "
                 "that end with an answer; name the column to train on with data.completion_field"

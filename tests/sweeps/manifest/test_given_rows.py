@@ -57,8 +57,9 @@ SYSTEM = turn("system", "Add.")
             "and 1?",
             Given(completions=("3",), context=(ASKED, SAID, AGAIN)),
         ),
+        ({"prompt": "1+1?", "messages": [ASKED, SAID]}, "1+1?", Given(completions=("2",))),
     ],
-    ids=["text", "gsm8k", "solution", "chat", "messages", "turns", "context"],
+    ids=["text", "gsm8k", "solution", "chat", "messages", "turns", "context", "prompt beside messages"],
 )
 def test_common_layouts_of_completions_are_told_by_their_first_row(tmp_path, row, prompt, given):
     first = first_row(tmp_path, row)

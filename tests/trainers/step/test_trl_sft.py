@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,15 @@ import pytest
 import torch
 
 from sweeps.manifest.resolve_data import resolve_data
+from sweeps.manifest.training_rows import rows_used
 from sweeps.sharing.row_schedule import RowSchedule
-from sweeps.spec import RunSpec
+from sweeps.spec import RunSpec, group_from_dict
 from tests.trainers.comparing import column
+from tests.trainers.model.test_target_encoding import MARKED
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.model.base_model import load_base, load_weights
+from trainers.model.target_encoding import encode_given
 from trainers.protocol import RunContext
 from trainers.step.prompts import Prompts
 from trainers.tiny import DATA_DIR
@@ -150,19 +156,55 @@ def test_twenty_steps_have_the_losses_of_trl(trl, trainer, tmp_path, objective, 
     require_parity(trl, trainer, tmp_path, 20, objective, config, lr, micro_batch)
 
 
-def test_tokens_and_masks_are_those_of_trl(trl, tmp_path):
+def trl_rows(trl: Any, folder: Path, spec: RunSpec, rows: list[dict], tokenizer: Any, **config: Any) -> Any:
+    """TRL's token ids and labels of some rows."""
     from datasets import Dataset
 
+    arguments = trl.SFTConfig(
+        output_dir=str(folder / "trl"), report_to=[], use_cpu=True, bf16=False, **config
+    )
+    return trl.SFTTrainer(
+        model=load_weights(spec.model, precision="fp32", attention="sdpa"),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    ).train_dataset
+
+
+def require_equal_rows(given: Any, theirs: Any) -> None:
+    assert len(given) == len(theirs)
+    for sequence, row in zip(given, theirs, strict=True):
+        counted = [k for k, label in enumerate(row["labels"]) if label != -100]
+        assert (list(sequence.ids), list(sequence.counted)) == (row["input_ids"], counted)
+
+
+def test_tokens_and_masks_are_those_of_trl(trl, tmp_path):
     rows = uneven_rows(6)
     spec = spec_of(tmp_path, rows, 1, 6)
     base = load_base(spec.model)
     given = Prompts(spec, base).at(1).given
-    theirs = trl.SFTTrainer(
-        model=load_weights(spec.model, precision="fp32", attention="sdpa"),
-        args=trl.SFTConfig(output_dir=str(tmp_path / "trl"), report_to=[], use_cpu=True, bf16=False),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=base.tokenizer,
-    ).train_dataset
-    for sequence, row in zip(given, theirs, strict=True):
-        counted = [k for k, label in enumerate(row["labels"]) if label != -100]
-        assert (list(sequence.ids), list(sequence.counted)) == (row["input_ids"], counted)
+    require_equal_rows(given, trl_rows(trl, tmp_path, spec, rows, base.tokenizer))
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one answer", "several answers"])
+def test_tokens_and_masks_of_conversations_are_those_of_trl(trl, tmp_path, several):
+    base = load_base(tiny_spec().model)
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = MARKED
+    base = dataclasses.replace(base, tokenizer=tokenizer)
+    solved = uneven_rows(4)
+    turns = [
+        ({"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]})
+        for row in solved
+    ]
+    if several:
+        rows = [{"messages": [*one, *two]} for one, two in itertools.pairwise(turns)]
+    else:
+        rows = [{"prompt": [user], "completion": [said]} for user, said in turns]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = group_from_dict("data", resolve_data({"path": str(file), "targets": "completions"})[0])
+    given = encode_given(list(rows_used(data)), data, base)
+    spec = spec_of(tmp_path, solved, 1, 4)
+    config = {"assistant_only_loss": True} if several else {}
+    require_equal_rows(given, trl_rows(trl, tmp_path, spec, rows, tokenizer, **config))
