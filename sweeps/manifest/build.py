@@ -18,7 +18,7 @@ from sweeps.grid.resolve_configs import Bound, bind, references
 from sweeps.manifest.assemble import assemble
 from sweeps.manifest.lineage import OpenSweep, trace
 from sweeps.manifest.manifest import Manifest
-from sweeps.manifest.prompts import check_formats, check_lengths, check_set_lengths
+from sweeps.manifest.prompts import check_formats, check_labels, check_lengths, check_set_lengths
 from sweeps.manifest.resolve import Need, resolve_group
 from sweeps.manifest.run_ids import Unidentified, identify
 from sweeps.manifest.walks import walked_steps, with_targets, without_examples
@@ -175,6 +175,7 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
         (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "data", "eval"),
         (check_lengths, ours, "model", "example", "sampling"),
+        (check_labels, everywhere, "data", "curate"),
         (check_set_lengths, ours, "model", "data", "objective", "curate", "sampling"),
     ):
         columns = [codes[group][rows] for group in together]

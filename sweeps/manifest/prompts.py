@@ -7,6 +7,7 @@ here; then, and for a tokenizer without ``tokenizer.json``, the trainer's own ch
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,26 @@ def _check_given_lengths(folder: Path, model: ModelSpec, data: DataSpec) -> None
                     f"have at least {tokens:,} tokens of model {model.name!r}, above data.max_tokens="
                     f"{data.max_tokens:,}; raise it, or set data.overlong=truncate to drop the end"
                 )
+
+
+def check_labels(data: DataSpec, curate: CurateSpec) -> None:
+    """Refuse completions of a labeler in which the filter would find no answer, by the first of them.
+
+    Raises:
+        SpecError: with such a completion.
+    """
+    if not (curate.is_on and curate.labels and curate.answer_pattern):
+        return
+    for row in training_set(data).rows(range(min(PROMPTS_COUNTED, data.num_rows))):
+        [completion] = row.given.completions
+        text = completion if isinstance(completion, str) else completion[-1]["content"]
+        if not re.search(curate.answer_pattern, text):
+            raise SpecError(
+                f"data {shown(data.label)}: the completion {shown(cut(text, 80))} holds no answer that "
+                f"curate.answer_pattern={shown(curate.answer_pattern)} finds, so that the labeler would "
+                "teach what the filter drops; name a column that is written so (data.completion_field), or "
+                "change the pattern"
+            )
 
 
 def _require_length(

@@ -46,6 +46,7 @@ def manifest_of(*words: str) -> Manifest:
             [*ROUNDS, "curate=uncurated", "curate.beta=0.1"],
             r"curate\.beta=0\.1: curate=uncurated does not read",
         ),
+        ([*ROUNDS, "data=addition", "eval=addition"], r"the completion '143' holds no answer that curate"),
         (["curate.beta=0.1"], r"curate\.beta=0\.1: curate=none does not read it"),
         ([*ROUNDS, "curate.answer_pattern='('"], r"curate\.answer_pattern='\(': is no regular expression"),
         ([*ROUNDS, "optim.lr=1e-4,2e-4", "init_from='optim.lr=1e-4'"], r"init_from"),
@@ -74,7 +75,7 @@ def test_a_run_without_rounds_is_the_run_it_was_before_there_were_any():
         ("beta", 0.2),
         ("otherwise", "wrong"),
         ("from", "base"),
-        ("answer_pattern", "x"),
+        ("answer_pattern", r"'(\d+)'"),
     ],
 )
 def test_every_key_of_rounds_changes_the_identity(key, value):
