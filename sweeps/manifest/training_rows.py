@@ -7,12 +7,14 @@ with an answer behind ``####``. What a field may hold is the rule of :mod:`sweep
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -79,16 +81,36 @@ def rows_used(data: DataSpec) -> Iterator[TrainingRow]:
     Raises:
         SpecError: for a file that cannot be read, or a row that lacks a field or holds something else there.
     """
-    by_content = data.limit_by == "content" and data.limit
-    rows = _all_rows(data, None if by_content else data.limit or None)
-    if by_content:
-        drawn = heapq.nsmallest(
-            data.limit, ((_share(row.asked_content, data.subset_seed), n, row) for n, row in enumerate(rows))
-        )
-        rows = (row for _, _, row in sorted(drawn, key=lambda found: found[1]))
-    for row in rows:
+    if data.limit_by == "content" and data.limit:
+        rows = ((_share(asked, data.subset_seed), n, row) for n, (row, asked) in enumerate(_every_row(data)))
+        drawn = sorted(heapq.nsmallest(data.limit, rows), key=lambda found: found[1])
+        yield from (row for share, _, row in drawn if share < data.subset)
+        return
+    for row in _all_rows(data, data.limit or None):
         if data.subset == 1 or _share(row.asked_content, data.subset_seed) < data.subset:
             yield row
+
+
+READ_ONCE_BYTES = 2**22
+"""Files up to this size are read once for all draws from them: a sweep may draw for each of its seeds."""
+
+
+def _every_row(data: DataSpec) -> Iterable[tuple[TrainingRow, bytes]]:
+    """Every row of a set, with what its draw depends on."""
+    whole = dataclasses.replace(
+        data, name="", digest="", num_rows=0, limit=0, limit_by="file", subset=1.0, subset_seed=0
+    )
+    stats = [file.stat() for file in files_of(data) if file.is_file()]
+    if sum(stat.st_size for stat in stats) > READ_ONCE_BYTES:
+        return ((row, row.asked_content) for row in _all_rows(whole, None))
+    return _rows_read_once(whole, tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+@lru_cache(maxsize=16)
+def _rows_read_once(
+    data: DataSpec, stamps: tuple[tuple[int, int, int], ...]
+) -> list[tuple[TrainingRow, bytes]]:
+    return [(row, row.asked_content) for row in _all_rows(data, None)]
 
 
 def _all_rows(data: DataSpec, limit: int | None) -> Iterator[TrainingRow]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweeps.manifest import training_rows
 from sweeps.manifest import training_set as module
 from sweeps.manifest.data_files import file_digest
 from sweeps.manifest.resolve_data import resolve_data
@@ -52,6 +53,18 @@ def test_the_form_of_the_file_its_name_and_columns_that_are_not_read_change_noth
     specs.append(resolved(written(tmp_path, [{**row, "note": "other"} for row in ROWS], "e.jsonl")))
     assert len({spec.digest for spec in specs}) == 1
     assert {(spec.num_rows, spec.has_answers) for spec in specs} == {(20, True)}
+
+
+def test_a_small_file_is_read_once_for_all_draws_from_it_until_it_changes(tmp_path, monkeypatch):
+    reads = []
+    stream = training_rows.stream_rows
+    monkeypatch.setattr(training_rows, "stream_rows", lambda *a: reads.append(a) or stream(*a))
+    path = written(tmp_path, ROWS)
+    draws = [resolved(path, limit=5, limit_by="content", subset_seed=seed).digest for seed in range(6)]
+    assert (len(set(draws)), len(reads)) == (6, 1)
+    written(tmp_path, [{**row, "answer": "0"} for row in ROWS])
+    changed = resolved(path, limit=5, limit_by="content", subset_seed=0).digest
+    assert (changed not in draws, len(reads)) == (True, 2)
 
 
 def test_rows_beyond_the_limit_change_nothing_and_those_before_it_do(tmp_path):
