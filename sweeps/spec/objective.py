@@ -30,6 +30,7 @@ from sweeps.spec.objective_names import (
     Advantage,
     Aggregation,
     Divergence,
+    DivergenceOn,
     Method,
     Preference,
     Reference,
@@ -144,6 +145,10 @@ class ObjectiveSpec:
     whose value is the reverse KL's and whose gradient the forward one's. In the reward, summed over the
     completion: ``k1``, the reverse KL (in the loss its gradient would be zero in expectation).
     """
+    kl_on: DivergenceOn = field(default="rollouts", metadata={"omit_at": "rollouts"})
+    """Tokens that it is estimated from: those of ``rollouts``, drawn by the policy, or of given
+    ``completions``, taken for the reference's own (DPH-RL, arXiv 2509.07430; not ``k1``, not ``k3``).
+    """
     kl_coef: float = _later(0.0)
     """Weight β of that divergence."""
     reference: Reference = field(default="base", metadata={"omit_at": "base"})
@@ -191,7 +196,8 @@ class ObjectiveSpec:
         # Beside a likelihood to keep, rows to be forgotten must be told from the others.
         if self.preference == "kto" or (self.preference == "npo" and self.nll_weight):
             return "labels"
-        return "completions" if self.nll_weight or self.preference != "none" else ""
+        given = self.nll_weight or self.preference != "none" or self.diverges_on_completions
+        return "completions" if given else ""
 
     @property
     def sequences_per_row(self) -> int:
@@ -211,12 +217,17 @@ class ObjectiveSpec:
     @property
     def diverges_in_reward(self) -> bool:
         """Whether divergence from the reference is taken off the reward."""
-        return self.kl_coef > 0 and self.kl == "k1"
+        return self.kl_coef > 0 and self.kl == "k1" and self.kl_on == "rollouts"
 
     @property
     def diverges_in_loss(self) -> bool:
-        """Whether divergence from the reference is a term of the loss."""
-        return self.kl_coef > 0 and self.kl != "k1"
+        """Whether divergence from the reference on rollouts is a term of the loss."""
+        return self.kl_coef > 0 and self.kl != "k1" and self.kl_on == "rollouts"
+
+    @property
+    def diverges_on_completions(self) -> bool:
+        """Whether divergence from the reference on given completions is a term of the loss."""
+        return self.kl_coef > 0 and self.kl_on == "completions"
 
     @property
     def has_ratio(self) -> bool:
@@ -226,7 +237,7 @@ class ObjectiveSpec:
     @property
     def reads_log_probs(self) -> bool:
         """Whether the loss needs log π of the rollouts' tokens."""
-        return self.is_policy_gradient or self.kl_coef > 0
+        return self.is_policy_gradient or self.diverges_in_loss
 
     @property
     def has_preference_reference(self) -> bool:

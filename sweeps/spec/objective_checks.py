@@ -19,6 +19,7 @@ from sweeps.spec.objective_names import (
     Advantage,
     Aggregation,
     Divergence,
+    DivergenceOn,
     Preference,
     Reference,
 )
@@ -62,6 +63,7 @@ def check_objective(objective: ObjectiveSpec) -> None:
     choice("objective.aggregation", objective.aggregation, get_args(Aggregation))
     choice("objective.advantage", objective.advantage, get_args(Advantage))
     choice("objective.kl", objective.kl, get_args(Divergence))
+    choice("objective.kl_on", objective.kl_on, get_args(DivergenceOn))
     choice("objective.reference", objective.reference, get_args(Reference))
     require(
         not objective.kl_coef or objective.reference != "none",
@@ -117,7 +119,14 @@ def _check_given(objective: ObjectiveSpec) -> None:
         "smooths the plain likelihood, not the one of objective.nll_dft=true; use one of them",
     )
     require(
-        not objective.nll_weight or objective.aggregation != "dr",
+        objective.kl_on == "rollouts" or objective.kl in ("reverse", "forward", "js"),
+        "objective.kl",
+        objective.kl,
+        "estimates from the policy's own tokens; on given completions choose reverse, forward or js",
+    )
+    is_of_tokens = objective.nll_weight or objective.diverges_on_completions
+    require(
+        not is_of_tokens or objective.aggregation != "dr",
         "objective.aggregation",
         objective.aggregation,
         "divides by sampling.max_new_tokens, which given completions do not have; choose token, sequence "

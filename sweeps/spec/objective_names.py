@@ -89,6 +89,7 @@ rejected one, or a completion that is desirable or not.
 Aggregation = Literal["token", "sequence", "sum", "dr"]
 Advantage = Literal["group", "batch", "center", "loo", "rate", "raw"]
 Divergence = Literal["k1", "k3", "reverse", "forward", "js"]
+DivergenceOn = Literal["rollouts", "completions"]
 Reference = Literal["base", "none"]
 RELATIVE = ("group", "center", "loo", "rate")
 """Advantages that compare a rollout with the others of its group, and so need others."""

@@ -49,6 +49,22 @@ def divergence(kind: Divergence, log_prob_BT: Tensor, reference_BT: Tensor) -> T
     return value(d_BT) + slope(d_BT) * (log_prob_BT - log_prob_BT.detach())
 
 
+def divergence_on_reference(kind: Divergence, log_prob_BT: Tensor, reference_BT: Tensor) -> Tensor:
+    """Divergence of π from π_ref at tokens drawn by π_ref, in nats: f(u), u = π/π_ref, (B, T).
+
+    Its own derivative is the right one: what draws the tokens does not move. D_f of DPH-RL (arXiv
+    2509.07430), whose code holds the value of ``forward`` at 10.
+
+    Args:
+        kind: ``reverse``, ``forward`` or ``js``.
+        log_prob_BT: log π of each token.
+        reference_BT: log π_ref of it.
+    """
+    # f(u) at u is g(w) of the other direction at w = u.
+    value = {"reverse": _forward, "forward": _reverse, "js": _js}[kind]
+    return value((log_prob_BT - reference_BT).clamp(max=FARTHEST))
+
+
 def _reverse(d_BT: Tensor) -> Tensor:
     return torch.exp(d_BT) - d_BT - 1
 

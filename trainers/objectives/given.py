@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sweeps.spec.objective import ObjectiveSpec
 from trainers.objectives.chunks import chunks, log_softmax
+from trainers.objectives.divergence import divergence_on_reference
 from trainers.objectives.loss import Totals, aggregate
 
 
@@ -30,6 +31,8 @@ class GivenRows:
     """True where the loss counts a position."""
     nll_B: Tensor
     """1 where a sequence's negative log-likelihood is part of the loss, else 0; 0 for a filler."""
+    reference_BK: Tensor | None = None
+    """log π of the frozen reference, 0 where not counted; ``None`` where the loss measures no divergence."""
     slope_B: Tensor | None = None
     """∂loss/∂ℓ of each sequence, 0 for a filler; ``None`` where no loss of sequences is part of it."""
 
@@ -39,11 +42,13 @@ class GivenLoss:
     """What a micro batch adds to the step's loss; ``nll`` and ``differentiable`` are scalars."""
 
     nll: Tensor
-    """The weighted likelihood's part, as it is recorded."""
+    """The part of tokens, likelihood and divergence with their weights, as it is recorded."""
     differentiable: Tensor
     """What to call ``backward`` on: that, and a term whose gradient is that of the loss of sequences."""
     log_prob_BK: Tensor
     """Log-probability of each counted token, 0 elsewhere, without a gradient."""
+    divergence_BK: Tensor | None = None
+    """Divergence from the reference at each counted token, without a gradient, where the loss holds it."""
 
 
 def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, totals: Totals) -> GivenLoss:
@@ -59,10 +64,18 @@ def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, to
     nll = objective.nll_weight * aggregate(
         nll_BK * rows.nll_B[:, None], rows.mask_BK, objective.aggregation, totals
     )
-    if rows.slope_B is None:
-        return GivenLoss(nll=nll, differentiable=nll, log_prob_BK=log_prob_BK.detach())
-    by_sequence = (rows.slope_B * log_prob_BK.sum(1)).sum()
-    return GivenLoss(nll=nll, differentiable=nll + by_sequence, log_prob_BK=log_prob_BK.detach())
+    apart_BK = None
+    if rows.reference_BK is not None:
+        apart_BK = divergence_on_reference(objective.kl, log_prob_BK, rows.reference_BK)
+        of_rows_BK = apart_BK * rows.nll_B[:, None]
+        nll = nll + objective.kl_coef * aggregate(of_rows_BK, rows.mask_BK, objective.aggregation, totals)
+    by_sequence = 0.0 if rows.slope_B is None else (rows.slope_B * log_prob_BK.sum(1)).sum()
+    return GivenLoss(
+        nll=nll,
+        differentiable=nll + by_sequence,
+        log_prob_BK=log_prob_BK.detach(),
+        divergence_BK=None if apart_BK is None else apart_BK.detach(),
+    )
 
 
 def given_terms(logits_BTV: Tensor, target_BT: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor]:

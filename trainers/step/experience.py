@@ -26,7 +26,7 @@ from trainers.objectives.loss import Rows, Totals
 from trainers.step.batch import MicroBatch, StepBatch, given_batch, step_batch
 from trainers.step.compat import Dealing, dealing, is_dealt
 from trainers.step.forward import sharing_pays
-from trainers.step.given import GivenExperience, given_experience
+from trainers.step.given import TEMPERATURE, GivenExperience, given_experience
 from trainers.step.preferences import settle_preferences
 from trainers.step.reference import References
 from trainers.step.rewards import OF_SCORES, Rewards
@@ -106,9 +106,11 @@ def _of_given(context: TrainContext) -> tuple[GivenExperience, Mapping[str, floa
             device=context.gang.device,
         )
 
-    batch = batch_of(context.given)
+    batch, reference = batch_of(context.given), None
+    if objective.diverges_on_completions:
+        reference = context.references.log_probs(context.engine, batch, TEMPERATURE)
     if objective.preference == "none":
-        return given_experience(context.given, batch), {}
+        return given_experience(context.given, batch, reference=reference), {}
     worth = settle_preferences(
         objective, context.given, batch_of, context.engine, context.references, context.gang
     )
@@ -118,6 +120,7 @@ def _of_given(context: TrainContext) -> tuple[GivenExperience, Mapping[str, floa
         batch,
         sequence_loss=weight * worth.loss,
         slope_D=weight * worth.slope_S.numpy(),
+        reference=reference,
     )
     return given, worth.figures
 

@@ -43,6 +43,7 @@ def given_experience(
     *,
     sequence_loss: float = 0.0,
     slope_D: np.ndarray | None = None,
+    reference: Sequence[torch.Tensor] | None = None,
 ) -> GivenExperience:
     """What the micro batches of given sequences add to the loss.
 
@@ -51,6 +52,7 @@ def given_experience(
         batch: This rank's share of them.
         sequence_loss: Value of a loss of sequences (:mod:`trainers.objectives.given`), over the whole step.
         slope_D: Its derivative by the log-probability of each sequence.
+        reference: Log π_ref of each token, one (B, K) per micro batch, where the loss measures a divergence.
     """
     # The rejected completion of a pair, or one that is not desirable, is no example to follow.
     nll_D = np.array([s.role != "rejected" and s.desirable is not False for s in sequences])
@@ -60,7 +62,7 @@ def given_experience(
         max_new_tokens=1,
     )
     rows = []
-    for micro_batch in batch.micro_batches:
+    for number, micro_batch in enumerate(batch.micro_batches):
         is_row_B = micro_batch.weight_B > 0
 
         def of_rows(values_D: np.ndarray, micro_batch=micro_batch, is_row_B=is_row_B) -> torch.Tensor:
@@ -72,6 +74,7 @@ def given_experience(
                 target_BK=micro_batch.target_BK,
                 mask_BK=micro_batch.mask_BK,
                 nll_B=of_rows(nll_D),
+                reference_BK=None if reference is None else reference[number],
                 slope_B=None if slope_D is None else of_rows(slope_D),
             )
         )

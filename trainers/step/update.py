@@ -139,7 +139,7 @@ def _with_given(
     """Accumulate the gradient of given completions on top; return what was seen of all."""
     given = experience.given
     assert given is not None
-    sums = torch.zeros(3, dtype=torch.float64, device=gang.device)
+    sums = torch.zeros(4, dtype=torch.float64, device=gang.device)
     for micro_batch, rows in zip(given.batch.micro_batches, given.rows, strict=True):
         logits_BKV = policy_logits(engine.forward, micro_batch)
         with torch.no_grad():
@@ -149,13 +149,17 @@ def _with_given(
         sums[0] += loss.nll.detach()
         sums[1] += weighted_token_sum(entropy_BK, counted_BK, weight_B) / given.batch.num_tokens
         sums[2] -= weighted_token_sum(loss.log_prob_BK, counted_BK, rows.nll_B) / given.totals.num_tokens
+        if loss.divergence_BK is not None:
+            apart = weighted_token_sum(loss.divergence_BK, counted_BK, rows.nll_B)
+            sums[3] += apart / given.totals.num_tokens
         engine.backward(loss.differentiable)
-    nll_part, entropy, nll = gang.sum(sums).tolist()
+    nll_part, entropy, nll, divergence = gang.sum(sums).tolist()
     return replace(
         seen,
         loss=seen.loss + nll_part + given.sequence_loss,
         entropy_nats=seen.entropy_nats if experience.batch.micro_batches else entropy,
         nll_nats=nll if objective.nll_weight else None,
+        kl_nats=divergence if objective.diverges_on_completions else seen.kl_nats,
     )
 
 

@@ -69,3 +69,13 @@ def test_the_leave_one_out_baseline_leaves_the_expected_gradient_as_it_is(kind, 
         score = torch.nn.functional.one_hot(torch.tensor(pair), 3) - p
         expected += p[list(pair)].prod() * (worth[:, None] * score).mean(0)
     torch.testing.assert_close(expected, exact if unbiased else exact / 2)
+
+
+def test_a_right_answer_is_worth_the_rate_of_wrong_ones_and_a_group_of_one_kind_nothing():
+    """NFT (arXiv 2505.18116): 1 − q and −q; of 100 rollouts one right counts as a rate of 0.02."""
+    rewards = np.array([1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], dtype=float)
+    assert advantages(rewards, 4, "rate").tolist() == [0.75, -0.25, -0.25, -0.25] + [0.0] * 8
+    rare = np.zeros(100)
+    rare[7] = 1
+    assert advantages(rare, 100, "rate")[7] == pytest.approx(0.98)
+    assert advantages(rare, 100, "rate")[8] == pytest.approx(-0.02)

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainers.objectives.divergence import divergence
+from sweeps.spec import ObjectiveSpec
+from trainers.objectives.divergence import divergence, divergence_on_reference
+from trainers.objectives.given import GivenRows, given_loss
+from trainers.objectives.loss import Totals
 
 VOCABULARY = 6
 
@@ -64,3 +67,46 @@ def test_a_token_that_one_policy_all_but_rules_out_is_no_nan(kind):
     values.sum().backward()
     assert values.isfinite().all()
     assert leaf.grad.isfinite().all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+@pytest.mark.parametrize("kind", ["reverse", "forward", "js"])
+def test_so_is_the_mean_over_tokens_that_the_reference_draws(kind, seed, other):
+    logits = draw(seed).requires_grad_()
+    log_q = torch.log_softmax(draw(other), -1)
+    log_p = torch.log_softmax(logits, -1)
+    values = divergence_on_reference(kind, log_p[None], log_q[None])[0]
+    whole = exact(kind, log_p, log_q)
+    estimate = (log_q.exp() * values).sum()
+    assert estimate.item() == pytest.approx(whole.item(), abs=1e-9)
+    assert values.min() > -1e-12
+    [found] = torch.autograd.grad(estimate, logits, retain_graph=True)
+    [expected] = torch.autograd.grad(whole, logits)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_given_completions_lose_their_likelihood_and_their_divergence_by_their_weights():
+    """Two rows of two and one tokens; the second is no example to follow."""
+    logits = torch.stack([torch.stack([draw(1), draw(2)]), torch.stack([draw(3), draw(4)])])
+    reference = torch.tensor([[-1.3, -0.4], [-2.0, 0.0]])
+    rows = GivenRows(
+        target_BK=torch.tensor([[3, 0], [5, 1]]),
+        mask_BK=torch.tensor([[True, True], [True, False]]),
+        nll_B=torch.tensor([1.0, 0.0]),
+        reference_BK=reference,
+    )
+    spec = ObjectiveSpec(
+        name="sft", entropy_weight=0.0, nll_weight=0.3, kl="js", kl_coef=0.7, kl_on="completions"
+    )
+    totals = Totals(num_tokens=2, num_rollouts=1, max_new_tokens=1)
+    leaf = logits.float().requires_grad_()
+    found = given_loss(spec, leaf * 1.0, rows, totals)
+    found.differentiable.backward()
+    plain = logits.clone().requires_grad_()
+    log_p = torch.log_softmax(plain[0], -1)[torch.arange(2), torch.tensor([3, 0])]
+    u = torch.exp(log_p - reference[0])
+    expected = (0.3 * -log_p + 0.7 * (u * u.log() - (u + 1) * torch.log((u + 1) / 2))).sum() / 2
+    expected.backward()
+    assert found.nll.item() == pytest.approx(expected.item(), abs=1e-6)
+    torch.testing.assert_close(leaf.grad.double(), plain.grad, atol=1e-6, rtol=1e-5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from sweeps.spec import SpecError
+from sweeps.spec import RunSpec, SpecError
 from sweeps.spec.objective_names import OF_PAIRS
 from tests.trainers.comparing import column, numbers
 from tests.trainers.step import preference_rows
@@ -210,6 +210,27 @@ def test_a_preference_beside_rollouts_adds_to_what_they_lose(trainer, files, run
     alone = first(trainer.run(drawn, RunContext()).to_json())
     assert both["completion_tokens"] == alone["completion_tokens"] > 0
     assert both["loss"] == pytest.approx(first(runs["dpo"])["loss"] + alone["loss"], rel=1e-6)
+
+
+def test_divergence_on_given_completions_is_a_part_of_the_loss_in_any_layout(trainer, two_ranks, files):
+    kl = ["objective.kl=forward", "objective.kl_coef=0.5", "objective.kl_on=completions", "optim.lr=1e-3"]
+
+    def spec(*words: str) -> RunSpec:
+        return preference_rows.spec_of(files, "sft", *kl, *words)
+
+    recorded = trainer.run(spec(), RunContext()).to_json()
+    apart = column(recorded, "kl_nats")
+    assert apart[0] == pytest.approx(0, abs=1e-6)
+    assert apart[2] > 1e-3
+    parts = [n + 0.5 * k for n, k in zip(column(recorded, "nll_nats"), apart, strict=True)]
+    assert column(recorded, "loss") == pytest.approx(parts, rel=1e-6)
+    others = [
+        trainer.run(spec("engine.micro_batch=1", "engine.zero_stage=2"), RunContext()).to_json(),
+        *two_ranks.run([spec("resources.world_size=2", "engine.zero_stage=3")]),
+    ]
+    for other in others:
+        agree(other, recorded)
+        assert column(other, "kl_nats") == pytest.approx(apart, rel=1e-4, abs=1e-6)
 
 
 def sequence(ids: str, counted: range, **other) -> GivenSequence:
