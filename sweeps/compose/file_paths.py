@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sweeps.hydra_internals import plain_value
-from sweeps.manifest.set_files import names_hub_set
+from sweeps.spec.hub_names import may_be_hub_set
 
 PATH_KEYS = ("model.path", "example.path", "data.path", "eval.path", "schedule.norms_path")
 """Keys of a run that name a file or a folder."""
@@ -66,7 +66,7 @@ def anchored(key: str, path: str, folder: Path) -> str:
     is_sure = path.startswith(HERE)
     if "${" in path:
         return _from_here(beside) if is_sure else path
-    may_be_of_hub = key == "model.path" or (key.startswith("data.") and names_hub_set(path))
+    may_be_of_hub = key == "model.path" or (key.startswith("data.") and may_be_hub_set(path))
     if not beside.exists() and (Path(path).exists() or (may_be_of_hub and not is_sure)):
         return path
     return _from_here(beside)

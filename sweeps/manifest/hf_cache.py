@@ -21,9 +21,6 @@ INDEX = "model.safetensors.index.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that is a commit already."""
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""``organisation/name``."""
-
 NAME = re.compile(r"\w[\w.+@-]*(/[\w.+@-]+)*")
 """Names of models and revisions; they name folders of the cache."""
 

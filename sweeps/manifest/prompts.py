@@ -141,16 +141,6 @@ def _require_length(
         )
 
 
-def longest_prompt(model: ModelSpec, example: ExampleSpec, sampling: SamplingSpec) -> int:
-    """Tokens of an example's longest prompt, at least; 0 where they cannot be counted here."""
-    folder = _folder(model)
-    if folder is None:
-        return 0
-    texts = [example.template.replace("{problem}", prompt) for prompt in example.prompts]
-    longest = max((_count(folder, text) for text in texts), default=0)
-    return min(longest, sampling.max_prompt_tokens) if sampling.overlong == "truncate" else longest
-
-
 def _folder(model: ModelSpec) -> Path | None:
     folder = snapshot(model.hub_id, model.revision or "main") if model.hub_id else local_path(model.path)
     return folder if folder and folder.is_dir() else None

@@ -17,13 +17,14 @@ from typing import Any
 
 from sweeps.manifest.code_files import resolve_trainer
 from sweeps.manifest.data_files import PACKAGE_SCHEME, file_digest, local_path, stable_path
-from sweeps.manifest.hf_cache import HUB_ID, missing_files, missing_shards
+from sweeps.manifest.hf_cache import missing_files, missing_shards
 from sweeps.manifest.norms import resolve_schedule
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.row_fields import Source, answer_of, prompt_fault, question_of, read_items, require_place
 from sweeps.manifest.row_files import read_rows
 from sweeps.spec import EvalSpec, SpecError, coerce_key, nearest
 from sweeps.spec.errors import cut, shown
+from sweeps.spec.hub_names import HUB_ID
 from sweeps.spec.identity import plain
 
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?")

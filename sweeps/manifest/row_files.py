@@ -20,13 +20,11 @@ from typing import Any, BinaryIO, TextIO
 from sweeps.manifest.data_files import local_path
 from sweeps.spec import SpecError
 from sweeps.spec.errors import cut
+from sweeps.spec.hub_names import DATA_SUFFIXES
 from sweeps.spec.text import counted
 
 FORMS = "a JSON-lines, CSV or Parquet file (also .gz)"
 """What may be given, for messages."""
-
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow", ".gz")
-"""How the names of such files end."""
 
 MAX_BYTES = 4 * 2**30
 """Unpacked bytes of a packed file: a few kilobytes can stand for terabytes."""
@@ -97,7 +95,7 @@ def _read(path: Path, what: str, _mtime_ns: int) -> _Rows:
 
 def is_readable(name: str) -> bool:
     """Whether a file's name is that of rows, and not of a picture or a text beside them."""
-    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+    return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
 
 
 def stream_rows(files: Sequence[Path], what: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

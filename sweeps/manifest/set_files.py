@@ -17,11 +17,12 @@ from typing import Any
 
 import yaml
 
-from sweeps.manifest.data_files import PACKAGE_SCHEME, local_path
-from sweeps.manifest.hf_cache import HUB_ID, cache_folder, snapshot
-from sweeps.manifest.row_files import FORMS, SUFFIXES, is_readable
+from sweeps.manifest.data_files import local_path
+from sweeps.manifest.hf_cache import cache_folder, snapshot
+from sweeps.manifest.row_files import FORMS, is_readable
 from sweeps.spec import DataSpec, SpecError, nearest
 from sweeps.spec.errors import cut, shown
+from sweeps.spec.hub_names import may_be_hub_set
 from sweeps.spec.plain_yaml import load_plain
 
 FOLDERS = "a folder of such files, or one that datasets wrote with save_to_disk"
@@ -65,9 +66,7 @@ def files_of(data: DataSpec) -> list[Path]:
 
 def names_hub_set(path: str) -> bool:
     """Whether a path is the name of a data set on the hub, and not of a file or folder here."""
-    if path.startswith(PACKAGE_SCHEME) or not HUB_ID.fullmatch(path) or path.endswith(SUFFIXES):
-        return False
-    return not local_path(path).exists()
+    return may_be_hub_set(path) and not local_path(path).exists()
 
 
 def place_of(data: DataSpec) -> Path:

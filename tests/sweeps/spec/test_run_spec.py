@@ -72,6 +72,11 @@ def other_value(key, value):
         "optim.beta2": 0.5,
         "optim.momentum": 0.5,
         "data.targets": "pairs",
+        "data.mix": None,  # with it there is no path; see test_mix.py
+        "data.limit_by": "content",
+        "objective.negative_weight": 0.5,
+        "objective.kl_on": "completions",
+        "objective.preference": "dpo",
         "data.overlong": "truncate",
         "objective.label_smoothing": 0.1,
         "sampling.top_p": 0.5,
@@ -125,6 +130,14 @@ READ_BY_OTHERS = {
     "nll_weight": {},  # a run on an example has no completions
     "nll_dft": {"nll_weight": 1.0},
     "label_smoothing": {"nll_weight": 1.0},
+    "preference": {},
+    "kl_on": {"preference": "dpo", "kl": "forward", "kl_coef": 0.1},
+    "negative_aware": {"reward_verified": 1.0, "advantage": "rate", "clip_low": 0.0},
+    "negative_weight": {"preference": "redi"},
+    **{key: {"preference": "dpo"} for key in ("preference_weight", "beta", "per_token")},
+    "margin": {"preference": "simpo"},
+    **{key: {"preference": "kto"} for key in ("desirable_weight", "undesirable_weight")},
+    "attempts": {"preference": "dco"},
 }
 """Fields that the usual optimizer, schedule or objective does not read, and what makes it;
 test_optimizers.py, test_norms.py and test_objective.py see to them.
