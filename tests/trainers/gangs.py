@@ -37,6 +37,7 @@ class Ranks:
         specs: Sequence[RunSpec],
         *,
         called_off_on: int | None = None,
+        reports_lost_on: int | None = None,
         together: bool = False,
         keep_in: Path | None = None,
     ) -> list[dict[str, Any]]:
@@ -45,11 +46,12 @@ class Ranks:
         Args:
             specs: the runs.
             called_off_on: the one rank that hears that they are called off.
+            reports_lost_on: the one rank where what runs report cannot be written.
             together: as one group, and not one after another; results hold what was reported, too.
             keep_in: where runs put the weights that they keep, each in a folder of its number.
         """
         for rank, work in enumerate(self._work):
-            work.put((list(specs), rank == called_off_on, together, keep_in))
+            work.put((list(specs), rank == called_off_on, rank == reports_lost_on, together, keep_in))
         deadline_s = monotonic() + JOIN_S
         while True:
             try:
@@ -75,6 +77,10 @@ def _note(rows: list[dict[str, Any]], step: int, **values: Any) -> Any:
 
     rows.append({"step": step, **values})
     return GO_ON
+
+
+def _refuse(step: int, **values: Any) -> Any:
+    raise OSError("the report was lost")
 
 
 def _as_json(outcome: Any) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
             address = addresses.get(timeout=JOIN_S)
     try:
         trainer = EntropyMinimization(WorkerContext(rank=rank, world_size=world_size, rendezvous=address))
-        for specs, called_off, together, keep_in in iter(work.get, None):
+        for specs, called_off, lost, together, keep_in in iter(work.get, None):
             contexts, told = [], [list[dict[str, Any]]() for _ in specs]
             for number, rows in enumerate(told):
                 folder = keep_in / str(number) if keep_in else None
@@ -115,7 +121,7 @@ def _rank(rank: int, world_size: int, work: Any, addresses: Any, reports: Any) -
                     RunContext(
                         cancelled=lambda called_off=called_off: called_off,
                         checkpoint_dir=folder,
-                        report=partial(_note, rows),
+                        report=_refuse if lost else partial(_note, rows),
                     )
                 )
             results = []

@@ -46,7 +46,7 @@ def measure(
     for number in range(max(map(len, parts.values()))):
         now = {s: (own[number], members[s][1]) for s, own in parts.items() if number < len(own)}
         slots = list(now)
-        for part in in_parts([1] * len(now), stack.at_once(len(now))):
+        for part in in_parts(_kept(stack, now), stack.at_once(_limit(stack))):
             told = _measured(stack, {s: now[s] for s in slots[part]}, pad_id, of_base=of_base)
             for slot, measured in told.items():
                 found[slot].append(measured)
@@ -81,7 +81,6 @@ that a pack needs little more memory than a run by itself.
 def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
     """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
     stack = engine.stack
-    limit = max(TRACE_BYTES, stack.base_bytes // 8)
     seen: dict[int, list[Seen]] = {slot: [] for slot in members}
     for number in range(max(len(e.micro_batches) for e, _ in members.values())):
         own = {
@@ -90,8 +89,7 @@ def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int
             if number < len(e.micro_batches)
         }
         slots = list(own)
-        kept = [stack.shape.trace_bytes(num_tokens(e.rows), len(e.wanted)) for e, _ in own.values()]
-        for part in in_parts(kept, stack.at_once(limit)):
+        for part in in_parts(_kept(stack, own), stack.at_once(_limit(stack))):
             now = _gradients(engine, {slot: own[slot] for slot in slots[part]}, pad_id, add=number > 0)
             for slot, seen_now in now.items():
                 seen[slot].append(seen_now)
@@ -227,6 +225,15 @@ class _Policies:
         divergence_K = exponential(apart_K) - apart_K - 1
         loss_K = entropy_K - torch.where(self.has_ratio_K, clipped_K, plain_K)
         return loss_K + self.divergence_K * divergence_K, divergence_K.detach()
+
+
+def _kept(stack: Stack, members: Mapping[int, tuple[Drawn, ObjectiveSpec]]) -> list[int]:
+    """What a forward keeps of each of these members."""
+    return [stack.shape.trace_bytes(num_tokens(d.rows), len(d.wanted)) for d, _ in members.values()]
+
+
+def _limit(stack: Stack) -> int:
+    return max(TRACE_BYTES, stack.base_bytes // 8)
 
 
 def _tokens(members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, stack: Stack) -> Tokens:

@@ -162,10 +162,24 @@ def num_keys(length: int) -> int:
     return -(-length // KEY_TILE) * KEY_TILE
 
 
-@lru_cache(maxsize=64)
+LONGEST_MASK_KEPT = 256
+"""Tokens of a row whose mask is kept for the rows to come: masks grow with the square, and making one is then
+little beside the attention that it is for.
+"""
+
+
 def causal_mask(length: int, group: int, device: torch.device) -> Tensor:
     """Added to scores of shape (group · T, keys): 0 where a key is no later than a query, else −inf."""
+    if length <= LONGEST_MASK_KEPT:
+        return _kept_mask(length, group, device)
+    return _new_mask(length, group, device)
+
+
+def _new_mask(length: int, group: int, device: torch.device) -> Tensor:
     return torch.full((length, num_keys(length)), -torch.inf, device=device).triu_(1).repeat(group, 1)
+
+
+_kept_mask = lru_cache(maxsize=64)(_new_mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.sharing.packs import pack_key
 from sweeps.sharing.stages import plan_stages
-from sweeps.spec import RunSpec, SpecError
+from sweeps.spec import RunSpec
 from trainers.packs.architecture import NotPackable
 from trainers.packs.pack import Pack
 from trainers.packs.warm import Warm
@@ -64,8 +64,8 @@ class PackTrainer:
             self.warm.pool.require(spec, min(among, spec.engine.pack))
         except NotPackable:
             return False
-        except SpecError:
-            return True  # it fails by itself
+        except Exception:
+            return True  # what is wrong is told in its pack, which may be halved for it
         return True
 
     def outcomes(
@@ -145,15 +145,27 @@ class PackTrainer:
             failure = _sendable(error)
         engine.stack.wait_for_others(partial(contexts[positions[0]].heartbeat, "other ranks are at work"))
         everyone = world.gather((told, failure, {p: k.rows for p, k in kept.items()}))
-        for _, _, rows in everyone:
-            for position, reported in rows.items():
-                for step, values in reported:
-                    contexts[position].report(step, **values)
+        lost = self._passed_on(contexts, {p: own for _, _, rows in everyone for p, own in rows.items()})
         for told_there, _, _ in everyone:
-            yield from told_there
+            yield from ((position, lost.get(position, outcome)) for position, outcome in told_there)
         for _, failed, _ in everyone:
             if failed is not None:
                 raise failed
+
+    def _passed_on(
+        self, contexts: Sequence[RunContext], reported: Mapping[int, list[tuple[int, Mapping[str, Any]]]]
+    ) -> Mapping[int, Exception]:
+        """Pass kept reports on; return, on every rank, what went wrong with whose."""
+        lost: dict[int, Exception] = {}
+        for position, rows in reported.items():
+            try:
+                for step, values in rows:
+                    contexts[position].report(step, **values)
+            except Exception as error:
+                lost[position] = _sendable(error)
+        return {
+            position: error for there in self.warm.world.gather(lost) for position, error in there.items()
+        }
 
     def close(self) -> None:
         self.warm.pool.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.trainers.worlds import tiny_spec
 from trainers.model.base_model import load_weights
 from trainers.packs.adapters import AdapterStack
 from trainers.packs.architecture import NotPackable
+from trainers.packs.layers import LONGEST_MASK_KEPT, causal_mask
 from trainers.packs.loss import weighed
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import MemberRows, tokens_of
@@ -201,3 +203,11 @@ def test_a_model_that_packs_do_not_compute_is_refused_with_the_reason(monkeypatc
     monkeypatch.setitem(VARIANTS, "odd", ("tiny-64-gpt-neox", changes))
     with pytest.raises(NotPackable, match=reason):
         Stack(model_of("odd"), 2)
+
+
+def test_masks_of_long_rows_are_not_kept():
+    short, long = (causal_mask(length, 2, torch.device("cpu")) for length in (8, LONGEST_MASK_KEPT + 8))
+    assert causal_mask(8, 2, torch.device("cpu")) is short
+    held = weakref.ref(long)
+    del long
+    assert held() is None

@@ -91,6 +91,16 @@ def test_runs_that_one_rank_alone_hears_are_called_off_end_there_and_on_the_othe
     assert found[0]["outcome"] == "done"
 
 
+def test_a_report_that_is_lost_ends_its_run_on_all_ranks_alike(two_ranks):
+    reporting = {"eval": {"steps": [1, 2], "limit": 20}, "steps": 2}
+    silent = {"eval": {"path": None}, "steps": 2}
+    specs = [over_two(lora_spec(number, **own)) for number, own in enumerate((silent, reporting))]
+    found = two_ranks.run(specs, together=True, reports_lost_on=0)
+    assert found[0]["outcome"] == "done"
+    assert "the report was lost" in found[1]["error"]
+    assert [r["outcome"] for r in two_ranks.run(specs, together=True)] == ["done", "done"]
+
+
 def test_matrices_are_there_in_the_order_of_a_walk_and_gone_after_it():
     stack = AdapterStack(model_of("tiny-64"), 2, rank=8, targets={"q_proj"})
     whole = {name: own.clone() for name, own in stack.base.items()}

@@ -17,9 +17,12 @@ from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
+from trainers.packs import gradients
 from trainers.packs import pack as pack_module
 from trainers.packs.engine import PackEngine
+from trainers.packs.pool import PackPool
 from trainers.packs.rollouts import draw_together, tree_bytes
+from trainers.packs.trial import TRIED_SLOTS
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 
 
@@ -154,6 +157,23 @@ def test_out_of_memory_halves_the_pack_and_changes_no_bit(trainer, monkeypatch):
     assert {outcome.layout["pack"] for outcome in outcomes} == {1}
 
 
+def test_slots_that_do_not_fit_memory_halve_the_pack(trainer, monkeypatch):
+    specs = [spec_of(number) for number in range(6, 10)]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    whole = PackPool._build
+
+    def build(pool: PackPool, spec: RunSpec, width: int, targets) -> PackEngine:
+        if width > TRIED_SLOTS:
+            raise MemoryError("not enough for four slots")
+        return whole(pool, spec, width, targets)
+
+    monkeypatch.setattr(PackPool, "_build", build)
+    trainer.packs.close()
+    outcomes = packed(trainer, specs)
+    assert [told(outcome) for outcome in outcomes] == alone
+    assert {outcome.layout["pack"] for outcome in outcomes} == {2}
+
+
 def test_a_pack_has_slots_for_the_runs_there_are_and_not_for_all_it_may_hold(trainer):
     alone = told(trainer.run(spec_of(6), RunContext()))
     outcome = trainer.run(spec_of(6, engine={"pack": 10**9}), RunContext())
@@ -267,6 +287,19 @@ def test_objectives_of_all_kinds_share_a_pack_and_no_bit(trainer):
     alone = [told(trainer.run(spec, RunContext())) for spec in specs]
     assert [told(outcome) for outcome in packed(trainer, specs)] == alone
     assert [told(outcome) for outcome in packed(trainer, specs[::-1])] == alone[::-1]
+
+
+def test_rollouts_are_scored_in_as_little_memory_as_they_are_trained_on(trainer, monkeypatch):
+    objective = {"kl_coef": 0.1, "kl": "k1"}
+    specs = [policy_spec("grpo", 4, seed=seed, steps=2, objective=dict(objective)) for seed in range(3)]
+    together = [told(outcome) for outcome in packed(trainer, specs)]
+    measured, at_once = gradients._measured, []
+    monkeypatch.setattr(gradients, "TRACE_BYTES", 0)
+    monkeypatch.setattr(
+        gradients, "_measured", lambda *a, **k: at_once.append(len(a[1])) or measured(*a, **k)
+    )
+    assert [told(outcome) for outcome in packed(trainer, specs)] == together
+    assert max(at_once) == 1
 
 
 def test_several_prompts_a_penalty_and_the_models_own_top_k_draw_what_they_draw_unpacked(trainer):
