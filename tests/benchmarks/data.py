@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import statistics
 import tempfile
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ from trainers.tiny.world import Problem, solve_carefully
 MODEL = "tiny-64"
 STEPS, ROWS_A_STEP = 50, 8
 LR = 2e-4
+
+WARMUP_RUNS = 260
+"""Runs before memory is measured: caches of a process, of specifications above all, hold 256 entries."""
 
 LOOK_EVERY = 5
 """Runs between two looks at the process's memory, each of which takes as long as a run."""
@@ -221,21 +225,28 @@ def slope(values: list[int]) -> float:
     return float(np.median((held[second] - held[first]) / (second - first)))
 
 
-def memory(runs: int, folder: Path) -> dict[str, float]:
+def memory(runs: int, folder: Path, names: Iterable[str] = OPTIMIZERS) -> dict[str, float]:
     """What a warm worker gains in memory by a run, for each optimizer."""
     write_rows(folder / "few.jsonl", 2 * ROWS_A_STEP)
     slopes = {}
-    for name in OPTIMIZERS:
-        trainer = PolicyTrainer(WorkerContext())
-        optim = OmegaConf.to_container(OmegaConf.load(package_file(f"sweeps/conf/optim/{name}.yaml")))
-        held = []
-        for seed in range(runs):
-            trainer.run(spec_of(folder / "few.jsonl", optim, steps=2, seed=seed), RunContext())
-            if (seed + 1) % LOOK_EVERY == 0:
-                held.append(held_bytes())
-        trainer.close()
+    _walk("lion", WARMUP_RUNS, folder)
+    for name in names:
+        held = _walk(name, runs, folder)
         slopes[name] = slope(held[len(held) // 4 :]) / LOOK_EVERY
     return slopes
+
+
+def _walk(name: str, runs: int, folder: Path) -> list[int]:
+    """What a worker's process holds now and then over runs that differ in their seeds."""
+    trainer = PolicyTrainer(WorkerContext())
+    optim = OmegaConf.to_container(OmegaConf.load(package_file(f"sweeps/conf/optim/{name}.yaml")))
+    held = []
+    for seed in range(runs):
+        trainer.run(spec_of(folder / "few.jsonl", optim, steps=2, seed=seed), RunContext())
+        if (seed + 1) % LOOK_EVERY == 0:
+            held.append(held_bytes())
+    trainer.close()
+    return held
 
 
 def main() -> None:
