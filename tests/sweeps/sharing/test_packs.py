@@ -43,6 +43,7 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"objective": {"max_redraws": 1}}, "objective.max_redraws=1"),
         ({"objective": {"trained_per_prompt": 8}}, "objective.trained_per_prompt=8"),
         ({"objective": {"compat": "upstream"}}, "objective.compat=upstream"),
+        ({"objective": {"kl": "js", "kl_coef": 0.1}}, "objective.kl=js"),
         ({"eval": {"logit_stats": True}}, "eval.logit_stats=true"),
         ({"trainer": {"target": "mine.Trainer"}}, "trainer.target=mine.Trainer"),
     ],
