@@ -142,6 +142,8 @@ def _of_ranks(model: ModelSpec, engine: EngineSpec, resources: ResourcesSpec) ->
     """Members are dealt out to ranks, which hold shares of the weights that all of them add to."""
     if resources.world_size > 1 and model.adapter == "none":
         yield f"resources.world_size={resources.world_size}"
+    if engine.offload:
+        yield "engine.offload=true"
     if engine.zero_stage != (3 if resources.world_size > 1 else 0):
         several = " (packs over several ranks take 3)" if resources.world_size > 1 else ""
         yield f"engine.zero_stage={engine.zero_stage}{several}"

@@ -92,9 +92,11 @@ def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[str]]:
         return [bits for member in members for bits in _bits(engine, [member])]
     stack = engine.stack
     tokens = tokens_of(members, 0, device=stack.device)
-    logits_KV = stack(tokens)
-    ones_K = logits_KV.new_ones(len(logits_KV))
-    weighed(logits_KV, ones_K, ones_K).sum().backward()
+    for adds in (False, True):  # a further micro batch is added to what is there
+        stack.adds = adds
+        logits_KV = stack(tokens)
+        ones_K = logits_KV.new_ones(len(logits_KV))
+        weighed(logits_KV, ones_K, ones_K).sum().backward()
     told, first = [], 0
     for member in members:
         asked = tokens.asked_K[first : first + len(member.wanted)]

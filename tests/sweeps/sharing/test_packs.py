@@ -37,6 +37,7 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"engine": {"precision": "bf16", "zero_stage": 1}}, "engine.precision=bf16"),
         ({"engine": {"decoder": "vllm"}, "model": {"adapter": "none"}}, "engine.decoder=vllm"),
         ({"resources": {"world_size": 2}}, "resources.world_size=2"),
+        ({"engine": {"zero_stage": 3, "offload": True}}, "engine.offload=true"),
         ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
         ({"model": {"adapter": "lora", "adapter_targets": ["lm_head"]}}, "model.adapter_targets=lm_head"),
         ({"optim": {"half_every_steps": 1}}, "optim.half_every_steps=1"),
