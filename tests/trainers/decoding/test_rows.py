@@ -127,9 +127,9 @@ def test_rows_fit_their_budget_and_are_all_that_are_asked_for_where_those_fit(as
     assert 1 <= rows <= asked
     assert rows * row <= budget
     assert rows == asked if asked * row <= budget else 2 * rows * row > budget
-    if less * budget >= row:  # a little less memory makes no other number, or the next smaller one
+    if less * budget >= row:  # a little less memory makes no other number, or one that is the largest again
         fewer = rows_that_fit(asked, row, int(less * budget))
-        assert fewer == rows or fewer * 2 >= rows
+        assert fewer == asked or (fewer <= rows and 2 * fewer * row > int(less * budget) - row)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 12, 40])
