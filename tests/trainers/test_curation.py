@@ -179,6 +179,7 @@ def test_a_mixture_survives_json():
     assert mixture_from_json(spec, json.loads(json.dumps(mixture.to_json()))).to_json() == mixture.to_json()
 
 
+@pytest.mark.slow
 def test_rounds_are_the_same_in_a_fresh_process_and_on_two_ranks(trainer, two_ranks):
     spec = rounds()
     own = trainer.run(spec, RunContext()).to_json()

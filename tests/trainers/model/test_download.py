@@ -280,6 +280,7 @@ trainer.close()
 """
 
 
+@pytest.mark.slow
 def test_a_trainer_walks_over_a_set_of_the_hub_from_the_nodes_own_disk(hub_of_sets, start, tmp_path):
     file = tmp_path / "same.jsonl"
     file.write_bytes(hub_of_sets.files["sums.jsonl"])

@@ -189,6 +189,7 @@ def test_a_mix_trains_on_its_sets_in_proportion_and_says_how_many_of_each(traine
         assert len(own) == few[step - 1]
 
 
+@pytest.mark.slow
 def test_a_mix_is_the_same_killed_and_resumed_shared_cold_and_on_two_ranks(trainer, two_ranks, tmp_path):
     spec = mixed(steps=4)
     alone = trainer.run(spec, RunContext()).to_json()
