@@ -97,10 +97,11 @@ def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[str]]:
         logits_KV = stack(tokens)
         ones_K = logits_KV.new_ones(len(logits_KV))
         weighed(logits_KV, ones_K, ones_K).sum().backward()
+        logits_KV = logits_KV.detach()  # lets go of what the backward pass needed
     told, first = [], 0
     for member in members:
         asked = tokens.asked_K[first : first + len(member.wanted)]
         first += len(member.wanted)
-        of_member = [logits_KV.detach()[asked], *(g[member.slot] for g in stack.gradients.values())]
+        of_member = [logits_KV[asked], *(g[member.slot] for g in stack.gradients.values())]
         told.append([hashlib.sha256(tensor.contiguous().cpu().numpy()).hexdigest() for tensor in of_member])
     return told
