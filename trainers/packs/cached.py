@@ -129,7 +129,6 @@ class _Rows:
         self._is_even = len({len(p) for p in request.prompts}) == 1
         self._length_N = torch.tensor([len(p) for p in request.prompts], device=self.device)
         self._num, self._most = len(request.prompts), len(request.prompt_of_row)
-        self._longest = num_keys(int(self._length_N.max()) + request.max_new_tokens)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
 
@@ -264,8 +263,8 @@ class _Rows:
         """A layer's keys or values of some rows with the new tokens', shape (N · key heads, S, D)."""
         held = caches[layer]
         if seen > held.shape[2]:
-            longer = max(seen, min(2 * held.shape[2], self._longest))
-            caches[layer] = held = torch.nn.functional.pad(held, (0, 0, 0, longer - held.shape[2]))
+            # No further: a cache as long as what is seen is read where it lies, a longer one is copied.
+            caches[layer] = held = torch.nn.functional.pad(held, (0, 0, 0, seen - held.shape[2]))
         own = held[rows][: len(new)]
         if len(at) == new.shape[1]:
             own[:, :, int(at[0]) : int(at[-1]) + 1] = new.transpose(1, 2)
