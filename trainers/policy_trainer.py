@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
-from sweeps.sharing.stages import Stage, plan_stages
+from sweeps.sharing.stages import Stage, plan_stages, start_key
 from sweeps.spec import RunSpec, phases_of
 from trainers.decoding.vllm import require_vllm
 from trainers.engine.checkpoint import (
@@ -235,6 +235,7 @@ class _Group:
         self._begin(phase)
         if weights is not None:
             self._engine.load(weights)
+            self._mark_start(phase)
         elif self._resumed is not None and self._holds(stage, done):
             self._engine.restore(self._resumed.engine)
         self._took("setup_s", self._live(stage))
@@ -243,6 +244,12 @@ class _Group:
         """Take the weights of a run of another sweep, if training starts from one."""
         for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
             self._engine.load(load_weights_of(run_id, Path(folder)))
+        self._mark_start(spec)
+
+    def _mark_start(self, spec: RunSpec) -> None:
+        """Keep the weights that a phase trains from, where those are its reference and no base model."""
+        if spec.objective.reference == "start" and (key := start_key(spec)):
+            self._engine.mark_start(key)
 
     def _phase_of(self, stage: Stage) -> RunSpec:
         return self._phases[stage.runs[0]][stage.phase]

@@ -138,6 +138,11 @@ def _of_start(model: ModelSpec, init: InitSpec) -> Iterator[str]:
         yield "init_from a run of another sweep with model.adapter=lora"
 
 
+def _of_reference(objective: ObjectiveSpec, init: InitSpec) -> Iterator[str]:
+    if init.runs and objective.reference == "start":  # members compare with the base model that they share
+        yield "objective.reference=start with init_from a run of another sweep"
+
+
 def _of_ranks(model: ModelSpec, engine: EngineSpec, resources: ResourcesSpec) -> Iterator[str]:
     """Members are dealt out to ranks, which hold shares of the weights that all of them add to."""
     if resources.world_size > 1 and model.adapter == "none":
@@ -151,6 +156,7 @@ def _of_ranks(model: ModelSpec, engine: EngineSpec, resources: ResourcesSpec) ->
 
 _OF_SEVERAL: Mapping[tuple[str, ...], Callable[..., Iterator[str]]] = {
     ("model", "init"): _of_start,
+    ("objective", "init"): _of_reference,
     ("model", "engine", "resources"): _of_ranks,
 }
 """Why values of several groups keep a run out of packs."""

@@ -51,6 +51,7 @@ as it reads unshared runs.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,16 @@ def gradient_key(spec: RunSpec) -> str:
 def trunk_key(spec: RunSpec) -> str:
     """Return the text that must agree, beside the learning rates, for optimizer steps to be shared."""
     return _shared_keys(spec)[2]
+
+
+def start_key(spec: RunSpec) -> str:
+    """Return a digest of what decides the weights that a run's last phase trains from; empty for the base
+    model's own.
+    """
+    earlier = () if spec.curate.is_on and spec.curate.from_ == "base" else phases_of(spec)[:-1]
+    trained = [f"{trunk_key(phase)}\n{canonical_json(list(learning_rates(phase)))}" for phase in earlier]
+    text = "\n".join([*spec.init.runs, *trained])
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
 def base_evaluation_key(spec: RunSpec, sampled: bool) -> str:

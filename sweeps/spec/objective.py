@@ -152,7 +152,9 @@ class ObjectiveSpec:
     kl_coef: float = _later(0.0)
     """Weight β of that divergence."""
     reference: Reference = field(default="base", metadata={"omit_at": "base"})
-    """Frozen policy that divergence is measured from: ``base``, the untrained model, or ``none``."""
+    """Frozen policy that the loss compares with: ``base``, the untrained model; ``start``, the model that
+    training starts from, another run's with ``init_from``; or ``none``.
+    """
 
     preference: Preference = field(default="none", metadata={"omit_at": "none"})
     """Loss on given completions, a mean over the step's pairs or rows. Of pairs: ``dpo``, ``ipo``, ``simpo``,
@@ -243,6 +245,11 @@ class ObjectiveSpec:
     def has_preference_reference(self) -> bool:
         """Whether the loss on given completions compares with the reference."""
         return self.preference in WITH_REFERENCE
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether any part of the loss compares with the reference."""
+        return self.kl_coef > 0 or self.has_preference_reference
 
     @property
     def is_relative(self) -> bool:

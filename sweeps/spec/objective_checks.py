@@ -72,6 +72,13 @@ def check_objective(objective: ObjectiveSpec) -> None:
         "needs a reference to diverge from; set objective.reference=base, or objective.kl_coef=0",
     )
     require(
+        objective.reference != "start" or objective.has_reference,
+        "objective.reference",
+        objective.reference,
+        "is compared with by no part of this loss; set objective.kl_coef, take an objective that compares, "
+        "such as objective=dpo, or leave it out",
+    )
+    require(
         objective.name not in GIVEN_OBJECTIVES or bool(objective.targets),
         "objective.name",
         objective.name,

@@ -90,6 +90,6 @@ Aggregation = Literal["token", "sequence", "sum", "dr"]
 Advantage = Literal["group", "batch", "center", "loo", "rate", "raw"]
 Divergence = Literal["k1", "k3", "reverse", "forward", "js"]
 DivergenceOn = Literal["rollouts", "completions"]
-Reference = Literal["base", "none"]
+Reference = Literal["base", "start", "none"]
 RELATIVE = ("group", "center", "loo", "rate")
 """Advantages that compare a rollout with the others of its group, and so need others."""

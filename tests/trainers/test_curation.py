@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.manifest.training_set import training_set
+from sweeps.sharing.stages import start_key
 from sweeps.spec import RunSpec, phases_of
 from tests.trainers.comparing import numbers
 from tests.trainers.gangs import run_in_fresh_process
@@ -123,6 +124,20 @@ def test_a_round_that_keeps_nothing_leaves_the_weights_as_they_are(trainer):
     assert [row.get("loss") for row in result.steps] == [None] * 5
     assert [row["round_trained"] for row in result.steps if "round_trained" in row] == [0, 0]
     assert result.outcome == "done"
+
+
+@pytest.mark.parametrize("start", ["previous", "base"])
+def test_a_round_compares_with_the_weights_that_its_training_starts_from(trainer, start):
+    kl = {"kl": "js", "kl_coef": 0.1, "kl_on": "completions", "reference": "start"}
+    spec = rounds(num=2, curate={"from": start}, optim={"lr": 1e-3})
+    spec = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, **kl))
+    apart = [row["kl_nats"] for row in trainer.run(spec, RunContext()).steps if "kl_nats" in row]
+    assert apart[0] == apart[2] == 0
+    assert min(apart[1], apart[3]) > 1e-4
+    base = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, reference="base"))
+    held = [row["kl_nats"] for row in trainer.run(base, RunContext()).steps if "kl_nats" in row]
+    assert held[:2] == apart[:2]
+    assert (held[2] == 0) == (start == "base") == (start_key(spec) == "")
 
 
 @pytest.mark.parametrize("start", ["previous", "base"])

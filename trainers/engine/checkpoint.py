@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sweeps.manifest.atomic import give_usual_mode, replacing, replacing_folder, write_atomically
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
-from trainers.engine.engine import Engine, EngineState
+from trainers.engine.engine import Engine, EngineState, Start
 from trainers.engine.gang import Gang
 from trainers.model.adapter import adapter_of, merged, save_adapter
 from trainers.model.base_model import BaseModel
@@ -140,11 +140,14 @@ def save_state(folder: Path, state: TrainingState, run_id: str, gang: Gang) -> N
     tensors = {f"w.{k}": t.contiguous() for k, t in enumerate(state.engine.weights)}
     for k, moments in enumerate(state.engine.moments):
         tensors |= {f"m.{k}.{name}": t.contiguous() for name, t in moments.items()}
+    start = state.engine.start
+    tensors |= {f"s.{k}": t.contiguous() for k, t in enumerate(start.weights if start else ())}
     scaler = {k: v for k, v in state.engine.scaler.items() if isinstance(v, (bool, int, float, str))}
     counts = json.dumps(list(map(dict, state.engine.counts)))
     path = state_folder / f"rank-{gang.rank}.safetensors"
     with replacing(path, durable=True) as temporary:
-        save_file(tensors, temporary, metadata={"scaler": json.dumps(scaler), "counts": counts})
+        plain = {"scaler": json.dumps(scaler), "counts": counts, "start": start.name if start else ""}
+        save_file(tensors, temporary, metadata=plain)
         give_usual_mode(temporary)
     gang.any(False)  # every rank's file stands before the state counts as complete
     if gang.rank == 0:
@@ -167,7 +170,7 @@ def load_state(folder: Path | None, run_id: str, gang: Gang) -> TrainingState | 
             continue
         path = state_folder / f"rank-{gang.rank}.safetensors"
         with safe_open(path, framework="pt") as file:
-            plain = {"counts": "[]"} | file.metadata()  # states of earlier versions have none
+            plain = {"counts": "[]", "start": ""} | file.metadata()  # as states of earlier versions mean
         return TrainingState(
             step=_step_of(state_folder),
             engine=_engine_state(load_file(path), plain),
@@ -183,7 +186,7 @@ def drop_states(folder: Path | None, gang: Gang) -> None:
 
 
 def _engine_state(tensors: Mapping[str, Tensor], plain: Mapping[str, str]) -> EngineState:
-    weights = [tensors[f"w.{k}"] for k in range(sum(name.startswith("w.") for name in tensors))]
+    weights, start = ([tensors[f"{kind}.{k}"] for k in range(_num(tensors, kind))] for kind in "ws")
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, number, *rest = name.split(".", 2)
@@ -194,7 +197,12 @@ def _engine_state(tensors: Mapping[str, Tensor], plain: Mapping[str, str]) -> En
         moments=[moments[k] for k in sorted(moments)],
         counts=json.loads(plain["counts"]),
         scaler=json.loads(plain["scaler"]),
+        start=Start(name=plain["start"], weights=start) if start else None,
     )
+
+
+def _num(tensors: Mapping[str, Tensor], kind: str) -> int:
+    return sum(name.startswith(f"{kind}.") for name in tensors)
 
 
 def _step_of(state_folder: Path) -> int:

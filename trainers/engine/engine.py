@@ -58,6 +58,7 @@ class Engine:
         self._zero_stage = engine.zero_stage
         self._grad_norm = float("nan")
         self._grad_clip = optim.grad_clip
+        self._start: Start | None = None
         self._starts_at_zero = optim.name in STARTS_AT_ZERO
         self._adapter = adapter_shapes(model)
         # DeepSpeed clips but reports no norm without ZeRO in fp32; there a hook of ours does the clipping.
@@ -204,6 +205,7 @@ class Engine:
             moments=moments_of(self._optimizer, self._moment_keys()),
             counts=counts_of(self._optimizer),
             scaler=dict(vars(scaler)) if (scaler := self._internals.loss_scaler) else {},
+            start=self._start,
         )
 
     def restore(self, state: EngineState) -> None:
@@ -224,19 +226,34 @@ class Engine:
         self._internals.gather_persistent()
         if scaler := self._internals.loss_scaler:
             vars(scaler).update(state.scaler)
+        self._start = state.start
         self._freezing.frozen = frozenset()
         self._ds.zero_grad()
         self._internals.reset_counters()
         self._grad_norm = float("nan")
 
+    def mark_start(self, name: str) -> None:
+        """Keep a copy of the weights as they are now for the reference, until a reset or a restore.
+
+        Args:
+            name: what decides them, on one engine: equal names stand for equal weights.
+        """
+        self._start = Start(name=name, weights=[on_host(t) for t in self._module_weights()])
+
+    @property
+    def start_name(self) -> str:
+        """Which weights the reference is; empty for those the engine was built with."""
+        return self._start.name if self._start else ""
+
     @contextmanager
-    def base_weights(self) -> Iterator[None]:
-        """Lend the module the weights it was built with: a frozen reference without a second engine.
+    def reference_weights(self) -> Iterator[None]:
+        """Lend the module the weights of :meth:`mark_start`, or else those it was built with: a frozen
+        reference without a second engine.
 
         For forwards without gradients. Where parameters are whole they are exchanged by reference; on a GPU
-        the base model's copy is there for that long, and on the host otherwise.
+        the reference's copy is there for that long, and on the host otherwise.
         """
-        held = self._exchange(self._base_weights())
+        held = self._exchange(self._start.weights if self._start else self._base_weights())
         try:
             yield
         finally:
@@ -280,9 +297,12 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _weights(self) -> list[Tensor]:
-        """Every tensor that holds weights on this rank: the model's own or its shards, and fp32 masters."""
-        weights = [shard_of(p) if self._zero_stage == 3 else p.data for p in self._trained()]
-        return [*weights, *(p.data for p in self._internals.masters())]
+        """Every tensor that holds weights on this rank: the module's, and fp32 masters."""
+        return [*self._module_weights(), *(p.data for p in self._internals.masters())]
+
+    def _module_weights(self) -> list[Tensor]:
+        """The trained weights of the module, or this rank's shards of them."""
+        return [shard_of(p) if self._zero_stage == 3 else p.data for p in self._trained()]
 
     @torch.no_grad()
     def _set_masters(self, values: Sequence[Tensor]) -> None:
@@ -308,6 +328,16 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Start:
+    """The weights that training began at, where the reference is they."""
+
+    name: str
+    """What decides them."""
+    weights: Sequence[Tensor]
+    """The module's trained weights or this rank's shards of them, on the host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineState:
     """A copy of all that training changes in one rank's engine."""
 
@@ -319,6 +349,8 @@ class EngineState:
     """Plain numbers of each of the optimizer's groups."""
     scaler: Mapping[str, Any]
     """Loss scaler of fp16; empty without."""
+    start: Start | None = None
+    """What the reference is, where that is not the base model."""
 
 
 @torch.no_grad()

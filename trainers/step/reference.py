@@ -1,8 +1,9 @@
-"""The frozen reference: the base model's log-probabilities of the rollouts, without a second engine.
+"""The frozen reference: its log-probabilities of rollouts or given completions, without a second engine.
 
-The engine lends its module to the base weights for a forward. The same batch gives the same bits whenever it
-is asked for, so batches are remembered: at low temperature a policy draws the same few rollouts step after
-step, and run after run.
+It is the base model, or with ``objective.reference=start`` the model that training starts from, that of an
+earlier run. The engine lends its module to the reference's weights for a forward. The same batch gives the
+same bits whenever it is asked for, so batches are remembered: at low temperature a policy draws the same few
+rollouts step after step, and run after run.
 
 Shapes: B rows of a micro batch, K positions with logits.
 """
@@ -24,7 +25,7 @@ BATCHES_REMEMBERED = 512
 
 
 class References:
-    """A worker's memory of what its base models think of rollouts."""
+    """A worker's memory of what its references think of rollouts."""
 
     def __init__(self, gang: Gang) -> None:
         self._gang = gang
@@ -36,9 +37,9 @@ class References:
         Every rank must call it.
         """
         known = self._known.setdefault(engine, OrderedDict())
-        keys = [_key(micro_batch, temperature) for micro_batch in batch.micro_batches]
+        keys = [(engine.start_name, *_key(b, temperature)) for b in batch.micro_batches]
         if self._gang.any(any(key not in known for key in keys)):
-            with engine.base_weights():
+            with engine.reference_weights():
                 known.update(zip(keys, log_probs(engine.module, batch, temperature), strict=True))
         values = [known[key] for key in keys]
         for key in keys:

@@ -68,6 +68,14 @@ def test_an_adapter_that_starts_from_a_run_of_another_sweep_is_not_packed():
     assert "init_from a run of another sweep" in not_packed_because(spec(**start, **lora))
 
 
+def test_a_run_that_compares_with_kept_weights_is_not_packed():
+    start = {"init": {"runs": ["0123456789ab"], "folders": ["/tmp/kept"]}}
+    compared = {"objective": {"reference": "start", "kl_coef": 0.1}}
+    assert is_packed(spec(**start))
+    assert is_packed(spec(**compared))  # its start is the base model
+    assert "objective.reference=start with init_from" in not_packed_because(spec(**start, **compared))
+
+
 def test_a_manifest_is_packed_as_its_runs_are_one_by_one():
     manifest = manifest_of(
         "engine.pack=16",

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.sharing.stages import plan_stages
-from sweeps.spec import RunSpec
+from sweeps.sharing.stages import plan_stages, start_key
+from sweeps.spec import InitSpec, RunSpec
 from tests.sweeps.toy import Toy
 
 
@@ -94,3 +94,14 @@ def test_evaluation_axes_train_nothing_twice():
 def test_another_layout_shares_nothing(key):
     stages = plan_stages([run(), run(**{key: 2})])
     assert [s.runs for s in stages] == [(0,), (1,)]
+
+
+def test_where_training_starts_is_told_by_all_that_decides_it_and_nothing_else():
+    def starting(**changes):
+        return run(init=InitSpec(changes=changes))
+
+    assert start_key(run()) == ""
+    assert start_key(run(init=InitSpec(runs=("a" * 32,), folders=("kept",)))) != ""
+    starts = [starting(seed=1), starting(seed=2), starting(seed=1, steps=5)]
+    assert len({start_key(spec) for spec in starts}) == 3
+    assert start_key(dataclasses.replace(starts[2], steps=3, seed=7)) == start_key(starts[2])

@@ -119,7 +119,7 @@ def test_the_reference_is_the_base_model_and_lending_leaves_the_policy_as_it_was
     result = trainer.run(spec, RunContext()).to_json()  # the same engine, three steps on
     tuned = context.engine.full_weights()
     [moved] = log_probs(context.engine.module, experience.batch, 1.0)
-    with context.engine.base_weights():
+    with context.engine.reference_weights():
         [lent] = log_probs(context.engine.module, experience.batch, 1.0)
     assert torch.equal(lent, base)
     assert not torch.equal(moved, base)
