@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sweeps.sharing.packs import is_packed
 from sweeps.spec import RunSpec
+from trainers.model.download import fetched
 from trainers.packs.trainer import PackTrainer
 from trainers.packs.warm import Warm
 from trainers.policy_trainer import PolicyTrainer
@@ -26,9 +27,9 @@ class EntropyMinimization(PolicyTrainer):
         self, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> Iterator[tuple[int, Outcome]]:
         """Train and judge several runs; see :class:`trainers.protocol.GroupTrainer`."""
-        packed = [
-            i for i, spec in enumerate(specs) if is_packed(spec) and self.packs.takes(spec, among=len(specs))
-        ]
+        asking = [i for i, spec in enumerate(specs) if is_packed(spec)]
+        with fetched([specs[i] for i in asking], contexts[0].heartbeat):
+            packed = [i for i in asking if self.packs.takes(specs[i], among=len(specs))]
         others = sorted(set(range(len(specs))) - set(packed))
         for members, train in ((packed, self.packs.outcomes), (others, super().run_group)):
             for position, outcome in train([specs[i] for i in members], [contexts[i] for i in members]):

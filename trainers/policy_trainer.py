@@ -11,7 +11,6 @@ they start from included. None of that changes a bit of a result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from trainers.engine.pool import EnginePool
 from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
-from trainers.model.download import beating_while_models_grow, fetch_sets
+from trainers.model.download import fetched
 from trainers.model.target_encoding import GivenSequence
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.curation import Mixture, mixture_from_json
@@ -96,10 +95,7 @@ class _Group:
         self._specs, self._contexts = list(specs), contexts
         self._phases = [phases_of(spec) for spec in specs]
         self._resumed: TrainingState | None = None
-        hub = any(spec.model.hub_id or spec.data.hub_id for spec in specs)
-        with beating_while_models_grow(contexts[0].heartbeat) if hub else nullcontext():
-            for spec in specs:
-                fetch_sets(spec.data)
+        with fetched(specs, contexts[0].heartbeat):
             self._records = [RunRecorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
         self._gone: set[int] = set()

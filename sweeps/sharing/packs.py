@@ -3,7 +3,7 @@
 Packing is asked for by ``engine.pack``, the most runs of a pack. Whether a run is packed follows from its own
 specification, never from its neighbours': so a run that is retried, resumed or replayed alone has the bits
 that it has among others. Members of one pack agree on :func:`pack_key`; rates, schedules, temperatures,
-weights of the objective, examples, seeds and sampling are each one's own.
+weights of the objective, examples, training sets, seeds and sampling are each one's own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import numpy as np
 from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.stages import evaluation_key, group_text
-from sweeps.spec import EvalSpec, ObjectiveSpec, RunSpec
+from sweeps.spec import CurateSpec, EvalSpec, ObjectiveSpec, RunSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
 from sweeps.spec.train_groups import EngineSpec, OptimSpec
-from sweeps.spec.training_set import DataSpec
 
 PACK_GROUPS = ("trainer", "engine", "resources")
 """Groups that members of a pack agree on whole; of ``model`` on all but an adapter's scale, its targets and,
@@ -83,8 +82,11 @@ def _of_engine(engine: EngineSpec) -> Iterator[str]:
 
 
 def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
-    if objective.targets:
-        yield f"objective={objective.name}, which trains on given {objective.targets}"
+    if objective.nll_dft or objective.label_smoothing:
+        weighed = "nll_dft=true" if objective.nll_dft else f"label_smoothing={objective.label_smoothing:g}"
+        yield f"objective.{weighed}"
+    if objective.diverges_on_completions:
+        yield f"objective.kl_on={objective.kl_on}"
     if objective.max_redraws:
         yield f"objective.max_redraws={objective.max_redraws}"
     if objective.trained_per_prompt:
@@ -97,9 +99,9 @@ def _of_objective(objective: ObjectiveSpec) -> Iterator[str]:
         yield "objective.negative_aware=true"
 
 
-def _of_data(data: DataSpec) -> Iterator[str]:
-    if data.is_set:
-        yield f"data.mix={'+'.join(data.mix)}" if data.mix else f"data.path={data.path}"
+def _of_curate(curate: CurateSpec) -> Iterator[str]:
+    if curate.is_on:
+        yield f"curate.rounds={curate.rounds}"
 
 
 def _of_optim(optim: OptimSpec) -> Iterator[str]:
@@ -125,7 +127,7 @@ _REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "resources": _of_resources,
     "engine": _of_engine,
     "objective": _of_objective,
-    "data": _of_data,
+    "curate": _of_curate,
     "optim": _of_optim,
     "init": _of_init,
     "eval": _of_eval,

@@ -5,7 +5,10 @@
 ``cold``  ``SFTTrainer`` built anew for every run, as a script does: model, trainer, tokenized rows.
 ``warm``  one ``SFTTrainer`` that is kept: weights put back, a new optimizer.
 
-All three take the same 50 AdamW steps of 8 rows each, in the order of the file, in fp32 on one thread, and
+Ours is one run by itself, and one of 16 that are trained in a pack (``vs_trl_cold_packed``, ``…_warm_packed``), which
+differ in their seeds; a sixteenth of what they take.
+
+All take the same 50 AdamW steps of 8 rows each, in the order of the file, in fp32 on one thread, and
 are timed in turn, round after round, so that a slow moment of the machine meets all of them. Ratios are
 medians over rounds, of processor seconds (``vs_trl_cold``, ``vs_trl_warm``) and of wall seconds beside
 (``…_wall``). ``max_loss_diff`` is the largest difference between ours and theirs over the 50 losses.
@@ -42,13 +45,15 @@ from sweeps.spec.optimizers import OPTIMIZERS
 from tests.benchmarks.two_sides import seconds
 from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import package_file, tiny_spec
+from trainers.em import EntropyMinimization
 from trainers.policy_trainer import PolicyTrainer
-from trainers.protocol import RunContext, WorkerContext
+from trainers.protocol import RunContext, RunResult, WorkerContext
 from trainers.tiny.world import Problem, solve_carefully
 
 MODEL = "tiny-64"
 STEPS, ROWS_A_STEP = 50, 8
 LR = 2e-4
+PACK = 16
 
 WARMUP_RUNS = 260
 """Runs before memory is measured: caches of a process, of specifications above all, hold 256 entries."""
@@ -65,7 +70,7 @@ def write_rows(file: Path, num: int) -> list[dict[str, str]]:
     return rows
 
 
-def spec_of(file: Path, optim: dict[str, Any], steps: int = STEPS, seed: int = 0) -> RunSpec:
+def spec_of(file: Path, optim: dict[str, Any], steps: int = STEPS, seed: int = 0, pack: int = 0) -> RunSpec:
     data = {
         "path": str(file),
         "targets": "completions",
@@ -81,6 +86,7 @@ def spec_of(file: Path, optim: dict[str, Any], steps: int = STEPS, seed: int = 0
         eval={"path": None},
         steps=steps,
         seed=seed,
+        engine={"pack": pack},
     )
 
 
@@ -163,6 +169,10 @@ def serve(rows: list[dict[str, str]], folder: Path, asked: Connection) -> None:
         asked.send((spent, theirs.losses))
 
 
+def _losses(result: RunResult) -> list[float]:
+    return [float(row["loss"]) for row in result.steps]  # type: ignore[arg-type]
+
+
 def speed(rounds: int, folder: Path) -> dict[str, float]:
     """Ratios of time and the largest difference of losses."""
     rows = write_rows(folder / "rows.jsonl", STEPS * ROWS_A_STEP)
@@ -176,15 +186,25 @@ def speed(rounds: int, folder: Path) -> dict[str, float]:
         answered: tuple[tuple[float, float], list[float]] = there.recv()
         return answered
 
-    trainer = PolicyTrainer(WorkerContext())
-    spec = spec_of(folder / "rows.jsonl", {"lr": LR, "weight_decay": 0.0, "grad_clip": 1.0})
+    trainer = EntropyMinimization(WorkerContext())
+    optim = {"lr": LR, "weight_decay": 0.0, "grad_clip": 1.0}
+    spec = spec_of(folder / "rows.jsonl", optim)
+    specs = [spec_of(folder / "rows.jsonl", optim, seed=k, pack=PACK) for k in range(PACK)]
 
     def ours() -> list[float]:
-        result = trainer.run(spec, RunContext())
-        return [float(row["loss"]) for row in result.steps]  # type: ignore[arg-type]
+        return _losses(trainer.run(spec, RunContext()))
 
-    expected, again, found = theirs("cold")[1], theirs("warm")[1], ours()
-    times = [(theirs("cold")[0], theirs("warm")[0], seconds(ours)) for _ in range(rounds)]
+    def packed() -> list[list[float]]:
+        outcomes = [outcome for _, outcome in trainer.run_group(specs, [RunContext()] * PACK)]
+        results = [outcome for outcome in outcomes if isinstance(outcome, RunResult)]
+        assert all(result.layout["pack"] == PACK for result in results)
+        return [_losses(result) for result in results]
+
+    expected, again, found, all_found = theirs("cold")[1], theirs("warm")[1], ours(), packed()
+    times = [
+        (theirs("cold")[0], theirs("warm")[0], seconds(ours), tuple(s / PACK for s in seconds(packed)))
+        for _ in range(rounds)
+    ]
     trainer.close()
     there.send(None)
     process.join()
@@ -192,20 +212,26 @@ def speed(rounds: int, folder: Path) -> dict[str, float]:
     def median(side: int, clock: int) -> float:
         return statistics.median(t[side][clock] for t in times)
 
-    def ratio(side: int, clock: int) -> float:
-        return statistics.median(t[side][clock] / t[2][clock] for t in times)
+    def ratio(side: int, clock: int, over: int = 2) -> float:
+        return statistics.median(t[side][clock] / t[over][clock] for t in times)
 
     return {
         "vs_trl_cold": ratio(0, 0),
         "vs_trl_warm": ratio(1, 0),
         "vs_trl_cold_wall": ratio(0, 1),
         "vs_trl_warm_wall": ratio(1, 1),
+        "vs_trl_cold_packed": ratio(0, 0, 3),
+        "vs_trl_warm_packed": ratio(1, 0, 3),
         "max_loss_diff": max(
-            abs(a - b) for other in (expected, again) for a, b in zip(found, other, strict=True)
+            abs(a - b)
+            for own in (found, *all_found)
+            for other in (expected, again)
+            for a, b in zip(own, other, strict=True)
         ),
         "last_loss": found[-1],
         "run_cpu_s": median(2, 0),
         "run_wall_s": median(2, 1),
+        "packed_run_cpu_s": median(3, 0),
         "trl_cold_cpu_s": median(0, 0),
         "trl_warm_cpu_s": median(1, 0),
     }

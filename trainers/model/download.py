@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeps.manifest.hf_cache import cache_folder, missing_files, snapshot
-from sweeps.spec import DataSpec
+from sweeps.spec import DataSpec, RunSpec
 from sweeps.spec.mix import parts_of
 
 DONE = "done\n"
@@ -93,6 +93,16 @@ def _once_a_node(note: Path, ready: Callable[[], Path | None], download: Callabl
             folder = download()
             note.write_text(DONE)
         return folder
+
+
+@contextlib.contextmanager
+def fetched(specs: Sequence[RunSpec], heartbeat: Callable[[str], None]) -> Iterator[None]:
+    """Have the training sets of runs on this node, beating within it while hub models and sets arrive."""
+    hub = any(spec.model.hub_id or spec.data.hub_id for spec in specs)
+    with beating_while_models_grow(heartbeat) if hub else contextlib.nullcontext():
+        for spec in specs:
+            fetch_sets(spec.data)
+        yield
 
 
 @contextlib.contextmanager

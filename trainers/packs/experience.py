@@ -47,6 +47,10 @@ class Measured:
     reference_K: Tensor | None = None
     """Log-probability by the untrained model."""
 
+    def beside(self, other: Measured) -> Measured:
+        """What either tells."""
+        return replace(self, **{name: value for name, value in vars(other).items() if value is not None})
+
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """What is told of all micro batches, from that of each."""
@@ -63,7 +67,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 @dataclass(kw_only=True)
 class Policy:
-    """What rewards and the reference weigh on log-probabilities."""
+    """What rewards, the reference and given completions weigh on log-probabilities."""
 
     gain_K: Sequence[float]
     """Of positive advantages, over what makes the loss a mean."""
@@ -72,8 +76,22 @@ class Policy:
     divergence_K: Sequence[float]
     """Of the divergence from the reference."""
     reference_K: Tensor | None
+    given: Given | None = None
     old_K: Tensor | None = None
     """Log-probabilities under the policy that drew the rollouts, once it has been seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What given completions weigh; 0 for tokens of rollouts."""
+
+    is_given_K: Sequence[bool]
+    nll_K: Sequence[float]
+    """Of each negative log-likelihood, over what makes the loss a mean."""
+    slope_K: Sequence[float]
+    """Derivative of the loss of sequences by each log-probability."""
+    share_K: Sequence[float]
+    """Share of each token among those whose mean likelihood is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +104,8 @@ class PackExperience(Drawn):
     """Share of each token among all that were drawn."""
     policy: Policy | None = None
     """Where the loss reads log-probabilities."""
+    sequence_loss: float = 0.0
+    """The part of the loss that is a function of whole given completions, settled before the step."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Figures for the step's record."""
     parts: Sequence[PackExperience] = ()
@@ -133,6 +153,7 @@ def _policy_of(policy: Policy, own: slice) -> Policy:
         cost_K=policy.cost_K[own],
         divergence_K=policy.divergence_K[own],
         reference_K=None if policy.reference_K is None else policy.reference_K[own],
+        given=None if policy.given is None else Given(**{k: v[own] for k, v in vars(policy.given).items()}),
     )
 
 
@@ -187,14 +208,13 @@ def experience_of(
             divergence_K=each([objective.kl_coef * c if in_loss else 0.0 for c in count]),
             reference_K=measured.reference_K if in_loss else None,
         )
-    whole = PackExperience(
+    return PackExperience(
         **vars(drawn),
         entropy_K=each([objective.entropy_weight * c for c in count]),
         share_K=[c / num_tokens for c, n in zip(count, lengths, strict=True) for _ in range(n)],
         policy=policy,
         measured=figures,
     )
-    return in_micro_batches(whole, spec.engine.micro_batch)
 
 
 def _credit(

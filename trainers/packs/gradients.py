@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from sweeps.spec import ObjectiveSpec
 from trainers.objectives.likelihood import token_statistics
 from trainers.packs.engine import PackEngine
-from trainers.packs.experience import Drawn, Measured, PackExperience, drawn_in_parts, joined
+from trainers.packs.experience import Drawn, Measured, PackExperience, Policy, drawn_in_parts, joined
 from trainers.packs.loss import entropies, exponential, terms, weighed
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import MemberRows, Tokens, in_parts, num_tokens, tokens_of
@@ -24,18 +25,22 @@ from trainers.step.update import Seen
 Training = Mapping[int, tuple[PackExperience, ObjectiveSpec]]
 """Slot, in ascending order, to what its member trains on and by which objective."""
 
+_Rows = Mapping[int, tuple[Drawn, Any]]
+"""Slot to a member's rows, beside what is done with them."""
+
 
 def measure(
     stack: Stack,
-    members: Mapping[int, tuple[Drawn, ObjectiveSpec]],
+    members: Mapping[int, tuple[Drawn, float]],
     pad_id: int,
     *,
     of_base: bool,
     micro_batch: int = 0,
 ) -> dict[int, Measured]:
-    """What members, or the untrained model, think of the members' rollouts.
+    """What members, or the untrained model, think of the members' rollouts or given completions.
 
     Args:
+        members: Slot, in ascending order, to the rows and the temperature.
         micro_batch: Rows of a member that are computed at once; 0 takes all.
     """
     found: dict[int, list[Measured]] = {slot: [] for slot in members}
@@ -54,15 +59,15 @@ def measure(
 
 
 def _measured(
-    stack: Stack, members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, *, of_base: bool
+    stack: Stack, members: Mapping[int, tuple[Drawn, float]], pad_id: int, *, of_base: bool
 ) -> dict[int, Measured]:
     tokens = _tokens(members, pad_id, stack)
     logits_KV = stack.logits(tokens, of_base=of_base)[tokens.asked_K]
     found = {}
     for slot, own in _parts(members):
-        drawn, objective = members[slot]
+        drawn, temperature = members[slot]
         target = torch.tensor(drawn.target_K, device=stack.device)
-        told = token_statistics(logits_KV[own], target, objective.temperature)
+        told = token_statistics(logits_KV[own], target, temperature)
         if of_base:
             found[slot] = Measured(reference_K=told.log_prob_BT)
         else:
@@ -93,18 +98,23 @@ def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int
             now = _gradients(engine, {slot: own[slot] for slot in slots[part]}, pad_id, add=number > 0)
             for slot, seen_now in now.items():
                 seen[slot].append(seen_now)
-    return {slot: _of_step(own) for slot, own in seen.items()}
+    return {slot: _of_step(own, members[slot][0].sequence_loss) for slot, own in seen.items()}
 
 
-def _of_step(seen: Sequence[Seen]) -> Seen:
+def _of_step(seen: Sequence[Seen], sequence_loss: float) -> Seen:
     """What all micro batches of a step saw."""
-    if len(seen) == 1:
+    if len(seen) == 1 and not sequence_loss:
         return seen[0]
-    apart = [s.kl_nats for s in seen if s.kl_nats is not None]
+
+    def total(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return _sum(known) if known else None
+
     return Seen(
-        loss=_sum([s.loss for s in seen]),
+        loss=_sum([*(s.loss for s in seen), sequence_loss]),
         entropy_nats=_sum([s.entropy_nats for s in seen]),
-        kl_nats=_sum(apart) if apart else None,
+        kl_nats=total([s.kl_nats for s in seen]),
+        nll_nats=total([s.nll_nats for s in seen]),
     )
 
 
@@ -126,28 +136,30 @@ def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool)
         plain_K = entropies(logits_KV.detach(), torch.ones_like(entropy_K))
         if policies is None:
             loss_K = weighed(logits_KV, temperature_K, entropy_K)
-            told.extend((loss_K.detach(), plain_K, torch.zeros_like(plain_K)))
+            told.extend((loss_K.detach(), plain_K, *torch.zeros(2, len(plain_K), device=device)))
             return loss_K.sum()
         others, own = policies.others, policies.own
         other_K = weighed(logits_KV[others], temperature_K[others], entropy_K[others])
-        log_p_K, h_K = terms(logits_KV[own], temperature_K[own], policies.target_K)
+        log_p_K, h_K = terms(logits_KV[own], policies.temperatures(temperature_K[own]), policies.target_K)
         own_K, divergence_K = policies.loss(log_p_K, h_K * entropy_K[own])
-        values_3K = plain_K.new_zeros(3, len(plain_K))
-        values_3K[0, others], values_3K[0, own] = other_K.detach(), own_K.detach()
-        values_3K[1], values_3K[2, own] = plain_K, divergence_K
-        told.extend(values_3K)
-        return other_K.sum() + own_K.sum()
+        values_4K = plain_K.new_zeros(4, len(plain_K))
+        values_4K[0, others], values_4K[0, own] = other_K.detach(), own_K.detach()
+        values_4K[1], values_4K[2, own], values_4K[3, own] = plain_K, divergence_K, log_p_K.detach()
+        told.extend(values_4K)
+        return other_K.sum() + own_K.sum() + policies.by_sequence(log_p_K)
 
     engine.accumulate(tokens, loss, add=add)
-    lost, plain, apart = (values[tokens.asked_K].double().tolist() for values in told)
+    lost, plain, apart, log_p = (values[tokens.asked_K].double().tolist() for values in told)
     seen = {}
     for slot, own in _parts(members):
         experience, objective = members[slot]
         in_loss = objective.diverges_in_loss
+        given = experience.policy and experience.policy.given
         seen[slot] = Seen(
             loss=_sum(lost[own]),
             entropy_nats=_mean(plain[own], experience.share_K),
             kl_nats=_mean(apart[own], experience.share_K) if in_loss else None,
+            nll_nats=-_mean(log_p[own], given.share_K) if given and objective.nll_weight else None,
         )
     return seen
 
@@ -168,6 +180,8 @@ class _Policies:
     has_ratio_K: Tensor
     low_K: Tensor
     high_K: Tensor
+    given: _Completions | None
+    """Where members have given completions."""
     holders: Sequence[tuple[PackExperience, slice]]
     """Whose tokens they are, as slices of the other fields."""
 
@@ -176,11 +190,16 @@ class _Policies:
         own: list[int] = []
         holders: list[tuple[PackExperience, slice]] = []
         objectives: list[ObjectiveSpec] = []
+        has_ratio: list[bool] = []
         for slot, part in _parts(members):
             experience, objective = members[slot]
-            if experience.policy is not None:
-                holders.append((experience, slice(len(own), len(own) + len(experience.target_K))))
-                objectives += [objective] * len(experience.target_K)
+            if (policy := experience.policy) is not None:
+                num = len(experience.target_K)
+                holders.append((experience, slice(len(own), len(own) + num)))
+                objectives += [objective] * num
+                is_given_K = policy.given.is_given_K if policy.given else [False] * num
+                by_ratio = objective.is_policy_gradient and objective.has_ratio
+                has_ratio += [by_ratio and not is_given for is_given in is_given_K]
                 own += tokens.asked_K[part]
         if not own:
             return None
@@ -202,13 +221,20 @@ class _Policies:
                     for z, (_, p) in zip(zeros, policies, strict=True)
                 ]
             ),
-            has_ratio_K=torch.tensor(
-                [o.is_policy_gradient and o.has_ratio for o in objectives], device=device
-            ),
+            has_ratio_K=torch.tensor(has_ratio, device=device),
             low_K=torch.tensor([1 - o.clip_low for o in objectives], device=device),
             high_K=torch.tensor([1 + o.clip_high for o in objectives], device=device),
+            given=_Completions.of([p for _, p in policies], device),
             holders=holders,
         )
+
+    def temperatures(self, temperature_K: Tensor) -> Tensor:
+        """Those of the members' objectives; 1 for given completions, which were not drawn at any other."""
+        return temperature_K if self.given is None else temperature_K.masked_fill(self.given.is_given_K, 1.0)
+
+    def by_sequence(self, log_p_K: Tensor) -> Tensor | float:
+        """What has the gradient of the losses of sequences."""
+        return 0.0 if self.given is None else (self.given.slope_K * log_p_K).sum()
 
     def loss(self, log_p_K: Tensor, entropy_K: Tensor) -> tuple[Tensor, Tensor]:
         """Each token's loss, and its divergence from the reference; see :mod:`trainers.objectives.policy`."""
@@ -218,16 +244,40 @@ class _Policies:
             if experience.policy.old_K is None:
                 experience.policy.old_K = old_K[part].clone()
             old_K[part] = experience.policy.old_K
-        ratio_K = exponential(log_p_K - old_K)
+        ratio_K = exponential((log_p_K - old_K).where(self.has_ratio_K, 0.0))
         clipped_K = self.gain_K * ratio_K.minimum(self.high_K) + self.cost_K * ratio_K.maximum(self.low_K)
         plain_K = (self.gain_K + self.cost_K) * log_p_K
-        apart_K = self.reference_K - log_p_K
+        # Where nothing weighs it, an exponential may be infinite, and would make the zero weight a NaN.
+        apart_K = (self.reference_K - log_p_K).where(self.divergence_K != 0, 0.0)
         divergence_K = exponential(apart_K) - apart_K - 1
         loss_K = entropy_K - torch.where(self.has_ratio_K, clipped_K, plain_K)
+        if self.given is not None:
+            loss_K = loss_K - self.given.nll_K * log_p_K
         return loss_K + self.divergence_K * divergence_K, divergence_K.detach()
 
 
-def _kept(stack: Stack, members: Mapping[int, tuple[Drawn, ObjectiveSpec]]) -> list[int]:
+@dataclass(frozen=True, kw_only=True)
+class _Completions:
+    """What given completions weigh among the same tokens."""
+
+    is_given_K: Tensor
+    nll_K: Tensor
+    slope_K: Tensor
+
+    @classmethod
+    def of(cls, policies: Sequence[Policy], device: torch.device) -> _Completions | None:
+        if not any(policy.given for policy in policies):
+            return None
+        columns: dict[str, list[float]] = {"is_given_K": [], "nll_K": [], "slope_K": []}
+        for policy in policies:
+            for name, column in columns.items():
+                column += getattr(policy.given, name) if policy.given else [0.0] * len(policy.gain_K)
+        nll_K, slope_K = (torch.tensor(columns[name], device=device) for name in ("nll_K", "slope_K"))
+        is_given_K = torch.tensor(columns["is_given_K"], dtype=torch.bool, device=device)
+        return cls(is_given_K=is_given_K, nll_K=nll_K, slope_K=slope_K)
+
+
+def _kept(stack: Stack, members: _Rows) -> list[int]:
     """What a forward keeps of each of these members."""
     return [stack.shape.trace_bytes(num_tokens(d.rows), len(d.wanted)) for d, _ in members.values()]
 
@@ -236,12 +286,12 @@ def _limit(stack: Stack) -> int:
     return max(TRACE_BYTES, stack.base_bytes // 8)
 
 
-def _tokens(members: Mapping[int, tuple[Drawn, ObjectiveSpec]], pad_id: int, stack: Stack) -> Tokens:
+def _tokens(members: _Rows, pad_id: int, stack: Stack) -> Tokens:
     rows = [MemberRows(slot=slot, rows=d.rows, wanted=d.wanted) for slot, (d, _) in members.items()]
     return tokens_of(rows, pad_id, device=stack.device)
 
 
-def _parts(members: Mapping[int, tuple[Drawn, ObjectiveSpec]]) -> list[tuple[int, slice]]:
+def _parts(members: _Rows) -> list[tuple[int, slice]]:
     """Each member's slice of the tokens that were asked for."""
     parts, first = [], 0
     for slot, (drawn, _) in members.items():

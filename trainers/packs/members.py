@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from sweeps.sharing.stages import Stage
 from sweeps.spec import RunSpec
+from trainers.model.target_encoding import GivenSequence
 from trainers.packs.experience import PackExperience
+from trainers.step.prompts import Prompts, StepPrompts
+from trainers.step.update import starts_afresh
 
 
 @dataclass(kw_only=True)
@@ -17,12 +20,14 @@ class Member:
     slot: int
     spec: RunSpec
     """Of the first of its runs: all agree on what reaches its steps."""
-    prompts: Sequence[Sequence[int]]
+    prompts: Prompts
     stage: Stage
     runs: list[int]
     """Positions of the runs that pass the stage and still want it."""
     taken: int = 0
     """Optimizer steps of the stage that were taken."""
+    now: StepPrompts | None = None
+    """The prompts of its next step, or of the last one that began afresh."""
     experience: PackExperience | None = None
     """What its last step trained on."""
 
@@ -40,6 +45,29 @@ class Member:
         return self.taken == len(self.stage.lrs)
 
     @property
-    def needs_rollouts(self) -> bool:
-        """Whether the next step draws rollouts of its own."""
-        return self.experience is None or (self.step - 1) % self.spec.objective.iterations == 0
+    def begins_afresh(self) -> bool:
+        """Whether the next step does not train once more on what the last one did."""
+        return self.experience is None or starts_afresh(self.spec, self.step)
+
+    def take_up(self) -> StepPrompts:
+        """Turn to the prompts of the next step, which begins afresh."""
+        self.now = self.prompts.at(self.step)
+        return self.now
+
+    @property
+    def ids(self) -> Sequence[Sequence[int]]:
+        """Token ids of each prompt of the step."""
+        assert self.now is not None
+        return self.now.ids
+
+    @property
+    def given(self) -> Sequence[GivenSequence]:
+        """What the step's rows give to train on."""
+        assert self.now is not None
+        return self.now.given
+
+    @property
+    def of_step(self) -> RunSpec:
+        """What its runs ask of this one step."""
+        assert self.now is not None
+        return self.now.of_step(self.spec)

@@ -10,37 +10,24 @@ What goes wrong for one member (a prompt, a report, a grader) ends its runs alon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from sweeps.sharing.stages import Stage, gradient_key, plan_stages, rollout_key
+from sweeps.sharing.stages import Stage, gradient_key, plan_stages
 from sweeps.spec import RunSpec
-from trainers.decoding import Completion, DecodeRequest, choose_decoder
 from trainers.engine.checkpoint import kept_steps, load_weights_of, write_weights
 from trainers.engine.run_layout import layout_of
 from trainers.evaluation.eval_cache import Judge
-from trainers.packs.cached import decode_in_parts, decode_rows
 from trainers.packs.engine import PackEngine
-from trainers.packs.experience import Drawn, Measured, asks_for_scores, drawn_as_rows, experience_of
-from trainers.packs.gradients import gradients_of, measure
-from trainers.packs.matrices import Matrices
+from trainers.packs.gathering import Gathering
+from trainers.packs.gradients import gradients_of
 from trainers.packs.members import Member
-from trainers.packs.rollouts import Drawing, draw_together, tree_bytes
-from trainers.packs.tokens import TILE, in_parts
+from trainers.packs.tokens import TILE
 from trainers.packs.warm import Warm
 from trainers.protocol import Cancelled, Outcome, RunContext
-from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_request
 from trainers.step.run_recorder import RunRecorder, Stopwatch
 from trainers.step.update import Seen, Update
-
-FORWARD_BYTES = 8 * 2**20
-"""What a layer of a forward without gradients may compute at once."""
-
-TREE_BYTES = 256 * 2**20
-"""What the trees of rollouts that are walked together may take, were no two rollouts alike; a single member's
-may be larger.
-"""
 
 
 class Pack:
@@ -63,6 +50,7 @@ class Pack:
         self._watch = Stopwatch()
         self._members: list[Member] = []
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._gathering = Gathering(warm, self._stack, self._base, self._apart)
 
     def outcomes(self) -> Iterator[tuple[int, Outcome]]:
         """Yield every run's position and outcome, as soon as it is known."""
@@ -76,7 +64,7 @@ class Pack:
             yield from self._known()
             if not self._members:
                 return
-            self._draw([m for m in self._members if m.needs_rollouts])
+            self._gathering.gather([m for m in self._members if m.begins_afresh])
             self._took("rollout_s", self._members)
             if not self._members:
                 continue
@@ -109,7 +97,6 @@ class Pack:
         """Give the stage's runs a slot in the base model's state."""
         spec = self._specs[root.runs[0]]
         prompts = self._warm.prompts_of(spec)
-        self._stack.reach(max(map(len, prompts)) + spec.sampling.max_new_tokens + TILE)
         slot = self._free_slot()
         self._engine.start(slot, spec)
         for run_id, folder in zip(spec.init.runs, spec.init.folders, strict=True):
@@ -124,94 +111,12 @@ class Pack:
         self._members.append(member)
         self._members.sort(key=lambda m: m.slot)
 
-    def _draw(self, members: Sequence[Member]) -> None:
-        """Draw the members' rollouts; at the base model, once for all that agree on them."""
-        drawn: dict[int, Rollouts] = {}
-        first: dict[str, list[Member]] = {}
-        for member in members:
-            if member.step == 1:
-                first.setdefault(rollout_key(member.spec), []).append(member)
-        known = {key: self._warm.first_rollouts(key) for key in first}
-        spared = {m.slot for key, alike in first.items() for m in (alike if known[key] else alike[1:])}
-        drawing = [m for m in members if m.slot not in spared]
-        in_trees = [m for m in drawing if self._decoder_of(m) == "tree"]
-        one_by_one = [m for m in drawing if self._decoder_of(m) != "tree"]
-        completions = {m.slot: self._decoded(m, self._request(m)) for m in one_by_one}
-        trees = [tree_bytes(m.spec.sampling, self._stack.shape.vocabulary) for m in in_trees]
-        for part in in_parts(trees, TREE_BYTES):
-            walked = draw_together(
-                self._stack.logits,
-                [self._drawing(m) for m in in_trees[part]],
-                self._base.pad_id,
-                most_tokens=self._stack.at_once(FORWARD_BYTES // self._stack.shape.layer_bytes),
-                device=self._stack.device,
-            )
-            completions |= {m.slot: own for m, own in zip(in_trees[part], walked, strict=True)}
-        for member in drawing:
-            prompts = prompts_of_rollouts(member.spec, len(member.prompts))
-            drawn[member.slot] = merge(prompts.tolist(), completions[member.slot])
-        for key, alike in first.items():
-            rollouts = known[key] or drawn[alike[0].slot]
-            self._warm.remember_first_rollouts(key, rollouts)
-            drawn |= {m.slot: rollouts for m in alike}
-        self._settle(members, drawn)
-
-    def _settle(self, members: Sequence[Member], drawn: Mapping[int, Rollouts]) -> None:
-        """Settle what the members' rollouts are worth, by forwards of those whose objectives ask for some."""
-        rows = {m.slot: (drawn_as_rows(drawn[m.slot], m.prompts), m.spec.objective) for m in members}
-        scored = {m.slot: rows[m.slot] for m in members if asks_for_scores(m.spec)}
-        compared = {m.slot: rows[m.slot] for m in members if m.spec.objective.kl_coef > 0}
-        pad_id = self._base.pad_id
-        size = self._specs[0].engine.micro_batch
-        scores = measure(self._stack, scored, pad_id, of_base=False, micro_batch=size) if scored else {}
-        references = (
-            measure(self._stack, compared, pad_id, of_base=True, micro_batch=size) if compared else {}
-        )
-        for member in members:
-            slot, measured = member.slot, scores.get(member.slot, Measured())
-            if slot in references:
-                measured = dataclasses.replace(measured, reference_K=references[slot].reference_K)
-            self._apart(member.runs, partial(self._gather, member, rows[slot][0], measured))
-
-    def _gather(self, member: Member, drawn: Drawn, measured: Measured) -> None:
-        member.experience = experience_of(member.spec, self._base, drawn, measured, self._warm.rewards)
-
-    def _decoder_of(self, member: Member) -> str:
-        return choose_decoder(
-            member.spec.engine.decoder,
-            prompt_tokens=max(map(len, member.prompts)),
-            max_new_tokens=member.spec.sampling.max_new_tokens,
-            vocab_size=self._stack.shape.vocabulary,
-        )
-
-    def _request(self, member: Member) -> DecodeRequest:
-        """What a member's next step draws."""
-        vocabulary, step = self._stack.shape.vocabulary, member.step - 1
-        prompts, gang = member.prompts, self._warm.gang
-        return rollout_request(member.spec, self._base, prompts, vocabulary, step=step, gang=gang)
-
-    def _drawing(self, member: Member) -> Drawing:
-        before = member.experience.rollouts if member.experience else None
-        drafts = list(zip(before.prompt, before.completion, strict=True)) if before else []
-        return Drawing(slot=member.slot, request=self._request(member), drafts=drafts)
-
-    def _decoded(self, member: Member, request: DecodeRequest) -> list[Completion]:
-        """Completions by a member alone, whose rows are too long for trees."""
-        matrices = self._stack.matrices(member.slot)
-        decode = partial(self._cached, matrices)
-        return decode_in_parts(decode, request, member.spec.engine.rollout_rows)
-
-    def _cached(self, matrices: Matrices, request: DecodeRequest) -> list[Completion]:
-        stack = self._stack
-        stack.reach(max(map(len, request.prompts)) + request.max_new_tokens)
-        return decode_rows(matrices, stack.rotation, stack.shape, request, self._base.pad_id)
-
     def _update(self) -> dict[int, Update]:
         """Take one optimizer step of every member; at the base model, one gradient serves all that agree."""
         source: dict[int, int] = {}
         first: dict[str, int] = {}
         for m in self._members:
-            source[m.slot] = first.setdefault(gradient_key(m.spec), m.slot) if m.step == 1 else m.slot
+            source[m.slot] = first.setdefault(gradient_key(m.of_step), m.slot) if m.step == 1 else m.slot
         training = {
             m.slot: (m.experience, m.spec.objective)
             for m in self._members
@@ -229,10 +134,12 @@ class Pack:
     def _after(self, member: Member, update: Update) -> None:
         """What follows a member's step: records, verdicts, weights, the end of its stage."""
         step, lr = member.step, member.lr
-        assert member.experience is not None
+        experience, now = member.experience, member.now
+        assert experience is not None
+        assert now is not None
+        measured = {**experience.measured, **now.measured}
         for run in member.runs:
-            experience = member.experience
-            self._records[run].stepped(step, experience.rollouts, update, lr, experience.measured)
+            self._records[run].stepped(step, experience.rollouts, update, lr, measured, now.numbers)
         if not update.finite:
             self._finish(member.runs, "diverged")
             return
@@ -282,7 +189,7 @@ class Pack:
         stack, rows = self._stack, spec.engine.eval_rows
 
         return lambda benchmark, settings, seed: benchmark.evaluate_by(
-            partial(self._cached, stack.matrices(slot)),
+            partial(self._gathering.decode, stack.matrices(slot)),
             stack.shape.vocabulary,
             settings,
             step=step,

@@ -9,9 +9,9 @@ from sweeps.spec import ModelSpec, RunSpec
 from trainers.engine.gang import Alone, Gang
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import BaseModel
-from trainers.model.prompt_encoding import encode_prompts
 from trainers.packs.pool import PackPool
 from trainers.step.decode_rows import DecodeRows
+from trainers.step.prompts import Prompts
 from trainers.step.rewards import Rewards
 from trainers.step.rollout import Rollouts
 
@@ -19,7 +19,7 @@ ROLLOUTS_REMEMBERED = 64
 """First rollouts kept for the packs to come; a sweep's kin follow each other."""
 
 PROMPTS_REMEMBERED = 64
-"""Examples whose token ids are kept."""
+"""Examples whose token ids are kept, and training sets whose walk is."""
 
 
 class Warm:
@@ -41,7 +41,7 @@ class Warm:
         self.pool = PackPool(gang)
         self.rows = DecodeRows(self.gang, load_base, eval_cache)
         self._first_rollouts: OrderedDict[str, Rollouts] = OrderedDict()
-        self._prompts: OrderedDict[tuple, list[list[int]]] = OrderedDict()
+        self._prompts: OrderedDict[tuple, Prompts] = OrderedDict()
 
     def first_rollouts(self, key: str) -> Rollouts | None:
         """What the base model drew for all runs of one :func:`~sweeps.sharing.stages.rollout_key`."""
@@ -55,12 +55,15 @@ class Warm:
         if len(self._first_rollouts) > ROLLOUTS_REMEMBERED:
             self._first_rollouts.popitem(last=False)
 
-    def prompts_of(self, spec: RunSpec) -> list[list[int]]:
-        """Token ids of the run's prompts, which neighbours mostly share."""
-        limits = spec.sampling.max_prompt_tokens, spec.sampling.overlong
-        key = (spec.model, spec.example, *limits)
+    def prompts_of(self, spec: RunSpec) -> Prompts:
+        """The run's prompts, which neighbours mostly share."""
+        objective = spec.objective
+        walked: tuple = (spec.example,)
+        if spec.data.is_set:
+            walked = spec.data, spec.seed, objective.iterations, objective.targets, objective.draws_rollouts
+        key = (spec.model, spec.sampling.max_prompt_tokens, spec.sampling.overlong, *walked)
         if key not in self._prompts:
-            self._prompts[key] = encode_prompts(spec, self.load_base(spec.model))
+            self._prompts[key] = Prompts(spec, self.load_base(spec.model))
             if len(self._prompts) > PROMPTS_REMEMBERED:
                 self._prompts.popitem(last=False)
         return self._prompts[key]

@@ -8,7 +8,7 @@ from sweeps.compose import compose_sweep
 from sweeps.cost.work_count import count_work
 from sweeps.manifest.build import build_manifest
 from sweeps.manifest.manifest import Manifest
-from sweeps.sharing.packs import not_packed_because
+from sweeps.sharing.packs import not_packed_because, packing_of
 from sweeps.sharing.share_groups import ShareGroups
 from sweeps.spec import RunSpec, SpecError
 
@@ -82,9 +82,11 @@ def test_two_horizons_share_their_steps_and_two_sizes_of_a_step_share_none():
     assert ShareGroups(manifest_of("data=addition", "steps=5,20")).num_same_rollouts == 1
 
 
-def test_a_run_that_walks_is_not_packed():
-    spec = manifest_of("data=addition", "engine.pack=8").spec(0)
-    assert not_packed_because(spec) == "data.path=pkg://trainers/tiny/data/addition_train.jsonl"
+def test_a_run_that_walks_is_packed_and_its_mates_may_walk_otherwise():
+    manifest = manifest_of("data=addition", "engine.pack=8", "data.prompts_per_step=1,2")
+    packing = packing_of(manifest)
+    assert packing.num_packed == len(manifest) > 1
+    assert len(set(packing.pack_of)) == 1
 
 
 def manifest_of_both(tmp_path, *axes):
@@ -129,7 +131,7 @@ def test_an_objective_decides_what_is_read_of_a_set_and_leaves_the_runs_of_other
     assert targets == {"em": "", "sft": "completions"}
     assert manifest_of(*data).run_ids[0] in both.run_ids
     assert manifest_of(*data, "objective=sft").run_ids[0] in both.run_ids
-    assert not_packed_because(both.spec(1)).startswith("objective=sft, which trains on given completions")
+    assert not not_packed_because(both.spec(1))
 
 
 def test_runs_that_draw_nothing_have_no_sampler_and_cost_no_rollouts(solved):

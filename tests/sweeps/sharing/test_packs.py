@@ -25,6 +25,9 @@ def spec(**groups) -> RunSpec:
     )
 
 
+SET = {"data": {"path": "rows.jsonl", "targets": "completions"}, "example": {"prompts": [], "name": ""}}
+
+
 def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
     assert is_packed(spec())
     assert not is_packed(spec(engine={"pack": 0}))
@@ -45,6 +48,12 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"objective": {"trained_per_prompt": 8}}, "objective.trained_per_prompt=8"),
         ({"objective": {"compat": "upstream"}}, "objective.compat=upstream"),
         ({"objective": {"kl": "js", "kl_coef": 0.1}}, "objective.kl=js"),
+        ({"objective": {"nll_weight": 1, "nll_dft": True}, **SET}, "objective.nll_dft=true"),
+        ({"objective": {"nll_weight": 1, "label_smoothing": 0.1}, **SET}, "objective.label_smoothing=0.1"),
+        (
+            {"objective": {"nll_weight": 1, "kl_coef": 1, "kl": "forward", "kl_on": "completions"}, **SET},
+            "objective.kl_on=completions",
+        ),
         ({"eval": {"logit_stats": True}}, "eval.logit_stats=true"),
         ({"trainer": {"target": "mine.Trainer"}}, "trainer.target=mine.Trainer"),
     ],

@@ -151,7 +151,7 @@ def _alike(groups: ShareGroups, a: int, b: int) -> bool:
 
 def test_runs_in_rounds_are_in_no_pack():
     spec = manifest_of(*ROUNDS, "engine.pack=8").spec(0)
-    assert not_packed_because(spec) == "objective=sft, which trains on given completions"
+    assert not_packed_because(spec) == "curate.rounds=5"
 
 
 def test_a_procedure_by_hand_reads_what_it_says():

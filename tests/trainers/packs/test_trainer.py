@@ -17,8 +17,7 @@ from tests.trainers.presets import preset_dict
 from tests.trainers.worlds import tiny_spec
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
-from trainers.packs import gradients
-from trainers.packs import pack as pack_module
+from trainers.packs import gathering, gradients
 from trainers.packs.engine import PackEngine
 from trainers.packs.pool import PackPool
 from trainers.packs.rollouts import draw_together, tree_bytes
@@ -359,9 +358,9 @@ def test_trees_that_would_be_too_large_together_are_walked_in_turn(trainer, monk
     specs = [spec_of(number) for number in range(4)]
     together = [told(outcome) for outcome in packed(trainer, specs)]
     walks = []
-    monkeypatch.setattr(pack_module, "TREE_BYTES", 2 * tree_bytes(specs[0].sampling, 18))
+    monkeypatch.setattr(gathering, "TREE_BYTES", 2 * tree_bytes(specs[0].sampling, 18))
     monkeypatch.setattr(
-        pack_module, "draw_together", lambda *a, **k: walks.append(len(a[1])) or draw_together(*a, **k)
+        gathering, "draw_together", lambda *a, **k: walks.append(len(a[1])) or draw_together(*a, **k)
     )
     assert [told(outcome) for outcome in packed(trainer, specs)] == together
     assert max(walks) == 2
