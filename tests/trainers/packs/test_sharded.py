@@ -11,7 +11,9 @@ from sweeps.spec import RunSpec
 from tests.trainers.comparing import numbers
 from tests.trainers.packs.test_adapters import lora_spec
 from tests.trainers.packs.test_forward import model_of
+from tests.trainers.packs.test_given import LORA, set_spec
 from tests.trainers.packs.test_trainer import told
+from tests.trainers.step import preference_rows
 from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
 from trainers.engine.gang import Gang
@@ -61,6 +63,21 @@ def test_dealt_out_members_have_the_bits_of_one_rank(trainer, two_ranks, name):
         assert (result["layout"]["world_size"], result["layout"]["zero_stage"]) == (2, 3)
         assert result["layout"]["pack"] == 4
         assert {**numbers(result), "reported": None} == {**own, "reported": None}
+
+
+def test_dealt_out_members_walk_their_sets_and_compare_completions(trainer, two_ranks, tmp_path):
+    files = preference_rows.files(tmp_path)
+    specs = [
+        set_spec(str(files["pairs"]), name, 4, targets="pairs", seed=seed, model=LORA)
+        for seed, name in enumerate(("dpo", "simpo", "orpo"))
+    ]
+    specs.append(set_spec(str(files["labels"]), "sft", 4, targets="completions", model=LORA))
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    found = two_ranks.run([over_two(spec) for spec in specs], together=True)
+    assert [{**numbers(result), "reported": None} for result in found] == [
+        {**own, "reported": None} for own in alone
+    ]
+    assert all(result["layout"]["pack"] == 4 for result in found)
 
 
 def test_reports_of_all_ranks_reach_the_first_and_weights_are_kept_by_the_member(two_ranks, tmp_path):
