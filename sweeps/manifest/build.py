@@ -21,7 +21,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.prompts import check_formats, check_labels, check_lengths, check_set_lengths
 from sweeps.manifest.resolve import Need, resolve_group
 from sweeps.manifest.run_ids import Unidentified, identify
-from sweeps.manifest.walks import walked_steps, with_targets, without_examples
+from sweeps.manifest.walks import walked_steps, with_targets, without_examples, without_unread
 from sweeps.spec import (
     GROUPS,
     RunSpec,
@@ -85,6 +85,7 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         lineage = trace(table, bound["init_from"])
         bound, columns = without_examples(composed, bound, table.columns)
         bound, columns = with_targets(composed, bound, columns)
+        bound, columns = without_unread(composed, bound, columns)
     groups: dict[str, tuple[str, ...]] = {}
     codes: dict[str, np.ndarray] = {}
     fragments: dict[str, list[str]] = {}

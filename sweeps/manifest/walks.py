@@ -6,8 +6,9 @@ Works on what is bound (:func:`sweeps.grid.resolve_configs.bind`), a choice of s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 NO_SAMPLING: Mapping[str, Any] = {}
 """Configuration of the sampling of a run that draws no rollouts."""
+
+NEUTRAL = {f.name: f.default for f in fields(ObjectiveSpec)} | {"temperature": 1.0}
+"""What an objective says of itself where it says nothing; given completions are compared at temperature 1."""
 
 EPOCHS, STEPS = "epochs", "steps"
 
@@ -79,6 +83,42 @@ def with_targets(
             "part of the loss that draws them, such as objective.entropy_weight"
         )
     return _without(bound, columns, "sampling", idle, NO_SAMPLING)
+
+
+def without_unread(
+    composed: ComposedSweep, bound: Mapping[str, Bound], columns: Sequence[Column]
+) -> tuple[dict[str, Bound], tuple[Column, ...]]:
+    """Take from objectives of given completions what their loss does not read: no value on an axis of it.
+
+    Raises:
+        SpecError: where it was asked for and no run reads it.
+    """
+    given = bound["objective"]
+    unread = [group_from_dict("objective", config).unread for config in given.variants]
+    for name in sorted({name for names in unread for name in names}):
+        key = f"objective.{name}"
+        rows = np.array([name in names for names in unread])[given.codes]
+        asked = _asked_of(composed, columns, key, rows)
+        if asked and rows.all():
+            raise SpecError(
+                f"{asked}: changes nothing, since these runs train on given completions only; leave it out, "
+                "or weigh a part of the loss that reads it, such as objective.entropy_weight"
+            )
+        if asked:
+            variants = tuple(
+                {**config, name: NEUTRAL[name]} if name in names else config
+                for config, names in zip(given.variants, unread, strict=True)
+            )
+            given, columns = replace(given, variants=variants), _without_value(columns, key, rows)
+    return {**bound, "objective": _merged(given)}, tuple(columns)
+
+
+def _merged(bound: Bound) -> Bound:
+    """The same with equal variants as one."""
+    distinct: dict[str, int] = {}
+    texts = [json.dumps(variant, sort_keys=True) for variant in bound.variants]
+    codes = np.array([distinct.setdefault(text, len(distinct)) for text in texts])
+    return Bound(variants=tuple(bound.variants[texts.index(t)] for t in distinct), codes=codes[bound.codes])
 
 
 def _reading(data: Mapping[str, Any], targets: str) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from sweeps.spec.objective_checks import check_objective
 from sweeps.spec.objective_names import (
     COMPAT_DEFECTS,
     OF_PAIRS,
+    OF_ROLLOUTS,
     RELATIVE,
     REWARDS,
     WITH_REFERENCE,
@@ -210,6 +211,14 @@ class ObjectiveSpec:
     def draws_rollouts(self) -> bool:
         """Whether a step draws rollouts: unless given completions are all that is trained on."""
         return not self.targets or self.entropy_weight != 0 or self.reads_log_probs
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that say nothing of this loss, since it is one of given completions alone."""
+        if self.draws_rollouts:
+            return ()
+        is_of_tokens = self.nll_weight or self.diverges_on_completions
+        return OF_ROLLOUTS if is_of_tokens else (*OF_ROLLOUTS, "aggregation")
 
     @property
     def is_policy_gradient(self) -> bool:

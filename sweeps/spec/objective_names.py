@@ -13,6 +13,14 @@ explains each.
 """
 
 COMPAT_WORDS = ("exact", "upstream", *COMPAT_DEFECTS)
+
+OF_ROLLOUTS = (
+    *("temperature", "compat", "compat_world_size", "compat_micro_batch", "iterations"),
+    *("wrong_answer", "no_answer", "answer_pattern", "advantage", "group_size", "trained_per_prompt"),
+    *("positive_only", "max_redraws", "clip_low", "clip_high", "negative_aware"),
+)
+"""Fields that are read of objectives that draw rollouts, and of no other."""
+
 MISPLACED = frozenset(("padded_lengths", "unshifted_mask"))
 """Defects that count positions at which no token of the rollout is predicted, so that there is no log π."""
 

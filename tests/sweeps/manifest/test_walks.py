@@ -149,9 +149,30 @@ def test_runs_that_draw_nothing_have_no_sampler_and_cost_no_rollouts(solved):
     assert count_work(mixed).shared.rollout_batches == 3
 
 
+def test_an_axis_of_the_objective_that_only_rollouts_read_makes_no_second_run_of_given_completions(solved):
+    data = ["data=file", f"data.path={solved}", "steps=3"]
+    words = [*data, "objective=em,sft", "objective.temperature=0.5,0.7,1.0", "seed=0,1"]
+    manifest = manifest_of(*words)
+    assert (len(manifest), manifest.num_duplicates) == (8, 4)
+    seen = [(v["objective"], v.get("objective.temperature")) for v in map(manifest.axis_values, range(8))]
+    assert sorted(set(seen), key=str) == [("em", 0.5), ("em", 0.7), ("em", 1.0), ("sft", None)]
+    alone = manifest_of(*data, "objective=sft", "seed=0,1")
+    assert set(alone.run_ids) < set(manifest.run_ids)
+    em = manifest_of(*data, "objective=em", "objective.temperature=0.5,0.7,1.0", "seed=0,1")
+    assert {*em.run_ids, *alone.run_ids} == set(manifest.run_ids)
+    drawing = manifest_of(
+        *data, "objective=sft", "objective.entropy_weight=0,0.1", "objective.temperature=0.5,1"
+    )
+    assert len(drawing) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["objective.temperature=0.5"], r"objective\.temperature=0\.5: changes nothing, since"),
+        (["objective.temperature=0.5,1"], r"objective\.temperature=0\.5,1.*: changes nothing"),
+        (["objective.advantage=loo"], r"objective\.advantage=loo: changes nothing"),
+        (["objective.clip_high=0.2,0.3"], r"objective\.clip_high=0\.2,0\.3: changes nothing"),
         (["objective=sft"], "objective=sft: trains on given completions, and an example has prompts only"),
         (["sampling.top_p=0.9"], "sampling.top_p=0.9: these runs train on given completions and draw no"),
         (["sampling.top_p=0.9,1"], "sampling.top_p=0.9,1.*: these runs train on given completions"),
