@@ -22,7 +22,7 @@ from trainers.decoding import Completion, DecodeRequest
 from trainers.decoding.cached import part_of
 from trainers.packs.architecture import Shape
 from trainers.packs.feed import ACTIVATIONS
-from trainers.packs.layers import Rotation, num_keys, ordered, rotated
+from trainers.packs.layers import Rotation, masked, num_keys, ordered, rotated
 from trainers.packs.matrices import Matrices
 
 PREFILLED_ROWS = 64
@@ -125,7 +125,7 @@ class _Rows:
     ) -> None:
         self._matrices, self._rotation, self._shape = matrices, rotation, shape
         self.device = rotation.cos.device
-        self._prompts, self._pad_id = request.prompts, pad_id
+        self._prompts, self._pad_id, self._vocab_size = request.prompts, pad_id, request.vocab_size
         self._is_even = len({len(p) for p in request.prompts}) == 1
         self._length_N = torch.tensor([len(p) for p in request.prompts], device=self.device)
         self._num, self._most = len(request.prompts), len(request.prompt_of_row)
@@ -159,23 +159,27 @@ class _Rows:
         apart = np.flatnonzero(token_R != token_N[row_R])
         if not len(apart):
             return row_R, token_N
-        pairs, of_pair = np.unique(np.stack([row_R[apart], token_R[apart]]), axis=1, return_inverse=True)
+        pairs, of_pair = np.unique(row_R[apart] * self._vocab_size + token_R[apart], return_inverse=True)
+        parents, tokens = np.divmod(pairs, self._vocab_size)
         row_R = row_R.copy()
         row_R[apart] = self._num + of_pair
-        self._append(torch.from_numpy(pairs[0]).to(self.device))
-        return row_R, np.concatenate([token_N, pairs[1]])
+        self._append(torch.from_numpy(parents).to(self.device))
+        return row_R, np.concatenate([token_N, tokens])
 
     def leave(self, row_R: np.ndarray, token_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Drop rows that no completion goes on from, once they are half of all."""
-        alive, of_alive = np.unique(row_R, return_inverse=True)
+        is_alive_N = np.zeros(self._num, dtype=bool)
+        is_alive_N[row_R] = True
+        alive = np.flatnonzero(is_alive_N)
         if 2 * len(alive) > self._num:
             return row_R, token_N
+        of_row_N = np.cumsum(is_alive_N) - 1
         self._num = len(alive)
         index = torch.from_numpy(alive).to(self.device)
         self._length_N = self._length_N[index]
         self._keys = [held[index] for held in self._keys]
         self._values = [held[index] for held in self._values]
-        return of_alive, token_N[alive]
+        return of_row_N[row_R], token_N[alive]
 
     def _room(self, num: int) -> int:
         """Rows to have room for: half as many again, if there may be more."""
@@ -224,7 +228,9 @@ class _Rows:
         """
         shape, matrices, (num, length) = self._shape, self._matrices, ids_NT.shape
         heads, kv, activation = shape.heads, shape.kv_heads, ACTIVATIONS[shape.activation]
-        turn = (1, length, 1, -1) if len(at) == length else (num, 1, 1, -1)
+        alike = len(at) == length
+        place = slice(int(at[0]), int(at[-1]) + 1) if alike else at
+        turn = (1, length, 1, -1) if alike else (num, 1, 1, -1)
         cos, sin = self._rotation.cos[at].view(turn), self._rotation.sin[at].view(turn)
         x_NH = matrices.embed[ids_NT.flatten()]
         if shape.embedding_scale != 1.0:
@@ -233,8 +239,8 @@ class _Rows:
             mixed = ordered(_beside(matrices.of_normed(x_NH, *shape.mixed_blocks(k))), matrices.order)
             mixed = mixed.view(num, length, -1, shape.head_dim)
             turned = rotated(mixed[:, :, : heads + kv], cos, sin)
-            keys = self._written(self._keys, k, turned[:, :, heads:], rows, at, mask.shape[-1])
-            values = self._written(self._values, k, mixed[:, :, heads + kv :], rows, at, mask.shape[-1])
+            keys = self._written(self._keys, k, turned[:, :, heads:], rows, place, mask.shape[-1])
+            values = self._written(self._values, k, mixed[:, :, heads + kv :], rows, place, mask.shape[-1])
             query = turned[:, :, :heads]
             if last_N is not None and k == shape.layers - 1:  # nothing else is asked of the other tokens
                 own_N, length = torch.arange(num, device=self.device), 1
@@ -242,9 +248,7 @@ class _Rows:
                 x_NH = x_NH.view(num, -1, shape.hidden)[own_N, last_N]
             query = query.reshape(num, length, kv, shape.group, -1).permute(0, 2, 3, 1, 4)
             score = torch.bmm(query.reshape(num * kv, shape.group * length, -1), keys.transpose(1, 2))
-            score = (
-                score.mul_(shape.head_dim**-0.5).view(num * kv, shape.group, length, -1).add_(mask[:, None])
-            )
+            score = masked(score.view(num * kv, shape.group, length, -1), mask[:, None], shape)
             share = torch.softmax(score, -1).view(num * kv, shape.group * length, -1)
             attended = torch.bmm(share, values).view(num, kv, shape.group, length, -1)
             attended = attended.permute(0, 3, 1, 2, 4).reshape(num * length, -1)
@@ -258,18 +262,22 @@ class _Rows:
         return logits
 
     def _written(
-        self, caches: list[Tensor], layer: int, new: Tensor, rows: slice, at: Tensor, seen: int
+        self, caches: list[Tensor], layer: int, new: Tensor, rows: slice, place: slice | Tensor, seen: int
     ) -> Tensor:
-        """A layer's keys or values of some rows with the new tokens', shape (N · key heads, S, D)."""
+        """A layer's keys or values of some rows with the new tokens', shape (N · key heads, S, D).
+
+        Args:
+            place: Where they go in every row, or the place of each row's one.
+        """
         held = caches[layer]
         if seen > held.shape[2]:
             # No further: a cache as long as what is seen is read where it lies, a longer one is copied.
             caches[layer] = held = torch.nn.functional.pad(held, (0, 0, 0, seen - held.shape[2]))
         own = held[rows][: len(new)]
-        if len(at) == new.shape[1]:
-            own[:, :, int(at[0]) : int(at[-1]) + 1] = new.transpose(1, 2)
+        if isinstance(place, slice):
+            own[:, :, place] = new.transpose(1, 2)
         else:
-            own[torch.arange(len(own), device=self.device), :, at] = new[:, 0]
+            own[torch.arange(len(own), device=self.device), :, place] = new[:, 0]
         return own[:, :, :seen].reshape(len(own) * self._shape.kv_heads, seen, -1)
 
 

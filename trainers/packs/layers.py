@@ -182,6 +182,13 @@ def _new_mask(length: int, group: int, device: torch.device) -> Tensor:
 _kept_mask = lru_cache(maxsize=64)(_new_mask)
 
 
+def masked(score: Tensor, mask: Tensor, shape: Shape) -> Tensor:
+    """Products of queries and keys, scaled and with a mask of 0 and −inf added, in place: no bit of it depends
+    on whether that is one operation or two.
+    """
+    return torch.add(mask, score, alpha=shape.head_dim**-0.5, out=score)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attended:
     """Attention of rows of one length, and what its backward pass needs; U keys, fillers among them."""
@@ -208,8 +215,7 @@ def attend(
         key = _keys_by_head(turned[start:stop, shape.heads :], length, shape)
         value = _keys_by_head(mixed[start:stop, shape.heads + shape.kv_heads :], length, shape)
         mask = causal_mask(length, shape.group, mixed_NM.device)
-        score = torch.bmm(query, key.transpose(1, 2)).mul_(shape.head_dim**-0.5).add_(mask)
-        share = torch.softmax(score, -1)
+        share = torch.softmax(masked(torch.bmm(query, key.transpose(1, 2)), mask, shape), -1)
         _from_heads(torch.bmm(share, value), length, shape, out_NA[start:stop])
         parts.append(Attended(query_BSD=query, key_BUD=key, value_BUD=value, share_BSU=share))
     return out_NA, parts
