@@ -5,8 +5,8 @@
 ``cold``  ``SFTTrainer`` built anew for every run, as a script does: model, trainer, tokenized rows.
 ``warm``  one ``SFTTrainer`` that is kept: weights put back, a new optimizer.
 
-Ours is one run by itself, and one of 16 that are trained in a pack (``vs_trl_cold_packed``, ``…_warm_packed``), which
-differ in their seeds; a sixteenth of what they take.
+Ours is one run by itself, and one of 16 that are trained in a pack (``vs_trl_cold_packed``,
+``vs_trl_warm_packed``), which differ in their seeds: a sixteenth of what they take.
 
 All take the same 50 AdamW steps of 8 rows each, in the order of the file, in fp32 on one thread, and
 are timed in turn, round after round, so that a slow moment of the machine meets all of them. Ratios are

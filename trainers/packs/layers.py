@@ -183,8 +183,8 @@ _kept_mask = lru_cache(maxsize=64)(_new_mask)
 
 
 def masked(score: Tensor, mask: Tensor, shape: Shape) -> Tensor:
-    """Products of queries and keys, scaled and with a mask of 0 and −inf added, in place: no bit of it depends
-    on whether that is one operation or two.
+    """Products of queries and keys, scaled and with a mask of 0 and −inf added, in place: one operation has
+    the bits of two.
     """
     return torch.add(mask, score, alpha=shape.head_dim**-0.5, out=score)
 
