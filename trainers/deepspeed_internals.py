@@ -113,6 +113,18 @@ def keep_gradients_in_place(engine: Any) -> None:
     engine.enable_backward_allreduce = False
 
 
+def clear_gradients_of(engine: Any, parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Have the engine clear these parameters' gradients after its steps: no others have any, and DeepSpeed
+    would walk through all modules to find them.
+    """
+
+    def zero_grad() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+
+    engine.zero_grad = zero_grad
+
+
 def skip_compiling() -> None:
     """Keep DeepSpeed from compiling a shared-memory all-reduce, half a minute with g++, for gangs on one CPU.
     Gloo reduces in one order whatever the hosts, and needs no compiler.

@@ -70,8 +70,9 @@ class TrainingSet:
     table: pa.Table
 
     def rows(self, numbers: Sequence[int]) -> list[TrainingRow]:
-        chosen = (self.table.slice(number, 1).to_pylist()[0] for number in numbers)
-        return [TrainingRow(**row) for row in chosen]
+        names = self.table.column_names
+        columns = [[column[number].as_py() for number in numbers] for column in self.table.columns]
+        return [TrainingRow(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
     @cached_property
     def difficulty(self) -> np.ndarray | None:

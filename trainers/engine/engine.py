@@ -18,7 +18,13 @@ import torch
 from torch import Tensor
 
 from sweeps.spec import EngineSpec, OptimSpec
-from trainers.deepspeed_internals import Internals, gathered, keep_gradients_in_place, shard_of
+from trainers.deepspeed_internals import (
+    Internals,
+    clear_gradients_of,
+    gathered,
+    keep_gradients_in_place,
+    shard_of,
+)
 from trainers.engine.freezing import Freezing
 from trainers.engine.gang import Gang
 from trainers.engine.optimizer_state import (
@@ -77,8 +83,10 @@ class Engine:
                 optim, engine, clip=not self._clips_itself, on_gpu=gang.device.type == "cuda"
             ),
         )
-        if gang.world_size == 1 and engine.zero_stage == 0:
-            keep_gradients_in_place(self._ds)
+        if engine.zero_stage == 0:
+            clear_gradients_of(self._ds, self._trained())
+            if gang.world_size == 1:
+                keep_gradients_in_place(self._ds)
         self._internals = Internals(self._ds, engine.zero_stage)
         if parts_groups(optim, engine):
             self._freezing.follow(self.module, self._internals.partitions())
@@ -94,20 +102,21 @@ class Engine:
         return self._ds.module
 
     def forward(self, **inputs: Any) -> Any:
-        """Forward for training, through DeepSpeed, so that its hooks see the pass."""
+        """Forward for training, through DeepSpeed where that shards anything: its hooks must see the pass."""
+        forward = self._ds if self._zero_stage else self.module
         if not self._checkpoints_activations:
-            return self._ds(**inputs)
+            return forward(**inputs)
         # Transformers recomputes activations only in training mode, and keeps no KV cache there.
-        self._ds.module.train()
+        self.module.train()
         try:
-            return self._ds(**inputs)
+            return forward(**inputs)
         finally:
-            self._ds.module.eval()
+            self.module.eval()
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
         # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
-        self._ds.backward(loss * self._gang.world_size)
+        self._ds.backward(loss if self._gang.world_size == 1 else loss * self._gang.world_size)
 
     def freeze(self, names: frozenset[str]) -> None:
         """Leave these parameters and their moments as they are, from the next backward on until a reset."""
@@ -322,9 +331,15 @@ class Engine:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        limit = self._grad_clip or float("inf")
-        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        """As ``torch.nn.utils.clip_grad_norm_``, which sorts gradients by device and type: these share both,
+        and mostly there is nothing to scale.
+        """
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self._grad_norm = float(norm)
+        factor = ((self._grad_clip or float("inf")) / (norm + 1e-6)).clamp_(max=1.0)
+        if float(factor) != 1.0:
+            torch._foreach_mul_(gradients, factor)
 
 
 @dataclass(frozen=True, kw_only=True)

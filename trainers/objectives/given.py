@@ -47,6 +47,8 @@ class GivenLoss:
     """What to call ``backward`` on: that, and a term whose gradient is that of the loss of sequences."""
     log_prob_BK: Tensor
     """Log-probability of each counted token, 0 elsewhere, without a gradient."""
+    entropy_BK: Tensor
+    """Entropy of each distribution, in nats, without a gradient."""
     divergence_BK: Tensor | None = None
     """Divergence from the reference at each counted token, without a gradient, where the loss holds it."""
 
@@ -54,7 +56,7 @@ class GivenLoss:
 def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, totals: Totals) -> GivenLoss:
     """The loss of a micro batch of given sequences; the backward pass writes over the logits."""
     smoothing = objective.label_smoothing
-    log_prob_BK, mean_BK = given_terms(logits_BKV, rows.target_BK, with_mean=smoothing > 0)
+    log_prob_BK, mean_BK, entropy_BK = given_terms(logits_BKV, rows.target_BK, with_mean=smoothing > 0)
     log_prob_BK = log_prob_BK.where(rows.mask_BK, 0.0)
     nll_BK = -log_prob_BK
     if objective.nll_dft:
@@ -74,12 +76,16 @@ def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, to
         nll=nll,
         differentiable=nll + by_sequence,
         log_prob_BK=log_prob_BK.detach(),
+        entropy_BK=entropy_BK,
         divergence_BK=None if apart_BK is None else apart_BK.detach(),
     )
 
 
-def given_terms(logits_BTV: Tensor, target_BT: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target, and the mean of all log-probabilities: float32, both (B, T), in nats.
+def given_terms(
+    logits_BTV: Tensor, target_BT: Tensor, *, with_mean: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of each target, the mean of all log-probabilities, and the entropy, which has no
+    gradient: float32, all (B, T), in nats.
 
     As with :func:`trainers.objectives.likelihood.token_terms`, the backward pass writes the gradient over the
     logits: ∂ log p_y/∂z_v = 1[v = y] − p_v and ∂(mean_u log p_u)/∂z_v = 1/V − p_v.
@@ -93,24 +99,30 @@ def given_terms(logits_BTV: Tensor, target_BT: Tensor, *, with_mean: bool = Fals
 
 class _GivenTerms(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits_BTV: Tensor, target_BT: Tensor, with_mean: bool) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits_BTV: Tensor, target_BT: Tensor, with_mean: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         flat_NV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
         target_N = target_BT.reshape(-1)
         log_p_N = torch.empty(len(flat_NV), device=flat_NV.device)
-        mean_N = torch.zeros_like(log_p_N)
+        mean_N, entropy_N = torch.zeros_like(log_p_N), torch.empty_like(log_p_N)
         for chunk in chunks(flat_NV):
             log_p_CV = log_softmax(flat_NV[chunk], 1.0)
             log_p_N[chunk] = log_p_CV.gather(-1, target_N[chunk, None]).squeeze(-1)
             if with_mean:
                 mean_N[chunk] = log_p_CV.mean(-1)
+            entropy_N[chunk] = -(log_p_CV.exp() * log_p_CV).sum(-1)
         ctx.logits_BTV, ctx.target_N, ctx.with_mean = logits_BTV.detach(), target_N, with_mean
-        return log_p_N.view(target_BT.shape), mean_N.view(target_BT.shape)
+        shape = target_BT.shape
+        entropy_BT = entropy_N.view(shape)
+        ctx.mark_non_differentiable(entropy_BT)
+        return log_p_N.view(shape), mean_N.view(shape), entropy_BT
 
     @staticmethod
     def backward(ctx: Any, *grads_BT: Tensor) -> tuple[Tensor, None, None]:
         logits_BTV = ctx.logits_BTV
         flat_NV = logits_BTV.view(-1, logits_BTV.shape[-1])
-        by_log_p_N, by_mean_N = (g.reshape(-1) for g in grads_BT)
+        by_log_p_N, by_mean_N = (g.reshape(-1) for g in grads_BT[:2])
         for chunk in chunks(flat_NV):
             p_CV = log_softmax(flat_NV[chunk], 1.0).exp_()
             by_log_p_C1, by_mean_C1 = by_log_p_N[chunk, None], by_mean_N[chunk, None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from trainers.model.target_encoding import GivenSequence
 from trainers.step.compat import Dealing, masked_tokens, padding_ids, predicting_offset
 from trainers.step.masks import predicting_mask
 from trainers.step.rollout import Rollouts
+
+_AS_IT_SHOULD = ObjectiveSpec()
+"""An objective that reproduces no defect of the published trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ def step_batch(
         dealt: That trainer's micro batches, where the loss depends on them.
         share_prompt: Forward a single prompt once per micro batch instead of once per row.
     """
-    objective = objective or ObjectiveSpec()
+    objective = objective or _AS_IT_SHOULD
     rows = _rows(rollouts, prompts, objective, padding_ids(base, objective), dealt)
     shared_prompt = len(prompts[0]) if share_prompt and len(prompts) == 1 else 0
     ranks = _Ranks(size=size, rank=rank, world_size=world_size, pad_id=base.pad_id, device=device)
@@ -119,7 +123,7 @@ def given_batch(
         for number, sequence in enumerate(sequences)
     ]
     ranks = _Ranks(size=size, rank=rank, world_size=world_size, pad_id=base.pad_id, device=device)
-    return _dealt_out(rows, ranks, ObjectiveSpec(), None, 0)
+    return _dealt_out(rows, ranks, _AS_IT_SHOULD, None, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +268,8 @@ class _Shape:
 
 def _micro_batch(rows: Sequence[_Row], shape: _Shape, pad_id: int, device: torch.device) -> MicroBatch:
     width, first = shape.width, shape.first
-    ids = torch.tensor([(row.ids + [pad_id] * (width + 1))[: width + 1] for row in rows], device=device)
+    padding = [pad_id] * (width + 1)
+    ids = torch.from_numpy(np.array([(row.ids + padding)[: width + 1] for row in rows])).to(device)
     mask_BT = predicting_mask(
         [row.counted for row in rows],
         [min(len(row.ids), width) for row in rows],

@@ -142,16 +142,16 @@ def _with_given(
     sums = torch.zeros(4, dtype=torch.float64, device=gang.device)
     for micro_batch, rows in zip(given.batch.micro_batches, given.rows, strict=True):
         logits_BKV = policy_logits(engine.forward, micro_batch)
-        with torch.no_grad():
-            entropy_BK = token_entropy(logits_BKV)
         loss = given_loss(objective, logits_BKV, rows, given.totals)
-        counted_BK, weight_B = micro_batch.mask_BK, micro_batch.weight_B
-        sums[0] += loss.nll.detach()
-        sums[1] += weighted_token_sum(entropy_BK, counted_BK, weight_B) / given.batch.num_tokens
-        sums[2] -= weighted_token_sum(loss.log_prob_BK, counted_BK, rows.nll_B) / given.totals.num_tokens
+        counted_BK, num_tokens = micro_batch.mask_BK, given.totals.num_tokens
+        seen_here = [
+            loss.nll.detach(),
+            weighted_token_sum(loss.entropy_BK, counted_BK, micro_batch.weight_B) / given.batch.num_tokens,
+            -weighted_token_sum(loss.log_prob_BK, counted_BK, rows.nll_B) / num_tokens,
+        ]
         if loss.divergence_BK is not None:
-            apart = weighted_token_sum(loss.divergence_BK, counted_BK, rows.nll_B)
-            sums[3] += apart / given.totals.num_tokens
+            seen_here.append(weighted_token_sum(loss.divergence_BK, counted_BK, rows.nll_B) / num_tokens)
+        sums[: len(seen_here)] += torch.stack(seen_here)
         engine.backward(loss.differentiable)
     nll_part, entropy, nll, divergence = gang.sum(sums).tolist()
     return replace(
