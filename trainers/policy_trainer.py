@@ -150,7 +150,9 @@ class _Group:
                 for run in own:
                     self._records[run].skipped(step, lr, mixture.measured(step))
             elif update_due(spec, step):
-                context = self._train_context(prompts.of_step(spec), prompts.ids, prompts.given)
+                # After the first step, which runs share by its key, only rollouts depend on what rows ask.
+                asked = prompts.of_step(spec) if step == 1 or spec.objective.draws_rollouts else spec
+                context = self._train_context(asked, prompts.ids, prompts.given)
                 if experience is None or starts_afresh(spec, step):
                     drafts = experience.rollouts if experience else self._records[live[0]].rollouts
                     drafts = drafts if not mixture and self._prompts.are_those_before(step) else None

@@ -4,7 +4,6 @@ tokenising it takes as long as a small model's forward.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
@@ -28,11 +27,7 @@ class EncodedRows:
         """The sequences that the rows of a step give; raises as ``encode_given`` does."""
         form = (base.location, data.format, data.template, data.system, data.system_role)
         limits = (data.max_tokens, data.overlong)
-        return [
-            dataclasses.replace(sequence, row=number)
-            for number, row in enumerate(rows)
-            for sequence in self._of_row((row, form, limits), row, data, base)
-        ]
+        return [sequence for row in rows for sequence in self._of_row((row, form, limits), row, data, base)]
 
     def _of_row(
         self, key: Hashable, row: TrainingRow, data: DataSpec, base: BaseModel

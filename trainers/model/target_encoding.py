@@ -37,8 +37,6 @@ class GivenSequence:
     counted: tuple[int, ...]
     """Places in ``ids`` of the tokens that the loss counts, ascending; at least one, none of them the first.
     """
-    row: int
-    """Which of the step's rows gives it, from 0."""
     role: Role = "target"
     desirable: bool | None = None
     """Whether a labelled completion is."""
@@ -51,14 +49,12 @@ def encode_given(rows: Sequence[TrainingRow], data: DataSpec, base: BaseModel) -
         SpecError: for a row that is too long, or a chat template that does not tell which tokens are answers.
     """
     sequences = []
-    for number, row in enumerate(rows):
+    for row in rows:
         given = row.given
         roles: Sequence[Role] = ("chosen", "rejected") if len(given.completions) == 2 else ("target",)
         for role, completion in zip(roles, given.completions, strict=True):
             ids, counted = _encode(row, completion, data, base)
-            sequences.append(
-                GivenSequence(ids=ids, counted=counted, row=number, role=role, desirable=given.desirable)
-            )
+            sequences.append(GivenSequence(ids=ids, counted=counted, role=role, desirable=given.desirable))
     return sequences
 
 

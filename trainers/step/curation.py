@@ -24,7 +24,7 @@ from trainers.model.target_encoding import GivenSequence, encode_given
 from trainers.noise import Stream, uniforms
 from trainers.step.experience import TrainContext
 from trainers.step.forward import without_gradients
-from trainers.step.prompts import StepPrompts, asked_of_rows, given_of_rows
+from trainers.step.prompts import StepPrompts, asked_of_rows
 from trainers.step.rollout import Rollouts, draw_rollouts
 
 
@@ -47,9 +47,10 @@ class Mixture:
             return None
         chosen = self._schedule.batch(step - self.spec.steps_before - 1)
         numbers = [self.numbers[k] for k in chosen]
-        given = [dataclasses.replace(self.sequences[k], row=place) for place, k in enumerate(chosen)]
+        given = [self.sequences[k] for k in chosen]
         rows = training_set(self.spec.data).rows(numbers)
-        return given_of_rows(self.spec, rows, numbers, given, [[s.ids, s.counted] for s in given])
+        contents = [(s.ids, s.counted) for s in given]
+        return StepPrompts(ids=(), numbers=tuple(numbers), rows=rows, given=given, contents=contents)
 
     def measured(self, step: int) -> dict[str, float]:
         """Figures for a step's record: the round, from 1, and at its first step what became of it."""
@@ -70,9 +71,7 @@ class Mixture:
 
 
 def mixture_from_json(spec: RunSpec, data: Mapping[str, Any]) -> Mixture:
-    sequences = [
-        GivenSequence(ids=tuple(ids), counted=tuple(counted), row=0) for ids, counted in data["sequences"]
-    ]
+    sequences = [GivenSequence(ids=tuple(ids), counted=tuple(counted)) for ids, counted in data["sequences"]]
     return Mixture(spec, sequences, data["numbers"], data["counts"])
 
 
@@ -155,7 +154,7 @@ def _trained_on(
             completion = rollouts.completion[rollouts.distinct[place * each + number]]
             if completion:
                 ids = (*prompt, *completion)
-                sequences.append(GivenSequence(ids=ids, counted=tuple(range(len(prompt), len(ids))), row=0))
+                sequences.append(GivenSequence(ids=ids, counted=tuple(range(len(prompt), len(ids)))))
                 owners.append(place)
         label = place if found.mended_P[place] else int(found.misled_P[place])
         if label >= 0:

@@ -33,14 +33,16 @@ _ENCODED = EncodedRows()
 class StepPrompts:
     """What a step trains on."""
 
-    example: ExampleSpec
     ids: Sequence[Sequence[int]]
     """Token ids of each prompt."""
     numbers: Sequence[int]
     """What each prompt is called in records: its number in the example, or its row in the training set."""
+    rows: Sequence[TrainingRow] = ()
+    """The rows of a training set that they are; empty for an example."""
     given: Sequence[GivenSequence] = ()
     """What the rows give to train on, where the objective does."""
-    given_digest: str = ""
+    contents: Sequence[Any] = ()
+    """What tells that from others, as JSON values."""
     of_sets: Mapping[str, int] = field(default_factory=dict)
     """Prompts of each set of a mix."""
 
@@ -54,9 +56,14 @@ class StepPrompts:
         if not spec.data.is_set:
             return spec
         # What is given is part of the keys under which steps are shared.
-        data = DataSpec(targets=spec.data.targets, digest=self.given_digest)
+        told = json.dumps([spec.data.digest, self.numbers, self.contents]) if self.given else ""
+        digest = hashlib.sha256(told.encode()).hexdigest() if told else ""
         return dataclasses.replace(
-            spec, example=self.example, data=data, curate=CurateSpec(), steps=spec.own_steps
+            spec,
+            example=_example_of_rows(spec.data, self.rows),
+            data=DataSpec(targets=spec.data.targets, digest=digest),
+            curate=CurateSpec(),
+            steps=spec.own_steps,
         )
 
 
@@ -75,7 +82,7 @@ class Prompts:
             self._schedule = schedule(spec.data, spec.seed, self._set.difficulty)
         else:
             ids = encode_prompts(spec, base)
-            self._same = StepPrompts(example=spec.example, ids=ids, numbers=range(len(ids)))
+            self._same = StepPrompts(ids=ids, numbers=range(len(ids)))
         self._batch = lru_cache(maxsize=4)(self._read_batch)
 
     def at(self, step: int) -> StepPrompts:
@@ -112,39 +119,16 @@ def asked_of_rows(
     Raises:
         SpecError: for a prompt that is too long or empty.
     """
-    data, example = spec.data, _example_of_rows(spec, rows)
+    data, example = spec.data, _example_of_rows(spec.data, rows)
     systems = [row.system if row.system is not None else data.system for row in rows]
     ids = encode_example(example, spec.sampling, base, systems)
     for number, row in enumerate(rows):
         if row.given_json is not None and row.given.context:
             ids[number] = encode_messages(prompt_messages(row, data), spec.sampling, base)
-    return StepPrompts(example=example, ids=ids, numbers=tuple(numbers))
+    return StepPrompts(ids=ids, numbers=tuple(numbers), rows=rows)
 
 
-def given_of_rows(
-    spec: RunSpec,
-    rows: Sequence[TrainingRow],
-    numbers: Sequence[int],
-    given: Sequence[GivenSequence],
-    contents: Sequence[Any],
-) -> StepPrompts:
-    """What a step trains on whose rows come with given sequences.
-
-    Args:
-        contents: What tells the sequences from others, as JSON values.
-    """
-    told = [[*numbers], [*contents]]
-    return StepPrompts(
-        example=_example_of_rows(spec, rows),
-        ids=[],
-        numbers=tuple(numbers),
-        given=given,
-        given_digest=hashlib.sha256(json.dumps([spec.data.digest, *told]).encode()).hexdigest(),
-    )
-
-
-def _example_of_rows(spec: RunSpec, rows: Sequence[TrainingRow]) -> ExampleSpec:
-    data = spec.data
+def _example_of_rows(data: DataSpec, rows: Sequence[TrainingRow]) -> ExampleSpec:
     return ExampleSpec(
         name=data.name,
         prompts=tuple(row.prompt for row in rows),
@@ -161,8 +145,11 @@ def _of_rows(
 ) -> StepPrompts:
     if not spec.objective.targets:
         return asked_of_rows(spec, base, rows, numbers)
-    told = [row.given_json for row in rows]
-    given = given_of_rows(spec, rows, numbers, _ENCODED.of(rows, spec.data, base), told)
-    if not spec.objective.draws_rollouts:
-        return given
-    return dataclasses.replace(given, ids=asked_of_rows(spec, base, rows, numbers).ids)
+    ids = asked_of_rows(spec, base, rows, numbers).ids if spec.objective.draws_rollouts else ()
+    return StepPrompts(
+        ids=ids,
+        numbers=tuple(numbers),
+        rows=rows,
+        given=_ENCODED.of(rows, spec.data, base),
+        contents=[row.given_json for row in rows],
+    )

@@ -234,7 +234,7 @@ def test_divergence_on_given_completions_is_a_part_of_the_loss_in_any_layout(tra
 
 
 def sequence(ids: str, counted: range, **other) -> GivenSequence:
-    return GivenSequence(ids=tuple(map(ord, ids)), counted=tuple(counted), row=0, **other)
+    return GivenSequence(ids=tuple(map(ord, ids)), counted=tuple(counted), **other)
 
 
 def test_each_prompt_meets_the_completion_of_the_row_before():
