@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sweeps.spec import ObjectiveSpec
 from tests.trainers.presets import preset
-from trainers.objectives.given import GivenRows, given_loss
+from trainers.objectives.entropy import token_entropy
+from trainers.objectives.given import GivenRows, given_loss, given_terms
 from trainers.objectives.loss import Totals
 
 LENGTHS = [3, 1, 4, 2]
@@ -83,6 +84,12 @@ def test_loss_and_gradient_equal_the_formula_and_its_finite_differences(kind):
         bump = bump.view_as(LOGITS)
         rise = by_formula(spec, LOGITS + bump, LOGITS) - by_formula(spec, LOGITS - bump, LOGITS)
         assert gradient.flatten()[index].item() == pytest.approx(rise / (2 * step), abs=3e-6)
+
+
+def test_the_entropy_beside_the_loss_has_the_bits_of_the_entropy_alone():
+    *_, entropy = given_terms(LOGITS.float().requires_grad_() * 1.0, TARGETS)
+    assert torch.equal(entropy, token_entropy(LOGITS.float()))
+    assert not entropy.requires_grad
 
 
 @pytest.mark.parametrize("kind", KINDS)
