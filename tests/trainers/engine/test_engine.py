@@ -14,7 +14,8 @@ from tests.trainers.worlds import tiny_spec
     ("limit", "scale"), [(0.0, 1.0), (0.5, 1.0), (0.5, 1e-4), (0.5, math.inf), (0.0, math.inf)]
 )
 def test_gradients_are_clipped_to_the_bits_of_torch(trainer, limit, scale):
-    spec = tiny_spec(optim={"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": 1.0, "grad_clip": limit})
+    plain_descent = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+    spec = tiny_spec(optim={**plain_descent, "lr": 1.0, "grad_clip": limit})
     engine = trainer.engines.acquire(spec)
     noise = torch.Generator().manual_seed(0)
     gradients = [torch.randn(p.shape, generator=noise) * 0.1 for p in engine.module.parameters()]
