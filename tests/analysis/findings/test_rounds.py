@@ -88,3 +88,83 @@ def test_a_sweep_without_rounds_says_what_to_record(tmp_path):
     world = World(axes={"optim.lr": (1e-4,), "seed": (0, 1)}, num_items=10)
     write_sweep(tmp_path / "plain", world)
     assert "curate=escaping_collapse" in find(open_sweep(tmp_path / "plain"), "rounds").missing
+
+
+def changed(folder, change):
+    """The sweep of :func:`write_rounds` with its recorded steps changed in place."""
+    write_rounds(folder)
+    steps, runs = (pq.read_table(folder / f"{name}.parquet").to_pandas() for name in ("steps", "runs"))
+    procedure, seed = (runs.set_index("index")[key].reindex(steps["index"]) for key in ("curate", "seed"))
+    change(steps, procedure.to_numpy(), seed.to_numpy())
+    pq.write_table(pa.Table.from_pandas(steps, preserve_index=False), folder / "steps.parquet")
+    return open_sweep(folder)
+
+
+def test_a_value_within_a_round_is_not_taken_for_its_end(tmp_path):
+    def change(steps, procedure, seed):
+        steps.loc[steps["step"] == 3, "accuracy_sampled"] = 0.1
+        steps.loc[(steps["step"] == 4) & (procedure == "uncurated"), "accuracy_sampled"] = None
+
+    found = find(changed(tmp_path / "within", change), "rounds")
+    assert set(found.table.frame["curate"]) == {"escaping_collapse"}
+    assert found.table.frame["value"].min() > 0.7
+    assert len(found.sentences) == 1
+    assert "8 of 16" in found.table.notes[0]
+
+
+def test_counts_are_of_runs_that_were_judged_after_every_round(tmp_path):
+    def change(steps, procedure, seed):
+        lost = (procedure == "uncurated") & (seed >= 2) & (steps["step"] > 2)
+        steps.loc[lost, ["accuracy_sampled", "round"]] = None
+
+    found = find(changed(tmp_path / "lost", change), "rounds")
+    frame = found.table.frame
+    assert frame.groupby("curate")["n"].unique().map(list).to_dict() == {
+        "escaping_collapse": [8],
+        "uncurated": [2],
+    }
+    assert "10 runs, 8 seeds" in found.figure.caption
+    assert "10 of 16" in found.table.notes[0]
+
+
+def test_procedures_without_a_common_seed_are_not_compared(tmp_path):
+    def change(steps, procedure, seed):
+        lost = (procedure == "uncurated") == (seed < 4)
+        steps.loc[lost & (steps["step"] > 4), ["accuracy_sampled", "round"]] = None
+
+    said = find(changed(tmp_path / "apart", change), "rounds").sentences
+    assert [s for s in said if "against" in s] == [
+        "curate=escaping_collapse against curate=uncurated: no seed has a run of both that is judged after "
+        "every round."
+    ]
+
+
+def test_each_cell_has_its_own_number_of_rounds_and_is_compared_with_its_like(tmp_path):
+    world = World(
+        axes={"curate": tuple(PLANTED), "curate.rounds": (3, 5), "seed": tuple(range(4))},
+        num_steps=10,
+        eval_steps=(0, 2, 4, 6, 8, 10),
+        item_steps=(0, 10),
+        num_items=20,
+    )
+    write_sweep(tmp_path / "unequal", world)
+    folder = tmp_path / "unequal"
+    steps = pq.read_table(folder / "steps.parquet").to_pandas()
+    runs = pq.read_table(folder / "runs.parquet").to_pandas().set_index("index").reindex(steps["index"])
+    steps["round"] = np.where(steps["step"] > 0, -(-steps["step"] // 2), np.nan)
+    curated = (runs["curate"] == "escaping_collapse").to_numpy()
+    steps["accuracy_sampled"] = np.where(steps["step"] % 2 == 0, 0.5 + 0.02 * steps["step"] * curated, np.nan)
+    ended = (runs["curate.rounds"] == 3).to_numpy() & (steps["step"] > 6).to_numpy()
+    pq.write_table(pa.Table.from_pandas(steps[~ended], preserve_index=False), folder / "steps.parquet")
+    found = find(open_sweep(folder), "rounds")
+    assert found.table.frame.groupby("curate.rounds")["round"].max().to_dict() == {3: 3, 5: 5}
+    rises = [s.split(":")[1] for s in found.sentences if "against" not in s and "escaping" in s]
+    assert [s.split(",")[:2] for s in rises] == [
+        [" +12.0 points [+12.0", " +12.0] over 3 rounds"],
+        [" +20.0 points [+20.0", " +20.0] over 5 rounds"],
+    ]
+    against = [s for s in found.sentences if "against" in s]
+    assert [s.split("after ")[1] for s in against] == [
+        "3 rounds: +12.0 points [+12.0, +12.0].",
+        "5 rounds: +20.0 points [+20.0, +20.0].",
+    ]
