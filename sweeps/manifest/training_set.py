@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -37,6 +37,11 @@ from sweeps.spec.mix import parts_of
 
 BATCH_ROWS = 8192
 """Rows that are held as Python's values at once while a set is read."""
+
+ROWS_KEPT = 1024
+"""Rows that are kept as Python's values once they were looked up, which takes as long as a small tensor's
+arithmetic.
+"""
 
 PACKED_RATIO = 8
 """How much larger than itself what a packed file holds may be: text in gzip or Parquet."""
@@ -70,9 +75,15 @@ class TrainingSet:
     table: pa.Table
 
     def rows(self, numbers: Sequence[int]) -> list[TrainingRow]:
-        names = self.table.column_names
-        columns = [[column[number].as_py() for number in numbers] for column in self.table.columns]
-        return [TrainingRow(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        return [self._row(number) for number in numbers]
+
+    @cached_property
+    def _row(self) -> Callable[[int], TrainingRow]:
+        """A row by its number; those used last are kept, which of a small set are all of them."""
+        columns = dict(zip(self.table.column_names, self.table.columns, strict=True))
+        return lru_cache(maxsize=ROWS_KEPT)(
+            lambda number: TrainingRow(**{name: column[number].as_py() for name, column in columns.items()})
+        )
 
     @cached_property
     def difficulty(self) -> np.ndarray | None:

@@ -115,8 +115,13 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients of this rank's share of the loss; :meth:`step` adds the ranks' shares up."""
-        # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
-        self._ds.backward(loss if self._gang.world_size == 1 else loss * self._gang.world_size)
+        if self._gang.world_size > 1:
+            # DeepSpeed averages gradients over ranks, while the objective is a sum over all of them.
+            loss = loss * self._gang.world_size
+        if self._zero_stage:
+            self._ds.backward(loss)
+        else:
+            loss.backward()
 
     def freeze(self, names: frozenset[str]) -> None:
         """Leave these parameters and their moments as they are, from the next backward on until a reset."""

@@ -58,6 +58,7 @@ def deepspeed_config(optim: OptimSpec, engine: EngineSpec, *, clip: bool, on_gpu
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
+        "timers": {"throughput": {"enabled": False}},  # it would wait for the GPU twice a step
     }
     if engine.precision != "fp32":
         config[engine.precision] = {"enabled": True}

@@ -31,4 +31,5 @@ def log_softmax(logits_CV: Tensor, temperature: float) -> Tensor:
 
     A token masked out by a logit of −inf adds nothing to an entropy; without a floor 0 × −inf would be NaN.
     """
-    return torch.log_softmax(logits_CV.float() / temperature, -1).clamp_(min=LOG_ZERO)
+    scaled_CV = logits_CV.float() if temperature == 1 else logits_CV.float() / temperature
+    return torch.log_softmax(scaled_CV, -1).clamp_(min=LOG_ZERO)

@@ -29,8 +29,8 @@ class GivenRows:
     target_BK: Tensor
     mask_BK: Tensor
     """True where the loss counts a position."""
-    nll_B: Tensor
-    """1 where a sequence's negative log-likelihood is part of the loss, else 0; 0 for a filler."""
+    nll_BK: Tensor
+    """True where a counted position's negative log-likelihood is part of the loss; nowhere in a filler."""
     reference_BK: Tensor | None = None
     """log π of the frozen reference, 0 where not counted; ``None`` where the loss measures no divergence."""
     slope_B: Tensor | None = None
@@ -63,18 +63,17 @@ def given_loss(objective: ObjectiveSpec, logits_BKV: Tensor, rows: GivenRows, to
         nll_BK = nll_BK * log_prob_BK.detach().exp()
     elif smoothing:
         nll_BK = (1 - smoothing) * nll_BK - smoothing * mean_BK.where(rows.mask_BK, 0.0)
-    nll = objective.nll_weight * aggregate(
-        nll_BK * rows.nll_B[:, None], rows.mask_BK, objective.aggregation, totals
-    )
+    nll = aggregate(nll_BK, rows.nll_BK, objective.aggregation, totals)
+    if objective.nll_weight != 1:
+        nll = objective.nll_weight * nll
     apart_BK = None
     if rows.reference_BK is not None:
         apart_BK = divergence_on_reference(objective.kl, log_prob_BK, rows.reference_BK)
-        of_rows_BK = apart_BK * rows.nll_B[:, None]
-        nll = nll + objective.kl_coef * aggregate(of_rows_BK, rows.mask_BK, objective.aggregation, totals)
-    by_sequence = 0.0 if rows.slope_B is None else (rows.slope_B * log_prob_BK.sum(1)).sum()
+        nll = nll + objective.kl_coef * aggregate(apart_BK, rows.nll_BK, objective.aggregation, totals)
+    by_sequence = None if rows.slope_B is None else (rows.slope_B * log_prob_BK.sum(1)).sum()
     return GivenLoss(
         nll=nll,
-        differentiable=nll + by_sequence,
+        differentiable=nll if by_sequence is None else nll + by_sequence,
         log_prob_BK=log_prob_BK.detach(),
         entropy_BK=entropy_BK,
         divergence_BK=None if apart_BK is None else apart_BK.detach(),

@@ -160,8 +160,8 @@ def _dealt_out(
     share = -(-len(rows) // ranks.world_size)
     size = min(ranks.size or share, share)
     own_rows = list(rows[ranks.rank :: ranks.world_size])
-    filler = replace(rows[0], weight=0, loss_weight=0.0, logged=0)
-    own_rows += [filler] * (-(-share // size) * size - len(own_rows))
+    if missing := -(-share // size) * size - len(own_rows):
+        own_rows += [replace(rows[0], weight=0, loss_weight=0.0, logged=0)] * missing
     shape = _Shape(
         width=width,
         first=first,

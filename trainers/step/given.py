@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -55,27 +56,27 @@ def given_experience(
         reference: Log π_ref of each token, one (B, K) per micro batch, where the loss measures a divergence.
     """
     # The rejected completion of a pair, or one that is not desirable, is no example to follow.
-    nll_D = np.array([s.role != "rejected" and s.desirable is not False for s in sequences])
+    is_example = [s.role != "rejected" and s.desirable is not False for s in sequences]
     totals = Totals(
-        num_tokens=max(1, sum(len(s.counted) for s, counts in zip(sequences, nll_D, strict=True) if counts)),
-        num_rollouts=max(1, int(nll_D.sum())),
+        num_tokens=max(1, sum(len(s.counted) for s in compress(sequences, is_example))),
+        num_rollouts=max(1, sum(is_example)),
         max_new_tokens=1,
     )
     rows = []
     for number, micro_batch in enumerate(batch.micro_batches):
-        is_row_B = micro_batch.weight_B > 0
-
-        def of_rows(values_D: np.ndarray, micro_batch=micro_batch, is_row_B=is_row_B) -> torch.Tensor:
-            values = torch.as_tensor(values_D, dtype=torch.float32, device=is_row_B.device)
-            return values[micro_batch.rollout_B] * is_row_B
-
+        is_row_B, device = micro_batch.weight_B > 0, micro_batch.weight_B.device
+        nll_B = torch.tensor(is_example, device=device)[micro_batch.rollout_B] & is_row_B
+        slope_B = None
+        if slope_D is not None:
+            slopes = torch.as_tensor(slope_D, dtype=torch.float32, device=device)
+            slope_B = slopes[micro_batch.rollout_B] * is_row_B
         rows.append(
             GivenRows(
                 target_BK=micro_batch.target_BK,
                 mask_BK=micro_batch.mask_BK,
-                nll_B=of_rows(nll_D),
+                nll_BK=micro_batch.mask_BK & nll_B[:, None],
                 reference_BK=None if reference is None else reference[number],
-                slope_B=None if slope_D is None else of_rows(slope_D),
+                slope_B=slope_B,
             )
         )
     return GivenExperience(batch=batch, rows=rows, totals=totals, sequence_loss=sequence_loss)

@@ -143,14 +143,15 @@ def _with_given(
     for micro_batch, rows in zip(given.batch.micro_batches, given.rows, strict=True):
         logits_BKV = policy_logits(engine.forward, micro_batch)
         loss = given_loss(objective, logits_BKV, rows, given.totals)
-        counted_BK, num_tokens = micro_batch.mask_BK, given.totals.num_tokens
+        num_tokens = given.totals.num_tokens
         seen_here = [
             loss.nll.detach(),
-            weighted_token_sum(loss.entropy_BK, counted_BK, micro_batch.weight_B) / given.batch.num_tokens,
-            -weighted_token_sum(loss.log_prob_BK, counted_BK, rows.nll_B) / num_tokens,
+            weighted_token_sum(loss.entropy_BK, micro_batch.mask_BK, micro_batch.weight_B)
+            / given.batch.num_tokens,
+            -(loss.log_prob_BK * rows.nll_BK).sum() / num_tokens,
         ]
         if loss.divergence_BK is not None:
-            seen_here.append(weighted_token_sum(loss.divergence_BK, counted_BK, rows.nll_B) / num_tokens)
+            seen_here.append((loss.divergence_BK * rows.nll_BK).sum() / num_tokens)
         sums[: len(seen_here)] += torch.stack(seen_here)
         engine.backward(loss.differentiable)
     nll_part, entropy, nll, divergence = gang.sum(sums).tolist()

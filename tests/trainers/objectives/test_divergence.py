@@ -93,7 +93,7 @@ def test_given_completions_lose_their_likelihood_and_their_divergence_by_their_w
     rows = GivenRows(
         target_BK=torch.tensor([[3, 0], [5, 1]]),
         mask_BK=torch.tensor([[True, True], [True, False]]),
-        nll_B=torch.tensor([1.0, 0.0]),
+        nll_BK=torch.tensor([[True, True], [False, False]]),
         reference_BK=reference,
     )
     spec = ObjectiveSpec(

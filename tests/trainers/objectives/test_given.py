@@ -17,7 +17,7 @@ LENGTHS = [3, 1, 4, 2]
 
 WIDTH, VOCABULARY = 4, 7
 MASK = torch.arange(WIDTH) < torch.tensor(LENGTHS)[:, None]
-TAKEN = torch.tensor([1.0, 1.0, 0.0, 1.0])
+TAKEN = torch.tensor([True, True, False, True])
 """The third is the rejected one of a pair: no example to follow."""
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def ours(
     given = GivenRows(
         target_BK=TARGETS[chosen],
         mask_BK=MASK[chosen],
-        nll_B=TAKEN[chosen],
+        nll_BK=MASK[chosen] & TAKEN[chosen][:, None],
         slope_B=None if slope is None else slope[chosen].float(),
     )
     loss = given_loss(spec, leaf * 1.0, given, TOTALS)
