@@ -7,6 +7,7 @@ a column of prompts by what both begin with.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class GivenColumns:
     completions: tuple[str, ...]
     """Empty where the column of the prompt holds a conversation."""
     desirable: str = ""
+    passed_over: tuple[str, ...] = ()
+    """Columns that would have been taken before that of the completion, had the first row a value there."""
 
 
 def given_columns(data: DataSpec, row: Mapping[str, Any], prompt: str, where: str) -> GivenColumns:
@@ -90,18 +93,30 @@ def given_columns(data: DataSpec, row: Mapping[str, Any], prompt: str, where: st
         pair = (data.chosen_field or "chosen", data.rejected_field or "rejected")
         own = prompt and (data.prompt_field or not _holds_prompt(row, prompt, pair[0]))
         return GivenColumns(prompt=prompt if own else "", completions=pair)
-    named = data.completion_field
+    named, passed_over = data.completion_field, ()
     if not named and not _is_conversation(row, prompt):
         named = next((name for name in COMPLETION_FIELDS if _has(row, name)), "")
         if not named and not data.prompt_field and _is_conversation(row, "messages"):
             prompt = "messages"
         elif not named:
+            empty = [name for name in COMPLETION_FIELDS if name in row]
+            told = f" ({empty[0]} holds nothing there)" if empty else ""
             raise SpecError(
-                f"{where} has {shown(list(row))}: none of {', '.join(COMPLETION_FIELDS)}, nor chat messages "
-                "that end with an answer; name the column to train on with data.completion_field"
+                f"{where} has {shown(list(row))}: none of {', '.join(COMPLETION_FIELDS)}{told}, nor chat "
+                "messages that end with an answer; name the column to train on with data.completion_field"
             )
-    desirable = (data.desirable_field or "label") if data.targets == "labels" else ""
-    return GivenColumns(prompt=prompt, completions=(named,) if named else (), desirable=desirable)
+        passed_over = before(COMPLETION_FIELDS, named)
+    return GivenColumns(
+        prompt=prompt,
+        completions=(named,) if named else (),
+        desirable=(data.desirable_field or "label") if data.targets == "labels" else "",
+        passed_over=passed_over,
+    )
+
+
+def before(names: Sequence[str], taken: str) -> tuple[str, ...]:
+    """The names that come before one in an order of preference; all, where it is none of them."""
+    return tuple(itertools.takewhile(lambda name: name != taken, names))
 
 
 def read_given(

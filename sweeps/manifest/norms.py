@@ -9,7 +9,7 @@ from sweeps.manifest.data_files import stable_path
 from sweeps.manifest.row_fields import Source, field_of
 from sweeps.manifest.row_files import read_rows
 from sweeps.spec import ScheduleSpec, SpecError, coerce_key
-from sweeps.spec.errors import shown
+from sweeps.spec.errors import cut, shown
 from sweeps.spec.identity import plain
 
 KEY = "schedule.norms_path"
@@ -44,6 +44,11 @@ def norms_of(path: str, field: str) -> list[float]:
     """
     found: dict[int, list[float]] = {}
     for number, row in enumerate(read_rows(path, KEY)):
+        if STEP not in row:
+            raise SpecError(
+                f"{KEY}={shown(path)}: has no column {STEP}, only {cut(', '.join(map(str, row)))}; save the "
+                "steps of a first run with it"
+            )
         values = [
             _number(field_of(row, Source(path=path, number=number, key=key, field=name)), f"{path}: {name}")
             for key, name in ((KEY, STEP), ("schedule.norms_field", field))

@@ -123,6 +123,8 @@ _Stream = Iterator[tuple[str, Mapping[str, Any]]]
 def _stream(path: Path, what: str) -> _Stream:
     where = f"{what}={str(path)!r}"
     kind = path.suffix.lower()
+    if path.exists() and not path.is_file():
+        raise SpecError(f"{where}: is no file that can be read twice; give {FORMS}")
     with path.open("rb") as file:
         stream = file
         if kind == ".gz":
@@ -186,10 +188,14 @@ def _parquet(file: BinaryIO, where: str) -> _Stream:
 
     try:
         number = 0
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(PARQUET_ROWS):
+        opened = pyarrow.parquet.ParquetFile(file)
+        _require_one_of_each(opened.schema_arrow.names, where)
+        for batch in opened.iter_batches(PARQUET_ROWS):
             for row in batch.to_pylist():
                 yield f"row {number}", row
                 number += 1
+    except SpecError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SpecError(f"{where}: is not a Parquet file ({cut(str(error))})") from None
 
@@ -208,12 +214,22 @@ def _arrow(path: Path, where: str) -> _Stream:
                 source.seek(0)
                 batches = pyarrow.ipc.open_stream(source)
             for batch in batches:
+                _require_one_of_each(batch.schema.names, where)
                 for start in range(0, batch.num_rows, PARQUET_ROWS):
                     for row in batch.slice(start, PARQUET_ROWS).to_pylist():
                         yield f"row {number}", row
                         number += 1
+    except SpecError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SpecError(f"{where}: is not an Arrow file ({cut(str(error))}); save it again") from None
+
+
+def _require_one_of_each(names: Sequence[str], where: str) -> None:
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise SpecError(
+            f"{where}: names the column {doubled[0]!r} twice; give every column a name of its own"
+        )
 
 
 def _csv(text: TextIO, where: str) -> _Stream:
@@ -221,10 +237,11 @@ def _csv(text: TextIO, where: str) -> _Stream:
     reader = csv.reader(text, strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
-        doubled = [name for name in names if names.count(name) > 1]
-        if doubled or (names and not all(names)):
-            rule = f"names the column {doubled[0]!r} twice" if doubled else "has a column without a name"
-            raise SpecError(f"{where} line 1: {rule}; give every column a name of its own")
+        _require_one_of_each(names, f"{where} line 1")
+        if names and not all(names):
+            raise SpecError(
+                f"{where} line 1: has a column without a name; give every column a name of its own"
+            )
         before = reader.line_num
         for cells in reader:
             line, before = before + 1, reader.line_num

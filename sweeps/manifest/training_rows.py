@@ -18,7 +18,14 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from sweeps.manifest.given_rows import Given, GivenColumns, given_columns, given_from_json, read_given
+from sweeps.manifest.given_rows import (
+    Given,
+    GivenColumns,
+    before,
+    given_columns,
+    given_from_json,
+    read_given,
+)
 from sweeps.manifest.row_fields import Source, answer_of, field_of, question_in, require_place
 from sweeps.manifest.row_files import dig, stream_rows
 from sweeps.manifest.set_files import files_of
@@ -134,6 +141,10 @@ class _Columns:
     """−1 where the column is larger for easier rows."""
     given: GivenColumns | None
     """``None`` where nothing is trained on but rollouts."""
+    passed_over: tuple[tuple[str, str, str], ...]
+    """Columns that come first where they hold anything, as the first row does not: each with the key that
+    names it and the column that was taken instead.
+    """
 
 
 def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
@@ -150,17 +161,31 @@ def _columns(data: DataSpec, row: Mapping[str, Any], where: str) -> _Columns:
         answer, found = next((name for name in ANSWER_FIELDS if _has(row, name)), None), True
     difficulty = data.difficulty_field if data.reads_difficulty else ""
     sign = -1 if difficulty.startswith("-") else 1
+    given = given_columns(data, row, prompt, where) if data.targets else None
+    passed_over = []
+    if not data.prompt_field and prompt:
+        passed_over += [("prompt_field", name, prompt) for name in before(PROMPT_FIELDS, prompt)]
+    if found and answer is not None:
+        passed_over += [("answer_field", name, answer) for name in before(ANSWER_FIELDS, answer)]
+    if given is not None:
+        taken = given.completions[0] if given.completions else given.prompt
+        passed_over += [("completion_field", name, taken) for name in given.passed_over]
     return _Columns(
         prompt=prompt,
         answer=answer,
         answer_may_lack=found,
         difficulty=difficulty.removeprefix("-"),
         sign=sign,
-        given=given_columns(data, row, prompt, where) if data.targets else None,
+        given=given,
+        passed_over=tuple(passed_over),
     )
 
 
 def _has(row: Mapping[str, Any], field: str) -> bool:
+    if row.get(field) is not None:
+        return True
+    if "." not in field:
+        return False
     try:
         return dig(row, field) is not None
     except KeyError:
@@ -173,6 +198,13 @@ def _row(data: DataSpec, columns: _Columns, row: Mapping[str, Any], place: str, 
     def source(key: str, field: str) -> Source:
         return Source(path=data.path or "", number=number, key=f"data.{key}", field=field, place=place)
 
+    for key, name, taken in columns.passed_over:
+        if _has(row, name):
+            raise source(key, name).refusal(
+                dig(row, name),
+                f"stands where the first row has nothing, so that {taken!r} would be read of every row; mend "
+                f"the first row, or name the column with data.{key}",
+            )
     given = None
     if columns.given is None:
         asked = source("prompt_field", columns.prompt)

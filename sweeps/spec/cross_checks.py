@@ -12,6 +12,7 @@ from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.mix import parts_of
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.optimizers import OPTIMIZERS, unshardable
+from sweeps.spec.text import counted
 from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
 from sweeps.spec.training_set import DataSpec
 
@@ -114,7 +115,7 @@ def check_norms(schedule: ScheduleSpec, steps: int) -> None:
     if schedule.norms and len(schedule.norms) != steps:
         raise SpecError(
             f"steps={steps}: schedule.norms_path={shown(schedule.norms_path)} holds the norms of "
-            f"{len(schedule.norms)} steps; run the first run for as many steps, or set steps="
+            f"{counted(len(schedule.norms), 'step')}; run the first run for as many steps, or set steps="
             f"{len(schedule.norms)}"
         )
 
@@ -219,7 +220,8 @@ def _check_fit_of_set(
         )
     if num > data.num_rows > 0:
         raise SpecError(
-            f"data.prompts_per_step={num}: {label} has {data.num_rows:,} rows; take at most as many a step"
+            f"data.prompts_per_step={num}: {label} has {counted(data.num_rows, 'row')}; take at most as many "
+            "a step"
         )
     for part in parts_of(data) if data.mix else ():
         share = Fraction(num * part.weight, sum(other.weight for other in parts_of(data)))

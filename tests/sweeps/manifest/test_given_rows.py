@@ -186,6 +186,31 @@ def test_what_cannot_be_trained_on_is_refused_with_its_row(tmp_path, row, target
     assert len(str(refusal.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("first", "other", "message"),
+    [
+        ({"completion": None, "answer": "2"}, {"completion": "3", "answer": "2"}, "completion='3'.*'answer'"),
+        ({"answer": "2"}, {"solution": "3", "answer": "2"}, "solution='3'.*'answer'"),
+        ({"problem": "p", "completion": "c"}, {"problem": "p", "completion": "c"}, "prompt='1.1'.*'problem'"),
+    ],
+)
+def test_a_column_that_the_first_row_lacks_is_not_passed_over_for_another(tmp_path, first, other, message):
+    """Every row would be trained on by the wrong column."""
+    asked = {"prompt": "1+1"}
+    rows = [first if "problem" in first else {**asked, **first}, {**asked, **other}]
+    with pytest.raises(SpecError, match=f"line 2: {message} would be read of every row"):
+        spec_of(tmp_path, rows)
+
+
+def test_a_column_that_is_named_or_empty_in_every_row_passes_nothing_over(tmp_path):
+    rows = [{"prompt": "1+1", "completion": None, "answer": "2"}] * 2
+    [row, _] = rows_used(spec_of(tmp_path, rows))
+    assert row.given.completions == ("2",)
+    rows[1] = {**rows[1], "completion": "3"}
+    [_, row] = rows_used(spec_of(tmp_path, rows, completion_field="answer"))
+    assert row.given.completions == ("2",)
+
+
 def test_long_values_are_cut_in_messages(tmp_path):
     row = {"prompt": "1+1?", "chosen": "2" * 100_000, "rejected": "2" * 100_000}
     with pytest.raises(SpecError) as refusal:

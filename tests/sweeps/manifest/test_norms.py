@@ -23,7 +23,7 @@ def test_norms_are_means_over_the_rows_of_a_step_and_rows_that_only_judge_are_pa
     ("text", "message"),
     [
         ("step,norm\n1,1\n", "schedule.norms_field='grad_norm'.*has step, norm"),
-        ("n,grad_norm\n1,1\n", "schedule.norms_path='step'.*has n, grad_norm"),
+        ("n,grad_norm\n1,1\n", "schedule.norms_path='.*norms.csv': has no column step, only n, grad_norm"),
         ("step,grad_norm\n1,1\n3,1\n", "holds no grad_norm of step 2"),
         ("step,grad_norm\n1,much\n", "grad_norm='much': is no number"),
         ("step,grad_norm\n1,inf\n", "grad_norm='inf': is no number"),

@@ -1,11 +1,12 @@
 import gzip
+import os
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.manifest.row_files import dig, read_rows, row_name
+from sweeps.manifest.row_files import dig, read_rows, row_name, stream_rows
 from sweeps.spec import SpecError
 
 packed = partial(gzip.compress, mtime=0)
@@ -47,6 +48,25 @@ def test_parquet_is_read_packed_or_not(tmp_path):
     for name in ("x.parquet", "y.parquet.gz"):
         assert read_rows(str(tmp_path / name), "key") == [{"a": "1"}, {"a": "2"}]
     assert row_name(str(tmp_path / "x.parquet"), 1).endswith("row 1")
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_two_columns_of_one_name_are_refused_and_not_read_as_the_last(tmp_path, form):
+    table = pa.table([pa.array([k]) for k in "123"], names=["a", "b", "a"])
+    path = tmp_path / f"x.{form}"
+    if form == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    with pytest.raises(SpecError, match=r"x\.\w+': names the column 'a' twice; give every column"):
+        list(stream_rows([path], "data.path"))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(SpecError, match="is no file that can be read twice"):
+        list(stream_rows([tmp_path / "x.jsonl"], "data.path"))
 
 
 def test_rows_are_named_by_their_line(tmp_path):
