@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from analysis.output.table import SEEDS, ReportColumn, ReportTable, axis_columns
 from analysis.stats.intervals import CHANGE, Interval, mean_interval
 from analysis.tables.headline import family_level
 from analysis.tables.seed_values import OVER_SEEDS, SeedGroups
+from sweeps.spec.curation import READS
 from sweeps.spec.text import counted
 
 _finding = partial(
@@ -27,7 +29,7 @@ _finding = partial(
 CURATE = "curate"
 """Axis of the procedure, and what keys of its settings begin with."""
 
-UNCURATED = "uncurated"
+UNCURATED: Literal["uncurated"] = "uncurated"
 """The procedure that trains on all that the model wrote."""
 
 
@@ -146,10 +148,13 @@ def _uncurated_of(frame: pd.DataFrame) -> dict[int, int]:
     if CURATE not in frame:
         return {}
     is_uncurated = frame[CURATE].astype(str) == UNCURATED
+    theirs = [f"{CURATE}.{name.removesuffix('_')}" for name in READS[UNCURATED]]
     read = [
         key
         for key in map(str, frame)
-        if key != CURATE and not (key.startswith(f"{CURATE}.") and frame.loc[is_uncurated, key].isna().all())
+        if key != CURATE
+        and not (key.startswith(f"{CURATE}.") and key not in theirs)
+        and not frame.loc[is_uncurated, key].isna().all()
     ]
     place = {tuple(frame.loc[group, read]): group for group in frame.index[is_uncurated]}
     others = {group: place.get(tuple(frame.loc[group, read])) for group in frame.index[~is_uncurated]}

@@ -12,6 +12,7 @@ import typer
 from orchestrator.cli.output import print_json, say
 from orchestrator.cli.shared_options import AsJson, Directory, Filters
 from sweeps.spec.errors import UserError
+from sweeps.spec.text import counted
 
 if TYPE_CHECKING:
     from orchestrator.store.layout import Layout
@@ -151,6 +152,7 @@ def _report_counts(directory: Path, manifest: Manifest, book: RunIndex, as_json:
             }
         )
     else:
-        say(f"{counts['cancelled']} runs are cancelled; {committed} of {len(manifest)} have a result")
+        cancelled = counted(counts["cancelled"], "run")
+        say(f"{cancelled} cancelled; {committed} of {len(manifest)} have a result")
         if counts["cancelled"]:
             say(f"to have them after all: emsweep rerun {shlex.quote(str(directory))} --incomplete")

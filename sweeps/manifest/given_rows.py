@@ -93,7 +93,8 @@ def given_columns(data: DataSpec, row: Mapping[str, Any], prompt: str, where: st
         pair = (data.chosen_field or "chosen", data.rejected_field or "rejected")
         own = prompt and (data.prompt_field or not _holds_prompt(row, prompt, pair[0]))
         return GivenColumns(prompt=prompt if own else "", completions=pair)
-    named, passed_over = data.completion_field, ()
+    named = data.completion_field
+    passed_over: tuple[str, ...] = ()
     if not named and not _is_conversation(row, prompt):
         named = next((name for name in COMPLETION_FIELDS if _has(row, name)), "")
         if not named and not data.prompt_field and _is_conversation(row, "messages"):

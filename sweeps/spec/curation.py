@@ -25,7 +25,7 @@ Procedure = Literal["none", "uncurated", "escaping_collapse"]
 Start = Literal["previous", "base"]
 Otherwise = Literal["nothing", "wrong"]
 
-_READS: dict[Procedure, tuple[str, ...]] = {
+READS: dict[Procedure, tuple[str, ...]] = {
     "none": ("name",),
     "uncurated": ("name", "rounds", "completions", "prompts", "from_", "answer_pattern"),
 }
@@ -75,7 +75,7 @@ class CurateSpec:
         for f in fields(self):
             value = getattr(self, f.name)
             require(
-                f.name in _READS.get(self.name, (f.name,)) or value == f.default,
+                f.name in READS.get(self.name, (f.name,)) or value == f.default,
                 f"curate.{f.name.removesuffix('_')}",
                 value,
                 f"curate={self.name} does not read it; leave it out, or choose curate=escaping_collapse",

@@ -168,3 +168,26 @@ def test_each_cell_has_its_own_number_of_rounds_and_is_compared_with_its_like(tm
         "3 rounds: +12.0 points [+12.0, +12.0].",
         "5 rounds: +20.0 points [+20.0, +20.0].",
     ]
+
+
+def test_what_an_uncurated_run_does_not_read_keeps_no_cell_from_its_comparison(tmp_path):
+    """In sub-grids laid end to end it holds the default of ``curate.beta``, which no curated cell has."""
+    folder = tmp_path / "sub-grids"
+    world = World(
+        axes={"curate": tuple(PLANTED), "curate.beta": (0.0, 0.5), "seed": tuple(range(4))},
+        num_steps=6,
+        eval_steps=(0, 2, 4, 6),
+        item_steps=(0, 6),
+        num_items=20,
+    )
+    write_sweep(folder, world)
+    steps, runs = (pq.read_table(folder / f"{name}.parquet").to_pandas() for name in ("steps", "runs"))
+    of = runs.set_index("index").reindex(steps["index"])
+    kept = ((of["curate"] == "uncurated") == (of["curate.beta"] == 0)).to_numpy()
+    steps["round"] = np.where(kept & (steps["step"] > 0), -(-steps["step"] // 2), np.nan)
+    steps["accuracy_sampled"] = [
+        0.5 + 0.01 * s if k and s % 2 == 0 else None for s, k in zip(steps["step"], kept, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pandas(steps, preserve_index=False), folder / "steps.parquet")
+    [against] = [s for s in find(open_sweep(folder), "rounds").sentences if "against" in s]
+    assert against.endswith("after 3 rounds: +0.0 points [+0.0, +0.0].")
