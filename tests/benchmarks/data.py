@@ -26,7 +26,7 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,13 @@ STEPS, ROWS_A_STEP = 50, 8
 LR = 2e-4
 PACK = 16
 
-WARMUP_RUNS = 260
-"""Runs before memory is measured: caches of a process, of specifications above all, hold 256 entries."""
+Spent = tuple[float, float]
+"""Processor seconds and wall seconds."""
+
+WARMUP_RUNS = 400
+"""Runs before memory is measured: until then caches of specifications fill, the largest with a dozen groups a
+run of 4,096.
+"""
 
 LOOK_EVERY = 5
 """Runs between two looks at the process's memory, each of which takes as long as a run."""
@@ -200,28 +205,34 @@ def speed(rounds: int, folder: Path) -> dict[str, float]:
         assert all(result.layout["pack"] == PACK for result in results)
         return [_losses(result) for result in results]
 
+    def turns(work: Callable[[], object], runs: int) -> list[tuple[Spent, Spent, Spent]]:
+        """What each side took, round after round: theirs cold and warm, and a run of ours among so many."""
+        work()
+        spent = []
+        for _ in range(rounds):
+            cold, warm, (cpu, wall) = theirs("cold")[0], theirs("warm")[0], seconds(work)
+            spent.append((cold, warm, (cpu / runs, wall / runs)))
+        return spent
+
     expected, again, found, all_found = theirs("cold")[1], theirs("warm")[1], ours(), packed()
-    times = [
-        (theirs("cold")[0], theirs("warm")[0], seconds(ours), tuple(s / PACK for s in seconds(packed)))
-        for _ in range(rounds)
-    ]
+    alone, in_pack = turns(ours, 1), turns(packed, PACK)
     trainer.close()
     there.send(None)
     process.join()
 
-    def median(side: int, clock: int) -> float:
+    def median(times: list[tuple[Spent, Spent, Spent]], side: int, clock: int) -> float:
         return statistics.median(t[side][clock] for t in times)
 
-    def ratio(side: int, clock: int, over: int = 2) -> float:
-        return statistics.median(t[side][clock] / t[over][clock] for t in times)
+    def ratio(times: list[tuple[Spent, Spent, Spent]], side: int, clock: int) -> float:
+        return statistics.median(t[side][clock] / t[2][clock] for t in times)
 
     return {
-        "vs_trl_cold": ratio(0, 0),
-        "vs_trl_warm": ratio(1, 0),
-        "vs_trl_cold_wall": ratio(0, 1),
-        "vs_trl_warm_wall": ratio(1, 1),
-        "vs_trl_cold_packed": ratio(0, 0, 3),
-        "vs_trl_warm_packed": ratio(1, 0, 3),
+        "vs_trl_cold": ratio(alone, 0, 0),
+        "vs_trl_warm": ratio(alone, 1, 0),
+        "vs_trl_cold_wall": ratio(alone, 0, 1),
+        "vs_trl_warm_wall": ratio(alone, 1, 1),
+        "vs_trl_cold_packed": ratio(in_pack, 0, 0),
+        "vs_trl_warm_packed": ratio(in_pack, 1, 0),
         "max_loss_diff": max(
             abs(a - b)
             for own in (found, *all_found)
@@ -229,11 +240,11 @@ def speed(rounds: int, folder: Path) -> dict[str, float]:
             for a, b in zip(own, other, strict=True)
         ),
         "last_loss": found[-1],
-        "run_cpu_s": median(2, 0),
-        "run_wall_s": median(2, 1),
-        "packed_run_cpu_s": median(3, 0),
-        "trl_cold_cpu_s": median(0, 0),
-        "trl_warm_cpu_s": median(1, 0),
+        "run_cpu_s": median(alone, 2, 0),
+        "run_wall_s": median(alone, 2, 1),
+        "packed_run_cpu_s": median(in_pack, 2, 0),
+        "trl_cold_cpu_s": median(alone, 0, 0),
+        "trl_warm_cpu_s": median(alone, 1, 0),
     }
 
 
