@@ -43,6 +43,7 @@ def workers_of(nodes, number):
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_killed_raylet_costs_its_workers_and_the_sweep_completes_by_itself(cluster, reference):
     nodes, sweep = cluster(1, 1, pace_s=0.02)
     process = sweep.launch()

@@ -98,6 +98,7 @@ def test_a_disk_full_under_the_spools_pauses_the_sweep_and_room_lets_it_go_on(sw
     sweep.prove(reference)
 
 
+@pytest.mark.slow
 def test_a_disk_full_under_the_index_pauses_the_sweep_and_room_lets_it_go_on(
     new_sweep, mounts, tmp_path, reference
 ):
@@ -118,6 +119,7 @@ def both_running(sweep):
     return process
 
 
+@pytest.mark.slow
 def test_a_disk_full_under_the_tables_ends_in_a_message_and_resume_writes_them(new_sweep, mounts, tmp_path):
     words = (*WORDS[:1], "sweep.n=2", *WORDS[2:])
     quiet = new_sweep(tmp_path / "undisturbed", words, pool="inline")

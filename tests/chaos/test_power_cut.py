@@ -51,6 +51,7 @@ def committed(disk, root):
     return found
 
 
+@pytest.mark.slow
 def test_what_was_committed_is_there_after_a_power_cut_at_any_call(traced, tmp_path):
     top, root, calls = traced
     disk, num_cuts, most = Disk(top), 0, 0

@@ -154,6 +154,7 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(sweep, reference):
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_driver_on_ray_killed_mid_way_leaves_no_ray_behind(ray_sweep, reference):
     process = ray_sweep.launch()
     ray_sweep.wait_for(30, process)
@@ -163,6 +164,7 @@ def test_a_driver_on_ray_killed_mid_way_leaves_no_ray_behind(ray_sweep, referenc
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_an_actor_killed_on_ray_is_replaced_without_a_resume(ray_sweep, reference):
     process = ray_sweep.launch()
     ray_sweep.wait_for(30, process)
@@ -175,6 +177,7 @@ def test_an_actor_killed_on_ray_is_replaced_without_a_resume(ray_sweep, referenc
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_an_actor_stopped_on_ray_is_found_killed_and_replaced(ray_sweep, reference):
     ray_sweep.words = (*ray_sweep.words, "cluster.lease_s=3")
     process = ray_sweep.launch()

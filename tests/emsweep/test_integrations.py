@@ -16,6 +16,7 @@ OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_report_works_in_the_training_loops_of_other_libraries():
     apart = Path(__file__).with_name("integrations_apart.py")
     root = Path(__file__).parents[2]

@@ -76,6 +76,7 @@ def test_a_function_is_a_trainer_kept_warm_by_import(project, tmp_path):
     assert sorted(runs["nth"]) == [1, 2, 3, 4, 5, 6]  # one import for all
 
 
+@pytest.mark.slow
 def test_an_edited_function_never_passes_off_old_results_as_its_own(project, tmp_path):
     emsweep(tmp_path, *LAUNCH, "--allow-target", "train", "trainer.params.fails=2", code=1)
     (project / "train.py").write_text(TRAIN.replace('seed * params["a"]', "-seed"))

@@ -110,6 +110,7 @@ def test_a_failing_script_is_told_by_its_own_last_line_and_logged_with_its_comma
     assert "ValueError: one does not please me" in log
 
 
+@pytest.mark.slow
 def test_an_edited_script_never_passes_off_old_results_as_its_own(project, tmp_path):
     emsweep(tmp_path, *ALLOWED, "trainer.params.mode=fail", code=1)
     (project / "train.py").write_text(TRAIN.replace("arguments.lr /", "-arguments.lr /"))
@@ -134,6 +135,7 @@ def test_kill_9_of_the_driver_ends_scripts_and_what_they_started_and_resume_fini
     assert json.loads(emsweep(tmp_path, "verify", "out", "--json"))["committed"] == 4
 
 
+@pytest.mark.slow
 def test_a_script_over_its_time_is_ended_with_what_it_started(project, tmp_path):
     words = ("trainer.params.mode=wait", "resources.timeout_s=2", "cluster.num_workers=2", "optim.lr=0.5")
     emsweep(tmp_path, *ALLOWED, *words, "cluster.retries.timeout=0", code=1)

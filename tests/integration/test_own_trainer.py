@@ -128,6 +128,7 @@ def test_a_wider_grid_runs_only_what_is_new(forests):
     assert (answer["expected"], answer["new"]) == (8, 2)
 
 
+@pytest.mark.slow
 def test_a_plain_torch_loop_is_warm_and_resumes_from_its_own_state(tmp_path):
     (tmp_path / "lines.py").write_text(TORCH_LOOP)
     options = tmp_path / "conf" / "sweep"

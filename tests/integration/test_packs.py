@@ -93,6 +93,7 @@ def worker_at_work(root: Path) -> int:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_amid_a_pack_costs_no_run_and_changes_no_bit(tmp_path):
     layout = Layout(tmp_path / "sweep")
     words = [*WORDS[:3], "optim.lr=1e-4,4e-4,1e-3", "seed=range(6)", "eval.limit=20", "engine.pack=6"]

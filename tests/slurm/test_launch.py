@@ -23,6 +23,7 @@ def test_a_launch_on_any_number_of_nodes_ends_with_one_machines_numbers(cluster,
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_job_that_gets_nothing_of_the_callers_environment_runs(cluster, tmp_path, expected, monkeypatch):
     monkeypatch.setitem(cluster.environment, "SBATCH_EXPORT", "NONE")
     monkeypatch.delitem(cluster.environment, "USER", raising=False)

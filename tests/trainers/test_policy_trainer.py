@@ -167,6 +167,7 @@ def test_prompts_of_unequal_length_share_the_rollouts(trainer):
         trainer.run(tiny_spec(example={"prompts": ["1", "2"]}, sampling={"num_rollouts": 63}), RunContext())
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_on_one_worker_end_as_they_began_and_memory_does_not_grow(trainer):
     spec = tiny_spec(steps=2, eval={"steps": [2], "limit": 8})
     first = numbers(trainer.run(spec, RunContext()).to_json())

@@ -23,6 +23,7 @@ def test_a_working_installation_launches_verifies_and_tabulates_and_leaves_nothi
     assert list(tmp_path.glob("emsweep-smoke-*")) == []
 
 
+@pytest.mark.slow
 def test_a_broken_package_fails_the_launch_with_its_reason_and_nothing_further_is_tried(
     tmp_path, monkeypatch
 ):

@@ -39,11 +39,13 @@ def test_check_tells_problems_and_golds_as_one_table(tmp_path, capsys):
     assert "[2]" in answer["problems"][1]["rule"]
 
 
+@pytest.mark.slow
 def test_check_finds_nothing_wrong_with_what_is_shipped(capsys):
     assert main(["check", "model=tiny-32", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["problems"] == []
 
 
+@pytest.mark.slow
 def test_given_completions_beyond_the_models_positions_are_refused_or_cut(tmp_path, capsys):
     folder = make(tmp_path, "fewer positions than prompt and answer need", TINY)
     asked = ["model=hf", f"model.path={folder}", "data=addition_solved", "objective=sft", "eval=none"]

@@ -71,6 +71,7 @@ def test_a_gang_takes_no_gpu_until_there_is_one_for_each_rank(desk):
     assert len(sees(desk, "gang", world_size=2)) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_for_which_there_is_no_room_yet_is_not_taken_for_stuck(desk):
     desk.start("wide", cpus=3)
     desk.up("wide")

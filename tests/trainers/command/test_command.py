@@ -272,6 +272,7 @@ def test_a_script_that_has_changed_is_not_run(sweep):
         sweep.trainer.run(spec, sweep.context())
 
 
+@pytest.mark.slow
 def test_output_is_kept_with_both_ends_and_never_without_bound(sweep):
     sweep.python("print('first')\nfor n in range(3_000_000): print(n)\nprint('last')\n")
     assert len(sweep.log) < MAX_BYTES + (1 << 20)

@@ -227,6 +227,7 @@ def test_a_cache_that_somebody_else_filled_is_used_as_it_is(hub, start, tmp_path
     assert not hub.asked
 
 
+@pytest.mark.slow
 def test_a_trainer_loads_a_hub_model_from_the_nodes_own_disk(hub, start, tmp_path):
     out, err = start(LOAD, str(package_file("trainers/tiny/models/tiny-32"))).communicate(timeout=120)
     [*expected, _], [*lines, folder_text] = (line.split("|") for line in out.splitlines() or pytest.fail(err))

@@ -155,6 +155,7 @@ def test_an_items_completions_are_drawn_in_parts_where_they_do_not_fit_together(
     assert [e.tokens for e in parts] == [e.tokens for e in whole]
 
 
+@pytest.mark.slow
 def test_ranks_with_shares_of_other_sizes_make_equally_many_forwards(two_ranks):
     spec = cached(
         sampling={"num_rollouts": 65},

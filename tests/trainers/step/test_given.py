@@ -101,6 +101,7 @@ OBJECTIVES = {"sft": {"name": "sft"}, "mixed": {"name": "sft", **MIXED}}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.slow
 def test_micro_batches_and_ranks_change_no_step(trainer, two_ranks, file, name):
     [reference] = [run(trainer, spec) for spec in layouts(file, OBJECTIVES[name], {}, 0)]
     small = [run(trainer, spec) for spec in layouts(file, OBJECTIVES[name], {"micro_batch": 3}, 0)]

@@ -106,6 +106,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_bits(trainer, tmp_path
     assert numbers(resumed) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_a_cold_process_and_a_warm_one_give_the_same_bits(trainer):
     spec = walking(steps=3)
     warm = trainer.run(spec, RunContext()).to_json()
@@ -185,7 +186,7 @@ def test_a_mix_trains_on_its_sets_in_proportion_and_says_how_many_of_each(traine
         at = prompts.at(step)
         own = {place: number - part.first_row for place, number in enumerate(at.numbers)}
         own = {place: row for place, row in own.items() if 0 <= row < 5}
-        assert [at.example.prompts[place] for place in own] == [rows[row] for row in own.values()]
+        assert [at.rows[place].prompt for place in own] == [rows[row] for row in own.values()]
         assert len(own) == few[step - 1]
 
 
