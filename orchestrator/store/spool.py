@@ -72,10 +72,15 @@ def decode_line(line: bytes, offset: int = 0) -> Line | None:
     text = line[_START:-1]
     if line[_START - 10 : _START] != b'%08x",' % zlib.crc32(text):
         return None
-    head, separator, body = text.partition(_BODY)
-    if not separator:
-        return Line(_decode("{" + text.decode())[0], None, offset, len(line))
-    return Line(_decode("{" + head.decode() + "}")[0], body[:-1], offset, len(line))
+    at = text.find(_BODY)
+    while at >= 0:
+        try:
+            header = _decode("{" + text[:at].decode() + "}")[0]
+        except json.JSONDecodeError:  # a field within another one's value is called so
+            at = text.find(_BODY, at + 1)
+        else:
+            return Line(header, text[at + len(_BODY) : -1], offset, len(line))
+    return Line(_decode("{" + text.decode())[0], None, offset, len(line))
 
 
 @dataclass(kw_only=True)

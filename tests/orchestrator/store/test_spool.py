@@ -51,6 +51,14 @@ def test_a_record_survives_the_round_trip(header, result):
     assert line.result() == result
 
 
+@pytest.mark.parametrize("result", [None, {}, {"a": {"b": 1, "result": 2}}])
+def test_a_field_within_another_may_be_called_result(result):
+    header = {"kind": "x", "metrics": {"loss": 1.0, "result": 0.5, "result2": {"a": 1, "result": None}}}
+    line = decode_line(encode_line(header, result))
+    assert line.header == header
+    assert (None if line.body is None else line.result()) == result
+
+
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_single_changed_byte_is_noticed(data):
