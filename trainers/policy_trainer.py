@@ -191,6 +191,7 @@ class _Group:
         self._at = spec
         self._base = self._trainer.load_base(spec.model)
         self._prompts = Prompts(spec, self._base)
+        self._start = start_key(spec)
         self._engine = self._trainer.engines.acquire(spec)
 
     def _settle_rows(self, root: Stage) -> None:
@@ -213,6 +214,7 @@ class _Group:
             references=self._trainer.references,
             gang=self._gang,
             given=given,
+            start=self._start,
         )
 
     def _mixture(self, spec: RunSpec, done: int) -> Mixture:

@@ -24,6 +24,7 @@ from sweeps.sharing.stages import (
     gradient_key,
     plan_stages,
     rollout_key,
+    start_key,
 )
 from sweeps.spec import EvalSpec, RunSpec, phases_of
 
@@ -235,12 +236,13 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
         for spec, s, is_first in zip(of_stage, stages, begins, strict=True)
     )
     # Only the rollouts of the first round are drawn by a model that runs with equal keys have in common.
-    first_draws = [rollout_key(spec) for spec in firsts if spec.num_draws and not spec.steps_before]
+    in_common = [spec for spec in firsts if spec.num_draws and not spec.steps_before]
+    first_draws = [(start_key(spec), rollout_key(spec)) for spec in in_common]
     later = shared_steps - len(firsts)
     shared = Work(
         steps=shared_steps,
         rollout_batches=draws - len(first_draws) + len(set(first_draws)),
-        gradients=later + len({gradient_key(spec) for spec in firsts}),
+        gradients=later + len({(start_key(spec), gradient_key(spec)) for spec in firsts}),
         eval_passes=sum(
             passes(specs[group[0]].eval)
             for s in stages

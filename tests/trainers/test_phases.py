@@ -111,3 +111,22 @@ def test_a_diverged_earlier_run_makes_those_after_it_diverge(trainer):
     first = tiny_spec(steps=2, optim={"lr": 1e30})
     result = trainer.run(after(first, tiny_spec(steps=2)), RunContext())
     assert result.outcome == "diverged"
+
+
+def test_runs_whose_earlier_ones_part_share_no_first_step(trainer):
+    specs = [
+        tiny_spec(
+            steps=3,
+            optim={"lr": 1e-3},
+            schedule={"name": name},
+            eval={"path": None},
+            init={"changes": {"seed": 3}},
+        )
+        for name in ("constant", "cosine")
+    ]
+    [tree] = plan_stages(specs)
+    assert [child.num_steps for child in tree.children] == [5, 5], "they part after the first step"
+    alone = [numbers(trainer.run(spec, RunContext()).to_json()) for spec in specs]
+    together = dict(trainer.run_group(specs, [RunContext()] * 2))
+    assert [numbers(together[k].to_json()) for k in range(2)] == alone
+    assert alone[0]["steps"][0] != alone[1]["steps"][0]

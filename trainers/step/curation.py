@@ -49,8 +49,7 @@ class Mixture:
         numbers = [self.numbers[k] for k in chosen]
         given = [self.sequences[k] for k in chosen]
         rows = training_set(self.spec.data).rows(numbers)
-        contents = [(s.ids, s.counted) for s in given]
-        return StepPrompts(ids=(), numbers=tuple(numbers), rows=rows, given=given, contents=contents)
+        return StepPrompts(ids=(), numbers=tuple(numbers), rows=rows, given=given)
 
     def measured(self, step: int) -> dict[str, float]:
         """Figures for a step's record: the round, from 1, and at its first step what became of it."""

@@ -73,6 +73,8 @@ class TrainContext:
     gang: Gang
     given: Sequence[GivenSequence] = ()
     """What the step's rows give to train on."""
+    start: str = ""
+    """What decides the weights that the phase trains from, beside what ``spec`` tells."""
 
 
 @torch.no_grad()

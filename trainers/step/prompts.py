@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from sweeps.manifest.prompts import PROMPTS_COUNTED
 from sweeps.manifest.training_rows import TrainingRow
@@ -41,8 +40,6 @@ class StepPrompts:
     """The rows of a training set that they are; empty for an example."""
     given: Sequence[GivenSequence] = ()
     """What the rows give to train on, where the objective does."""
-    contents: Sequence[Any] = ()
-    """What tells that from others, as JSON values."""
     of_sets: Mapping[str, int] = field(default_factory=dict)
     """Prompts of each set of a mix."""
 
@@ -55,13 +52,13 @@ class StepPrompts:
         """What a run asks of this one step."""
         if not spec.data.is_set:
             return spec
-        # What is given is part of the keys under which steps are shared.
-        told = json.dumps([spec.data.digest, self.numbers, self.contents]) if self.given else ""
-        digest = hashlib.sha256(told.encode()).hexdigest() if told else ""
+        # The keys under which steps are shared tell steps apart whose tokens differ, as those of rows with
+        # system messages of their own and of rows that were cut do.
+        told = json.dumps([self.ids, [(s.ids, s.counted, s.role, s.desirable) for s in self.given]])
         return dataclasses.replace(
             spec,
             example=_example_of_rows(spec.data, self.rows),
-            data=DataSpec(targets=spec.data.targets, digest=digest),
+            data=DataSpec(targets=spec.data.targets, digest=hashlib.sha256(told.encode()).hexdigest()),
             curate=CurateSpec(),
             steps=spec.own_steps,
         )
@@ -151,5 +148,4 @@ def _of_rows(
         numbers=tuple(numbers),
         rows=rows,
         given=_ENCODED.of(rows, spec.data, base),
-        contents=[row.given_json for row in rows],
     )

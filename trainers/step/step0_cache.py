@@ -1,6 +1,6 @@
 """A training step, of which step 0 is computed once for all runs that agree on it.
 
-At step 0 every run of a base model has the same weights. So runs with equal keys
+At step 0 every run of a base model, or after one earlier run, has the same weights. So runs with equal keys
 (:mod:`sweeps.sharing.stages`) share its rollouts, what those are worth, and the gradient. The latest one of
 each is remembered, which is enough: stages come ordered by key.
 """
@@ -15,6 +15,9 @@ from trainers.step.forward import without_gradients
 from trainers.step.rollout import Rollouts, draw_rollouts
 from trainers.step.update import Gradient, Update, gradient_of, update_by, update_policy
 
+_Key = tuple[str, str]
+"""What decides the weights, and what is done with them."""
+
 
 class Steps:
     """Takes optimizer steps for the runs of one group.
@@ -25,10 +28,10 @@ class Steps:
 
     def __init__(self, *, several: bool) -> None:
         self._several = several
-        self._first_rollouts: tuple[str, Rollouts] | None = None
-        self._first_experience: tuple[str, Experience] | None = None
-        self._first_gradient: tuple[str, Gradient] | None = None
-        self._first_round: tuple[str, Mixture] | None = None
+        self._first_rollouts: tuple[_Key, Rollouts] | None = None
+        self._first_experience: tuple[_Key, Experience] | None = None
+        self._first_gradient: tuple[_Key, Gradient] | None = None
+        self._first_round: tuple[_Key, Mixture] | None = None
 
     def gather(self, context: TrainContext, step: int, drafts: Rollouts | None) -> Experience:
         """Rollouts at the current weights and what they are worth.
@@ -36,7 +39,7 @@ class Steps:
         Args:
             drafts: the step before's rollouts, likely to be drawn again.
         """
-        key = gradient_key(context.spec) if step == 0 else ""
+        key = (context.start, gradient_key(context.spec)) if step == 0 else None
         if key and self._first_experience and self._first_experience[0] == key:
             return self._first_experience[1]
         experience = gather(context, lambda redraw: self._draw(context, step, drafts, redraw), step=step)
@@ -45,7 +48,7 @@ class Steps:
         return experience
 
     def _draw(self, context: TrainContext, step: int, drafts: Rollouts | None, redraw: int) -> Rollouts:
-        key = rollout_key(context.spec) if step == 0 and redraw == 0 else ""
+        key = (context.start, rollout_key(context.spec)) if step == 0 and redraw == 0 else None
         if key and self._first_rollouts and self._first_rollouts[0] == key:
             return self._first_rollouts[1]
         with without_gradients(context.spec):
@@ -65,7 +68,7 @@ class Steps:
 
     def round(self, context: TrainContext) -> Mixture:
         """What a run's last round trains on, by the engine's weights."""
-        key = rollout_key(context.spec) if not context.spec.steps_before else ""
+        key = None if context.spec.steps_before else (context.start, rollout_key(context.spec))
         if key and self._first_round and self._first_round[0] == key:
             return self._first_round[1]
         mixture = curated(context)
@@ -82,7 +85,7 @@ class Steps:
         common = (spec.objective, engine, experience)
         if step > 1 or not self._several or not engine.gradients_can_be_kept:
             return update_policy(*common, lr, gang)
-        key = gradient_key(spec)
+        key = context.start, gradient_key(spec)
         if self._first_gradient is None or self._first_gradient[0] != key:
             self._first_gradient = key, gradient_of(*common, gang)
         return update_by(self._first_gradient[1], engine, lr)

@@ -174,6 +174,29 @@ def test_a_row_that_cannot_be_encoded_fails_its_run_alone(trainer, solved):
     assert told(outcomes[1]) == alone
 
 
+@pytest.mark.parametrize("width", [0, 16], ids=["unpacked", "packed"])
+def test_runs_that_cut_the_same_rows_elsewhere_share_no_first_step(trainer, solved, width):
+    cuts = [{"max_tokens": tokens, "overlong": "truncate"} for tokens in (9, 12, 512)]
+    specs = [set_spec(solved, "sft", width, targets="completions", data=dict(cut)) for cut in cuts]
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs)] == alone
+    assert len({row["steps"][0]["loss"] for row in alone}) == 3
+
+
+@pytest.mark.parametrize("width", [0, 16], ids=["unpacked", "packed"])
+def test_rows_with_other_system_messages_share_no_rollouts(trainer, tmp_path, width):
+    specs = []
+    for system in ("47+38", "1"):
+        path = tmp_path / f"{system}.jsonl"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "5+7="}]
+        path.write_text(json.dumps({"messages": messages}) + "\n")
+        data = {"format": "chat", "name": "one", "prompts_per_step": 1}
+        specs.append(set_spec(str(path), "em", width, data=data))
+    alone = [told(trainer.run(spec, RunContext())) for spec in specs]
+    assert [told(outcome) for outcome in packed(trainer, specs)] == alone
+    assert alone[0]["steps"][0]["loss"] != alone[1]["steps"][0]["loss"]
+
+
 def _copy(groups: dict) -> dict:
     """Groups that may be taken apart."""
     return {name: dict(value) if isinstance(value, dict) else value for name, value in groups.items()}
