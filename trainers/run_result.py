@@ -20,7 +20,7 @@ TIMING_SUFFIX = "_s"
 """Names of measured seconds end so; they are the only numbers that two identical runs may disagree on."""
 
 
-NUMERICS = 4
+NUMERICS = 5
 """Version of the numbers that the shipped trainers compute, stored with each result's layout. It rises with
 every fix that changes a number: runs of two versions are told apart in every table, and ``replay`` names the
 cause.
@@ -32,6 +32,8 @@ cause.
    scales in words and the rows of matrices are read as such
 4. numbers side by side, variables behind numbers, capitals, derivatives, units that differ, words and the
    parts of lists are read by the rules of :mod:`trainers.evaluation.answer_latex` and its neighbours
+5. runs trained together share a first step only where the tokens of its rows, and the earlier runs that its
+   weights come from, agree
 """
 
 
