@@ -42,7 +42,8 @@ def prove_equal(sweep: Sweep, alone: Sweep) -> None:
     assert sweep.numbers() == alone.numbers()
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [2, 4])
 def test_nodes_come_for_the_work_go_while_one_run_is_left_and_are_gone_once_none_is(sweeps, sweep_on, most):
     sweep, cluster = sweep_on(most, *LINGERING, types=SMALL, pace_s=1000)
     assert cluster.num_nodes == 0

@@ -34,6 +34,7 @@ def first_page(sweep):
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_waits_in_the_queue_says_so_is_submitted_once_and_can_be_taken_out(full, sweep):
     job = sweep.submit(2)
     told = sweep.status()

@@ -52,6 +52,7 @@ def test_bad_input_is_one_message_and_status_2(directory, capsys, arguments, wor
     assert streams.out == ""
 
 
+@pytest.mark.slow
 def test_mirror_counts_new_and_already(tmp_path):
     pytest.importorskip("wandb")
     axes = {"model": ("tiny-64",), "example": ("carry",), "optim.lr": (1e-4,), "seed": (0, 1)}

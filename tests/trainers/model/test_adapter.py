@@ -71,7 +71,13 @@ def test_the_beginning_is_the_seeds_own_and_within_pefts_bounds():
 
 
 @pytest.mark.parametrize(
-    "engine", [{}, {"zero_stage": 1}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}]
+    "engine",
+    [
+        {},
+        {"zero_stage": 1},
+        {"zero_stage": 2, "precision": "bf16"},
+        pytest.param({"zero_stage": 3}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_hot_engine_gives_the_bits_of_a_cold_one(trainer, engine):
     hot = [numbers(trainer.run(lora_spec(seed, engine=engine), RunContext()).to_json()) for seed in (5, 6, 5)]
