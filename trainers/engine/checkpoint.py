@@ -28,8 +28,9 @@ from torch import Tensor
 
 from sweeps.manifest.atomic import give_usual_mode, replacing, replacing_folder, write_atomically
 from sweeps.spec import RunSpec, canonical_json, spec_to_dict
-from trainers.engine.engine import Engine, EngineState, Start
+from trainers.engine.engine import Engine
 from trainers.engine.gang import Gang
+from trainers.engine.state import EngineState, Start
 from trainers.model.adapter import adapter_of, merged, save_adapter
 from trainers.model.base_model import BaseModel
 

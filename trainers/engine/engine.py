@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,11 +26,11 @@ from trainers.deepspeed_internals import (
     keep_gradients_in_place,
     shard_of,
 )
+from trainers.engine.clipping import clip
 from trainers.engine.freezing import Freezing
 from trainers.engine.gang import Gang
 from trainers.engine.optimizer_state import (
     STARTS_AT_ZERO,
-    Counts,
     averaged,
     counts_of,
     moments_of,
@@ -37,6 +38,7 @@ from trainers.engine.optimizer_state import (
     put_back,
 )
 from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
+from trainers.engine.state import EngineState, Start
 from trainers.model.adapter import adapter_shapes, fresh_adapter
 from trainers.model.stored_weights import StoredWeights
 
@@ -267,7 +269,8 @@ class Engine:
         For forwards without gradients. Where parameters are whole they are exchanged by reference; on a GPU
         the reference's copy is there for that long, and on the host otherwise.
         """
-        held = self._exchange(self._start.weights if self._start else self._base_weights())
+        built = islice(self._base_weights(), len(self._trained()))  # fp32 masters stand behind them
+        held = self._exchange(self._start.weights if self._start else built)
         try:
             yield
         finally:
@@ -286,12 +289,12 @@ class Engine:
             shards = [shard_of(p) for p in parameters]
             held = [shard.clone() for shard in shards]
             with torch.no_grad():
-                for shard, other in zip(shards, weights, strict=False):
+                for shard, other in zip(shards, weights, strict=True):
                     shard.copy_(other)
             self._internals.gather_persistent()
             return held
         held = [p.data for p in parameters]
-        for p, other in zip(parameters, weights, strict=False):  # fp32 masters follow the module's weights
+        for p, other in zip(parameters, weights, strict=True):
             p.data = other.to(p.device)
         return held
 
@@ -336,41 +339,8 @@ class Engine:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """As ``torch.nn.utils.clip_grad_norm_``, which sorts gradients by device and type: these share both,
-        and mostly there is nothing to scale.
-        """
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        self._grad_norm = float(norm)
-        factor = ((self._grad_clip or float("inf")) / (norm + 1e-6)).clamp_(max=1.0)
-        if float(factor) != 1.0:
-            torch._foreach_mul_(gradients, factor)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """The weights that training began at, where the reference is they."""
-
-    name: str
-    """What decides them."""
-    weights: Sequence[Tensor]
-    """The module's trained weights or this rank's shards of them, on the host."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineState:
-    """A copy of all that training changes in one rank's engine."""
-
-    weights: Sequence[Tensor]
-    """Model weights or shards, then fp32 masters."""
-    moments: Sequence[Mapping[str, Tensor]]
-    """Optimizer state of each of its parameters; empty before the first step."""
-    counts: Counts = ()
-    """Plain numbers of each of the optimizer's groups."""
-    scaler: Mapping[str, Any]
-    """Loss scaler of fp16; empty without."""
-    start: Start | None = None
-    """What the reference is, where that is not the base model."""
+        self._grad_norm = clip(gradients, self._grad_clip or float("inf"))
 
 
 @torch.no_grad()
