@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 
-def clip(gradients: Sequence[Tensor], limit: float) -> float:
+def clip(gradients: list[Tensor], limit: float) -> float:
     """Scale gradients down in place to a global norm of at most ``limit``; return their norm before.
 
     To the bit what ``torch.nn.utils.clip_grad_norm_`` does, which sorts gradients by device and type, and

@@ -41,6 +41,11 @@ class GivenSequence:
     desirable: bool | None = None
     """Whether a labelled completion is."""
 
+    @property
+    def is_example(self) -> bool:
+        """Whether it is to be followed: neither the rejected one of a pair nor one that is not desirable."""
+        return self.role != "rejected" and self.desirable is not False
+
 
 def encode_given(rows: Sequence[TrainingRow], data: DataSpec, base: BaseModel) -> list[GivenSequence]:
     """The sequences that the rows of a step give, in their order; of a pair the chosen one first.

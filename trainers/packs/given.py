@@ -9,20 +9,17 @@ Shapes: D given completions of the step, K counted tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sweeps.spec import ObjectiveSpec
 from trainers.model.target_encoding import GivenSequence
-from trainers.objectives.preference import Scored, preference_loss
+from trainers.objectives.preference import PreferenceLoss, Scored, preference_loss
 from trainers.packs.experience import Drawn, Given, Measured, PackExperience, Policy
 from trainers.step.preferences import mismatched_rows, preferences_among
-from trainers.step.rollout import Rollouts
-
-NO_ROLLOUTS = Rollouts(prompt=(), completion=(), count=(), distinct=())
+from trainers.step.rollout import NO_ROLLOUTS
 
 
 def given_as_rows(sequences: Sequence[GivenSequence]) -> Drawn:
@@ -40,18 +37,10 @@ def compared_by(objective: ObjectiveSpec, sequences: Sequence[GivenSequence]) ->
     return [*sequences, *(mismatched_rows(sequences) if objective.preference == "kto" else ())]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Worth:
-    """A loss of sequences at the weights as they are."""
-
-    loss: float = 0.0
-    slope_D: Sequence[float]
-    """Its derivative by the log-probability of each completion."""
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-
-def worth_of(objective: ObjectiveSpec, sequences: Sequence[GivenSequence], told: Measured) -> Worth | None:
-    """Settle what sequences are worth; ``None`` where the objective has no loss of them.
+def worth_of(
+    objective: ObjectiveSpec, sequences: Sequence[GivenSequence], told: Measured
+) -> PreferenceLoss | None:
+    """The loss of sequences at the weights as they are; ``None`` where the objective has no loss of them.
 
     Args:
         told: Of the tokens of all that :func:`compared_by` names.
@@ -71,17 +60,15 @@ def worth_of(objective: ObjectiveSpec, sequences: Sequence[GivenSequence], told:
     )
     num = len(sequences)
     mismatched = scored.at(torch.arange(num, len(lengths))) if len(lengths) > num else None
-    worth = preference_loss(objective, scored.at(torch.arange(num)), preferences_among(sequences), mismatched)
-    weight = objective.preference_weight
-    return Worth(loss=weight * worth.loss, slope_D=(weight * worth.slope_S).tolist(), figures=worth.figures)
+    return preference_loss(objective, scored.at(torch.arange(num)), preferences_among(sequences), mismatched)
 
 
 def given_experience(
-    objective: ObjectiveSpec, sequences: Sequence[GivenSequence], worth: Worth | None
+    objective: ObjectiveSpec, sequences: Sequence[GivenSequence], worth: PreferenceLoss | None
 ) -> PackExperience:
     """What given completions weigh, as :func:`trainers.step.given.given_experience` settles it."""
     drawn, lengths = given_as_rows(sequences), [len(s.counted) for s in sequences]
-    is_nll_D = [s.role != "rejected" and s.desirable is not False for s in sequences]
+    is_nll_D, weight = [s.is_example for s in sequences], objective.preference_weight
     num_nll, num_tokens = sum(is_nll_D), max(1, sum(lengths))
     nll_tokens = max(1, sum(n for n, counts in zip(lengths, is_nll_D, strict=True) if counts))
 
@@ -109,11 +96,11 @@ def given_experience(
             given=Given(
                 is_given_K=[True] * len(zeros),
                 nll_K=each(nll_D),
-                slope_K=zeros if worth is None else each(worth.slope_D),
+                slope_K=zeros if worth is None else each((weight * worth.slope_S).tolist()),
                 share_K=each([counts / nll_tokens for counts in is_nll_D]),
             ),
         ),
-        sequence_loss=worth.loss if worth else 0.0,
+        sequence_loss=weight * worth.loss if worth else 0.0,
         measured={"target_tokens": num_tokens, **(worth.figures if worth else {})},
     )
 

@@ -30,7 +30,7 @@ from trainers.step.given import TEMPERATURE, GivenExperience, given_experience
 from trainers.step.preferences import settle_preferences
 from trainers.step.reference import References
 from trainers.step.rewards import OF_SCORES, Rewards
-from trainers.step.rollout import Rollouts, merge
+from trainers.step.rollout import NO_ROLLOUTS, Rollouts, merge
 from trainers.step.scoring import log_probs, score, sums
 
 
@@ -52,8 +52,8 @@ class Experience:
     """What training on given completions adds to the loss."""
 
 
-_NO_ROLLOUTS = Experience(
-    rollouts=Rollouts(prompt=(), completion=(), count=(), distinct=()),
+_NO_EXPERIENCE = Experience(
+    rollouts=NO_ROLLOUTS,
     batch=StepBatch(micro_batches=(), num_tokens=1),
     rows=(),
     totals=Totals(num_tokens=1, num_rollouts=1, max_new_tokens=1),
@@ -86,7 +86,9 @@ def gather(context: TrainContext, draw: Callable[[int], Rollouts], *, step: int 
         draw: Draws the step's rollouts; told how often it was asked before.
         step: Optimizer steps taken before.
     """
-    experience = _of_rollouts(context, draw, step) if context.spec.objective.draws_rollouts else _NO_ROLLOUTS
+    experience = (
+        _of_rollouts(context, draw, step) if context.spec.objective.draws_rollouts else _NO_EXPERIENCE
+    )
     if not context.given:
         return experience
     given, figures = _of_given(context)

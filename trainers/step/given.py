@@ -55,8 +55,7 @@ def given_experience(
         slope_D: Its derivative by the log-probability of each sequence.
         reference: Log π_ref of each token, one (B, K) per micro batch, where the loss measures a divergence.
     """
-    # The rejected completion of a pair, or one that is not desirable, is no example to follow.
-    is_example = [s.role != "rejected" and s.desirable is not False for s in sequences]
+    is_example = [s.is_example for s in sequences]
     totals = Totals(
         num_tokens=max(1, sum(len(s.counted) for s in compress(sequences, is_example))),
         num_rollouts=max(1, sum(is_example)),

@@ -44,6 +44,10 @@ class Rollouts:
         return total / max(1, sum(self.count))
 
 
+NO_ROLLOUTS = Rollouts(prompt=(), completion=(), count=(), distinct=())
+"""Those of a step that draws none."""
+
+
 def rollouts_from_json(data: Mapping[str, Any]) -> Rollouts:
     """Rollouts from their ``dataclasses.asdict`` form after a trip through JSON."""
     return Rollouts(**{**data, "completion": [tuple(c) for c in data["completion"]]})
