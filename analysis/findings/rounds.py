@@ -67,7 +67,7 @@ def rounds(sweep: SweepData, metric: str = "accuracy_sampled") -> Finding:
     sentences = []
     for group in range(len(frame)):
         told = [change_in_words(info, *_ends(interval, group)) for interval in (whole, later)]
-        where = cell_label(frame.iloc[group].to_dict()) or "all runs"
+        where = cell_label(frame.iloc[group].to_dict()) or "runs judged after every round"
         sentences.append(
             f"{where}: {told[0]} over {last_G[group]} rounds, {told[1]} of it after the first; "
             f"{_verdict(later, group)}."

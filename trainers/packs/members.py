@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sweeps.sharing.stages import Stage
 from sweeps.spec import RunSpec
@@ -30,6 +30,7 @@ class Member:
     """The prompts of its next step, or of the last one that began afresh."""
     experience: PackExperience | None = None
     """What its last step trained on."""
+    _of_step: RunSpec | None = field(default=None, init=False)
 
     @property
     def step(self) -> int:
@@ -51,7 +52,7 @@ class Member:
 
     def take_up(self) -> StepPrompts:
         """Turn to the prompts of the next step, which begins afresh."""
-        self.now = self.prompts.at(self.step)
+        self.now, self._of_step = self.prompts.at(self.step), None
         return self.now
 
     @property
@@ -69,5 +70,7 @@ class Member:
     @property
     def of_step(self) -> RunSpec:
         """What its runs ask of this one step."""
-        assert self.now is not None
-        return self.now.of_step(self.spec)
+        if self._of_step is None:
+            assert self.now is not None
+            self._of_step = self.now.of_step(self.spec)
+        return self._of_step

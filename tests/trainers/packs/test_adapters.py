@@ -15,10 +15,9 @@ from sweeps.spec import ModelSpec, RunSpec, SpecError
 from tests.trainers.packs.test_forward import VOCABULARY, bits, member, model_of, slopes_of
 from tests.trainers.packs.test_trainer import packed, require_ten_steps_alike, told
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
 from trainers.model.adapter import DOWN, UP, add_adapter
 from trainers.packs.adapters import AdapterStack, targets_of
-from trainers.protocol import RunContext, WorkerContext
+from trainers.protocol import RunContext
 
 ADAPTERS = [
     {"adapter_rank": 4, "adapter_alpha": 8.0},
@@ -113,13 +112,6 @@ def test_bits_do_not_depend_on_mates_their_targets_or_their_nans(base, seed):
         assert torch.equal(found[slot][0], expected_KV)
         for name in alone.trained_by(0):
             assert torch.equal(together.gradients[name][slot], alone.gradients[name][0])
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 def lora_spec(number: int, pack: int = 4, **groups) -> RunSpec:

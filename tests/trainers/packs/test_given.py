@@ -9,12 +9,12 @@ import pytest
 from sweeps.manifest.resolve_data import resolve_data
 from sweeps.spec import RunSpec
 from sweeps.spec.objective_names import OF_PAIRS
-from tests.trainers.comparing import column, numbers
+from tests.trainers.comparing import column
+from tests.trainers.packs.test_trainer import packed, told
 from tests.trainers.presets import preset_dict
 from tests.trainers.step import preference_rows
 from tests.trainers.worlds import tiny_spec
-from trainers.em import EntropyMinimization
-from trainers.protocol import Outcome, RunContext, RunResult, WorkerContext
+from trainers.protocol import RunContext, RunResult
 from trainers.tiny.world import Problem, solve_carefully
 
 FIGURES = (
@@ -24,13 +24,6 @@ FIGURES = (
 """Columns of a step that pack and run alone are compared by, where a run has them."""
 
 LORA = {"adapter": "lora", "adapter_rank": 4, "adapter_alpha": 16}
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +70,6 @@ def compared_spec(files, name: str, pack: int = 16, **groups) -> RunSpec:
     of_pairs = name in OF_PAIRS
     targets = "pairs" if of_pairs else "labels" if name == "kto" else "completions"
     return set_spec(str(files["pairs" if of_pairs else "labels"]), name, pack, targets=targets, **groups)
-
-
-def packed(trainer: EntropyMinimization, specs: list[RunSpec]) -> list[Outcome]:
-    outcomes = dict(trainer.run_group(specs, [RunContext()] * len(specs)))
-    return [outcomes[position] for position in range(len(specs))]
-
-
-def told(outcome: Outcome) -> dict:
-    assert isinstance(outcome, RunResult), outcome
-    return numbers(outcome.to_json())
 
 
 def require_alike(pack: RunResult, plain: RunResult) -> None:

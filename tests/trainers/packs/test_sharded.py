@@ -14,20 +14,12 @@ from tests.trainers.packs.test_forward import model_of
 from tests.trainers.packs.test_given import LORA, set_spec
 from tests.trainers.packs.test_trainer import told
 from tests.trainers.step import preference_rows
-from trainers.em import EntropyMinimization
 from trainers.engine.checkpoint import check_weights
 from trainers.engine.gang import Gang
 from trainers.packs.adapters import AdapterStack
 from trainers.packs.sharded import ShardedBlocks, Walk
 from trainers.packs.tokens import MemberRows, tokens_of
 from trainers.protocol import RunContext, WorkerContext
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
 
 
 def over_two(spec: RunSpec) -> RunSpec:

@@ -22,14 +22,7 @@ from trainers.packs.engine import PackEngine
 from trainers.packs.pool import PackPool
 from trainers.packs.rollouts import draw_together, tree_bytes
 from trainers.packs.trial import TRIED_SLOTS
-from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
-
-
-@pytest.fixture(scope="module")
-def trainer():
-    trainer = EntropyMinimization(WorkerContext())
-    yield trainer
-    trainer.close()
+from trainers.protocol import Cancelled, Outcome, RunContext, RunResult
 
 
 def spec_of(number: int, **groups) -> RunSpec:
