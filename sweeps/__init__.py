@@ -13,6 +13,7 @@ Rule      settings that hold where a condition does: not an axis, so not a colum
 Filter    the one grammar for conditions, exclusions and choosing runs (:mod:`sweeps.grid.filters`).
 Stage     a stretch of training that several runs share because their configurations agree so far.
 Kin       runs that draw the same rollouts at step 0 and so belong together on one worker.
+Race      seeds of a cell are run until its question is settled (:mod:`sweeps.deciding`).
 
 From words or Python to runs: :func:`sweeps.compose.compose_sweep` (Hydra), :mod:`sweeps.grid.grid` (Python),
 :func:`sweeps.manifest.build.build_manifest`, :func:`sweeps.cost.work_count.count_work`,
