@@ -1,43 +1,57 @@
-"""Which of many cells may be claimed at once. Pure; all evidence in natural logarithms.
+"""Which of many claims may be made at once. Pure.
 
-A cell's evidence is that of its strongest claim; a false claim has at most the evidence that the cell's true
-mean has against itself, whose running supremum exceeds x with probability at most 1/x.
+Claims come one after another. Those that were made stay, with their evidence as it was then, so what is
+asked is how many of the strongest open claims may join them. A family is all M nulls that could have been
+rejected, both sides of each cell; a null that no claim is about counts as evidence 0. With e-processes the
+answers hold at whatever time the claims end, for any dependence.
+
+Both rules are closed tests: with N the true nulls and e(I) the mean evidence of a set I of nulls, whatever
+is claimed satisfies a bound by e(N), and e(N) has expectation at most 1. They are the e-closure principle
+of Xu, Solari, Fischer, de Heide, Ramdas and Goeman, arXiv 2504.11759, and for single claims Vovk and Wang,
+arXiv 1912.06116, section 5; the sets that such a test looks at come down to these inequalities as every
+null outside the claims is taken as 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+MOST = 600.0
+"""Largest logarithm of evidence that is exponentiated: e^600 is above every threshold and below overflow."""
 
-def e_benjamini_hochberg(log_e_K: np.ndarray, alpha: float) -> np.ndarray:
-    """The e-BH set: the k* largest, k* = max{k: e_(k) ≥ K/(αk)}.
 
-    The false discovery rate is at most α under any dependence where every e-value has expectation at most 1
-    at the stop. Source: Wang and Ramdas, arXiv 2009.02824.
+def join_fdr(made: np.ndarray, open_: np.ndarray, num_nulls: int, alpha: float) -> int:
+    """How many of the strongest open claims may join so that the false discovery rate stays at most
+    ``alpha``.
+
+    R claims, the smallest m of them: their mean evidence is at least (M - R + m)/(αR), for every m. That of
+    e-BH (arXiv 2009.02824) is M/(αR) for the smallest alone, so it claims no more. Proof: with f true nulls
+    claimed, e(N) ≥ (sum of the f smallest)/(f + M - R) ≥ f/(αR), so the false share is at most α·e(N).
+
+    Args:
+        made: logs of the evidence of claims made before.
+        open_: the same of open claims, strongest first.
+        num_nulls: M, size of the family.
+        alpha: the rate.
     """
-    return _step_up(log_e_K, -np.log(alpha * np.arange(1, len(log_e_K) + 1) / max(1, len(log_e_K))))
+    evidence = np.exp(np.minimum(np.concatenate([made, open_]), MOST))
+    before = len(made)
+    sizes = before + np.arange(1, len(open_) + 1)
+    weakest = np.minimum(evidence[before:], evidence[:before].min(initial=np.inf))
+    for size in sizes[weakest >= (num_nulls - sizes + 1) / (alpha * sizes)][::-1]:
+        smallest = np.arange(1, size + 1)
+        sums = np.cumsum(np.sort(evidence[:size]))
+        if (sums >= smallest * (num_nulls - size + smallest) / (alpha * size)).all():
+            return int(size - before)
+    return 0
 
 
-def benjamini_yekutieli(log_sup_K: np.ndarray, alpha: float) -> np.ndarray:
-    """The Benjamini-Yekutieli set on p = 1/sup, sup being the running supremum of a test martingale.
+def join_fwer(made: np.ndarray, open_: np.ndarray, num_nulls: int, alpha: float) -> int:
+    """How many of the strongest open claims may join so that none at all is false, with probability 1 -
+    ``alpha``.
 
-    The false discovery rate is at most α under any dependence and at any stop, since p is a p-value at every
-    time at once. Source: Benjamini and Yekutieli (2001), Annals of Statistics 29, theorem 1.3.
+    All R claims have evidence of at least (M - R + 1)/α: with f ≥ 1 true nulls claimed, e(N) ≥ 1/α.
     """
-    ranks = np.arange(1, len(log_sup_K) + 1)
-    harmonic = float((1 / ranks).sum())
-    return _step_up(log_sup_K, np.log(len(log_sup_K) * harmonic / alpha) - np.log(ranks))
-
-
-def bonferroni(log_sup_K: np.ndarray, alpha: float) -> np.ndarray:
-    """Those with p = 1/sup at most α/K: with probability 1-α no claim is false, whatever the dependence."""
-    return np.asarray(log_sup_K >= np.log(len(log_sup_K) / alpha))
-
-
-def _step_up(log_e_K: np.ndarray, thresholds_K: np.ndarray) -> np.ndarray:
-    """The k largest, for the largest k whose k-th largest reaches the k-th threshold."""
-    ordered_K = np.sort(log_e_K)[::-1]
-    reached = np.flatnonzero(ordered_K >= thresholds_K)
-    if not len(reached):
-        return np.zeros(len(log_e_K), dtype=bool)
-    return np.asarray(log_e_K >= ordered_K[reached[-1]])
+    sizes = len(made) + np.arange(1, len(open_) + 1)
+    enough = np.flatnonzero(open_ >= np.log((num_nulls - sizes + 1) / alpha))
+    return int(enough[-1]) + 1 if len(enough) else 0
