@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sweeps.deciding.rules import BEATEN, BEST, TIED, Claim, RaceRule
-from sweeps.deciding.sides import evidence_about
+from sweeps.deciding.sides import evidence_about, sign_evidence
 from sweeps.spec.errors import require
 
 MOST_MEMBERS = 2000
@@ -17,11 +17,13 @@ MOST_MEMBERS = 2000
 class Best:
     """Claims that members are beaten, until one is left or all that are left are equivalent.
 
-    A member k is beaten when the mean, over all others j, of the evidence that μ_j > μ_k reaches 1/α. If k
-    is the best, every one of these has a true null, so their mean is an e-process and reaches 1/α with
-    probability at most α: as only the best one's nulls are all true, nothing has to be corrected for the
-    number of members. It takes e-processes at any stop: those of pairs that others' leaving has stopped
-    take part with what they had. Source: Arnold, Gavrilopoulos, Schulz and Ziegel, arXiv 2404.18678.
+    A member k is beaten when its evidence reaches 1/α: the mean of two, that of the evidence μ_j > μ_k over
+    all others j, and that of signs against the member that led before each seed. If k is the best, every
+    one of these has a true null, so their mean is an e-process and reaches 1/α with probability at most α:
+    as only the best one's nulls are all true, nothing has to be corrected for the number of members. It
+    takes e-processes at any stop: those of pairs that others' leaving has stopped take part with what they
+    had. Source, without the second: Arnold, Gavrilopoulos, Schulz and Ziegel, arXiv 2404.18678. The second
+    is paid for once and not by each pair, so that it tells the last contenders apart.
 
     With a region of equivalence, members are ``tied`` once each pair of those left has evidence of 2(K - 1)/α
     against a difference of at least its half-width, and beaten at 2/α: half of α each.
@@ -41,6 +43,8 @@ class Best:
         self._even, *self._apart = (
             evidence_about(of_pairs, np.full(len(self._first), shift)) for shift in shifts
         )
+        self._behind = sign_evidence(of_pairs, np.zeros(num_members))
+        self._sum = np.zeros(num_members)
         self._num = np.zeros(num_members, dtype=np.int64)
 
     def look(self, members: np.ndarray, values: np.ndarray, covariance: np.ndarray | None) -> list[Claim]:
@@ -52,7 +56,9 @@ class Best:
             covariance: sampling covariance that the items give to these values, shape (members, members).
         """
         num_members = len(self.open)
+        self._follow(members, values)
         self._num[members] += 1
+        self._sum[members] += values
         place = np.full(num_members, -1)
         place[members] = np.arange(len(members))
         first, second = place[self._first], place[self._second]
@@ -66,13 +72,25 @@ class Best:
             evidence.update(pairs, values[first] - values[second], floors)
         return self._claims()
 
+    def _follow(self, members: np.ndarray, values: np.ndarray) -> None:
+        """Hold each member against the one, of the others, that led before this seed."""
+        mean = np.full(len(self.open), -np.inf)
+        np.divide(self._sum, self._num, out=mean, where=self._num > 0)
+        led = members[np.argsort(-mean[members], kind="stable")][:2]
+        if len(led) < 2 or (self._num[led] == 0).any():
+            return
+        leader = np.where(members == led[0], led[1], led[0])
+        ahead = values[np.searchsorted(members, leader)] - values
+        self._behind.update(members, ahead, np.zeros(len(members)))
+
     def _claims(self) -> list[Claim]:
         rule, num_members = self._rule, len(self.open)
         against = np.full((num_members, num_members), -np.inf)
         against[self._second, self._first] = self._even.above_E
         against[self._first, self._second] = self._even.below_E
         top = against.max(axis=1)
-        log_e = top + np.log(np.exp(against - top[:, None]).sum(axis=1) / (num_members - 1))
+        log_mean = top + np.log(np.exp(against - top[:, None]).sum(axis=1) / (num_members - 1))
+        log_e = np.logaddexp(log_mean, self._behind.above_E) - np.log(2)
         half = np.log(2) if rule.rope > 0 else 0.0
         ripe = self.open & (self._num >= rule.min_seeds)
         beaten = np.flatnonzero(ripe & (log_e >= half - np.log(rule.alpha)))

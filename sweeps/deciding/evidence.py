@@ -40,15 +40,38 @@ class Evidence(Protocol):
         """Take the next value, and its floor, of each of the ``elements`` named by index."""
 
 
+class SignEvidence:
+    """E-processes for observations that are symmetric about their mean and fall off from there: a sign bet.
+
+    The product of e^(θz)/cosh(θz), with z the observation less the shift over the root mean square of those
+    so far. Given the sizes, both signs are as likely where the mean is the shift, and the one that wins is
+    less likely for a mean in the null, so each factor has expectation at most 1, whatever mean of the null
+    the others have. It needs no variance, and at most doubles with a seed: equal values are never infinite
+    evidence. Source: Ramdas, Ruf, Larsson and Koolen, arXiv 2009.03167, on symmetric distributions.
+    """
+
+    def __init__(self, shift_E: np.ndarray) -> None:
+        size = len(shift_E)
+        self._shift_E = shift_E
+        self._num_E = np.zeros(size, dtype=np.int64)
+        self._squares_E = np.zeros(size)
+        self.above_E, self.below_E = np.zeros(size), np.zeros(size)
+
+    def update(self, elements: np.ndarray, values: np.ndarray, floors: np.ndarray) -> None:
+        """Take the next value of each of the ``elements`` named by index; floors are not used."""
+        x = values - self._shift_E[elements]
+        self._num_E[elements] += 1
+        self._squares_E[elements] += x * x
+        scale = np.sqrt(self._squares_E[elements] / self._num_E[elements])
+        z = np.divide(x, scale, out=np.zeros_like(x), where=scale > 0)
+        self.above_E[elements] += np.log(2) - np.logaddexp(0, -2 * TILT * z)
+        self.below_E[elements] += np.log(2) - np.logaddexp(0, 2 * TILT * z)
+
+
 class NormalEvidence:
     """E-processes for normal observations of unknown variance: a sign bet and universal inference, averaged.
 
-    *The sign bet* is the product of e^(θz)/cosh(θz), with z the observation less the shift over the root
-    mean square of those so far. Given the sizes, both signs are as likely where the mean is the shift, and
-    the one that wins is less likely for a mean in the null, so each factor has expectation at most 1. It
-    holds for any distribution that is symmetric about its mean and falls off from there, needs no variance,
-    and at most doubles with a seed: equal values are never infinite evidence. Source: Ramdas, Ruf, Larsson
-    and Koolen, arXiv 2009.03167, on symmetric distributions.
+    *The sign bet* is :class:`SignEvidence`.
 
     *Universal inference* divides the density that earlier observations predict for each one after the first
     by the largest likelihood of these that any mean in the null and any variance reach. The variance at
@@ -65,9 +88,7 @@ class NormalEvidence:
     def __init__(self, shift_E: np.ndarray) -> None:
         size = len(shift_E)
         self._shift_E = shift_E
-        self._num_E = np.zeros(size, dtype=np.int64)
-        self._squares_E = np.zeros(size)
-        self._bet_above_E, self._bet_below_E = np.zeros(size), np.zeros(size)
+        self._signs = SignEvidence(shift_E)
         self._used_E = np.zeros(size, dtype=np.int64)
         self._centre_E, self._rate_E, self._floors_E = np.zeros(size), np.zeros(size), np.zeros(size)
         self._log_predicted_E = np.zeros(size)
@@ -76,19 +97,10 @@ class NormalEvidence:
 
     def update(self, elements: np.ndarray, values: np.ndarray, floors: np.ndarray) -> None:
         """Take the next value, and its floor, of each of the ``elements`` named by index."""
-        x = values - self._shift_E[elements]
-        self._bet(elements, x)
-        above, below = self._infer(elements, x, floors)
-        self.above_E[elements] = np.logaddexp(self._bet_above_E[elements], above) - np.log(2)
-        self.below_E[elements] = np.logaddexp(self._bet_below_E[elements], below) - np.log(2)
-
-    def _bet(self, elements: np.ndarray, x: np.ndarray) -> None:
-        self._num_E[elements] += 1
-        self._squares_E[elements] += x * x
-        scale = np.sqrt(self._squares_E[elements] / self._num_E[elements])
-        z = np.divide(x, scale, out=np.zeros_like(x), where=scale > 0)
-        self._bet_above_E[elements] += np.log(2) - np.logaddexp(0, -2 * TILT * z)
-        self._bet_below_E[elements] += np.log(2) - np.logaddexp(0, 2 * TILT * z)
+        self._signs.update(elements, values, floors)
+        above, below = self._infer(elements, values - self._shift_E[elements], floors)
+        self.above_E[elements] = np.logaddexp(self._signs.above_E[elements], above) - np.log(2)
+        self.below_E[elements] = np.logaddexp(self._signs.below_E[elements], below) - np.log(2)
 
     def _infer(
         self, elements: np.ndarray, x: np.ndarray, floors: np.ndarray

@@ -21,8 +21,7 @@ MOST = 600.0
 
 
 def join_fdr(made: np.ndarray, open_: np.ndarray, num_nulls: int, alpha: float) -> int:
-    """How many of the strongest open claims may join so that the false discovery rate stays at most
-    ``alpha``.
+    """How many of the strongest open claims may join at a false discovery rate of at most ``alpha``.
 
     R claims, the smallest m of them: their mean evidence is at least (M - R + m)/(αR), for every m. That of
     e-BH (arXiv 2009.02824) is M/(αR) for the smallest alone, so it claims no more. Proof: with f true nulls
@@ -47,8 +46,7 @@ def join_fdr(made: np.ndarray, open_: np.ndarray, num_nulls: int, alpha: float) 
 
 
 def join_fwer(made: np.ndarray, open_: np.ndarray, num_nulls: int, alpha: float) -> int:
-    """How many of the strongest open claims may join so that none at all is false, with probability 1 -
-    ``alpha``.
+    """How many of the strongest open claims may join so that, but for a chance of ``alpha``, none is false.
 
     All R claims have evidence of at least (M - R + 1)/α: with f ≥ 1 true nulls claimed, e(N) ≥ 1/α.
     """

@@ -90,7 +90,7 @@ class Verdict:
     """Seeds with a value that the verdict rests on."""
     log_evidence: float
     """Natural logarithm of the evidence: for ``above``, ``below`` and ``within`` of this claim alone, for
-    ``beaten`` the mean over all others, for ``best`` and ``tied`` that of the claim that ended the race.
+    ``beaten`` that of all others together, for ``best`` and ``tied`` that of the claim that ended the race.
     """
     low: float
     """Lower end of the member's anytime interval, as :meth:`sweeps.deciding.race.Race.interval` has it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeps.deciding.evidence import BettingEvidence, Evidence, NormalEvidence
+from sweeps.deciding.evidence import BettingEvidence, Evidence, NormalEvidence, SignEvidence
 from sweeps.deciding.multiplicity import join_fdr, join_fwer
 from sweeps.deciding.rules import ABOVE, BELOW, WITHIN, Claim, RaceRule
 
@@ -15,6 +15,11 @@ def evidence_about(rule: RaceRule, shift_E: np.ndarray) -> Evidence:
         assert rule.bounds is not None
         return BettingEvidence(shift_E, rule.bounds, rule.alpha)
     return NormalEvidence(shift_E)
+
+
+def sign_evidence(rule: RaceRule, shift_E: np.ndarray) -> Evidence:
+    """Evidence of the rule's kind where means differ from seed to seed, all on one side of the shift."""
+    return evidence_about(rule, shift_E) if rule.evidence == "bounded" else SignEvidence(shift_E)
 
 
 class Sides:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from sweeps.deciding.evidence import SHAPE, TILT, BettingEvidence, NormalEvidence
+from sweeps.deciding.evidence import SHAPE, TILT, BettingEvidence, NormalEvidence, SignEvidence
 
 SIZES = [0.3, 1.1, 0.7, 2.0, 0.4, 1.5]
 
@@ -83,11 +83,8 @@ def test_the_sign_bet_has_expectation_one_given_the_sizes():
     patterns = np.array(list(product([-1, 1], repeat=len(SIZES)))) * SIZES
     bets = [sign_bet(list(pattern)) for pattern in patterns]
     assert np.mean(bets) == pytest.approx(1, rel=1e-12)
-    above, below = NormalEvidence(np.zeros(64)), NormalEvidence(np.zeros(64))
-    run(above, patterns)
-    run(below, -patterns)
-    assert np.exp(above._bet_above_E) == pytest.approx(bets, rel=1e-10)
-    assert np.exp(below._bet_below_E) == pytest.approx(bets, rel=1e-10)
+    assert np.exp(run(SignEvidence(np.zeros(64)), patterns)[0][-1]) == pytest.approx(bets, rel=1e-10)
+    assert np.exp(run(SignEvidence(np.zeros(64)), -patterns)[1][-1]) == pytest.approx(bets, rel=1e-10)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.3])
