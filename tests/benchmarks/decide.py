@@ -11,11 +11,12 @@ The figures of races, see :mod:`tests.benchmarks.races`:
 ``race_runs_share``    runs that a race over the stored grid asked for, of all its runs, ``above_base``
 ``race_agreement``     share of its verdicts whose sign is that of the mean of all 16 seeds
 
-All by ``fdr``; by ``fwer`` with ``_fwer``, where an error is any false verdict in a sweep. With ``_resampled`` the
-spread is the stored residuals themselves, skew and all, and not normal draws with their covariances; with
-``_greedy`` the metric is greedy and not sampled accuracy. ``best_…`` asks for the best of the whole grid, with
-``_of_30`` of the cells of one model and example; ``mixture_…`` is what p-values of a t mixture would decide.
-Without a stored grid there is no replay, and the spread is an assumed one: both are said.
+All by ``fdr``; by ``fwer`` with ``_fwer``, where an error is any false verdict in a sweep. With
+``_resampled`` the spread is the stored residuals themselves, skew and all, and not normal draws
+with their covariances; with ``_greedy`` the metric is greedy and not sampled accuracy. ``best_…``
+asks for the best of the whole grid, with ``_of_30`` of the cells of one model and example;
+``mixture_…`` is what p-values of a t mixture would decide. Without a stored grid there is no
+replay, and the spread is an assumed one: both are said.
 """
 
 from __future__ import annotations
