@@ -29,6 +29,13 @@ class Sides:
     Practices in Psychological Science 1), of which without a region only the first two exist. A member's
     strongest claim stands for it, the others of the family count as 0; a claim is made only where its own
     anytime interval agrees, so with evidence of at least 2/α.
+
+    A member leaves by a look at all of them, so its evidence has to be an e-process in the knowledge of
+    all. The t mixture is none: it is a martingale in the ratios of one member's own values, and may only be
+    read as p-values 1/sup, which Benjamini and Yekutieli's correction takes at any dependence. On the
+    stored grid of 840 cells and 16 seeds that decides 80 % of the cells with 61 % of the runs, this 91 %
+    with 45 %, each in the sign of all 16 seeds (``python -m tests.benchmarks.decide``: ``mixture_…`` and
+    ``race_…``).
     """
 
     def __init__(self, num_members: int, rule: RaceRule) -> None:
