@@ -1,6 +1,10 @@
 """When a question to a sweep is settled, so that its remaining seeds need not be run. Pure.
 
-evidence      e-values and confidence sequences for the mean of a cell's seeds, in logs
-multiplicity  which of many cells may be claimed at once, at a false discovery or family-wise error rate
-race          the state machine: observations in, verdicts out
+race          the state machine: observations in, verdicts out, in rounds of seed positions
+rules         what a race asks and answers
+sides         on which side of zero each of many members lies
+best          which of many members is best
+evidence      e-processes about means, in logs
+intervals     the confidence sequences that invert them
+multiplicity  which of many claims may be made at once, at a false discovery or family-wise error rate
 """
