@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from analysis.data.axes import SEED
+from orchestrator.store.compaction import METADATA_KEY as RUNS_METADATA_KEY
 from orchestrator.store.digests import read_digests, require_intact
 from orchestrator.store.frozen import require_frozen
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
@@ -52,6 +53,15 @@ class Source:
     """Half-written or damaged Parquet files, which are left out."""
     asked: Mapping[str, Any]
     """Contents of ``sweep.yaml``: what was asked, with which versions, on which machine."""
+
+    @property
+    def is_of_earlier_grid(self) -> bool:
+        """Whether the whole tables were written for another manifest, of which the sweep has been relaunched
+        since: their ``index`` is of that one then, and only ``run_id`` says whose a row is.
+        """
+        runs = Layout(self.directory).table("runs")
+        written = _digest_of_manifest(runs) if runs in self.files["runs"] else None
+        return written is not None and written != self.header.get("digest")
 
     @property
     def manifest(self) -> Path:
@@ -136,6 +146,13 @@ def _asked(directory: Path) -> Mapping[str, Any]:
             f"{FORMAT_VERSION}: upgrade emsweep"
         )
     return asked if isinstance(asked, Mapping) else {}
+
+
+def _digest_of_manifest(runs: Path) -> str | None:
+    """Digest of the manifest that ``runs.parquet`` was written for; ``None`` where it does not say."""
+    text = (pq.read_schema(runs).metadata or {}).get(RUNS_METADATA_KEY)
+    written = json.loads(text).get("manifest") if text else None
+    return written if isinstance(written, str) else None
 
 
 def _candidates(directory: Path, table: str) -> Iterator[Path]:

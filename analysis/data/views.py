@@ -121,7 +121,7 @@ def definitions(
     for table in (name for name in DETAILS if name != "runs"):
         parts = [
             f"SELECT {literal(label)} AS sweep, * {_renamed(source.files[table])} FROM "
-            f"{_read(source.files[table])}"
+            f"{_rows_of(source, table)}"
             for source, label in zip(sources, names, strict=True)
             if source.files[table]
         ]
@@ -151,6 +151,16 @@ def _read(files: Sequence[Path]) -> str:
     return f"read_parquet([{listed}], union_by_name = true)"
 
 
+def _rows_of(source: Source, table: str) -> str:
+    """The rows of a table besides ``runs``, each with the index of its run in the manifest."""
+    rows = _read(source.files[table])
+    if not source.is_of_earlier_grid:
+        return rows
+    manifest = f"SELECT run_id, index AS place FROM read_parquet({literal(str(source.manifest))})"
+    places = f"SELECT t.* REPLACE (m.place AS index) FROM {rows} t JOIN ({manifest}) m USING (run_id)"
+    return f"({places})"
+
+
 def _renamed(files: Sequence[Path]) -> str:
     """``model`` of the logits table says base or tuned; it is called ``state`` beside the axis ``model``."""
     return "RENAME (model AS state)" if "model" in pq.read_schema(files[0]).names else ""
@@ -159,7 +169,7 @@ def _renamed(files: Sequence[Path]) -> str:
 def _runs_of(connection: duckdb.DuckDBPyConnection, source: Source, label: str, axes: Sequence[Axis]) -> str:
     columns = source.columns
     files = source.files["runs"]
-    if len(files) == 1 and files[0].name == "runs.parquet":
+    if len(files) == 1 and files[0].name == "runs.parquet" and not source.is_of_earlier_grid:
         body = f"SELECT * FROM {_read(files)}"
     else:
         body = _unfinished(source)
@@ -191,13 +201,14 @@ def _unfinished(source: Source) -> str:
     results = [name for name in sorted(recorded) if name not in (*known, "outcome")]
     # A part without an outcome column holds results that are all in.
     outcome = "coalesce(outcome, 'done')" if "outcome" in recorded else "'done'"
-    rows = f"SELECT index, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
-    age = "finished_at DESC" if "finished_at" in results else "index"
-    latest = f"row_number() OVER (PARTITION BY index ORDER BY outcome = 'pending', {age})"
+    key = "run_id" if source.is_of_earlier_grid else "index"
+    rows = f"SELECT {key}, {outcome} AS outcome, {quoted(results)} FROM {_read(files)}"
+    age = "finished_at DESC" if "finished_at" in results else key
+    latest = f"row_number() OVER (PARTITION BY {key} ORDER BY outcome = 'pending', {age})"
     newest = f"SELECT * EXCLUDE (age) FROM (SELECT *, {latest} AS age FROM ({rows})) WHERE age = 1"
     return (
-        f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE (index, outcome) "
-        f"FROM ({runs}) m LEFT JOIN ({newest}) r ON m.index = r.index"
+        f"SELECT m.*, coalesce(r.outcome, 'pending') AS outcome, r.* EXCLUDE ({key}, outcome) "
+        f"FROM ({runs}) m LEFT JOIN ({newest}) r ON m.{key} = r.{key}"
     )
 
 
