@@ -11,6 +11,9 @@ from trainers.run_result import TIMING_SUFFIX
 SHIPPED = "trainers."
 """Prefix of the targets of shipped trainers."""
 
+HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
+"""What a sweep is about where its file says nothing of any metric and its runs measure one of these."""
+
 _JUDGED = re.compile(
     r"(?P<kind>accuracy|base_accuracy|gain)_(?P<mode>greedy|sampled)(?:_t(?P<temperature>[\d.e+-]+))?"
 )

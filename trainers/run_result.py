@@ -73,6 +73,19 @@ class Evaluation:
         return sum(self.correct) / max(1, len(self.correct) * self.num_samples)
 
 
+def accuracy_name(evaluation: Evaluation, among: Sequence[Evaluation]) -> str:
+    """Name of the metric that an evaluation gives: ``accuracy_greedy``, ``accuracy_sampled``, or
+    ``accuracy_sampled_t0.6`` for every sampling temperature but the first.
+
+    Args:
+        among: the evaluations of the same step, in their order.
+    """
+    sampled = [e.temperature for e in among if e.mode == "sampled"]
+    if evaluation.mode == "greedy" or evaluation.temperature == sampled[0]:
+        return f"accuracy_{evaluation.mode}"
+    return f"accuracy_{evaluation.mode}_t{evaluation.temperature:g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RolloutText:
     """One distinct rollout and how often it was drawn."""

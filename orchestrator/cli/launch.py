@@ -68,6 +68,7 @@ def launch(
     from orchestrator.planning.cluster import cluster_of, pool_factory
     from orchestrator.planning.model_folders import require_usable_models
     from orchestrator.planning.plan import OUTPUTS, require_budget
+    from orchestrator.planning.race_question import race_question
     from orchestrator.store.frozen import damage_of_frozen
     from orchestrator.store.layout import Layout
     from orchestrator.submit import request_of
@@ -81,6 +82,7 @@ def launch(
     from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
     from sweeps.manifest.toy_settings import toy_settings
+    from sweeps.spec.search_rules import same_search
 
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
@@ -122,11 +124,13 @@ def launch(
     earlier = read_manifest(layout.manifest) if is_there else None
     manifest = pin_commits(manifest, earlier)
     changed = changed_code(earlier, manifest) if earlier else []
+    asks_anew = earlier is not None and not same_search(earlier.options, manifest.options)
     del earlier
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
     metrics = metrics_of_classes(manifest, layout.root)
+    race_question(manifest, metrics)
     for setting in toy_settings(manifest):
         say(f"made for the tiny models: {setting}")
     for text in require_usable_models(manifest, run_code=True):
@@ -144,7 +148,8 @@ def launch(
         elif not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)
-        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
+        wanted = reading.book.skipped() if asks_anew else []
+        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline, reopen=wanted)
     conclude(layout.root, summary, started_s, as_json)
 
 

@@ -71,13 +71,14 @@ def plan(
         show(overrides, ["--cfg", config] if config else ["--info", str(info)])
         return
     from orchestrator.planning.plan import make_plan
+    from orchestrator.trust.targets import metrics_of_classes
 
     imagined = None
     if simulate is not None:
         from orchestrator.scheduling.cluster_model import parse_cluster
 
         imagined = parse_cluster(simulate)
-    made = make_plan(overrides, directory, like, imagined)
+    made = make_plan(overrides, directory, like, imagined, metrics_of_classes)
     warnings = warned(made.manifest, as_json=as_json)
     curves = []
     if show_schedules:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from orchestrator.driver.retention import Retention
 from orchestrator.pools.base import Shipped
@@ -19,10 +19,10 @@ from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back
-from orchestrator.store.parts import PartWriter, drop_parts
-from orchestrator.store.records import Grant
+from orchestrator.store.parts import PartWriter, kept_parts
+from orchestrator.store.records import DecisionRecord, Grant
 from orchestrator.store.run_index import CODE, FailureNote, ReplayResult
-from orchestrator.store.spool import LineReader, SpoolWriter
+from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
 from orchestrator.store.state_reader import is_complete
 from orchestrator.store.state_rebuild import close_state, opened_state, row_without_result
@@ -30,6 +30,12 @@ from orchestrator.worker.protocol import Task
 from orchestrator.worker.reported import ReportLog
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import LostLockError
+from trainers.run_result import scalars_from_json
+
+CAUGHT_UP = 500
+"""Results of drivers before that no table and no part holds yet, added to the parts at one flush: half a
+second or less.
+"""
 
 
 class CommitLog:
@@ -44,6 +50,7 @@ class CommitLog:
         reopened: Collection[int] = (),
         lock: DriverLock | None = None,
         say: Callable[[str], None] = lambda _: None,
+        on_end: Callable[[int, Line | None], None] = lambda *_: None,
     ) -> None:
         """Begin a driver's life: commit what a dead one left, bring the index up to date.
 
@@ -54,13 +61,14 @@ class CommitLog:
             reopened: runs that the book already shows as pending again.
             lock: asked at every flush whether the directory is still ours.
             say: tells people something.
+            on_end: called with each run that is over, and with its result's line once that is durable.
         """
         self.book = reading.book
         """Outcome and place of every run."""
         self.num_new = 0
         """Results committed in this life."""
         self._layout, self._manifest, self._say = layout, manifest, say
-        self._lock = lock
+        self._lock, self._on_end = lock, on_end
         if lock is not None:
             lock.check()
         fill = bool(reading.adopted or reading.unreadable) or not is_complete(layout, manifest)
@@ -70,11 +78,13 @@ class CommitLog:
         self._state = opened_state(layout, manifest, self.book, self._journal.epoch, fill=fill)
         for index in reopened:
             self._state.pending_again(manifest.run_ids[index])
-        drop_parts(layout)
+        self._held = kept_parts(layout, self.book)
         self._parts = PartWriter(layout, [axis.key for axis in manifest.axes])
         self._lines = LineReader(layout.spools)
         self._retention = Retention(layout.root / "checkpoints")
-        self._earlier = array("I", (i for i in range(len(self.book)) if self.book.committed(i)))
+        committed = (i for i in range(len(self.book)) if self.book.committed(i))
+        self._earlier = array("I", (i for i in committed if i not in self._held))
+        self._is_behind = not layout.table("runs").exists()
         self._uncompacted: list[int] = []
         self._copies: dict[str, SpoolWriter] = {}
         self._report_copies: dict[str, ReportLog] = {}
@@ -136,11 +146,24 @@ class CommitLog:
         self._journal.settle([action.run], action.outcome, time.time())
         self.book.outcome[action.run] = CODE[action.outcome]
         self._state.settled([row_without_result(self.book, action.run)])
+        self._on_end(action.run, None)
         note = self.book.notes.get(action.run)
         if note is not None and action.outcome != "cancelled":
             log = self._layout.attempt_log(self._manifest.run_ids[action.run], note.attempt)
             name = self._manifest.name(action.run)
             self._say(f"{action.outcome}: {name}: {note.failure.message} (see {log})")
+
+    def decided(self, record: DecisionRecord, skipped: Sequence[int]) -> None:
+        """Record what a race decided, and that the runs ``skipped``, all pending, are not needed any more."""
+        self._journal.decided(record)
+        self.book.decide(record, skipped)
+        self._state.settled(row_without_result(self.book, index) for index in skipped)
+
+    def earlier_results(self) -> Iterator[tuple[int, Line]]:
+        """Runs that had a result when this life began, each with its line where that can still be read."""
+        for index in range(len(self.book)):
+            if self.book.committed(index) and (line := self._line(index)) is not None:
+                yield index, line
 
     def store_copy(self, shipped: Shipped) -> None:
         """Append another node's spooled bytes to our copy, at the same offsets, synced before they count."""
@@ -178,8 +201,12 @@ class CommitLog:
         self._state.flush(self._journal.num_bytes)
         found = bool(self._uncompacted)
         while self._uncompacted:
-            self._compact(self._uncompacted[-1])
+            if (line := self._compact(self._uncompacted[-1])) is not None:
+                self._on_end(self._uncompacted[-1], line)
             self._uncompacted.pop()
+        for _ in range(min(CAUGHT_UP, len(self._earlier)) if self._is_behind else 0):
+            self._compact(self._earlier[-1])
+            self._earlier.pop()
         if self._parts.is_due(time.monotonic()):
             self._parts.write_part()
         return found
@@ -211,23 +238,33 @@ class CommitLog:
         close_state(self._layout, self._state, self._journal.num_bytes)
         for index in self._earlier:
             self._compact(index)
+        for index in self._held:
+            resources = self._manifest.group("resources", index)
+            if resources.keep_checkpoints == "best" and (line := self._line(index)) is not None:
+                metrics, _ = scalars_from_json(line.result())
+                self._retention.take(self._manifest.run_ids[index], metrics, resources)
         self._lines.close()
         self._parts.write_part()
         give_back()
         self.require_ours()
         compaction.merge(self._layout, self._manifest, self.book)
 
-    def _compact(self, index: int) -> None:
+    def _line(self, index: int) -> Line | None:
+        """The line of a committed result; ``None`` where it cannot be read any more."""
+        return self._lines.read(self.book.spools[self.book.spool[index]], *self.book.location(index))
+
+    def _compact(self, index: int) -> Line | None:
         """Add a committed result to the Parquet parts; one that can no longer be read is pending again."""
         if self._parts.is_full:
             self._parts.write_part()
-        line = self._lines.read(self.book.spools[self.book.spool[index]], *self.book.location(index))
+        line = self._line(index)
         run_id = self._manifest.run_ids[index]
         if line is None:
             self.book.outcome[index] = CODE["pending"]
             self._journal.void([index], time.time())
             self._state.pending_again(run_id)
             self._say(f"the result of run {run_id} can no longer be read; resume runs it again")
-            return
+            return None
         metrics = self._parts.add(index, line)
         self._retention.take(run_id, metrics, self._manifest.group("resources", index))
+        return line

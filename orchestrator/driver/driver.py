@@ -18,11 +18,13 @@ from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.driver_log import DriverLog
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.options import DriverOptions
+from orchestrator.driver.racing import Racing
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.signals import StopSignals
 from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.driver.terminal import Progress
 from orchestrator.driver.worker_setup import worker_setup
+from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.scheduling.backlog import Workload
@@ -69,13 +71,12 @@ class Driver:
         progress: Progress | None = None,
         reopened: Collection[int] = (),
         only: Collection[int] | None = None,
+        race: RaceQuestion | None = None,
     ) -> None:
         """Begin a driver's life.
 
         Args:
-            layout: the directory.
-            manifest: the runs.
-            reading: what the directory holds.
+            layout, manifest, reading: the directory, the runs, and what the directory holds of them.
             pool: where to run; the caller closes it.
             lock: of the directory, which others may take from us.
             settings: what the scheduler is told.
@@ -83,6 +84,7 @@ class Driver:
             progress: what people see.
             reopened: runs that get another chance, shown as pending by the reading already.
             only: the runs to run, ``None`` for all that are pending.
+            race: decides which runs are needed; ``None`` needs all.
         """
         self._layout, self._manifest, self._pool = layout, manifest, pool
         self._options = options or DriverOptions()
@@ -90,6 +92,7 @@ class Driver:
         self._interrupted = False
         self._space = Space(layout.root)
         self._first_s = self._last_commit_s = math.nan
+        self._racing = None if race is None else Racing(race, manifest, reading.book, self._progress.say)
         self._commits = CommitLog(
             layout=layout,
             manifest=manifest,
@@ -97,7 +100,10 @@ class Driver:
             reopened=reopened,
             lock=lock,
             say=self._progress.say,
+            **({} if self._racing is None else {"on_end": self._racing.take}),
         )
+        if self._racing is not None:
+            self._racing.begin(self._commits.earlier_results())
         self._log = DriverLog(layout, self._commits.epoch)
         book, until, epoch = reading.book, self._options.until, self._commits.epoch
         now_s = time.monotonic()
@@ -123,16 +129,17 @@ class Driver:
             scheduler=self._scheduler,
             epoch=epoch,
             progress=self._progress,
+            race=None if self._racing is None else self._racing.counts,
         )
 
     def _workload(self, book: RunIndex) -> Workload:
+        rounds = None if self._racing is None else self._racing.rounds
         if not self._options.sharing:
-            return workload_of(self._manifest)
+            return workload_of(self._manifest, rounds=rounds)
         pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
         capacity = self._capacity()
         expected = self._options.grows_to or (GROWN if capacity.grows else 1)
-        num_workers = max(capacity.slots, expected)
-        return workload_of(self._manifest, pending, num_workers)
+        return workload_of(self._manifest, pending, max(capacity.slots, expected), rounds)
 
     def _capacity(self) -> ev.Capacity:
         """What there is. Nodes that join by themselves leave by themselves once no worker is there."""
@@ -145,8 +152,8 @@ class Driver:
         Raises:
             OSError: when the directory can no longer be written; nothing committed is lost.
         """
-        num = self._scheduler.num_open
-        self._log.write(f"driver {self._commits.epoch} begins: {num} of {len(self._manifest)} runs are open")
+        num, epoch = self._scheduler.num_open, self._commits.epoch
+        self._log.write(f"driver {epoch} begins: {num} of {len(self._manifest)} runs are open")
         if self._nodes.is_short:
             self._say(f"{self._nodes.text()}: those that come later are used as well")
         with StopSignals() as signals:
@@ -156,6 +163,7 @@ class Driver:
 
     def _loop(self, signals: StopSignals) -> None:
         flushed_s = looked_s = time.monotonic()
+        self._race_on()
         while True:
             now_s = time.monotonic()
             self._act(self._scheduler.decide(now_s))
@@ -293,7 +301,14 @@ class Driver:
     def _flush(self) -> None:
         if self._commits.flush():
             self._last_commit_s = time.monotonic()
+        self._race_on()
         self._teller.show()
+
+    def _race_on(self) -> None:
+        """Write down what the race has decided by what is durable, and drop the runs that it does without."""
+        for record, skipped in self._racing.decisions(time.time()) if self._racing else ():
+            self._commits.decided(record, skipped)
+            self._tell(ev.RunsSkipped(runs=skipped))
 
     def _flush_or_pause(self) -> None:
         """Make durable what was decided; while the disk takes nothing, hand out nothing and try again."""
@@ -315,6 +330,8 @@ class Driver:
             self._drain("no further run would end before the time limit of --until", 0.0)
         self._flush_or_pause()
         self._pool.close()
+        if self._racing is not None and (text := self._racing.complaint()):
+            self._say(text)
         why = self._scheduler.stop_reason or "nothing is left to hand out"
         self._log.write(f"driver {self._commits.epoch} ends: {why}")
         self._log.close()
@@ -331,6 +348,7 @@ class Driver:
             self._commits.book.counts(),
             new=self._commits.num_new,
             busy_s=0.0 if math.isnan(busy_s) else busy_s,
+            **({} if self._racing is None else self._racing.counts()),
             interrupted=self._interrupted,
             reason=self._scheduler.stop_reason,
             worker_peak_mib=self._scheduler.fleet.peak_mib,

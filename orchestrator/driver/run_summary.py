@@ -20,6 +20,12 @@ class Summary:
     """Runs that ended without a result, quarantined ones included."""
     cancelled: int
     """Runs that nobody wants any more."""
+    skipped: int = 0
+    """Runs that a race did without."""
+    decided: int = 0
+    """Cells that a race decided, or pairs of cells."""
+    undecided: int | None = None
+    """Those that it did not; ``None`` where there is no race."""
     new: int = 0
     """Results committed in this life."""
     busy_s: float = 0.0
@@ -42,6 +48,7 @@ class Summary:
             diverged=counts["diverged"],
             failed=counts["failed"] + counts["quarantined"],
             cancelled=counts["cancelled"],
+            skipped=counts["skipped"],
             **more,
         )
 

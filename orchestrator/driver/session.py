@@ -16,9 +16,11 @@ from orchestrator.driver.driver import Driver
 from orchestrator.driver.nodes import nodes_asked, require_room
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
+from orchestrator.driver.racing import recorded_counts
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
+from orchestrator.planning.race_question import RaceQuestion, race_question
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
@@ -39,6 +41,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import DamagedError, LostLockError, StoreError
 from sweeps.spec.printable import printable
+from sweeps.spec.search_rules import same_search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,8 @@ class Session:
         known: Collection[str] = ()
         if not damage_of_frozen(layout, layout.manifest):
             earlier = read_manifest(layout.manifest)
-            if earlier.digest == manifest.digest and not damage_of_frozen(layout, layout.config):
+            same = earlier.digest == manifest.digest and same_search(earlier.options, manifest.options)
+            if same and not damage_of_frozen(layout, layout.config):
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
         sweep_id = self._permission.sweep_id if self._permission else ""
@@ -183,8 +187,9 @@ class Session:
             book.reopen(index)
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
+        race = race_question(manifest, read_config(self.layout).get("metrics"))
         if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
-            return self._nothing_to_do(manifest, reading)
+            return self._nothing_to_do(manifest, reading, race)
         require_same_code(manifest, self.layout.root)
         self._raise_format()
         make = pool or pool_factory(manifest, cluster)
@@ -210,6 +215,7 @@ class Session:
                 progress=Progress(total=len(manifest), quiet=quiet),
                 reopened=reopen,
                 only=only,
+                race=race,
             )
             return driver.run()
         finally:
@@ -234,7 +240,7 @@ class Session:
         if raised != text:
             write_recorded(self.layout, self.layout.config, raised.encode())
 
-    def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult) -> Summary:
+    def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult, race: RaceQuestion | None) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
         if reading.adopted or reading.unreadable:
             self._raise_format()
@@ -243,7 +249,8 @@ class Session:
         bring_up_to_date(self.layout, manifest, reading.book)
         if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
             compaction.rebuild(self.layout, manifest, reading.book)
-        return Summary.of(reading.book.counts())
+        found = {} if race is None else recorded_counts(race, manifest, reading.book)
+        return Summary.of(reading.book.counts(), **found)
 
 
 def stored_pool(layout: Layout) -> tuple[str | None, str | None]:

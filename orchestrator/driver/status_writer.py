@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -39,10 +40,11 @@ class StatusWriter:
         epoch: int,
         progress: Progress,
         nodes: NodeWatch,
+        race: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         self._layout, self._manifest, self._book = layout, manifest, book
         self._scheduler, self._epoch, self._progress = scheduler, epoch, progress
-        self._nodes = nodes
+        self._nodes, self._race = nodes, race
         self._rate = Rate()
         self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
 
@@ -78,6 +80,7 @@ class StatusWriter:
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
             **self._cluster(),
+            **({} if self._race is None else {"race": dict(self._race())}),
             "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
             "words": [
                 {"run_id": self._manifest.run_ids[run], "words": words}

@@ -16,6 +16,7 @@ from orchestrator.store.job_note import read_job, submitted_by
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
+from orchestrator.store.race_words import race_text
 from orchestrator.store.run_index import read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import nodes_text, read_status, status_is_damaged
@@ -72,6 +73,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "findings": findings,
         "next": [] if works else [step._asdict() for step in steps],
         **_told_of(job),
+        **({"race": told["race"]} if (told := read_status(layout)) and "race" in told else {}),
     }
 
 
@@ -202,6 +204,8 @@ def status_text(status: dict[str, Any]) -> str:
             f" for {duration(max(0.0, time.time() - since))}" if since else ""
         )
     lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
+    if race := status.get("race"):
+        lines.append(f"  {race_text(race['decided'], race['undecided'], counts.get('skipped', 0))}")
     lines += _node_lines(status.get("job") or {})
     if status["live"] and "nodes" in status:
         lines.append(f"  {nodes_text(status['nodes'])}")

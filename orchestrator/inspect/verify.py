@@ -29,6 +29,8 @@ class Verification:
     """Runs with a result whose checksum is right."""
     cancelled: int
     """Runs given up on request; they need no result."""
+    skipped: int
+    """Runs that a race did without; they need no result."""
     duplicated: int
     """Runs committed at more than one place."""
     corrupt: int
@@ -64,7 +66,7 @@ class Verification:
     @property
     def missing(self) -> int:
         """Runs that should have a result and have none."""
-        return self.expected - self.committed - self.cancelled
+        return self.expected - self.committed - self.cancelled - self.skipped
 
     @property
     def is_whole(self) -> bool:
@@ -82,6 +84,7 @@ class Verification:
         names = ("expected", "committed", "missing", "duplicated", "corrupt", "ok")
         more = (
             "cancelled",
+            "skipped",
             "failed",
             "superseded",
             "foreign",
@@ -130,6 +133,7 @@ def verify(
         expected=len(manifest),
         committed=book.num_committed - len(reading.adopted),
         cancelled=book.outcome.count(CODE["cancelled"]),
+        skipped=book.outcome.count(CODE["skipped"]),
         duplicated=len(reading.doubly_accepted),
         corrupt=len(reading.missing),
         superseded=reading.num_superseded,

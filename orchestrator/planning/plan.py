@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
+from orchestrator.planning.race_price import RacePrice, race_price
+from orchestrator.planning.race_question import race_question
 from orchestrator.planning.training_sets import PlannedSet, planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
@@ -36,6 +38,7 @@ from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.sharing.packs import Packing
 from sweeps.spec import SpecError, rounds_of
 from sweeps.spec.errors import UserError
+from sweeps.spec.search_rules import same_search
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""
@@ -53,6 +56,8 @@ class Plan:
     quarantined: int = 0
     """Runs that failed for good; a launch leaves them as they are."""
     cancelled: int = 0
+    skipped: int = 0
+    """Runs that a race did without."""
     left: int
     """Runs on disk that the sweep no longer asks for."""
     drift: Sequence[Difference]
@@ -76,6 +81,8 @@ class Plan:
     training_sets: tuple[PlannedSet, ...] = ()
     """Training sets that runs walk over."""
     over_budget: str | None = field(default=None)
+    race: RacePrice | None = None
+    """Runs that a race will take, where one was asked for."""
     packing: Packing
     """Which of the runs to do are trained together."""
     most_in_a_pack: int = 0
@@ -85,7 +92,7 @@ class Plan:
     @property
     def new(self) -> int:
         """Runs that a launch would do."""
-        return len(self.manifest) - self.done - self.failed - self.quarantined - self.cancelled
+        return len(self.manifest) - self.done - self.failed - self.quarantined - self.cancelled - self.skipped
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -100,6 +107,7 @@ class Plan:
             "failed": self.failed,
             "quarantined": self.quarantined,
             "cancelled": self.cancelled,
+            "skipped": self.skipped,
             "left": self.left,
             "duplicates": m.num_duplicates,
             "steps_naive": naive.steps,
@@ -112,6 +120,7 @@ class Plan:
             "eval_passes_shared": shared.eval_passes + shared.base_eval_passes,
             "completion_tokens_max": self.tokens,
             "sharing": bool(m.options.get("sharing")),
+            "race": self.race.to_json() if self.race else None,
             "packed": self.packing.num_packed,
             "not_packed": dict(self.packing.refused),
             "busy_s": None if self.price.unknown else self.price.busy_s,
@@ -155,6 +164,7 @@ def make_plan(
     directory: Path | None = None,
     like: Path | None = None,
     imagined: ClusterModel | None = None,
+    metrics_of: Callable[[Manifest], Mapping[str, Any]] = lambda _: {},
 ) -> Plan:
     """Compose and expand a sweep, compare it with its directory and price what is left.
 
@@ -163,6 +173,7 @@ def make_plan(
         directory: where the sweep lies or would lie; ``outputs/NAME`` unless given.
         like: a sweep directory whose measured seconds to use; otherwise this one's or its neighbours'.
         imagined: a cluster to run it on in virtual time, with the real scheduler.
+        metrics_of: what the trainers' classes say of their metrics.
 
     Raises:
         SpecError: for a mistake in the overrides or the sweep file.
@@ -170,8 +181,10 @@ def make_plan(
     composed = compose_sweep(overrides)
     manifest = build_manifest(composed, EarlierSweep)
     mended = require_usable_models(manifest)
+    asked = race_question(manifest, metrics_of(manifest))
     plan = plan_manifest(manifest, directory or OUTPUTS / composed.name, like, imagined)
-    return dataclasses.replace(plan, mended=tuple(mended))
+    race = race_price(manifest, asked, like) if asked else None
+    return dataclasses.replace(plan, mended=tuple(mended), race=race)
 
 
 def require_budget(manifest: Manifest, directory: Path) -> None:
@@ -200,10 +213,13 @@ def plan_manifest(
     if layout.manifest.exists() or layout.journal_paths():
         require_launchable(layout)
         book = read_index(layout, manifest.run_ids, live=True).book
-        counts = {str(word): num for word, num in book.counts().items()}
-        pending = np.flatnonzero(np.asarray(book.outcome) == PENDING)
         is_there = not damage_of_frozen(layout, layout.manifest)
         earlier = read_manifest(layout.manifest) if is_there else manifest
+        if not same_search(earlier.options, manifest.options):
+            for index in book.skipped():
+                book.reopen(index)
+        counts = {str(word): num for word, num in book.counts().items()}
+        pending = np.flatnonzero(np.asarray(book.outcome) == PENDING)
         left = len(set(earlier.run_ids) - set(manifest.run_ids))
         drift = differences(earlier, manifest) if earlier.run_ids != manifest.run_ids else []
         changed = changed_code(earlier, manifest)
@@ -222,6 +238,7 @@ def plan_manifest(
         failed=counts["failed"],
         quarantined=counts["quarantined"],
         cancelled=counts["cancelled"],
+        skipped=counts["skipped"],
         left=left,
         drift=drift,
         code_changed=changed,

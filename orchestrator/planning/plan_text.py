@@ -39,6 +39,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"differs   {told_changes(plan.code_changed, left=plan.left, new=plan.new)}")
     lines += [f"differs   {d}" for d in plan.drift if d.key != DIGEST_KEY or not plan.code_changed]
     lines += [f"mended    {text}" for text in plan.mended]
+    if plan.race:
+        lines.append(f"race      {plan.race}")
     if plan.new:
         lines += [*_work(plan), f"time      {_time(plan)}", *_simulated(plan)]
         lines.append(f"disk      {size(plan.price.disk_bytes)}")
@@ -51,7 +53,7 @@ def plan_text(plan: Plan) -> str:
 
 def _counts(plan: Plan) -> str:
     counts = [f"{plan.new:,} new", f"{plan.done:,} done"]
-    without = {word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled")}
+    without = {word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled", "skipped")}
     counts += [f"{num:,} {word}" for word, num in without.items() if num]
     counts.append(f"{plan.manifest.num_duplicates:,} duplicates removed")
     if plan.left:

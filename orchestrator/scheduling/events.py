@@ -145,6 +145,13 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunsSkipped:
+    """A race does without these runs. The result of one that ends all the same is kept."""
+
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested:
     """Hand out nothing more; what runs may finish within the grace."""
 
@@ -161,6 +168,7 @@ Event = (
     | Beat
     | CapacityChanged
     | CancelRequested
+    | RunsSkipped
     | DrainRequested
 )
 

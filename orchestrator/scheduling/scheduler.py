@@ -20,32 +20,25 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from orchestrator.scheduling import events as ev
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.dispatcher import Dispatcher
 from orchestrator.scheduling.events import (
-    Accept,
     Action,
-    Announce,
     Beat,
-    CancelAttempts,
     CancelRequested,
     Capacity,
     CapacityChanged,
     DrainRequested,
     Event,
-    KillWorker,
-    NoteEnds,
-    NoteFailure,
     Reported,
-    Settle,
+    RunsSkipped,
     Shape,
-    StartWorker,
-    StopWorker,
     WorkerLeaving,
     WorkerLost,
     WorkerReady,
@@ -99,6 +92,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(workload, self._runs, self.fleet, self.groups)
         self._actions: list[Action] = []
         self._deadline_s, self._resize = deadline_s, True
+        self._skipped: set[int] = set()
         self._drain_until_s: float | None = None
         self._now_s = self._decided_s = self._checked_s = now_s
         self.paused = False
@@ -154,8 +148,10 @@ class Scheduler:
             case CapacityChanged(capacity=capacity):
                 self._resize |= capacity != self.fleet.capacity
                 self.fleet.capacity = capacity
-            case CancelRequested():
-                self._on_cancel(event.runs)
+            case CancelRequested(runs=runs):
+                self._actions += (ev.Settle(run=i, outcome="cancelled") for i in list(self._called_off(runs)))
+            case RunsSkipped(runs=runs):
+                self._skipped.update(self._called_off(runs))
             case DrainRequested():
                 self._on_drain(event)
 
@@ -183,6 +179,9 @@ class Scheduler:
                     self._settle(index)
                     self.groups[self.workload.group_of[index]].learn(report.wall_s)
                     accepted.append(report)
+                elif index in self._skipped:
+                    self._skipped.remove(index)
+                    accepted.append(report)
                 else:
                     changing_nothing.append(report)
             elif current and report.failure is not None:
@@ -192,9 +191,9 @@ class Scheduler:
                 if current:
                     self._runs.release(index)
         if changing_nothing:
-            self._actions.append(NoteEnds(worker=event.worker, reports=tuple(changing_nothing)))
+            self._actions.append(ev.NoteEnds(worker=event.worker, reports=tuple(changing_nothing)))
         if accepted:
-            self._actions.append(Accept(worker=event.worker, reports=tuple(accepted)))
+            self._actions.append(ev.Accept(worker=event.worker, reports=tuple(accepted)))
         if worker is not None:
             worker.seen_s = worker.progress_s = self._now_s
             self._resize |= worker.retiring
@@ -211,7 +210,7 @@ class Scheduler:
         if 0 < self.settings.memory_watermark_gib < beat.memory_gib and not worker.retiring:
             worker.retiring = self._resize = True
             text = f"worker {worker.name} holds {beat.memory_gib:.1f} GiB: replaced once it is idle"
-            self._actions.append(Announce(text=text))
+            self._actions.append(ev.Announce(text=text))
 
     def _on_ready(self, event: WorkerReady) -> None:
         worker = self.fleet.workers.get(event.worker)
@@ -238,12 +237,13 @@ class Scheduler:
             worker.leaving = worker.retiring = self._resize = True
             self._put_back_waiting(worker)
 
-    def _on_cancel(self, indices: Iterable[int]) -> None:
+    def _called_off(self, indices: Iterable[int]) -> Iterator[int]:
+        """Take those that are open out of wherever they are, for good."""
         for index in indices:
             if not self._runs.is_over(index):
                 self._withdraw(index, tell_worker=True)
                 self._settle(index)
-                self._actions.append(Settle(run=index, outcome="cancelled"))
+                yield index
 
     def _on_drain(self, event: DrainRequested) -> None:
         until_s = self._now_s + event.grace_s
@@ -290,7 +290,7 @@ class Scheduler:
         if not worker.ready and sickness.failure is None and not self.draining:
             self.fleet.note_start_failure(worker, self._now_s)
         reason, record_stack = sickness.reason, sickness.record_stack
-        self._actions.append(KillWorker(worker=worker.name, reason=reason, record_stack=record_stack))
+        self._actions.append(ev.KillWorker(worker=worker.name, reason=reason, record_stack=record_stack))
         self._remove(worker, sickness.failure)
 
     def _remove(self, worker: Worker, failure: Failure | None) -> None:
@@ -311,12 +311,12 @@ class Scheduler:
         """Start workers where runs wait and room is left; end those in excess or in the way."""
         waiting = self._dispatcher.num_waiting()
         for worker in self.fleet.retire(self.settings, waiting, self._dispatcher.num_due(), self._now_s):
-            self._actions.append(StopWorker(worker=worker.name))
+            self._actions.append(ev.StopWorker(worker=worker.name))
             self._remove(worker, None)
         for shape in self.fleet.to_start(self.settings, waiting, self._now_s):
             worker = self.fleet.enlist(shape, self._now_s)
             like = self._dispatcher.first_run(shape)
-            self._actions.append(StartWorker(worker=worker.name, shape=shape, runs_like=like))
+            self._actions.append(ev.StartWorker(worker=worker.name, shape=shape, runs_like=like))
         self._resize = False
 
     # --- a run's life -----------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Scheduler:
         """Take an open run out of wherever it is; the caller says what becomes of it."""
         holder = self._runs.withdraw(index)
         if holder is not None and tell_worker:
-            self._actions.append(CancelAttempts(worker=holder.worker, tokens=(holder.token,)))
+            self._actions.append(ev.CancelAttempts(worker=holder.worker, tokens=(holder.token,)))
 
     def _settle(self, index: int) -> None:
         self._runs.settle(index)
@@ -334,16 +334,16 @@ class Scheduler:
     def _fail(self, grant: Grant, worker: str, failure: Failure) -> None:
         index, attempt, token = grant.run, grant.attempt, grant.token
         history = self._runs.charge(index, failure)
-        note = NoteFailure(run=index, attempt=attempt, token=token, worker=worker, failure=failure)
+        note = ev.NoteFailure(run=index, attempt=attempt, token=token, worker=worker, failure=failure)
         self._actions.append(note)
         group = self.workload.group_of[index]
         if self.groups[group].note_failure(index, history, self.settings):
             name = self.workload.groups[group].affinity
-            self._actions.append(Announce(text=held_back(name, self.settings, failure)))
+            self._actions.append(ev.Announce(text=held_back(name, self.settings, failure)))
         verdict = retry.decide(self.settings.policy, history)
         if verdict.outcome != "pending":
             self._settle(index)
-            self._actions.append(Settle(run=index, outcome=verdict.outcome))
+            self._actions.append(ev.Settle(run=index, outcome=verdict.outcome))
             return
         if verdict.elsewhere and worker in self.fleet.workers:
             self._dispatcher.keep_away(index, self.fleet.workers[worker].host)

@@ -31,12 +31,19 @@ BUNDLES_PER_WORKER = 4
 """Bundles that each process should get at least, so that the last ones do not keep the others waiting."""
 
 
-def workload_of(manifest: Manifest, to_share: np.ndarray | None = None, num_workers: int = 1) -> Workload:
+def workload_of(
+    manifest: Manifest,
+    to_share: np.ndarray | None = None,
+    num_workers: int = 1,
+    rounds: np.ndarray | None = None,
+) -> Workload:
     """Group a manifest's runs by shape and base model; linear in the runs, one lookup each.
 
     Args:
         to_share: the runs still to run, if trainers may share work between them.
         num_workers: processes that they will be spread over.
+        rounds: round of each run, shape (runs,): those of an earlier one are handed out first, and none of
+            two rounds travel together.
     """
     models, resources = manifest.group_codes["model"], manifest.group_codes["resources"]
     numbers: dict[tuple[int, int], int] = {}
@@ -52,25 +59,32 @@ def workload_of(manifest: Manifest, to_share: np.ndarray | None = None, num_work
             groups.append(Group(shape=shape_of(needs), affinity=affinity, timeout_s=needs.timeout_s))
         group_of.append(number)
     if to_share is None or not len(to_share):
-        return Workload(groups=groups, group_of=group_of)
-    order, bundle_of = _bundles(manifest, to_share, num_workers)
+        by_round = None if rounds is None else _array(np.argsort(rounds, kind="stable"))
+        return Workload(groups=groups, group_of=group_of, order=by_round)
+    order, bundle_of = _bundles(manifest, to_share, num_workers, rounds)
     return Workload(groups=groups, group_of=group_of, order=order, bundle_of=bundle_of)
 
 
 def _bundles(
-    manifest: Manifest, pending: np.ndarray, num_workers: int
+    manifest: Manifest, pending: np.ndarray, num_workers: int, rounds: np.ndarray | None
 ) -> tuple[Sequence[int] | None, Sequence[int] | None]:
     """Order of the pending runs in which those that share work are neighbours, and the bundle of each run.
 
-    Nothing when no two runs share anything.
+    Nothing when no two runs share anything and any order will do.
     """
-    fair = len(pending) // (BUNDLES_PER_WORKER * num_workers)
-    dispatched = batches(manifest, pending, max(1, min(MAX_BUNDLE, fair)))
-    if len(dispatched) == len(pending):
+    of_round = [pending]
+    if rounds is not None:
+        of_round = [pending[rounds[pending] == number] for number in np.unique(rounds[pending])]
+    order, bundle_of, num_bundles = [], np.zeros(len(manifest), dtype=np.uint32), 0
+    for runs in of_round:
+        fair = len(runs) // (BUNDLES_PER_WORKER * num_workers)
+        dispatched = batches(manifest, runs, max(1, min(MAX_BUNDLE, fair)))
+        bundle_of[dispatched.order] = dispatched.number + num_bundles
+        num_bundles += len(dispatched)
+        order.append(dispatched.order)
+    if num_bundles == len(pending) and rounds is None:
         return None, None
-    bundle_of = np.zeros(len(manifest), dtype=np.uint32)
-    bundle_of[dispatched.order] = dispatched.number
-    return _array(dispatched.order), _array(bundle_of)
+    return _array(np.concatenate(order)), _array(bundle_of)
 
 
 def _array(values: np.ndarray) -> array[int]:

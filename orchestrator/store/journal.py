@@ -20,6 +20,7 @@ from orchestrator.store.records import (
     AcceptRecord,
     AttemptReport,
     CloseRecord,
+    DecisionRecord,
     EndedAttempt,
     EndRecord,
     EpochRecord,
@@ -116,6 +117,10 @@ class Journal:
         """Accepted results can no longer be read."""
         if indices:
             self._write(VoidRecord(at=at, runs=self._ids(indices)))
+
+    def decided(self, record: DecisionRecord) -> None:
+        """A race decided."""
+        self._write(record)
 
     def close(self, reason: str, at: float) -> None:
         """The driver ended by itself."""

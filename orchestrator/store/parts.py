@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.column_names import ColumnNames
 from orchestrator.store.digest_writer import Replacement, remove_recorded
-from orchestrator.store.layout import Layout
+from orchestrator.store.digests import damage_of, recorded_damage
+from orchestrator.store.layout import TABLES, Layout
 from orchestrator.store.mixed_columns import column
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import Line
 from sweeps.manifest import arrow
 from trainers.run_result import numerics_of, scalars_from_json
@@ -50,9 +52,13 @@ class PartWriter:
     """Turns result lines into numbered parts."""
 
     def __init__(self, layout: Layout, axis_keys: Collection[str] = ()) -> None:
-        """Write below ``layout``; results may not be called as the sweep's axes are."""
+        """Write below ``layout``, after the parts that are there.
+
+        Args:
+            axis_keys: keys of the sweep's axes, which no result may be called by.
+        """
         self._layout = layout
-        self._next = 0
+        self._next = 1 + max(map(_number_of, layout.parts.glob("runs-*.parquet")), default=-1)
         self._run_names, self._step_names = ColumnNames(axis_keys), ColumnNames(axis_keys)
         self._num_written = 0
         self._waiting_since_s: float | None = None
@@ -141,6 +147,36 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a part, or some of its columns, in this thread."""
     with pq.ParquetFile(path) as file:
         return file.read(columns, use_threads=False)
+
+
+def _number_of(part: Path) -> int:
+    return int(part.stem.rpartition("-")[2])
+
+
+def kept_parts(layout: Layout, book: RunIndex) -> set[int]:
+    """The runs whose committed results are in the parts that a driver before has left, so that readers have
+    them on; of parts any of which is damaged, or says other than the journals, none is left.
+    """
+    held: set[int] = set()
+    for path in parts_of(layout, "runs"):
+        beside = [layout.part(table, _number_of(path)) for table in TABLES]
+        try:
+            damaged = any(damage_of(layout, p) for p in beside if p.exists() or recorded_damage(layout, p))
+            rows = [] if damaged else read_part(path, ["index", "run_id", "worker"]).to_pylist()
+        except (OSError, pa.ArrowException, KeyError):
+            damaged, rows = True, []
+        found = {row["index"] for row in rows if _is_committed(book, **row)}
+        if damaged or len(found) < len(rows) or held & found:
+            drop_parts(layout)
+            return set()
+        held |= found
+    return held
+
+
+def _is_committed(book: RunIndex, index: int, run_id: str, worker: str) -> bool:
+    """Whether a worker's result is the one that counts for a run of the manifest."""
+    known = index < len(book) and book.run_ids[index] == run_id and book.committed(index)
+    return known and book.spools[book.spool[index]] == f"{worker}.jsonl"
 
 
 def drop_parts(layout: Layout) -> None:

@@ -17,6 +17,7 @@ kind         what happened
 ``settle``   runs ended without a result
 ``reopen``   runs were given another chance; earlier failures no longer count
 ``void``     accepted results can no longer be read; a later ``accept`` counts again
+``decision`` a race decided about a cell, and the runs that are not needed any more
 ``close``    the driver ended by itself
 ``unknown``  filler: a line that could not be mended was taken out; what it decided is unknown
 ============ ========================================================================================
@@ -31,9 +32,9 @@ from dataclasses import dataclass, field, fields
 from itertools import starmap
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, cast, get_args
 
-Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled"]
+Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled", "skipped"]
 """What can be said of a run. ``done`` and ``diverged`` are results; ``pending`` also covers a run that is
-running.
+running; ``skipped`` is a run that a race does without, since what it was to tell is decided.
 """
 
 AttemptEnd = Literal["done", "diverged", "failed", "cancelled"]
@@ -43,7 +44,7 @@ FailureClass = Literal["infrastructure", "oom", "error", "timeout"]
 """Why an attempt gave no result: its worker went away, no memory was left, it raised, it took too long."""
 
 RecordKind = Literal[
-    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "close"
+    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "decision", "close"
 ]
 
 INFRASTRUCTURE: Final = "infrastructure"
@@ -318,6 +319,30 @@ class VoidRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionRecord(Record):
+    """A race decided about a cell, or about two that it compares."""
+
+    kind: ClassVar[RecordKind] = "decision"
+    rule: Mapping[str, Any]
+    """What was asked and how it is decided: the race's options, its metric filled in."""
+    side: str
+    """``above``, ``below``, ``within``, ``beaten``, ``best`` or ``tied``; ``ended`` where the race's budget
+    was spent before.
+    """
+    cells: Sequence[str]
+    """A run of each cell that it is about; the cell that is compared with the second comes first."""
+    num_seeds: int
+    """Seeds of each cell that it rests on, the first ones in seed order."""
+    log_evidence: float
+    """Natural logarithm of the evidence for it; 0 where the race ended undecided."""
+    low: float | None
+    """Lower end of the interval that holds at any stop, in the metric's unit; ``None`` is unbounded."""
+    high: float | None
+    runs: Sequence[str] = ()
+    """Runs that are not needed any more: those without a result are ``skipped``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRecord(Record):
     """The driver ended by itself."""
 
@@ -336,6 +361,7 @@ JournalRecord = (
     | SettleRecord
     | ReopenRecord
     | VoidRecord
+    | DecisionRecord
     | CloseRecord
 )
 

@@ -19,6 +19,7 @@ from orchestrator.store.records import (
     AcceptRecord,
     AttemptEnd,
     CloseRecord,
+    DecisionRecord,
     EpochRecord,
     Failure,
     FailureRecord,
@@ -41,6 +42,7 @@ UNKNOWN = "unknown"
 """Kind of the record that stands where ``emsweep repair`` took out a line that could not be mended."""
 
 PENDING, DONE, DIVERGED = CODE["pending"], CODE["done"], CODE["diverged"]
+SKIPPED = CODE["skipped"]
 
 
 class FailureNote(NamedTuple):
@@ -79,6 +81,8 @@ class RunIndex:
         """Charged failures of each run that has any, oldest first."""
         self.notes: dict[int, FailureNote] = {}
         """The last failure of each run that has any."""
+        self.decisions: list[DecisionRecord] = []
+        """What a race decided, oldest first."""
         self._spool_numbers: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -121,9 +125,23 @@ class RunIndex:
         self.histories.setdefault(index, []).append(note.failure)
         self.notes[index] = note
 
+    def skipped(self) -> list[int]:
+        """Runs that a race did without."""
+        return [index for index, code in enumerate(self.outcome) if code == SKIPPED]
+
+    def decide(self, record: DecisionRecord, skipped: Iterable[int]) -> None:
+        """Remember what a race decided, and that it does without these runs."""
+        self.decisions.append(record)
+        for index in skipped:
+            if self.outcome[index] == PENDING:
+                self.outcome[index] = SKIPPED
+
     def reopen(self, index: int) -> None:
         """Make an unfinished or failed run pending again, with fresh budgets."""
         if not self.committed(index):
+            if self.outcome[index] == SKIPPED:
+                run_id = self.run_ids[index]
+                self.decisions = [d for d in self.decisions if run_id not in d.runs]
             self.outcome[index] = PENDING
             self.histories.pop(index, None)
             self.notes.pop(index, None)
@@ -272,6 +290,8 @@ def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mappin
                     book.outcome[index] = PENDING
                 if index in reading.doubly_accepted:
                     reading.doubly_accepted = [i for i in reading.doubly_accepted if i != index]
+        case DecisionRecord():
+            book.decide(record, _known(record.runs, index_of))
         case ManifestRecord():
             if record.part == record.parts - 1:
                 reading.journalled[record.name] = record.sha256

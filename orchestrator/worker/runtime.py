@@ -262,7 +262,7 @@ class Runtime:
             word = cast("AttemptEnd", outcome.outcome)
             if self._spool is not None:
                 try:
-                    more = self._store(item, outcome, finished_at)
+                    more = self._store(item, outcome, finished_at, time.perf_counter() - timer)
                 except OSError as error:  # a full or failing disk is no fault of the run
                     failure = classify(error)._replace(failure_class=INFRASTRUCTURE)
                     word, more = "failed", {"failure": failure}
@@ -282,7 +282,7 @@ class Runtime:
         self._markers.begins(item.run_id, item.grant.attempt)
         self._token = item.grant.token
 
-    def _store(self, item: Task, result: RunResult, finished_at: float) -> dict[str, Any]:
+    def _store(self, item: Task, result: RunResult, finished_at: float, wall_s: float) -> dict[str, Any]:
         header = {
             "kind": "result",
             "run_id": item.run_id,
@@ -292,6 +292,7 @@ class Runtime:
             "worker": self.setup.name,
             "host": self._host,
             "finished_at": finished_at,
+            "wall_s": round(wall_s, 6),
         }
         line = encode_line(header, result.to_json())
         assert self._spool is not None

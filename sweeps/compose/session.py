@@ -43,6 +43,9 @@ ConfigStore.instance().store(name="spec", node=spec_to_dict(RunSpec()), provider
 _NESTED = re.compile(r"""(?<![\"'])\$\{[\w.]+:[^${}\"']*(?:\$\{[^${}\"']*\}[^${}\"']*)+\}(?![\"'])""")
 """A reference with others in it, which Hydra's grammar takes in quotes only."""
 
+_FILTER = re.compile(r"""^(search\.[ab])=(?![\"'])(.+)$""", re.DOTALL)
+"""A word whose value is a filter, such as ``objective=em``: likewise."""
+
 
 @contextlib.contextmanager
 def opened(overrides: Sequence[str]) -> Iterator[tuple[Any, list[Override]]]:
@@ -74,6 +77,7 @@ def parse(words: Sequence[str]) -> list[Override]:
         if half_character(written) is not None:
             raise SpecError(f"{shown(written)}: holds half a character; type it again in UTF-8")
         word = re.sub(rf"^(\+*)trainer\.{HYDRA_NAME}=", rf"\1{TARGET}=", written)
+        word = _FILTER.sub(lambda found: f"{found[1]}={_in_quotes(found[2])}", word)
         if word.endswith("=") and word.count("=") == 1:
             raise SpecError(f"{word!r}: is empty; give at least one value, such as {word}1,2")
         try:
@@ -84,6 +88,12 @@ def parse(words: Sequence[str]) -> list[Override]:
                 f"{shown(word)}: is not an override ({reason}); write key=value or key=value1,value2"
             ) from None
     return parsed
+
+
+def _in_quotes(text: str) -> str:
+    """Text as Hydra's grammar takes any."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _quoted(reference: re.Match[str]) -> str:
@@ -109,8 +119,7 @@ def _open_places(words: Sequence[Override], loader: Any) -> list[Override]:
 
 def _named(sweep: str) -> list[Override]:
     """The word that chooses a sweep by its name, which is text even where it reads like a number."""
-    escaped = sweep.replace("\\", "\\\\").replace("'", "\\'")
-    return parse([f"sweep='{escaped}'"])
+    return parse([f"sweep={_in_quotes(sweep)}"])
 
 
 def _searchable(folder: Any) -> str:

@@ -6,6 +6,7 @@ the ``cluster`` options do that work.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweeps.grid.resolve_configs import references
 from sweeps.grid.sweep_file import SWEEP_KEYS
 from sweeps.spec import GROUPS, SCALARS, SpecError, nearest
 from sweeps.spec.errors import shown
+from sweeps.spec.search_rules import RaceSpec
 
 CLUSTER_KEYS = frozenset(
     {
@@ -48,6 +50,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "budget": frozenset({"gpu_hours", "disk_gib", "usd"}),
     "cluster": CLUSTER_KEYS,
     "cluster.retries": frozenset({"infrastructure", "oom", "timeout", "error"}),
+    "search": frozenset({"kind", *(field.name for field in dataclasses.fields(RaceSpec))}),
 }
 """Mappings beside a run's groups, and the keys of each that are read."""
 

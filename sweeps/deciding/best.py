@@ -47,6 +47,10 @@ class Best:
         self._sum = np.zeros(num_members)
         self._num = np.zeros(num_members, dtype=np.int64)
 
+    def leave(self, member: int, log_evidence: float) -> None:
+        """Count a claim that was made elsewhere."""
+        self.open[member] = False
+
     def look(self, members: np.ndarray, values: np.ndarray, covariance: np.ndarray | None) -> list[Claim]:
         """Take the next value of each of the open ``members`` that have one, and claim what can be claimed.
 

@@ -48,6 +48,16 @@ class Race:
         """Whether the member is undecided, so that its next seeds are worth running."""
         return bool(self._state.open[member])
 
+    def num_seeds(self, member: int) -> int:
+        """Seeds with a value that the member's interval rests on."""
+        return int((~np.isnan(self._values[member, : self._looks[member]])).sum())
+
+    def leave(self, member: int, log_evidence: float) -> None:
+        """Take out a member that was decided before, on what is no longer known: it is waited for no more, no
+        verdict on it comes, and its claim counts among those that were made.
+        """
+        self._state.leave(member, log_evidence)
+
     def open_members(self) -> list[int]:
         """Members that are undecided, in order."""
         return [int(member) for member in np.flatnonzero(self._state.open)]

@@ -47,6 +47,12 @@ class Sides:
         self._num = np.zeros(num_members, dtype=np.int64)
         self._made = np.zeros(0)
 
+    def leave(self, member: int, log_evidence: float) -> None:
+        """Count a claim that was made elsewhere; evidence of 0 is none."""
+        self.open[member] = False
+        if log_evidence > 0:
+            self._made = np.append(self._made, log_evidence)
+
     def look(self, members: np.ndarray, values: np.ndarray, floors: np.ndarray) -> list[Claim]:
         """Take the next value of those open ``members`` that have one, and claim what can be claimed."""
         rule = self._rule

@@ -9,6 +9,7 @@ objective       what an optimizer step lowers
 optimizers      what each optimizer reads, and where its state may be sharded
 cross_checks    rules between groups
 selection_rules which problems of a pool are worth training on
+search_rules    which runs of a grid its question takes: a race over seeds
 identity        from a configuration to the run_id
 errors          what a user can cause and fix
 text            numbers as people write them

@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from tests.chaos.conftest import RUNS
-from tests.chaos.harness import kill, wait_until
+from analysis import open_sweep
+from tests.chaos.conftest import RUNS, WORDS
+from tests.chaos.harness import Tally, kill, wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -187,3 +188,29 @@ def test_an_actor_stopped_on_ray_is_found_killed_and_replaced(ray_sweep, referen
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     ray_sweep.prove(reference)
+
+
+def test_after_a_kill_tables_keep_what_they_had_while_the_next_driver_works(tmp_path, new_sweep):
+    words = tuple(word for word in WORDS if not word.startswith("sweep.n="))
+    sweep = new_sweep(words=(*words, "sweep.n=3000"), pace_s=0.0)
+    process = sweep.launch()
+    wait_until(lambda: list((sweep.folder / "parts").glob("runs-*.parquet")) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1]
+    sweep.pace(300)
+    kill(process)
+    sweep.fault()
+    before = open_sweep(sweep.folder).counts()["done"]
+    committed = sweep.committed()
+    assert before >= 2000
+    process = sweep.launch()
+    wait_until(lambda: len(list((sweep.folder / "spool").glob("driver-*.jsonl"))) == 2 and sweep.workers())
+    seen = {open_sweep(sweep.folder).counts()["done"] for _ in range(5)}
+    assert min(seen) >= before, "what was there before the kill is there still"
+    wait_until(lambda: open_sweep(sweep.folder).counts()["done"] >= committed, 40)
+    kill(process)
+    summary = sweep.finish()
+    assert summary["committed"] == 3000
+    assert open_sweep(sweep.folder).counts() == {"done": 3000}
+    assert len(open_sweep(sweep.folder).steps()) == 9000, "no row twice"
+    assert sweep.verify()["ok"]
+    Tally.survived += sweep.num_faults

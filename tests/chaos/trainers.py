@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from pathlib import Path
 
 from trainers.noop import Noop
-from trainers.protocol import Cancelled
+from trainers.protocol import Cancelled, RunResult
 
 PACE = "EMSWEEP_TEST_PACE"
 """Environment variable that names a file with the seconds a run takes; without either a run takes no time."""
@@ -61,3 +62,13 @@ class Telling(Noop):
                 told.write(b".")
                 time.sleep(0.001)
         return {"last": step - 1}
+
+
+class Rivals(Paced):
+    """Scores ``params.effect`` plus luck of spread 1 that depends on seed and effect, at its own pace."""
+
+    def run(self, spec, context):
+        super().run(spec, context)
+        effect = float(spec.trainer.params["effect"])
+        luck = random.Random(f"{spec.seed}/{effect}").gauss(0, 1)
+        return RunResult(outcome="done", metrics={"score": effect + luck})

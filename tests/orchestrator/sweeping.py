@@ -33,6 +33,7 @@ def run(
     pool: str = "inline",
     num_workers: int | None = None,
     until: float | None = None,
+    quiet: bool = True,
     **settings: Any,
 ) -> Summary:
     """Launch or resume a manifest in a folder."""
@@ -41,4 +42,4 @@ def run(
     permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))
     with Session(layout, permission) as session:
         session.freeze(manifest, pool=pool, address=None)
-        return session.run(manifest, cluster, session.read(manifest), quiet=True, until=until)
+        return session.run(manifest, cluster, session.read(manifest), quiet=quiet, until=until)

@@ -276,3 +276,16 @@ class Forking(Noop):
         if spec.seed == 1:
             sys.exit(3)
         return RunResult(outcome="done", metrics={"status": 77})
+
+
+class Lucky(Noop):
+    """Scores ``params.effect`` plus luck that depends on seed and effect."""
+
+    def run(self, spec, context):
+        time.sleep(spec.trainer.params["sleep_s"])
+        effect = float(spec.trainer.params["effect"])
+        luck = random.Random(f"{spec.seed}/{effect}").gauss(0, 1)
+        if spec.seed in (spec.trainer.params.get("failing") or ()):
+            raise ArithmeticError("bad luck")
+        outcome = "diverged" if spec.seed in (spec.trainer.params.get("diverging") or ()) else "done"
+        return RunResult(outcome=outcome, metrics={"score": effect + luck})

@@ -10,6 +10,7 @@ from typing import Any
 from sweeps.spec import RunSpec
 from trainers.model.base_model import BaseModel
 from trainers.protocol import Evaluation, RolloutText, RunResult
+from trainers.run_result import accuracy_name
 from trainers.step.rollout import Rollouts, rollouts_from_json
 from trainers.step.update import Update
 
@@ -121,7 +122,7 @@ class RunRecorder:
             return {}
         self._evaluations.extend(evaluations)
         row = self._rows.setdefault(step, {"step": step})
-        row.update({_column(e, evaluations): e.accuracy for e in evaluations})
+        row.update({accuracy_name(e, evaluations): e.accuracy for e in evaluations})
         return {name: value for name, value in row.items() if name != "step"}
 
     def result(self, outcome: str, layout: Mapping[str, Any]) -> RunResult:
@@ -147,7 +148,9 @@ class RunRecorder:
         by_step: dict[int, list[Evaluation]] = {}
         for evaluation in self._evaluations:
             by_step.setdefault(evaluation.step, []).append(evaluation)
-        columns = {step: {_column(e, judged): e.accuracy for e in judged} for step, judged in by_step.items()}
+        columns = {
+            step: {accuracy_name(e, judged): e.accuracy for e in judged} for step, judged in by_step.items()
+        }
         final = columns.get(self._spec.steps, {}) if outcome == "done" else {}
         for name in columns[max(columns)] if columns else ():
             metrics[name] = final.get(name)
@@ -162,16 +165,6 @@ class RunRecorder:
             metrics["last_entropy_nats"] = losses[-1]["entropy_nats"]
             metrics["steps_taken"] = len(losses)
         return metrics
-
-
-def _column(evaluation: Evaluation, among: Sequence[Evaluation]) -> str:
-    """``accuracy_greedy``, ``accuracy_sampled``, or ``accuracy_sampled_t0.6`` for every sampling
-    temperature but the first.
-    """
-    sampled = [e.temperature for e in among if e.mode == "sampled"]
-    if evaluation.mode == "greedy" or evaluation.temperature == sampled[0]:
-        return f"accuracy_{evaluation.mode}"
-    return f"accuracy_{evaluation.mode}_t{evaluation.temperature:g}"
 
 
 def _texts(step: int, rollouts: Rollouts, numbers: Sequence[int], tokenizer: Any) -> list[RolloutText]:

@@ -13,6 +13,7 @@ from orchestrator.store.records import (
     AcceptedResult,
     AcceptRecord,
     CloseRecord,
+    DecisionRecord,
     EndedAttempt,
     EndRecord,
     EpochRecord,
@@ -41,6 +42,17 @@ RECORDS = [
     SettleRecord(at=1.5, runs=("a",), outcome="quarantined"),
     ReopenRecord(at=1.5, runs=("a",)),
     VoidRecord(at=1.5, runs=("a",)),
+    DecisionRecord(
+        at=1.5,
+        rule={"kind": "race", "alpha": 0.05},
+        side="above",
+        cells=("a",),
+        num_seeds=5,
+        log_evidence=7.5,
+        low=0.25,
+        high=None,
+        runs=("b", "c"),
+    ),
     CloseRecord(at=1.5, reason="asked to stop"),
 ]
 

@@ -1,0 +1,58 @@
+"""Reads of a committed result what a race asks: the metric, its base value and the items behind both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.planning.race_question import RaceQuestion
+from orchestrator.scheduling.sweep_race import Observed
+from orchestrator.store.spool import Line
+from sweeps.spec.search_rules import worst_of
+from trainers.run_result import Evaluation, RunResult, accuracy_name
+
+
+def observed(line: Line, question: RaceQuestion) -> Observed | None:
+    """What a result says to the question; ``None`` where it has no value that counts."""
+    metric = question.metric
+    result = RunResult.from_json(line.result())
+    value, base = (_finite(result.metrics.get(name)) for name in (metric, f"base_{metric}"))
+    if line.header["outcome"] == "diverged":
+        worst = worst_of(question.info)
+        if question.spec.diverged == "left_out" or worst is None:
+            return None
+        return Observed(worst, base)
+    if value is None:
+        return None
+    last, first = (_items(result.evaluations, metric, at) for at in (-1, 0))
+    return Observed(value, base, _agreeing(last, value), _agreeing(first, base))
+
+
+def _items(evaluations: Sequence[Evaluation], metric: str, at: int) -> np.ndarray | None:
+    """Share of right answers per item behind an accuracy, of the first (0) or last (−1) evaluation."""
+    steps = sorted({e.step for e in evaluations})
+    among = [e for e in evaluations if steps and e.step == steps[at]]
+    for e in among:
+        if accuracy_name(e, among) == metric:
+            return np.asarray(e.correct, dtype=float) / e.num_samples
+    return None
+
+
+def _agreeing(items: np.ndarray | None, value: float | None) -> np.ndarray | None:
+    """The items where they average to the value that they are said to be behind."""
+    if (
+        items is None
+        or value is None
+        or not len(items)
+        or not math.isclose(items.mean(), value, abs_tol=1e-9)
+    ):
+        return None
+    return items
+
+
+def _finite(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None

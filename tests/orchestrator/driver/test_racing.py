@@ -1,0 +1,193 @@
+"""Races of real runs in real directories: who leaves when, what is spared, what a resumed driver knows."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.inspect.verify import verify
+from orchestrator.store.decisions import read_decisions
+from orchestrator.store.layout import Layout
+from orchestrator.store.run_index import read_index
+from sweeps.spec.errors import SpecError
+from tests.orchestrator.races import raced
+from tests.orchestrator.sweeping import run
+
+
+def decided(folder):
+    """What each cell's decision says, by the name of its first run."""
+    manifest_ids = {row["run_id"]: row["trainer.params.effect"] for row in rows(folder)}
+    return {
+        tuple(manifest_ids[run_id] for run_id in d.cells): (d.side, d.num_seeds)
+        for d in read_decisions(Layout(folder))
+    }
+
+
+def rows(folder):
+    return pq.read_table(folder / "runs.parquet").to_pylist()
+
+
+def test_cells_leave_once_they_are_decided_and_their_other_runs_are_not_run(tmp_path):
+    manifest = raced()
+    summary = run(tmp_path, manifest)
+    found = decided(tmp_path)
+    assert {effect: side for (effect,), (side, _) in found.items()} == {-20.0: "below", 20.0: "above"}
+    assert all(3 <= num < 16 for _, num in found.values())
+    assert (summary.decided, summary.undecided) == (2, 1)
+    assert summary.skipped == 48 - summary.committed > 0
+    outcomes = [row["outcome"] for row in rows(tmp_path) if row["trainer.params.effect"] == 0.0]
+    assert outcomes == ["done"] * 16, "the undecided cell has all its seeds"
+    verdict = verify(Layout(tmp_path), manifest)
+    assert verdict.ok
+    assert (verdict.skipped, verdict.missing) == (summary.skipped, 0)
+
+
+def test_seeds_run_in_their_order_and_every_cell_of_a_round_before_the_next(tmp_path):
+    run(tmp_path, raced(effects="-0.1,0,0.1", seeds=6))
+    in_order = sorted(rows(tmp_path), key=lambda row: row["finished_at"])
+    assert [row["seed"] for row in in_order] == sorted(row["seed"] for row in in_order)
+
+
+def test_decisions_do_not_depend_on_the_workers(tmp_path):
+    manifest = raced()
+    run(tmp_path / "whole", manifest)
+    run(tmp_path / "local", manifest, pool="local", num_workers=2)
+    assert decided(tmp_path / "local") == decided(tmp_path / "whole")
+
+
+def test_a_finished_race_is_resumed_without_a_run_and_says_the_same(tmp_path):
+    manifest = raced()
+    first = run(tmp_path, manifest)
+    before = decided(tmp_path)
+    again = run(tmp_path, manifest)
+    assert (again.new, again.decided, again.undecided) == (0, first.decided, first.undecided)
+    assert decided(tmp_path) == before
+
+
+def test_seeds_that_are_added_to_decided_cells_are_skipped(tmp_path):
+    run(tmp_path, raced())
+    more = run(tmp_path, raced(seeds=20))
+    assert more.new == 4, "those of the undecided cell"
+    assert verify(Layout(tmp_path), raced(seeds=20)).ok
+    assert decided(tmp_path).keys() == {(-20.0,), (20.0,)}
+
+
+def test_the_index_read_from_the_spools_alone_knows_what_was_skipped(tmp_path):
+    manifest = raced()
+    summary = run(tmp_path, manifest)
+    book = read_index(Layout(tmp_path), manifest.run_ids).book
+    assert book.counts()["skipped"] == summary.skipped
+    assert len(book.decisions) == 2
+
+
+def test_a_budget_of_runs_ends_the_race_with_what_is_known(tmp_path):
+    manifest = raced(search=("search=race", "search.base=0", "search.runs=6"))
+    summary = run(tmp_path, manifest)
+    assert summary.committed < 20
+    assert (summary.decided, summary.undecided) == (0, 3)
+    assert {side for side, _ in decided(tmp_path).values()} == {"ended"}
+    assert verify(Layout(tmp_path), manifest).ok
+
+
+def test_a_failed_run_is_passed_over_and_holds_nobody_up(tmp_path):
+    summary = run(tmp_path, raced(failing="[1]"))
+    assert summary.failed == 3
+    assert (summary.decided, summary.undecided) == (2, 1)
+
+
+@pytest.mark.parametrize(("how", "num_decided"), [("worst", 1), ("left_out", 2)])
+def test_a_diverged_run_counts_as_the_worst_value_or_not_at_all(tmp_path, how, num_decided):
+    search = ("search=race", "search.base=0", f"search.diverged={how}")
+    summary = run(tmp_path, raced(search=search, diverging="[1]"))
+    assert summary.diverged >= 2
+    assert summary.decided == num_decided, "a loss of 100 makes the cell of +20 uncertain"
+
+
+def test_pairs_of_cells_are_compared_seed_by_seed(tmp_path):
+    words = ["+trainer.params.arm=0,1"]
+    search = (
+        "search=race",
+        "search.question=compare",
+        "search.a=trainer.params.effect=20",
+        "search.b=trainer.params.effect=0",
+    )
+    summary = run(tmp_path, raced(*words, effects="0,20", search=search))
+    assert (summary.decided, summary.undecided) == (2, 0)
+    assert {cells: side for cells, (side, _) in decided(tmp_path).items()} == {(20.0, 0.0): "above"}
+
+
+BAD = {
+    "one seed": ({"seeds": 1}, "add seed=range"),
+    "no base": ({"search": ("search=race",)}, "has no value of a base model"),
+    "no range": (
+        {"words": ["trainer.metrics.score={direction: max, range: [null, null]}"]},
+        "no worst value",
+    ),
+    "no direction": ({"words": ["trainer.metrics.score={direction: none}"]}, "which way it is better"),
+    "bounded": (
+        {
+            "search": ("search=race", "search.base=0", "search.evidence=bounded", "search.diverged=left_out"),
+            "words": ["trainer.metrics.score={direction: max, range: [0, null]}"],
+        },
+        "needs its least and largest value",
+    ),
+    "a without b": (
+        {"search": ("search=race", "search.question=compare", "search.a=seed=1")},
+        "takes both search.a and search.b",
+    ),
+    "no partner": (
+        {
+            "search": (
+                "search=race",
+                "search.question=compare",
+                "search.a=trainer.params.effect=20",
+                "search.b=trainer.params.effect<20",
+            )
+        },
+        "2 partners",
+    ),
+    "both": (
+        {
+            "search": (
+                "search=race",
+                "search.question=compare",
+                "search.a=trainer.params.effect=20",
+                "search.b=trainer.params.effect>0",
+            )
+        },
+        "in both",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_race_that_these_runs_cannot_answer_is_refused_before_any_runs(tmp_path, case):
+    options, says = BAD[case]
+    options = dict(options)
+    manifest = raced(*options.pop("words", ()), **options)
+    with pytest.raises(SpecError, match=says):
+        run(tmp_path, manifest)
+    assert not list(Layout(tmp_path).spools.glob("e*"))
+
+
+def test_seeds_that_a_cell_was_not_given_hold_nobody_up(tmp_path):
+    manifest = raced("sweep.subset.runs=40")
+    assert len(set(zip(manifest.cells, manifest.seeds, strict=True))) == 40 < 3 * 16
+    run(tmp_path, manifest)
+    sides = {effect: side for (effect,), (side, _) in decided(tmp_path).items()}
+    assert sides == {-20.0: "below", 20.0: "above"}
+
+
+def test_a_value_outside_of_the_declared_range_is_left_out_and_told(tmp_path, capsys):
+    words = ["trainer.metrics.score={direction: max, range: [-100, 19]}"]
+    summary = run(tmp_path, raced(*words), quiet=False)
+    assert "the race leaves out effect20" in capsys.readouterr().err
+    assert summary.failed == 0
+    assert decided(tmp_path).keys() == {(-20.0,)}
+
+
+def test_a_race_whose_metric_no_run_has_says_so(tmp_path, capsys):
+    words = ["search.metric=other", "+trainer.metrics.other={direction: max, range: [0, 1]}"]
+    summary = run(tmp_path, raced(*words), quiet=False)
+    assert (summary.decided, summary.skipped) == (0, 0)
+    assert "the race has decided nothing: none of 48 results has other" in capsys.readouterr().err
