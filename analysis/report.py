@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.data.axes import SEED, is_absent
+from analysis.data.race import told_race
 from analysis.data.sweep import SweepData
 from analysis.findings import find_all
 from analysis.output.html import Page
@@ -49,6 +50,7 @@ def build_report(sweep: SweepData, *, metric: str | None = None, over: str | Non
     if question:
         page.paragraph(str(question))
     page.sentences([line.strip() for line in headline(sweep, metric, over)])
+    page.sentences(told_race(sweep.sources), kind="missing")
     structure = grid_structure(sweep)
     page.sentences(structure.confounded(), kind="missing")
     _grid(page, sweep, structure)
@@ -66,9 +68,12 @@ def build_report(sweep: SweepData, *, metric: str | None = None, over: str | Non
     except UserError as error:
         page.paragraph(str(error), "missing")
     page.heading("Best cells, and what their lead is worth")
-    best = best_cells(sweep, metric=metric, over=over)
-    page.sentences([best.sentence])
-    page.table(best.table)
+    try:
+        best = best_cells(sweep, metric=metric, over=over)
+        page.sentences([best.sentence])
+        page.table(best.table)
+    except UserError as error:
+        page.paragraph(str(error), "missing")
     page.heading("Questions")
     unanswered = []
     for finding in find_all(sweep, metric):

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from analysis.dashboard.links import SNAPSHOT, Link, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
+from analysis.data.race import told_race
 from analysis.data.sweep import SweepData
 from analysis.output.csv_text import csv_text
 from analysis.output.table import ReportTable, percent
@@ -82,6 +83,11 @@ class Context:
         headers = {"hx-push-url": self.link.cited(self.snapshot.id)} if boosted else {}
         text = templates().get_template(template).render(c=self, link=self.link, fragment=fragment, **values)
         return HTMLResponse(text, status_code=status, headers=headers)
+
+    @property
+    def race_words(self) -> list[str]:
+        """What readers of any page must know of a sweep that raced; empty for all others."""
+        return told_race(self.snapshot.sweep.sources)
 
     def answer(
         self, key: Any, compute: Callable[[SweepData], T], *, filters: str = "", lane: str = "slow"

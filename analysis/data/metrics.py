@@ -12,10 +12,7 @@ from analysis.data.source import Source
 from analysis.data.views import literal, quoted
 from orchestrator.store.column_names import NAMESPACE
 from sweeps.spec.metrics import MetricInfo, metric_info
-from trainers.metrics import SHIPPED, shipped_metric, timing
-
-HEADLINE_METRICS = ("accuracy_sampled", "accuracy_greedy")
-"""What a sweep is about where its file says nothing of any metric and its runs measure one of these."""
+from trainers.metrics import HEADLINE_METRICS, SHIPPED, shipped_metric, timing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import cell_label
+from analysis.data.race import race_seen
 from analysis.data.sweep import SweepData
 from analysis.output.markup import in_notebook, lines_html
 from analysis.output.table import (
@@ -54,9 +55,14 @@ def best_cells(
     the seeds choose this cell), ``n``.
 
     Raises:
-        UserError: for an unknown metric.
+        UserError: for an unknown metric, and for a race.
     """
     require_runs(sweep)
+    if race_seen(sweep.sources):
+        raise UserError(
+            "best cells: cells of a race have different seeds, so that none are left to judge the best "
+            "one on; which cell is best is a race's own question (search.question=best)"
+        )
     metric = sweep.metric(metric)
     info = sweep.info(metric)
     keys = sweep.cell_keys

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED, cell_label, words_of
+from analysis.data.race import race_seen
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     SEEDS,
@@ -38,6 +39,7 @@ from analysis.tables.headline import HeadlineRow, headline_rows
 from analysis.tables.item_means import OVER_WORDS, accuracy_kind, check_over, over_or_default
 from analysis.tables.missing import fewer_cells, require_runs, what_is_missing, without_base
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
+from analysis.tables.race_table import race_sentence, race_table
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
 from analysis.tables.structure import grid_structure
@@ -97,6 +99,8 @@ def cell_table(
     asked, over = over, over_or_default(sweep, metric, over, by)
     if SEED in by:
         return seed_table(sweep, by, metric)
+    if race := race_seen(sweep.sources):
+        return race_table(sweep, race, by, metric, _gain_metric(sweep, metric))
     gathered = gather(sweep, by, metric)
     frame = gathered.groups.copy()
     frame.insert(len(by), "n", (~np.isnan(gathered.values)).sum(axis=1))
@@ -185,8 +189,10 @@ def closing_table(directory: str | Path) -> str:
 
 def headline(sweep: SweepData, metric: str | None = None, over: str | None = None) -> list[str]:
     """Sentences: per learning rate the paired gain over base, and whether the end fell below the group's own
-    peak. All of their verdicts hold together with 95 %.
+    peak. All of their verdicts hold together with 95 %. Of a race, what it has decided.
     """
+    if race := race_seen(sweep.sources):
+        return [race_sentence(sweep, race)]
     by, metric = headline_axis(sweep), sweep.metric(metric)
     gain = _gain_metric(sweep, metric)
     if gain is None:

@@ -45,8 +45,12 @@ def why_missing(frame: pd.DataFrame) -> str:
     none = int((frame["expected"] - frame["valued"]).sum())
     failed = min(none, int(frame["failed"].sum()))
     diverged = min(none - failed, int(frame["diverged"].sum()))
-    left = none - failed - diverged
-    parts = ((diverged, "diverged"), (failed, "failed"), (left, "not finished or without a value"))
+    skipped = min(none - failed - diverged, int(frame["skipped"].sum()))
+    left = none - failed - diverged - skipped
+    parts = (
+        *((diverged, "diverged"), (failed, "failed"), (skipped, "not needed by the race")),
+        (left, "not finished or without a value"),
+    )
     return ", ".join(f"{n:,} {word}" for n, word in parts if n)
 
 

@@ -11,7 +11,8 @@ from analysis.dashboard.sweep_progress import progress_of, spending
 
 def overview(context: Context) -> Response:
     """Counts, rate and cost, then panels, each in place when it is known and loaded afterwards when not."""
-    parts = [(panel, show(context, panel) if panel.is_known(context) else None) for panel in PANELS.values()]
+    panels = [panel for panel in PANELS.values() if panel.is_about(context.snapshot.sweep)]
+    parts = [(panel, show(context, panel) if panel.is_known(context) else None) for panel in panels]
     source = context.snapshot.sweep.sources[0]
     about = source.asked.get("about") or source.header.get("about") or ""
     return context.page("landing.html", about=str(about), parts=parts, **_strip(context))

@@ -15,13 +15,18 @@ from analysis.dashboard.failures import failures
 from analysis.dashboard.step_curves import draw_metric
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import SEED
+from analysis.data.race import race_seen
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportTable
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.importance import importance
+from analysis.tables.race_table import open_cells, race_sentence
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+
+MAX_OPEN_CELLS = 12
+"""Undecided cells of a race that the first page lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,8 @@ class Panel:
     """The import and the line that make it in a notebook."""
     now: Callable[[Context, Any], Any] | None = None
     """What changes between snapshots, from the answer; the template is given it as ``now``."""
+    is_about: Callable[[SweepData], bool] = lambda _: True
+    """Whether a sweep has anything of the kind; another one's page leaves the panel out."""
     width: str = "wide"
     """How much of the page it takes: ``wide`` all, ``broad`` more than half, ``narrow`` less."""
 
@@ -94,6 +101,22 @@ def _at_work(context: Context, shown: Coverage) -> frozenset[str]:
         return at_work(sweep, shown, status.get("running_runs", ()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """What a race has come to."""
+
+    sentence: str
+    table: ReportTable
+    """Cells that are undecided."""
+
+
+def _race(sweep: SweepData) -> Race:
+    race = race_seen(sweep.sources)
+    if race is None:
+        raise UserError("this sweep is no race")
+    return Race(sentence=race_sentence(sweep, race), table=open_cells(sweep, race, MAX_OPEN_CELLS))
+
+
 PANELS = {
     panel.name: panel
     for panel in (
@@ -104,6 +127,15 @@ PANELS = {
             compute=_headline,
             table=lambda answer: answer.table,
             python=("", "sweep.cells(by={by!r})"),
+        ),
+        Panel(
+            name="race",
+            title="What is decided, and what is open",
+            template="panel_race.html",
+            compute=_race,
+            table=lambda answer: answer.table,
+            python=("", "sweep.cells()"),
+            is_about=lambda sweep: race_seen(sweep.sources) is not None,
         ),
         Panel(
             name="importance",
@@ -120,6 +152,7 @@ PANELS = {
             template="panel_best.html",
             compute=best_cells,
             table=lambda answer: answer.table,
+            is_about=lambda sweep: race_seen(sweep.sources) is None,
             python=("from analysis.tables.best_cells import best_cells", "best_cells(sweep).table.frame"),
             width="broad",
         ),
