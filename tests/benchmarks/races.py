@@ -21,9 +21,15 @@ from sweeps.deciding.best import Best
 from sweeps.deciding.rules import BEATEN, BEST, RaceRule
 from sweeps.deciding.sides import Sides
 from sweeps.spec.errors import UserError
+from sweeps.spec.search_rules import RaceSpec
 
 MODES = ("sampled", "greedy")
 ERRORS = ("fdr", "fwer")
+MIN_SEEDS = RaceSpec().min_seeds
+"""Seeds before a cell may leave, as a launch has it."""
+
+BEST_RULE = RaceRule(question="best", min_seeds=MIN_SEEDS)
+
 NUM_SEEDS = 16
 CELLS = 24
 """Cells of a simulated sweep."""
@@ -155,7 +161,7 @@ def simulated(grid: StoredGrid | None, num_sweeps: int) -> dict[str, float]:
             budget = draw.integers(CELLS, CELLS * NUM_SEEDS) if sweep % 2 else np.inf
             floor_KP = floors_KP[cells][:, seeds]
             for error in ERRORS:
-                rule = RaceRule(error=error)
+                rule = _rule(error)
                 true = raced(rule, planted_K[:, None] + noise_KP, floor_KP, budget)
                 none = raced(rule, noise_KP, floor_KP, budget)
                 wrong, said = _wrong(true.said, planted_K), sum(map(bool, true.said))
@@ -167,12 +173,19 @@ def simulated(grid: StoredGrid | None, num_sweeps: int) -> dict[str, float]:
                 if sweep % 2 == 0:
                     rates.setdefault(f"simulated_decided_share{tail}", []).append(said / CELLS)
             best = raced_for_best(
-                RaceRule(question="best"), 0.3 * planted_K[:, None] + noise_KP, None, budget
+                BEST_RULE,
+                0.3 * planted_K[:, None] + noise_KP,
+                None,
+                budget,
             )
             missed = best.said[int(planted_K.argmax())] == BEATEN
             rates.setdefault(f"best_error_rate{name}", []).append(float(missed))
         figures |= {key: float(np.mean(values)) for key, values in rates.items()}
     return figures | {"simulated_sweeps": num_sweeps}
+
+
+def _rule(error: str) -> RaceRule:
+    return RaceRule(error=error, min_seeds=MIN_SEEDS)
 
 
 def _wrong(said: list[str], planted_K: np.ndarray) -> int:
@@ -194,7 +207,7 @@ def replayed(grid: StoredGrid | None, num_sweeps: int) -> dict[str, float]:
             tail = f"{'' if error == 'fdr' else '_fwer'}{'' if mode == 'sampled' else '_greedy'}"
             shares, agreement, decided = [], [], []
             for order in _orders(ORDERS):
-                course = raced(RaceRule(error=error), values_KP[:, order], floors_KP[:, order])
+                course = raced(_rule(error), values_KP[:, order], floors_KP[:, order])
                 said_K = np.array(course.said)
                 shares.append(course.seeds.mean() / NUM_SEEDS)
                 decided.append((said_K != "").mean())
@@ -249,7 +262,7 @@ def best_replayed(grid: StoredGrid) -> dict[str, float]:
         for order in _orders(BEST_ORDERS):
             for part in slices:
                 items_KPI = grid.items_KPI[part][:, order]
-                course = raced_for_best(RaceRule(question="best"), values_KP[part][:, order], items_KPI)
+                course = raced_for_best(BEST_RULE, values_KP[part][:, order], items_KPI)
                 winners = np.flatnonzero(values_KP[part].mean(axis=1) == values_KP[part].mean(axis=1).max())
                 shares.append(course.seeds.mean() / NUM_SEEDS)
                 kept.append(any(course.said[k] != BEATEN for k in winners))

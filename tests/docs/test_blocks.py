@@ -22,6 +22,7 @@ SLOW = {
     "docs/recipes.md",
     "docs/own-trainer.md",
     "docs/coming-from.md",
+    "docs/racing.md",
 }
 """Pages that take longer than half a minute together with what is prepared for them."""
 
