@@ -83,7 +83,8 @@ def progress_of(
 class Spending:
     """What results have cost so far."""
 
-    worker_hours: float
+    worker_hours: float | None
+    """``None`` where runs do not say how long they took."""
     gpu_hours: float
     """The same times the GPUs of each."""
     usd: float | None
@@ -94,12 +95,13 @@ class Spending:
 
 def spending(sweep: SweepData) -> Spending:
     names = set(sweep.arrow("SELECT * FROM runs LIMIT 0").column_names)
-    if not {"wall_s", "finished_at"} <= names:
-        return Spending(worker_hours=0.0, gpu_hours=0.0, usd=None, span_s=0.0)
+    if "finished_at" not in names:
+        return Spending(worker_hours=None, gpu_hours=0.0, usd=None, span_s=0.0)
     source = sweep.sources[0]
+    wall = "r.wall_s" if "wall_s" in names else "NULL::DOUBLE"
     manifest = f"read_parquet({literal(str(source.manifest))})"
     rows = sweep.arrow(
-        'SELECT m."spec.resources" AS resources, sum(r.wall_s) AS wall_s, min(r.finished_at) AS first, '
+        f'SELECT m."spec.resources" AS resources, sum({wall}) AS wall_s, min(r.finished_at) AS first, '
         f"max(r.finished_at) AS last FROM runs r JOIN {manifest} m USING (index) "
         "WHERE r.finished_at IS NOT NULL GROUP BY ALL"
     ).to_pylist()
@@ -112,4 +114,6 @@ def spending(sweep: SweepData) -> Spending:
     price = ((source.header.get("options") or {}).get("cluster") or {}).get("usd_per_gpu_hour")
     span_s = max((r["last"] for r in rows), default=0.0) - min((r["first"] for r in rows), default=0.0)
     usd = gpu_s / 3600 * price if price is not None else None
-    return Spending(worker_hours=worker_s / 3600, gpu_hours=gpu_s / 3600, usd=usd, span_s=span_s)
+    is_timed = any(row["wall_s"] is not None for row in rows)
+    worker_hours = worker_s / 3600 if is_timed else None
+    return Spending(worker_hours=worker_hours, gpu_hours=gpu_s / 3600, usd=usd, span_s=span_s)

@@ -17,8 +17,10 @@ from analysis.dashboard.vega_figure import HERE
 from analysis.tables.cell_table import cell_table
 from analysis.tables.compare import compare
 from analysis.tables.importance import importance
+from orchestrator.store.layout import Layout
 from tests.analysis.dashboard.conftest import client_of
 from tests.analysis.synthetic import quickstart_world, write_sweep
+from tests.orchestrator.races import raced
 from tests.orchestrator.sweeping import noop_manifest, run
 
 PAGES = (
@@ -70,6 +72,33 @@ def test_a_sweep_of_one_axis_and_failures_is_shown(tmp_path):
     assert "does not please me" in page
     assert "attempt 0 failed" in page
     assert f"emsweep replay {tmp_path / 's'} {failed}" in page
+
+
+def test_of_a_copy_without_journals_failures_are_those_of_its_tables(tmp_path):
+    manifest = noop_manifest(20, target="tests.orchestrator.trainers.Faulty", every=5, steps=2)
+    run(tmp_path / "s", manifest)
+    for name in ("spool", "state.sqlite", "status.json"):
+        path = tmp_path / "s" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = client_of(tmp_path / "s").get("/panel/failures").text
+    assert "ArithmeticError" in page
+    assert "class not known" in page
+    assert "No run has failed" not in page
+
+
+def test_what_is_not_known_of_a_copy_without_journals_is_not_called_none(tmp_path):
+    folder = tmp_path / "s"
+    write_sweep(folder, quickstart_world(pending=0.5))
+    assert not Layout(folder).journal_paths()
+    page = client_of(folder).get("/panel/failures").text
+    assert "Whether any failed is not known" in page
+    assert "No run has failed" not in page
+
+
+def test_hours_are_not_told_of_runs_that_do_not_say_how_long_they_took(tmp_path):
+    run(tmp_path / "s", noop_manifest(5, target="tests.orchestrator.trainers.Bare"))
+    page = client_of(tmp_path / "s").get("/").text
+    assert "runs do not say how long they took" in page
 
 
 def test_the_first_page_counts_what_the_sweep_counts(client, ragged):
@@ -210,3 +239,21 @@ def test_the_parts_of_an_open_page_do_not_run_ahead_of_it(tmp_path, ragged, monk
     assert "hx-trigger" not in client.get(f"/live?seen={seen}", headers=part).headers
     assert client.get("/live?seen=another", headers=part).headers["hx-trigger"] == "newer"
     assert f"snapshot={seen}" not in client.get("/").text  # who opens a page sees how things are
+
+
+def test_a_race_has_its_panel_and_every_page_says_what_its_intervals_lack(tmp_path):
+    run(tmp_path / "s", raced())
+    client = client_of(tmp_path / "s")
+    panel = client.get("/panel/race").text
+    assert "2 cells decided (1 above, 1 below)" in panel
+    assert "1 cell undecided" in panel
+    assert "/panel/race" in client.get("/").text
+    assert "/panel/best" not in client.get("/").text
+    for path in ("/", "/cells", "/compare", "/findings", "/runs"):
+        assert "is for seeds fixed beforehand" in client.get(path).text
+
+
+def test_a_sweep_without_a_race_has_none_of_it(client):
+    page = client.get("/").text
+    assert "/panel/race" not in page
+    assert "fixed beforehand" not in page
