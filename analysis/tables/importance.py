@@ -141,5 +141,7 @@ def _notes(decomposition: Decomposition, missing: int, values_CS: np.ndarray) ->
             "are upper bounds."
         )
     if missing:
-        notes.append(f"Rule: {missing:,} diverged or missing runs have no value and are left out.")
+        notes.append(
+            f"Rule: {missing:,} runs without a value (diverged, failed, not needed, not run) are left out."
+        )
     return tuple(notes)
