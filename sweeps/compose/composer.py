@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeps import conf
-from sweeps.compose.config import FREE_KEYS, composed, hydra_complains
+from sweeps.compose.config import FREE_KEYS, Config, composed, hydra_complains
 from sweeps.compose.params import refuse_undeclared
 from sweeps.compose.session import parse
 from sweeps.compose.unread import refuse_hydra_node, refuse_hydra_words, refuse_unread_keys
@@ -39,7 +41,7 @@ class Composer:
         self._check_words()
         self._check_file()
         refuse_undeclared(words, composed)
-        self.base = composed([w for w in words if not w.is_sweep_override()])
+        self.base = self._composed_base()
         for group in GROUPS:
             if not isinstance(given := self.base.raw.get(group), Mapping):
                 option = "none" if given is None and group == "eval" else given
@@ -90,12 +92,25 @@ class Composer:
             elif self._is_run_key(key):
                 for value in values_of(word, self._loader):
                     coerced(key, value)
-            else:
+            elif word.is_sweep_override():
                 self._check_other_key(word)
             if word.is_sweep_override() and key not in GROUPS and not self._is_run_key(key):
                 raise SpecError(
                     f"{word.input_line!r}: {key} is not part of a run and cannot be an axis; give one value"
                 )
+
+    def _composed_base(self) -> Config:
+        """What the words with one value ask for; an unknown key among them is refused in our words.
+
+        Hydra composes what has none: that it is known need not be composed once more.
+        """
+        try:
+            return composed([w for w in self._words if not w.is_sweep_override()])
+        except (SpecError, HydraException, OmegaConfBaseException):
+            for word in self._words:
+                if word.key_or_group not in self._groups and not self._is_run_key(word.key_or_group):
+                    self._check_other_key(word)
+            raise
 
     def _is_run_key(self, key: str) -> bool:
         return key in known_keys() or key.startswith(FREE_KEYS)
