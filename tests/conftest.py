@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,15 @@ CONFIG_HOME = tempfile.TemporaryDirectory(prefix="emsweep-tests-config-")
 os.environ["XDG_CONFIG_HOME"] = CONFIG_HOME.name
 """Where the tests and what they start remember grants: never this user's own folder."""
 
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # as workers have it: more only wait for each other here
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves its workers beside other tests
+
 TOGETHER = ("browser", "gpu", "slurm")
 """Folders whose tests share what is dear to start, or a device; elsewhere a module's tests stay together."""
+
+GANG = "two_ranks"
+"""Fixture that is dear to start and quick to ask: all modules that use it share a process."""
 
 FIRST = ("browser", "gpu", "slurm", "chaos", "integration", "docker", "trainers", "orchestrator")
 """Folders with long modules: begun last, one of them would run alone at the end."""
@@ -68,11 +76,16 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByModule(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            folder = _folder(nodeid)
-            return folder if folder in TOGETHER else nodeid.partition("::")[0]
+            folder, module = _folder(nodeid), nodeid.partition("::")[0]
+            return folder if folder in TOGETHER else GANG if _names_gang(module) else module
 
     config.option.loadscopereorder = False  # the order above, not the longest list of tests first
     return ByModule(config, log)
+
+
+@cache
+def _names_gang(module):
+    return GANG in (Path(__file__).parent.parent / module).read_text()
 
 
 def _folder(nodeid):
