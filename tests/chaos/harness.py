@@ -128,6 +128,10 @@ class Sweep(Marked):
             return self.start("resume", str(self.folder), *self.where)
         return self.start("launch", *self.words, "--dir", str(self.folder), *self.where, "--yes")
 
+    def take_up(self, folder: Path) -> None:
+        """Go on with a copy of another sweep's directory."""
+        shutil.copytree(folder, self.folder)
+
     def finish(self, timeout_s: float = 120.0) -> dict[str, Any]:
         """Go on with the sweep to its end, undisturbed and as fast as it can."""
         self.pace(0.0)

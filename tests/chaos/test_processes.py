@@ -60,17 +60,6 @@ def test_a_launch_killed_before_it_has_frozen_its_runs_can_be_repeated(sweep, re
     sweep.prove(reference)
 
 
-def test_committed_results_are_not_computed_again_after_a_kill(sweep, reference):
-    process = sweep.launch()
-    sweep.wait_for(RUNS // 3, process)
-    kill(process)
-    sweep.fault()
-    before = sweep.committed()
-    again = sweep.finish()
-    assert again["new"] <= RUNS - before
-    sweep.prove(reference)
-
-
 def test_workers_killed_at_random_are_replaced_without_a_resume(sweep, reference):
     process = sweep.launch()
     moments = random.Random(2)
@@ -128,14 +117,18 @@ def test_sigint_twice_stops_at_once_even_in_long_runs(sweep, reference):
     sweep.prove(reference)
 
 
-def test_the_workers_of_a_killed_driver_end_by_themselves(sweep, reference):
+def test_the_workers_of_a_killed_driver_end_by_themselves_and_what_is_committed_is_not_computed_again(
+    sweep, reference
+):
     process = sweep.launch()
-    sweep.wait_for(20, process)
+    sweep.wait_for(RUNS // 3, process)
     sweep.pace(300)
     assert sweep.workers()
     kill(process)
     sweep.fault()
     sweep.assert_no_process_left()
+    before = sweep.committed()
+    assert sweep.finish()["new"] <= RUNS - before
     sweep.prove(reference)  # the next driver removes their temporary folder
 
 

@@ -11,8 +11,8 @@ import subprocess
 import pyarrow.parquet as pq
 import pytest
 
-from tests.chaos.conftest import RUNS
-from tests.chaos.harness import kill
+from tests.chaos.conftest import PACE_S, RUNS, WORDS
+from tests.chaos.harness import Sweep, kill
 
 pytestmark = pytest.mark.chaos
 
@@ -40,74 +40,94 @@ def spools(sweep, kind="e"):
     return [path for path in paths if path.read_bytes().count(b"\n") > 1]
 
 
-def interrupted(sweep, num):
-    """Kill the sweep's driver when so many results are in."""
-    process = sweep.launch()
-    sweep.wait_for(num, process)
+@pytest.fixture(scope="module")
+def once_finished(tmp_path_factory):
+    """The directory of the sweep, finished on local processes."""
+    made = Sweep(tmp_path_factory.mktemp("finished") / "sweep", *WORDS)
+    made.finish()
+    yield made.folder
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def once_killed(tmp_path_factory):
+    """The directory of the sweep, whose driver was killed when sixty results were in."""
+    made = Sweep(tmp_path_factory.mktemp("killed") / "sweep", *WORDS, pace_s=PACE_S)
+    process = made.launch()
+    made.wait_for(60, process)
     kill(process)
+    made.assert_no_process_left()
+    yield made.folder
+    made.close()
+
+
+@pytest.fixture
+def finished(sweep, once_finished):
+    sweep.take_up(once_finished)
+    return sweep
+
+
+@pytest.fixture
+def interrupted(sweep, once_killed):
+    sweep.take_up(once_killed)
     sweep.fault()
+    return sweep
 
 
-def test_torn_and_truncated_tails_are_skipped_and_their_runs_done_again(sweep, reference):
-    interrupted(sweep, 60)
-    for path in [*spools(sweep), *spools(sweep, "driver")]:
+def test_torn_and_truncated_tails_are_skipped_and_their_runs_done_again(interrupted, reference):
+    for path in [*spools(interrupted), *spools(interrupted, "driver")]:
         data = path.read_bytes()
         path.write_bytes(data[: len(data) - random.Random(path.name).randrange(1, 400)])
-        sweep.fault()
-    sweep.prove(reference)
+        interrupted.fault()
+    interrupted.prove(reference)
 
 
-def test_flipped_bits_anywhere_are_found_and_the_runs_done_again(sweep, reference):
-    sweep.finish()
+def test_flipped_bits_anywhere_are_found_and_the_runs_done_again(finished, reference):
     dice = random.Random(3)
-    for path in spools(sweep):
+    for path in spools(finished):
         data = bytearray(path.read_bytes())
         for _ in range(5):
             data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
-            sweep.fault()
+            finished.fault()
         path.write_bytes(bytes(data))
-    assert not sweep.verify()["ok"]
-    sweep.prove(reference)
+    assert not finished.verify()["ok"]
+    finished.prove(reference)
 
 
-def test_a_spool_that_is_gone_is_computed_again(sweep, reference):
-    sweep.finish()
-    spools(sweep)[0].unlink()
-    sweep.fault()
-    assert not sweep.verify()["ok"]
-    sweep.prove(reference)
+def test_a_spool_that_is_gone_is_computed_again(finished, reference):
+    spools(finished)[0].unlink()
+    finished.fault()
+    assert not finished.verify()["ok"]
+    finished.prove(reference)
 
 
-def test_derived_files_may_be_deleted_or_overwritten_with_rubbish(sweep, reference):
+def test_derived_files_may_be_deleted_or_overwritten_with_rubbish(interrupted, reference):
     names = ("state.sqlite", "runs.parquet", "status.json", "driver.lock")
-    interrupted(sweep, 60)
     for name in names:
-        (sweep.folder / name).write_bytes(os.urandom(4096))
-        sweep.fault()
-    sweep.prove(reference)
+        (interrupted.folder / name).write_bytes(os.urandom(4096))
+        interrupted.fault()
+    interrupted.prove(reference)
     for name in names:
-        (sweep.folder / name).unlink(missing_ok=True)
-        sweep.fault()
-    sweep.prove(reference)
+        (interrupted.folder / name).unlink(missing_ok=True)
+        interrupted.fault()
+    interrupted.prove(reference)
 
 
-def test_results_delivered_twice_count_once(sweep, reference):
-    interrupted(sweep, 60)
-    for path in spools(sweep):
+def test_results_delivered_twice_count_once(interrupted, reference):
+    for path in spools(interrupted):
         shutil.copy(path, path.with_name(f"{path.stem}-again.jsonl"))
-        sweep.fault()
-    sweep.prove(reference)
-    assert sweep.verify()["superseded"] > 0
+        interrupted.fault()
+    interrupted.prove(reference)
+    assert interrupted.verify()["superseded"] > 0
 
 
-def test_a_directory_deleted_but_for_spools_and_manifest_is_rebuilt(sweep, reference):
-    sweep.finish()
-    for path in sweep.folder.iterdir():
+def test_a_directory_deleted_but_for_spools_and_manifest_is_rebuilt(finished, reference):
+    for path in finished.folder.iterdir():
         if path.name in ("spool", "manifest.parquet", "sweep.yaml"):
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    sweep.fault()
-    sweep.prove(reference)
+    finished.fault()
+    finished.prove(reference)
 
 
 def test_a_clock_set_back_by_an_hour_changes_nothing(sweep, tmp_path, reference):
@@ -129,9 +149,8 @@ def test_a_clock_set_back_by_an_hour_changes_nothing(sweep, tmp_path, reference)
     sweep.prove(reference)
 
 
-def test_a_request_left_for_a_driver_that_died_does_no_harm(sweep, reference):
-    interrupted(sweep, 60)
-    (sweep.folder / "control" / "cancel-1-x.json").write_text("{not json")
-    (sweep.folder / "control" / "dance-2-x.json").write_text('{"verb": "dance"}')
-    sweep.fault()
-    sweep.prove(reference)
+def test_a_request_left_for_a_driver_that_died_does_no_harm(interrupted, reference):
+    (interrupted.folder / "control" / "cancel-1-x.json").write_text("{not json")
+    (interrupted.folder / "control" / "dance-2-x.json").write_text('{"verb": "dance"}')
+    interrupted.fault()
+    interrupted.prove(reference)
