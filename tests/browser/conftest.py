@@ -64,7 +64,7 @@ def served(directory: Path, *words: str) -> Iterator[dict]:
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory):
-    """The real quickstart sweep, with half of its seeds."""
+    """The real quickstart sweep, with half of its seeds, four steps, judged on a tenth of the problems."""
     folder = tmp_path_factory.mktemp("real") / "quickstart"
     command = [
         sys.executable,
@@ -73,6 +73,8 @@ def quickstart(tmp_path_factory):
         "launch",
         "sweep=quickstart",
         "seed=0,1",
+        "steps=4",
+        "eval.limit=50",
         "--yes",
         "--pool",
         "local",

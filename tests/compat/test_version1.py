@@ -78,7 +78,7 @@ def test_table_prints_the_same_numbers(directory, emsweep):
 
 @pytest.mark.parametrize("directory", ["tiny"], indirect=True)
 def test_resume_computes_the_missing_runs_as_they_would_have_been(directory, answer):
-    ended = answer("resume", directory)
+    ended = answer("resume", directory, "--pool", "inline")
     assert (ended["expected"], ended["committed"], ended["new"]) == (12, 12, 4)
     assert answer("verify", directory)["ok"]
     assert f"8 of numerics 1 and 4 of numerics {NUMERICS}" in " ".join(open_sweep(directory).warnings)

@@ -17,6 +17,7 @@ REAL = ("README.md", "docs/operations.md")
 
 SLOW = {
     *REAL,
+    "docker/README.md",
     "docs/tutorial.md",
     "docs/own-model.md",
     "docs/recipes.md",

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from analysis import open_sweep
 
@@ -62,9 +61,11 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def launch(folder: Path) -> subprocess.CompletedProcess[str]:
+def launch(
+    folder: Path, *more: str, allowed: Sequence[str] = ("--allow-target", "train")
+) -> subprocess.CompletedProcess[str]:
     words = ("launch", "sweep=sweep.yaml", "--dir", "out", "--pool", "local", "cluster.num_workers=1")
-    return command(folder, "-P", "-m", "emsweep", *words, "--allow-target", "train", "--json")
+    return command(folder, "-P", "-m", "emsweep", *words, *more, *allowed, "--json")
 
 
 def test_a_function_beside_a_package_named_analysis_works_with_its_own(tmp_path):
@@ -75,23 +76,32 @@ def test_a_function_beside_a_package_named_analysis_works_with_its_own(tmp_path)
     assert list(sweep.steps()["half"]) == [3.5, 3.5]
 
 
-@pytest.mark.parametrize("name", ["sweeps", "trainers", "orchestrator"])
-def test_a_function_that_imports_a_package_in_our_place_fails_with_the_folder_and_the_fix(tmp_path, name):
-    done = launch(project(tmp_path, name))
+def test_functions_that_import_a_package_in_our_place_fail_with_the_folder_and_the_fix(tmp_path):
+    names = ("sweeps", "trainers", "orchestrator")
+    for name in names:
+        project(tmp_path, name)
+        (tmp_path / "train.py").rename(tmp_path / f"of_{name}.py")
+    targets = ",".join(f"of_{name}:train" for name in names)
+    allowed = [word for name in names for word in ("--allow-target", f"of_{name}")]
+    done = launch(tmp_path, f"trainer.target={targets}", "seed=0", allowed=allowed)
     assert done.returncode == 1, done.stderr
-    assert json.loads(done.stdout)["failed"] == 2
-    for error in open_sweep(tmp_path / "out").runs()["error"]:
+    assert json.loads(done.stdout)["failed"] == 3
+    runs = open_sweep(tmp_path / "out").runs().set_index("trainer.target")
+    for name in names:
+        error = runs.loc[f"of_{name}:train", "error"]
         assert f"No module named '{name}.own'" in error
         assert f"{tmp_path / name}: is passed over, for emsweep has a package {name} of its own" in error
         assert "rename it" in error
 
 
-@pytest.mark.parametrize("name", ["sweeps", "trainers", "orchestrator", "analysis"])
-def test_a_projects_own_tests_find_its_package_and_report(tmp_path, name):
-    project(tmp_path, name)
-    (tmp_path / "test_mine.py").write_text(TEST.format(name=name))
-    done = command(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
+def test_a_projects_own_tests_find_its_packages_and_report(tmp_path):
+    names = ("sweeps", "trainers", "orchestrator", "analysis")
+    for name in names:
+        project(tmp_path, name)
+        (tmp_path / f"test_{name}.py").write_text(TEST.format(name=name))
+    done = command(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".")
     assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_a_projects_tests_may_open_sweeps_beside_a_package_that_they_do_not_import(tmp_path):

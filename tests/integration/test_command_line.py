@@ -28,21 +28,33 @@ def emsweep(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def as_json(*words: str, code: int = 0) -> dict:
-    return json.loads(emsweep(*words, "--json", code=code).stdout)
+def as_json(*words: str) -> dict:
+    return json.loads(emsweep(*words, "--json").stdout)
+
+
+@pytest.fixture
+def here(capsys):
+    """Runs a command in this process and returns its JSON object."""
+
+    def call(*words: str) -> dict:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return call
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
     """A sweep of four runs through Ray."""
     directory = tmp_path_factory.mktemp("swept") / "small"
-    launched = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(directory))
+    launched = as_json("launch", "sweep=quickstart", *SMALL, "cluster.num_workers=1", "--dir", str(directory))
     assert (launched["expected"], launched["committed"], launched["failed"]) == (4, 4, 0)
     return directory
 
 
-def test_verify_finds_one_result_for_every_run(swept):
-    answer = as_json("verify", str(swept))
+def test_verify_finds_one_result_for_every_run(swept, here):
+    answer = here("verify", str(swept))
     assert answer["ok"]
     assert (answer["expected"], answer["committed"]) == (4, 4)
     assert (answer["missing"], answer["duplicated"], answer["corrupt"]) == (0, 0, 0)
@@ -57,27 +69,27 @@ def test_replay_in_a_cold_process_finds_every_number_equal(swept):
     assert answer["max_abs_diff"] == 0
 
 
-def test_launching_again_finds_nothing_to_do_and_a_wider_grid_runs_only_what_is_new(swept):
-    again = as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(swept), "--pool", "inline")
+def test_launching_again_finds_nothing_to_do_and_a_wider_grid_runs_only_what_is_new(swept, here):
+    again = here("launch", "sweep=quickstart", *SMALL, "--dir", str(swept), "--pool", "inline")
     assert (again["expected"], again["committed"], again["new"]) == (4, 4, 0)
     wider = [word.replace("seed=0,1", "seed=0,1,2") for word in SMALL]
-    more = as_json("launch", "sweep=quickstart", *wider, "--dir", str(swept), "--pool", "inline")
+    more = here("launch", "sweep=quickstart", *wider, "--dir", str(swept), "--pool", "inline")
     assert (more["expected"], more["committed"], more["new"]) == (6, 6, 2)
 
 
-def test_every_pool_gives_the_same_numbers(swept, tmp_path):
+def test_every_pool_gives_the_same_numbers(swept, here, tmp_path):
     from analysis import open_sweep
 
-    as_json("launch", "sweep=quickstart", *SMALL, "--dir", str(tmp_path / "i"), "--pool", "inline")
+    here("launch", "sweep=quickstart", *SMALL, "--dir", str(tmp_path / "i"), "--pool", "inline")
     columns = ["accuracy_sampled", "accuracy_greedy", "first_entropy_nats", "last_entropy_nats"]
     ray = open_sweep(swept).runs().set_index("run_id")[columns]
     inline = open_sweep(tmp_path / "i").runs().set_index("run_id")[columns]
     assert inline.equals(ray.loc[inline.index])
 
 
-def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
+def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(here, tmp_path):
     directory = tmp_path / "cut"
-    words = ["model=tiny-32", "example=carry-1", "seed=range(12)", "eval.limit=8", "eval.steps=[0]"]
+    words = ["model=tiny-32", "example=carry-1", "seed=range(8)", "eval.limit=8", "eval.steps=[0]"]
     words += ["cluster.num_workers=1"]
     command = [EMSWEEP, "launch", "sweep=quickstart", *words, "--dir", str(directory), "--pool", "local"]
     process = subprocess.Popen(
@@ -95,9 +107,9 @@ def test_an_interrupted_sweep_exits_130_and_resume_finishes_it(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
-    resumed = as_json("resume", str(directory), "--pool", "inline")
+    resumed = here("resume", str(directory), "--pool", "inline")
     assert resumed["committed"] == resumed["expected"]
-    assert as_json("verify", str(directory))["ok"]
+    assert here("verify", str(directory))["ok"]
 
 
 @pytest.mark.slow
@@ -118,7 +130,7 @@ def test_a_users_own_model_works(tmp_path):
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the paper's prompt is not beside this checkout")
-def test_the_papers_own_prompt_trains(tmp_path):
+def test_the_papers_own_prompt_trains(here, tmp_path):
     words = [
         "model=tiny-32",
         "example=file",
@@ -129,7 +141,7 @@ def test_the_papers_own_prompt_trains(tmp_path):
         "seed=0",
         "eval=none",
     ]
-    answer = as_json("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "p"), "--pool", "inline")
+    answer = here("launch", "sweep=quickstart", *words, "--dir", str(tmp_path / "p"), "--pool", "inline")
     assert answer["committed"] == 1
 
 

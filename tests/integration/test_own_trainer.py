@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from analysis import open_sweep
+from orchestrator.cli import main
 from trainers import protocol
 
 EMSWEEP = Path(sys.executable).with_name("emsweep")
@@ -89,13 +90,13 @@ def _indented(block: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def forests(tmp_path_factory) -> Path:
-    """A project with the documented trainer, its sweep launched through Ray."""
+    """A project with the documented trainer, its sweep launched."""
     pytest.importorskip("sklearn")
     project = tmp_path_factory.mktemp("project")
     trainer, sweep = documented()
     (project / "forests.py").write_text(trainer)
     (project / "forests.yaml").write_text(sweep)
-    words = ("launch", "sweep=forests.yaml", "--allow-target", "forests", "--json")
+    words = ("launch", "sweep=forests.yaml", "--allow-target", "forests", "--pool", "local", "--json")
     answer = json.loads(emsweep(project, *words).stdout)
     assert (answer["expected"], answer["committed"], answer["failed"]) == (6, 6, 0)
     return project
@@ -117,7 +118,7 @@ def test_the_documented_trainer_replays_and_verifies(forests):
 
 
 def test_the_documented_trainer_has_a_report(forests):
-    emsweep(forests, "report", "outputs/forests")
+    assert main(["report", str(forests / "outputs/forests")]) == 0
     [page] = (forests / "outputs/forests").glob("*.html")
     assert "max_depth" in page.read_text()
 

@@ -26,14 +26,14 @@ from trainers.protocol import RunContext, WorkerContext
 WORDS = ["sweep=quickstart", "model=tiny-32", "example=carry-1", "optim.lr=1e-4,1e-3", "seed=range(4)"]
 
 
-ADAPTERS = ["seed=0,1", "model.adapter=lora", "model.adapter_rank=3,8"]
+PACKS = {"whole": [], "adapters": ["seed=0,1", "model.adapter=lora", "model.adapter_rank=3,8"]}
 
 
-@pytest.fixture(scope="module", params=[[], ADAPTERS], ids=["whole", "adapters"])
+@pytest.fixture(scope="module", params=PACKS)
 def packed(request, tmp_path_factory):
     """A packed sweep of eight runs."""
     layout = Layout(tmp_path_factory.mktemp("packs") / "sweep")
-    words = [*WORDS, *request.param, "eval.limit=20", "steps=3", "engine.pack=4"]
+    words = [*WORDS, *PACKS[request.param], "eval.limit=20", "steps=3", "engine.pack=4"]
     manifest = build_manifest(compose_sweep(words))
     run(layout.root, manifest)
     return layout, manifest
@@ -69,6 +69,7 @@ def test_a_pack_over_two_ranks_is_committed_and_replayed_with_the_bits_of_one(tm
     assert replay(layout, manifest, 2, permission).equal
 
 
+@pytest.mark.parametrize("packed", [pytest.param("whole", marks=pytest.mark.slow), "adapters"], indirect=True)
 def test_a_packed_run_is_replayed_bit_for_bit(packed):
     layout, manifest = packed
     permission = permit(layout, manifest, consent_of(manifest.overrides, launched=True))

@@ -63,13 +63,6 @@ def test_mirror_counts_new_and_already(tmp_path):
     assert answers == [{"new": 2, "already": 0}, {"new": 0, "already": 2}]
 
 
-def test_doctor_prints_its_checks_as_json(tmp_path, capsys):
-    status = main(["doctor", "--dir", str(tmp_path), "--json"])
-    answer = json.loads(capsys.readouterr().out)
-    assert status == (0 if answer["ok"] else 1)
-    assert {"name", "ok", "detail", "fix", "absent"} == set(answer["checks"][0])
-
-
 def test_compare_prints_a_table_and_a_sentence(directory, capsys):
     assert main(["compare", str(directory), "optim.lr=1e-4", "optim.lr=2e-4"]) == 0
     out = capsys.readouterr().out

@@ -54,8 +54,8 @@ def test_the_printed_lines_launch_show_and_test_the_project(tmp_path):
     assert sorted(set(sweep.steps()["step"])) == list(range(10, 101, 10))
 
 
-@pytest.mark.parametrize("name", ["mine", "projects/two words/my-study", "v1.2"])
-def test_the_launch_line_holds_for_any_folder(name, tmp_path):
+def test_the_launch_line_holds_for_any_folder(tmp_path):
+    name = "projects/two words/my-study.v1.2"
     answer = json.loads(shell(f"emsweep init '{name}' --json", tmp_path))
     shell(f"{answer['launch']} --pool inline", tmp_path)
     assert open_sweep(tmp_path / name / "results").counts() == {"done": 12}

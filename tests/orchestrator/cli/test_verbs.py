@@ -205,16 +205,6 @@ def test_sigterm_lets_running_work_finish_and_loses_nothing(tmp_path):
     assert {row["attempt"] for row in rows(tmp_path)} <= {0, 1}
 
 
-def test_a_second_driver_is_refused_and_the_first_goes_on(tmp_path, capsys):
-    manifest = noop_manifest(20, duration_s=0.1)
-    codes: list[int] = []
-    second = lambda: codes.append(main(["resume", str(tmp_path)]))  # noqa: E731
-    with Person(lambda: num_done(tmp_path) >= 2, second):
-        assert run(tmp_path, manifest, pool="local", num_workers=2).committed == 20
-    assert codes == [2]
-    assert f"pid {os.getpid()}" in capsys.readouterr().err
-
-
 def test_cap_needs_a_live_driver(tmp_path, capsys):
     run(tmp_path, noop_manifest(2))
     assert main(["cap", str(tmp_path), "--workers", "1"]) == 2
@@ -240,17 +230,19 @@ def test_stop_drains_a_live_sweep_from_outside(tmp_path):
     assert {row["attempt"] for row in rows(tmp_path)} <= {0, None}
 
 
-@pytest.mark.parametrize(
-    "request_of_a_stranger",
-    [b"no json", b"[1]", b'{"verb": "cap"}', b'{"verb": "cancel", "filters": ["="]}', b'{"verb": "dance"}'],
-)
-def test_a_request_that_makes_no_sense_is_passed_over(tmp_path, request_of_a_stranger):
+def test_requests_that_make_no_sense_are_passed_over(tmp_path):
     manifest = noop_manifest(30, duration_s=0.1)
-    left = tmp_path / "control" / "cap-1-x.json"
-    ask = lambda: left.write_bytes(request_of_a_stranger)  # noqa: E731
+    strange = [b"no json", b"[1]", b'{"verb": "cap"}', b'{"verb": "cancel", "filters": ["="]}']
+    strange.append(b'{"verb": "dance"}')
+    left = [tmp_path / "control" / f"cap-{number}-x.json" for number in range(len(strange))]
+
+    def ask() -> None:
+        for file, content in zip(left, strange, strict=True):
+            file.write_bytes(content)
+
     with Person(lambda: num_done(tmp_path) >= 1, ask):
         assert run(tmp_path, manifest).committed == 30
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
 
 
 def test_what_cancel_reports_is_already_so(tmp_path, capsys):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import stat
 
 import pytest
 
+from orchestrator.cli import main
 from orchestrator.inspect.doctor import run_checks
 
 
@@ -11,8 +13,12 @@ def _by_name(checks):
     return {check.name: check for check in checks}
 
 
-def test_every_part_of_the_machine_is_looked_at(tmp_path):
-    checks = _by_name(run_checks(tmp_path))
+def test_every_part_of_the_machine_is_looked_at_and_told_as_json(tmp_path, capsys):
+    status = main(["doctor", "--dir", str(tmp_path), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert status == (0 if answer["ok"] else 1)
+    checks = {check["name"]: check for check in answer["checks"]}
+    assert all(set(check) == {"name", "ok", "detail", "fix", "absent"} for check in answer["checks"])
     needed = (
         "python",
         "torch",
@@ -26,10 +32,10 @@ def test_every_part_of_the_machine_is_looked_at(tmp_path):
         "ray loads",
     )
     for name in needed:
-        assert checks[name].detail
-    assert checks["python"].ok
-    assert checks["torch loads"].ok
-    assert all(check.fix for check in checks.values() if not check.ok)
+        assert checks[name]["detail"]
+    assert checks["python"]["ok"]
+    assert checks["torch loads"]["ok"]
+    assert all(check["fix"] for check in checks.values() if not check["ok"])
 
 
 @pytest.fixture(scope="module")

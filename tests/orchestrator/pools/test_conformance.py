@@ -75,81 +75,79 @@ def test_a_worker_that_was_asked_for_is_up_once(desk):
     assert ready.host
 
 
-def test_a_worker_that_asks_for_no_gpu_sees_none(desk_of_processes, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    desk_of_processes.start("w")
-    desk_of_processes.up("w")
-    desk_of_processes.work("w", manifest_of(SEEING, folder=desk_of_processes.folder), 0)
-    assert seen(desk_of_processes, 0)["gpus"] == ""
+class TestRunsOfOneWorker:
+    """What comes to a worker's runs while it goes on."""
 
+    @pytest.fixture(scope="class")
+    def at_work(self, pool, tmp_path_factory):
+        """The desk of a worker that was asked for where the driver sees two GPUs."""
+        made = Desk(pool[1], tmp_path_factory.mktemp("at-work"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+            made.start("w")
+            made.up("w")
+        yield made
+        made.clear()
 
-def test_the_runs_of_a_batch_are_reported_once_each_in_their_order(desk):
-    desk.start("w")
-    desk.up("w")
-    manifest = manifest_of()
-    tokens = desk.give("w", manifest, 5, 2, 7) + desk.give("w", manifest, 0, 1)
-    assert desk.outcomes(tokens) == ["done"] * 5
-    desk.listen(0.3)
-    assert [r.token for r in desk.reports()] == tokens
-    assert [r.run for r in desk.reports()[:3]] == [5, 2, 7]
+    @pytest.fixture
+    def desk(self, at_work):
+        at_work.heard.clear()
+        return at_work
 
+    def test_a_worker_beats_while_it_is_idle(self, desk):
+        desk.wait(lambda: len(desk.of(Beat, "w")) >= 2)
+        assert {beat.token for beat in desk.of(Beat, "w")} == {0}
 
-def test_a_report_says_the_most_memory_that_the_worker_has_held(desk):
-    desk.start("w")
-    desk.up("w")
-    desk.outcomes(desk.give("w", manifest_of(f"{HERE}.Heavy"), 0))
-    [reported] = [event for event in desk.heard if isinstance(event, Reported)]
-    assert reported.peak_mib > 300
+    def test_a_worker_that_asks_for_no_gpu_sees_none(self, desk_of_processes):
+        desk = desk_of_processes
+        desk.work("w", manifest_of(SEEING, folder=desk.folder), 0)
+        assert seen(desk, 0)["gpus"] == ""
 
+    def test_the_runs_of_a_batch_are_reported_once_each_in_their_order(self, desk):
+        manifest = manifest_of()
+        tokens = desk.give("w", manifest, 5, 2, 7) + desk.give("w", manifest, 0, 1)
+        assert desk.outcomes(tokens) == ["done"] * 5
+        desk.listen(0.3)
+        assert [r.token for r in desk.reports()] == tokens
+        assert [r.run for r in desk.reports()[:3]] == [5, 2, 7]
 
-def test_an_attempt_called_off_before_its_turn_never_starts(desk):
-    desk.start("w")
-    desk.up("w")
-    tokens = desk.give("w", manifest_of(SEEING, folder=desk.folder, duration_s=0.5), 0, 1, 2)
-    desk.pool.cancel("w", (tokens[2],))
-    assert desk.outcomes(tokens) == ["done", "done", "cancelled"]
-    assert not (desk.folder / "2-0").exists()
+    def test_a_report_says_the_most_memory_that_the_worker_has_held(self, desk):
+        desk.outcomes(desk.give("w", manifest_of(f"{HERE}.Heavy"), 0))
+        [reported] = [event for event in desk.heard if isinstance(event, Reported)]
+        assert reported.peak_mib > 300
 
+    def test_an_attempt_called_off_before_its_turn_never_starts(self, desk):
+        tokens = desk.give("w", manifest_of(SEEING, folder=desk.folder, duration_s=0.5), 0, 1, 2)
+        desk.pool.cancel("w", (tokens[2],))
+        assert desk.outcomes(tokens) == ["done", "done", "cancelled"]
+        assert not (desk.folder / "2-0").exists()
 
-def test_an_attempt_called_off_under_way_ends_and_the_batch_goes_on(desk_of_processes):
-    desk = desk_of_processes
-    desk.start("w")
-    desk.up("w")
-    tokens = desk.give("w", manifest_of(f"{HERE}.Endless", below=1), 0, 1)
-    desk.wait(lambda: any(beat.token == tokens[0] for beat in desk.of(Beat, "w")))
-    desk.pool.cancel("w", (tokens[0],))
-    assert desk.outcomes(tokens) == ["cancelled", "done"]
+    def test_an_attempt_called_off_under_way_ends_and_the_batch_goes_on(self, desk_of_processes):
+        desk = desk_of_processes
+        tokens = desk.give("w", manifest_of(f"{HERE}.Endless", below=1), 0, 1)
+        desk.wait(lambda: any(beat.token == tokens[0] for beat in desk.of(Beat, "w")))
+        desk.pool.cancel("w", (tokens[0],))
+        assert desk.outcomes(tokens) == ["cancelled", "done"]
 
+    def test_beats_tell_of_the_run_under_way_its_progress_and_the_memory_held(self, desk_of_processes):
+        desk = desk_of_processes
+        [token] = desk.give("w", manifest_of(f"{HERE}.Endless", below=1), 0)
+        beats = lambda: [beat for beat in desk.of(Beat, "w") if beat.token == token]  # noqa: E731
+        desk.wait(lambda: len(beats()) >= 2)
+        assert beats()[-1].progress > beats()[0].progress
+        assert beats()[-1].memory_gib > 0.02
+        desk.pool.cancel("w", (token,))
+        assert desk.outcomes([token]) == ["cancelled"]
 
-def test_an_exception_fails_its_run_with_its_class_and_the_worker_goes_on(desk):
-    desk.start("w")
-    desk.up("w")
-    assert desk.work("w", manifest_of(f"{HERE}.Faulty", every=4), 0, 1, 4) == ["failed", "done", "failed"]
-    first, second = (r.failure for r in desk.reports() if r.failure)
-    assert first.failure_class == second.failure_class == ERROR
-    assert first.fingerprint == second.fingerprint
-    assert first.message == "ArithmeticError: seed 0 does not please me"
-    assert "in run" in first.details
-    assert desk.work("w", manifest_of(f"{HERE}.Greedy"), 0) == ["failed"]
-    assert desk.reports()[-1].failure.failure_class == OOM
-
-
-def test_a_worker_beats_while_it_is_idle(desk):
-    desk.start("w")
-    desk.up("w")
-    desk.wait(lambda: len(desk.of(Beat, "w")) >= 2)
-    assert {beat.token for beat in desk.of(Beat, "w")} == {0}
-
-
-def test_beats_tell_of_the_run_under_way_its_progress_and_the_memory_held(desk_of_processes):
-    desk = desk_of_processes
-    desk.start("w")
-    desk.up("w")
-    [token] = desk.give("w", manifest_of(f"{HERE}.Endless", below=1), 0)
-    beats = lambda: [beat for beat in desk.of(Beat, "w") if beat.token == token]  # noqa: E731
-    desk.wait(lambda: len(beats()) >= 2)
-    assert beats()[-1].progress > beats()[0].progress
-    assert beats()[-1].memory_gib > 0.02
+    def test_an_exception_fails_its_run_with_its_class_and_the_worker_goes_on(self, desk):
+        assert desk.work("w", manifest_of(f"{HERE}.Faulty", every=4), 0, 1, 4) == ["failed", "done", "failed"]
+        first, second = (r.failure for r in desk.reports() if r.failure)
+        assert first.failure_class == second.failure_class == ERROR
+        assert first.fingerprint == second.fingerprint
+        assert first.message == "ArithmeticError: seed 0 does not please me"
+        assert "in run" in first.details
+        assert desk.work("w", manifest_of(f"{HERE}.Greedy"), 0) == ["failed"]
+        assert desk.reports()[-1].failure.failure_class == OOM
 
 
 def test_a_worker_that_is_stopped_frees_what_its_trainer_holds_and_is_lost_once(desk):

@@ -86,7 +86,7 @@ def test_all_keeps_every_evaluated_step_and_none_keeps_nothing(trainer, tmp_path
 
 
 @pytest.mark.parametrize("layout", [{"zero_stage": 0}, {"zero_stage": 2}, {"zero_stage": 3}])
-@pytest.mark.parametrize("stop_after", [3, 5, 9])
+@pytest.mark.parametrize("stop_after", [3, 9])
 def test_a_killed_run_resumes_to_the_same_bits(trainer, tmp_path, layout, stop_after):
     spec = tiny_spec(engine=layout, resources={"save_every_steps": 2}, eval={"steps": [0, 2, 10]})
     whole = trainer.run(spec, RunContext()).to_json()

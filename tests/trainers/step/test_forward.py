@@ -16,7 +16,10 @@ def test_a_prompt_forwarded_once_trains_as_one_forwarded_per_row(
     trainer, monkeypatch, zero_stage, micro_batch
 ):
     spec = tiny_spec(
-        prompt=LONG, engine={"zero_stage": zero_stage, "micro_batch": micro_batch}, eval={"path": None}
+        prompt=LONG,
+        steps=4,
+        engine={"zero_stage": zero_stage, "micro_batch": micro_batch},
+        eval={"path": None},
     )
     assert sharing_pays(spec, [[0] * len(LONG)])
     shared = trainer.run(spec, RunContext()).to_json()
