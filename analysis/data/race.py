@@ -11,10 +11,14 @@ import numpy as np
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
 from analysis.data.source import Source
-from orchestrator.store.decisions import read_decisions
+from orchestrator.store.decisions import read_decisions, rule_of, standing
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import DecisionRecord
+from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec.search_rules import RaceSpec, race_of
+
+ENDED = "ended"
+"""Side of a cell that was open when the race's budget was spent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +26,20 @@ class RaceSeen:
     """The race of a sweep directory at one moment."""
 
     spec: RaceSpec
-    decisions: tuple[DecisionRecord, ...]
-    """Those that stand."""
+    standing: Mapping[tuple[int, ...], DecisionRecord]
+    """The decisions that stand, by the cells that they are about."""
     is_known: bool = True
     """Whether the journals are here, which say what was decided; a copy may lack them."""
 
     @property
+    def decisions(self) -> tuple[DecisionRecord, ...]:
+        """The decisions that stand."""
+        return tuple(self.standing.values())
+
+    @property
     def decided(self) -> tuple[DecisionRecord, ...]:
         """Decisions that are none of a spent budget."""
-        return tuple(d for d in self.decisions if d.side != "ended")
+        return tuple(d for d in self.decisions if d.side != ENDED)
 
     @property
     def metric(self) -> str | None:
@@ -47,7 +56,12 @@ def race_seen(sources: Sequence[Source]) -> RaceSeen | None:
     if spec is None or len(sources) > 1:
         return None
     layout = Layout(sources[0].directory)
-    return RaceSeen(spec=spec, decisions=tuple(read_decisions(layout)), is_known=bool(layout.journal_paths()))
+    found: Mapping[tuple[int, ...], DecisionRecord] = {}
+    if decisions := read_decisions(layout):
+        manifest = read_manifest(layout.manifest)
+        rule = rule_of(spec, spec.metric or str(decisions[-1].rule.get("metric")), manifest)
+        found = standing(decisions, manifest, rule)
+    return RaceSeen(spec=spec, standing=found, is_known=bool(layout.journal_paths()))
 
 
 def told_race(sources: Sequence[Source]) -> list[str]:

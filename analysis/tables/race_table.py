@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
-from analysis.data.race import RaceSeen, counted_runs, told_race
+from analysis.data.race import ENDED, RaceSeen, counted_runs, told_race
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     SEEDS,
@@ -125,21 +125,22 @@ def open_cells(sweep: SweepData, race: RaceSeen, most: int) -> ReportTable:
 def _sides(sweep: SweepData, race: RaceSeen, arranged: SeedGroups) -> list[Counter[str]]:
     """How the cells of each group left, as ``above`` or ``above after 5``, with how many of them."""
     found: list[Counter[str]] = [Counter() for _ in range(arranged.groups.size)]
-    rows = {} if not race.decisions else _rows_by_run_id(sweep, arranged)
+    rows = {} if not race.decisions else _rows_by_cell(sweep, arranged)
     whole = np.bincount(arranged.group_of_cell, minlength=arranged.groups.size)
-    for decision in race.decided:
-        row = rows.get(decision.cells[0], -1)
-        if row >= 0:
+    for cells, decision in race.standing.items():
+        row = rows.get(cells[0], -1)
+        if row >= 0 and decision.side != ENDED:
             group = arranged.groups.number[row]
             words = f"{decision.side} after {decision.num_seeds}" if whole[group] == 1 else decision.side
             found[group][words] += 1
     return found
 
 
-def _rows_by_run_id(sweep: SweepData, arranged: SeedGroups) -> dict[str, int]:
+def _rows_by_cell(sweep: SweepData, arranged: SeedGroups) -> dict[int, int]:
+    """A run of each cell that is there, whatever seeds are looked at."""
     columns = arranged.columns
-    table = sweep.arrow(f"SELECT {columns.identity}, run_id FROM runs")
-    return dict(zip(table["run_id"].to_pylist(), columns.locate(table).tolist(), strict=True))
+    table = sweep.arrow(f"SELECT {columns.identity}, cell FROM runs")
+    return dict(zip(table["cell"].to_pylist(), columns.locate(table).tolist(), strict=True))
 
 
 def _words(sides: Counter[str]) -> str:

@@ -82,7 +82,6 @@ def launch(
     from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
     from sweeps.manifest.toy_settings import toy_settings
-    from sweeps.spec.search_rules import same_search
 
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
@@ -124,18 +123,17 @@ def launch(
     earlier = read_manifest(layout.manifest) if is_there else None
     manifest = pin_commits(manifest, earlier)
     changed = changed_code(earlier, manifest) if earlier else []
-    asks_anew = earlier is not None and not same_search(earlier.options, manifest.options)
     del earlier
     cluster = cluster_of(manifest.options, pool=pool, address=address)
     permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
     require_targets(manifest, layout.root)
     metrics = metrics_of_classes(manifest, layout.root)
-    race_question(manifest, metrics)
+    asked = race_question(manifest, metrics)
     for setting in toy_settings(manifest):
         say(f"made for the tiny models: {setting}")
     for text in require_usable_models(manifest, run_code=True):
         say(f"mended: {text}")
-    require_budget(manifest, layout.root)
+    require_budget(manifest, layout.root, asked)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
@@ -148,8 +146,7 @@ def launch(
         elif not as_json and (found.left or 0 < found.new < len(manifest)):
             say(f"{found.new} runs are new; {found.left} left the grid, their results stay in the spools")
         reading = session.read(manifest)
-        wanted = reading.book.skipped() if asks_anew else []
-        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline, reopen=wanted)
+        summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     conclude(layout.root, summary, started_s, as_json)
 
 

@@ -43,7 +43,7 @@ class Racing:
         """Round of each run: seed after seed."""
         self._gpu_s = 0.0
         self._num_results = 0
-        self._rule = {**question.spec.to_json(), "metric": question.metric}
+        self._rule = question.rule(manifest)
         self._waiting: list[tuple[DecisionRecord, tuple[int, ...]]] = []
         for run in range(len(book)):
             if book.outcome[run] not in (PENDING, SKIPPED) and not book.committed(run):
@@ -57,11 +57,7 @@ class Racing:
         """
         for run, line in results:
             self.take(run, line)
-        recorded: dict[tuple[int, ...], DecisionRecord] = {}
-        for record in self._book.decisions:
-            runs = [self._manifest.index_of.get(run_id) for run_id in record.cells]
-            if record.rule == self._rule and None not in runs:
-                recorded[tuple(int(self._manifest.cells[run]) for run in runs)] = record
+        recorded = self._question.standing(self._manifest, self._book)
         for decision in self._race.decide():
             if decision.cells in recorded:
                 self._skip_for(recorded.pop(decision.cells), decision.runs)

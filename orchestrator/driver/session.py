@@ -20,7 +20,7 @@ from orchestrator.driver.racing import recorded_counts
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
-from orchestrator.planning.race_question import RaceQuestion, race_question
+from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
@@ -32,6 +32,7 @@ from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.opening import read_config
+from orchestrator.store.parts import drop_parts
 from orchestrator.store.records import Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.state_rebuild import bring_up_to_date
@@ -120,12 +121,16 @@ class Session:
         """Write down what was asked, replacing an earlier manifest; arguments as of :func:`provenance`."""
         layout = self.layout
         known: Collection[str] = ()
+        same_runs = False
         if not damage_of_frozen(layout, layout.manifest):
             earlier = read_manifest(layout.manifest)
-            same = earlier.digest == manifest.digest and same_search(earlier.options, manifest.options)
+            same_runs = earlier.digest == manifest.digest
+            same = same_runs and same_search(earlier.options, manifest.options)
             if same and not damage_of_frozen(layout, layout.config):
                 return Reconciled(new=0, left=0)
             known = set(earlier.run_ids)
+        if not same_runs:
+            drop_parts(layout)  # they say whose a row is by its place in the earlier manifest
         sweep_id = self._permission.sweep_id if self._permission else ""
         document = provenance(
             manifest, pool=pool, address=address, about=about, sweep_id=sweep_id, metrics=metrics
@@ -183,11 +188,12 @@ class Session:
             raise ValueError("nothing runs without a permission of the gate")
         self._permission.require(manifest)
         book = reading.book
+        race = race_question(manifest, read_config(self.layout).get("metrics"))
+        reopen = {*reopen, *wanted_again(race, manifest, book)}
         for index in reopen:
             book.reopen(index)
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
-        race = race_question(manifest, read_config(self.layout).get("metrics"))
         if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
             return self._nothing_to_do(manifest, reading, race)
         require_same_code(manifest, self.layout.root)

@@ -16,7 +16,7 @@ from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
 from orchestrator.planning.race_price import RacePrice, race_price
-from orchestrator.planning.race_question import race_question
+from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.planning.training_sets import PlannedSet, planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
@@ -38,7 +38,6 @@ from sweeps.manifest.toy_settings import ToySetting, toy_settings
 from sweeps.sharing.packs import Packing
 from sweeps.spec import SpecError, rounds_of
 from sweeps.spec.errors import UserError
-from sweeps.spec.search_rules import same_search
 
 OUTPUTS = Path("outputs")
 """Folder of sweep directories that were not given a place of their own."""
@@ -182,12 +181,12 @@ def make_plan(
     manifest = build_manifest(composed, EarlierSweep)
     mended = require_usable_models(manifest)
     asked = race_question(manifest, metrics_of(manifest))
-    plan = plan_manifest(manifest, directory or OUTPUTS / composed.name, like, imagined)
+    plan = plan_manifest(manifest, directory or OUTPUTS / composed.name, like, imagined, asked)
     race = race_price(manifest, asked, like) if asked else None
     return dataclasses.replace(plan, mended=tuple(mended), race=race)
 
 
-def require_budget(manifest: Manifest, directory: Path) -> None:
+def require_budget(manifest: Manifest, directory: Path, asked: RaceQuestion | None = None) -> None:
     """Refuse a launch whose remaining runs cost more than ``budget`` allows; called before anything starts.
 
     Raises:
@@ -195,7 +194,7 @@ def require_budget(manifest: Manifest, directory: Path) -> None:
     """
     limits = manifest.options.get("budget") or {}
     if any(limit is not None for limit in limits.values()):
-        check_budget(plan_manifest(manifest, directory).price, limits)
+        check_budget(plan_manifest(manifest, directory, asked=asked).price, limits)
 
 
 def plan_manifest(
@@ -203,6 +202,7 @@ def plan_manifest(
     directory: Path,
     like: Path | None = None,
     imagined: ClusterModel | None = None,
+    asked: RaceQuestion | None = None,
 ) -> Plan:
     """Compare a manifest with a directory and price what is left, as :func:`make_plan` does."""
     layout = Layout(directory)
@@ -215,9 +215,8 @@ def plan_manifest(
         book = read_index(layout, manifest.run_ids, live=True).book
         is_there = not damage_of_frozen(layout, layout.manifest)
         earlier = read_manifest(layout.manifest) if is_there else manifest
-        if not same_search(earlier.options, manifest.options):
-            for index in book.skipped():
-                book.reopen(index)
+        for index in wanted_again(asked, manifest, book):
+            book.reopen(index)
         counts = {str(word): num for word, num in book.counts().items()}
         pending = np.flatnonzero(np.asarray(book.outcome) == PENDING)
         left = len(set(earlier.run_ids) - set(manifest.run_ids))

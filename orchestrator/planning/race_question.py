@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from orchestrator.scheduling.sweep_race import SweepRace
+from orchestrator.store.decisions import rule_of, standing
+from orchestrator.store.records import DecisionRecord
+from orchestrator.store.run_index import RunIndex
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError
 from sweeps.spec.metrics import MetricInfo, metric_info
@@ -27,6 +30,14 @@ class RaceQuestion:
     def begin(self, manifest: Manifest) -> SweepRace:
         """The race over these runs, without a result yet."""
         return SweepRace(manifest, self.spec, self.info)
+
+    def rule(self, manifest: Manifest) -> dict[str, Any]:
+        """What decisions about these runs are taken by."""
+        return rule_of(self.spec, self.metric, manifest)
+
+    def standing(self, manifest: Manifest, book: RunIndex) -> dict[tuple[int, ...], DecisionRecord]:
+        """Decisions of earlier drivers that hold for this question about these runs, by their cells."""
+        return standing(book.decisions, manifest, self.rule(manifest))
 
     def require_in_range(self, value: float) -> None:
         """Refuse a value that the metric is said not to take.
@@ -83,8 +94,26 @@ def race_question(manifest: Manifest, said: Mapping[str, Any] | None = None) -> 
     if spec.question == "above_base" and spec.base is None:
         _require_base(manifest, metric, shipped=shipped)
     question = RaceQuestion(spec=spec, metric=metric, info=info)
+    if spec.base is not None:
+        try:
+            question.require_in_range(spec.base)
+        except SpecError as error:
+            raise SpecError(f"search.base={spec.base:g}: {error}; give a number that it can have") from None
     question.begin(manifest)
     return question
+
+
+def wanted_again(question: RaceQuestion | None, manifest: Manifest, book: RunIndex) -> list[int]:
+    """Skipped runs that no decision which stands does without: those of a race that asked something else or
+    was about other cells, and all where no race is asked for.
+    """
+    skipped = book.skipped()
+    if question is None or not skipped:
+        return skipped
+    race, unneeded = question.begin(manifest), set[int]()
+    for cells, record in question.standing(manifest, book).items():
+        unneeded.update(race.leave(cells, record.side, record.log_evidence))
+    return [run for run in skipped if run not in unneeded]
 
 
 def _evaluations(manifest: Manifest) -> list[Any]:

@@ -30,6 +30,11 @@ class ColumnNames:
         self._given: dict[str, str] = {}
         self._as_given: set[str] = set()
 
+    def know(self, columns: Iterable[str]) -> None:
+        """Spell as they are those columns that were written before."""
+        for column in columns:
+            self._spelled.setdefault(column.lower(), column)
+
     def row(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The values under the names of their columns."""
         if self._as_given.issuperset(values):

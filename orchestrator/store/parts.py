@@ -60,6 +60,9 @@ class PartWriter:
         self._layout = layout
         self._next = 1 + max(map(_number_of, layout.parts.glob("runs-*.parquet")), default=-1)
         self._run_names, self._step_names = ColumnNames(axis_keys), ColumnNames(axis_keys)
+        for table, names in (("runs", self._run_names), ("steps", self._step_names)):
+            for path in parts_of(layout, table):
+                names.know(pq.read_schema(path).names)
         self._num_written = 0
         self._waiting_since_s: float | None = None
         self._clear()

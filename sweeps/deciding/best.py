@@ -104,7 +104,8 @@ class Best:
         claims = [Claim(member=int(k), side=BEATEN, log_evidence=float(log_e[k])) for k in beaten]
         left = np.flatnonzero(self.open)
         if len(left) == 1:
-            claims.append(Claim(member=int(left[0]), side=BEST, log_evidence=float(log_e[beaten].min())))
+            evidence = log_e[beaten].min() if len(beaten) else half - np.log(rule.alpha)
+            claims.append(Claim(member=int(left[0]), side=BEST, log_evidence=float(evidence)))
         elif self._apart and (self._num[left] >= rule.min_seeds).all():
             pairs = np.flatnonzero(self.open[self._first] & self.open[self._second])
             near = np.minimum(self._apart[0].below_E[pairs], self._apart[1].above_E[pairs]).min()

@@ -7,7 +7,8 @@ import pytest
 
 from analysis import open_sweep
 from orchestrator.driver.session import Session
-from orchestrator.store.layout import Layout
+from orchestrator.store.digest_writer import remove_recorded
+from orchestrator.store.layout import TABLES, Layout
 from orchestrator.store.parts import PartWriter
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
@@ -63,3 +64,21 @@ def test_parts_of_the_grown_grid_go_with_tables_of_the_earlier_one(grown, tmp_pa
     there = {key: value for key, value in truth.items() if key[0] == "tiny-96" or key[1] == 1}
     assert draws(grown) == there
     assert len(there) == 4
+
+
+def test_parts_of_an_earlier_grid_are_no_rows_of_the_grown_one(tmp_path):
+    """What a killed driver left says whose a row is by its place; the next one writes it anew."""
+    folder, early, manifest = tmp_path / "killed", manifest_of("tiny-96"), manifest_of("tiny-64,tiny-96")
+    run(folder, early)
+    layout = Layout(folder)
+    book, lines = read_index(layout, early.run_ids).book, LineReader(layout.spools)
+    parts = PartWriter(layout)
+    parts.add(0, lines.read(book.spools[book.spool[0]], *book.location(0)))
+    parts.write_part()
+    remove_recorded(layout, [path for path in map(layout.table, TABLES) if path.exists()])
+    with Session(layout, permit(layout, manifest, consent_of(manifest.overrides, launched=True))) as session:
+        session.freeze(manifest, pool="inline", address=None)
+    assert open_sweep(folder).counts() == {"pending": 6}
+    run(folder, manifest)
+    run(tmp_path / "whole", manifest)
+    assert draws(folder) == draws(tmp_path / "whole")

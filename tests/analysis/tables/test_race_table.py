@@ -111,6 +111,11 @@ def test_filters_leave_the_decisions_of_the_cells_they_keep(folder):
     assert table.frame["verdict"].tolist()[0].startswith("above after ")
 
 
+def test_a_filter_of_seeds_leaves_the_decisions(folder, sweep):
+    later = open_sweep(folder).where("seed>2").cell_table()
+    assert later.frame["verdict"].tolist() == sweep.cell_table().frame["verdict"].tolist()
+
+
 def test_an_interval_of_too_few_values_is_none_and_stays_within_the_range():
     few, many = [0.5] + [np.nan] * 7, [0.9, 0.99, 0.95, 0.97, 0.99, 0.91, 0.93, 0.98]
     found = anytime_interval(np.array([few, many]), bounds=(0.0, 1.0))

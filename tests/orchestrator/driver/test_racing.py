@@ -5,10 +5,15 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
+from analysis import open_sweep
+from analysis.data.race import race_seen
+from orchestrator.driver.session import Session
 from orchestrator.inspect.verify import verify
 from orchestrator.store.decisions import read_decisions
 from orchestrator.store.layout import Layout
 from orchestrator.store.run_index import read_index
+from orchestrator.trust.consent import consent_of
+from orchestrator.trust.gate import permit
 from sweeps.spec.errors import SpecError
 from tests.orchestrator.races import raced
 from tests.orchestrator.sweeping import run
@@ -72,6 +77,48 @@ def test_seeds_that_are_added_to_decided_cells_are_skipped(tmp_path):
     assert decided(tmp_path).keys() == {(-20.0,), (20.0,)}
 
 
+BEST = {"search": ("search=race", "search.question=best")}
+
+
+def test_which_cell_is_best_is_asked_anew_once_there_are_others(tmp_path):
+    run(tmp_path, raced(effects="0,20", **BEST))
+    more = run(tmp_path, raced(effects="0,20,60", **BEST))
+    assert (more.decided, more.undecided) == (3, 0)
+    sides = {effect: side for (effect,), (side, _) in decided(tmp_path).items()}
+    assert sides == {0.0: "beaten", 20.0: "beaten", 60.0: "best"}
+    less = run(tmp_path, raced(effects="0,20", **BEST))
+    assert (less.decided, less.undecided) == (2, 0)
+    assert sides_seen(tmp_path) == ["beaten", "best"]
+    assert verify(Layout(tmp_path), raced(effects="0,20", **BEST)).ok
+
+
+def sides_seen(folder):
+    """Sides of the decisions that readers are shown."""
+    return sorted(decision.side for decision in race_seen(open_sweep(folder).sources).decisions)
+
+
+def test_cells_whose_first_seed_left_the_grid_are_decided_anew(tmp_path):
+    run(tmp_path, raced())
+    summary = run(tmp_path, raced("seed=range(1,18)"))
+    assert (summary.decided, summary.undecided) == (2, 1)
+    assert sides_seen(tmp_path) == ["above", "below"]
+
+
+@pytest.mark.parametrize("search", [("search=none",), ("search=race", "search.base=19")])
+def test_what_another_question_skipped_is_run_whoever_left_off_in_between(tmp_path, search):
+    run(tmp_path, raced())
+    other = raced(search=search)
+    layout = Layout(tmp_path)
+    with Session(layout, permit(layout, other, consent_of(other.overrides, launched=True))) as session:
+        session.freeze(other, pool="inline", address=None)
+    found = sides_seen(tmp_path) if len(search) > 1 else []
+    assert found == []
+    summary = run(tmp_path, other)
+    outcomes = [row["outcome"] for row in rows(tmp_path) if row["trainer.params.effect"] == 20.0]
+    assert outcomes == ["done"] * 16
+    assert summary.skipped == 0 or len(search) > 1
+
+
 def test_the_index_read_from_the_spools_alone_knows_what_was_skipped(tmp_path):
     manifest = raced()
     summary = run(tmp_path, manifest)
@@ -117,6 +164,7 @@ def test_pairs_of_cells_are_compared_seed_by_seed(tmp_path):
 
 
 BAD = {
+    "base beyond the range": ({"search": ("search=race", "search.base=500")}, "outside of its range"),
     "one seed": ({"seeds": 1}, "add seed=range"),
     "no base": ({"search": ("search=race",)}, "has no value of a base model"),
     "no range": (

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.store.layout import Layout
-from orchestrator.store.parts import PART_RUNS, PART_S, PartWriter, parts_of
+from orchestrator.store.parts import PART_RUNS, PART_S, PartWriter, parts_of, read_part
 from orchestrator.store.spool import Line
 from trainers.protocol import RunResult
 
@@ -44,3 +44,12 @@ def test_however_slow_the_runs_are_there_are_few_parts(layout):
         parts.add(number, line(number))
         now_s += 60.0
     assert len(parts_of(layout, "runs")) < 90
+
+
+def test_a_later_driver_spells_columns_as_the_parts_do_that_it_found(layout):
+    for number, name in enumerate(("loss", "Loss")):
+        parts = PartWriter(layout)
+        body = json.dumps(RunResult(outcome="done", metrics={name: 1.0}).to_json()).encode()
+        parts.add(number, line(number)._replace(body=body))
+        parts.write_part()
+    assert [read_part(path)["loss"].to_pylist() for path in parts_of(layout, "runs")] == [[1.0], [1.0]]
