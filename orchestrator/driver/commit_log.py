@@ -10,6 +10,7 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from orchestrator.driver.racing import results_of
 from orchestrator.driver.retention import Retention
 from orchestrator.pools.base import Shipped
 from orchestrator.scheduling import events as ev
@@ -161,9 +162,7 @@ class CommitLog:
 
     def earlier_results(self) -> Iterator[tuple[int, Line]]:
         """Runs that had a result when this life began, each with its line where that can still be read."""
-        for index in range(len(self.book)):
-            if self.book.committed(index) and (line := self._line(index)) is not None:
-                yield index, line
+        return results_of(self.book, self._lines)
 
     def store_copy(self, shipped: Shipped) -> None:
         """Append another node's spooled bytes to our copy, at the same offsets, synced before they count."""

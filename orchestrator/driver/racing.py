@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.scheduling.sweep_race import ENDED, CellDecision
 from orchestrator.store.records import DecisionRecord
 from orchestrator.store.run_index import PENDING, SKIPPED, RunIndex
-from orchestrator.store.spool import Line
+from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError
 
@@ -143,11 +144,26 @@ class Racing:
         return tuple(self._manifest.run_ids[run] for run in runs)
 
 
-def recorded_counts(question: RaceQuestion, manifest: Manifest, book: RunIndex) -> dict[str, int]:
-    """Members that are decided by the journals, and that are not."""
+def results_of(book: RunIndex, lines: LineReader) -> Iterator[tuple[int, Line]]:
+    """Runs that have a result, each with its line where that can still be read."""
+    for run in range(len(book)):
+        if book.committed(run):
+            line = lines.read(book.spools[book.spool[run]], *book.location(run))
+            if line is not None:
+                yield run, line
+
+
+def decided_by_results(
+    question: RaceQuestion, manifest: Manifest, book: RunIndex, lines: LineReader
+) -> tuple[list[DecisionRecord], dict[str, int]]:
+    """What a race of runs that are all over decides that no journal has yet, and its counts as of then: its
+    question may be new, or its last driver was killed.
+    """
     racing = Racing(question, manifest, book)
-    racing.begin(())
-    return racing.counts()
+    is_open = len(question.standing(manifest, book)) < sum(racing.counts().values())
+    racing.begin(results_of(book, lines) if is_open else ())
+    found = [record for record, _ in racing.decisions(time.time())]
+    return found, racing.counts()
 
 
 def _finite(value: float) -> float | None:

@@ -16,7 +16,7 @@ from orchestrator.driver.driver import Driver
 from orchestrator.driver.nodes import nodes_asked, require_room
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
-from orchestrator.driver.racing import recorded_counts
+from orchestrator.driver.racing import decided_by_results
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
@@ -33,9 +33,11 @@ from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.opening import read_config
 from orchestrator.store.parts import drop_parts
-from orchestrator.store.records import Outcome
+from orchestrator.store.records import DecisionRecord, Outcome
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
+from orchestrator.store.spool import LineReader
 from orchestrator.store.state_rebuild import bring_up_to_date
+from orchestrator.store.status import read_status, write_status
 from orchestrator.trust.code_files import require_same_code
 from orchestrator.trust.gate import Permission
 from sweeps.manifest.manifest import Manifest
@@ -248,15 +250,24 @@ class Session:
 
     def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult, race: RaceQuestion | None) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
-        if reading.adopted or reading.unreadable:
+        decisions: list[DecisionRecord] = []
+        counts: dict[str, int] = {}
+        if race is not None:
+            lines = LineReader(self.layout.spools)
+            decisions, counts = decided_by_results(race, manifest, reading.book, lines)
+            lines.close()
+        if reading.adopted or reading.unreadable or decisions:
             self._raise_format()
             journal = begin_epoch(self.layout, manifest.digest, reading)
+            for decision in decisions:
+                journal.decided(decision)
             journal.close("nothing was left to run", time.time())
         bring_up_to_date(self.layout, manifest, reading.book)
         if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
             compaction.rebuild(self.layout, manifest, reading.book)
-        found = {} if race is None else recorded_counts(race, manifest, reading.book)
-        return Summary.of(reading.book.counts(), **found)
+        if (told := read_status(self.layout)) is not None:
+            write_status(self.layout, {**told, "race": counts or None})
+        return Summary.of(reading.book.counts(), **counts)
 
 
 def stored_pool(layout: Layout) -> tuple[str | None, str | None]:

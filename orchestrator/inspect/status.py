@@ -73,7 +73,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "findings": findings,
         "next": [] if works else [step._asdict() for step in steps],
         **_told_of(job),
-        **({"race": told["race"]} if (told := read_status(layout)) and "race" in told else {}),
+        **({"race": told["race"]} if (told := read_status(layout)) and told.get("race") else {}),
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from analysis import open_sweep
 from analysis.data.race import race_seen
 from orchestrator.driver.session import Session
+from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.store.decisions import read_decisions
 from orchestrator.store.layout import Layout
@@ -117,6 +118,20 @@ def test_what_another_question_skipped_is_run_whoever_left_off_in_between(tmp_pa
     outcomes = [row["outcome"] for row in rows(tmp_path) if row["trainer.params.effect"] == 20.0]
     assert outcomes == ["done"] * 16
     assert summary.skipped == 0 or len(search) > 1
+
+
+def test_a_finished_grid_answers_a_question_that_is_asked_later(tmp_path):
+    run(tmp_path, raced(search=("search=none",)))
+    for _ in range(2):
+        summary = run(tmp_path, raced())
+        assert (summary.new, summary.skipped) == (0, 0)
+        assert (summary.decided, summary.undecided) == (2, 1)
+        sides = {effect: side for (effect,), (side, _) in decided(tmp_path).items()}
+        assert sides == {-20.0: "below", 20.0: "above"}
+        assert sweep_status(tmp_path)["race"] == {"decided": 2, "undecided": 1}
+    assert verify(Layout(tmp_path), raced()).ok
+    run(tmp_path, raced(search=("search=none",)))
+    assert "race" not in sweep_status(tmp_path)
 
 
 def test_the_index_read_from_the_spools_alone_knows_what_was_skipped(tmp_path):
