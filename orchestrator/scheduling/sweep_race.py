@@ -14,6 +14,7 @@ import numpy as np
 
 from sweeps.deciding.race import Race, RaceRule, Verdict
 from sweeps.grid.columns import SEED_KEY
+from sweeps.grid.filters import choose
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.metrics import MetricInfo, change_of
@@ -56,14 +57,21 @@ class SweepRace:
         """Begin with no result.
 
         Raises:
-            SpecError: for a manifest with one seed only, and cells that cannot be compared.
+            SpecError: for a manifest with one seed only or fewer than a decision needs, and cells that cannot
+                be compared.
         """
         self._spec, self._manifest = spec, manifest
         self.position = seed_positions(manifest)
         """Place of each run's seed in seed order, shape (runs,)."""
-        if len(np.unique(self.position)) < 2:
+        num_seeds = len(np.unique(self.position))
+        if num_seeds < 2:
             raise SpecError(
                 "search=race: runs differ in luck by their seeds, and this sweep has one; add seed=range(16)"
+            )
+        if spec.min_seeds > num_seeds:
+            raise SpecError(
+                f"search.min_seeds={spec.min_seeds}: no cell has so many, as this sweep has {num_seeds} "
+                "seeds; add seeds, or ask for fewer"
             )
         cells, first = np.unique(manifest.cells, return_index=True)
         self.first_run = dict(zip(cells.tolist(), first.tolist(), strict=True))
@@ -209,7 +217,14 @@ def _pairs(manifest: Manifest, spec: RaceSpec, first_of: Mapping[int, int]) -> I
     """
     chosen = {}
     for key in ("a", "b"):
-        runs = manifest.matching([getattr(spec, key)])
+        text = getattr(spec, key)
+        if any(
+            term.key == SEED_KEY for term in choose([text], {c.key: c.axis for c in manifest.columns}).terms
+        ):
+            raise SpecError(
+                f"search.{key}={text}: chooses cells, each with all its seeds; leave out {SEED_KEY}"
+            )
+        runs = manifest.matching([text])
         chosen[key] = sorted({int(manifest.cells[run]) for run in runs})
     both = set(chosen["a"]) & set(chosen["b"])
     if both:

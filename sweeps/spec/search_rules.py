@@ -60,6 +60,8 @@ class RaceSpec:
             require(
                 value is None or value > 0, f"search.{key}", value, "must be above 0, or null for no limit"
             )
+        is_number = self.base is None or math.isfinite(self.base)
+        require(is_number, "search.base", self.base, "must be a finite number")
         asked = self.question == "compare"
         for key in ("a", "b"):
             if (getattr(self, key) is not None) != asked:

@@ -105,7 +105,7 @@ def test_cells_whose_first_seed_left_the_grid_are_decided_anew(tmp_path):
     assert sides_seen(tmp_path) == ["above", "below"]
 
 
-@pytest.mark.parametrize("search", [("search=none",), ("search=race", "search.base=19")])
+@pytest.mark.parametrize("search", [("search=none",), ("search=race", "search.base=20")])
 def test_what_another_question_skipped_is_run_whoever_left_off_in_between(tmp_path, search):
     run(tmp_path, raced())
     other = raced(search=search)
@@ -179,6 +179,19 @@ def test_pairs_of_cells_are_compared_seed_by_seed(tmp_path):
 
 
 BAD = {
+    "a seed of cells": (
+        {
+            "search": (
+                "search=race",
+                "search.question=compare",
+                'search.a="effect=20 seed=1"',
+                "search.b=trainer.params.effect=0",
+            )
+        },
+        "chooses cells, each with all its seeds",
+    ),
+    "base is no number": ({"search": ("search=race", "search.base=nan")}, "must be a finite number"),
+    "fewer seeds than needed": ({"seeds": 4}, "search.min_seeds=5: no cell has so many"),
     "base beyond the range": ({"search": ("search=race", "search.base=500")}, "outside of its range"),
     "one seed": ({"seeds": 1}, "add seed=range"),
     "no base": ({"search": ("search=race",)}, "has no value of a base model"),
