@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from analysis.data.sweep import SweepData
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import Failure, FailureClass
+from orchestrator.store.outcomes import Failure, FailureClass
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex, read_index
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status

@@ -9,9 +9,9 @@ from typing import Any
 
 from orchestrator.store.history import history_of
 from orchestrator.store.layout import Layout
+from orchestrator.store.outcomes import AttemptEnd
 from orchestrator.store.records import (
     AcceptRecord,
-    AttemptEnd,
     EndRecord,
     FailureRecord,
     JournalRecord,

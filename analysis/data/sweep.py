@@ -23,6 +23,7 @@ from analysis.data.filters_sql import selectable, to_sql
 from analysis.data.frames import to_frame
 from analysis.data.metrics import KnownMetrics, known_metrics
 from analysis.data.mixed_texts import told_texts
+from analysis.data.numerics import told_numerics
 from analysis.data.race import told_race
 from analysis.data.reading import damage_named, read
 from analysis.data.reported import reported_frame
@@ -153,28 +154,13 @@ class SweepData:
         if self.unreadable:
             names = ", ".join(map(str, self.unreadable))
             found += [f"Left out as damaged or half written: {names}; `emsweep resume` writes tables anew."]
-        if len(mixed := self._runs_by_numerics()) > 1:
-            parts = " and ".join(f"{num} of numerics {version}" for version, num in mixed.items())
-            found.append(
-                f"Runs of different numerics versions ({parts}): they can differ for that reason alone; see "
-                "CHANGELOG.md, and replay the older ones before comparing across them."
-            )
+        found += told_numerics(self.arrow)
         if len(self.sources) > 1:
             found += told_copies(self._connection, self.metrics)
         found += told_texts(self._connection)
         found += told_race(self.sources)
         toys = dict.fromkeys(text for source in self.sources for text in source.toy_settings)
         return (*found, *(f"Made for the tiny models: {text}." for text in toys))
-
-    def _runs_by_numerics(self) -> dict[int, int]:
-        """Number of runs by the version of their numbers, the lowest first; none for those without."""
-        if "numerics" not in self.arrow("SELECT * FROM runs LIMIT 0").column_names:
-            return {}
-        counted = (
-            "SELECT numerics, count(*) AS n FROM runs WHERE numerics IS NOT NULL GROUP BY ALL ORDER BY 1"
-        )
-        table = self.arrow(counted)
-        return dict(zip(table["numerics"].to_pylist(), table["n"].to_pylist(), strict=True))
 
     @property
     def axis_keys(self) -> list[str]:

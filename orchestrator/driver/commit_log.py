@@ -20,8 +20,9 @@ from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back
+from orchestrator.store.outcomes import Grant
 from orchestrator.store.parts import PartWriter, kept_parts
-from orchestrator.store.records import DecisionRecord, Grant
+from orchestrator.store.records import DecisionRecord
 from orchestrator.store.run_index import CODE, FailureNote, ReplayResult
 from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow

@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.driver_log import DriverLog
 from orchestrator.driver.nodes import NodeWatch
@@ -30,7 +28,7 @@ from orchestrator.scheduling import events as ev
 from orchestrator.scheduling.backlog import Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.scheduler import Scheduler
-from orchestrator.scheduling.workload import workload_of
+from orchestrator.scheduling.workload import pending_runs, workload_of
 from orchestrator.store.control import requests_left
 from orchestrator.store.disk_space import SHORTAGES, Space, require_no_limit
 from orchestrator.store.journal import first_token
@@ -133,13 +131,10 @@ class Driver:
         )
 
     def _workload(self, book: RunIndex) -> Workload:
-        rounds = None if self._racing is None else self._racing.rounds
-        if not self._options.sharing:
-            return workload_of(self._manifest, rounds=rounds)
-        pending = np.flatnonzero(np.frombuffer(book.outcome, dtype=np.uint8) == PENDING)
-        capacity = self._capacity()
-        expected = self._options.grows_to or (GROWN if capacity.grows else 1)
-        return workload_of(self._manifest, pending, max(capacity.slots, expected), rounds)
+        rounds, capacity = None if self._racing is None else self._racing.rounds, self._capacity()
+        num_workers = max(capacity.slots, self._options.grows_to or (GROWN if capacity.grows else 1))
+        to_share = pending_runs(book.outcome) if self._options.sharing else None
+        return workload_of(self._manifest, to_share, num_workers, rounds)
 
     def _capacity(self) -> ev.Capacity:
         """What there is. Nodes that join by themselves leave by themselves once no worker is there."""
@@ -330,8 +325,8 @@ class Driver:
             self._drain("no further run would end before the time limit of --until", 0.0)
         self._flush_or_pause()
         self._pool.close()
-        if self._racing is not None and (text := self._racing.complaint()):
-            self._say(text)
+        if self._racing and (complaint := self._racing.complaint()):
+            self._say(complaint)
         why = self._scheduler.stop_reason or "nothing is left to hand out"
         self._log.write(f"driver {self._commits.epoch} ends: {why}")
         self._log.close()

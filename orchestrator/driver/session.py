@@ -32,8 +32,9 @@ from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.opening import read_config
+from orchestrator.store.outcomes import Outcome
 from orchestrator.store.parts import drop_parts
-from orchestrator.store.records import DecisionRecord, Outcome
+from orchestrator.store.records import DecisionRecord
 from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.store.state_rebuild import bring_up_to_date

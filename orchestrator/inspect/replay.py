@@ -18,7 +18,7 @@ from orchestrator.pools.temp_folders import TemporaryFolder, remove_leftovers
 from orchestrator.scheduling.events import Reported, WorkerLost, WorkerReady
 from orchestrator.scheduling.workload import shape_of
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import AttemptReport, Failure, Grant
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant
 from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.code_files import require_same_code

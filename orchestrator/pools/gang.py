@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.store.records import AttemptReport, Failure
+from orchestrator.store.outcomes import AttemptReport, Failure
 from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 MISMATCH_S = 10.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.store.records import AttemptReport, Failure, Grant, Outcome
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

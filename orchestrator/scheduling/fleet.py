@@ -11,7 +11,7 @@ from typing import NamedTuple
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Beat, Capacity, Shape
-from orchestrator.store.records import INFRASTRUCTURE, TIMEOUT, Failure, Grant
+from orchestrator.store.outcomes import INFRASTRUCTURE, TIMEOUT, Failure, Grant
 
 _EPSILON = 1e-9
 """Fractions of a GPU that add up to a whole one may miss it by rounding."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import LEASED, PENDING, SETTLED, Backlog, Workload
-from orchestrator.store.records import Failure, Grant
+from orchestrator.store.outcomes import Failure, Grant
 
 
 class Lease(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.scheduling.config import SchedulerConfig
-from orchestrator.store.records import INFRASTRUCTURE, Failure
+from orchestrator.store.outcomes import INFRASTRUCTURE, Failure
 
 MAX_UNIT = 512
 """Most runs in one batch: beyond it the cost of a message is already below 1 % of a no-op run's."""

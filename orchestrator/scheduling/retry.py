@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from orchestrator.scheduling.passing_errors import may_pass
-from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure, FailureClass
+from orchestrator.store.outcomes import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure, FailureClass
 
 FINGERPRINT_LENGTH = 12
 """Hex digits of a fingerprint: 48 bits tell a sweep's few kinds of failure apart and still fit in a table."""

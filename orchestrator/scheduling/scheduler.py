@@ -46,7 +46,7 @@ from orchestrator.scheduling.events import (
 from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
 from orchestrator.scheduling.leases import LeaseTable
 from orchestrator.scheduling.model_health import ModelHealth, held_back
-from orchestrator.store.records import AttemptReport, Failure, Grant
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant
 
 
 class Scheduler:

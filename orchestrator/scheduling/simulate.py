@@ -34,7 +34,7 @@ from orchestrator.scheduling.events import (
     WorkerReady,
 )
 from orchestrator.scheduling.scheduler import Scheduler
-from orchestrator.store.records import AttemptReport, Grant
+from orchestrator.store.outcomes import AttemptReport, Grant
 
 
 def simulate(

@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.scheduling.backlog import Group, Workload
 from orchestrator.scheduling.events import Shape
+from orchestrator.store.run_index import PENDING
 from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.batches import batches
 from sweeps.spec import ResourcesSpec
@@ -29,6 +30,11 @@ MAX_BUNDLE = 64
 
 BUNDLES_PER_WORKER = 4
 """Bundles that each process should get at least, so that the last ones do not keep the others waiting."""
+
+
+def pending_runs(outcome: bytearray) -> np.ndarray:
+    """Indices of the runs without an outcome, of the codes that the run index holds."""
+    return np.flatnonzero(np.frombuffer(outcome, dtype=np.uint8) == PENDING)
 
 
 def workload_of(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from orchestrator.store.outcomes import AttemptEnd, Failure
 from orchestrator.store.records import (
     AcceptRecord,
-    AttemptEnd,
     EndRecord,
     EpochRecord,
-    Failure,
     FailureRecord,
     JournalRecord,
     LeaseRecord,

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.store.records import INFRASTRUCTURE, AttemptReport
+from orchestrator.store.outcomes import INFRASTRUCTURE, AttemptReport
 
 SHORTAGES = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers that time or a person's tidying up may cure."""

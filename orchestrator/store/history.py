@@ -14,15 +14,13 @@ from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
 from orchestrator.store.fencing import fences, journal_lines, spool_paths
 from orchestrator.store.layout import Layout
 from orchestrator.store.liveness import live_driver
+from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome
 from orchestrator.store.records import (
     AcceptRecord,
-    AttemptEnd,
     EndRecord,
     EpochRecord,
-    Failure,
     JournalRecord,
     LeaseRecord,
-    Outcome,
     ReopenRecord,
     SettleRecord,
     VoidRecord,

@@ -15,22 +15,19 @@ from typing import Any
 from orchestrator.store import digest_writer, digests
 from orchestrator.store.frozen import FROZEN, parts_of_file
 from orchestrator.store.layout import FORMAT_VERSION, Layout
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant, Outcome
 from orchestrator.store.records import (
     AcceptedResult,
     AcceptRecord,
-    AttemptReport,
     CloseRecord,
     DecisionRecord,
     EndedAttempt,
     EndRecord,
     EpochRecord,
-    Failure,
     FailureRecord,
     FoundResult,
-    Grant,
     JournalRecord,
     LeaseRecord,
-    Outcome,
     ReopenRecord,
     SettleRecord,
     VoidRecord,

@@ -55,7 +55,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from orchestrator.store.records import Outcome
+from orchestrator.store.outcomes import Outcome
 from sweeps.manifest.atomic import is_temporary, make_folder
 from sweeps.spec.errors import UserError
 

@@ -15,19 +15,17 @@ from typing import NamedTuple, cast
 from orchestrator.store.digests import recorded_damage
 from orchestrator.store.fencing import fences, journal_lines, spool_paths, strays
 from orchestrator.store.layout import OUTCOMES, Layout, epoch_of
+from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome
 from orchestrator.store.records import (
     AcceptRecord,
-    AttemptEnd,
     CloseRecord,
     DecisionRecord,
     EpochRecord,
-    Failure,
     FailureRecord,
     FoundResult,
     JournalRecord,
     LeaseRecord,
     ManifestRecord,
-    Outcome,
     ReopenRecord,
     SettleRecord,
     VoidRecord,

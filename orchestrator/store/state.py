@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.store.attempts import AttemptBegan, AttemptOver
 from orchestrator.store.disk_space import TOO_LARGE, is_too_large
-from orchestrator.store.records import AttemptEnd, Outcome
+from orchestrator.store.outcomes import AttemptEnd, Outcome
 
 VERSION = 3
 """Of the tables, stored as SQLite's ``user_version``; 2 lacked what only later journals hold."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from orchestrator.store.digests import is_intact
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import Failure, failure_class_of
+from orchestrator.store.outcomes import Failure, failure_class_of
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import VERSION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.scheduling.retry import classify
-from orchestrator.store.records import Failure
+from orchestrator.store.outcomes import Failure
 from orchestrator.worker.log_bounds import bounded
 from sweeps.origins import explained
 from sweeps.spec.redaction import redact

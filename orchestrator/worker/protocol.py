@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.store.records import AttemptReport, Grant
+from orchestrator.store.outcomes import AttemptReport, Grant
 from sweeps.spec import RunSpec, TrainerSpec
 from trainers.protocol import WorkerContext
 

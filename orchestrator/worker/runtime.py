@@ -2,7 +2,7 @@
 
 Bytes it owns: its spool, and the file of what trainers report (:mod:`.reported`). A result is written and
 synced before it is told of; short runs share one sync.
-Exceptions of a trainer stop here, where they become a :class:`~orchestrator.store.records.Failure`. What a
+Exceptions of a trainer stop here, where they become a :class:`~orchestrator.store.outcomes.Failure`. What a
 trainer may do is in :mod:`trainers.protocol`.
 
 The pools decide how messages travel and which thread calls :meth:`Runtime.loop`.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orchestrator.scheduling.retry import classify
-from orchestrator.store.records import INFRASTRUCTURE, AttemptEnd, AttemptReport, Failure
+from orchestrator.store.outcomes import INFRASTRUCTURE, AttemptEnd, AttemptReport, Failure
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.worker.failures import failure_of
 from orchestrator.worker.hot_trainers import HotTrainers

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from orchestrator.store.records import Grant
+from orchestrator.store.outcomes import Grant
 from orchestrator.worker.protocol import Task, WorkerSetup
 from orchestrator.worker.reported import WorkerReports
 from tests.orchestrator.sweeping import noop_manifest

@@ -24,7 +24,7 @@ from orchestrator.scheduling.events import (
     WorkerReady,
 )
 from orchestrator.scheduling.scheduler import Scheduler
-from orchestrator.store.records import ERROR, AttemptReport, Failure, Grant
+from orchestrator.store.outcomes import ERROR, AttemptReport, Failure, Grant
 
 
 def workload(num_runs: int, num_groups: int = 1, shape: Shape | None = None) -> Workload:

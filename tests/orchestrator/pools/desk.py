@@ -16,7 +16,7 @@ from orchestrator.scheduling.events import (
     WorkerLost,
     WorkerReady,
 )
-from orchestrator.store.records import AttemptReport, Grant
+from orchestrator.store.outcomes import AttemptReport, Grant
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.protocol import Task, WorkerSetup
 from sweeps.manifest.manifest import Manifest

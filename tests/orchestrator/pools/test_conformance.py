@@ -18,7 +18,7 @@ from orchestrator.pools import ray_environment
 from orchestrator.pools.inline import InlinePool
 from orchestrator.pools.local import LocalPool
 from orchestrator.scheduling.events import Beat, Reported, WorkerLost, WorkerReady
-from orchestrator.store.records import ERROR, OOM
+from orchestrator.store.outcomes import ERROR, OOM
 from tests.chaos.harness import Marked
 from tests.orchestrator.pools.desk import SEEING, Desk, manifest_of, seen
 from tests.orchestrator.trainers import HERE

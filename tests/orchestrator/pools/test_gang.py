@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.pools.gang import MISMATCH_S, GangReports, rank_setup
-from orchestrator.store.records import ERROR, AttemptReport, Failure
+from orchestrator.store.outcomes import ERROR, AttemptReport, Failure
 from orchestrator.worker.protocol import ReportBatch, WorkerSetup
 
 

@@ -12,7 +12,7 @@ from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.events import Beat, Capacity, Node, Shape, WorkerReady
 from orchestrator.scheduling.fleet import Fleet
 from orchestrator.scheduling.growth import Feeler, asked_for, useful_workers
-from orchestrator.store.records import Grant
+from orchestrator.store.outcomes import Grant
 
 SMALL, GANG, HALF = Shape(), Shape(world_size=2, gpus=1), Shape(gpus=0.5)
 

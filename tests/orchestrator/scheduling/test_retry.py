@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.scheduling import retry
 from orchestrator.scheduling.retry import RetryDecision, RetryPolicy, classify, decide, shrink_for
-from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure
+from orchestrator.store.outcomes import ERROR, INFRASTRUCTURE, OOM, TIMEOUT, Failure
 
 
 def failures(kind, *fingerprints):

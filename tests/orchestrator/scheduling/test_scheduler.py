@@ -28,7 +28,7 @@ from orchestrator.scheduling.events import (
 )
 from orchestrator.scheduling.retry import RetryPolicy
 from orchestrator.scheduling.scheduler import Scheduler
-from orchestrator.store.records import INFRASTRUCTURE, OOM, TIMEOUT
+from orchestrator.store.outcomes import INFRASTRUCTURE, OOM, TIMEOUT
 from tests.orchestrator.workers import World, done, failed, world
 
 

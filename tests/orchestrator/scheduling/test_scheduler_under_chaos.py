@@ -13,7 +13,7 @@ from orchestrator.scheduling.events import (
     Reported,
     WorkerLost,
 )
-from orchestrator.store.records import ERROR, OOM, TIMEOUT
+from orchestrator.store.outcomes import ERROR, OOM, TIMEOUT
 from tests.orchestrator.workers import World, done, failed, world
 
 KINDS = (

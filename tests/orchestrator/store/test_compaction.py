@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.store.compaction import is_current, merge
 from orchestrator.store.layout import Layout
+from orchestrator.store.outcomes import Failure
 from orchestrator.store.parts import PartWriter
-from orchestrator.store.records import Failure
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.spool import Line, encode_line
 from sweeps.manifest import manifest_file

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from orchestrator.store.failure_groups import failure_groups, tail
-from orchestrator.store.records import Failure
+from orchestrator.store.outcomes import Failure
 from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest

@@ -22,7 +22,7 @@ from orchestrator.store.compaction import missing_tables
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import TABLES, Layout
-from orchestrator.store.records import AttemptReport, Failure, Grant
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant
 from orchestrator.store.run_index import PENDING, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.store.sqlite_path import state_path

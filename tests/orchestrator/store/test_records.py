@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.store.outcomes import Failure
 from orchestrator.store.records import (
     AcceptedResult,
     AcceptRecord,
@@ -17,7 +18,6 @@ from orchestrator.store.records import (
     EndedAttempt,
     EndRecord,
     EpochRecord,
-    Failure,
     FailureRecord,
     JournalRecord,
     LeaseRecord,

@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.store.journal import Journal, first_token
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import AttemptReport, EpochRecord, Failure, Grant
+from orchestrator.store.outcomes import AttemptReport, Failure, Grant
+from orchestrator.store.records import EpochRecord
 from orchestrator.store.run_index import next_epoch, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 

@@ -8,7 +8,7 @@ import threading
 
 from orchestrator.inspect.verify import verify
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import Grant
+from orchestrator.store.outcomes import Grant
 from orchestrator.store.reports import newest_rows, reported_rows
 from orchestrator.store.spool import LineReader
 from orchestrator.worker.protocol import Task, WorkerSetup

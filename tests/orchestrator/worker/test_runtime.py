@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 
-from orchestrator.store.records import ERROR, INFRASTRUCTURE, OOM, Grant
+from orchestrator.store.outcomes import ERROR, INFRASTRUCTURE, OOM, Grant
 from orchestrator.store.spool import Line, LineReader, SpoolHealth, read_spool
 from orchestrator.worker.protocol import ReportBatch, Task, WorkerSetup
 from orchestrator.worker.runtime import Runtime
