@@ -28,6 +28,8 @@ class RaceSeen:
     spec: RaceSpec
     standing: Mapping[tuple[int, ...], DecisionRecord]
     """The decisions that stand, by the cells that they are about."""
+    asked: frozenset[int] | None = None
+    """Cells that a decision is shown at: those of ``search.a`` where pairs are compared; ``None`` for all."""
     is_known: bool = True
     """Whether the journals are here, which say what was decided; a copy may lack them."""
 
@@ -57,11 +59,16 @@ def race_seen(sources: Sequence[Source]) -> RaceSeen | None:
         return None
     layout = Layout(sources[0].directory)
     found: Mapping[tuple[int, ...], DecisionRecord] = {}
-    if decisions := read_decisions(layout):
+    asked = None
+    decisions = read_decisions(layout)
+    if decisions or spec.a is not None:
         manifest = read_manifest(layout.manifest)
+        if spec.a is not None:
+            asked = frozenset(manifest.cells[manifest.matching([spec.a])].tolist())
+    if decisions:
         rule = rule_of(spec, spec.metric or str(decisions[-1].rule.get("metric")), manifest)
         found = standing(decisions, manifest, rule)
-    return RaceSeen(spec=spec, standing=found, is_known=bool(layout.journal_paths()))
+    return RaceSeen(spec=spec, standing=found, asked=asked, is_known=bool(layout.journal_paths()))
 
 
 def told_race(sources: Sequence[Source]) -> list[str]:

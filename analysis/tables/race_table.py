@@ -38,8 +38,9 @@ def race_table(
     """Return one row per combination of the axes ``by``, over the seeds that all cells of the row have had.
 
     Columns of the frame: the axes, ``n`` (seeds), ``mean`` and, with a base value, ``gain``, each with
-    ``_low`` and ``_high``; ``num_cells``, ``decided`` (cells), ``verdict`` in words; ``expected, valued,
-    skipped, diverged, failed, missing`` (runs), ``unused`` (those with a value beyond the seeds that count).
+    ``_low`` and ``_high``; ``num_cells``, ``decided`` and ``asked`` (cells), ``verdict`` in words;
+    ``expected, valued, skipped, diverged, failed, missing`` (runs), ``unused`` (those with a value beyond the
+    seeds that count).
     """
     columns = sweep.columns([metric, *([gain] if gain else [])])
     seeds = sweep.axis(SEED).values
@@ -61,11 +62,15 @@ def race_table(
             frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found.value, found.low, found.high
             if name == "mean":
                 frame["n"] = found.n
-    sides = _sides(sweep, race, arranged)
+    sides, asked = _sides(sweep, race, arranged), _num_asked(sweep, race, arranged)
     frame = frame.assign(
         num_cells=np.bincount(arranged.group_of_cell, minlength=groups.size),
         decided=[sum(of_group.values()) for of_group in sides],
-        verdict=[_words(of_group) if race.is_known else "not known" for of_group in sides],
+        asked=asked,
+        verdict=[
+            "" if not num else _words(of_group) if race.is_known else "not known"
+            for of_group, num in zip(sides, asked, strict=True)
+        ],
         expected=groups.count(),
         valued=groups.count(valued),
         skipped=groups.count(skipped),
@@ -116,7 +121,8 @@ def open_cells(sweep: SweepData, race: RaceSeen, most: int) -> ReportTable:
     metric = race.metric if race.metric in sweep.metrics else sweep.metric()
     gain = metric.replace("accuracy", "gain", 1)
     whole = race_table(sweep, race, sweep.cell_keys, metric, gain if gain in sweep.metrics else None)
-    frame = whole.frame[whole.frame["decided"] == 0].sort_values("n", ascending=False, kind="stable")
+    is_open = (whole.frame["decided"] == 0) & (whole.frame["asked"] > 0)
+    frame = whole.frame[is_open].sort_values("n", ascending=False, kind="stable")
     title = f"{counted(len(frame), 'cell')} undecided" + (f", {most} of them" if len(frame) > most else "")
     layout = tuple(column for column in whole.layout if column.source != "verdict")
     return ReportTable(title=title, frame=frame.head(most), layout=layout, notes=whole.notes)
@@ -134,6 +140,14 @@ def _sides(sweep: SweepData, race: RaceSeen, arranged: SeedGroups) -> list[Count
             words = f"{decision.side} after {decision.num_seeds}" if whole[group] == 1 else decision.side
             found[group][words] += 1
     return found
+
+
+def _num_asked(sweep: SweepData, race: RaceSeen, arranged: SeedGroups) -> list[int]:
+    """How many cells of each group a decision is shown at, made or not."""
+    if race.asked is None:
+        return np.bincount(arranged.group_of_cell, minlength=arranged.groups.size).tolist()
+    rows = [row for cell, row in _rows_by_cell(sweep, arranged).items() if cell in race.asked]
+    return np.bincount(arranged.groups.number[rows], minlength=arranged.groups.size).tolist()
 
 
 def _rows_by_cell(sweep: SweepData, arranged: SeedGroups) -> dict[int, int]:

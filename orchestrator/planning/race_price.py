@@ -69,9 +69,10 @@ def race_price(manifest: Manifest, asked: RaceQuestion, like: Path | None) -> Ra
     """
     race = asked.begin(manifest)
     num_seeds = len(np.unique(race.position))
-    per_seed = len(manifest) / num_seeds
-    most = len(manifest) if asked.spec.runs is None else min(len(manifest), asked.spec.runs)
-    least = min(most, round(per_seed * min(asked.spec.min_seeds, num_seeds)))
+    inside = int(np.isin(manifest.cells, [cell for cells in race.members for cell in cells]).sum())
+    outside = len(manifest) - inside  # in none of the pairs that are compared: all of them are run
+    most = len(manifest) if asked.spec.runs is None else min(len(manifest), outside + asked.spec.runs)
+    least = min(most, outside + round(inside / num_seeds * min(asked.spec.min_seeds, num_seeds)))
     if like is None or asked.spec.question == "compare":
         return RacePrice(asked=asked, least=least, most=most)
     cells = _cells_of(like, asked)

@@ -12,6 +12,7 @@ from analysis.data.race import race_seen
 from analysis.stats.anytime import anytime_interval
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import headline
+from analysis.tables.race_table import open_cells
 from sweeps.spec.errors import UserError
 from tests.orchestrator.races import raced
 from tests.orchestrator.sweeping import run
@@ -109,6 +110,16 @@ def test_a_copy_without_journals_says_that_it_does_not_know_why(folder, tmp_path
 def test_filters_leave_the_decisions_of_the_cells_they_keep(folder):
     table = open_sweep(folder).where("effect=20").cell_table()
     assert table.frame["verdict"].tolist()[0].startswith("above after ")
+
+
+def test_only_cells_that_are_compared_with_others_are_called_open(tmp_path):
+    pairs = ("search.question=compare", f"search.a={EFFECT}=20", f"search.b={EFFECT}=0")
+    run(tmp_path, raced(effects="0,20,50", search=("search=race", *pairs)))
+    sweep = open_sweep(tmp_path)
+    verdicts = rows_by_effect(sweep.cell_table())["verdict"].to_dict()
+    assert verdicts[20.0].startswith("above after ")
+    assert (verdicts[0.0], verdicts[50.0]) == ("", "")
+    assert open_cells(sweep, race_seen(sweep.sources), most=5).frame.empty
 
 
 def test_a_filter_of_seeds_leaves_the_decisions(folder, sweep):
