@@ -12,6 +12,7 @@ from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
 from analysis.data.source import Source
 from orchestrator.store.decisions import read_decisions, rule_of, standing
+from orchestrator.store.digests import recorded_damage
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import DecisionRecord
 from sweeps.manifest.manifest_file import read_manifest
@@ -30,8 +31,15 @@ class RaceSeen:
     """The decisions that stand, by the cells that they are about."""
     asked: frozenset[int] | None = None
     """Cells that a decision is shown at: those of ``search.a`` where pairs are compared; ``None`` for all."""
-    is_known: bool = True
-    """Whether the journals are here, which say what was decided; a copy may lack them."""
+    unknown: str = ""
+    """Why what was decided is not known, in words; empty where it is: the journals say it, which a copy may
+    lack, and which can be damaged.
+    """
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what was decided is known."""
+        return not self.unknown
 
     @property
     def decisions(self) -> tuple[DecisionRecord, ...]:
@@ -42,6 +50,11 @@ class RaceSeen:
     def decided(self) -> tuple[DecisionRecord, ...]:
         """Decisions that are none of a spent budget."""
         return tuple(d for d in self.decisions if d.side != ENDED)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its budget was spent with cells still open."""
+        return len(self.decided) < len(self.standing)
 
     @property
     def metric(self) -> str | None:
@@ -68,7 +81,15 @@ def race_seen(sources: Sequence[Source]) -> RaceSeen | None:
     if decisions:
         rule = rule_of(spec, spec.metric or str(decisions[-1].rule.get("metric")), manifest)
         found = standing(decisions, manifest, rule)
-    return RaceSeen(spec=spec, standing=found, asked=asked, is_known=bool(layout.journal_paths()))
+    return RaceSeen(spec=spec, standing=found, asked=asked, unknown=_why_unknown(layout))
+
+
+def _why_unknown(layout: Layout) -> str:
+    """Why the journals do not say what was decided; empty where they do."""
+    if not layout.journal_paths():
+        return "this copy has no journals"
+    damaged = [path.name for path in layout.journal_paths() if recorded_damage(layout, path)]
+    return f"journal {damaged[0]} is damaged: emsweep repair {layout.root}" if damaged else ""
 
 
 def told_race(sources: Sequence[Source]) -> list[str]:

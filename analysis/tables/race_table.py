@@ -68,7 +68,7 @@ def race_table(
         decided=[sum(of_group.values()) for of_group in sides],
         asked=asked,
         verdict=[
-            "" if not num else _words(of_group) if race.is_known else "not known"
+            "" if not num else _words(of_group, ended=race.has_ended) if race.is_known else "not known"
             for of_group, num in zip(sides, asked, strict=True)
         ],
         expected=groups.count(),
@@ -104,7 +104,7 @@ def race_sentence(sweep: SweepData, race: RaceSeen) -> str:
     unit = "pair" if pairs else "cell"
     answers = ", ".join(f"{num:,} {side}" for side, num in sorted(sides.items()))
     decided = (
-        "what is decided is not known here, since this copy has no journals"
+        f"what is decided is not known here, since {race.unknown}"
         if not race.is_known
         else f"{counted(sides.total(), unit)} decided" + (f" ({answers})" if answers else "")
     )
@@ -157,9 +157,9 @@ def _rows_by_cell(sweep: SweepData, arranged: SeedGroups) -> dict[int, int]:
     return dict(zip(table["cell"].to_pylist(), columns.locate(table).tolist(), strict=True))
 
 
-def _words(sides: Counter[str]) -> str:
+def _words(sides: Counter[str], *, ended: bool) -> str:
     if not sides:
-        return "open"
+        return "open when the budget was spent" if ended else "open"
     if len(sides) == 1 and " after " in next(iter(sides)):
         return next(iter(sides))
     return ", ".join(f"{num} {side}" for side, num in sorted(sides.items()))
@@ -172,7 +172,7 @@ def _notes(race: RaceSeen, frame: pd.DataFrame, metric: str) -> list[str]:
     if race.spec.question == "compare":
         told = f"{counted(decided, 'pair')} decided, shown at the cell of {race.spec.a}; both left then"
     if not race.is_known:
-        told = "Which cells were decided is not known here, since this copy has no journals"
+        told = f"Which cells were decided is not known here, since {race.unknown}"
     notes = [
         f"Race: {asked_text(race.spec, race.metric)}. {told}, and {counted(skipped, 'run')} of {runs:,} were "
         "not needed.",

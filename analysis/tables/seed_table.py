@@ -22,7 +22,7 @@ def seed_table(sweep: SweepData, by: Sequence[str], metric: str) -> ReportTable:
     frame = columns.frame(groups).assign(
         mean=means(value_R, groups.number, groups.size),
         n=groups.count(~np.isnan(value_R)),
-        expected=groups.count(),
+        expected=groups.count(~columns.is_outcome("skipped")),
     )
     frame["missing"] = frame["expected"] - frame["n"]
     cells = int(frame["expected"].max())

@@ -13,6 +13,7 @@ from analysis.stats.anytime import anytime_interval
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import headline
 from analysis.tables.race_table import open_cells
+from orchestrator.store.layout import Layout
 from sweeps.spec.errors import UserError
 from tests.orchestrator.races import raced
 from tests.orchestrator.sweeping import run
@@ -133,3 +134,26 @@ def test_an_interval_of_too_few_values_is_none_and_stays_within_the_range():
     assert np.isnan(found.low[0])
     assert found.n.tolist() == [1, 8]
     assert found.low[1] < np.mean(many) < found.high[1] <= 1.0
+
+
+def test_a_damaged_journal_says_nothing_of_what_was_decided(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    [journal] = Layout(copy).journal_paths()
+    text = journal.read_bytes()
+    at = text.index(b'"kind":"decision"')
+    journal.write_bytes(text[:at] + b"X" + text[at + 1 :])
+    table = open_sweep(copy).cell_table()
+    assert set(table.frame["verdict"]) == {"not known"}
+    assert any("is damaged: emsweep repair" in note for note in table.notes)
+
+
+def test_cells_that_were_open_when_the_budget_was_spent_say_so(tmp_path):
+    run(tmp_path, raced(search=("search=race", "search.base=0", "search.runs=6")))
+    assert set(open_sweep(tmp_path).cell_table().frame["verdict"]) == {"open when the budget was spent"}
+
+
+def test_seeds_that_were_not_needed_are_not_missing(sweep):
+    rows = sweep.cell_table(by="seed").frame
+    assert rows["missing"].sum() == 0
+    assert rows["n"].sum() == sweep.counts()["done"]
