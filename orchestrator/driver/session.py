@@ -266,7 +266,8 @@ class Session:
         bring_up_to_date(self.layout, manifest, reading.book)
         if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
             compaction.rebuild(self.layout, manifest, reading.book)
-        if (told := read_status(self.layout)) is not None:
+        told = read_status(self.layout)
+        if told is not None and (told.get("race") or {}) != counts:
             write_status(self.layout, {**told, "race": counts or None})
         return Summary.of(reading.book.counts(), **counts)
 
