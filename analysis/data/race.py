@@ -14,12 +14,9 @@ from analysis.data.source import Source
 from orchestrator.store.decisions import read_decisions, rule_of, standing
 from orchestrator.store.digests import recorded_damage
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import DecisionRecord
+from orchestrator.store.records import ENDED, DecisionRecord
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec.search_rules import RaceSpec, race_of
-
-ENDED = "ended"
-"""Side of a cell that was open when the race's budget was spent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +65,7 @@ def race_seen(sources: Sequence[Source]) -> RaceSeen | None:
     several directories read as one, whose races are apart.
     """
     spec = _spec_of(sources[0])
-    if spec is None or len(sources) > 1:
+    if spec is None or not is_race(sources):
         return None
     layout = Layout(sources[0].directory)
     found: Mapping[tuple[int, ...], DecisionRecord] = {}
@@ -90,6 +87,11 @@ def _why_unknown(layout: Layout) -> str:
         return "this copy has no journals"
     damaged = [path.name for path in layout.journal_paths() if recorded_damage(layout, path)]
     return f"journal {damaged[0]} is damaged: emsweep repair {layout.root}" if damaged else ""
+
+
+def is_race(sources: Sequence[Source]) -> bool:
+    """Whether :func:`race_seen` sees one, told by the manifests alone."""
+    return len(sources) == 1 and _spec_of(sources[0]) is not None
 
 
 def told_race(sources: Sequence[Source]) -> list[str]:

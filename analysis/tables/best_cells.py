@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import cell_label
-from analysis.data.race import race_seen
+from analysis.data.race import is_race
 from analysis.data.sweep import SweepData
 from analysis.output.markup import in_notebook, lines_html
 from analysis.output.table import (
@@ -58,7 +58,7 @@ def best_cells(
         UserError: for an unknown metric, and for a race.
     """
     require_runs(sweep)
-    if race_seen(sweep.sources):
+    if is_race(sweep.sources):
         raise UserError(
             "best cells: cells of a race have different seeds, so that none are left to judge the best "
             "one on; which cell is best is a race's own question (search.question=best)"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
-from analysis.data.race import ENDED, RaceSeen, counted_runs, told_race
+from analysis.data.race import RaceSeen, counted_runs, told_race
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     SEEDS,
@@ -23,6 +23,7 @@ from analysis.output.table import (
 from analysis.stats.anytime import anytime_interval
 from analysis.tables.seed_values import SeedGroups
 from orchestrator.store.race_words import asked_text
+from orchestrator.store.records import ENDED
 from sweeps.spec.text import counted
 
 ANYTIME = (

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.store.records import ENDED
 from sweeps.deciding.race import Race, RaceRule, Verdict
 from sweeps.grid.columns import SEED_KEY
 from sweeps.grid.filters import choose
@@ -20,9 +21,6 @@ from sweeps.spec.errors import SpecError, shown
 from sweeps.spec.metrics import MetricInfo, change_of
 from sweeps.spec.search_rules import RaceSpec
 from sweeps.spec.text import counted
-
-ENDED = "ended"
-"""Side of a member that left undecided, since what was to be spent is spent."""
 
 POINTS = 100.0
 """Points of a whole share."""

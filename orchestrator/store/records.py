@@ -247,6 +247,10 @@ class VoidRecord(Record):
     runs: Sequence[str]
 
 
+ENDED = "ended"
+"""Side of what was open when a race's budget was spent."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRecord(Record):
     """A race decided about a cell, or about two that it compares."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import get_args
 
 from sweeps.spec.errors import choice, require
+from sweeps.spec.search_rules import ErrorKind, EvidenceKind, Question
 
-QUESTIONS = ("above_base", "best", "compare")
-ERRORS = ("fdr", "fwer")
-EVIDENCE = ("t", "bounded")
+QUESTIONS, ERRORS, EVIDENCE = get_args(Question), get_args(ErrorKind), get_args(EvidenceKind)
 DIRECTIONS = ("max", "min")
 
 ABOVE, BELOW, WITHIN = "above", "below", "within"

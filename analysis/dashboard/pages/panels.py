@@ -15,7 +15,7 @@ from analysis.dashboard.failures import failures
 from analysis.dashboard.step_curves import draw_metric
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import SEED
-from analysis.data.race import race_seen
+from analysis.data.race import is_race, race_seen
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportTable
 from analysis.tables.best_cells import best_cells
@@ -135,7 +135,7 @@ PANELS = {
             compute=_race,
             table=lambda answer: answer.table,
             python=("", "sweep.cells()"),
-            is_about=lambda sweep: race_seen(sweep.sources) is not None,
+            is_about=lambda sweep: is_race(sweep.sources),
         ),
         Panel(
             name="importance",
@@ -152,7 +152,7 @@ PANELS = {
             template="panel_best.html",
             compute=best_cells,
             table=lambda answer: answer.table,
-            is_about=lambda sweep: race_seen(sweep.sources) is None,
+            is_about=lambda sweep: not is_race(sweep.sources),
             python=("from analysis.tables.best_cells import best_cells", "best_cells(sweep).table.frame"),
             width="broad",
         ),
