@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.axes import SEED
+from analysis.data.columns import RunArrays
 from analysis.data.race import RaceSeen, counted_runs, told_race
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
@@ -49,7 +50,7 @@ def race_table(
     arranged = SeedGroups(columns, by)
     groups, value = arranged.groups, columns.metric(metric)
     in_order = [int(np.flatnonzero(arranged.seeds == seed)[0]) for seed in seeds if seed in arranged.seeds]
-    valued, skipped = ~np.isnan(value), columns.is_outcome("skipped")
+    valued, skipped = ~np.isnan(value), _skipped(sweep, race, columns)
     diverged = columns.is_outcome("diverged")
     frame = arranged.frame()
     frame.insert(len(by), "n", 0)
@@ -99,8 +100,10 @@ def race_table(
 
 def race_sentence(sweep: SweepData, race: RaceSeen) -> str:
     """What was asked, how many cells left with which answer, and the runs it took."""
-    counts = sweep.counts()
-    sides = Counter(decision.side for decision in race.decided)
+    counts, columns = sweep.counts(), sweep.columns()
+    here = {cell for cell, row in _rows_by_cell(sweep, columns).items() if row >= 0}
+    sides = Counter(d.side for cells, d in race.standing.items() if cells[0] in here)
+    ended = sides.pop(ENDED, 0)
     pairs = race.spec.question == "compare"
     unit = "pair" if pairs else "cell"
     answers = ", ".join(f"{num:,} {side}" for side, num in sorted(sides.items()))
@@ -109,10 +112,9 @@ def race_sentence(sweep: SweepData, race: RaceSeen) -> str:
         if not race.is_known
         else f"{counted(sides.total(), unit)} decided" + (f" ({answers})" if answers else "")
     )
-    ended = len(race.decisions) - len(race.decided)
     more = f"; its budget was spent with {counted(ended, unit)} open" if ended else ""
     results = counts.get("done", 0) + counts.get("diverged", 0)
-    skipped = counts.get("skipped", 0)
+    skipped = int(_skipped(sweep, race, columns).sum())
     spent = f"{counted(results, 'run')} with a result, {skipped:,} not needed"
     return f"Race: {asked_text(race.spec, race.metric)}: {decided}{more}; {spent}."
 
@@ -129,10 +131,20 @@ def open_cells(sweep: SweepData, race: RaceSeen, most: int) -> ReportTable:
     return ReportTable(title=title, frame=frame.head(most), layout=layout, notes=whole.notes)
 
 
+def _skipped(sweep: SweepData, race: RaceSeen, columns: RunArrays) -> np.ndarray:
+    """Whether each run is not needed, shape (R,); while a driver is at work only the journals say it."""
+    named = {run_id for decision in race.decisions for run_id in decision.runs}
+    table = sweep.arrow(f"SELECT {columns.identity}, run_id FROM runs")
+    is_named = np.zeros(len(columns), dtype=bool)
+    is_named[columns.locate(table)] = [run_id in named for run_id in table["run_id"].to_pylist()]
+    told: np.ndarray = columns.is_outcome("skipped") | (is_named & columns.is_outcome("pending"))
+    return told
+
+
 def _sides(sweep: SweepData, race: RaceSeen, arranged: SeedGroups) -> list[Counter[str]]:
     """How the cells of each group left, as ``above`` or ``above after 5``, with how many of them."""
     found: list[Counter[str]] = [Counter() for _ in range(arranged.groups.size)]
-    rows = {} if not race.decisions else _rows_by_cell(sweep, arranged)
+    rows = {} if not race.decisions else _rows_by_cell(sweep, arranged.columns)
     whole = np.bincount(arranged.group_of_cell, minlength=arranged.groups.size)
     for cells, decision in race.standing.items():
         row = rows.get(cells[0], -1)
@@ -147,13 +159,12 @@ def _num_asked(sweep: SweepData, race: RaceSeen, arranged: SeedGroups) -> list[i
     """How many cells of each group a decision is shown at, made or not."""
     if race.asked is None:
         return np.bincount(arranged.group_of_cell, minlength=arranged.groups.size).tolist()
-    rows = [row for cell, row in _rows_by_cell(sweep, arranged).items() if cell in race.asked]
+    rows = [row for cell, row in _rows_by_cell(sweep, arranged.columns).items() if cell in race.asked]
     return np.bincount(arranged.groups.number[rows], minlength=arranged.groups.size).tolist()
 
 
-def _rows_by_cell(sweep: SweepData, arranged: SeedGroups) -> dict[int, int]:
+def _rows_by_cell(sweep: SweepData, columns: RunArrays) -> dict[int, int]:
     """A run of each cell that is there, whatever seeds are looked at."""
-    columns = arranged.columns
     table = sweep.arrow(f"SELECT {columns.identity}, cell FROM runs")
     return dict(zip(table["cell"].to_pylist(), columns.locate(table).tolist(), strict=True))
 
@@ -189,4 +200,6 @@ def _notes(race: RaceSeen, frame: pd.DataFrame, metric: str) -> list[str]:
             f"{counted(lacking, 'run')} without a finite {metric} (diverged, failed or not finished) are "
             "left out of means."
         )
+    if frame["diverged"].any() and race.spec.diverged == "worst":
+        notes.append("To the race a diverged run counts as the worst value that there is.")
     return notes

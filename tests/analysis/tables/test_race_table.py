@@ -100,6 +100,13 @@ def test_the_headline_is_what_was_decided(sweep):
     assert f"{counts['done']} runs with a result, {counts['skipped']} not needed" in line
 
 
+def test_the_headline_of_some_cells_is_about_these(folder):
+    [line] = headline(open_sweep(folder).where("effect=20"))
+    assert "1 cell decided (1 above)" in line
+    runs = open_sweep(folder).where("effect=20").counts()
+    assert f"{runs['done']} runs with a result, {runs['skipped']} not needed" in line
+
+
 def test_a_copy_without_journals_says_that_it_does_not_know_why(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("spool"))
