@@ -10,7 +10,6 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from orchestrator.driver.racing import results_of
 from orchestrator.driver.retention import Retention
 from orchestrator.pools.base import Shipped
 from orchestrator.scheduling import events as ev
@@ -23,7 +22,7 @@ from orchestrator.store.memory import give_back
 from orchestrator.store.outcomes import Grant
 from orchestrator.store.parts import PartWriter, kept_parts
 from orchestrator.store.records import DecisionRecord
-from orchestrator.store.run_index import CODE, FailureNote, ReplayResult
+from orchestrator.store.run_index import CODE, FailureNote, ReplayResult, results_of
 from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
 from orchestrator.store.state_reader import is_complete

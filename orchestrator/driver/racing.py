@@ -11,7 +11,7 @@ from orchestrator.driver.observing import observed
 from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.scheduling.sweep_race import CellDecision
 from orchestrator.store.records import ENDED, DecisionRecord
-from orchestrator.store.run_index import PENDING, SKIPPED, RunIndex
+from orchestrator.store.run_index import PENDING, SKIPPED, RunIndex, results_of
 from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError
@@ -142,15 +142,6 @@ class Racing:
 
     def _run_ids(self, runs: Iterable[int]) -> tuple[str, ...]:
         return tuple(self._manifest.run_ids[run] for run in runs)
-
-
-def results_of(book: RunIndex, lines: LineReader) -> Iterator[tuple[int, Line]]:
-    """Runs that have a result, each with its line where that can still be read."""
-    for run in range(len(book)):
-        if book.committed(run):
-            line = lines.read(book.spools[book.spool[run]], *book.location(run))
-            if line is not None:
-                yield run, line
 
 
 def decided_by_results(

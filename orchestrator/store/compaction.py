@@ -22,7 +22,7 @@ from orchestrator.store.digests import damage_of, recorded_damage
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.mixed_columns import conform, unified
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
-from orchestrator.store.run_index import RunIndex
+from orchestrator.store.run_index import RunIndex, results_of
 from orchestrator.store.spool import LineReader
 from sweeps.manifest import arrow
 from sweeps.manifest.manifest import Manifest
@@ -51,13 +51,10 @@ def rebuild(layout: Layout, manifest: Manifest, book: RunIndex) -> None:
     """Write the tables from the spools alone."""
     drop_parts(layout)
     parts, lines = PartWriter(layout, [axis.key for axis in manifest.axes]), LineReader(layout.spools)
-    for index in range(len(book)):
-        if book.committed(index):
-            line = lines.read(book.spools[book.spool[index]], *book.location(index))
-            if line is not None:
-                parts.add(index, line)
-                if parts.is_full:
-                    parts.write_part()
+    for index, line in results_of(book, lines):
+        parts.add(index, line)
+        if parts.is_full:
+            parts.write_part()
     lines.close()
     parts.write_part()
     merge(layout, manifest, book)

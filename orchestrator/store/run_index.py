@@ -31,7 +31,7 @@ from orchestrator.store.records import (
     VoidRecord,
     record_of,
 )
-from orchestrator.store.spool import Line, SpoolHealth, read_spool
+from orchestrator.store.spool import Line, LineReader, SpoolHealth, read_spool
 
 CODE: dict[Outcome, int] = {name: code for code, name in enumerate(OUTCOMES)}
 """Outcomes as the small integers that the arrays hold."""
@@ -125,7 +125,7 @@ class RunIndex:
 
     def skipped(self) -> list[int]:
         """Runs that a race did without."""
-        return [index for index, code in enumerate(self.outcome) if code == SKIPPED]
+        return [i for i, code in enumerate(self.outcome) if code == SKIPPED]
 
     def decide(self, record: DecisionRecord, skipped: Iterable[int]) -> None:
         """Remember what a race decided, and that it does without these runs."""
@@ -247,6 +247,13 @@ def _journal_damage(layout: Layout, journals: list[Path], health: SpoolHealth) -
         if path.name not in found and (why := recorded_damage(layout, path)):
             found[path.name] = why
     return sorted(found.items())
+
+
+def results_of(book: RunIndex, lines: LineReader) -> Iterator[tuple[int, Line]]:
+    """Runs that have a result, each with its line where that can still be read."""
+    for run in filter(book.committed, range(len(book))):
+        if (line := lines.read(book.spools[book.spool[run]], *book.location(run))) is not None:
+            yield run, line
 
 
 def next_epoch(layout: Layout) -> int:
