@@ -41,6 +41,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
                 "diverged": summary.diverged,
                 "cancelled": summary.cancelled,
                 **_of_race(summary),
+                **({} if summary.search is None else {"search": dict(summary.search)}),
                 "new": summary.new,
                 "busy_s": round(summary.busy_s, 3),
                 "peak_mib": round(max(summary.worker_peak_mib, peak_resident_mib()), 1),

@@ -33,6 +33,7 @@ from sweeps.spec.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.planning.cluster import Cluster
+    from orchestrator.planning.search_question import Asked
     from orchestrator.store.layout import Layout
     from orchestrator.store.run_index import RunIndex
     from orchestrator.trust.gate import Permission
@@ -69,23 +70,28 @@ def launch(
     from orchestrator.planning.model_folders import require_usable_models
     from orchestrator.planning.plan import OUTPUTS, require_budget
     from orchestrator.planning.race_question import race_question
+    from orchestrator.planning.search_question import caught_up, continued, search_question
     from orchestrator.store.frozen import damage_of_frozen
     from orchestrator.store.layout import Layout
+    from orchestrator.store.proposals import read_proposals
     from orchestrator.submit import request_of
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit, require_covered
     from orchestrator.trust.job_lines import require_own_lines
+    from orchestrator.trust.needs import code_of
     from orchestrator.trust.targets import metrics_of_classes, require_targets
     from sweeps.manifest.code_changes import changed_code, told_changes
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
+    from sweeps.manifest.manifest import SPACE
     from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
     from sweeps.manifest.toy_settings import toy_settings
 
     started_s = time.monotonic()
     words = with_config_dir(overrides, config_dir)
-    manifest, about = _asked(words)
+    asked, about = _asked(words)
+    manifest = asked.manifest
     layout = Layout(directory or OUTPUTS / manifest.sweep)
     consent = consent_of(
         overrides or (), allowed=allow_target or (), address=address, trust=trust, launched=True
@@ -121,19 +127,31 @@ def launch(
     _require_free_or_sweep(layout.root)
     is_there = layout.manifest.exists() and not damage_of_frozen(layout, layout.manifest)
     earlier = read_manifest(layout.manifest) if is_there else None
-    manifest = pin_commits(manifest, earlier)
+    if earlier is not None and SPACE in earlier.options:
+        earlier = caught_up(earlier, read_proposals(layout))
+    manifest = pin_commits(continued(earlier, manifest), earlier)
     changed = changed_code(earlier, manifest) if earlier else []
     del earlier
     cluster = cluster_of(manifest.options, pool=pool, address=address)
-    permission = permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
-    require_targets(manifest, layout.root)
-    metrics = metrics_of_classes(manifest, layout.root)
-    asked = race_question(manifest, metrics)
+    permission = permit(
+        layout,
+        manifest,
+        consent,
+        address=cluster.address,
+        node_spools=cluster.node_spools,
+        further=code_of(asked.checked),
+    )
+    require_targets(asked.checked, layout.root)
+    metrics = metrics_of_classes(asked.checked, layout.root)
+    race = race_question(manifest, metrics)
+    search_question(manifest, metrics)
+    if asked.note:
+        say(asked.note)
     for setting in toy_settings(manifest):
         say(f"made for the tiny models: {setting}")
-    for text in require_usable_models(manifest, run_code=True):
+    for text in require_usable_models(asked.checked, run_code=True):
         say(f"mended: {text}")
-    require_budget(manifest, layout.root, asked)
+    require_budget(manifest, layout.root, race)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
@@ -171,6 +189,7 @@ def resume(
     deadline = deadline_of(until)
     permission = _permitted(layout, manifest, cluster, allow_target, address, trust)
     with Session(layout, permission) as session, serving_metrics(layout, metrics_port):
+        manifest = session.caught_up(manifest)
         reading = session.read(manifest)
         summary = session.run(manifest, cluster, reading, quiet=as_json, until=deadline)
     conclude(directory, summary, started_s, as_json)
@@ -202,6 +221,7 @@ def rerun(
     deadline = deadline_of(until)
     permission = _permitted(layout, manifest, cluster, allow_target, address, trust)
     with Session(layout, permission) as session:
+        manifest = session.caught_up(manifest)
         reading = session.read(manifest)
         failed_only = failed and not incomplete
         chosen = matching(manifest, reading.book, filters or [])
@@ -215,14 +235,13 @@ def rerun(
     conclude(directory, summary, started_s, as_json)
 
 
-def _asked(overrides: Sequence[str]) -> tuple[Manifest, str]:
+def _asked(overrides: Sequence[str]) -> tuple[Asked, str]:
     """The runs that the words ask for, and the question they answer; what it took to compose them goes."""
-    from orchestrator.store.earlier_sweep import EarlierSweep
+    from orchestrator.planning.search_question import asked_runs
     from sweeps.compose import compose_sweep
-    from sweeps.manifest.build import build_manifest
 
     composed = compose_sweep(overrides)
-    return build_manifest(composed, EarlierSweep), composed.about
+    return asked_runs(composed), composed.about
 
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:
@@ -259,11 +278,20 @@ def _permitted(
     trust: bool,
 ) -> Permission:
     """Leave to run what the directory holds: its own words are no consent of this user's."""
+    from orchestrator.planning.search_question import checked_space
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit
+    from orchestrator.trust.needs import code_of
 
     consent = consent_of(allowed=allow_target or (), address=address, trust=trust)
-    return permit(layout, manifest, consent, address=cluster.address, node_spools=cluster.node_spools)
+    return permit(
+        layout,
+        manifest,
+        consent,
+        address=cluster.address,
+        node_spools=cluster.node_spools,
+        further=code_of(checked_space(manifest)),
+    )
 
 
 def _require_free_or_sweep(root: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from orchestrator.driver.retention import Retention
 from orchestrator.pools.base import Shipped
@@ -21,7 +21,7 @@ from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back
 from orchestrator.store.outcomes import Grant
 from orchestrator.store.parts import PartWriter, kept_parts
-from orchestrator.store.records import DecisionRecord
+from orchestrator.store.records import DecisionRecord, ProposalRecord
 from orchestrator.store.run_index import CODE, FailureNote, ReplayResult, results_of
 from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
@@ -29,7 +29,7 @@ from orchestrator.store.state_reader import is_complete
 from orchestrator.store.state_rebuild import close_state, opened_state, row_without_result
 from orchestrator.worker.protocol import Task
 from orchestrator.worker.reported import ReportLog
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest import Manifest, space_keys
 from sweeps.spec.errors import LostLockError
 from trainers.run_result import scalars_from_json
 
@@ -80,7 +80,8 @@ class CommitLog:
         for index in reopened:
             self._state.pending_again(manifest.run_ids[index])
         self._held = kept_parts(layout, self.book)
-        self._parts = PartWriter(layout, [axis.key for axis in manifest.axes])
+        self._num_held = len(manifest)
+        self._parts = PartWriter(layout, {axis.key for axis in manifest.axes} | space_keys(manifest))
         self._lines = LineReader(layout.spools)
         self._retention = Retention(layout.root / "checkpoints")
         committed = (i for i in range(len(self.book)) if self.book.committed(i))
@@ -94,6 +95,11 @@ class CommitLog:
     def epoch(self) -> int:
         """Number of this driver's life."""
         return self._journal.epoch
+
+    @property
+    def has_news(self) -> bool:
+        """Whether results wait for the next flush."""
+        return bool(self._uncompacted)
 
     def granted(self, worker: str, items: Sequence[Task]) -> None:
         """A batch is about to be handed out: written first, since what its attempts report outlives a driver
@@ -159,6 +165,17 @@ class CommitLog:
         self._journal.decided(record)
         self.book.decide(record, skipped)
         self._state.settled(row_without_result(self.book, index) for index in skipped)
+
+    def proposed(self, records: Iterable[ProposalRecord]) -> None:
+        """Record what a search proposed."""
+        for record in records:
+            self._journal.proposed(record)
+
+    def grow(self, manifest: Manifest) -> None:
+        """Take in further runs behind the others."""
+        self._manifest = manifest
+        self.book.grow(manifest.run_ids)
+        self._journal.know(manifest.run_ids)
 
     def earlier_results(self) -> Iterator[tuple[int, Line]]:
         """Runs that had a result when this life began, each with its line where that can still be read."""
@@ -233,6 +250,9 @@ class CommitLog:
             LostLockError: when another driver has taken the directory.
         """
         self.require_ours()
+        if len(self._manifest) > self._num_held:
+            self._journal.hold(self._layout.manifest, time.time())
+            self._state.about(self._manifest.digest)
         self._journal.close(reason, time.time())
         close_state(self._layout, self._state, self._journal.num_bytes)
         for index in self._earlier:

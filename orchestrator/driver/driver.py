@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.driver_log import DriverLog
+from orchestrator.driver.growing import Growing
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.racing import Racing
 from orchestrator.driver.run_summary import Summary
+from orchestrator.driver.searching import Searching
 from orchestrator.driver.signals import StopSignals
 from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.driver.terminal import Progress
@@ -70,6 +72,8 @@ class Driver:
         reopened: Collection[int] = (),
         only: Collection[int] | None = None,
         race: RaceQuestion | None = None,
+        search: Searching | None = None,
+        keep: Callable[[Manifest], None] = lambda _: None,
     ) -> None:
         """Begin a driver's life.
 
@@ -83,6 +87,8 @@ class Driver:
             reopened: runs that get another chance, shown as pending by the reading already.
             only: the runs to run, ``None`` for all that are pending.
             race: decides which runs are needed; ``None`` needs all.
+            search: proposes further runs.
+            keep: writes the manifest down that further runs have made.
         """
         self._layout, self._manifest, self._pool = layout, manifest, pool
         self._options = options or DriverOptions()
@@ -91,6 +97,8 @@ class Driver:
         self._space = Space(layout.root)
         self._first_s = self._last_commit_s = math.nan
         self._racing = None if race is None else Racing(race, manifest, reading.book, self._progress.say)
+        self._searching = search
+        asking = self._racing or search
         self._commits = CommitLog(
             layout=layout,
             manifest=manifest,
@@ -98,7 +106,7 @@ class Driver:
             reopened=reopened,
             lock=lock,
             say=self._progress.say,
-            **({} if self._racing is None else {"on_end": self._racing.take}),
+            **({} if asking is None else {"on_end": asking.take}),
         )
         if self._racing is not None:
             self._racing.begin(self._commits.earlier_results())
@@ -128,13 +136,36 @@ class Driver:
             epoch=epoch,
             progress=self._progress,
             race=None if self._racing is None else self._racing.counts,
+            search=None if search is None else search.facts,
         )
+        self._growing = None
+        if search is not None:
+            self._growing = Growing(
+                search, self._commits, self._teller, self._scheduler, self._num_at_once, keep, self._took_in
+            )
 
     def _workload(self, book: RunIndex) -> Workload:
         rounds, capacity = None if self._racing is None else self._racing.rounds, self._capacity()
-        num_workers = max(capacity.slots, self._options.grows_to or (GROWN if capacity.grows else 1))
-        to_share = pending_runs(book.outcome) if self._options.sharing else None
+        num_workers = self._most_slots(capacity)
+        shares = self._options.sharing and self._searching is None
+        to_share = pending_runs(book.outcome) if shares else None
         return workload_of(self._manifest, to_share, num_workers, rounds)
+
+    def _most_slots(self, capacity: ev.Capacity) -> int:
+        """Processes that there are room for, or could be."""
+        return max(capacity.slots, self._options.grows_to or (GROWN if capacity.grows else 1))
+
+    def _num_at_once(self) -> int:
+        """Runs of the newest group that the workers which there are, or could be, take at once."""
+        capacity, shape = self._capacity(), self._scheduler.workload.groups[-1].shape
+        slots, cap = self._most_slots(capacity), self._scheduler.settings.max_slots
+        room = capacity.room(shape)
+        if room >= shape.world_size and not capacity.grows:
+            slots = int(min(slots, room))
+        return max(1, (min(slots, cap) if cap else slots) // shape.world_size)
+
+    def _took_in(self, manifest: Manifest) -> None:
+        self._manifest = manifest
 
     def _capacity(self) -> ev.Capacity:
         """What there is. Nodes that join by themselves leave by themselves once no worker is there."""
@@ -162,12 +193,12 @@ class Driver:
         while True:
             now_s = time.monotonic()
             self._act(self._scheduler.decide(now_s))
-            if self._scheduler.finished:
+            if self._scheduler.finished and not self._proposed_more():
                 return
             self._take(self._pool.events(TURN_S))
             if signals.count:
                 self._drain_for_signal(again=signals.count > 1)
-            if now_s - flushed_s >= FLUSH_S:
+            if now_s - flushed_s >= FLUSH_S or self._is_short():
                 self._flush_or_pause()
                 flushed_s = now_s
             if now_s - looked_s >= LOOK_S:
@@ -240,6 +271,8 @@ class Driver:
         last = math.inf if self._options.until is None else self._options.until - self._options.grace_s
         if time.time() >= last and not self._scheduler.draining:
             self._drain("the time limit of --until has come", self._options.grace_s)
+        if self._growing is not None:
+            self._growing.keep()
         self._teller.show()
         self._teller.write("paused" if self._scheduler.paused else "running")
 
@@ -297,7 +330,21 @@ class Driver:
         if self._commits.flush():
             self._last_commit_s = time.monotonic()
         self._race_on()
+        if self._growing is not None:
+            self._growing.propose()
         self._teller.show()
+
+    def _is_short(self) -> bool:
+        """Whether workers wait for what a search will propose once results are durable."""
+        return self._growing is not None and self._commits.has_news and not self._scheduler.num_waiting
+
+    def _proposed_more(self) -> bool:
+        """Make durable what has ended, and have the search go on by it; whether there is more to run."""
+        if self._growing is None or self._scheduler.draining:
+            return False
+        num_before = self._scheduler.num_open
+        self._flush_or_pause()
+        return self._scheduler.num_open > num_before
 
     def _race_on(self) -> None:
         """Write down what the race has decided by what is durable, and drop the runs that it does without."""
@@ -332,6 +379,8 @@ class Driver:
         self._log.close()
         try:
             self._flush()
+            if self._growing is not None:
+                self._growing.keep(now=True)
             self._commits.finish(self._scheduler.stop_reason)
         except OSError as error:
             if error.errno not in SHORTAGES:
@@ -344,6 +393,7 @@ class Driver:
             new=self._commits.num_new,
             busy_s=0.0 if math.isnan(busy_s) else busy_s,
             **({} if self._racing is None else self._racing.counts()),
+            search=None if self._searching is None else self._searching.facts(),
             interrupted=self._interrupted,
             reason=self._scheduler.stop_reason,
             worker_peak_mib=self._scheduler.fleet.peak_mib,

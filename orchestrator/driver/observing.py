@@ -1,4 +1,4 @@
-"""Reads of a committed result what a race asks: the metric, its base value and the items behind both."""
+"""Reads of a committed result what a race or a search asks: the metric, its base value and the items behind both."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from orchestrator.planning.race_question import RaceQuestion
+from orchestrator.planning.search_question import SearchQuestion
 from orchestrator.scheduling.sweep_race import Observed
 from orchestrator.store.spool import Line
 from sweeps.spec.search_rules import worst_of
 from trainers.run_result import Evaluation, RunResult, accuracy_name
 
 
-def observed(line: Line, question: RaceQuestion) -> Observed | None:
+def observed(line: Line, question: RaceQuestion | SearchQuestion) -> Observed | None:
     """What a result says to the question; ``None`` where it has no value that counts."""
     metric = question.metric
     result = RunResult.from_json(line.result())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Summary:
     """Cells that a race decided, or pairs of cells."""
     undecided: int | None = None
     """Those that it did not; ``None`` where there is no race."""
+    search: Mapping[str, Any] | None = None
+    """Where a search stands (:meth:`orchestrator.driver.searching.Searching.facts`); ``None`` without one."""
     new: int = 0
     """Results committed in this life."""
     busy_s: float = 0.0

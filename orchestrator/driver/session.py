@@ -18,9 +18,11 @@ from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
 from orchestrator.driver.racing import decided_by_results
 from orchestrator.driver.run_summary import Summary
+from orchestrator.driver.searching import Searching
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
+from orchestrator.planning.search_question import caught_up, search_question
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
@@ -34,14 +36,15 @@ from orchestrator.store.memory import give_back, use_system_allocator
 from orchestrator.store.opening import read_config
 from orchestrator.store.outcomes import Outcome
 from orchestrator.store.parts import drop_parts
+from orchestrator.store.proposals import read_proposals
 from orchestrator.store.records import DecisionRecord
-from orchestrator.store.run_index import PENDING, ReplayResult, read_index
+from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex, read_index, results_of
 from orchestrator.store.spool import LineReader
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.store.status import read_status, write_status
 from orchestrator.trust.code_files import require_same_code
 from orchestrator.trust.gate import Permission
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest import SPACE, Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import DamagedError, LostLockError, StoreError
 from sweeps.spec.printable import printable
@@ -146,6 +149,25 @@ class Session:
         new = sum(run_id not in known for run_id in manifest.run_ids)
         return Reconciled(new=new, left=len(known) - (len(manifest) - new))
 
+    def caught_up(self, manifest: Manifest) -> Manifest:
+        """The manifest with all runs that a search has proposed here; nothing changes for other sweeps.
+
+        Raises:
+            SpecError: where a proposal's runs cannot be made any more.
+        """
+        whole = caught_up(manifest, read_proposals(self.layout) if SPACE in manifest.options else ())
+        if whole is not manifest and self._permission is not None:
+            self._permission.require(manifest)
+            self._keep_grown(whole)
+        return whole
+
+    def _keep_grown(self, manifest: Manifest) -> None:
+        """Write down a manifest with further runs of the space that this process has leave to search."""
+        assert self._permission is not None
+        self._permission = self._permission.extended(manifest)
+        with Replacement(self.layout) as change:
+            write_manifest(manifest, change.writing(self.layout.manifest))
+
     def read(self, manifest: Manifest) -> ReplayResult:
         """Read what the directory holds.
 
@@ -197,8 +219,10 @@ class Session:
             book.reopen(index)
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
-        if not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
-            return self._nothing_to_do(manifest, reading, race)
+        progress = Progress(total=len(manifest), quiet=quiet)
+        search = self._searching(manifest, book, progress) if only is None else None
+        if not (search and search.is_open) and not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
+            return self._nothing_to_do(manifest, reading, race, search)
         require_same_code(manifest, self.layout.root)
         self._raise_format()
         make = pool or pool_factory(manifest, cluster)
@@ -221,14 +245,27 @@ class Session:
                     until=until,
                     nodes_asked=0 if cluster.address is None else nodes_asked(),
                 ),
-                progress=Progress(total=len(manifest), quiet=quiet),
+                progress=progress,
                 reopened=reopen,
                 only=only,
                 race=race,
+                search=search,
+                keep=self._keep_grown,
             )
             return driver.run()
         finally:
             workers.close()
+
+    def _searching(self, manifest: Manifest, book: RunIndex, progress: Progress) -> Searching | None:
+        """The search of these runs, where one is asked for, as far as it has come."""
+        question = search_question(manifest, read_config(self.layout).get("metrics"))
+        if question is None:
+            return None
+        lines = LineReader(self.layout.spools)
+        records = read_proposals(self.layout)
+        found = Searching(question, manifest, book, records, results_of(book, lines), progress.say)
+        lines.close()
+        return found
 
     def settle(
         self, manifest: Manifest, reading: ReplayResult, indices: Collection[int], outcome: Outcome
@@ -249,7 +286,13 @@ class Session:
         if raised != text:
             write_recorded(self.layout, self.layout.config, raised.encode())
 
-    def _nothing_to_do(self, manifest: Manifest, reading: ReplayResult, race: RaceQuestion | None) -> Summary:
+    def _nothing_to_do(
+        self,
+        manifest: Manifest,
+        reading: ReplayResult,
+        race: RaceQuestion | None,
+        search: Searching | None,
+    ) -> Summary:
         """Leave everything as it is, unless results or tables lag behind."""
         decisions: list[DecisionRecord] = []
         counts: dict[str, int] = {}
@@ -269,7 +312,8 @@ class Session:
         told = read_status(self.layout)
         if told is not None and (told.get("race") or {}) != counts:
             write_status(self.layout, {**told, "race": counts or None})
-        return Summary.of(reading.book.counts(), **counts)
+        facts = None if search is None else search.facts()
+        return Summary.of(reading.book.counts(), search=facts, **counts)
 
 
 def stored_pool(layout: Layout) -> tuple[str | None, str | None]:

@@ -41,12 +41,18 @@ class StatusWriter:
         progress: Progress,
         nodes: NodeWatch,
         race: Callable[[], Mapping[str, int]] | None = None,
+        search: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._layout, self._manifest, self._book = layout, manifest, book
         self._scheduler, self._epoch, self._progress = scheduler, epoch, progress
-        self._nodes, self._race = nodes, race
+        self._nodes, self._race, self._search = nodes, race, search
         self._rate = Rate()
         self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
+
+    def grow(self, manifest: Manifest) -> None:
+        """Take in further runs behind the others."""
+        self._manifest = manifest
+        self._progress.grow(len(manifest))
 
     def show(self) -> None:
         """Draw counts, rate and time left."""
@@ -81,6 +87,7 @@ class StatusWriter:
             "workers": len(self._scheduler.fleet),
             **self._cluster(),
             **({} if self._race is None else {"race": dict(self._race())}),
+            **({} if self._search is None else {"search": dict(self._search())}),
             "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
             "words": [
                 {"run_id": self._manifest.run_ids[run], "words": words}

@@ -43,6 +43,10 @@ class Progress:
             self._live.stop()
             self._live = None
 
+    def grow(self, total: int) -> None:
+        """There are more runs."""
+        self._total = total
+
     def show(self, counts: Mapping[str, int], rate: Rate, num_workers: int) -> None:
         """Draw the present state."""
         if self._quiet:

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from orchestrator.planning.asked_metric import asked_metric, evaluations_of
 from orchestrator.scheduling.sweep_race import SweepRace
 from orchestrator.store.decisions import rule_of, standing
 from orchestrator.store.records import DecisionRecord
 from orchestrator.store.run_index import RunIndex
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError
-from sweeps.spec.metrics import MetricInfo, metric_info
+from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.search_rules import RaceSpec, race_of, require_metric
-from trainers.metrics import HEADLINE_METRICS, SHIPPED, shipped_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,36 +61,11 @@ def race_question(manifest: Manifest, said: Mapping[str, Any] | None = None) -> 
     spec = race_of(manifest.options)
     if spec is None:
         return None
-    trainers = {
-        int(code): int(run)
-        for code, run in zip(*np.unique(manifest.group_codes["trainer"], return_index=True), strict=True)
-    }
-    declared: dict[str, Any] = {}
-    targets = []
-    for run in trainers.values():
-        trainer = manifest.group("trainer", run)
-        targets.append(trainer.target)
-        for name, written in (trainer.metrics or {}).items():
-            declared.setdefault(name, written)
-    for name, written in (said or {}).items():
-        declared.setdefault(name, written)
-    shipped = any(target.startswith(SHIPPED) for target in targets)
-    metric = spec.metric or next(iter(declared), None) or (_judged(manifest) if shipped else None)
-    if metric is None and shipped:
-        raise SpecError(
-            "search=race: not all of these runs are judged, so there is no accuracy to decide by; choose "
-            "an eval, or another metric with search.metric="
-        )
-    if metric is None:
-        raise SpecError(
-            "search=race: nothing is said of this trainer's metrics; name one with search.metric=, and say "
-            "which way it is better with trainer.metrics.NAME: {direction: max}"
-        )
-    info = metric_info(metric, declared[metric]) if metric in declared else None
-    info = info or (shipped_metric(metric) if shipped else None) or MetricInfo()
+    asked = asked_metric(manifest, spec.metric, "race", said)
+    metric, info = asked.name, asked.info
     require_metric(spec, metric, info)
     if spec.question == "above_base" and spec.base is None:
-        _require_base(manifest, metric, shipped=shipped)
+        _require_base(manifest, metric, shipped=asked.shipped)
     question = RaceQuestion(spec=spec, metric=metric, info=info)
     if spec.base is not None:
         try:
@@ -116,23 +89,6 @@ def wanted_again(question: RaceQuestion | None, manifest: Manifest, book: RunInd
     return [run for run in skipped if run not in unneeded]
 
 
-def _evaluations(manifest: Manifest) -> list[Any]:
-    """The distinct evaluations of a sweep's runs."""
-    _, first = np.unique(manifest.group_codes["eval"], return_index=True)
-    return [manifest.group("eval", int(run)) for run in first]
-
-
-def _judged(manifest: Manifest) -> str | None:
-    """The accuracy that a shipped trainer's runs are about; ``None`` where some run is not judged."""
-    judged = _evaluations(manifest)
-    if any(e.path is None for e in judged):
-        return None
-    sampled, greedy = HEADLINE_METRICS
-    if all(e.temperatures for e in judged):
-        return sampled
-    return greedy if all(e.greedy for e in judged) else None
-
-
 def _require_base(manifest: Manifest, metric: str, *, shipped: bool) -> None:
     """Refuse a comparison with a base model that is not judged."""
     if not shipped or not metric.startswith("accuracy"):
@@ -140,7 +96,7 @@ def _require_base(manifest: Manifest, metric: str, *, shipped: bool) -> None:
             f"search.question=above_base: {metric} has no value of a base model; give the number to be "
             "above as search.base=, or ask search.question=best"
         )
-    for judged in _evaluations(manifest):
+    for judged in evaluations_of(manifest):
         if 0 not in judged.steps:
             steps = ",".join(map(str, judged.steps))
             raise SpecError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, MutableSequence, Sequence, Set
 from dataclasses import dataclass
 
 from orchestrator.scheduling.events import Shape
@@ -29,8 +29,8 @@ class Group:
 class Workload:
     """A manifest as the scheduler sees it."""
 
-    groups: Sequence[Group]
-    group_of: Sequence[int]
+    groups: MutableSequence[Group]
+    group_of: MutableSequence[int]
     """Group of each run, shape (runs,)."""
     order: Sequence[int] | None = None
     """The pending runs in the order in which to hand them out; ``None`` keeps the manifest's."""
@@ -40,6 +40,11 @@ class Workload:
 
     def __len__(self) -> int:
         return len(self.group_of)
+
+    def grow(self, whole: Workload) -> None:
+        """Take in the runs and groups that ``whole`` has behind these."""
+        self.groups.extend(whole.groups[len(self.groups) :])
+        self.group_of.extend(whole.group_of[len(self.group_of) :])
 
     def timeout_s(self, run: int, num_held: int) -> float:
         """Longest that a worker which holds so many may be at one; those of a bundle advance together."""
@@ -59,23 +64,33 @@ class Backlog:
     def __init__(self, workload: Workload, phase: bytearray) -> None:
         self._workload = workload
         self._phase = phase
-        self._fresh = [array("I") for _ in workload.groups]
-        self._cursor = [0 for _ in workload.groups]
-        self._again: list[deque[int]] = [deque() for _ in workload.groups]
+        self._fresh: list[array[int]] = []
+        self._cursor: list[int] = []
+        self._again: list[deque[int]] = []
         self._waiting: list[tuple[float, int]] = []
         self._due: set[int] = set()
-        self.first = [0 for _ in workload.groups]
+        self.first: list[int] = []
         """The first run of each group, pending or not."""
-        seen: set[int] = set()
-        for index in range(len(workload)) if workload.order is None else workload.order:
-            group = workload.group_of[index]
-            if group not in seen:
-                seen.add(group)
-                self.first[group] = index
-            if phase[index] == PENDING:
-                self._fresh[group].append(index)
-        self.num_ready = [len(queue) for queue in self._fresh]
+        self.num_ready: list[int] = []
         """Pending runs per group that may start now."""
+        self._seen: set[int] = set()
+        self.add(range(len(workload)) if workload.order is None else workload.order)
+
+    def add(self, runs: Iterable[int]) -> None:
+        """Queue those of these runs that are pending, behind all others; their groups may be new."""
+        for _ in range(len(self._fresh), len(self._workload.groups)):
+            self._fresh.append(array("I"))
+            self._again.append(deque())
+            for numbers in (self._cursor, self.first, self.num_ready):
+                numbers.append(0)
+        for index in runs:
+            group = self._workload.group_of[index]
+            if group not in self._seen:
+                self._seen.add(group)
+                self.first[group] = index
+            if self._phase[index] == PENDING:
+                self._fresh[group].append(index)
+                self.num_ready[group] += 1
 
     @property
     def waiting(self) -> Set[int]:

@@ -25,12 +25,17 @@ class Dispatcher:
         self._runs, self._fleet, self._groups = runs, fleet, groups
         self._ready = runs.backlog.num_ready
         self._group_of = workload.group_of
-        self._shapes = [group.shape for group in workload.groups]
+        self._shapes: list[Shape] = []
         self._groups_of: dict[Shape, list[int]] = defaultdict(list)
-        for number, group in enumerate(workload.groups):
-            self._groups_of[group.shape].append(number)
         self._idle_workers: dict[str, None] = {}
         self._avoid: dict[int, str] = {}
+        self.grow(workload)
+
+    def grow(self, workload: Workload) -> None:
+        """Take in the groups that the workload has now."""
+        for number in range(len(self._shapes), len(workload.groups)):
+            self._shapes.append(workload.groups[number].shape)
+            self._groups_of[self._shapes[-1]].append(number)
 
     def note_room(self, worker: Worker) -> None:
         self._idle_workers[worker.name] = None

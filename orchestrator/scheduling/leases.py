@@ -48,6 +48,15 @@ class LeaseTable:
         self._holders: dict[int, Lease] = {}
         self._next_token = first_token
 
+    def grow(self, num_groups: int) -> None:
+        """Take in the runs that the workload has now behind these, all pending, and its groups."""
+        first, num = len(self._phase), len(self._group_of)
+        self._phase.extend(bytes(num - first))
+        self._attempts.extend(array("H", bytes(2 * (num - first))))
+        self.num_leased_of.extend([0] * (num_groups - len(self.num_leased_of)))
+        self.num_open += num - first
+        self.backlog.add(range(first, num))
+
     @property
     def num_leased(self) -> int:
         return len(self._holders)

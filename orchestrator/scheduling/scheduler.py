@@ -129,6 +129,25 @@ class Scheduler:
         """Workers of each shape that a cluster which grows is to have room for."""
         return {} if self.draining else self._dispatcher.asked_for(self.settings)
 
+    @property
+    def num_waiting(self) -> int:
+        """Runs that may be handed out now."""
+        return sum(self._backlog.num_ready)
+
+    @property
+    def mean_s(self) -> float | None:
+        """Seconds that a run takes, on average over the groups of which that is known."""
+        known = [group.mean_s for group in self.groups if group.mean_s is not None]
+        return sum(known) / len(known) if known else None
+
+    def grow(self, whole: Workload) -> None:
+        """Take in further runs, all pending: those that a workload has behind this one's."""
+        self.workload.grow(whole)
+        self.groups.extend(ModelHealth() for _ in range(len(self.groups), len(whole.groups)))
+        self._runs.grow(len(whole.groups))
+        self._dispatcher.grow(self.workload)
+        self._resize = True
+
     # --- events -----------------------------------------------------------------------------------
 
     def tell(self, event: Event, now_s: float) -> None:

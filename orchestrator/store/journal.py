@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from orchestrator.store import digest_writer, digests
@@ -28,6 +29,7 @@ from orchestrator.store.records import (
     FoundResult,
     JournalRecord,
     LeaseRecord,
+    ProposalRecord,
     ReopenRecord,
     SettleRecord,
     VoidRecord,
@@ -119,6 +121,14 @@ class Journal:
         """A race decided."""
         self._write(record)
 
+    def know(self, run_ids: Sequence[str]) -> None:
+        """Further runs, behind the others."""
+        self._run_ids = run_ids
+
+    def proposed(self, record: ProposalRecord) -> None:
+        """A search proposed a trial."""
+        self._write(record)
+
     def close(self, reason: str, at: float) -> None:
         """The driver ended by itself."""
         self._write(CloseRecord(at=at, reason=reason))
@@ -144,6 +154,12 @@ class Journal:
         """
         self.write()
         self._writer.sync()
+
+    def hold(self, path: Path, at: float) -> None:
+        """Write down a frozen file's content, behind what has gathered."""
+        self.write()
+        for record, body in parts_of_file(path, at):
+            self.write_now(record, body)
 
     def write_now(self, record: JournalRecord, body: Mapping[str, Any] | None = None) -> None:
         """Write a record at once, with what it carries; durable after :meth:`sync`."""
@@ -178,8 +194,7 @@ def begin_epoch(layout: Layout, digest: str, reading: ReplayResult) -> Journal:
     for name in FROZEN:
         path = layout.root / name
         if path.exists() and reading.journalled.get(name) != digests.sha256_of(path):
-            for record, body in parts_of_file(path, at):
-                journal.write_now(record, body)
+            journal.hold(path, at)
     journal.void(reading.unreadable, at)
     journal.adopt(reading.adopted, at)
     journal.sync()

@@ -35,7 +35,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome, failure_class_of
 
 RecordKind = Literal[
-    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "decision", "close"
+    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "decision",
+    "proposal", "close",
 ]
 
 
@@ -276,6 +277,29 @@ class DecisionRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ProposalRecord(Record):
+    """A search proposed a trial, or had the best one run on further seeds."""
+
+    kind: ClassVar[RecordKind] = "proposal"
+    number: int
+    """Place among the search's proposals, from 0; of further seeds, that of the trial."""
+    point: Mapping[str, Any]
+    """Value of each axis that exists for it, the seed aside."""
+    asked: Mapping[str, float]
+    """What the sampler said, of the numbers that were rounded for the point."""
+    seeds: Sequence[int]
+    """Seeds that it is run on."""
+    runs: Sequence[str]
+    """Its run of each seed; none where the point is refused."""
+    after: Sequence[int]
+    """Proposals of which the sampler was told since the one before this."""
+    held_out: bool = False
+    """Whether these are further seeds of the best trial, of which the sampler learns nothing."""
+    refused: str = ""
+    """Why no run can be made of the point."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRecord(Record):
     """The driver ended by itself."""
 
@@ -295,6 +319,7 @@ JournalRecord = (
     | ReopenRecord
     | VoidRecord
     | DecisionRecord
+    | ProposalRecord
     | CloseRecord
 )
 

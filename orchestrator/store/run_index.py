@@ -86,6 +86,14 @@ class RunIndex:
     def __len__(self) -> int:
         return len(self.run_ids)
 
+    def grow(self, run_ids: Sequence[str]) -> None:
+        """Take in the runs that ``run_ids`` has behind these, all pending."""
+        num = len(run_ids) - len(self.run_ids)
+        self.run_ids = run_ids
+        self.outcome.extend(bytes(num))
+        for numbers in (self.attempts, self.spool, self.offset, self.length):
+            numbers.frombytes(bytes(num * numbers.itemsize))
+
     def committed(self, index: int) -> bool:
         """Whether the run has a result."""
         return self.outcome[index] in (DONE, DIVERGED)

@@ -80,6 +80,11 @@ class StateWriter:
         with self._db:
             self._db.executemany(_INSERT_META, facts)
 
+    def about(self, manifest: str) -> None:
+        """The digest of the manifest that this is the index of from now on."""
+        with _as_os_error(), self._db:
+            self._db.execute(_INSERT_META, ("manifest", manifest))
+
     def granted(self, rows: Iterable[AttemptBegan]) -> None:
         """Attempts began."""
         self._grants.extend(rows)

@@ -7,7 +7,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +52,11 @@ class Permission:
         """Raise :class:`ValueError` unless it was given for this manifest."""
         if self.digest != manifest.digest:
             raise ValueError("the permission was given for another manifest")
+
+    def extended(self, manifest: Manifest) -> Permission:
+        """The permission for further runs of the space that it was given for, remembered like that."""
+        Trusted(trusted_file()).grant(self.sweep_id, manifest.digest, manifest.sweep, ())
+        return replace(self, digest=manifest.digest)
 
 
 def permit(

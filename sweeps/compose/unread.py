@@ -17,6 +17,7 @@ from sweeps.grid.resolve_configs import references
 from sweeps.grid.sweep_file import SWEEP_KEYS
 from sweeps.spec import GROUPS, SCALARS, SpecError, nearest
 from sweeps.spec.errors import shown
+from sweeps.spec.sampler_rules import SamplerSpec
 from sweeps.spec.search_rules import RaceSpec
 
 CLUSTER_KEYS = frozenset(
@@ -50,7 +51,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "budget": frozenset({"gpu_hours", "disk_gib", "usd"}),
     "cluster": CLUSTER_KEYS,
     "cluster.retries": frozenset({"infrastructure", "oom", "timeout", "error"}),
-    "search": frozenset({"kind", *(field.name for field in dataclasses.fields(RaceSpec))}),
+    "search": frozenset({"kind", *(f.name for spec in (RaceSpec, SamplerSpec) for f in dataclasses.fields(spec))}),
 }
 """Mappings beside a run's groups, and the keys of each that are read."""
 

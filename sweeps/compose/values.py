@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    QuotedString,
+    RangeSweep,
+)
 
+from sweeps.grid.axes import Interval
 from sweeps.grid.grid import MAX_RUNS, too_large
 from sweeps.hydra_internals import group_options
 from sweeps.spec import SpecError, coerce_key
 
 
 def values_of(word: Override, loader: Any) -> list[Any]:
-    """Return the plain values of a word: one, or those of a list, range or glob.
+    """Return the plain values of a word: one, or those of a list, range or glob; an interval is one value.
 
     Raises:
         SpecError: for a range too long to list, an empty one, or a sweep without countable values.
@@ -30,11 +39,22 @@ def values_of(word: Override, loader: Any) -> list[Any]:
         return options
     if isinstance(value, ChoiceSweep):
         return [_unquoted(v) for v in value.list] if not value.shuffle else _refuse_shuffle(word)
+    if isinstance(value, IntervalSweep):
+        return [_interval(word, value)]
     if word.is_sweep_override():
         raise SpecError(
             f"{word.input_line!r}: has no countable values; list them, or use range(start,stop,step)"
         )
     return [value]
+
+
+def _interval(word: Override, value: IntervalSweep) -> Interval:
+    if unknown := sorted(set(value.tags) - {"log"}):
+        raise SpecError(f"{word.input_line!r}: unknown tag {unknown[0]!r}; an interval has tag(log, …) alone")
+    low, high = value.start, value.end
+    if low is None or high is None:
+        raise SpecError(f"{word.input_line!r}: an interval has two ends, as interval(1e-5,1e-3)")
+    return Interval(low=low, high=high, log="log" in value.tags)
 
 
 def _listed(value: RangeSweep) -> list[Any]:
@@ -77,7 +97,16 @@ def _refuse_shuffle(word: Override) -> list[Any]:
 
 
 def coerced(key: str, value: Any) -> Any:
-    """Return a value as its key holds it; a reference is left for the run, a single row stays single."""
+    """Return a value as its key holds it; a reference is left for the run, a single row stays single.
+
+    Raises:
+        SpecError: for a value that the key cannot hold, an interval of a key that holds no number among them.
+    """
+    if isinstance(value, Interval):
+        low, high = (coerced(key, end) for end in (value.low, value.high))
+        if any(isinstance(end, bool) or not isinstance(end, (int, float)) for end in (low, high)):
+            raise SpecError(f"{key}={value}: holds no number that an interval could be of; list its values")
+        return replace(value, low=low, high=high)
     if isinstance(value, str) and "${" in value:
         return value
     if key in ("example.rows", "example.ids") and not isinstance(value, (list, tuple)):

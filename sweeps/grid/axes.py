@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sweeps.spec.errors import SpecError, nearest
+from sweeps.spec.errors import SpecError, nearest, require
 
 Kind = Literal["int", "float", "bool", "str"]
 """Type of an axis's values; lists and mappings are shown as JSON text, so they are ``str``."""
@@ -23,6 +24,39 @@ class Axis:
     """Hydra key, such as ``optim.lr`` or, for a whole group, ``model``; the name of its column in tables."""
     values: tuple[Any, ...]
     kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """All numbers from ``low`` to ``high``, both included: whole ones where both ends are."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether ratios count rather than differences: from 1e-5 to 1e-4 is as far as from 1e-4 to 1e-3."""
+
+    def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            require(
+                isinstance(end, (int, float)) and not isinstance(end, bool) and math.isfinite(end),
+                str(self),
+                end,
+                "must have finite numbers for ends",
+            )
+        if not self.low < self.high:
+            raise SpecError(f"{self}: the first number must be below the second")
+        if self.log and self.low <= 0:
+            raise SpecError(f"{self}: ratios need numbers above 0; raise {self.low:g}, or leave out tag(log, …)")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __str__(self) -> str:
+        inner = f"interval({self.low!r},{self.high!r})"
+        inner = f"int({inner})" if self.is_whole else inner
+        return f"tag(log,{inner})" if self.log else inner
 
 
 def resolve(word: str, known: Iterable[str], what: str = "axis") -> str:

@@ -26,16 +26,28 @@ def expand(grid: Grid, defaults: Mapping[str, Any] | None = None) -> Table:
         defaults: values of keys which only some sub-grids set, for the others.
 
     Raises:
-        SpecError: for a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition on an axis
+        SpecError: for an interval, a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition on an axis
             that does not
             exist, sub-grids that disagree on an axis's type, or exclusions that leave nothing.
     """
+    _refuse_intervals(grid)
     bound = upper_bound(grid)
     if bound > MAX_RUNS:
         raise too_large(bound, _lengths(grid))
     table = _expand(grid, defaults or {})
     order = {key: i for i, key in enumerate(grid.key_names())}
     return Table(num_runs=table.num_runs, columns=tuple(sorted(table.columns, key=lambda c: order[c.key])))
+
+
+def _refuse_intervals(grid: Grid) -> None:
+    for a in grid.axes:
+        if a.interval is not None:
+            raise SpecError(
+                f"{a.key}={a.interval}: has no countable values; list them, use range(start,stop,step), or let "
+                "a search choose of it: add search=tpe"
+            )
+    for part in grid.parts:
+        _refuse_intervals(part)
 
 
 def _lengths(grid: Grid) -> list[str]:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.grid.axes import Kind
+from sweeps.grid.axes import Interval, Kind
 from sweeps.grid.columns import kind_of
 from sweeps.grid.filters import Filter, parse_filter
 from sweeps.spec import SpecError
@@ -40,18 +40,35 @@ class DeclaredAxis:
     key: str
     """Dotted key such as ``optim.lr``, or a group such as ``model``, whose values are option names."""
     values: tuple[Any, ...]
-    """Plain values in the order given; a list is one value."""
+    """Plain values in the order given; a list is one value. An :class:`~sweeps.grid.axes.Interval` alone
+    stands for all numbers in it, for a search to choose of.
+    """
     when: Filter | None = None
     """The axis exists only for runs that satisfy this; elsewhere its key keeps the base value."""
 
     def __post_init__(self) -> None:
         if not self.values:
             raise SpecError(f"axis {self.key}: is empty; give at least one value, such as {self.key}=1,2")
-        kind_of(self.key, self.values)
+        if len(self.values) > 1 and any(isinstance(v, Interval) for v in self.values):
+            raise SpecError(
+                f"axis {self.key}: mixes an interval with other values; give one interval, or values only"
+            )
+        kind_of(self.key, self.ends)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval that the axis is, or ``None`` where its values can be counted."""
+        [first, *_] = self.values
+        return first if isinstance(first, Interval) else None
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Its values; of an interval both ends."""
+        return self.values if self.interval is None else (self.interval.low, self.interval.high)
 
     @property
     def kind(self) -> Kind:
-        return kind_of(self.key, self.values)
+        return kind_of(self.key, self.ends)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,14 @@ objective, optimizer).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sweeps.grid.columns import SEED_KEY, combine
+from sweeps.grid.columns import SEED_KEY, Table, combine
 from sweeps.grid.error_location import at, mistakes_in
 from sweeps.grid.expand import expand
 from sweeps.grid.resolve_configs import Bound, bind, references
@@ -64,6 +66,23 @@ LOCALITY = (
 """Groups by which runs are sorted, the most expensive to change first; evaluation and horizon come last."""
 
 
+class Known:
+    """What was resolved and checked before, for manifests of one sweep that are made piece by piece."""
+
+    def __init__(self) -> None:
+        self.resolved: dict[tuple[str, str], _Resolved] = {}
+        self.checked: set[tuple[Any, ...]] = set()
+
+
+class _Resolved(NamedTuple):
+    """One configuration of a group."""
+
+    part: Any
+    text: str
+    canonical: str
+    need: Need | None
+
+
 def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None) -> Manifest:
     """Expand, resolve and identify every run of a composed sweep, in time linear in their number.
 
@@ -77,10 +96,28 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
             :func:`~sweeps.manifest.resolve.resolve_group`, a group's own rules or those between groups
             refuse.
     """
-    defaults = _defaults(composed)
+    with mistakes_in(composed.source):
+        table = expand(composed.grid, _defaults(composed))
+    return manifest_of_table(composed, table, open_sweep)
+
+
+def manifest_of_table(
+    composed: ComposedSweep,
+    table: Table,
+    open_sweep: OpenSweep | None = None,
+    *,
+    known: Known | None = None,
+    by_locality: bool = True,
+) -> Manifest:
+    """Resolve and identify the runs of a table, as :func:`build_manifest` does those of a grid.
+
+    Args:
+        known: what earlier calls for the same sweep have found; this one adds to it.
+        by_locality: put runs that share work beside each other, rather than leave them in the table's order.
+    """
+    known = known or Known()
     folder = composed.source.parent if composed.source else None
     with mistakes_in(composed.source):
-        table = expand(composed.grid, defaults)
         bound = bind(composed.layers, table)
         lineage = trace(table, bound["init_from"])
         bound, columns = without_examples(composed, bound, table.columns)
@@ -94,15 +131,14 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
     for group in GROUPS:
         texts, canonical = [], []
         for config in bound[group].variants:
-            resolved, need = resolve_group(group, config, folder)
-            part = group_from_dict(group, resolved)
-            texts.append(group_text(group, part))
-            canonical.append(group_canonical(group, part))
-            if need is not None:
-                needs[need] = None
-            parts[group].append(part)
+            found = _resolved(known, group, config, folder)
+            texts.append(found.text)
+            canonical.append(found.canonical)
+            if found.need is not None:
+                needs[found.need] = None
+            parts[group].append(found.part)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
-    _check_together(parts, codes)
+    _check_together(parts, codes, known)
     with mistakes_in(composed.source):
         axes = [c.key for c in table.columns if len(c.values) > 1]
         check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))
@@ -134,11 +170,20 @@ def build_manifest(composed: ComposedSweep, open_sweep: OpenSweep | None = None)
         group_codes=codes,
         steps=steps,
         seeds=seeds,
-        order=_locality(codes, steps, seeds),
+        order=_locality(codes, steps, seeds) if by_locality else None,
         options=dict(composed.options),
         overrides=composed.overrides,
         needs=tuple(needs),
     )
+
+
+def _resolved(known: Known, group: str, config: Mapping[str, Any], folder: Path | None) -> _Resolved:
+    key = group, json.dumps(config, sort_keys=True)
+    if key not in known.resolved:
+        resolved, need = resolve_group(group, config, folder)
+        part = group_from_dict(group, resolved)
+        known.resolved[key] = _Resolved(part, group_text(group, part), group_canonical(group, part), need)
+    return known.resolved[key]
 
 
 def _trainers_as_written(composed: ComposedSweep) -> list[Any]:
@@ -161,8 +206,10 @@ def _defaults(composed: ComposedSweep) -> dict[str, Any]:
     return values
 
 
-def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.ndarray]) -> None:
-    """Hold each distinct choice of several groups against the rules between them."""
+def _check_together(
+    parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.ndarray], known: Known
+) -> None:
+    """Hold each distinct choice of several groups against the rules between them, once."""
     everywhere = np.ones(len(codes["model"]), dtype=bool)
     ours = np.array([t.target == TrainerSpec().target for t in parts["trainer"]])[codes["trainer"]]
     for check, rows, *together in (
@@ -182,7 +229,11 @@ def _check_together(parts: Mapping[str, Sequence[Any]], codes: Mapping[str, np.n
         columns = [codes[group][rows] for group in together]
         _, firsts = np.unique(combine(columns, int(rows.sum())), return_index=True)
         for row in firsts.tolist():
-            check(*(parts[g][column[row]] for g, column in zip(together, columns, strict=True)))
+            chosen = [parts[g][column[row]] for g, column in zip(together, columns, strict=True)]
+            checked = (check, *map(id, chosen))  # what is known of keeps them alive
+            if checked not in known.checked:
+                check(*chosen)
+                known.checked.add(checked)
 
 
 def _own_steps(curates: Sequence[CurateSpec], codes: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -35,6 +35,9 @@ from sweeps.spec.identity import LATER_GROUPS
 CHUNK_RUNS = 10_000
 """Runs that are hashed or named at a time: a million would take 100 MiB at once."""
 
+SPACE = "space"
+"""Option that holds what a search makes its further runs of (:mod:`sweeps.compose.frozen_sweep`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -81,8 +84,8 @@ class Manifest:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over identities, axis values and configurations, in order: two equal manifests ask for the
-        same.
+        """SHA-256 over identities, axis values and configurations, in order, and a search's space: two equal
+        manifests ask for the same.
         """
         digest = hashlib.sha256()
         for start in range(0, len(self), CHUNK_RUNS):
@@ -94,6 +97,8 @@ class Manifest:
         digest.update(json.dumps([axes, texts], sort_keys=True).encode())
         for codes in (*(c.codes for c in self.columns), *(self.group_codes[g] for g in hashed)):
             digest.update(codes.astype("<i8").tobytes())
+        if SPACE in self.options:
+            digest.update(json.dumps(self.options[SPACE], sort_keys=True).encode())
         return digest.hexdigest()
 
     def _is_set(self, group: str) -> bool:
@@ -129,6 +134,10 @@ class Manifest:
     @functools.cached_property
     def _parsed(self) -> dict[tuple[str, int], Any]:
         return {}
+
+    def keep_parsed(self, other: Manifest) -> None:
+        """Take over the configurations that ``other`` has parsed, of which this one's codes are those too."""
+        self._parsed.update(other._parsed)
 
     def group(self, name: str, i: int) -> Any:
         """Return run ``i``'s group ``name`` as its dataclass; equal configurations are one object."""
@@ -184,6 +193,11 @@ class Manifest:
         table = Table(num_runs=len(self), columns=(*self.columns, *also))
         chosen = choose(filters, {c.key: c.axis for c in table.columns})
         return [int(i) for i in np.flatnonzero(table.select(chosen))]
+
+
+def space_keys(manifest: Manifest) -> set[str]:
+    """Keys of the axes that a search chooses of; none without one."""
+    return {axis["key"] for axis in manifest.options.get(SPACE, {}).get("axes", ())}
 
 
 def _in_one_order(text: str) -> str:

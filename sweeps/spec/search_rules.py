@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from sweeps.spec.errors import SpecError, choice, nearest, require
 from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.sampler_rules import SAMPLER_MAY_BE_NULL, SAMPLER_TYPES, SAMPLERS, Sampler, SamplerSpec
 
 Question = Literal["above_base", "best", "compare"]
 ErrorKind = Literal["fdr", "fwer"]
 EvidenceKind = Literal["t", "bounded"]
 Diverged = Literal["worst", "left_out"]
 
-KINDS = ("none", "race")
+KINDS = ("none", "race", *SAMPLERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +100,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _MAY_BE_NULL = ("metric", "a", "b", "base", "runs", "gpu_hours")
 
 
-def race_of(options: Mapping[str, Any]) -> RaceSpec | None:
-    """The race that a launch's options ask for; ``None`` where every run is to be run.
+def search_of(options: Mapping[str, Any]) -> RaceSpec | SamplerSpec | None:
+    """What a launch's options have decide which runs are run; ``None`` where every run of a grid is.
 
     Raises:
         SpecError: for an unknown kind or key, and a value that is none.
@@ -110,32 +111,56 @@ def race_of(options: Mapping[str, Any]) -> RaceSpec | None:
         return None
     if not isinstance(node, Mapping):
         raise SpecError(f"search={node!r}: must be an option, such as search=race")
-    kind = node.get("kind", "none")
-    choice("search.kind", str(kind), KINDS)
+    kind = str(node.get("kind", "none"))
+    choice("search.kind", kind, KINDS)
     given = {key: value for key, value in node.items() if key != "kind"}
     if kind == "none":
         if given:
-            raise SpecError(f"search.{min(given)}: is read by search=race only; add search=race")
-        return None
-    values = {}
-    for key, value in given.items():
-        if key not in _TYPES:
             raise SpecError(
-                f"search.{key}: unknown key{nearest(key, _TYPES)}; search=race has {', '.join(_TYPES)}"
+                f"search.{min(given)}: is read by search=race and the samplers only; add search=race or search=tpe"
+            )
+        return None
+    if kind == "race":
+        return RaceSpec(**_typed(kind, given, _TYPES, _MAY_BE_NULL))
+    values = _typed(kind, given, SAMPLER_TYPES, SAMPLER_MAY_BE_NULL)
+    return SamplerSpec(kind=cast(Sampler, kind), **values)
+
+
+def race_of(options: Mapping[str, Any]) -> RaceSpec | None:
+    """The race that a launch's options ask for; ``None`` where there is none. Raises as :func:`search_of`."""
+    found = search_of(options)
+    return found if isinstance(found, RaceSpec) else None
+
+
+def sampler_of(options: Mapping[str, Any]) -> SamplerSpec | None:
+    """The search that a launch's options ask for; ``None`` where there is none. Raises as :func:`search_of`."""
+    found = search_of(options)
+    return found if isinstance(found, SamplerSpec) else None
+
+
+def _typed(
+    kind: str,
+    given: Mapping[str, Any],
+    types: Mapping[str, tuple[type, ...]],
+    may_be_null: Collection[str],
+) -> dict[str, Any]:
+    for key, value in given.items():
+        if key not in types:
+            raise SpecError(
+                f"search.{key}: unknown key{nearest(key, types)}; search={kind} has {', '.join(types)}"
             )
         if value is None:
-            require(key in _MAY_BE_NULL, f"search.{key}", value, "needs a value")
+            require(key in may_be_null, f"search.{key}", value, "needs a value")
         else:
-            fits = isinstance(value, _TYPES[key]) and not isinstance(value, bool)
-            names = " or ".join(t.__name__ for t in _TYPES[key])
+            fits = isinstance(value, types[key]) and not isinstance(value, bool)
+            names = " or ".join(t.__name__ for t in types[key])
             require(fits, f"search.{key}", value, f"must be {names}")
-        values[key] = value
-    return RaceSpec(**values)
+    return dict(given)
 
 
 def same_search(options: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether two launches' options ask for the same runs of a grid."""
-    return race_of(options) == race_of(others)
+    return search_of(options) == search_of(others) and options.get("space") == others.get("space")
 
 
 def require_metric(race: RaceSpec, name: str, info: MetricInfo) -> None:

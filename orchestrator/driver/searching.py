@@ -1,0 +1,345 @@
+"""Runs a search within a driver: tells the sampler what is durable, and makes runs of what it proposes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.driver.observing import observed
+from orchestrator.planning.search_question import SearchQuestion, held_out_seeds, seeds_of
+from orchestrator.store.records import ProposalRecord
+from orchestrator.store.run_index import PENDING, RunIndex
+from orchestrator.store.spool import Line
+from sweeps.deciding.proposing import Proposal
+from sweeps.grid.columns import spelling
+from sweeps.manifest.grown import grown
+from sweeps.manifest.manifest import Manifest
+from sweeps.spec.errors import SpecError
+
+HOUR_S = 3600.0
+
+MOST_REPEATED = 50
+"""Proposals in a row that bring no new run until the search takes a point that was not tried, or ends."""
+
+AT_ONCE_S = 0.5
+"""Work that is proposed ahead for each worker, where runs are short."""
+
+SHARE_AT_ONCE = 10
+"""Of short runs, at most one trial in so many of all is at work at once: a sampler learns nothing of those that
+have not ended.
+"""
+
+
+@dataclass(kw_only=True)
+class _Trial:
+    """A proposal and its runs."""
+
+    runs: tuple[int, ...]
+    is_new: bool
+    """Whether its runs are none of an earlier one's."""
+    waiting: int
+    """Runs that are not over."""
+
+
+class Searching:
+    """A search over one directory's runs."""
+
+    def __init__(
+        self,
+        question: SearchQuestion,
+        manifest: Manifest,
+        book: RunIndex,
+        records: Iterable[ProposalRecord],
+        results: Iterable[tuple[int, Line]],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Begin where the journals stand.
+
+        Args:
+            question: what is asked.
+            manifest: the runs so far, those of all recorded proposals among them.
+            book: what is known of each.
+            records: the proposals so far, in their order.
+            results: runs that have a result, each with its line.
+            say: tells people something.
+        """
+        self._question, self.manifest, self.say = question, manifest, say
+        self._spec, self._space = question.spec, question.runs.space
+        self._seeds = seeds_of(self._space, self._spec)
+        self._proposer = question.proposer()
+        self._index = dict(manifest.index_of)
+        self._trials: dict[int, _Trial] = {}
+        self._held_out: dict[int, tuple[int, ...]] = {}
+        """Runs on further seeds, by the trial that they are of."""
+        self._points: dict[int, Any] = {}
+        self._of_run: dict[int, list[int]] = {}
+        self._known: set[tuple[int, ...]] = set()
+        self._values: dict[int, float | None] = {}
+        self._due: list[int] = []
+        """Trials whose runs are all over, of which the sampler was not told."""
+        self._after: list[int] = []
+        """Those of which it was told since its last proposal."""
+        self._gpu_s, self._repeated, self._exhausted = 0.0, 0, False
+        for run, line in results:
+            self._note(run, line)
+        for run in range(len(book)):
+            if book.outcome[run] != PENDING:
+                self._values.setdefault(run, None)
+        for record in records:
+            self._again(record)
+        self._after = []
+
+    def _again(self, record: ProposalRecord) -> None:
+        """Take a proposal of an earlier life, and what the sampler had been told by then."""
+        for number in record.after:
+            self._tell(number)
+        if record.held_out:
+            self._held_out[record.number] = self._places(record.runs)
+            return
+        proposal = Proposal(number=record.number, point=record.point, asked=record.asked)
+        self._proposer.again(proposal)
+        self._enlist(proposal, record.runs)
+
+    def _places(self, run_ids: Sequence[str]) -> tuple[int, ...]:
+        return tuple(self._index[run_id] for run_id in run_ids)
+
+    def _enlist(self, proposal: Proposal, run_ids: Sequence[str]) -> None:
+        runs, number = self._places(run_ids), proposal.number
+        is_new = bool(runs) and runs not in self._known
+        self._known.add(runs)
+        self._repeated = 0 if is_new else self._repeated + 1
+        waiting = [run for run in runs if run not in self._values]
+        self._trials[number] = _Trial(runs=runs, is_new=is_new, waiting=len(waiting))
+        self._points[number] = proposal.point
+        for run in waiting:
+            self._of_run.setdefault(run, []).append(number)
+        if not waiting:
+            self._due.append(number)
+
+    # --- results ----------------------------------------------------------------------------------
+
+    def take(self, run: int, line: Line | None) -> None:
+        """Take a durable result; ``None`` of a run that has ended without one."""
+        if run in self._values:
+            return
+        self._values[run] = None
+        if line is not None:
+            self._note(run, line)
+        for number in self._of_run.pop(run, ()):
+            self._trials[number].waiting -= 1
+            if not self._trials[number].waiting:
+                self._due.append(number)
+
+    def _note(self, run: int, line: Line) -> None:
+        self._values[run] = None
+        resources = self.manifest.group("resources", run)
+        self._gpu_s += (line.header.get("wall_s") or 0.0) * resources.gpus_per_worker * resources.world_size
+        seen = observed(line, self._question)
+        if seen is None:
+            return
+        try:
+            self._question.require_in_range(seen.value)
+            self._values[run] = seen.value
+        except SpecError as error:
+            self.say(f"the search leaves out {self.manifest.name(run)}: {error}")
+
+    def _of(self, runs: Sequence[int]) -> tuple[float | None, int]:
+        """Mean over the runs that have a value, and how many have."""
+        values = [value for run in runs if (value := self._values.get(run)) is not None]
+        return (math.fsum(values) / len(values) if values else None), len(values)
+
+    def _tell(self, number: int) -> None:
+        if number in self._due:
+            self._due.remove(number)
+            self._after.append(number)
+            self._proposer.tell(number, self._of(self._trials[number].runs)[0])
+
+    # --- where it stands --------------------------------------------------------------------------
+
+    @property
+    def num_trials(self) -> int:
+        """Trials that brought runs of their own."""
+        return sum(trial.is_new for trial in self._trials.values())
+
+    @property
+    def _num_open(self) -> int:
+        return sum(trial.is_new and trial.waiting > 0 for trial in self._trials.values())
+
+    @property
+    def _best(self) -> int | None:
+        """The trial with the best value, the first of equals."""
+        sign = 1.0 if self._question.maximize else -1.0
+        valued = [
+            (sign * value, -number)
+            for number, trial in self._trials.items()
+            if trial.is_new and not trial.waiting and (value := self._of(trial.runs)[0]) is not None
+        ]
+        return -max(valued)[1] if valued else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether runs are still to come, beside those at work."""
+        return not self._is_spent() or self._num_open > 0 or bool(self._further_seeds())
+
+    def _is_spent(self) -> bool:
+        hours = self._spec.gpu_hours
+        spent = hours is not None and self._gpu_s >= hours * HOUR_S
+        return self._exhausted or spent or self.num_trials >= self._spec.trials
+
+    def _further_seeds(self) -> tuple[int, ...]:
+        """Seeds on which the best trial is still to be run."""
+        best = self._best
+        if best is None or best in self._held_out or not self._space.holds(self._points[best]):
+            return ()
+        return held_out_seeds(self._space, self._spec)
+
+    def facts(self) -> dict[str, Any]:
+        """Where it stands, as plain values."""
+        best = self._best
+        found: dict[str, Any] = {
+            "kind": self._spec.kind,
+            "metric": self._question.metric,
+            "trials": self.num_trials,
+            "trials_asked": self._spec.trials,
+            "best": None,
+        }
+        if best is not None:
+            runs = self._trials[best].runs
+            value, num = self._of(runs)
+            held_out, num_held_out = self._of(self._held_out.get(best, ()))
+            found["best"] = {
+                "trial": best,
+                "run_id": self.manifest.run_ids[runs[0]],
+                "point": dict(self._points[best]),
+                "value": value,
+                "seeds": num,
+                "held_out": held_out,
+                "held_out_seeds": num_held_out,
+            }
+        return found
+
+    # --- what comes next --------------------------------------------------------------------------
+
+    def next(self, num_workers: int, mean_s: float | None, at: float) -> list[ProposalRecord]:
+        """Further proposals, as many as keep the workers busy; :attr:`manifest` then has their runs.
+
+        Args:
+            num_workers: runs that can be at work at once.
+            mean_s: seconds that a run takes, where that is known.
+            at: Unix time of the records.
+        """
+        records: list[ProposalRecord] = []
+        while True:
+            for number in sorted(self._due):
+                self._tell(number)
+            wanted = 0 if self._is_spent() else self._num_wanted(num_workers, mean_s)
+            if not wanted:
+                break
+            records += self._proposed(min(wanted, self._spec.trials - self.num_trials), at)
+        if not self._num_open and self._is_spent() and (seeds := self._further_seeds()):
+            records.append(self._run_again(seeds, at))
+        return records
+
+    def _num_wanted(self, num_workers: int, mean_s: float | None) -> int:
+        """Trials to begin now."""
+        each, most = len(self._seeds), self._spec.max_concurrent
+        if most is None:
+            most = -(-num_workers // each)
+            if mean_s is not None:
+                short = math.ceil(num_workers * AT_ONCE_S / max(mean_s * each, 1e-6))
+                most = max(most, min(short, self._spec.trials // SHARE_AT_ONCE))
+        wanted = most - self._num_open
+        return wanted if most <= 2 * num_workers or 2 * wanted >= most else 0
+
+    def _proposed(self, num: int, at: float) -> list[ProposalRecord]:
+        if self._repeated < MOST_REPEATED:
+            asked = [self._proposer.ask() for _ in range(num)]
+        elif (point := self._untried()) is not None:
+            asked = [Proposal(number=self._proposer.next_number, point=point)]
+            self._proposer.again(asked[0])
+        else:
+            self._exhausted = True
+            self.say(f"the search ends: {self._spec.kind} proposes what was tried already")
+            return []
+        records = []
+        for proposal, run_ids, refused in self._made(asked):
+            records.append(
+                ProposalRecord(
+                    at=at,
+                    number=proposal.number,
+                    point=proposal.point,
+                    asked=proposal.asked,
+                    seeds=self._seeds,
+                    runs=run_ids,
+                    after=tuple(self._after),
+                    refused=refused,
+                )
+            )
+            self._after = []
+            self._enlist(proposal, run_ids)
+        return records
+
+    def _untried(self) -> Any:
+        """A point of a finite space that was not proposed; ``None`` where there is none."""
+        if not self._space.is_finite:
+            return None
+        tried = {spelling(point) for point in self._points.values()}
+        return next((point for point in self._space.points() if spelling(point) not in tried), None)
+
+    def _made(self, asked: Sequence[Proposal]) -> list[tuple[Proposal, tuple[str, ...], str]]:
+        """Each proposal with its runs, or why there can be none."""
+        allowed = [p for p in asked if self._space.allows(p.point)]
+        try:
+            runs = self._runs_of(allowed)
+        except SpecError as error:
+            if len(asked) > 1:
+                return [made for proposal in asked for made in self._made([proposal])]
+            return [(asked[0], (), str(error))]
+        return [
+            (p, runs[p.number], "") if p.number in runs else (p, (), "excluded by the sweep") for p in asked
+        ]
+
+    def _runs_of(self, proposals: Sequence[Proposal]) -> dict[int, tuple[str, ...]]:
+        """Ids of the runs of each proposal; the manifest has them then."""
+        each = len(self._seeds)
+        if not proposals:
+            return {}
+        points = [p.point for p in proposals for _ in self._seeds]
+        made = self._question.runs.manifest(points, self._seeds * len(proposals))
+        if len(made) < len(points):  # some are the same run
+            found = {}
+            for p in proposals:
+                own = self._question.runs.manifest([p.point] * each, self._seeds)
+                found[p.number] = tuple(own.run_ids)
+        else:
+            found = {
+                p.number: tuple(made.run_ids[k * each : (k + 1) * each]) for k, p in enumerate(proposals)
+            }
+        self._grow(made)
+        return found
+
+    def _run_again(self, seeds: Sequence[int], at: float) -> ProposalRecord:
+        """Have the best trial run on further seeds."""
+        best = self._best
+        assert best is not None
+        made = self._question.runs.manifest([self._points[best]] * len(seeds), seeds)
+        self._grow(made)
+        self._held_out[best] = self._places(made.run_ids)
+        after, self._after = tuple(self._after), []
+        return ProposalRecord(
+            at=at,
+            number=best,
+            point=self._points[best],
+            asked={},
+            seeds=tuple(seeds),
+            runs=tuple(made.run_ids),
+            after=after,
+            held_out=True,
+        )
+
+    def _grow(self, more: Manifest) -> None:
+        first = len(self.manifest)
+        self.manifest = grown(self.manifest, more, self._question.runs.orders)
+        self._index.update({self.manifest.run_ids[i]: i for i in range(first, len(self.manifest))})
