@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.data.axes import SEED, is_absent
-from analysis.data.race import told_race
+from analysis.data.chosen import told_chosen
 from analysis.data.sweep import SweepData
 from analysis.findings import find_all
 from analysis.output.html import Page
@@ -50,7 +50,7 @@ def build_report(sweep: SweepData, *, metric: str | None = None, over: str | Non
     if question:
         page.paragraph(str(question))
     page.sentences([line.strip() for line in headline(sweep, metric, over)])
-    page.sentences(told_race(sweep.sources), kind="missing")
+    page.sentences(told_chosen(sweep.sources), kind="missing")
     structure = grid_structure(sweep)
     page.sentences(structure.confounded(), kind="missing")
     _grid(page, sweep, structure)

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from analysis.dashboard.links import SNAPSHOT, Link, join
 from analysis.dashboard.snapshot import Snapshot, Store
 from analysis.dashboard.vega_figure import Drawing
-from analysis.data.race import told_race
+from analysis.data.chosen import told_chosen
 from analysis.data.sweep import SweepData
 from analysis.output.csv_text import csv_text
 from analysis.output.table import ReportTable, percent
@@ -86,8 +86,8 @@ class Context:
 
     @property
     def race_words(self) -> list[str]:
-        """What readers of any page must know of a sweep that raced; empty for all others."""
-        return told_race(self.snapshot.sweep.sources)
+        """What readers of any page must know of sweeps whose runs were chosen by results."""
+        return told_chosen(self.snapshot.sweep.sources)
 
     def answer(
         self, key: Any, compute: Callable[[SweepData], T], *, filters: str = "", lane: str = "slow"

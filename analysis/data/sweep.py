@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from analysis.data import views
 from analysis.data.axes import SEED, merge_axes
+from analysis.data.chosen import told_chosen
 from analysis.data.columns import RunArrays
 from analysis.data.copies import told_copies
 from analysis.data.filters_sql import selectable, to_sql
@@ -24,7 +25,6 @@ from analysis.data.frames import to_frame
 from analysis.data.metrics import KnownMetrics, known_metrics
 from analysis.data.mixed_texts import told_texts
 from analysis.data.numerics import told_numerics
-from analysis.data.race import told_race
 from analysis.data.reading import damage_named, read
 from analysis.data.reported import reported_frame
 from analysis.data.source import DETAILS, Source, find_source
@@ -158,7 +158,7 @@ class SweepData:
         if len(self.sources) > 1:
             found += told_copies(self._connection, self.metrics)
         found += told_texts(self._connection)
-        found += told_race(self.sources)
+        found += told_chosen(self.sources)
         toys = dict.fromkeys(text for source in self.sources for text in source.toy_settings)
         return (*found, *(f"Made for the tiny models: {text}." for text in toys))
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.data.axes import cell_label
 from analysis.data.race import is_race
+from analysis.data.search import is_search
 from analysis.data.sweep import SweepData
 from analysis.output.markup import in_notebook, lines_html
 from analysis.output.table import (
@@ -55,9 +56,14 @@ def best_cells(
     the seeds choose this cell), ``n``.
 
     Raises:
-        UserError: for an unknown metric, and for a race.
+        UserError: for an unknown metric, for a race, and for a search.
     """
     require_runs(sweep)
+    if is_search(sweep.sources):
+        raise UserError(
+            "best cells: a search chose these cells by their results; its trials, and the best one on seeds "
+            "that did not choose it, are in: emsweep table DIR --by trial"
+        )
     if is_race(sweep.sources):
         raise UserError(
             "best cells: cells of a race have different seeds, so that none are left to judge the best "

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.data.axes import SEED, cell_label, words_of
 from analysis.data.race import race_seen
+from analysis.data.search import is_search
 from analysis.data.sweep import SweepData
 from analysis.output.table import (
     SEEDS,
@@ -40,6 +41,7 @@ from analysis.tables.item_means import OVER_WORDS, accuracy_kind, check_over, ov
 from analysis.tables.missing import fewer_cells, require_runs, what_is_missing, without_base
 from analysis.tables.peaks import MEMBERS_CHANGE, peaks
 from analysis.tables.race_table import race_sentence, race_table
+from analysis.tables.search_table import best_trials, search_sentence, search_table
 from analysis.tables.seed_table import seed_table
 from analysis.tables.seed_values import SeedValues, gather
 from analysis.tables.structure import grid_structure
@@ -57,6 +59,9 @@ LARGE_CELLS = 2_000
 """Cells beyond which the ten listed at the end of a launch have intervals over seeds only: all items are not
 read for a list.
 """
+
+TRIAL = "trial"
+"""Word that asks for a search's trials instead of its cells."""
 
 HEADLINE_AXIS = "optim.lr"
 """Axis that splits the headline where the sweep has it; otherwise the first axis with several values."""
@@ -77,7 +82,8 @@ def cell_table(
     over: str | None = None,
     robust: bool = True,
 ) -> ReportTable:
-    """Return one row per combination of the axes ``by`` (default: all but the seed).
+    """Return one row per combination of the axes ``by`` (default: all but the seed), or per ``trial`` of a
+    search.
 
     ``over`` says what the intervals generalise over: other ``seeds`` on these items, other ``items`` with
     these seeds, or ``both`` (seeds crossed with items), which is the default for an accuracy with verdicts
@@ -91,6 +97,8 @@ def cell_table(
     Raises:
         UserError: for an unknown axis or metric; names the nearest.
     """
+    if by is not None and words_of(by) == [TRIAL]:
+        return search_table(sweep, metric=metric)
     by = [sweep.axis(word).key for word in words_of(by)] if by is not None else sweep.cell_keys
     check_over(over)
     require_runs(sweep)
@@ -180,10 +188,13 @@ def closing_table(directory: str | Path) -> str:
     else:
         cells = sweep.columns().group(sweep.cell_keys).size
         over = "seeds" if cells > LARGE_CELLS else None
-        table = cell_table(sweep, metric=metric, robust=False, over=over)
-        smallest_first = sweep.info(metric).direction == "min"
-        lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
-        lines += [*headline(sweep, metric), *grid_structure(sweep).confounded()]
+        if is_search(sweep.sources):
+            lines = [best_trials(search_table(sweep), 10).text()]
+        else:
+            table = cell_table(sweep, metric=metric, robust=False, over=over)
+            smallest_first = sweep.info(metric).direction == "min"
+            lines += [_shortened(table, smallest_first=smallest_first).text(), ""]
+            lines += [*headline(sweep, metric), *grid_structure(sweep).confounded()]
     return "\n".join([*lines, "", *_next_steps(sweep, directory, is_measured=is_measured)])
 
 
@@ -193,6 +204,8 @@ def headline(sweep: SweepData, metric: str | None = None, over: str | None = Non
     """
     if race := race_seen(sweep.sources):
         return [race_sentence(sweep, race)]
+    if is_search(sweep.sources):
+        return [search_sentence(sweep)]
     by, metric = headline_axis(sweep), sweep.metric(metric)
     gain = _gain_metric(sweep, metric)
     if gain is None:

@@ -39,7 +39,10 @@ def table(
     directory: Directory,
     filters: Filters = None,
     by: Annotated[
-        str | None, typer.Option(help="Axes that make a row, separated by commas; all but the seed.")
+        str | None,
+        typer.Option(
+            help="Axes that make a row, separated by commas; all but the seed. trial: those of a search."
+        ),
     ] = None,
     metric: Metric = None,
     over: Over = None,

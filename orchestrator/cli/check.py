@@ -24,10 +24,11 @@ def check(overrides: Overrides = None, config_dir: ConfigDir = None, as_json: As
     nothing.
     """
     from orchestrator.planning.model_folders import examine, examine_golds, model_uses
+    from orchestrator.planning.search_question import asked_runs
     from sweeps.compose import compose_sweep
-    from sweeps.manifest.build import build_manifest
 
-    manifest = build_manifest(compose_sweep(with_config_dir(_with_defaults(overrides or ()), config_dir)))
+    words = with_config_dir(_with_defaults(overrides or ()), config_dir)
+    manifest = asked_runs(compose_sweep(words)).checked
     uses = [use for use in model_uses(manifest, shipped=True) if not use.model.trust_remote_code]
     (found, checked), (bad_golds, golds) = examine(uses), examine_golds(manifest)
     found, checked = [*found, *bad_golds], [*checked, *golds]

@@ -139,7 +139,7 @@ def launch(
         consent,
         address=cluster.address,
         node_spools=cluster.node_spools,
-        further=code_of(asked.checked),
+        further=list(code_of(asked.checked)),
     )
     require_targets(asked.checked, layout.root)
     metrics = metrics_of_classes(asked.checked, layout.root)
@@ -151,7 +151,7 @@ def launch(
         say(f"made for the tiny models: {setting}")
     for text in require_usable_models(asked.checked, run_code=True):
         say(f"mended: {text}")
-    require_budget(manifest, layout.root, race)
+    require_budget(manifest, layout.root, race, metrics)
     pool_factory(manifest, cluster)
     _confirm(len(manifest), yes)
     deadline = deadline_of(until)
@@ -290,7 +290,7 @@ def _permitted(
         consent,
         address=cluster.address,
         node_spools=cluster.node_spools,
-        further=code_of(checked_space(manifest)),
+        further=list(code_of(checked_space(manifest))),
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
-from typing import Any
 
 from orchestrator.driver.commit_log import CommitLog
 from orchestrator.driver.driver_log import DriverLog
@@ -18,6 +16,8 @@ from orchestrator.driver.growing import Growing
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.racing import Racing
+from orchestrator.driver.requests import Cap, event_of
+from orchestrator.driver.room import Room
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.searching import Searching
 from orchestrator.driver.signals import StopSignals
@@ -36,8 +36,7 @@ from orchestrator.store.disk_space import SHORTAGES, Space, require_no_limit
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
-from orchestrator.store.matching import matching
-from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex
+from orchestrator.store.run_index import ReplayResult, RunIndex
 from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError
@@ -50,9 +49,6 @@ FLUSH_S = 0.25
 
 LOOK_S = 1.0
 """Period of ``status.json``, of looking for requests and of asking the pool for its capacity."""
-
-GROWN = 8
-"""Workers that a cluster which grows, from none, is taken to have when runs that share are bundled."""
 
 
 class Driver:
@@ -110,6 +106,7 @@ class Driver:
         )
         if self._racing is not None:
             self._racing.begin(self._commits.earlier_results())
+        self._room = Room(pool, self._options)
         self._log = DriverLog(layout, self._commits.epoch)
         book, until, epoch = reading.book, self._options.until, self._commits.epoch
         now_s = time.monotonic()
@@ -120,7 +117,7 @@ class Driver:
             attempts=book.attempts,
             histories=book.histories,
             settings=settings,
-            capacity=self._capacity(),
+            capacity=self._room.capacity(),
             first_token=first_token(epoch),
             name_prefix=f"e{epoch}-",
             deadline_s=math.inf if until is None else now_s + until - time.time(),
@@ -138,39 +135,15 @@ class Driver:
             race=None if self._racing is None else self._racing.counts,
             search=None if search is None else search.facts,
         )
-        self._growing = None
-        if search is not None:
-            self._growing = Growing(
-                search, self._commits, self._teller, self._scheduler, self._num_at_once, keep, self._took_in
-            )
+        self._growing = Growing(
+            manifest, search, self._commits, self._teller, self._scheduler, self._room, keep
+        )
 
     def _workload(self, book: RunIndex) -> Workload:
-        rounds, capacity = None if self._racing is None else self._racing.rounds, self._capacity()
-        num_workers = self._most_slots(capacity)
+        rounds = None if self._racing is None else self._racing.rounds
         shares = self._options.sharing and self._searching is None
         to_share = pending_runs(book.outcome) if shares else None
-        return workload_of(self._manifest, to_share, num_workers, rounds)
-
-    def _most_slots(self, capacity: ev.Capacity) -> int:
-        """Processes that there are room for, or could be."""
-        return max(capacity.slots, self._options.grows_to or (GROWN if capacity.grows else 1))
-
-    def _num_at_once(self) -> int:
-        """Runs of the newest group that the workers which there are, or could be, take at once."""
-        capacity, shape = self._capacity(), self._scheduler.workload.groups[-1].shape
-        slots, cap = self._most_slots(capacity), self._scheduler.settings.max_slots
-        room = capacity.room(shape)
-        if room >= shape.world_size and not capacity.grows:
-            slots = int(min(slots, room))
-        return max(1, (min(slots, cap) if cap else slots) // shape.world_size)
-
-    def _took_in(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    def _capacity(self) -> ev.Capacity:
-        """What there is. Nodes that join by themselves leave by themselves once no worker is there."""
-        capacity = self._pool.capacity()
-        return replace(capacity, grows=capacity.grows or self._options.grows_to > 0)
+        return workload_of(self._manifest, to_share, self._room.most_slots(), rounds)
 
     def run(self) -> Summary:
         """Run to the end, or until asked to stop.
@@ -179,7 +152,7 @@ class Driver:
             OSError: when the directory can no longer be written; nothing committed is lost.
         """
         num, epoch = self._scheduler.num_open, self._commits.epoch
-        self._log.write(f"driver {epoch} begins: {num} of {len(self._manifest)} runs are open")
+        self._log.write(f"driver {epoch} begins: {num} of {len(self._growing.manifest)} runs are open")
         if self._nodes.is_short:
             self._say(f"{self._nodes.text()}: those that come later are used as well")
         with StopSignals() as signals:
@@ -193,12 +166,12 @@ class Driver:
         while True:
             now_s = time.monotonic()
             self._act(self._scheduler.decide(now_s))
-            if self._scheduler.finished and not self._proposed_more():
+            if self._scheduler.finished and not self._growing.goes_on(self._flush_or_pause):
                 return
             self._take(self._pool.events(TURN_S))
             if signals.count:
                 self._drain_for_signal(again=signals.count > 1)
-            if now_s - flushed_s >= FLUSH_S or self._is_short():
+            if now_s - flushed_s >= FLUSH_S or self._growing.is_short:
                 self._flush_or_pause()
                 flushed_s = now_s
             if now_s - looked_s >= LOOK_S:
@@ -216,7 +189,7 @@ class Driver:
                 case ev.Dispatch():
                     self._dispatch(action)
                 case ev.StartWorker():
-                    setup = worker_setup(self._layout, self._manifest, action, self._options)
+                    setup = worker_setup(self._layout, self._growing.manifest, action, self._options)
                     self._pool.start_worker(setup, action.shape)
                 case ev.StopWorker():
                     self._pool.stop_worker(action.worker)
@@ -237,7 +210,7 @@ class Driver:
     def _dispatch(self, action: ev.Dispatch) -> None:
         if math.isnan(self._first_s):
             self._first_s = time.monotonic()
-        manifest = self._manifest
+        manifest = self._growing.manifest
         specs = manifest.specs([grant.run for grant in action.grants])
         items = [Task(g, manifest.run_ids[g.run], spec) for g, spec in zip(action.grants, specs, strict=True)]
         self._commits.granted(action.worker, items)
@@ -263,7 +236,7 @@ class Driver:
     def _look_around(self) -> None:
         self._commits.require_ours()
         self._obey_requests()
-        capacity = self._capacity()
+        capacity = self._room.capacity()
         self._scheduler.tell(ev.CapacityChanged(capacity=capacity), time.monotonic())
         if words := self._nodes.look(capacity):
             self._say(words)
@@ -271,8 +244,7 @@ class Driver:
         last = math.inf if self._options.until is None else self._options.until - self._options.grace_s
         if time.time() >= last and not self._scheduler.draining:
             self._drain("the time limit of --until has come", self._options.grace_s)
-        if self._growing is not None:
-            self._growing.keep()
+        self._growing.keep()
         self._teller.show()
         self._teller.write("paused" if self._scheduler.paused else "running")
 
@@ -281,7 +253,13 @@ class Driver:
         requests = requests_left(self._layout)
         for _, request in requests:
             try:
-                self._obey(request)
+                match event_of(request, self._growing.manifest, self._commits.book):
+                    case Cap(max_slots=max_slots, max_gpus=max_gpus):
+                        self._scheduler.cap(max_slots=max_slots, max_gpus=max_gpus)
+                    case "stop":
+                        self._drain("asked to stop", self._options.grace_s)
+                    case event:
+                        self._tell(event)
             except (SpecError, KeyError, TypeError, ValueError) as error:
                 self._say(f"a request was not understood and is passed over ({error!r}): {request}")
         if requests:
@@ -289,20 +267,6 @@ class Driver:
             self._flush_or_pause()
         for path, _ in requests:
             path.unlink(missing_ok=True)
-
-    def _obey(self, request: dict[str, Any]) -> None:
-        match request["verb"]:
-            case "cancel":
-                book = self._commits.book
-                runs = matching(self._manifest, book, request["filters"])
-                wanted = tuple(i for i in runs if book.outcome[i] == PENDING)
-                self._tell(ev.CancelRequested(runs=wanted))
-            case "cap":
-                self._scheduler.cap(max_slots=int(request["max_slots"]), max_gpus=float(request["max_gpus"]))
-            case "stop":
-                self._drain("asked to stop", self._options.grace_s)
-            case verb:
-                raise ValueError(f"unknown verb {verb!r}")
 
     def _drain_for_signal(self, *, again: bool) -> None:
         if again:
@@ -330,21 +294,8 @@ class Driver:
         if self._commits.flush():
             self._last_commit_s = time.monotonic()
         self._race_on()
-        if self._growing is not None:
-            self._growing.propose()
+        self._growing.propose()
         self._teller.show()
-
-    def _is_short(self) -> bool:
-        """Whether workers wait for what a search will propose once results are durable."""
-        return self._growing is not None and self._commits.has_news and not self._scheduler.num_waiting
-
-    def _proposed_more(self) -> bool:
-        """Make durable what has ended, and have the search go on by it; whether there is more to run."""
-        if self._growing is None or self._scheduler.draining:
-            return False
-        num_before = self._scheduler.num_open
-        self._flush_or_pause()
-        return self._scheduler.num_open > num_before
 
     def _race_on(self) -> None:
         """Write down what the race has decided by what is durable, and drop the runs that it does without."""
@@ -379,8 +330,7 @@ class Driver:
         self._log.close()
         try:
             self._flush()
-            if self._growing is not None:
-                self._growing.keep(now=True)
+            self._growing.keep(now=True)
             self._commits.finish(self._scheduler.stop_reason)
         except OSError as error:
             if error.errno not in SHORTAGES:

@@ -1,4 +1,4 @@
-"""Reads of a committed result what a race or a search asks: the metric, its base value and the items behind both."""
+"""Reads of a committed result what a race or a search asks: the metric, its base value, the items behind."""
 
 from __future__ import annotations
 

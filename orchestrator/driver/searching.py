@@ -27,8 +27,8 @@ AT_ONCE_S = 0.5
 """Work that is proposed ahead for each worker, where runs are short."""
 
 SHARE_AT_ONCE = 10
-"""Of short runs, at most one trial in so many of all is at work at once: a sampler learns nothing of those that
-have not ended.
+"""Of short runs, at most one trial in so many of all is at work at once: a sampler learns nothing of those
+that have not ended.
 """
 
 

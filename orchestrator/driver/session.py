@@ -221,7 +221,9 @@ class Session:
             print(printable(text), file=sys.stderr)
         progress = Progress(total=len(manifest), quiet=quiet)
         search = self._searching(manifest, book, progress) if only is None else None
-        if not (search and search.is_open) and not any(code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)):
+        if not (search and search.is_open) and not any(
+            code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)
+        ):
             return self._nothing_to_do(manifest, reading, race, search)
         require_same_code(manifest, self.layout.root)
         self._raise_format()

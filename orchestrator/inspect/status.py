@@ -18,6 +18,7 @@ from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.race_words import race_text
 from orchestrator.store.run_index import read_index
+from orchestrator.store.search_words import search_text
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import nodes_text, read_status, status_is_damaged
 from orchestrator.submit.queued import QueuedJob, how_it_ended, queued_job
@@ -73,7 +74,7 @@ def sweep_status(directory: Path) -> dict[str, Any]:
         "findings": findings,
         "next": [] if works else [step._asdict() for step in steps],
         **_told_of(job),
-        **({"race": told["race"]} if (told := read_status(layout)) and told.get("race") else {}),
+        **{key: told[key] for key in ("race", "search") if (told := read_status(layout)) and told.get(key)},
     }
 
 
@@ -206,6 +207,8 @@ def status_text(status: dict[str, Any]) -> str:
     lines = [f"{status['dir']}: {status['state']}{place} · " + " · ".join(words)]
     if race := status.get("race"):
         lines.append(f"  {race_text(race['decided'], race['undecided'], counts.get('skipped', 0))}")
+    if search := status.get("search"):
+        lines.append(f"  {search_text(search)}")
     lines += _node_lines(status.get("job") or {})
     if status["live"] and "nodes" in status:
         lines.append(f"  {nodes_text(status['nodes'])}")

@@ -59,8 +59,8 @@ def asked_metric(
         )
     if metric is None:
         raise SpecError(
-            f"search={kind}: nothing is said of this trainer's metrics; name one with search.metric=, and say "
-            "which way it is better with trainer.metrics.NAME: {direction: max}"
+            f"search={kind}: nothing is said of this trainer's metrics; name one with search.metric=, and "
+            "say which way it is better with trainer.metrics.NAME: {direction: max}"
         )
     info = metric_info(metric, declared[metric]) if metric in declared else None
     info = info or (shipped_metric(metric) if shipped else None) or MetricInfo()

@@ -17,19 +17,19 @@ from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
 from orchestrator.planning.race_price import RacePrice, race_price
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
+from orchestrator.planning.search_price import SearchPrice, drawn_runs, search_price
+from orchestrator.planning.search_question import asked_runs, search_question
 from orchestrator.planning.training_sets import PlannedSet, planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
 from orchestrator.scheduling.workload import workload_of
-from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.frozen import damage_of_frozen, require_launchable
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.run_index import PENDING, read_index
 from sweeps.compose import compose_sweep
 from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
 from sweeps.cost.work_count import SweepWork, count_work
-from sweeps.grid.columns import combine
-from sweeps.manifest.build import build_manifest
+from sweeps.grid.columns import SEED_KEY, combine
 from sweeps.manifest.code_changes import changed_code
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_diff import Difference, differences
@@ -82,6 +82,10 @@ class Plan:
     over_budget: str | None = field(default=None)
     race: RacePrice | None = None
     """Runs that a race will take, where one was asked for."""
+    search: SearchPrice | None = None
+    """What a search will take, where one was asked for; the manifest then holds runs like its own."""
+    note: str = ""
+    """What became of a search that is none."""
     packing: Packing
     """Which of the runs to do are trained together."""
     most_in_a_pack: int = 0
@@ -120,6 +124,7 @@ class Plan:
             "completion_tokens_max": self.tokens,
             "sharing": bool(m.options.get("sharing")),
             "race": self.race.to_json() if self.race else None,
+            "search": self.search.to_json() if self.search else None,
             "packed": self.packing.num_packed,
             "not_packed": dict(self.packing.refused),
             "busy_s": None if self.price.unknown else self.price.busy_s,
@@ -134,7 +139,7 @@ class Plan:
             "disk_bytes": self.price.disk_bytes,
             "over_budget": self.over_budget,
             "training_sets": [each.to_json() for each in self.training_sets],
-            "axes": {a.key: list(a.values) for a in m.axes},
+            "axes": {a.key: list(a.values) for a in m.axes if not self.search or a.key == SEED_KEY},
             "code_changed": list(self.code_changed),
             "drift": [
                 {"key": d.key, "only_old": list(d.only_old), "only_new": list(d.only_new)} for d in self.drift
@@ -178,15 +183,45 @@ def make_plan(
         SpecError: for a mistake in the overrides or the sweep file.
     """
     composed = compose_sweep(overrides)
-    manifest = build_manifest(composed, EarlierSweep)
-    mended = require_usable_models(manifest)
-    asked = race_question(manifest, metrics_of(manifest))
-    plan = plan_manifest(manifest, directory or OUTPUTS / composed.name, like, imagined, asked)
+    begins = asked_runs(composed)
+    manifest, directory = begins.manifest, directory or OUTPUTS / composed.name
+    mended = require_usable_models(begins.checked)
+    metrics = metrics_of(begins.checked)
+    asked = race_question(manifest, metrics)
+    search = _search(manifest, directory, metrics)
+    plan = _planned(manifest, search, directory, like, imagined, asked)
     race = race_price(manifest, asked, like) if asked else None
-    return dataclasses.replace(plan, mended=tuple(mended), race=race)
+    return dataclasses.replace(plan, mended=tuple(mended), race=race, search=search, note=begins.note)
 
 
-def require_budget(manifest: Manifest, directory: Path, asked: RaceQuestion | None = None) -> None:
+def _search(manifest: Manifest, directory: Path, metrics: Mapping[str, Any] | None) -> SearchPrice | None:
+    question = search_question(manifest, metrics)
+    return None if question is None else search_price(question, directory)
+
+
+def _planned(
+    manifest: Manifest,
+    search: SearchPrice | None,
+    directory: Path,
+    like: Path | None = None,
+    imagined: ClusterModel | None = None,
+    asked: RaceQuestion | None = None,
+) -> Plan:
+    """The plan of a grid's runs, or of runs like those that a search will propose."""
+    if search is None:
+        return plan_manifest(manifest, directory, like, imagined, asked)
+    runs = drawn_runs(search, manifest)
+    rates_of = like or (directory if search.trials_done else None)
+    plan = plan_manifest(runs, directory, rates_of, imagined, compare=False)
+    return plan if search.trials_left else dataclasses.replace(plan, done=len(runs))
+
+
+def require_budget(
+    manifest: Manifest,
+    directory: Path,
+    asked: RaceQuestion | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse a launch whose remaining runs cost more than ``budget`` allows; called before anything starts.
 
     Raises:
@@ -194,7 +229,8 @@ def require_budget(manifest: Manifest, directory: Path, asked: RaceQuestion | No
     """
     limits = manifest.options.get("budget") or {}
     if any(limit is not None for limit in limits.values()):
-        check_budget(plan_manifest(manifest, directory, asked=asked).price, limits)
+        search = _search(manifest, directory, metrics)
+        check_budget(_planned(manifest, search, directory, asked=asked).price, limits)
 
 
 def plan_manifest(
@@ -203,14 +239,18 @@ def plan_manifest(
     like: Path | None = None,
     imagined: ClusterModel | None = None,
     asked: RaceQuestion | None = None,
+    *,
+    compare: bool = True,
 ) -> Plan:
-    """Compare a manifest with a directory and price what is left, as :func:`make_plan` does."""
+    """Compare a manifest with a directory and price what is left, as :func:`make_plan` does; or, without
+    ``compare``, take all of it to be left.
+    """
     layout = Layout(directory)
     pending, left = np.arange(len(manifest)), 0
     drift: list[Difference] = []
     counts: Mapping[str, int] = dict.fromkeys(OUTCOMES, 0)
     changed: list[str] = []
-    if layout.manifest.exists() or layout.journal_paths():
+    if compare and (layout.manifest.exists() or layout.journal_paths()):
         require_launchable(layout)
         book = read_index(layout, manifest.run_ids, live=True).book
         is_there = not damage_of_frozen(layout, layout.manifest)

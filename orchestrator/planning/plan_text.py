@@ -11,7 +11,7 @@ from sweeps.grid.filters import as_text
 from sweeps.manifest.code_changes import DIGEST_KEY, told_changes
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.command_words import shown_command
-from sweeps.spec.text import duration, size, span
+from sweeps.spec.text import counted, duration, size, span
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import Plan
@@ -41,6 +41,10 @@ def plan_text(plan: Plan) -> str:
     lines += [f"mended    {text}" for text in plan.mended]
     if plan.race:
         lines.append(f"race      {plan.race}")
+    if plan.search:
+        lines.append(f"search    {plan.search}")
+    if plan.note:
+        lines.append(f"search    {plan.note}")
     if plan.new:
         lines += [*_work(plan), f"time      {_time(plan)}", *_simulated(plan)]
         lines.append(f"disk      {size(plan.price.disk_bytes)}")
@@ -52,6 +56,8 @@ def plan_text(plan: Plan) -> str:
 
 
 def _counts(plan: Plan) -> str:
+    if plan.search:
+        return f"{plan.search.runs_most:,} to do at most · {counted(plan.search.trials_done, 'trial')} done"
     counts = [f"{plan.new:,} new", f"{plan.done:,} done"]
     without = {word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled", "skipped")}
     counts += [f"{num:,} {word}" for word, num in without.items() if num]

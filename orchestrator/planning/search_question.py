@@ -1,4 +1,4 @@
-"""What a search by a sampler is asked in full: its space, frozen with the sweep, and the metric it goes by."""
+"""What a search by a sampler is asked in full: its space, frozen with the sweep, and its metric."""
 
 from __future__ import annotations
 
@@ -93,14 +93,18 @@ class RunMaker:
         """
         ends = ends_of(self._composed.grid)
         grids = [ends] if upper_bound(ends) <= MOST_CHECKED else list(_one_at_a_time(ends))
-        found = [build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep) for grid in grids]
+        found = [
+            build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep) for grid in grids
+        ]
         return found[-1]
 
 
 def _one_at_a_time(grid: Grid) -> Sequence[Grid]:
     first = [dataclasses.replace(a, values=a.values[:1]) for a in grid.axes]
     return [
-        dataclasses.replace(grid, axes=tuple(a if i == k else first[i] for i, a in enumerate(grid.axes)), excludes=())
+        dataclasses.replace(
+            grid, axes=tuple(a if i == k else first[i] for i, a in enumerate(grid.axes)), excludes=()
+        )
         for k in range(len(grid.axes))
     ]
 
@@ -120,7 +124,9 @@ def search_question(manifest: Manifest, said: Mapping[str, Any] | None = None) -
         return None
     asked = asked_metric(manifest, spec.metric, spec.kind, said)
     require_searchable(spec, asked.name, asked.info)
-    question = SearchQuestion(spec=spec, metric=asked.name, info=asked.info, runs=RunMaker(_thawed(manifest, node)))
+    question = SearchQuestion(
+        spec=spec, metric=asked.name, info=asked.info, runs=RunMaker(_thawed(manifest, node))
+    )
     question.proposer()
     return question
 
@@ -131,7 +137,7 @@ class Asked:
 
     manifest: Manifest
     checked: Manifest
-    """Runs at the ends of a search's space, or those of the grid: whatever a launch must hold them against."""
+    """Runs at the ends of a search's space, or those of the grid: what a launch has to check."""
     note: str = ""
     """What became of a search that is none."""
 
@@ -158,7 +164,9 @@ def asked_runs(composed: ComposedSweep) -> Asked:
             options={**composed.options, "search": {"kind": "none"}},
         )
         manifest = build_manifest(whole, EarlierSweep)
-        note = f"the axes have {size:,} choices, no more than search.trials={spec.trials:,}: all of them are run"
+        note = (
+            f"the axes have {size:,} choices, no more than search.trials={spec.trials:,}: all of them are run"
+        )
         return Asked(manifest=manifest, checked=manifest, note=note)
     checked = runs.check()
     first = Proposer(runs.space, spec, maximize=True).ask()
@@ -183,7 +191,7 @@ def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
 
 
 def held_out_seeds(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
-    """Seeds that no trial is judged on: those that the axis has left, then the whole numbers behind its largest."""
+    """Seeds that no trial is judged on: what the axis has left, then whole numbers behind its largest."""
     left = list(space.seeds[spec.seeds_per_trial :])
     behind = range(max(space.seeds) + 1, max(space.seeds) + 1 + spec.held_out_seeds)
     return tuple([*left, *behind][: spec.held_out_seeds])
@@ -202,12 +210,14 @@ def caught_up(manifest: Manifest, records: Sequence[ProposalRecord]) -> Manifest
     runs = RunMaker(_thawed(manifest, node))
     for record in missing:
         if not runs.space.holds(record.point):
-            raise SpecError(f"proposal {record.number}: {shown(record.point)} is no point of this search's space")
+            raise SpecError(
+                f"proposal {record.number}: {shown(record.point)} is no point of this search's space"
+            )
         more = runs.manifest([record.point] * len(record.seeds), record.seeds)
         if tuple(more.run_ids) != tuple(record.runs):
             raise SpecError(
                 f"proposal {record.number}: its runs are {shown(', '.join(more.run_ids))} now, not "
-                f"{shown(', '.join(record.runs))}: a file that they are made of has changed since; put it back"
+                f"{shown(', '.join(record.runs))}: a file behind them has changed since; put it back"
             )
         manifest = grown(manifest, more, runs.orders)
     return manifest
@@ -233,8 +243,8 @@ def continued(earlier: Manifest | None, manifest: Manifest) -> Manifest:
         return manifest
     if SPACE not in earlier.options:
         raise SpecError(
-            "search: this directory holds the runs of a grid, of which a sampler knows nothing; give the search "
-            "a directory of its own with --dir"
+            "search: this directory holds the runs of a grid, of which a sampler knows nothing; give the "
+            "search a directory of its own with --dir"
         )
     return dataclasses.replace(earlier, options=manifest.options, overrides=manifest.overrides)
 

@@ -35,8 +35,18 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome, failure_class_of
 
 RecordKind = Literal[
-    "epoch", "manifest", "lease", "accept", "end", "failure", "settle", "reopen", "void", "decision",
-    "proposal", "close",
+    "epoch",
+    "manifest",
+    "lease",
+    "accept",
+    "end",
+    "failure",
+    "settle",
+    "reopen",
+    "void",
+    "decision",
+    "proposal",
+    "close",
 ]
 
 

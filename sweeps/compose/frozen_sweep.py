@@ -14,6 +14,7 @@ from sweeps.grid.filters import Filter, parse_filter
 from sweeps.grid.grid import DeclaredAxis, Grid
 from sweeps.grid.resolve_configs import Layers, Rule
 
+
 def frozen(composed: ComposedSweep) -> dict[str, Any]:
     """What a space of axes, without zipped ones and sub-grids, was composed to."""
     grid, layers = composed.grid, composed.layers

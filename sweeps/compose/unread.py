@@ -51,7 +51,9 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "budget": frozenset({"gpu_hours", "disk_gib", "usd"}),
     "cluster": CLUSTER_KEYS,
     "cluster.retries": frozenset({"infrastructure", "oom", "timeout", "error"}),
-    "search": frozenset({"kind", *(f.name for spec in (RaceSpec, SamplerSpec) for f in dataclasses.fields(spec))}),
+    "search": frozenset(
+        {"kind", *(f.name for spec in (RaceSpec, SamplerSpec) for f in dataclasses.fields(spec))}
+    ),
 }
 """Mappings beside a run's groups, and the keys of each that are read."""
 

@@ -1,8 +1,8 @@
 """Asks a sampler what to try next, and tells it what came of it. No file, clock or process is touched.
 
 Optuna's samplers do the choosing; what they have been asked and told is all that they know. A proposal's
-randomness comes from the search's seed and the proposal's number alone, so that the same questions and answers
-in the same order give the same proposals, in whichever process.
+randomness comes from the search's seed and the proposal's number alone, so that the same questions and
+answers in the same order give the same proposals, in whichever process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
 DIGITS = 4
-"""Significant digits of a proposed number, beyond those in which all of its interval agrees: names stay short."""
+"""Significant digits of a proposed number beyond those that its whole interval shares: names stay short."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,9 @@ class Interval:
         if not self.low < self.high:
             raise SpecError(f"{self}: the first number must be below the second")
         if self.log and self.low <= 0:
-            raise SpecError(f"{self}: ratios need numbers above 0; raise {self.low:g}, or leave out tag(log, …)")
+            raise SpecError(
+                f"{self}: ratios need numbers above 0; raise {self.low:g}, or leave out tag(log, …)"
+            )
 
     @property
     def is_whole(self) -> bool:

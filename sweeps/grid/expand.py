@@ -26,9 +26,9 @@ def expand(grid: Grid, defaults: Mapping[str, Any] | None = None) -> Table:
         defaults: values of keys which only some sub-grids set, for the others.
 
     Raises:
-        SpecError: for an interval, a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition on an axis
-            that does not
-            exist, sub-grids that disagree on an axis's type, or exclusions that leave nothing.
+        SpecError: for an interval, a grid above :data:`MAX_RUNS`, zipped axes of unequal length, a condition
+            on an axis that does not exist, sub-grids that disagree on an axis's type, or exclusions that
+            leave nothing.
     """
     _refuse_intervals(grid)
     bound = upper_bound(grid)
@@ -43,8 +43,8 @@ def _refuse_intervals(grid: Grid) -> None:
     for a in grid.axes:
         if a.interval is not None:
             raise SpecError(
-                f"{a.key}={a.interval}: has no countable values; list them, use range(start,stop,step), or let "
-                "a search choose of it: add search=tpe"
+                f"{a.key}={a.interval}: has no countable values; list them, use range(start,stop,step), or "
+                "let a search choose of it: add search=tpe"
             )
     for part in grid.parts:
         _refuse_intervals(part)

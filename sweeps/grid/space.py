@@ -89,7 +89,11 @@ def space_of(grid: Grid) -> Space:
     """
     for is_there, key, fix in (
         (grid.zips, "sweep.zip", "a search chooses each axis by itself; leave one of the axes out"),
-        (grid.parts, "sweep.concat", "a search has one set of axes; give an axis that some lack a condition, when:"),
+        (
+            grid.parts,
+            "sweep.concat",
+            "a search has one set of axes; give an axis that some lack a condition, when:",
+        ),
         (grid.subset, "sweep.subset", "search.trials says how many are tried; leave it out"),
     ):
         if is_there:
@@ -137,7 +141,11 @@ def _is_of(a: DeclaredAxis, value: Any) -> bool:
 
 
 def _column(a: DeclaredAxis, given: Sequence[Any]) -> Column:
-    values = list(a.values) if a.interval is None and a.key != SEED_KEY else sorted({v for v in given if v is not _NONE})
+    values = (
+        list(a.values)
+        if a.interval is None and a.key != SEED_KEY
+        else sorted({v for v in given if v is not _NONE})
+    )
     code = {spelling(v): number for number, v in enumerate(values)}
     codes = np.array([ABSENT if v is _NONE else code[spelling(v)] for v in given], dtype=np.int32)
     kind = a.kind

@@ -1,4 +1,4 @@
-"""The ``search`` option of a launch that lets a sampler choose the runs: ``tpe``, ``gp``, ``cmaes``, ``qmc`` or
+"""The ``search`` option of a launch that lets a sampler choose the runs: ``tpe``, ``gp``, ``cmaes``, ``qmc``,
 ``random``. Pure.
 
 It is no part of any run: a run that a search proposed is the run that a grid with its values has.
@@ -38,9 +38,7 @@ class SamplerSpec:
         choice("search.diverged", self.diverged, ("worst", "left_out"))
         for key in ("trials", "seeds_per_trial"):
             require(getattr(self, key) >= 1, f"search.{key}", getattr(self, key), "must be at least 1")
-        require(
-            self.held_out_seeds >= 0, "search.held_out_seeds", self.held_out_seeds, "must be 0 or more"
-        )
+        require(self.held_out_seeds >= 0, "search.held_out_seeds", self.held_out_seeds, "must be 0 or more")
         require(0 <= self.seed < 2**32, "search.seed", self.seed, "must lie between 0 and 4294967295")
         for name in ("startup", "max_concurrent"):
             value = getattr(self, name)
@@ -53,9 +51,7 @@ class SamplerSpec:
             "must be above 0, or null for no limit",
         )
         if self.startup is not None and self.kind in ("qmc", "random"):
-            raise SpecError(
-                f"search.startup={self.startup}: {self.kind} learns from no trial; leave it out, or take search=tpe"
-            )
+            raise SpecError(f"search.startup={self.startup}: {self.kind} learns from no trial; leave it out")
 
     def to_json(self) -> dict[str, Any]:
         """The options that read as this."""

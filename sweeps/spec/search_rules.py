@@ -117,7 +117,7 @@ def search_of(options: Mapping[str, Any]) -> RaceSpec | SamplerSpec | None:
     if kind == "none":
         if given:
             raise SpecError(
-                f"search.{min(given)}: is read by search=race and the samplers only; add search=race or search=tpe"
+                f"search.{min(given)}: is read by races and samplers only; add search=race or search=tpe"
             )
         return None
     if kind == "race":
@@ -127,13 +127,13 @@ def search_of(options: Mapping[str, Any]) -> RaceSpec | SamplerSpec | None:
 
 
 def race_of(options: Mapping[str, Any]) -> RaceSpec | None:
-    """The race that a launch's options ask for; ``None`` where there is none. Raises as :func:`search_of`."""
+    """The race that a launch's options ask for, if any. Raises as :func:`search_of`."""
     found = search_of(options)
     return found if isinstance(found, RaceSpec) else None
 
 
 def sampler_of(options: Mapping[str, Any]) -> SamplerSpec | None:
-    """The search that a launch's options ask for; ``None`` where there is none. Raises as :func:`search_of`."""
+    """The search that a launch's options ask for, if any. Raises as :func:`search_of`."""
     found = search_of(options)
     return found if isinstance(found, SamplerSpec) else None
 

@@ -16,14 +16,19 @@ from analysis.dashboard.step_curves import draw_metric
 from analysis.dashboard.vega_figure import Drawing
 from analysis.data.axes import SEED
 from analysis.data.race import is_race, race_seen
+from analysis.data.search import is_search
 from analysis.data.sweep import SweepData
 from analysis.output.table import ReportTable
 from analysis.tables.best_cells import best_cells
 from analysis.tables.cell_table import cell_table, headline, headline_axis
 from analysis.tables.importance import importance
 from analysis.tables.race_table import open_cells, race_sentence
+from analysis.tables.search_table import best_trials, search_table
 from sweeps.spec import nearest
 from sweeps.spec.errors import UserError
+
+MAX_TRIALS = 12
+"""Trials of a search that the first page lists."""
 
 MAX_OPEN_CELLS = 12
 """Undecided cells of a race that the first page lists."""
@@ -117,6 +122,10 @@ def _race(sweep: SweepData) -> Race:
     return Race(sentence=race_sentence(sweep, race), table=open_cells(sweep, race, MAX_OPEN_CELLS))
 
 
+def _search(sweep: SweepData) -> ReportTable:
+    return best_trials(search_table(sweep), MAX_TRIALS)
+
+
 PANELS = {
     panel.name: panel
     for panel in (
@@ -138,6 +147,15 @@ PANELS = {
             is_about=lambda sweep: is_race(sweep.sources),
         ),
         Panel(
+            name="search",
+            title="What was tried, the best first",
+            template="panel_search.html",
+            compute=_search,
+            table=lambda answer: answer,
+            python=("from analysis.tables.search_table import search_table", "search_table(sweep)"),
+            is_about=lambda sweep: is_search(sweep.sources),
+        ),
+        Panel(
             name="importance",
             title="What matters",
             template="panel_importance.html",
@@ -152,7 +170,7 @@ PANELS = {
             template="panel_best.html",
             compute=best_cells,
             table=lambda answer: answer.table,
-            is_about=lambda sweep: not is_race(sweep.sources),
+            is_about=lambda sweep: not is_race(sweep.sources) and not is_search(sweep.sources),
             python=("from analysis.tables.best_cells import best_cells", "best_cells(sweep).table.frame"),
             width="broad",
         ),

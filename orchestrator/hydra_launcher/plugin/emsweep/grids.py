@@ -120,12 +120,11 @@ def grid(axes: Mapping[str, Any], *words: str) -> AxesGrid:
     Raises:
         SpecError: for an unknown key, a wrong value, an empty axis.
     """
-    from orchestrator.store.earlier_sweep import EarlierSweep
+    from orchestrator.planning.search_question import asked_runs
     from sweeps.compose import compose_sweep
-    from sweeps.manifest.build import build_manifest
 
     said = [*words, *(f"{key}={_values(key, values)}" for key, values in axes.items())]
-    return AxesGrid(said, build_manifest(compose_sweep(said), EarlierSweep))
+    return AxesGrid(said, asked_runs(compose_sweep(said)).manifest)
 
 
 def _values(key: str, values: Any) -> str:

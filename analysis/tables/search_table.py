@@ -1,0 +1,171 @@
+"""The trials of a search, the best first, and what the best came to on seeds that did not choose it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.axes import cell_label
+from analysis.data.search import SearchSeen, search_seen, told_search
+from analysis.data.sweep import SweepData
+from analysis.output.table import (
+    ReportColumn,
+    ReportTable,
+    axis_columns,
+    in_numbers,
+    value_kind,
+)
+from orchestrator.store.records import ProposalRecord
+from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.text import counted
+
+
+def search_table(sweep: SweepData, *, metric: str | None = None) -> ReportTable:
+    """Return one row per trial, the best first, those without a value last.
+
+    Columns of the frame: ``trial`` (number of the proposal, from 0), the axes, ``value`` (mean over the seeds
+    that it was judged on), ``n`` (those of them with a value), ``held_out`` and ``held_out_n`` (the same over
+    seeds that did not choose it, where there are any), ``missing`` (runs without a value), ``state``.
+
+    Raises:
+        UserError: for a sweep that is no search, and an unknown metric.
+    """
+    search = search_seen(sweep.sources)
+    if search is None:
+        raise UserError("trials: this sweep is no search; its cells are in the table by its axes")
+    metric = sweep.metric(metric or search.spec.metric)
+    info = sweep.info(metric)
+    rows = _rows(sweep, search, metric)
+    frame = pd.DataFrame(rows, columns=["trial", *sweep.cell_keys, *_FACTS])
+    sign = 1 if info.direction == "min" else -1
+    order = (sign * frame["value"].astype(float)).sort_values(kind="stable").index
+    frame = frame.loc[order].reset_index(drop=True)
+    kind = value_kind(info)
+    layout = [
+        ReportColumn(header="trial", source="trial", kind="count"),
+        *axis_columns(sweep.cell_keys),
+        ReportColumn(header=metric, source="value", kind=kind),
+        ReportColumn(header="seeds", source="n", kind="count"),
+    ]
+    if frame["held_out_n"].sum():
+        layout += [
+            ReportColumn(header="held out", source="held_out", kind=kind),
+            ReportColumn(header="seeds", source="held_out_n", kind="count"),
+        ]
+    layout.append(ReportColumn(header="state", source="state"))
+    where = f", runs where {' '.join(sweep.filters)}" if sweep.filters else ""
+    told = told_search(sweep.sources)
+    return ReportTable(
+        title=f"trials by {metric}, the best first{where}",
+        frame=frame,
+        layout=tuple(layout),
+        notes=(
+            _sentence(search, frame, info, metric, sweep.cell_keys),
+            *told,
+            *(w for w in sweep.warnings if w not in told),
+        ),
+    )
+
+
+def best_trials(table: ReportTable, most: int) -> ReportTable:
+    """The first trials of a table of them, at most so many."""
+    if len(table.frame) <= most:
+        return table
+    return replace(
+        table, title=f"{table.title}: {most} of {len(table.frame):,}", frame=table.frame.head(most)
+    )
+
+
+_FACTS = ("value", "n", "held_out", "held_out_n", "missing", "state")
+
+
+def search_sentence(sweep: SweepData) -> str:
+    """How many trials there were, and what the best came to."""
+    table = search_table(sweep)
+    return str(table.notes[0])
+
+
+def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, object]]:
+    columns = sweep.columns([metric])
+    table = sweep.arrow(f"SELECT {columns.identity}, run_id FROM runs")
+    places = columns.locate(table)
+    row_of = {
+        run_id: place
+        for run_id, place in zip(table["run_id"].to_pylist(), places.tolist(), strict=True)
+        if place >= 0
+    }
+    value_R, is_open = columns.metric(metric), columns.is_outcome("pending")
+    found = []
+    for record in search.trials:
+        here = [row_of[run_id] for run_id in record.runs if run_id in row_of]
+        if not here:
+            continue
+        value, num = _mean(value_R, here)
+        further = search.held_out.get(record.number)
+        beside = [row_of[r] for r in further.runs if r in row_of] if further else []
+        held_out, num_held_out = _mean(value_R, beside)
+        waiting = int(is_open[here].sum())
+        found.append(
+            {
+                "trial": record.number,
+                **{key: record.point.get(key) for key in sweep.cell_keys},
+                "value": value,
+                "n": num,
+                "held_out": held_out,
+                "held_out_n": num_held_out,
+                "missing": len(record.runs) - num,
+                "state": _state(record, num, waiting),
+            }
+        )
+    return found
+
+
+def _mean(values: np.ndarray, rows: Sequence[int]) -> tuple[float, int]:
+    own = values[list(rows)]
+    own = own[~np.isnan(own)]
+    return (float(own.mean()) if len(own) else float("nan")), len(own)
+
+
+def _state(record: ProposalRecord, num: int, waiting: int) -> str:
+    if waiting:
+        return f"{waiting} of {counted(len(record.runs), 'run')} to come"
+    return (
+        "done"
+        if num == len(record.runs)
+        else f"{len(record.runs) - num} of {len(record.runs)} without a value"
+    )
+
+
+def _sentence(
+    search: SearchSeen, frame: pd.DataFrame, info: MetricInfo, metric: str, keys: Sequence[str]
+) -> str:
+    spec = search.spec
+    if search.unknown:
+        return f"Search by {spec.kind}: its trials are not known here, since {search.unknown}."
+    whole = frame[frame["state"] == "done"]
+    said = (
+        f"Search by {spec.kind} for the {'lowest' if info.direction == 'min' else 'highest'} {metric}: "
+        f"{len(whole):,} of {counted(spec.trials, 'trial')} done"
+    )
+    if len(frame) > len(whole):
+        said += f", {len(frame) - len(whole):,} with runs to come or without a value"
+    valued = frame[frame["n"] > 0]
+    if not len(valued):
+        return f"{said}; none has a value yet."
+    best = valued.iloc[0]
+    unit = " %" if info.is_share else f" {info.unit}" if info.unit else ""
+    point = cell_label({key: best[key] for key in keys if best[key] is not None}) or "the only cell"
+    said += (
+        f". Best: trial {int(best['trial'])}, {point}, {in_numbers(info, best['value'])}{unit} on "
+        f"{counted(int(best['n']), 'seed')} that chose it"
+    )
+    if best["held_out_n"]:
+        held_out = in_numbers(info, best["held_out"])
+        said += f" and {held_out}{unit} on {counted(int(best['held_out_n']), 'seed')} that did not"
+    else:
+        said += "; it was not run on others, and the best of many is lucky"
+    return f"{said}."
