@@ -303,22 +303,17 @@ class Searching:
 
     def _runs_of(self, proposals: Sequence[Proposal]) -> dict[int, tuple[str, ...]]:
         """Ids of the runs of each proposal; the manifest has them then."""
-        each = len(self._seeds)
-        if not proposals:
+        points = {spelling(p.point): p.point for p in proposals}
+        if not points:
             return {}
-        points = [p.point for p in proposals for _ in self._seeds]
-        made = self._question.runs.manifest(points, self._seeds * len(proposals))
-        if len(made) < len(points):  # some are the same run
-            found = {}
-            for p in proposals:
-                own = self._question.runs.manifest([p.point] * each, self._seeds)
-                found[p.number] = tuple(own.run_ids)
-        else:
-            found = {
-                p.number: tuple(made.run_ids[k * each : (k + 1) * each]) for k, p in enumerate(proposals)
-            }
+        each, make = len(self._seeds), self._question.runs.manifest
+        made = make([point for point in points.values() for _ in self._seeds], self._seeds * len(points))
+        if len(made) == each * len(points):
+            ids = {text: made.run_ids[k * each : (k + 1) * each] for k, text in enumerate(points)}
+        else:  # values that differ make one run
+            ids = {text: make([point] * each, self._seeds).run_ids for text, point in points.items()}
         self._grow(made)
-        return found
+        return {p.number: tuple(ids[spelling(p.point)]) for p in proposals}
 
     def _run_again(self, seeds: Sequence[int], at: float) -> ProposalRecord:
         """Have the best trial run on further seeds."""

@@ -29,6 +29,9 @@ MOST_CHECKED = 20_000
 more, one axis is changed at a time.
 """
 
+MOST_REFUSED = 50
+"""Proposals in a row of which no run can be made until a search is refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchQuestion:
@@ -169,10 +172,22 @@ def asked_runs(composed: ComposedSweep) -> Asked:
         )
         return Asked(manifest=manifest, checked=manifest, note=note)
     checked = runs.check()
-    first = Proposer(runs.space, spec, maximize=True).ask()
     options = {**composed.options, SPACE: frozen(composed)}
-    manifest = runs.manifest([first.point] * len(seeds), seeds)
+    manifest = _first_trial(runs, seeds, Proposer(runs.space, spec, maximize=True))
     return Asked(manifest=dataclasses.replace(manifest, options=options), checked=checked)
+
+
+def _first_trial(runs: RunMaker, seeds: Sequence[int], proposer: Proposer) -> Manifest:
+    """The runs of the first proposal that has any."""
+    why = SpecError("sweep.exclude: leaves next to no choice of the space; narrow it")
+    for _ in range(MOST_REFUSED):
+        point = proposer.ask().point
+        try:
+            if runs.space.allows(point):
+                return runs.manifest([point] * len(seeds), seeds)
+        except SpecError as error:
+            why = error
+    raise why
 
 
 def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ SLOW = {
     "docs/own-trainer.md",
     "docs/coming-from.md",
     "docs/racing.md",
+    "docs/searching.md",
 }
 """Pages that take longer than half a minute together with what is prepared for them."""
 

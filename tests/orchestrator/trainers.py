@@ -289,3 +289,18 @@ class Lucky(Noop):
             raise ArithmeticError("bad luck")
         outcome = "diverged" if spec.seed in (spec.trainer.params.get("diverging") or ()) else "done"
         return RunResult(outcome=outcome, metrics={"score": effect + luck})
+
+
+class Hill(Noop):
+    """Scores how near ``params.x`` is to 0.3, plus luck of the seed, and a bonus for ``params.kind=good``."""
+
+    def run(self, spec, context):
+        params = spec.trainer.params
+        if params.get("sleep_s"):
+            time.sleep(params["sleep_s"])
+        if params["x"] > params.get("fails_above", 9):
+            raise ArithmeticError("too far")
+        outcome = "diverged" if params["x"] > params.get("diverges_above", 9) else "done"
+        luck = random.Random(spec.seed).gauss(0, 0.01)
+        bonus = 0.5 if params.get("kind") == "good" else 0.0
+        return RunResult(outcome=outcome, metrics={"score": luck + bonus - (params["x"] - 0.3) ** 2})

@@ -22,6 +22,7 @@ from orchestrator.store.records import (
     JournalRecord,
     LeaseRecord,
     ManifestRecord,
+    ProposalRecord,
     ReopenRecord,
     SettleRecord,
     VoidRecord,
@@ -52,6 +53,15 @@ RECORDS = [
         low=0.25,
         high=None,
         runs=("b", "c"),
+    ),
+    ProposalRecord(
+        at=1.5,
+        number=3,
+        point={"optim.lr": 0.0001337, "example.rows": [0, 1]},
+        asked={"optim.lr": 0.00013374901},
+        seeds=(0, 1),
+        runs=("a", "b"),
+        after=(1, 2),
     ),
     CloseRecord(at=1.5, reason="asked to stop"),
 ]

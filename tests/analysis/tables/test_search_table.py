@@ -1,0 +1,93 @@
+"""Trials of a search as tables and pages show them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from analysis import open_sweep
+from analysis.tables.best_cells import best_cells
+from analysis.tables.cell_table import cell_table, closing_table, headline
+from analysis.tables.search_table import best_trials, search_sentence, search_table
+from orchestrator.store.layout import Layout
+from orchestrator.store.proposals import read_proposals
+from sweeps.spec.errors import UserError
+from tests.orchestrator.searches import search, searched
+from tests.orchestrator.sweeping import noop_manifest, run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search") / "finished"
+    search(folder, searched("search.seeds_per_trial=2", trials=6, kind="random", fails_above=0.8))
+    return folder
+
+
+def test_trials_come_best_first_with_held_out_seeds_beside_the_best(finished):
+    sweep = open_sweep(finished)
+    frame = search_table(sweep).frame
+    value_of = dict(zip(sweep.runs()["run_id"], sweep.runs()["score"], strict=True))
+    records = {r.number: r for r in read_proposals(Layout(finished)) if not r.held_out}
+    for row in frame.itertuples():
+        values = [value_of[run] for run in records[row.trial].runs if value_of[run] == value_of[run]]
+        assert row.n == len(values)
+        if values:
+            assert row.value == pytest.approx(sum(values) / len(values))
+        else:
+            assert row.state == "2 of 2 without a value"
+    known = frame["value"].dropna().tolist()
+    assert known == sorted(known, reverse=True)
+    assert frame["held_out_n"].tolist() == [3] + [0] * 5
+    [further] = [r for r in read_proposals(Layout(finished)) if r.held_out]
+    assert frame["held_out"][0] == pytest.approx(sum(value_of[run] for run in further.runs) / 3)
+
+
+def test_the_sentence_tells_the_best_on_both_kinds_of_seeds(finished):
+    sweep = open_sweep(finished)
+    table = search_table(sweep)
+    failed = int((table.frame["state"] != "done").sum())
+    best = table.frame.iloc[0]
+    assert search_sentence(sweep) == (
+        f"Search by random for the highest score: {6 - failed} of 6 trials done, {failed} with runs to come "
+        f"or without a value. Best: trial {best['trial']}, trainer.params.x={best['trainer.params.x']:.4g}, "
+        f"{best['value']:.4g} on 2 seeds that chose it and {best['held_out']:.4g} on 3 seeds that did not."
+    )
+    assert headline(sweep) == [search_sentence(sweep)]
+    assert search_sentence(sweep) in closing_table(finished).replace("\n  ", " ")
+
+
+def test_every_other_table_says_that_runs_were_chosen(finished):
+    sweep = open_sweep(finished)
+    assert any(note.startswith("A search chose these runs") for note in cell_table(sweep).notes)
+    assert cell_table(sweep, by="trial").title == "trials by score, the best first"
+    with pytest.raises(UserError, match=r"a search chose these cells.*--by trial"):
+        best_cells(sweep)
+
+
+def test_a_grid_has_no_trials(tmp_path):
+    run(tmp_path, noop_manifest(3))
+    with pytest.raises(UserError, match="this sweep is no search"):
+        cell_table(open_sweep(tmp_path), by="trial")
+
+
+def test_a_copy_without_journals_does_not_know_its_trials(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    for journal in Layout(tmp_path / "copy").journal_paths():
+        journal.unlink()
+    sentence = search_sentence(open_sweep(tmp_path / "copy"))
+    assert sentence == "Search by random: its trials are not known here, since this copy has no journals."
+
+
+def test_the_first_trials_of_many(finished):
+    table = search_table(open_sweep(finished))
+    few = best_trials(table, 2)
+    assert (len(few.frame), few.title) == (2, "trials by score, the best first: 2 of 6")
+    assert best_trials(table, 6) is table
+
+
+def test_filters_are_about_the_trials_that_are_looked_at(finished):
+    low = open_sweep(finished).where("trainer.params.x<0.5")
+    frame = search_table(low).frame
+    assert 0 < len(frame) < 6
+    assert (frame["trainer.params.x"] < 0.5).all()
