@@ -168,7 +168,9 @@ class Driver:
             self._act(self._scheduler.decide(now_s))
             if self._scheduler.finished and not self._growing.goes_on(self._flush_or_pause):
                 return
-            self._take(self._pool.events(TURN_S))
+            if self._growing.has_more:
+                self._growing.propose()
+            self._take(self._pool.events(0.0 if self._growing.has_more else TURN_S))
             if signals.count:
                 self._drain_for_signal(again=signals.count > 1)
             if now_s - flushed_s >= FLUSH_S or self._growing.is_short:

@@ -51,6 +51,11 @@ class Growing:
         """Whether workers wait for what will be proposed once results are durable."""
         return self._search is not None and self._commits.has_news and not self._scheduler.num_waiting
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more to propose at once."""
+        return self._search is not None and self._search.has_more and not self._scheduler.draining
+
     def goes_on(self, flush: Callable[[], None]) -> bool:
         """Make durable what has ended, and have the search go on by it; whether there is more to run."""
         if self._search is None or self._scheduler.draining:

@@ -1,4 +1,4 @@
-"""Reads of a committed result what a race or a search asks: the metric, its base value, the items behind."""
+"""Reads of a committed result what a race or a search asks: the metric; its base value and the items."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orchestrator.planning.search_question import SearchQuestion
 from orchestrator.scheduling.sweep_race import Observed
 from orchestrator.store.spool import Line
 from sweeps.spec.search_rules import worst_of
-from trainers.run_result import Evaluation, RunResult, accuracy_name
+from trainers.run_result import Evaluation, RunResult, accuracy_name, scalars_from_json
 
 
-def observed(line: Line, question: RaceQuestion | SearchQuestion) -> Observed | None:
+def observed(line: Line, question: RaceQuestion) -> Observed | None:
     """What a result says to the question; ``None`` where it has no value that counts."""
     metric = question.metric
     result = RunResult.from_json(line.result())
@@ -30,6 +30,16 @@ def observed(line: Line, question: RaceQuestion | SearchQuestion) -> Observed | 
         return None
     last, first = (_items(result.evaluations, metric, at) for at in (-1, 0))
     return Observed(value, base, _agreeing(last, value), _agreeing(first, base))
+
+
+def value_of(line: Line, question: SearchQuestion) -> float | None:
+    """The metric of a result as a search counts it; ``None`` where it has no value that counts."""
+    if line.header["outcome"] == "diverged":
+        return None if question.spec.diverged == "left_out" else worst_of(question.info)
+    if line.header["outcome"] != "done":
+        return None
+    metrics, _ = scalars_from_json(line.result())
+    return _finite(metrics.get(question.metric))
 
 
 def _items(evaluations: Sequence[Evaluation], metric: str, at: int) -> np.ndarray | None:

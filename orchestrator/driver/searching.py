@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.driver.observing import observed
+from orchestrator.driver.observing import value_of
 from orchestrator.planning.search_question import SearchQuestion, held_out_seeds, seeds_of
 from orchestrator.store.records import ProposalRecord
 from orchestrator.store.run_index import PENDING, RunIndex
@@ -25,6 +25,9 @@ MOST_REPEATED = 50
 
 AT_ONCE_S = 0.5
 """Work that is proposed ahead for each worker, where runs are short."""
+
+MOST_AT_A_TIME = 256
+"""Trials that are proposed before the first of them are handed out: workers begin while more are made."""
 
 SHARE_AT_ONCE = 10
 """Of short runs, at most one trial in so many of all is at work at once: a sampler learns nothing of those
@@ -82,6 +85,10 @@ class Searching:
         self._after: list[int] = []
         """Those of which it was told since its last proposal."""
         self._gpu_s, self._repeated, self._exhausted = 0.0, 0, False
+        self.num_trials = self._num_open = 0
+        """Trials that brought runs of their own; and of them those with a run that is not over."""
+        self.has_more = False
+        """Whether the last call had more to propose than it was to."""
         for run, line in results:
             self._note(run, line)
         for run in range(len(book)):
@@ -112,6 +119,8 @@ class Searching:
         self._repeated = 0 if is_new else self._repeated + 1
         waiting = [run for run in runs if run not in self._values]
         self._trials[number] = _Trial(runs=runs, is_new=is_new, waiting=len(waiting))
+        self.num_trials += is_new
+        self._num_open += is_new and bool(waiting)
         self._points[number] = proposal.point
         for run in waiting:
             self._of_run.setdefault(run, []).append(number)
@@ -130,18 +139,19 @@ class Searching:
         for number in self._of_run.pop(run, ()):
             self._trials[number].waiting -= 1
             if not self._trials[number].waiting:
+                self._num_open -= self._trials[number].is_new
                 self._due.append(number)
 
     def _note(self, run: int, line: Line) -> None:
         self._values[run] = None
         resources = self.manifest.group("resources", run)
         self._gpu_s += (line.header.get("wall_s") or 0.0) * resources.gpus_per_worker * resources.world_size
-        seen = observed(line, self._question)
-        if seen is None:
+        value = value_of(line, self._question)
+        if value is None:
             return
         try:
-            self._question.require_in_range(seen.value)
-            self._values[run] = seen.value
+            self._question.require_in_range(value)
+            self._values[run] = value
         except SpecError as error:
             self.say(f"the search leaves out {self.manifest.name(run)}: {error}")
 
@@ -157,15 +167,6 @@ class Searching:
             self._proposer.tell(number, self._of(self._trials[number].runs)[0])
 
     # --- where it stands --------------------------------------------------------------------------
-
-    @property
-    def num_trials(self) -> int:
-        """Trials that brought runs of their own."""
-        return sum(trial.is_new for trial in self._trials.values())
-
-    @property
-    def _num_open(self) -> int:
-        return sum(trial.is_new and trial.waiting > 0 for trial in self._trials.values())
 
     @property
     def _best(self) -> int | None:
@@ -235,9 +236,11 @@ class Searching:
             for number in sorted(self._due):
                 self._tell(number)
             wanted = 0 if self._is_spent() else self._num_wanted(num_workers, mean_s)
-            if not wanted:
+            self.has_more = wanted > 0 and len(records) >= MOST_AT_A_TIME
+            if not wanted or self.has_more:
                 break
-            records += self._proposed(min(wanted, self._spec.trials - self.num_trials), at)
+            left = self._spec.trials - self.num_trials
+            records += self._proposed(min(wanted, left, MOST_AT_A_TIME), at)
         if not self._num_open and self._is_spent() and (seeds := self._further_seeds()):
             records.append(self._run_again(seeds, at))
         return records
@@ -251,7 +254,7 @@ class Searching:
                 short = math.ceil(num_workers * AT_ONCE_S / max(mean_s * each, 1e-6))
                 most = max(most, min(short, self._spec.trials // SHARE_AT_ONCE))
         wanted = most - self._num_open
-        return wanted if most <= 2 * num_workers or 2 * wanted >= most else 0
+        return wanted if self.has_more or most <= 2 * num_workers or 2 * wanted >= most else 0
 
     def _proposed(self, num: int, at: float) -> list[ProposalRecord]:
         if self._repeated < MOST_REPEATED:
@@ -303,7 +306,8 @@ class Searching:
 
     def _runs_of(self, proposals: Sequence[Proposal]) -> dict[int, tuple[str, ...]]:
         """Ids of the runs of each proposal; the manifest has them then."""
-        points = {spelling(p.point): p.point for p in proposals}
+        texts = [spelling(p.point) for p in proposals]
+        points = {text: p.point for text, p in zip(texts, proposals, strict=True)}
         if not points:
             return {}
         each, make = len(self._seeds), self._question.runs.manifest
@@ -313,7 +317,7 @@ class Searching:
         else:  # values that differ make one run
             ids = {text: make([point] * each, self._seeds).run_ids for text, point in points.items()}
         self._grow(made)
-        return {p.number: tuple(ids[spelling(p.point)]) for p in proposals}
+        return {p.number: tuple(ids[text]) for text, p in zip(texts, proposals, strict=True)}
 
     def _run_again(self, seeds: Sequence[int], at: float) -> ProposalRecord:
         """Have the best trial run on further seeds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,11 +51,11 @@ class Proposer:
         """
         self._space, self._spec = space, spec
         self._next = 0
-        self._suggests = _optuna(spec)
         self._study: optuna.Study | None = None
         self._numbers: dict[int, int] = {}
         """Number of each open proposal within the study."""
         if spec.kind != "random":
+            self._suggests = _optuna(spec)
             direction = "maximize" if maximize else "minimize"
             self._study = self._suggests.create_study(direction=direction, sampler=self._sampler(0))
 
@@ -67,8 +68,8 @@ class Proposer:
         """The next proposal, which counts as being tried until it is told of."""
         number, self._next = self._next, self._next + 1
         if self._study is None:
-            sampler = self._sampler(number)
-            return self._chosen(number, lambda a: sampler.sample_independent(None, None, a.key, self._of(a)))
+            chosen = random.Random(f"{self._spec.seed}/{number}")
+            return self._chosen(number, lambda a: _drawn(a, chosen))
         trial, proposal = self._ask(number)
         self._numbers[number] = trial.number
         return proposal
@@ -168,15 +169,28 @@ class Proposer:
                     return samplers.GPSampler(seed=seed, **startup)
                 case "cmaes":
                     return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, **startup)
-                case "qmc":
+                case _:
                     return samplers.QMCSampler(
                         seed=spec.seed,
                         scramble=True,
                         warn_independent_sampling=False,
                         independent_sampler=samplers.RandomSampler(seed=seed),
                     )
-                case _:
-                    return samplers.RandomSampler(seed=seed)
+
+
+def _drawn(a: DeclaredAxis, chosen: random.Random) -> Any:
+    """A value at random, in the form in which a study suggests one."""
+    if a.interval is None:
+        return chosen.randrange(len(a.values))
+    low, high = a.interval.low, a.interval.high
+    if a.interval.is_whole:
+        low, high = low - 0.5, high + 0.5
+    found = (
+        math.exp(chosen.uniform(math.log(low), math.log(high)))
+        if a.interval.log
+        else chosen.uniform(low, high)
+    )
+    return min(max(round(found), a.interval.low), a.interval.high) if a.interval.is_whole else found
 
 
 def rounded(value: float, interval: Interval) -> float:

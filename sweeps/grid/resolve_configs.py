@@ -8,7 +8,6 @@ grow with the number of runs.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import re
@@ -56,6 +55,8 @@ class Bound:
     variants: tuple[Any, ...]
     codes: np.ndarray
     """Index into ``variants`` of each run, int64, shape (runs,)."""
+    texts: tuple[str, ...] = ()
+    """JSON of each variant, where it was needed to tell them apart."""
 
 
 def bind(layers: Layers, table: Table) -> dict[str, Bound]:
@@ -88,7 +89,7 @@ def _bind_one(name: str, layers: Layers, table: Table) -> Bound:
         if code == len(variants):
             variants.append(value)
         recode[combo] = code
-    return Bound(variants=tuple(variants), codes=recode[combos])
+    return Bound(variants=tuple(variants), codes=recode[combos], texts=tuple(distinct))
 
 
 class _Run:
@@ -114,7 +115,7 @@ class _Run:
             return value
         named = [source[name] for source in (*self._rules, self._chosen) if name in source]
         value = self._layers.options[name][named[-1]] if named else self._layers.base[name]
-        value = copy.deepcopy(dict(value))
+        value = _copied(value)
         for source in (*self._rules, self._chosen):
             for key, new in source.items():
                 if key.startswith(f"{name}."):
@@ -152,6 +153,13 @@ class _Run:
                 raise SpecError(f"{trail[-1]}: refers to ${{{key}}}, which does not exist{hint}")
             value = value[part]
         return self._resolve(value, (*trail, key))
+
+
+def _copied(value: Any) -> Any:
+    """A copy of plain values, all the way down."""
+    if isinstance(value, Mapping):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
 
 
 def _set(config: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -141,13 +141,12 @@ def _is_of(a: DeclaredAxis, value: Any) -> bool:
 
 
 def _column(a: DeclaredAxis, given: Sequence[Any]) -> Column:
-    values = (
-        list(a.values)
-        if a.interval is None and a.key != SEED_KEY
-        else sorted({v for v in given if v is not _NONE})
-    )
-    code = {spelling(v): number for number, v in enumerate(values)}
-    codes = np.array([ABSENT if v is _NONE else code[spelling(v)] for v in given], dtype=np.int32)
-    kind = a.kind
-    plain = tuple(float(v) if kind == "float" and v is not None else v for v in values)
-    return Column(key=a.key, values=plain, kind=kind, codes=codes)
+    there = np.array([v is not _NONE for v in given], dtype=bool)
+    codes = np.full(len(given), ABSENT, dtype=np.int32)
+    if a.interval is not None or a.key == SEED_KEY:
+        numbers, codes[there] = np.unique([v for v in given if v is not _NONE], return_inverse=True)
+        return Column(key=a.key, values=tuple(numbers.tolist()), kind=a.kind, codes=codes)
+    code = {spelling(v): number for number, v in enumerate(a.values)}
+    codes[there] = [code[spelling(v)] for v in given if v is not _NONE]
+    plain = tuple(float(v) if a.kind == "float" and v is not None else v for v in a.values)
+    return Column(key=a.key, values=plain, kind=a.kind, codes=codes)

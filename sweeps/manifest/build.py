@@ -27,10 +27,12 @@ from sweeps.manifest.walks import walked_steps, with_targets, without_examples, 
 from sweeps.spec import (
     GROUPS,
     RunSpec,
+    canonical_of,
+    changed_group,
     coerce_key,
-    group_canonical,
     group_from_dict,
-    group_text,
+    key_texts,
+    text_of,
 )
 from sweeps.spec.command_words import check_axes, check_command
 from sweeps.spec.cross_checks import (
@@ -71,7 +73,28 @@ class Known:
 
     def __init__(self) -> None:
         self.resolved: dict[tuple[str, str], _Resolved] = {}
+        self.located: dict[str, tuple[dict[str, Any], Need | None]] = {}
+        self.newest: dict[str, _Made] = {}
         self.checked: set[tuple[Any, ...]] = set()
+
+    def forget_beyond(self, most: int) -> None:
+        """Begin anew once more than so many configurations are known; they may never come again."""
+        if len(self.resolved) > most:
+            self.resolved.clear()
+            self.checked.clear()
+
+
+MOST_KNOWN = 20_000
+"""Configurations that are remembered between the pieces of a sweep: some 60 MB."""
+
+
+class _Made(NamedTuple):
+    """A configuration of a group as it is read."""
+
+    resolved: Mapping[str, Any]
+    part: Any
+    texts: Mapping[str, str]
+    """Canonical JSON of each value, by key."""
 
 
 class _Resolved(NamedTuple):
@@ -115,7 +138,7 @@ def manifest_of_table(
         known: what earlier calls for the same sweep have found; this one adds to it.
         by_locality: put runs that share work beside each other, rather than leave them in the table's order.
     """
-    known = known or Known()
+    found_before = known or Known()
     folder = composed.source.parent if composed.source else None
     with mistakes_in(composed.source):
         bound = bind(composed.layers, table)
@@ -130,15 +153,17 @@ def manifest_of_table(
     needs: dict[Need, None] = {}
     for group in GROUPS:
         texts, canonical = [], []
-        for config in bound[group].variants:
-            found = _resolved(known, group, config, folder)
+        of_group = bound[group]
+        spelled = of_group.texts or [json.dumps(v, sort_keys=True) for v in of_group.variants]
+        for config, written in zip(of_group.variants, spelled, strict=True):
+            found = _resolved(found_before, group, config, written, folder)
             texts.append(found.text)
             canonical.append(found.canonical)
             if found.need is not None:
                 needs[found.need] = None
             parts[group].append(found.part)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
-    _check_together(parts, codes, known)
+    _check_together(parts, codes, found_before)
     with mistakes_in(composed.source):
         axes = [c.key for c in table.columns if len(c.values) > 1]
         check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))
@@ -162,7 +187,7 @@ def manifest_of_table(
             open_sweep,
         )
     groups["init"], codes["init"] = identities.inits, identities.init_codes
-    return assemble(
+    manifest = assemble(
         sweep=composed.name,
         run_ids=identities.run_ids,
         columns=columns,
@@ -175,15 +200,56 @@ def manifest_of_table(
         overrides=composed.overrides,
         needs=tuple(needs),
     )
+    if known is not None:
+        manifest.keep_parsed({(g, code): part for g in parts for code, part in enumerate(parts[g])})
+        known.forget_beyond(MOST_KNOWN)
+    return manifest
 
 
-def _resolved(known: Known, group: str, config: Mapping[str, Any], folder: Path | None) -> _Resolved:
-    key = group, json.dumps(config, sort_keys=True)
+def _resolved(
+    known: Known, group: str, config: Mapping[str, Any], written: str, folder: Path | None
+) -> _Resolved:
+    key = group, written
     if key not in known.resolved:
-        resolved, need = resolve_group(group, config, folder)
-        part = group_from_dict(group, resolved)
-        known.resolved[key] = _Resolved(part, group_text(group, part), group_canonical(group, part), need)
+        resolved, need = _located(known, group, config, folder)
+        made = known.newest[group] = _made(group, resolved, known.newest.get(group))
+        text, canonical = text_of(made.part, made.texts), canonical_of(made.part, made.texts)
+        known.resolved[key] = _Resolved(made.part, text, canonical, need)
     return known.resolved[key]
+
+
+def _made(group: str, resolved: Mapping[str, Any], like: _Made | None) -> _Made:
+    """A configuration as its dataclass; of one that is made much like another only what differs is read."""
+    if like is not None and like.resolved.keys() == resolved.keys():
+        changed = {k: v for k, v in resolved.items() if not _is_same(v, like.resolved[k])}
+        if len(changed) < len(resolved):
+            part = changed_group(group, like.part, changed)
+            return _Made(
+                resolved, part, {**like.texts, **key_texts(group, part, changed)} if changed else like.texts
+            )
+    part = group_from_dict(group, resolved)
+    return _Made(resolved, part, key_texts(group, part))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether both are one object, or equal and without parts."""
+    if value is other:
+        return True
+    return type(value) is type(other) and isinstance(value, (str, int, float)) and repr(value) == repr(other)
+
+
+def _located(
+    known: Known, group: str, config: Mapping[str, Any], folder: Path | None
+) -> tuple[dict[str, Any], Need | None]:
+    """What a configuration points at; parameters of a trainer point at nothing."""
+    if group != "trainer" or not config.get("params"):
+        return resolve_group(group, config, folder)
+    without = {**config, "params": None}
+    key = json.dumps(without, sort_keys=True)
+    if key not in known.located:
+        known.located[key] = resolve_group(group, without, folder)
+    resolved, need = known.located[key]
+    return {**resolved, "params": config["params"]}, need
 
 
 def _trainers_as_written(composed: ComposedSweep) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def grown(manifest: Manifest, more: Manifest, orders: Mapping[str, Sequence[obje
     Raises:
         SpecError: for axes of which one has text where the other has numbers.
     """
-    there = set(manifest.run_ids)
+    parsed, there = more.parsed, set(manifest.run_ids)
     more = more.take([i for i, run_id in enumerate(more.run_ids) if run_id not in there])
     if not len(more):
         return manifest
@@ -39,7 +40,7 @@ def grown(manifest: Manifest, more: Manifest, orders: Mapping[str, Sequence[obje
         _joined(key, (own.get(key), len(manifest)), (by_key.get(key), len(more)), orders.get(key))
         for key in keys
     )
-    groups, codes = {}, {}
+    groups, codes, recodes = {}, {}, {}
     for group in GROUPS:
         number = {text: code for code, text in enumerate(manifest.groups[group])}
         recode = np.array(
@@ -47,6 +48,7 @@ def grown(manifest: Manifest, more: Manifest, orders: Mapping[str, Sequence[obje
         )
         groups[group] = tuple(number)
         codes[group] = np.concatenate([manifest.group_codes[group], recode[more.group_codes[group]]])
+        recodes[group] = recode.tolist()
     run_ids = manifest.run_ids + more.run_ids
     found = dataclasses.replace(
         manifest,
@@ -58,7 +60,8 @@ def grown(manifest: Manifest, more: Manifest, orders: Mapping[str, Sequence[obje
         seeds=np.concatenate([manifest.seeds, more.seeds]),
         cells=Table(num_runs=len(run_ids), columns=columns).cells(),
     )
-    found.keep_parsed(manifest)
+    found.keep_parsed(manifest.parsed)
+    found.keep_parsed({(group, recodes[group][code]): part for (group, code), part in parsed.items()})
     return found
 
 
@@ -74,25 +77,33 @@ def _joined(
             f"axis {key}: is {' and '.join(sorted(kinds))}; runs of one sweep agree on a key's type"
         )
     kind: Kind = "float" if len(kinds) > 1 else next(iter(kinds), "str")
-    values: dict[str, Any] = {}
-    texts: list[list[str]] = []
-    for column, _ in (first, second):
-        own = [] if column is None else [_typed(kind, v) for v in column.values]
-        texts.append([spelling(v) for v in own])
-        values.update(zip(texts[-1], own, strict=True))
-    if order is None:
-        chosen = sorted(values, key=lambda text: values[text])
+    own = [[] if c is None else [_typed(kind, v) for v in c.values] for c, _ in (first, second)]
+    places: list[Any]
+    values: tuple[Any, ...]
+    if order is None and kind in ("int", "float"):
+        found, numbered = np.unique(np.array([*own[0], *own[1]]), return_inverse=True)
+        values, places = tuple(found.tolist()), [numbered[: len(own[0])], numbered[len(own[0]) :]]
     else:
-        listed = [spelling(_typed(kind, v)) for v in order]
-        chosen = [t for t in dict.fromkeys(listed) if t in values]
-        chosen += [t for t in values if t not in set(listed)]
-    place = {text: number for number, text in enumerate(chosen)}
+        values, places = _in_order([*map(partial(_typed, kind), order or ())], own)
     codes = []
-    for (column, num), spelled in zip((first, second), texts, strict=True):
-        table = np.array([*(place[text] for text in spelled), ABSENT], dtype=np.int32)
+    for (column, num), place in zip((first, second), places, strict=True):
+        table = np.append(np.asarray(place, dtype=np.int32), np.int32(ABSENT))
         codes.append(np.full(num, ABSENT, dtype=np.int32) if column is None else table[column.codes])
-    return Column(key=key, values=tuple(values[t] for t in chosen), kind=kind, codes=np.concatenate(codes))
+    return Column(key=key, values=values, kind=kind, codes=np.concatenate(codes))
+
+
+def _in_order(order: Sequence[Any], own: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], list[list[int]]]:
+    """All values that are there, those of ``order`` first; and the places of each side's."""
+    texts = [[spelling(v) for v in side] for side in own]
+    there = {
+        text: v
+        for side, spelled in zip(own, texts, strict=True)
+        for text, v in zip(spelled, side, strict=True)
+    }
+    chosen = dict.fromkeys(text for text in (*map(spelling, order), *there) if text in there)
+    place = {text: number for number, text in enumerate(chosen)}
+    return tuple(there[text] for text in chosen), [[place[text] for text in spelled] for spelled in texts]
 
 
 def _typed(kind: Kind, value: Any) -> Any:
-    return float(value) if kind == "float" else value
+    return float(value) if kind == "float" and value is not None else value

@@ -135,9 +135,14 @@ class Manifest:
     def _parsed(self) -> dict[tuple[str, int], Any]:
         return {}
 
-    def keep_parsed(self, other: Manifest) -> None:
-        """Take over the configurations that ``other`` has parsed, of which this one's codes are those too."""
-        self._parsed.update(other._parsed)
+    def keep_parsed(self, parsed: Mapping[tuple[str, int], Any]) -> None:
+        """Take what configurations are, by group and code, from who knows it without parsing them."""
+        self._parsed.update(parsed)
+
+    @property
+    def parsed(self) -> Mapping[tuple[str, int], Any]:
+        """The configurations that were parsed so far, by group and code."""
+        return self._parsed
 
     def group(self, name: str, i: int) -> Any:
         """Return run ``i``'s group ``name`` as its dataclass; equal configurations are one object."""
@@ -202,4 +207,11 @@ def space_keys(manifest: Manifest) -> set[str]:
 
 def _in_one_order(text: str) -> str:
     """A group's text without the order in which a sweep file says what metrics are: it asks for nothing."""
-    return text if '"metrics":{"' not in text else canonical_json(json.loads(text))
+    begin = text.find(_METRICS)
+    if begin < 0:
+        return text
+    metrics, _ = _DECODER.raw_decode(text, begin + len(_METRICS) - 2)
+    return text if list(metrics) == sorted(metrics) else canonical_json(json.loads(text))
+
+
+_METRICS, _DECODER = '"metrics":{"', json.JSONDecoder()

@@ -33,6 +33,7 @@ from sweeps.spec.errors import (
 from sweeps.spec.identity import (
     RUN_ID_LENGTH,
     canonical_json,
+    canonical_of,
     group_canonical,
     group_science,
     group_text,
@@ -40,7 +41,9 @@ from sweeps.spec.identity import (
     join_run_id,
     joined_groups,
     joined_scalars,
+    key_texts,
     lineage_canonical,
+    text_of,
 )
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.objective_names import COMPAT_DEFECTS, GIVEN_OBJECTIVES, OBJECTIVES, ROLLOUT_OBJECTIVES
@@ -48,6 +51,7 @@ from sweeps.spec.run_spec import (
     GROUPS,
     SCALARS,
     RunSpec,
+    changed_group,
     coerce_key,
     group_from_dict,
     group_type,
@@ -94,9 +98,13 @@ __all__ = [
     "canonical_json",
     "coerce_key",
     "group_canonical",
+    "changed_group",
     "group_from_dict",
     "group_science",
     "group_text",
+    "key_texts",
+    "text_of",
+    "canonical_of",
     "group_to_dict",
     "group_type",
     "join_run_id",

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweeps.spec.errors import SpecError, shown
@@ -37,6 +37,9 @@ LATER_GROUPS = ("init", "data", "curate")
 
 _NEVER = object()
 
+_text = json.JSONEncoder(ensure_ascii=False).encode
+"""JSON of a text, and of what has no parts."""
+
 
 def group_science(part: Any) -> dict[str, Any]:
     """The fields of one group that are part of the identity."""
@@ -59,7 +62,7 @@ def canonical_json(value: Any, where: str = "") -> str:
     if isinstance(value, str) and half_character(value) is not None:
         raise SpecError(f"{where or 'value'}={shown(value)}: holds half a character; mend the text")
     if value is None or isinstance(value, (bool, str)):
-        return json.dumps(value, ensure_ascii=False)
+        return _text(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
@@ -72,28 +75,45 @@ def canonical_json(value: Any, where: str = "") -> str:
         for key in value:
             if not isinstance(key, str):
                 raise SpecError(f"{where or 'mapping'}: key {key!r} must be text")
-        items = (
-            f"{json.dumps(k, ensure_ascii=False)}:{canonical_json(value[k], f'{where}.{k}')}"
-            for k in sorted(value)
-        )
+        items = (f"{_text(k)}:{canonical_json(value[k], f'{where}.{k}')}" for k in sorted(value))
         return "{" + ",".join(items) + "}"
     raise SpecError(f"{where or 'value'}: a {type(value).__name__} has no stable form; use plain JSON values")
 
 
-def group_text(group: str, part: Any) -> str:
-    """Canonical JSON of a whole group, as manifests store it; what is said of metrics keeps its order, whose
-    first is the metric that tables are about.
-    """
+def key_texts(group: str, part: Any, keys: Iterable[str] | None = None) -> dict[str, str]:
+    """Canonical JSON of each of a group's values, or of some, by key."""
     values = group_to_dict(part)
-    texts = {key: canonical_json(value, f"{group}.{key}") for key, value in values.items()}
-    if metrics := values.get("metrics"):
-        told = (f"{json.dumps(k, ensure_ascii=False)}:{canonical_json(v)}" for k, v in metrics.items())
-        texts["metrics"] = "{" + ",".join(told) + "}"
-    return "{" + ",".join(f'"{key}":{texts[key]}' for key in sorted(texts)) + "}"
+    return {key: canonical_json(values[key], f"{group}.{key}") for key in keys or values}
+
+
+def text_of(part: Any, texts: Mapping[str, str]) -> str:
+    """Canonical JSON of a whole group, of those of its values, as manifests store it; what is said of metrics
+    keeps its order, whose first is the metric that tables are about.
+    """
+    if metrics := plain(getattr(part, "metrics", None)):
+        told = (f"{_text(k)}:{canonical_json(v)}" for k, v in metrics.items())
+        texts = {**texts, "metrics": "{" + ",".join(told) + "}"}
+    return _joined(texts, texts)
+
+
+def canonical_of(part: Any, texts: Mapping[str, str]) -> str:
+    """Canonical JSON of one group's science part, of those of its values: the fragment that
+    :func:`join_run_id` hashes.
+    """
+    return _joined(texts, group_science(part))
+
+
+def _joined(texts: Mapping[str, str], keys: Iterable[str]) -> str:
+    return "{" + ",".join(f'"{key}":{texts[key]}' for key in sorted(keys)) + "}"
+
+
+def group_text(group: str, part: Any) -> str:
+    """Canonical JSON of a whole group (:func:`text_of`)."""
+    return text_of(part, key_texts(group, part))
 
 
 def group_canonical(group: str, part: Any) -> str:
-    """Canonical JSON of one group's science part: the fragment that :func:`join_run_id` hashes."""
+    """Canonical JSON of one group's science part (:func:`canonical_of`)."""
     return canonical_json(group_science(part), group)
 
 

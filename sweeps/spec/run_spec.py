@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -176,6 +176,12 @@ def group_from_dict(group: str, data: Mapping[str, Any]) -> Any:
         if key not in hints:
             raise SpecError(f"unknown key {f'{group}.{key}'!r}{nearest(f'{group}.{key}', known_keys())}")
     return kind(**{names[k]: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
+
+
+def changed_group(group: str, part: Any, data: Mapping[str, Any]) -> Any:
+    """The group with other values at some keys; raises as :func:`spec_from_dict` does."""
+    hints, names = _keys(group), _field_names(group)
+    return replace(part, **{names[k]: _coerce(f"{group}.{k}", v, hints[k]) for k, v in data.items()})
 
 
 def coerce_key(key: str, value: Any) -> Any:

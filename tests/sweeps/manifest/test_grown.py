@@ -51,7 +51,10 @@ def test_runs_that_come_one_by_one_are_those_that_come_together(make, tmp_path):
         found = grown(found, make([point], [seed]), ORDERS)
         assert found.run_ids[: len(before)] == before
     assert found.run_ids == whole.run_ids
-    assert [found.spec(i) for i in range(len(found))] == [whole.spec(i) for i in range(len(whole))]
+    write_manifest(whole, tmp_path / "whole.parquet")
+    stored = read_manifest(tmp_path / "whole.parquet")
+    assert found.specs(range(len(found))) == stored.specs(range(len(stored)))
+    assert whole.specs(range(len(found))) == stored.specs(range(len(stored)))
     assert [found.axis_values(i) for i in range(len(found))] == [
         whole.axis_values(i) for i in range(len(whole))
     ]
