@@ -109,6 +109,10 @@ class AdapterStack(Stack):
     def layout(self) -> dict[str, int]:
         return {"pack_rank": self._rank}
 
+    def at_once(self, limit: int) -> int:
+        """Half of it: beside a model that all share, a forward is much of a pack's memory."""
+        return super().at_once(limit // 2)
+
     @property
     def weights(self) -> Blocks:
         return self._weights

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sweeps.spec import EngineSpec, OptimSpec, RunSpec
 from trainers.deepspeed_internals import Internals, keep_gradients_in_place
 from trainers.engine.setup import deepspeed_config
-from trainers.packs.optimizer import PackedAdamW
+from trainers.packs.optimizer import Due, PackedAdamW
 from trainers.packs.stack import Stack
 from trainers.packs.tokens import Tokens
 
@@ -74,10 +74,9 @@ class PackEngine:
         self.stack.adds = add
         self._ds.backward(loss(self._ds(tokens)))
 
-    def step(self, due: Mapping[int, tuple[OptimSpec, float]]) -> dict[int, float]:
-        """Step these slots, each by its settings at its rate; return their gradient norms before clipping."""
+    def step(self, due: Mapping[int, Due]) -> dict[int, float]:
+        """Step these slots; return their gradient norms before clipping."""
         self._optimizer.due = due
-        self.stack.lend_gradients()
         self._ds.step()
         return self._optimizer.norms
 

@@ -45,25 +45,24 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fed:
-    """What the feed-forward's second product reads, and what the backward pass needs."""
+    """What the backward pass needs."""
 
-    product: Tensor
     given: Tensor
     """Gate and up side by side, or up alone."""
-    active: Tensor
-    """What the activation gives."""
+    active: Tensor | None
+    """What the activation gives; ``None`` where it is computed once more."""
 
 
-def fed(given_NW: Tensor, shape: Shape) -> Fed:
-    """The activation; with a gate, that of the first half times the second."""
+def fed(given_NW: Tensor, shape: Shape) -> tuple[Tensor, Fed]:
+    """The activation, with a gate that of the first half times the second; what the backward pass needs."""
     activation = ACTIVATIONS[shape.activation]
     if not shape.gated:
         active_NF = activation.of(given_NW)
-        return Fed(product=active_NF, given=given_NW, active=active_NF)
+        return active_NF, Fed(given=given_NW, active=active_NF)
     # Contiguous, so that every element but the pack's very last ones is computed by the vectorised kernel.
     gate_NF, up_NF = given_NW[:, : shape.feed_forward].contiguous(), given_NW[:, shape.feed_forward :]
     active_NF = activation.of(gate_NF)
-    return Fed(product=active_NF * up_NF, given=given_NW, active=active_NF)
+    return active_NF * up_NF, Fed(given=given_NW, active=active_NF)
 
 
 def fed_backward(grad_NF: Tensor, own: Fed, shape: Shape) -> Tensor:
@@ -72,7 +71,8 @@ def fed_backward(grad_NF: Tensor, own: Fed, shape: Shape) -> Tensor:
     if not shape.gated:
         return activation.backward(grad_NF, own.given)
     gate_NF, by_active_NF = own.given[:, :width].contiguous(), grad_NF * own.given[:, width:]
+    active_NF = activation.of(gate_NF) if own.active is None else own.active
     by_given_NW = torch.empty_like(own.given)
-    torch.mul(grad_NF, own.active, out=by_given_NW[:, width:])
+    torch.mul(grad_NF, active_NF, out=by_given_NW[:, width:])
     by_given_NW[:, :width] = activation.backward(by_active_NF, gate_NF)
     return by_given_NW

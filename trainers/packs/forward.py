@@ -10,7 +10,7 @@ Shapes: N tokens of all members, K positions with logits, H hidden, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,19 +27,25 @@ from trainers.packs.layers import (
     norm_backward,
 )
 from trainers.packs.projection import Additions, Blocks, project, project_backward
-from trainers.packs.tokens import Span, Tokens
+from trainers.packs.tokens import Span, Tokens, slots_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What the backward pass needs of one layer; of the last one, the wanted positions from ``heads`` on."""
+    """What the backward pass needs of one layer; of the last one, the wanted positions from ``heads`` on.
+
+    What a product was given is ``None`` where nobody trains its matrix or adds to it.
+    """
 
     attention_norm: Normed
+    mixed_of: Tensor | None
     attended: list[Attended]
-    heads: Tensor
+    heads: Tensor | None
     """What its attention gives."""
     feed_norm: Normed
+    feed_of: Tensor | None
     fed: Fed
+    down_of: Tensor | None
 
 
 @dataclass(kw_only=True)
@@ -48,6 +54,7 @@ class Trace:
 
     layers: list[Layer] = field(default_factory=list)
     last: Normed | None = None
+    head_of: Tensor | None = None
 
 
 @torch.no_grad()
@@ -68,38 +75,46 @@ def forward(
     def projected(values: Tensor, *names: str) -> Tensor:
         return project(values, names, weights, additions, slots, spans)
 
-    x = weights["embed"][tokens.slot_N, tokens.ids_N]
-    if shape.embedding_scale != 1.0:
-        x *= shape.embedding_scale
-    for k in range(shape.layers):
-        first = norm(x, f"norm_attention_{k}", weights, slots, shape)
-        mixed_NM = projected(first.out, *shape.mixed_blocks(k))
-        heads, attended = attend(mixed_NM, tokens, rotation, shape)
+    def kept(values: Tensor, *names: str) -> Tensor | None:
+        return values if not additions or any(name in additions for name in names) else None
+
+    def layer(x: Tensor, k: int) -> Tensor:
+        """What is not kept goes at its end: a layer's numbers are a forward's memory."""
+        nonlocal spans, slots
+        mixed_of, first = norm(x, f"norm_attention_{k}", weights, slots, shape)
+        heads, attended = attend(projected(mixed_of, *shape.mixed_blocks(k)), tokens, rotation, shape)
         if k == shape.layers - 1:
             x, heads = x[tokens.wanted_K], heads[tokens.wanted_K]
             spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
         after = x + projected(heads, f"out_{k}")
-        second = norm(x if shape.parallel else after, f"norm_feed_{k}", weights, slots, shape)
-        feed = fed(projected(second.out, *shape.feed_blocks(k)), shape)
-        x = after + projected(feed.product, f"down_{k}")
+        feed_of, second = norm(x if shape.parallel else after, f"norm_feed_{k}", weights, slots, shape)
+        down_of, feed = fed(projected(feed_of, *shape.feed_blocks(k)), shape)
         if trace is not None:
+            if kept(down_of, f"down_{k}") is None:
+                feed = replace(feed, active=None)
             trace.layers.append(
                 Layer(
                     attention_norm=first,
+                    mixed_of=kept(mixed_of, *shape.mixed_blocks(k)),
                     attended=attended,
-                    heads=heads,
+                    heads=kept(heads, f"out_{k}"),
                     feed_norm=second,
+                    feed_of=kept(feed_of, *shape.feed_blocks(k)),
                     fed=feed,
+                    down_of=kept(down_of, f"down_{k}"),
                 )
             )
-    last = norm(x, "norm_last", weights, slots, shape)
+        return after + projected(down_of, f"down_{k}")
+
+    x = weights["embed"][tokens.slot_N, tokens.ids_N]
+    if shape.embedding_scale != 1.0:
+        x *= shape.embedding_scale
+    for k in range(shape.layers):
+        x = layer(x, k)
+    head_of, last = norm(x, "norm_last", weights, slots, shape)
     if trace is not None:
-        trace.last = last
-    return projected(last.out, shape.head)
-
-
-def _embedding_rows(weight_PVH: Tensor, tokens: Tokens) -> Tensor:
-    return tokens.slot_N * weight_PVH.shape[1] + tokens.ids_N
+        trace.last, trace.head_of = last, kept(head_of, shape.head)
+    return projected(head_of, shape.head)
 
 
 @torch.no_grad()
@@ -118,7 +133,7 @@ def backward(
     """Write the gradients of the members that the tokens are of; others keep what they hold.
 
     Args:
-        gradients: Of the blocks that are trained: all or none.
+        gradients: Of the blocks that are trained: all or none; rows as the tokens' spans say.
         add: Whether to add to what those members' gradients hold, a further micro batch's.
     """
     spans, slots = tokens.wanted_spans, tokens.wanted_slot_K
@@ -129,7 +144,7 @@ def backward(
         if name in gradients:
             vectors.append((name, grad))
 
-    def projected_back(grad: Tensor, values: Tensor, *names: str) -> Tensor:
+    def projected_back(grad: Tensor, values: Tensor | None, *names: str) -> Tensor:
         to_sum(bias_of(names[0]), grad)  # where biases are trained, all names are of one block
         return project_backward(grad, values, names, weights, gradients, additions, slots, spans, add=add)
 
@@ -139,13 +154,13 @@ def backward(
         to_sum(bias_of(name), grad)
         return by_input
 
-    by_normed = projected_back(grad_KV, trace.last.out, shape.head)
+    by_normed = projected_back(grad_KV, trace.head_of, shape.head)
     grad = normed_back(by_normed, trace.last, "norm_last")
     for k in reversed(range(shape.layers)):
         layer = trace.layers[k]
-        by_product = projected_back(grad, layer.fed.product, f"down_{k}")
+        by_product = projected_back(grad, layer.down_of, f"down_{k}")
         by_given = fed_backward(by_product, layer.fed, shape)
-        by_normed = projected_back(by_given, layer.feed_norm.out, *shape.feed_blocks(k))
+        by_normed = projected_back(by_given, layer.feed_of, *shape.feed_blocks(k))
         by_after, grad = grad, grad + normed_back(by_normed, layer.feed_norm, f"norm_feed_{k}")
         by_heads = projected_back(by_after if shape.parallel else grad, layer.heads, f"out_{k}")
         if k == shape.layers - 1:
@@ -153,24 +168,24 @@ def backward(
             spans, slots, vectors = tokens.spans, tokens.slot_N, []
             grad, by_heads = _of_all(grad, tokens), _of_all(by_heads, tokens)
         by_mixed = attend_backward(by_heads, layer.attended, tokens, rotation, shape)
-        by_normed = projected_back(by_mixed, layer.attention_norm.out, *shape.mixed_blocks(k))
+        by_normed = projected_back(by_mixed, layer.mixed_of, *shape.mixed_blocks(k))
         grad = grad + normed_back(by_normed, layer.attention_norm, f"norm_attention_{k}")
     add_up(vectors, spans, gradients, add=add)
     if "embed" in gradients:
         _embedding_gradient(grad, gradients["embed"], tokens, shape, add=add)
 
 
-def _embedding_gradient(
-    grad_NH: Tensor, into_PVH: Tensor, tokens: Tokens, shape: Shape, *, add: bool
-) -> None:
+def _embedding_gradient(grad_NH: Tensor, into: Tensor, tokens: Tokens, shape: Shape, *, add: bool) -> None:
     if not (shape.tied or add):
         for span in tokens.spans:
-            into_PVH[span.slots] = 0.0
+            into[span.held] = 0.0
     if shape.padding_id is not None:
         grad_NH = grad_NH.masked_fill((tokens.ids_N == shape.padding_id)[:, None], 0.0)
     if shape.embedding_scale != 1.0:
         grad_NH = grad_NH * shape.embedding_scale
-    into_PVH.view(-1, shape.hidden).index_add_(0, _embedding_rows(into_PVH, tokens), grad_NH)
+    held_N = slots_of([(span.row + k, span.each) for span in tokens.spans for k in range(span.num)])
+    rows_N = held_N.to(into.device) * shape.vocabulary + tokens.ids_N
+    into.view(-1, shape.hidden).index_add_(0, rows_N, grad_NH)
 
 
 def _of_all(values: Tensor, tokens: Tokens) -> Tensor:
@@ -190,5 +205,5 @@ def add_up(
         sums = torch.bmm(values.new_ones(span.num, 1, span.each), values)[:, 0]
         widths = [part.shape[1] for _, part in of_tokens]
         for (name, _), part in zip(of_tokens, sums.split(widths, 1), strict=True):
-            own = gradients[name][span.slots]
+            own = gradients[name][span.held]
             own.add_(part) if add else own.copy_(part)

@@ -31,7 +31,7 @@ from trainers.packs.warm import Warm
 from trainers.step.given import TEMPERATURE
 from trainers.step.rollout import Rollouts, merge, prompts_of_rollouts, rollout_request
 
-FORWARD_BYTES = 8 * 2**20
+FORWARD_BYTES = 4 * 2**20
 """What a layer of a forward without gradients may compute at once."""
 
 TREE_BYTES = 256 * 2**20

@@ -6,8 +6,9 @@ Shapes: K positions with logits of all members, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -83,22 +84,28 @@ that a pack needs little more memory than a run by itself.
 """
 
 
-def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> dict[int, Seen]:
-    """Compute these members' gradients, as many at once as memory is set apart for; return what each saw."""
-    stack = engine.stack
-    seen: dict[int, list[Seen]] = {slot: [] for slot in members}
-    for number in range(max(len(e.micro_batches) for e, _ in members.values())):
-        own = {
-            slot: (e.micro_batches[number], objective)
-            for slot, (e, objective) in members.items()
-            if number < len(e.micro_batches)
-        }
-        slots = list(own)
-        for part in in_parts(_kept(stack, own), stack.at_once(_limit(stack))):
-            now = _gradients(engine, {slot: own[slot] for slot in slots[part]}, pad_id, add=number > 0)
-            for slot, seen_now in now.items():
+def gradients_of(engine: PackEngine, members: Training, pad_id: int) -> Iterator[dict[int, Seen]]:
+    """Compute these members' gradients, as many at once as memory is set apart for; yield what each of those
+    saw, in the order of the rows that their gradients are held in until the next are asked for.
+    """
+    stack, slots = engine.stack, list(members)
+    kept = [
+        max(_kept(stack, {k: (part, None) for k, part in enumerate(experience.micro_batches)}))
+        for experience, _ in members.values()
+    ]
+    for part in in_parts(kept, stack.at_once(_limit(stack))):
+        own = {slot: members[slot] for slot in slots[part]}
+        held = {slot: row for row, slot in enumerate(own)}
+        seen: dict[int, list[Seen]] = {slot: [] for slot in own}
+        for number in range(max(len(e.micro_batches) for e, _ in own.values())):
+            now = {
+                slot: (e.micro_batches[number], objective)
+                for slot, (e, objective) in own.items()
+                if number < len(e.micro_batches)
+            }
+            for slot, seen_now in _gradients(engine, now, pad_id, held, add=number > 0).items():
                 seen[slot].append(seen_now)
-    return {slot: _of_step(own, members[slot][0].sequence_loss) for slot, own in seen.items()}
+        yield {slot: _of_step(s, own[slot][0].sequence_loss) for slot, s in seen.items()}
 
 
 def _of_step(seen: Sequence[Seen], sequence_loss: float) -> Seen:
@@ -118,9 +125,11 @@ def _of_step(seen: Sequence[Seen], sequence_loss: float) -> Seen:
     )
 
 
-def _gradients(engine: PackEngine, members: Training, pad_id: int, *, add: bool) -> dict[int, Seen]:
+def _gradients(
+    engine: PackEngine, members: Training, pad_id: int, held: Mapping[int, int], *, add: bool
+) -> dict[int, Seen]:
     device = engine.stack.device
-    tokens = _tokens(members, pad_id, engine.stack)
+    tokens = _tokens(members, pad_id, engine.stack, held)
     temperature = torch.ones(engine.stack.width, device=device)
     for slot, (_, objective) in members.items():
         temperature[slot] = objective.temperature
@@ -286,8 +295,13 @@ def _limit(stack: Stack) -> int:
     return max(TRACE_BYTES, stack.base_bytes // 8)
 
 
-def _tokens(members: _Rows, pad_id: int, stack: Stack) -> Tokens:
-    rows = [MemberRows(slot=slot, rows=d.rows, wanted=d.wanted) for slot, (d, _) in members.items()]
+def _tokens(
+    members: _Rows, pad_id: int, stack: Stack, held: Mapping[int, int] = MappingProxyType({})
+) -> Tokens:
+    rows = [
+        MemberRows(slot=slot, rows=d.rows, wanted=d.wanted, held=held.get(slot))
+        for slot, (d, _) in members.items()
+    ]
     return tokens_of(rows, pad_id, device=stack.device)
 
 

@@ -70,40 +70,48 @@ def times_transposed(grad_NO: Tensor, weight: Tensor, spans: Sequence[Span]) -> 
 
 
 def weight_gradient(grad_NO: Tensor, x_NI: Tensor, spans: Sequence[Span], into: Tensor, *, add: bool) -> None:
-    """The gradient of :func:`times` by the weight, written into those members' part, or added to it."""
+    """The gradient of :func:`times` by the weight, written where those members' is held, or added to it."""
     for span in spans:
         g, x = grad_NO[span.start : span.stop], x_NI[span.start : span.stop]
         if span.num == 1:
-            own = into[span.slot]
+            own = into[span.row]
             own.addmm_(g.t(), x) if add else torch.mm(g.t(), x, out=own)
         else:
-            batched, own = (span.num, span.each, -1), into[span.slots]
+            batched, own = (span.num, span.each, -1), into[span.held]
             g, x = g.view(batched).transpose(1, 2), x.view(batched)
             own.baddbmm_(g, x) if add else torch.bmm(g, x, out=own)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normed:
-    """A norm of the root mean square, or a layer norm, and what its backward pass needs."""
+    """What the backward pass needs of a norm of the root mean square, or of a layer norm."""
 
-    out: Tensor
     unit: Tensor
     """The input over its root mean square, its mean taken away first in a layer norm."""
     scale: Tensor
     weight: Tensor
+    """Of each token, or one for all."""
 
 
-def norm(x_NH: Tensor, name: str, weights: Mapping[str, Tensor], slot_N: Tensor, shape: Shape) -> Normed:
+def _of_tokens(vector_PH: Tensor, slot_N: Tensor) -> Tensor:
+    """Each token's member's vector; where members share it, copied for none."""
+    return vector_PH[:1] if vector_PH.stride(0) == 0 else vector_PH[slot_N]
+
+
+def norm(
+    x_NH: Tensor, name: str, weights: Mapping[str, Tensor], slot_N: Tensor, shape: Shape
+) -> tuple[Tensor, Normed]:
+    """The norm's output, and what its backward pass needs."""
     if shape.centred:
         x_NH = x_NH - x_NH.mean(-1, keepdim=True)
     scale_N1 = x_NH.square().mean(-1, keepdim=True).add_(shape.eps).rsqrt_()
-    unit_NH, weight_NH = x_NH * scale_N1, weights[name][slot_N]
+    unit_NH, weight_NH = x_NH * scale_N1, _of_tokens(weights[name], slot_N)
     if shape.norm_offset:
-        weight_NH += shape.norm_offset
+        weight_NH = weight_NH + shape.norm_offset
     out_NH = unit_NH * weight_NH
     if shape.centred:
-        out_NH += weights[bias_of(name)][slot_N]
-    return Normed(out=out_NH, unit=unit_NH, scale=scale_N1, weight=weight_NH)
+        out_NH += _of_tokens(weights[bias_of(name)], slot_N)
+    return out_NH, Normed(unit=unit_NH, scale=scale_N1, weight=weight_NH)
 
 
 def norm_backward(grad_NH: Tensor, normed: Normed, shape: Shape) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor
 
 from sweeps.spec import OptimSpec
 from trainers.packs.stack import Stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """What a slot's next step is to do."""
+
+    optim: OptimSpec
+    lr: float
+    held: int
+    """The row of the gradients that it steps by, which may be others' too."""
 
 
 class PackedAdamW(torch.optim.Optimizer):
@@ -31,8 +42,8 @@ class PackedAdamW(torch.optim.Optimizer):
         self._names: list[list[str]] = [[] for _ in range(stack.width)]
         for slot in range(stack.width):
             self._settle(slot)
-        self.due: Mapping[int, tuple[OptimSpec, float]] = {}
-        """Slots that step, with their settings and the learning rate of the step."""
+        self.due: Mapping[int, Due] = {}
+        """Slots that step."""
         self.norms: dict[int, float] = {}
         """Each one's gradient norm before clipping, after the step."""
 
@@ -41,12 +52,11 @@ class PackedAdamW(torch.optim.Optimizer):
         names = self._stack.trained_by(slot)
         if names == self._names[slot]:
             return
-        trained, gradients = self._stack.trained, self._stack.gradients
+        trained = self._stack.trained
         self._names[slot], self._of_slot[slot] = (
             names,
             [
                 [trained[name][slot] for name in names],
-                [gradients[name][slot] for name in names],
                 [self._moments[name][0][slot] for name in names],
                 [self._moments[name][1][slot] for name in names],
                 [self._steps[name][slot] for name in names],
@@ -62,21 +72,28 @@ class PackedAdamW(torch.optim.Optimizer):
     def copy(self, slot: int, to: int) -> None:
         """Put a slot's moments and steps in another."""
         self._settle(to)
-        for tensors, others in zip(self._of_slot[to][2:], self._of_slot[slot][2:], strict=True):
+        for tensors, others in zip(self._of_slot[to][1:], self._of_slot[slot][1:], strict=True):
             torch._foreach_copy_(tensors, others)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Step the due slots; one whose gradient is not finite stays as it is."""
         self.norms = {}
-        for slot, (optim, lr) in self.due.items():
-            weights, gradients, first, second, steps = self._of_slot[slot]
+        last = {due.held: slot for slot, due in self.due.items()}
+        for slot, due in self.due.items():
+            optim, held = due.optim, self._stack.held(due.held)
+            weights, first, second, steps = self._of_slot[slot]
+            gradients = [held[name] for name in self._names[slot]]
             norm = float(torch.nn.utils.get_total_norm(gradients))
             self.norms[slot] = norm
             if not math.isfinite(norm):
                 continue
             if optim.grad_clip and norm > optim.grad_clip:
-                torch._foreach_mul_(gradients, optim.grad_clip / (norm + 1e-6))
+                clip = optim.grad_clip / (norm + 1e-6)
+                if last[due.held] == slot:
+                    torch._foreach_mul_(gradients, clip)
+                else:  # others step by them yet
+                    gradients = list(torch._foreach_mul(gradients, clip))
             torch._foreach_add_(steps, 1.0)
             torch._fused_adamw_(
                 weights,
@@ -85,7 +102,7 @@ class PackedAdamW(torch.optim.Optimizer):
                 second,
                 [],
                 steps,
-                lr=lr,
+                lr=due.lr,
                 beta1=optim.beta1,
                 beta2=optim.beta2,
                 weight_decay=optim.weight_decay,

@@ -23,11 +23,12 @@ from trainers.packs.engine import PackEngine
 from trainers.packs.gathering import Gathering
 from trainers.packs.gradients import gradients_of
 from trainers.packs.members import Member
+from trainers.packs.optimizer import Due
 from trainers.packs.tokens import TILE
 from trainers.packs.warm import Warm
 from trainers.protocol import Cancelled, Outcome, RunContext
 from trainers.step.run_recorder import RunRecorder, Stopwatch
-from trainers.step.update import Seen, Update
+from trainers.step.update import Update
 
 
 class Pack:
@@ -122,14 +123,18 @@ class Pack:
             for m in self._members
             if source[m.slot] == m.slot and m.experience is not None
         }
-        seen: dict[int, Seen] = gradients_of(self._engine, training, self._base.pad_id)
         experience = {m.slot: m.experience for m in self._members}
-        for m in self._members:
-            if (other := source[m.slot]) != m.slot:
-                self._stack.copy_gradients(other, m.slot)
-                m.experience = experience[other]  # which remembers the policy that drew it
-        norms = self._engine.step({m.slot: (m.spec.optim, m.lr) for m in self._members})
-        return {slot: Update(**vars(seen[other]), grad_norm=norms[slot]) for slot, other in source.items()}
+        updates: dict[int, Update] = {}
+        for seen in gradients_of(self._engine, training, self._base.pad_id):
+            held = {slot: row for row, slot in enumerate(seen)}
+            stepping = [m for m in self._members if source[m.slot] in held]
+            norms = self._engine.step(
+                {m.slot: Due(optim=m.spec.optim, lr=m.lr, held=held[source[m.slot]]) for m in stepping}
+            )
+            for m in stepping:
+                m.experience = experience[source[m.slot]]  # which remembers the policy that drew it
+                updates[m.slot] = Update(**vars(seen[source[m.slot]]), grad_norm=norms[m.slot])
+        return updates
 
     def _after(self, member: Member, update: Update) -> None:
         """What follows a member's step: records, verdicts, weights, the end of its stage."""

@@ -66,7 +66,7 @@ def project(
 
 def project_backward(
     grad_NO: Tensor,
-    x_NI: Tensor,
+    x_NI: Tensor | None,
     names: Sequence[str],
     weights: Blocks,
     gradients: Blocks,
@@ -79,14 +79,17 @@ def project_backward(
     """Write the gradients of :func:`project` by what is trained, biases apart; return that by the tokens.
 
     Args:
+        x_NI: ``None`` where none of the blocks is trained or added to.
         add: Whether to add them to what the gradients hold.
     """
     parts = []
     for name, grad in zip(names, grad_NO.split([weights[name].shape[1] for name in names], 1), strict=True):
         if name in gradients:
+            assert x_NI is not None
             weight_gradient(grad, x_NI, spans, gradients[name], add=add)
         by_x_NI = times_transposed(grad, weights[name], spans)
         if (addition := additions.get(name)) is not None:
+            assert x_NI is not None
             scale_N1 = addition.scale[slot_N, None]
             inner_NR = times(x_NI, addition.down, spans).mul_(scale_N1)
             weight_gradient(grad, inner_NR, spans, addition.by_up, add=add)

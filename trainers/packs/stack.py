@@ -29,8 +29,9 @@ USUAL_POSITIONS = 512
 class Stack(nn.Module):
     """Members of one architecture that train every weight, all untrained at first.
 
-    The backward pass writes gradients into :attr:`gradients`, of the members alone that were in the forward;
-    nothing is allocated, zeroed or added up for it.
+    The backward pass writes gradients into :attr:`gradients`, of the members alone that were in the forward.
+    There is room for as many as a forward ever held (:attr:`~trainers.packs.tokens.MemberRows.held`), and not
+    for every slot: what a forward holds is stepped by before the next.
     """
 
     targets: frozenset[str] = frozenset()
@@ -47,6 +48,7 @@ class Stack(nn.Module):
         self.rotation = rotation_of(*self._turns, USUAL_POSITIONS, self.shape)
         self._pieces = dict(pieces(self.shape))
         self.gradients: dict[str, Tensor] = {}
+        self._held: dict[int, dict[str, Tensor]] = {}
         self.adds = False
         """Whether backward passes add to the gradients instead of writing them."""
         self.base: Blocks = self._taken_over(model)
@@ -75,7 +77,7 @@ class Stack(nn.Module):
 
     def _train(self, name: str, values: Tensor) -> None:
         self.register_parameter(name, nn.Parameter(values))
-        self.gradients[name] = torch.zeros_like(values)
+        self.gradients[name] = values.new_empty(0, *values.shape[1:])
 
     @property
     def device(self) -> torch.device:
@@ -168,11 +170,24 @@ class Stack(nn.Module):
         for name, weight in self.trained.items():
             weight[slot] = own[name]
 
-    @torch.no_grad()
-    def copy_gradients(self, slot: int, to: int) -> None:
-        """Let a slot step by another's gradient."""
+    def hold(self, num: int) -> None:
+        """Have room for the gradients of so many members; what was held is lost."""
+        self._held.clear()
         for gradient in self.gradients.values():
-            gradient[to] = gradient[slot]
+            of_member = gradient.shape[1:]
+            gradient.data = gradient.new_empty(0)  # never both at once
+            gradient.data = gradient.new_zeros(num, *of_member)
+
+    @property
+    def num_held(self) -> int:
+        """Members that there is room for."""
+        return len(next(iter(self.gradients.values())))
+
+    def held(self, row: int) -> dict[str, Tensor]:
+        """The gradients of one member."""
+        if row not in self._held:
+            self._held[row] = {name: own[row] for name, own in self.gradients.items()}
+        return self._held[row]
 
     @torch.no_grad()
     def load(self, slot: int, weights: Mapping[str, Tensor]) -> None:
@@ -191,12 +206,6 @@ class Stack(nn.Module):
             for name, piece in self._pieces.items()
         }
 
-    def lend_gradients(self) -> None:
-        """Let the parameters show :attr:`gradients` as theirs, until the next step takes them away."""
-        for name, p in self._parameters.items():
-            assert p is not None
-            p.grad = self.gradients[name]
-
 
 class _Forward(torch.autograd.Function):
     """:func:`trainers.packs.forward.forward` for autograd, to which gradients do not show."""
@@ -214,6 +223,8 @@ class _Forward(torch.autograd.Function):
         stack: Stack = ctx.stack
         weights, additions, gradients = stack.weights, stack.additions, stack.gradients
         turn, shape = stack.rotation, stack.shape
+        if (num := max(span.held.stop for span in ctx.tokens.spans)) > stack.num_held:
+            stack.hold(num)
         with stack.walk(Walk.BACKWARD):
             backward(
                 grads_KV[0], weights, additions, gradients, ctx.tokens, turn, shape, ctx.trace, add=stack.adds

@@ -9,7 +9,7 @@ Shapes: N tokens of all members, K positions with logits, T tokens of one row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -27,6 +27,8 @@ class Span:
 
     slot: int
     """The first slot."""
+    row: int
+    """Where the gradients of the first slot are held."""
     num: int
     start: int
     """Its first token."""
@@ -42,6 +44,11 @@ class Span:
         return slice(self.slot, self.slot + self.num)
 
     @property
+    def held(self) -> slice:
+        """Where the slots' gradients are held."""
+        return slice(self.row, self.row + self.num)
+
+    @property
     def tokens(self) -> slice:
         return slice(self.start, self.stop)
 
@@ -55,6 +62,8 @@ class MemberRows:
     """Token ids, unpadded."""
     wanted: Sequence[tuple[int, int]]
     """(row, position) of each position whose logits are needed, at least one."""
+    held: int | None = None
+    """The row that its gradients are held in, ``None`` for its slot's; neighbouring slots have neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +86,21 @@ class Tokens:
     wanted_spans: Sequence[Span]
 
 
-def spans_of(counts: Sequence[tuple[int, int]]) -> list[Span]:
-    """Spans of (slot, number of tokens) in ascending order of slots, none of them twice."""
+def spans_of(counts: Sequence[tuple[int, int]], held: Sequence[int]) -> list[Span]:
+    """Spans of neighbours.
+
+    Args:
+        counts: (slot, number of tokens) in ascending order of slots, none of them twice.
+        held: The row that the gradients of each are held in.
+    """
     spans: list[Span] = []
     start = 0
-    for slot, each in counts:
+    for (slot, each), row in zip(counts, held, strict=True):
         last = spans[-1] if spans else None
         if last is not None and last.each == each and last.slot + last.num == slot:
-            spans[-1] = Span(slot=last.slot, num=last.num + 1, start=last.start, each=each)
+            spans[-1] = replace(last, num=last.num + 1)
         else:
-            spans.append(Span(slot=slot, num=1, start=start, each=each))
+            spans.append(Span(slot=slot, row=row, num=1, start=start, each=each))
         start += each
     return spans
 
@@ -147,16 +161,17 @@ def tokens_of(
             rows[-1] = (rows[-1][0], len(ids), width)
         else:
             rows.append((first, len(ids), width))
+    rows_held = [member.slot if member.held is None else member.held for member in members]
     return Tokens(
         ids_N=torch.tensor(ids, device=device),
         slot_N=slots_of(counts).to(device),
         position_N=torch.cat(position).to(device),
-        spans=spans_of(counts),
+        spans=spans_of(counts, rows_held),
         rows=rows,
         wanted_K=torch.tensor(wanted, device=device),
         asked_K=asked,
         wanted_slot_K=slots_of(wanted_counts).to(device),
-        wanted_spans=spans_of(wanted_counts),
+        wanted_spans=spans_of(wanted_counts, rows_held),
     )
 
 

@@ -6,7 +6,10 @@ on how many of them are asked for at once. Such models are trained run by run.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -25,6 +28,11 @@ LENGTHS = (13, 9)
 
 ROWS = (1, 1, 2)
 """Rows of the members that are tried together: two in a batched product, one of them NaN, and one alone."""
+
+LAYERS = 2
+"""Layers that members are tried in: the last one, parts of which compute the wanted positions alone, and one
+of the others, which are all alike.
+"""
 
 TRIED_SLOTS = len(ROWS)
 """Fewest slots of a stack: even a run by itself is packed only where members stay apart."""
@@ -77,13 +85,25 @@ def require_members_apart(engine: PackEngine) -> None:
             own.view(-1).copy_(torch.linspace(-0.1, 0.1, own.numel(), device=own.device))
     for own in stack.trained.values():
         own[ill] = torch.nan
-    together = _bits(engine, members)
-    for slot, member in enumerate(members):
-        [alone] = _bits(engine, [member])
-        if slot != ill and alone != together[slot]:
-            raise NotPackable("this processor's matrix products have other bits when several are asked for")
+    with _of_few_layers(stack):
+        together = _bits(engine, members)
+        alone = [bits for member in members for bits in _bits(engine, [member])]
+    stack.hold(0)
+    if any(alone[slot] != together[slot] for slot in range(num) if slot != ill):
+        raise NotPackable("this processor's matrix products have other bits when several are asked for")
     for slot in range(num):
         engine.reset(slot)
+
+
+@contextmanager
+def _of_few_layers(stack: Stack) -> Iterator[None]:
+    """So that a pack takes no more memory before its first step than at its steps."""
+    whole = stack.shape
+    stack.shape = dataclasses.replace(whole, layers=min(LAYERS, whole.layers))
+    try:
+        yield
+    finally:
+        stack.shape = whole
 
 
 def _bits(engine: PackEngine, members: list[MemberRows]) -> list[list[str]]:
