@@ -101,7 +101,8 @@ def coverage(sweep: SweepData) -> Coverage:
         "count(*) FILTER (outcome IN ('done', 'diverged')) AS done, "
         "count(*) FILTER (outcome IN ('failed', 'quarantined')) AS failed, "
         "count(*) FILTER (outcome = 'diverged') AS diverged, "
-        "count(*) FILTER (outcome = 'skipped') AS skipped "
+        "count(*) FILTER (outcome = 'skipped') AS skipped, "
+        "count(*) FILTER (outcome = 'stopped') AS stopped "
         f"FROM runs {'GROUP BY ALL' if keys else ''}"
     ).to_pylist()
     order = {key: {value: i for i, value in enumerate(axes[key])} for key in keys}
@@ -119,6 +120,7 @@ def coverage(sweep: SweepData) -> Coverage:
         counts += f", {row['failed']} failed" if row["failed"] else ""
         counts += f", {row['diverged']} diverged" if row["diverged"] else ""
         counts += f", {row['skipped']} not needed" if row["skipped"] else ""
+        counts += f", {row['stopped']} stopped early" if row["stopped"] else ""
         tiles.append(
             Tile(
                 x=across.places[codes_of(columns, row)],

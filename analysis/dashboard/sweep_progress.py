@@ -12,7 +12,7 @@ from analysis.data.sweep import SweepData
 from analysis.data.views import literal
 from orchestrator.store.layout import OUTCOMES
 
-ORDER = ("done", "diverged", "running", "failed", "quarantined", "cancelled", "skipped", "pending")
+ORDER = ("done", "diverged", "running", "failed", "quarantined", "stopped", "cancelled", "skipped", "pending")
 """Outcomes in the order in which a bar shows them."""
 
 

@@ -46,9 +46,11 @@ def why_missing(frame: pd.DataFrame) -> str:
     failed = min(none, int(frame["failed"].sum()))
     diverged = min(none - failed, int(frame["diverged"].sum()))
     skipped = min(none - failed - diverged, int(frame["skipped"].sum()))
-    left = none - failed - diverged - skipped
+    stopped = min(none - failed - diverged - skipped, int(frame["stopped"].sum()))
+    left = none - failed - diverged - skipped - stopped
     parts = (
         *((diverged, "diverged"), (failed, "failed"), (skipped, "not needed by the race")),
+        (stopped, "stopped early"),
         (left, "not finished or without a value"),
     )
     return ", ".join(f"{n:,} {word}" for n, word in parts if n)

@@ -67,7 +67,8 @@ class SeedValues:
     """One metric, arranged by group and seed."""
 
     groups: pd.DataFrame
-    """One row per group: the axes ``by``, then ``expected, valued, diverged, failed, skipped, missing,
+    """One row per group: the axes ``by``, then ``expected, valued, diverged, failed, skipped, stopped,
+    missing,
     num_cells``."""
     values: np.ndarray
     """The estimator's value per group and seed, shape (groups, seeds); NaN where a seed has no run."""
@@ -104,6 +105,7 @@ def gather(sweep: SweepData, by: Sequence[str], metric: str) -> SeedValues:
         diverged=groups.count(diverged),
         failed=groups.count(columns.is_outcome("failed", "quarantined")),
         skipped=groups.count(columns.is_outcome("skipped")),
+        stopped=groups.count(columns.is_outcome("stopped")),
         missing=groups.count(~valued & ~diverged),
         num_cells=np.bincount(arranged.group_of_cell, minlength=groups.size),
         num_seeds=present.reshape(groups.size, num_seeds).sum(axis=1),

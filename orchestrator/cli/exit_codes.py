@@ -24,7 +24,8 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
     ``peak_mib`` is the most memory that any one process of the sweep has held, the driver or a worker, in
     every pool; ``driver_mib`` the driver's, in which the inline pool computes its runs.
     """
-    left = summary.expected - summary.committed - summary.failed - summary.cancelled - summary.skipped
+    over = summary.committed + summary.failed + summary.cancelled + summary.skipped + summary.stopped
+    left = summary.expected - over
     counts = {"pending": left, "failed": summary.failed, "cancelled": summary.cancelled}
     layout = Layout(directory)
     held_back = is_held_back(read_status(layout), counts)
@@ -41,6 +42,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
                 "diverged": summary.diverged,
                 "cancelled": summary.cancelled,
                 **_of_race(summary),
+                **({"stopped": summary.stopped} if summary.stopped else {}),
                 **({} if summary.search is None else {"search": dict(summary.search)}),
                 "new": summary.new,
                 "busy_s": round(summary.busy_s, 3),

@@ -69,6 +69,7 @@ def launch(
     from orchestrator.planning.cluster import cluster_of, pool_factory
     from orchestrator.planning.model_folders import require_usable_models
     from orchestrator.planning.plan import OUTPUTS, require_budget
+    from orchestrator.planning.prune_question import prune_question
     from orchestrator.planning.race_question import race_question
     from orchestrator.planning.search_question import caught_up, continued, search_question
     from orchestrator.store.frozen import damage_of_frozen
@@ -145,6 +146,7 @@ def launch(
     metrics = metrics_of_classes(asked.checked, layout.root)
     race = race_question(manifest, metrics)
     search_question(manifest, metrics)
+    prune_question(manifest, metrics)
     if asked.note:
         say(asked.note)
     for setting in toy_settings(manifest):
@@ -317,4 +319,4 @@ def _is_open(book: RunIndex, index: int, *, failed_only: bool) -> bool:
     outcome = OUTCOMES[book.outcome[index]]
     if failed_only:
         return outcome in ("failed", "quarantined")
-    return outcome in ("pending", "failed", "quarantined", "cancelled")
+    return outcome in ("pending", "failed", "quarantined", "cancelled", "stopped")

@@ -21,7 +21,7 @@ from orchestrator.store.lock import DriverLock
 from orchestrator.store.memory import give_back
 from orchestrator.store.outcomes import Grant
 from orchestrator.store.parts import PartWriter, kept_parts
-from orchestrator.store.records import DecisionRecord, ProposalRecord
+from orchestrator.store.records import DecisionRecord, ProposalRecord, StopRecord
 from orchestrator.store.run_index import CODE, FailureNote, ReplayResult, results_of
 from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
@@ -51,7 +51,7 @@ class CommitLog:
         reopened: Collection[int] = (),
         lock: DriverLock | None = None,
         say: Callable[[str], None] = lambda _: None,
-        on_end: Callable[[int, Line | None], None] = lambda *_: None,
+        on_end: Sequence[Callable[[int, Line | None], None]] = (),
     ) -> None:
         """Begin a driver's life: commit what a dead one left, bring the index up to date.
 
@@ -62,14 +62,14 @@ class CommitLog:
             reopened: runs that the book already shows as pending again.
             lock: asked at every flush whether the directory is still ours.
             say: tells people something.
-            on_end: called with each run that is over, and with its result's line once that is durable.
+            on_end: all are called with each run that is over, and its result's line once that is durable.
         """
         self.book = reading.book
         """Outcome and place of every run."""
         self.num_new = 0
         """Results committed in this life."""
         self._layout, self._manifest, self._say = layout, manifest, say
-        self._lock, self._on_end = lock, on_end
+        self._lock, self._listeners = lock, on_end
         if lock is not None:
             lock.check()
         fill = bool(reading.adopted or reading.unreadable) or not is_complete(layout, manifest)
@@ -165,6 +165,17 @@ class CommitLog:
         self._journal.decided(record)
         self.book.decide(record, skipped)
         self._state.settled(row_without_result(self.book, index) for index in skipped)
+
+    def _on_end(self, run: int, line: Line | None) -> None:
+        for listener in self._listeners:
+            listener(run, line)
+
+    def stopped(self, record: StopRecord, run: int) -> None:
+        """Record that early stopping has ended a run."""
+        self._journal.stopped(record)
+        self.book.stop(run, record)
+        self._state.settled([row_without_result(self.book, run)])
+        self._on_end(run, None)
 
     def proposed(self, records: Iterable[ProposalRecord]) -> None:
         """Record what a search proposed."""

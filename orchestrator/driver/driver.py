@@ -15,6 +15,7 @@ from orchestrator.driver.driver_log import DriverLog
 from orchestrator.driver.growing import Growing
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.options import DriverOptions
+from orchestrator.driver.pruning import Pruning
 from orchestrator.driver.racing import Racing
 from orchestrator.driver.requests import Cap, event_of
 from orchestrator.driver.room import Room
@@ -69,6 +70,7 @@ class Driver:
         only: Collection[int] | None = None,
         race: RaceQuestion | None = None,
         search: Searching | None = None,
+        pruning: Pruning | None = None,
         keep: Callable[[Manifest], None] = lambda _: None,
     ) -> None:
         """Begin a driver's life.
@@ -84,6 +86,7 @@ class Driver:
             only: the runs to run, ``None`` for all that are pending.
             race: decides which runs are needed; ``None`` needs all.
             search: proposes further runs.
+            pruning: stops runs early.
             keep: writes the manifest down that further runs have made.
         """
         self._layout, self._manifest, self._pool = layout, manifest, pool
@@ -94,7 +97,8 @@ class Driver:
         self._first_s = self._last_commit_s = math.nan
         self._racing = None if race is None else Racing(race, manifest, reading.book, self._progress.say)
         self._searching = search
-        asking = self._racing or search
+        self._pruning = pruning
+        asking = [each for each in (self._racing, search, pruning) if each is not None]
         self._commits = CommitLog(
             layout=layout,
             manifest=manifest,
@@ -102,7 +106,7 @@ class Driver:
             reopened=reopened,
             lock=lock,
             say=self._progress.say,
-            **({} if asking is None else {"on_end": asking.take}),
+            on_end=[each.take for each in asking],
         )
         if self._racing is not None:
             self._racing.begin(self._commits.earlier_results())
@@ -136,7 +140,7 @@ class Driver:
             search=None if search is None else search.facts,
         )
         self._growing = Growing(
-            manifest, search, self._commits, self._teller, self._scheduler, self._room, keep
+            manifest, search, self._commits, self._teller, self._scheduler, self._room, pruning, keep
         )
 
     def _workload(self, book: RunIndex) -> Workload:
@@ -296,8 +300,15 @@ class Driver:
         if self._commits.flush():
             self._last_commit_s = time.monotonic()
         self._race_on()
+        self._stop_early()
         self._growing.propose()
         self._teller.show()
+
+    def _stop_early(self) -> None:
+        """Write down and end the runs that are to be stopped by what they have reported."""
+        for record, run in self._pruning.stopped(time.time()) if self._pruning else ():
+            self._commits.stopped(record, run)
+            self._tell(ev.RunsSkipped(runs=(run,)))
 
     def _race_on(self) -> None:
         """Write down what the race has decided by what is durable, and drop the runs that it does without."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.driver.commit_log import CommitLog
+from orchestrator.driver.pruning import Pruning
 from orchestrator.driver.room import Room
 from orchestrator.driver.searching import Searching
 from orchestrator.driver.status_writer import StatusWriter
@@ -32,14 +33,17 @@ class Growing:
         teller: StatusWriter,
         scheduler: Scheduler,
         room: Room,
+        pruning: Pruning | None,
         keep: Callable[[Manifest], None],
     ) -> None:
         """Begin with the runs that the search has.
 
         Args:
             room: of the workers.
+            pruning: of the runs.
             keep: writes a manifest down.
         """
+        self._pruning = pruning
         self._search, self._commits, self._teller, self._scheduler = search, commits, teller, scheduler
         self._room, self._keep = room, keep
         self.manifest = manifest
@@ -76,6 +80,8 @@ class Growing:
             self.manifest = self._search.manifest
             self._commits.grow(self.manifest)
             self._teller.grow(self.manifest)
+            if self._pruning is not None:
+                self._pruning.grow(self.manifest)
             self._scheduler.grow(workload_of(self.manifest))
 
     def keep(self, *, now: bool = False) -> None:

@@ -23,6 +23,8 @@ class Summary:
     """Runs that nobody wants any more."""
     skipped: int = 0
     """Runs that a race did without."""
+    stopped: int = 0
+    """Runs that early stopping has ended."""
     decided: int = 0
     """Cells that a race decided, or pairs of cells."""
     undecided: int | None = None
@@ -52,6 +54,7 @@ class Summary:
             failed=counts["failed"] + counts["quarantined"],
             cancelled=counts["cancelled"],
             skipped=counts["skipped"],
+            stopped=counts["stopped"],
             **more,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.driver.observing import value_of
 from orchestrator.planning.search_question import SearchQuestion, held_out_seeds, seeds_of
 from orchestrator.store.records import ProposalRecord
-from orchestrator.store.run_index import PENDING, RunIndex
+from orchestrator.store.run_index import PENDING, STOPPED, RunIndex
 from orchestrator.store.spool import Line
 from sweeps.deciding.proposing import Proposal
 from sweeps.grid.columns import spelling
@@ -69,6 +69,7 @@ class Searching:
             say: tells people something.
         """
         self._question, self.manifest, self.say = question, manifest, say
+        self._book = book
         self._spec, self._space = question.spec, question.runs.space
         self._seeds = seeds_of(self._space, self._spec)
         self._proposer = question.proposer()
@@ -164,7 +165,9 @@ class Searching:
         if number in self._due:
             self._due.remove(number)
             self._after.append(number)
-            self._proposer.tell(number, self._of(self._trials[number].runs)[0])
+            runs = self._trials[number].runs
+            stopped = any(self._book.outcome[run] == STOPPED for run in runs)
+            self._proposer.tell(number, None if stopped else self._of(runs)[0], stopped=stopped)
 
     # --- where it stands --------------------------------------------------------------------------
 

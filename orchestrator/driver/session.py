@@ -16,11 +16,13 @@ from orchestrator.driver.driver import Driver
 from orchestrator.driver.nodes import nodes_asked, require_room
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
+from orchestrator.driver.pruning import Pruning
 from orchestrator.driver.racing import decided_by_results
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.searching import Searching
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
+from orchestrator.planning.prune_question import prune_question, stopped_again
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.planning.search_question import caught_up, search_question
 from orchestrator.pools.base import Pool
@@ -214,13 +216,14 @@ class Session:
         self._permission.require(manifest)
         book = reading.book
         race = race_question(manifest, read_config(self.layout).get("metrics"))
-        reopen = {*reopen, *wanted_again(race, manifest, book)}
+        reopen = {*reopen, *wanted_again(race, manifest, book), *stopped_again(manifest, book)}
         for index in reopen:
             book.reopen(index)
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
         progress = Progress(total=len(manifest), quiet=quiet)
         search = self._searching(manifest, book, progress) if only is None else None
+        pruning = self._pruning(manifest, book, progress)
         if not (search and search.is_open) and not any(
             code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)
         ):
@@ -252,6 +255,7 @@ class Session:
                 only=only,
                 race=race,
                 search=search,
+                pruning=pruning,
                 keep=self._keep_grown,
             )
             return driver.run()
@@ -266,6 +270,17 @@ class Session:
         lines = LineReader(self.layout.spools)
         records = read_proposals(self.layout)
         found = Searching(question, manifest, book, records, results_of(book, lines), progress.say)
+        lines.close()
+        return found
+
+    def _pruning(self, manifest: Manifest, book: RunIndex, progress: Progress) -> Pruning | None:
+        """The early stopping of these runs, where it is asked for, as far as it has come."""
+        question = prune_question(manifest, read_config(self.layout).get("metrics"))
+        if question is None:
+            return None
+        lines = LineReader(self.layout.spools)
+        results = results_of(book, lines)
+        found = Pruning(question, self.layout, manifest, book, results, progress.say)
         lines.close()
         return found
 

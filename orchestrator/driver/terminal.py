@@ -93,4 +93,4 @@ class Progress:
 
 def num_over(counts: Mapping[str, int]) -> int:
     """Runs that ended by themselves, with a result or without."""
-    return sum(counts[k] for k in ("done", "diverged", "failed", "quarantined"))
+    return sum(counts[k] for k in ("done", "diverged", "failed", "quarantined", "stopped"))

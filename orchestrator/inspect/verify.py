@@ -31,6 +31,8 @@ class Verification:
     """Runs given up on request; they need no result."""
     skipped: int
     """Runs that a race did without; they need no result."""
+    stopped: int
+    """Runs that early stopping has ended; they have none."""
     duplicated: int
     """Runs committed at more than one place."""
     corrupt: int
@@ -66,7 +68,7 @@ class Verification:
     @property
     def missing(self) -> int:
         """Runs that should have a result and have none."""
-        return self.expected - self.committed - self.cancelled - self.skipped
+        return self.expected - self.committed - self.cancelled - self.skipped - self.stopped
 
     @property
     def is_whole(self) -> bool:
@@ -85,6 +87,7 @@ class Verification:
         more = (
             "cancelled",
             "skipped",
+            "stopped",
             "failed",
             "superseded",
             "foreign",
@@ -134,6 +137,7 @@ def verify(
         committed=book.num_committed - len(reading.adopted),
         cancelled=book.outcome.count(CODE["cancelled"]),
         skipped=book.outcome.count(CODE["skipped"]),
+        stopped=book.outcome.count(CODE["stopped"]),
         duplicated=len(reading.doubly_accepted),
         corrupt=len(reading.missing),
         superseded=reading.num_superseded,

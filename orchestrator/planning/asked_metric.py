@@ -25,14 +25,20 @@ class AskedMetric:
 
 
 def asked_metric(
-    manifest: Manifest, asked: str | None, kind: str, said: Mapping[str, Any] | None = None
+    manifest: Manifest,
+    asked: str | None,
+    kind: str,
+    said: Mapping[str, Any] | None = None,
+    *,
+    option: str = "search",
 ) -> AskedMetric:
     """The metric that these runs are decided by.
 
     Args:
         asked: its name, where one was given.
-        kind: what asks, ``race`` or a sampler, for messages.
+        kind: what asks, ``race``, a sampler or a pruner, for messages.
         said: what the trainers' classes say of their metrics.
+        option: the option that asks.
 
     Raises:
         SpecError: where there is none that all runs have, or nothing is known of it.
@@ -54,13 +60,13 @@ def asked_metric(
     metric = asked or next(iter(declared), None) or (_judged(manifest) if shipped else None)
     if metric is None and shipped:
         raise SpecError(
-            f"search={kind}: not all of these runs are judged, so there is no accuracy to decide by; choose "
-            "an eval, or another metric with search.metric="
+            f"{option}={kind}: not all of these runs are judged, so there is no accuracy to decide by; "
+            f"choose an eval, or another metric with {option}.metric="
         )
     if metric is None:
         raise SpecError(
-            f"search={kind}: nothing is said of this trainer's metrics; name one with search.metric=, and "
-            "say which way it is better with trainer.metrics.NAME: {direction: max}"
+            f"{option}={kind}: nothing is said of this trainer's metrics; name one with {option}.metric=, "
+            "and say which way it is better with trainer.metrics.NAME: {direction: max}"
         )
     info = metric_info(metric, declared[metric]) if metric in declared else None
     info = info or (shipped_metric(metric) if shipped else None) or MetricInfo()

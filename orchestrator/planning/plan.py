@@ -15,6 +15,7 @@ from orchestrator.planning.estimates import measured_rates, parts_of, priced_as
 from orchestrator.planning.model_folders import require_usable_models
 from orchestrator.planning.packs import most_in_a_pack, planned_packing
 from orchestrator.planning.plan_text import plan_text
+from orchestrator.planning.prune_question import PruneQuestion, prune_question, stopped_again
 from orchestrator.planning.race_price import RacePrice, race_price
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.planning.search_price import SearchPrice, drawn_runs, search_price
@@ -57,6 +58,8 @@ class Plan:
     cancelled: int = 0
     skipped: int = 0
     """Runs that a race did without."""
+    stopped: int = 0
+    """Runs that early stopping has ended."""
     left: int
     """Runs on disk that the sweep no longer asks for."""
     drift: Sequence[Difference]
@@ -84,6 +87,8 @@ class Plan:
     """Runs that a race will take, where one was asked for."""
     search: SearchPrice | None = None
     """What a search will take, where one was asked for; the manifest then holds runs like its own."""
+    prune: PruneQuestion | None = None
+    """By what runs are stopped early, where that was asked for."""
     note: str = ""
     """What became of a search that is none."""
     packing: Packing
@@ -95,7 +100,8 @@ class Plan:
     @property
     def new(self) -> int:
         """Runs that a launch would do."""
-        return len(self.manifest) - self.done - self.failed - self.quarantined - self.cancelled - self.skipped
+        without = self.failed + self.quarantined + self.cancelled + self.skipped + self.stopped
+        return len(self.manifest) - self.done - without
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -111,6 +117,7 @@ class Plan:
             "quarantined": self.quarantined,
             "cancelled": self.cancelled,
             "skipped": self.skipped,
+            "stopped": self.stopped,
             "left": self.left,
             "duplicates": m.num_duplicates,
             "steps_naive": naive.steps,
@@ -125,6 +132,7 @@ class Plan:
             "sharing": bool(m.options.get("sharing")),
             "race": self.race.to_json() if self.race else None,
             "search": self.search.to_json() if self.search else None,
+            "prune": self.prune.rule if self.prune else None,
             "packed": self.packing.num_packed,
             "not_packed": dict(self.packing.refused),
             "busy_s": None if self.price.unknown else self.price.busy_s,
@@ -191,7 +199,10 @@ def make_plan(
     search = _search(manifest, directory, metrics)
     plan = _planned(manifest, search, directory, like, imagined, asked)
     race = race_price(manifest, asked, like) if asked else None
-    return dataclasses.replace(plan, mended=tuple(mended), race=race, search=search, note=begins.note)
+    prune = prune_question(manifest, metrics)
+    return dataclasses.replace(
+        plan, mended=tuple(mended), race=race, search=search, prune=prune, note=begins.note
+    )
 
 
 def _search(manifest: Manifest, directory: Path, metrics: Mapping[str, Any] | None) -> SearchPrice | None:
@@ -255,7 +266,7 @@ def plan_manifest(
         book = read_index(layout, manifest.run_ids, live=True).book
         is_there = not damage_of_frozen(layout, layout.manifest)
         earlier = read_manifest(layout.manifest) if is_there else manifest
-        for index in wanted_again(asked, manifest, book):
+        for index in [*wanted_again(asked, manifest, book), *stopped_again(manifest, book)]:
             book.reopen(index)
         counts = {str(word): num for word, num in book.counts().items()}
         pending = np.flatnonzero(np.asarray(book.outcome) == PENDING)
@@ -278,6 +289,7 @@ def plan_manifest(
         quarantined=counts["quarantined"],
         cancelled=counts["cancelled"],
         skipped=counts["skipped"],
+        stopped=counts["stopped"],
         left=left,
         drift=drift,
         code_changed=changed,

@@ -43,6 +43,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"race      {plan.race}")
     if plan.search:
         lines.append(f"search    {plan.search}")
+    if plan.prune:
+        lines.append(f"prune     {plan.prune}")
     if plan.note:
         lines.append(f"search    {plan.note}")
     if plan.new:
@@ -59,7 +61,9 @@ def _counts(plan: Plan) -> str:
     if plan.search:
         return f"{plan.search.runs_most:,} to do at most · {counted(plan.search.trials_done, 'trial')} done"
     counts = [f"{plan.new:,} new", f"{plan.done:,} done"]
-    without = {word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled", "skipped")}
+    without = {
+        word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled", "skipped", "stopped")
+    }
     counts += [f"{num:,} {word}" for word, num in without.items() if num]
     counts.append(f"{plan.manifest.num_duplicates:,} duplicates removed")
     if plan.left:

@@ -18,6 +18,7 @@ _SAID = {
     "failed": "failed",
     "quarantined": "failed",
     "cancelled": "was cancelled",
+    "stopped": "was stopped early",
     "diverged": "diverged, and its weights are not numbers",
 }
 

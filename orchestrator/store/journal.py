@@ -32,6 +32,7 @@ from orchestrator.store.records import (
     ProposalRecord,
     ReopenRecord,
     SettleRecord,
+    StopRecord,
     VoidRecord,
 )
 from orchestrator.store.run_index import ReplayResult, next_epoch
@@ -127,6 +128,10 @@ class Journal:
 
     def proposed(self, record: ProposalRecord) -> None:
         """A search proposed a trial."""
+        self._write(record)
+
+    def stopped(self, record: StopRecord) -> None:
+        """Early stopping ended a run."""
         self._write(record)
 
     def close(self, reason: str, at: float) -> None:

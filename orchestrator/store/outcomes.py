@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, cast
 
-Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled", "skipped"]
+Outcome = Literal["pending", "done", "diverged", "failed", "quarantined", "cancelled", "skipped", "stopped"]
 """What can be said of a run. ``done`` and ``diverged`` are results; ``pending`` also covers a run that is
-running; ``skipped`` is a run that a race does without, since what it was to tell is decided.
+running; ``skipped`` is a run that a race does without, since what it was to tell is decided; ``stopped`` one
+that early stopping ended, whose result is none.
 """
 
 AttemptEnd = Literal["done", "diverged", "failed", "cancelled"]

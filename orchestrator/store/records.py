@@ -46,6 +46,7 @@ RecordKind = Literal[
     "void",
     "decision",
     "proposal",
+    "stop",
     "close",
 ]
 
@@ -310,6 +311,20 @@ class ProposalRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StopRecord(Record):
+    """Early stopping ended a run by what it reported."""
+
+    kind: ClassVar[RecordKind] = "stop"
+    run_id: str
+    step: int
+    """The step at which it was stopped."""
+    value: float
+    """What it reported there."""
+    rule: Mapping[str, Any]
+    """What it was stopped by: the pruner's options, its metric filled in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRecord(Record):
     """The driver ended by itself."""
 
@@ -330,6 +345,7 @@ JournalRecord = (
     | VoidRecord
     | DecisionRecord
     | ProposalRecord
+    | StopRecord
     | CloseRecord
 )
 

@@ -28,6 +28,7 @@ from orchestrator.store.records import (
     ManifestRecord,
     ReopenRecord,
     SettleRecord,
+    StopRecord,
     VoidRecord,
     record_of,
 )
@@ -40,7 +41,7 @@ UNKNOWN = "unknown"
 """Kind of the record that stands where ``emsweep repair`` took out a line that could not be mended."""
 
 PENDING, DONE, DIVERGED = CODE["pending"], CODE["done"], CODE["diverged"]
-SKIPPED = CODE["skipped"]
+SKIPPED, STOPPED = CODE["skipped"], CODE["stopped"]
 
 
 class FailureNote(NamedTuple):
@@ -81,6 +82,8 @@ class RunIndex:
         """The last failure of each run that has any."""
         self.decisions: list[DecisionRecord] = []
         """What a race decided, oldest first."""
+        self.stops: dict[int, StopRecord] = {}
+        """Where and why each run was stopped that early stopping has ended."""
         self._spool_numbers: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -142,6 +145,16 @@ class RunIndex:
             if self.outcome[index] == PENDING:
                 self.outcome[index] = SKIPPED
 
+    def stop(self, index: int, record: StopRecord) -> None:
+        """Remember that early stopping has ended a run."""
+        if not self.committed(index):
+            self.outcome[index] = STOPPED
+            self.stops[index] = record
+
+    def stopped(self) -> list[int]:
+        """Runs that early stopping has ended."""
+        return [i for i, code in enumerate(self.outcome) if code == STOPPED]
+
     def reopen(self, index: int) -> None:
         """Make an unfinished or failed run pending again, with fresh budgets."""
         if not self.committed(index):
@@ -149,6 +162,7 @@ class RunIndex:
                 run_id = self.run_ids[index]
                 self.decisions = [d for d in self.decisions if run_id not in d.runs]
             self.outcome[index] = PENDING
+            self.stops.pop(index, None)
             self.histories.pop(index, None)
             self.notes.pop(index, None)
 
@@ -305,6 +319,9 @@ def replay_record(record: JournalRecord, reading: ReplayResult, index_of: Mappin
                     reading.doubly_accepted = [i for i in reading.doubly_accepted if i != index]
         case DecisionRecord():
             book.decide(record, _known(record.runs, index_of))
+        case StopRecord():
+            for index in _known((record.run_id,), index_of):
+                book.stop(index, record)
         case ManifestRecord():
             if record.part == record.parts - 1:
                 reading.journalled[record.name] = record.sha256

@@ -62,9 +62,9 @@ def run_rows(layout: Layout, book: RunIndex) -> Iterator[RunRow]:
 
 
 def row_without_result(book: RunIndex, index: int) -> RunRow:
-    """The row of a run that ended in failure, was cancelled, or is not needed."""
+    """The row of a run that ended in failure, was cancelled or stopped, or is not needed."""
     outcome, note = book.outcome_of(index), book.notes.get(index)
-    if note is None or outcome in ("cancelled", "skipped"):
+    if note is None or outcome in ("cancelled", "skipped", "stopped"):
         return RunRow(book.run_ids[index], outcome)
     return RunRow(
         book.run_ids[index],

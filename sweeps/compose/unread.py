@@ -17,6 +17,7 @@ from sweeps.grid.resolve_configs import references
 from sweeps.grid.sweep_file import SWEEP_KEYS
 from sweeps.spec import GROUPS, SCALARS, SpecError, nearest
 from sweeps.spec.errors import shown
+from sweeps.spec.prune_rules import PruneSpec
 from sweeps.spec.sampler_rules import SamplerSpec
 from sweeps.spec.search_rules import RaceSpec
 
@@ -54,6 +55,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "search": frozenset(
         {"kind", *(f.name for spec in (RaceSpec, SamplerSpec) for f in dataclasses.fields(spec))}
     ),
+    "prune": frozenset({"kind", *(f.name for f in dataclasses.fields(PruneSpec))}),
 }
 """Mappings beside a run's groups, and the keys of each that are read."""
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sweeps.deciding.optuna_extra import optuna_for
 from sweeps.grid.axes import Interval
 from sweeps.grid.columns import spelling
 from sweeps.grid.grid import DeclaredAxis
 from sweeps.grid.space import Point, Space
-from sweeps.spec.errors import SpecError
 from sweeps.spec.sampler_rules import SamplerSpec
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Proposer:
         self._numbers: dict[int, int] = {}
         """Number of each open proposal within the study."""
         if spec.kind != "random":
-            self._suggests = _optuna(spec)
+            self._suggests = optuna_for(f"search={spec.kind}", *(["cmaes"] if spec.kind == "cmaes" else []))
             direction = "maximize" if maximize else "minimize"
             self._study = self._suggests.create_study(direction=direction, sampler=self._sampler(0))
 
@@ -202,17 +202,3 @@ def rounded(value: float, interval: Interval) -> float:
     else:
         found = round(value, DIGITS - math.floor(math.log10(interval.high - interval.low)))
     return float(min(max(found, interval.low), interval.high))
-
-
-def _optuna(spec: SamplerSpec) -> Any:
-    try:
-        import optuna
-
-        if spec.kind == "cmaes":
-            import cmaes  # noqa: F401
-    except ImportError as error:
-        raise SpecError(
-            f"search={spec.kind}: needs {error.name}, which is not installed: pip install 'emsweep[search]'"
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from sweeps.spec.errors import SpecError, choice, nearest, require
 from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.prune_rules import prune_of
 from sweeps.spec.sampler_rules import SAMPLER_MAY_BE_NULL, SAMPLER_TYPES, SAMPLERS, Sampler, SamplerSpec
 
 Question = Literal["above_base", "best", "compare"]
@@ -159,8 +160,9 @@ def _typed(
 
 
 def same_search(options: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two launches' options ask for the same runs of a grid."""
-    return search_of(options) == search_of(others) and options.get("space") == others.get("space")
+    """Whether two launches' options ask for the same runs of a grid, each to the same end."""
+    same_space = options.get("space") == others.get("space")
+    return same_space and all(read(options) == read(others) for read in (search_of, prune_of))
 
 
 def require_metric(race: RaceSpec, name: str, info: MetricInfo) -> None:
