@@ -20,6 +20,6 @@ def _told_pruned(sources: Sequence[Source]) -> list[str]:
     if not specs:
         return []
     return [
-        f"Runs that did badly early were stopped (prune={specs[0].kind}) and have no value at the end: a mean is "
-        "over the runs that were let go on, and is the better for it."
+        f"Runs that did badly early were stopped (prune={specs[0].kind}) and have no value at the end: a "
+        "mean is over the runs that were let go on, and is the better for it."
     ]

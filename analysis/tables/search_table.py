@@ -18,7 +18,6 @@ from analysis.output.table import (
     in_numbers,
     value_kind,
 )
-from orchestrator.store.records import ProposalRecord
 from sweeps.spec.errors import UserError
 from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
@@ -99,6 +98,7 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
         if place >= 0
     }
     value_R, is_open = columns.metric(metric), columns.is_outcome("pending")
+    is_stopped = columns.is_outcome("stopped")
     found = []
     for record in search.trials:
         here = [row_of[run_id] for run_id in record.runs if run_id in row_of]
@@ -118,7 +118,7 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
                 "held_out": held_out,
                 "held_out_n": num_held_out,
                 "missing": len(record.runs) - num,
-                "state": _state(record, num, waiting),
+                "state": _state(len(record.runs), num, waiting, int(is_stopped[here].sum())),
             }
         )
     return found
@@ -130,14 +130,12 @@ def _mean(values: np.ndarray, rows: Sequence[int]) -> tuple[float, int]:
     return (float(own.mean()) if len(own) else float("nan")), len(own)
 
 
-def _state(record: ProposalRecord, num: int, waiting: int) -> str:
+def _state(num_runs: int, num: int, waiting: int, stopped: int) -> str:
     if waiting:
-        return f"{waiting} of {counted(len(record.runs), 'run')} to come"
-    return (
-        "done"
-        if num == len(record.runs)
-        else f"{len(record.runs) - num} of {len(record.runs)} without a value"
-    )
+        return f"{waiting} of {counted(num_runs, 'run')} to come"
+    if stopped:
+        return f"{stopped} of {num_runs} stopped early"
+    return "done" if num == num_runs else f"{num_runs - num} of {num_runs} without a value"
 
 
 def _sentence(
@@ -152,7 +150,7 @@ def _sentence(
         f"{len(whole):,} of {counted(spec.trials, 'trial')} done"
     )
     if len(frame) > len(whole):
-        said += f", {len(frame) - len(whole):,} with runs to come or without a value"
+        said += f", {len(frame) - len(whole):,} with runs to come, stopped early or without a value"
     valued = frame[frame["n"] > 0]
     if not len(valued):
         return f"{said}; none has a value yet."

@@ -68,8 +68,7 @@ class SeedValues:
 
     groups: pd.DataFrame
     """One row per group: the axes ``by``, then ``expected, valued, diverged, failed, skipped, stopped,
-    missing,
-    num_cells``."""
+    missing, num_cells``."""
     values: np.ndarray
     """The estimator's value per group and seed, shape (groups, seeds); NaN where a seed has no run."""
     seeds: np.ndarray

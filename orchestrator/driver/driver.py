@@ -11,21 +11,18 @@ import time
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.driver.commit_log import CommitLog
+from orchestrator.driver.deciding import Deciding
 from orchestrator.driver.driver_log import DriverLog
 from orchestrator.driver.growing import Growing
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.options import DriverOptions
-from orchestrator.driver.pruning import Pruning
-from orchestrator.driver.racing import Racing
 from orchestrator.driver.requests import Cap, event_of
 from orchestrator.driver.room import Room
 from orchestrator.driver.run_summary import Summary
-from orchestrator.driver.searching import Searching
 from orchestrator.driver.signals import StopSignals
 from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.driver.terminal import Progress
 from orchestrator.driver.worker_setup import worker_setup
-from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.pools.base import Pool, PoolEvent, Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.scheduling.backlog import Workload
@@ -68,9 +65,7 @@ class Driver:
         progress: Progress | None = None,
         reopened: Collection[int] = (),
         only: Collection[int] | None = None,
-        race: RaceQuestion | None = None,
-        search: Searching | None = None,
-        pruning: Pruning | None = None,
+        deciding: Deciding | None = None,
         keep: Callable[[Manifest], None] = lambda _: None,
     ) -> None:
         """Begin a driver's life.
@@ -84,9 +79,7 @@ class Driver:
             progress: what people see.
             reopened: runs that get another chance, shown as pending by the reading already.
             only: the runs to run, ``None`` for all that are pending.
-            race: decides which runs are needed; ``None`` needs all.
-            search: proposes further runs.
-            pruning: stops runs early.
+            deciding: by results, which runs are needed; ``None`` needs all.
             keep: writes the manifest down that further runs have made.
         """
         self._layout, self._manifest, self._pool = layout, manifest, pool
@@ -95,10 +88,7 @@ class Driver:
         self._interrupted = False
         self._space = Space(layout.root)
         self._first_s = self._last_commit_s = math.nan
-        self._racing = None if race is None else Racing(race, manifest, reading.book, self._progress.say)
-        self._searching = search
-        self._pruning = pruning
-        asking = [each for each in (self._racing, search, pruning) if each is not None]
+        self._deciding = deciding or Deciding()
         self._commits = CommitLog(
             layout=layout,
             manifest=manifest,
@@ -106,10 +96,8 @@ class Driver:
             reopened=reopened,
             lock=lock,
             say=self._progress.say,
-            on_end=[each.take for each in asking],
+            on_end=self._deciding.listeners,
         )
-        if self._racing is not None:
-            self._racing.begin(self._commits.earlier_results())
         self._room = Room(pool, self._options)
         self._log = DriverLog(layout, self._commits.epoch)
         book, until, epoch = reading.book, self._options.until, self._commits.epoch
@@ -136,16 +124,15 @@ class Driver:
             scheduler=self._scheduler,
             epoch=epoch,
             progress=self._progress,
-            race=None if self._racing is None else self._racing.counts,
-            search=None if search is None else search.facts,
+            deciding=self._deciding,
         )
         self._growing = Growing(
-            manifest, search, self._commits, self._teller, self._scheduler, self._room, pruning, keep
+            manifest, self._deciding, self._commits, self._teller, self._scheduler, self._room, keep
         )
 
     def _workload(self, book: RunIndex) -> Workload:
-        rounds = None if self._racing is None else self._racing.rounds
-        shares = self._options.sharing and self._searching is None
+        race, search = self._deciding.race, self._deciding.search
+        rounds, shares = None if race is None else race.rounds, self._options.sharing and search is None
         to_share = pending_runs(book.outcome) if shares else None
         return workload_of(self._manifest, to_share, self._room.most_slots(), rounds)
 
@@ -166,7 +153,7 @@ class Driver:
 
     def _loop(self, signals: StopSignals) -> None:
         flushed_s = looked_s = time.monotonic()
-        self._race_on()
+        self._deciding.apply(self._commits, self._tell)
         while True:
             now_s = time.monotonic()
             self._act(self._scheduler.decide(now_s))
@@ -299,22 +286,9 @@ class Driver:
     def _flush(self) -> None:
         if self._commits.flush():
             self._last_commit_s = time.monotonic()
-        self._race_on()
-        self._stop_early()
+        self._deciding.apply(self._commits, self._tell)
         self._growing.propose()
         self._teller.show()
-
-    def _stop_early(self) -> None:
-        """Write down and end the runs that are to be stopped by what they have reported."""
-        for record, run in self._pruning.stopped(time.time()) if self._pruning else ():
-            self._commits.stopped(record, run)
-            self._tell(ev.RunsSkipped(runs=(run,)))
-
-    def _race_on(self) -> None:
-        """Write down what the race has decided by what is durable, and drop the runs that it does without."""
-        for record, skipped in self._racing.decisions(time.time()) if self._racing else ():
-            self._commits.decided(record, skipped)
-            self._tell(ev.RunsSkipped(runs=skipped))
 
     def _flush_or_pause(self) -> None:
         """Make durable what was decided; while the disk takes nothing, hand out nothing and try again."""
@@ -336,7 +310,7 @@ class Driver:
             self._drain("no further run would end before the time limit of --until", 0.0)
         self._flush_or_pause()
         self._pool.close()
-        if self._racing and (complaint := self._racing.complaint()):
+        if self._deciding.race and (complaint := self._deciding.race.complaint()):
             self._say(complaint)
         why = self._scheduler.stop_reason or "nothing is left to hand out"
         self._log.write(f"driver {self._commits.epoch} ends: {why}")
@@ -355,8 +329,7 @@ class Driver:
             self._commits.book.counts(),
             new=self._commits.num_new,
             busy_s=0.0 if math.isnan(busy_s) else busy_s,
-            **({} if self._racing is None else self._racing.counts()),
-            search=None if self._searching is None else self._searching.facts(),
+            **self._deciding.facts(),
             interrupted=self._interrupted,
             reason=self._scheduler.stop_reason,
             worker_peak_mib=self._scheduler.fleet.peak_mib,

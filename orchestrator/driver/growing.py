@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 
 from orchestrator.driver.commit_log import CommitLog
-from orchestrator.driver.pruning import Pruning
+from orchestrator.driver.deciding import Deciding
 from orchestrator.driver.room import Room
-from orchestrator.driver.searching import Searching
 from orchestrator.driver.status_writer import StatusWriter
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.workload import workload_of
@@ -28,23 +27,21 @@ class Growing:
     def __init__(
         self,
         manifest: Manifest,
-        search: Searching | None,
+        deciding: Deciding,
         commits: CommitLog,
         teller: StatusWriter,
         scheduler: Scheduler,
         room: Room,
-        pruning: Pruning | None,
         keep: Callable[[Manifest], None],
     ) -> None:
         """Begin with the runs that the search has.
 
         Args:
             room: of the workers.
-            pruning: of the runs.
             keep: writes a manifest down.
         """
-        self._pruning = pruning
-        self._search, self._commits, self._teller, self._scheduler = search, commits, teller, scheduler
+        self._search, self._pruning = deciding.search, deciding.pruning
+        self._commits, self._teller, self._scheduler = commits, teller, scheduler
         self._room, self._keep = room, keep
         self.manifest = manifest
         """All runs so far."""

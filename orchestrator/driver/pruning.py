@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from orchestrator.planning.prune_question import PruneQuestion
@@ -26,6 +26,7 @@ class Pruning:
         manifest: Manifest,
         book: RunIndex,
         results: Iterable[tuple[int, Line]],
+        spared: Collection[int] = (),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Begin where the directory stands: what was reported and ended so far is told in the order in which
@@ -36,10 +37,11 @@ class Pruning:
             manifest: the runs.
             book: what is known of each.
             results: runs that have a result, each with its line.
+            spared: runs that are never stopped, as of now and later.
             say: tells people something.
         """
         self._question, self._book, self._say = question, book, say
-        self._index = manifest.index_of
+        self._spared, self._index = spared, manifest.index_of
         self._stopping = question.begin()
         self._follower = ReportFollower(layout)
         self._telling: set[str] = set()
@@ -73,7 +75,9 @@ class Pruning:
         found = []
         for row in self._follower.new_rows():
             run = self._index.get(row.run_id)
-            if self._hear(row) and run is not None and self._book.outcome[run] == PENDING:
+            if not self._hear(row) or run is None or run in self._spared:
+                continue
+            if self._book.outcome[run] == PENDING:
                 value = float(row.metrics[self._question.metric])
                 record = StopRecord(
                     at=at, run_id=row.run_id, step=row.step, value=value, rule=self._question.rule

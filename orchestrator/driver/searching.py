@@ -24,7 +24,7 @@ MOST_REPEATED = 50
 """Proposals in a row that bring no new run until the search takes a point that was not tried, or ends."""
 
 AT_ONCE_S = 0.5
-"""Work that is proposed ahead for each worker, where runs are short."""
+"""Work proposed ahead for each worker, where runs are short."""
 
 MOST_AT_A_TIME = 256
 """Trials that are proposed before the first of them are handed out: workers begin while more are made."""
@@ -77,6 +77,8 @@ class Searching:
         self._trials: dict[int, _Trial] = {}
         self._held_out: dict[int, tuple[int, ...]] = {}
         """Runs on further seeds, by the trial that they are of."""
+        self.spared: set[int] = set()
+        """All these runs, which say how good the best trial is and are not to be stopped."""
         self._points: dict[int, Any] = {}
         self._of_run: dict[int, list[int]] = {}
         self._known: set[tuple[int, ...]] = set()
@@ -104,11 +106,15 @@ class Searching:
         for number in record.after:
             self._tell(number)
         if record.held_out:
-            self._held_out[record.number] = self._places(record.runs)
+            self._check(record.number, record.runs)
             return
         proposal = Proposal(number=record.number, point=record.point, asked=record.asked)
         self._proposer.again(proposal)
         self._enlist(proposal, record.runs)
+
+    def _check(self, number: int, run_ids: Sequence[str]) -> None:
+        self._held_out[number] = self._places(run_ids)
+        self.spared.update(self._held_out[number])
 
     def _places(self, run_ids: Sequence[str]) -> tuple[int, ...]:
         return tuple(self._index[run_id] for run_id in run_ids)
@@ -328,7 +334,7 @@ class Searching:
         assert best is not None
         made = self._question.runs.manifest([self._points[best]] * len(seeds), seeds)
         self._grow(made)
-        self._held_out[best] = self._places(made.run_ids)
+        self._check(best, made.run_ids)
         after, self._after = tuple(self._after), []
         return ProposalRecord(
             at=at,

@@ -12,19 +12,19 @@ from typing import Any
 
 import yaml
 
+from orchestrator.driver.deciding import deciding_of
 from orchestrator.driver.driver import Driver
 from orchestrator.driver.nodes import nodes_asked, require_room
 from orchestrator.driver.options import DriverOptions
 from orchestrator.driver.provenance import provenance
-from orchestrator.driver.pruning import Pruning
 from orchestrator.driver.racing import decided_by_results
 from orchestrator.driver.run_summary import Summary
 from orchestrator.driver.searching import Searching
 from orchestrator.driver.terminal import Progress
 from orchestrator.planning.cluster import Cluster, pool_factory
-from orchestrator.planning.prune_question import prune_question, stopped_again
+from orchestrator.planning.prune_question import stopped_again
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
-from orchestrator.planning.search_question import caught_up, search_question
+from orchestrator.planning.search_question import caught_up
 from orchestrator.pools.base import Pool
 from orchestrator.pools.temp_folders import remove_leftovers
 from orchestrator.store import compaction
@@ -40,7 +40,7 @@ from orchestrator.store.outcomes import Outcome
 from orchestrator.store.parts import drop_parts
 from orchestrator.store.proposals import read_proposals
 from orchestrator.store.records import DecisionRecord
-from orchestrator.store.run_index import PENDING, ReplayResult, RunIndex, read_index, results_of
+from orchestrator.store.run_index import PENDING, ReplayResult, read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.store.status import read_status, write_status
@@ -222,8 +222,8 @@ class Session:
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
         progress = Progress(total=len(manifest), quiet=quiet)
-        search = self._searching(manifest, book, progress) if only is None else None
-        pruning = self._pruning(manifest, book, progress)
+        deciding = deciding_of(self.layout, manifest, book, race, progress.say, whole=only is None)
+        search = deciding.search
         if not (search and search.is_open) and not any(
             code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)
         ):
@@ -253,36 +253,12 @@ class Session:
                 progress=progress,
                 reopened=reopen,
                 only=only,
-                race=race,
-                search=search,
-                pruning=pruning,
+                deciding=deciding,
                 keep=self._keep_grown,
             )
             return driver.run()
         finally:
             workers.close()
-
-    def _searching(self, manifest: Manifest, book: RunIndex, progress: Progress) -> Searching | None:
-        """The search of these runs, where one is asked for, as far as it has come."""
-        question = search_question(manifest, read_config(self.layout).get("metrics"))
-        if question is None:
-            return None
-        lines = LineReader(self.layout.spools)
-        records = read_proposals(self.layout)
-        found = Searching(question, manifest, book, records, results_of(book, lines), progress.say)
-        lines.close()
-        return found
-
-    def _pruning(self, manifest: Manifest, book: RunIndex, progress: Progress) -> Pruning | None:
-        """The early stopping of these runs, where it is asked for, as far as it has come."""
-        question = prune_question(manifest, read_config(self.layout).get("metrics"))
-        if question is None:
-            return None
-        lines = LineReader(self.layout.spools)
-        results = results_of(book, lines)
-        found = Pruning(question, self.layout, manifest, book, results, progress.say)
-        lines.close()
-        return found
 
     def settle(
         self, manifest: Manifest, reading: ReplayResult, indices: Collection[int], outcome: Outcome

@@ -6,10 +6,10 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
+from orchestrator.driver.deciding import Deciding
 from orchestrator.driver.eta import Rate
 from orchestrator.driver.nodes import NodeWatch
 from orchestrator.driver.terminal import Progress, num_over
@@ -40,12 +40,11 @@ class StatusWriter:
         epoch: int,
         progress: Progress,
         nodes: NodeWatch,
-        race: Callable[[], Mapping[str, int]] | None = None,
-        search: Callable[[], Mapping[str, Any]] | None = None,
+        deciding: Deciding,
     ) -> None:
         self._layout, self._manifest, self._book = layout, manifest, book
         self._scheduler, self._epoch, self._progress = scheduler, epoch, progress
-        self._nodes, self._race, self._search = nodes, race, search
+        self._nodes, self._deciding = nodes, deciding
         self._rate = Rate()
         self._grouped: tuple[int, list[dict[str, Any]]] = (0, [])
 
@@ -86,8 +85,8 @@ class StatusWriter:
             "eta_high_s": eta[2],
             "workers": len(self._scheduler.fleet),
             **self._cluster(),
-            **({} if self._race is None else {"race": dict(self._race())}),
-            **({} if self._search is None else {"search": dict(self._search())}),
+            **({"race": dict(race.counts())} if (race := self._deciding.race) else {}),
+            **({"search": search.facts()} if (search := self._deciding.search) else {}),
             "running_runs": list(islice(self._scheduler.fleet.leased_runs(), MAX_RUNNING)),
             "words": [
                 {"run_id": self._manifest.run_ids[run], "words": words}

@@ -35,10 +35,8 @@ class PruneQuestion:
 
     def __str__(self) -> str:
         way = "lowest" if self.info.direction == "min" else "highest"
-        return (
-            f"{self.spec.kind} for the {way} {self.metric}, from step {self.spec.min_steps} on; what it saves is"
-            " not known beforehand"
-        )
+        begins = f"{self.spec.kind} for the {way} {self.metric}, from step {self.spec.min_steps} on"
+        return f"{begins}; what it saves is not known beforehand"
 
 
 def stopped_again(manifest: Manifest, book: RunIndex) -> list[int]:

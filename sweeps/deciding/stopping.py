@@ -5,6 +5,7 @@ Optuna's pruners do the comparing; what they have been told is all that they kno
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from sweeps.deciding.optuna_extra import optuna_for
@@ -65,8 +66,8 @@ class EarlyStopping:
                     min_resource=spec.min_steps, reduction_factor=spec.reduction
                 )
             case "median":
-                return pruners.MedianPruner(
-                    n_startup_trials=spec.startup_runs, n_warmup_steps=spec.min_steps - 1
-                )
+                return pruners.MedianPruner(n_startup_trials=spec.startup_runs, n_warmup_steps=spec.min_steps)
             case _:
-                return pruners.WilcoxonPruner(p_threshold=spec.p, n_startup_steps=spec.min_steps)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that this pruner is new to Optuna
+                    return pruners.WilcoxonPruner(p_threshold=spec.p, n_startup_steps=spec.min_steps)

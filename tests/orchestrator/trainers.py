@@ -304,3 +304,20 @@ class Hill(Noop):
         luck = random.Random(spec.seed).gauss(0, 0.01)
         bonus = 0.5 if params.get("kind") == "good" else 0.0
         return RunResult(outcome=outcome, metrics={"score": luck + bonus - (params["x"] - 0.3) ** 2})
+
+
+class Curve(Noop):
+    """Rises by ``params.height`` a step, and reports each; a run that is told to stop returns."""
+
+    def run(self, spec, context):
+        params = spec.trainer.params
+        height = float(params["height"]) + 0.001 * spec.seed
+        for step in range(1, int(params.get("steps", 2)) + 1):
+            score = height * step
+            context.report(step, **{params.get("called", "score"): score})
+            until_s = time.monotonic() + float(params.get("step_s", 1.0))
+            while time.monotonic() < until_s and not context.decision().stop:
+                time.sleep(0.01)
+            if context.decision().stop and not params.get("deaf"):
+                break
+        return RunResult(outcome="done", metrics={"score": score})

@@ -25,6 +25,7 @@ from orchestrator.store.records import (
     ProposalRecord,
     ReopenRecord,
     SettleRecord,
+    StopRecord,
     VoidRecord,
     record_of,
 )
@@ -63,6 +64,7 @@ RECORDS = [
         runs=("a", "b"),
         after=(1, 2),
     ),
+    StopRecord(at=1.5, run_id="a", step=3, value=0.5, rule={"kind": "asha", "metric": "score"}),
     CloseRecord(at=1.5, reason="asked to stop"),
 ]
 
