@@ -15,9 +15,9 @@ All by ``fdr``; by ``fwer`` with ``_fwer``, where an error is any false verdict 
 ``_resampled`` the spread is the stored residuals themselves, skew and all, and not normal draws
 with their covariances; with ``_greedy`` the metric is greedy and not sampled accuracy. ``best_…``
 asks for the best of the whole grid, with ``_of_30`` of the cells of one model and example;
-``mixture_…`` is what p-values of a t mixture would decide. The figures of searches are told in
-:mod:`tests.benchmarks.searches`. Without a stored grid there is no
-replay, and the spread is an assumed one: both are said.
+``mixture_…`` is what p-values of a t mixture would decide. Figures of searches and of early stopping
+are told in :mod:`tests.benchmarks.searches` and :mod:`tests.benchmarks.pruning`. Without a stored grid
+there is no replay, and the spread is an assumed one: both are said.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import races, searches
+from tests.benchmarks import pruning, races, searches
 
 PARTS: dict[str, Callable[[races.StoredGrid | None, int], dict[str, float]]] = {
     "simulated": races.simulated,
     "replayed": races.replayed,
     "searched": searches.searched,
+    "pruned": pruning.pruned,
 }
 """Parts in their order."""
 

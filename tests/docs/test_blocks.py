@@ -25,6 +25,7 @@ SLOW = {
     "docs/coming-from.md",
     "docs/racing.md",
     "docs/searching.md",
+    "docs/early-stopping.md",
 }
 """Pages that take longer than half a minute together with what is prepared for them."""
 
