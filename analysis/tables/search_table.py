@@ -104,7 +104,8 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
         here = [row_of[run_id] for run_id in record.runs if run_id in row_of]
         if not here:
             continue
-        value, num = _mean(value_R, here)
+        stopped = int(is_stopped[here].sum())
+        value, num = (float("nan"), 0) if stopped else _mean(value_R, here)
         further = search.held_out.get(record.number)
         beside = [row_of[r] for r in further.runs if r in row_of] if further else []
         held_out, num_held_out = _mean(value_R, beside)
@@ -118,7 +119,7 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
                 "held_out": held_out,
                 "held_out_n": num_held_out,
                 "missing": len(record.runs) - num,
-                "state": _state(len(record.runs), num, waiting, int(is_stopped[here].sum())),
+                "state": _state(len(record.runs), num, waiting, stopped),
             }
         )
     return found

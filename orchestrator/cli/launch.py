@@ -71,10 +71,9 @@ def launch(
     from orchestrator.planning.plan import OUTPUTS, require_budget
     from orchestrator.planning.prune_question import prune_question
     from orchestrator.planning.race_question import race_question
-    from orchestrator.planning.search_question import caught_up, continued, search_question
-    from orchestrator.store.frozen import damage_of_frozen
+    from orchestrator.planning.search_price import search_price
+    from orchestrator.planning.search_question import continued, search_question
     from orchestrator.store.layout import Layout
-    from orchestrator.store.proposals import read_proposals
     from orchestrator.submit import request_of
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit, require_covered
@@ -84,8 +83,6 @@ def launch(
     from sweeps.manifest.code_changes import changed_code, told_changes
     from sweeps.manifest.hf_cache import has_network
     from sweeps.manifest.hub_commits import pin_commits
-    from sweeps.manifest.manifest import SPACE
-    from sweeps.manifest.manifest_file import read_manifest
     from sweeps.manifest.resolve import check_needs
     from sweeps.manifest.toy_settings import toy_settings
 
@@ -98,8 +95,8 @@ def launch(
         overrides or (), allowed=allow_target or (), address=address, trust=trust, launched=True
     )
     if goes_to_queue(manifest, dry_run):
-        require_covered(manifest, consent, layout.root)
-        require_targets(manifest, layout.root)
+        require_covered(asked.checked, consent, layout.root)
+        require_targets(asked.checked, layout.root)
         require_own_lines(manifest.options, words, trust=trust)
         flags = [flag for package in allow_target or () for flag in ("--allow-target", package)]
         flags += ["--trust"] if trust else []
@@ -111,8 +108,12 @@ def launch(
             print_job(manifest, request, as_json=as_json)
             return
         _require_free_or_sweep(layout.root)
-        permission = permit(layout, manifest, consent)
-        metrics = metrics_of_classes(manifest, layout.root)
+        manifest = continued(_earlier(layout), manifest)
+        permission = permit(layout, manifest, consent, further=list(code_of(asked.checked)))
+        metrics = metrics_of_classes(asked.checked, layout.root)
+        race_question(manifest, metrics)
+        search = search_question(manifest, metrics)
+        prune_question(manifest, metrics)
         hand_over(
             manifest,
             request,
@@ -120,16 +121,14 @@ def launch(
             permission,
             about=about,
             metrics=metrics,
+            to_come=search_price(search, layout.root).runs_most if search else 0,
             follow=follow,
             as_json=as_json,
         )
         return
     check_needs(manifest.needs, has_network)
     _require_free_or_sweep(layout.root)
-    is_there = layout.manifest.exists() and not damage_of_frozen(layout, layout.manifest)
-    earlier = read_manifest(layout.manifest) if is_there else None
-    if earlier is not None and SPACE in earlier.options:
-        earlier = caught_up(earlier, read_proposals(layout))
+    earlier = _earlier(layout)
     manifest = pin_commits(continued(earlier, manifest), earlier)
     changed = changed_code(earlier, manifest) if earlier else []
     del earlier
@@ -145,7 +144,7 @@ def launch(
     require_targets(asked.checked, layout.root)
     metrics = metrics_of_classes(asked.checked, layout.root)
     race = race_question(manifest, metrics)
-    search_question(manifest, metrics)
+    search = search_question(manifest, metrics)
     prune_question(manifest, metrics)
     if asked.note:
         say(asked.note)
@@ -155,7 +154,7 @@ def launch(
         say(f"mended: {text}")
     require_budget(manifest, layout.root, race, metrics)
     pool_factory(manifest, cluster)
-    _confirm(len(manifest), yes)
+    _confirm(len(manifest) if search is None else search_price(search, layout.root).runs_most, yes)
     deadline = deadline_of(until)
     with Session(layout, permission) as session, serving_metrics(layout, metrics_port):
         found = session.freeze(
@@ -244,6 +243,20 @@ def _asked(overrides: Sequence[str]) -> tuple[Asked, str]:
 
     composed = compose_sweep(overrides)
     return asked_runs(composed), composed.about
+
+
+def _earlier(layout: Layout) -> Manifest | None:
+    """The runs that a directory holds, those of a search whole; ``None`` without a list that is intact."""
+    from orchestrator.planning.search_question import caught_up
+    from orchestrator.store.frozen import damage_of_frozen
+    from orchestrator.store.proposals import read_proposals
+    from sweeps.manifest.manifest import SPACE
+    from sweeps.manifest.manifest_file import read_manifest
+
+    if not layout.manifest.exists() or damage_of_frozen(layout, layout.manifest):
+        return None
+    found = read_manifest(layout.manifest)
+    return caught_up(found, read_proposals(layout)) if SPACE in found.options else found
 
 
 def _stored_cluster(directory: Path, manifest: Manifest, pool: str | None, address: str | None) -> Cluster:

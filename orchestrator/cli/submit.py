@@ -89,10 +89,15 @@ def hand_over(
     *,
     about: str,
     metrics: Mapping[str, Any],
+    to_come: int,
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Write down what is asked, so that the directory is there from now on, and give it to the queue."""
+    """Write down what is asked, so that the directory is there from now on, and give it to the queue.
+
+    Args:
+        to_come: runs that are not there yet, at most: those that a search will propose.
+    """
     from orchestrator.driver.session import Session
     from orchestrator.store.job_note import write_job
     from orchestrator.store.meeting import announce_meeting
@@ -109,7 +114,7 @@ def hand_over(
     with Session(layout, permission) as session:
         _require_in_no_queue(layout)  # of somebody who held the directory just before
         session.freeze(manifest, pool="ray", about=about, metrics=metrics)
-        num_open = read_index(layout, manifest.run_ids).book.counts()["pending"]
+        num_open = max(read_index(layout, manifest.run_ids).book.counts()["pending"], to_come)
         announce_meeting(layout)
         answer, note = submit(request.for_runs(manifest, num_open))
         write_job(layout, note)

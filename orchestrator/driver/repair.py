@@ -31,7 +31,7 @@ from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.store.status import status_is_damaged
 from sweeps.manifest.atomic import write_atomically
-from sweeps.manifest.manifest import Manifest
+from sweeps.manifest.manifest import SPACE, Manifest
 from sweeps.spec.errors import DamagedError, UserError
 
 _RUN_ID = re.compile(rb"[0-9a-f]{32}")
@@ -231,7 +231,8 @@ def _restore_config(layout: Layout, manifest: Manifest, done: Repair) -> None:
             document = yaml.safe_load(layout.config.read_bytes())
         except (yaml.YAMLError, ValueError):
             document = None
-    if isinstance(document, dict) and document.get("manifest") in (None, manifest.digest):
+    grows = SPACE in manifest.options  # a search's runs are others than those that it was launched with
+    if isinstance(document, dict) and (grows or document.get("manifest") in (None, manifest.digest)):
         digest_writer.record(layout, layout.config)
         return
     if layout.config.is_file():

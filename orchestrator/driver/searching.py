@@ -14,6 +14,7 @@ from orchestrator.store.run_index import PENDING, STOPPED, RunIndex
 from orchestrator.store.spool import Line
 from sweeps.deciding.proposing import Proposal
 from sweeps.grid.columns import spelling
+from sweeps.grid.space import Point
 from sweeps.manifest.grown import grown
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError
@@ -21,7 +22,7 @@ from sweeps.spec.errors import SpecError
 HOUR_S = 3600.0
 
 MOST_REPEATED = 50
-"""Proposals in a row that bring no new run until the search takes a point that was not tried, or ends."""
+"""Proposals in a row without a new run until the search takes a point that was not tried, or ends."""
 
 AT_ONCE_S = 0.5
 """Work proposed ahead for each worker, where runs are short."""
@@ -30,15 +31,14 @@ MOST_AT_A_TIME = 256
 """Trials that are proposed before the first of them are handed out: workers begin while more are made."""
 
 SHARE_AT_ONCE = 10
-"""Of short runs, at most one trial in so many of all is at work at once: a sampler learns nothing of those
-that have not ended.
-"""
+"""Of short runs at most one trial in so many is at work at once: a sampler learns nothing of those."""
 
 
 @dataclass(kw_only=True)
 class _Trial:
     """A proposal and its runs."""
 
+    point: Point
     runs: tuple[int, ...]
     is_new: bool
     """Whether its runs are none of an earlier one's."""
@@ -79,7 +79,6 @@ class Searching:
         """Runs on further seeds, by the trial that they are of."""
         self.spared: set[int] = set()
         """All these runs, which say how good the best trial is and are not to be stopped."""
-        self._points: dict[int, Any] = {}
         self._of_run: dict[int, list[int]] = {}
         self._known: set[tuple[int, ...]] = set()
         self._values: dict[int, float | None] = {}
@@ -125,10 +124,9 @@ class Searching:
         self._known.add(runs)
         self._repeated = 0 if is_new else self._repeated + 1
         waiting = [run for run in runs if run not in self._values]
-        self._trials[number] = _Trial(runs=runs, is_new=is_new, waiting=len(waiting))
+        self._trials[number] = _Trial(point=proposal.point, runs=runs, is_new=is_new, waiting=len(waiting))
         self.num_trials += is_new
         self._num_open += is_new and bool(waiting)
-        self._points[number] = proposal.point
         for run in waiting:
             self._of_run.setdefault(run, []).append(number)
         if not waiting:
@@ -171,9 +169,15 @@ class Searching:
         if number in self._due:
             self._due.remove(number)
             self._after.append(number)
-            runs = self._trials[number].runs
-            stopped = any(self._book.outcome[run] == STOPPED for run in runs)
-            self._proposer.tell(number, None if stopped else self._of(runs)[0], stopped=stopped)
+            trial = self._trials[number]
+            self._proposer.tell(number, self._value(trial), stopped=self._is_stopped(trial))
+
+    def _is_stopped(self, trial: _Trial) -> bool:
+        return any(self._book.outcome[run] == STOPPED for run in trial.runs)
+
+    def _value(self, trial: _Trial) -> float | None:
+        """Mean over seeds; none where one was stopped, for the others would flatter it."""
+        return None if self._is_stopped(trial) else self._of(trial.runs)[0]
 
     # --- where it stands --------------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class Searching:
         valued = [
             (sign * value, -number)
             for number, trial in self._trials.items()
-            if trial.is_new and not trial.waiting and (value := self._of(trial.runs)[0]) is not None
+            if trial.is_new and not trial.waiting and (value := self._value(trial)) is not None
         ]
         return -max(valued)[1] if valued else None
 
@@ -201,34 +205,26 @@ class Searching:
     def _further_seeds(self) -> tuple[int, ...]:
         """Seeds on which the best trial is still to be run."""
         best = self._best
-        if best is None or best in self._held_out or not self._space.holds(self._points[best]):
+        if best is None or best in self._held_out or not self._space.holds(self._trials[best].point):
             return ()
         return held_out_seeds(self._space, self._spec)
 
     def facts(self) -> dict[str, Any]:
         """Where it stands, as plain values."""
-        best = self._best
-        found: dict[str, Any] = {
-            "kind": self._spec.kind,
-            "metric": self._question.metric,
-            "trials": self.num_trials,
-            "trials_asked": self._spec.trials,
-            "best": None,
+        found: dict[str, Any] = {"kind": self._spec.kind, "metric": self._question.metric}
+        found |= {"trials": self.num_trials, "trials_asked": self._spec.trials}
+        if (best := self._best) is None:
+            return {**found, "best": None}
+        trial = self._trials[best]
+        value, num = self._of(trial.runs)
+        held_out, num_held_out = self._of(self._held_out.get(best, ()))
+        about: dict[str, Any] = {
+            "trial": best,
+            "run_id": self.manifest.run_ids[trial.runs[0]],
+            "point": dict(trial.point),
         }
-        if best is not None:
-            runs = self._trials[best].runs
-            value, num = self._of(runs)
-            held_out, num_held_out = self._of(self._held_out.get(best, ()))
-            found["best"] = {
-                "trial": best,
-                "run_id": self.manifest.run_ids[runs[0]],
-                "point": dict(self._points[best]),
-                "value": value,
-                "seeds": num,
-                "held_out": held_out,
-                "held_out_seeds": num_held_out,
-            }
-        return found
+        about |= {"value": value, "seeds": num, "held_out": held_out, "held_out_seeds": num_held_out}
+        return {**found, "best": about}
 
     # --- what comes next --------------------------------------------------------------------------
 
@@ -273,7 +269,7 @@ class Searching:
             self._proposer.again(asked[0])
         else:
             self._exhausted = True
-            self.say(f"the search ends: {self._spec.kind} proposes what was tried already")
+            self.say(f"the search ends: {self._spec.kind} proposes nothing that is new and can be run")
             return []
         records = []
         for proposal, run_ids, refused in self._made(asked):
@@ -293,11 +289,11 @@ class Searching:
             self._enlist(proposal, run_ids)
         return records
 
-    def _untried(self) -> Any:
+    def _untried(self) -> Point | None:
         """A point of a finite space that was not proposed; ``None`` where there is none."""
         if not self._space.is_finite:
             return None
-        tried = {spelling(point) for point in self._points.values()}
+        tried = {spelling(trial.point) for trial in self._trials.values()}
         return next((point for point in self._space.points() if spelling(point) not in tried), None)
 
     def _made(self, asked: Sequence[Proposal]) -> list[tuple[Proposal, tuple[str, ...], str]]:
@@ -332,14 +328,14 @@ class Searching:
         """Have the best trial run on further seeds."""
         best = self._best
         assert best is not None
-        made = self._question.runs.manifest([self._points[best]] * len(seeds), seeds)
+        made = self._question.runs.manifest([self._trials[best].point] * len(seeds), seeds)
         self._grow(made)
         self._check(best, made.run_ids)
         after, self._after = tuple(self._after), []
         return ProposalRecord(
             at=at,
             number=best,
-            point=self._points[best],
+            point=self._trials[best].point,
             asked={},
             seeds=tuple(seeds),
             runs=tuple(made.run_ids),

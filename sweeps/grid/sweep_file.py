@@ -13,6 +13,7 @@
         schedule: [constant, wsd]
         schedule.decay_fraction: {values: [0.1, 0.2], when: schedule=wsd}
         optim.lr: 1e-4,2e-4               # Hydra's override grammar works too
+        objective.temperature: interval(0.5,1.5)   # for a search to choose of: search=tpe
         seed: range(16)
       zip: [[lr, objective.temperature]]         # axes that advance together
       exclude: [model=tiny-96 optim.lr>=2e-4]    # filters (sweeps.grid.filters); any match leaves a run out

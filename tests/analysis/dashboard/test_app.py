@@ -21,6 +21,7 @@ from orchestrator.store.layout import Layout
 from tests.analysis.dashboard.conftest import client_of
 from tests.analysis.synthetic import quickstart_world, write_sweep
 from tests.orchestrator.races import raced
+from tests.orchestrator.searches import search, searched
 from tests.orchestrator.sweeping import noop_manifest, run
 
 PAGES = (
@@ -253,7 +254,23 @@ def test_a_race_has_its_panel_and_every_page_says_what_its_intervals_lack(tmp_pa
         assert "is for seeds fixed beforehand" in client.get(path).text
 
 
+def test_a_search_has_its_panel_and_every_page_says_how_its_runs_came(tmp_path):
+    search(tmp_path / "s", searched("prune=asha", trials=5))
+    client = client_of(tmp_path / "s")
+    panel = client.get("/panel/search").text
+    assert "Search by tpe for the highest score: 5 of 5 trials done. Best: trial " in panel
+    assert "on 3 seeds that did not" in panel
+    assert client.get("/panel/search.csv").text.startswith("trial,trainer.params.x,value,n,held_out")
+    assert "/panel/search" in client.get("/").text
+    assert "/panel/best" not in client.get("/").text
+    for path in ("/", "/cells", "/compare", "/findings", "/runs"):
+        page = client.get(path).text
+        assert "A search chose these runs by earlier results" in page
+        assert "Runs that did badly early were stopped (prune=asha)" in page
+
+
 def test_a_sweep_without_a_race_has_none_of_it(client):
     page = client.get("/").text
     assert "/panel/race" not in page
+    assert "/panel/search" not in page
     assert "fixed beforehand" not in page
