@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, configure_log, filter_overrides
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from orchestrator.driver.session import Session
 from orchestrator.hydra_launcher.application import Application, save
@@ -33,7 +33,9 @@ from orchestrator.trust.trusted import Need
 from sweeps.manifest.manifest import Manifest
 from sweeps.manifest.manifest_file import read_manifest
 from sweeps.spec import ResourcesSpec
-from sweeps.spec.errors import EXIT_INTERRUPTED, UserError
+from sweeps.spec.errors import EXIT_INTERRUPTED, SpecError, UserError, shown
+from sweeps.spec.metrics import metric_info
+from sweeps.spec.prune_rules import prune_of
 
 WITHOUT_RESULT = ("failed", "quarantined", "cancelled")
 """Outcomes that asking again gives another chance, with fresh budgets."""
@@ -73,6 +75,7 @@ class Multirun:
         names = ("pool", "address", "num_workers", "threads_per_worker")
         self._cluster_options = {name: options[name] for name in names}
         self._cluster_options |= {"retries": retries, "canary_hold_s": HOLD_S}
+        self._prune, self._metrics = pruning_of(options.get("prune"))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         """Run jobs; those of earlier calls of this multirun stay part of its directory.
@@ -98,7 +101,7 @@ class Multirun:
         ).pickled()
         permission = _permission(layout, manifest, application, cluster.address)
         with Session(layout, permission) as session:
-            session.freeze(manifest, pool=cluster.pool, address=cluster.address)
+            session.freeze(manifest, pool=cluster.pool, address=cluster.address, metrics=self._metrics)
             reading = session.read(manifest)
             done = reading.book.num_committed
             log.info("%d jobs, %d of them done already, in %s", len(manifest), done, layout.root)
@@ -151,8 +154,31 @@ class Multirun:
             name=re.sub(r"[^\w.-]", "-", name),
             task=f"{name}.{getattr(self._task, '__qualname__', 'task')}",
             resources=ResourcesSpec(**{n: self._options[n] for n in names}),
-            options={"cluster": self._cluster_options},
+            options={"cluster": self._cluster_options, **({"prune": self._prune} if self._prune else {})},
         )
+
+
+def pruning_of(written: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The early stopping that ``hydra.launcher.prune`` asks for, and what is known of its metric.
+
+    Raises:
+        SpecError: for anything but a mapping of a pruner's keys, with a metric and its better end.
+    """
+    if written is None:
+        return {}, None
+    if OmegaConf.is_config(written):
+        written = OmegaConf.to_container(written, resolve=True)
+    if not isinstance(written, Mapping) or not {"kind", "metric", "direction"} <= set(written):
+        raise SpecError(
+            f"hydra.launcher.prune={shown(written)}: give the pruner, the metric that jobs report and its "
+            "better end, as {kind: asha, metric: loss, direction: min}"
+        )
+    options = {key: value for key, value in written.items() if key != "direction"}
+    prune_of({"prune": options})
+    metric = str(options["metric"])
+    said = {metric: {"direction": written["direction"]}}
+    metric_info(metric, said[metric])
+    return options, said
 
 
 def _permission(layout: Layout, manifest: Manifest, application: bytes, address: str | None) -> Permission:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from orchestrator.hydra_launcher.jobs import Job
 from orchestrator.store.layout import OUTCOMES, Layout
-from orchestrator.store.run_index import RunIndex
+from orchestrator.store.run_index import STOPPED, RunIndex
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.consent import consent_of
 from orchestrator.trust.signing import is_ours
@@ -73,10 +73,15 @@ def _unpickled(run_id: str, record: Mapping[str, Any]) -> Any:
 
 
 def job_return(job: Job, index: int, book: RunIndex, layout: Layout, lines: LineReader) -> JobReturn:
+    """What became of one job; one that was stopped early returns the value that it was stopped by."""
     if book.committed(index):
         line = lines.read(book.spools[book.spool[index]], *book.location(index))
         if line is not None:
             return Finished(book.run_ids[index], line.result()["layout"])
+    if book.outcome[index] == STOPPED:
+        return JobReturn(
+            overrides=list(job.overrides), status=JobStatus.COMPLETED, _return_value=book.stops[index].value
+        )
     return JobReturn(
         overrides=list(job.overrides),
         status=JobStatus.FAILED,

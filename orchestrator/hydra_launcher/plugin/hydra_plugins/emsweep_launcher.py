@@ -41,6 +41,9 @@ class EmsweepLauncherConf:
     """Longest a job may take; 0 sets no limit."""
     retries: int | None = None
     """Retries of a job that raises what may pass, such as a lost connection; the same twice ends it."""
+    prune: Any = None
+    """Stops jobs that do badly by what they report: ``{kind: asha, metric: loss, direction: min}`` and the
+    other keys of ``prune=asha``."""
 
 
 class EmsweepLauncher(Launcher):
