@@ -487,3 +487,32 @@ def test_the_batches_of_a_sweeper_find_the_workers_warm(tmp_path):
     assert sorted(runs["calls"]) == [1, 2, 3, 4]
     assert runs["pid"].nunique() == 1
     assert not Path(f"/proc/{int(runs['pid'].iloc[0])}").exists()
+
+
+PRUNED = """
+import time
+import hydra
+from emsweep import report
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    for step in range(1, 4):
+        if report(step, score=cfg.height * step).stop:
+            break
+        time.sleep(0.7)
+    return {"score": cfg.height * step}
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_jobs_that_do_badly_are_stopped_where_that_is_asked_for(tmp_path):
+    (tmp_path / "app.py").write_text(PRUNED)
+    prune = "hydra.launcher.prune={kind: asha, metric: score, direction: max, reduction: 2}"
+    multirun(tmp_path, "+height=2,1", prune)
+    runs = open_sweep(tmp_path / "outputs" / "app").runs().set_index("height")
+    assert runs["outcome"].to_dict() == {2: "done", 1: "stopped"}
+    assert runs["score"][2] == 6
+    said = multirun(tmp_path, "+height=2,1", "hydra.launcher.prune={kind: asha}", code=1)
+    assert "give the pruner, the metric that jobs report and its better end" in said
