@@ -18,6 +18,8 @@ kind         what happened
 ``reopen``   runs were given another chance; earlier failures no longer count
 ``void``     accepted results can no longer be read; a later ``accept`` counts again
 ``decision`` a race decided about a cell, and the runs that are not needed any more
+``proposal`` a search proposed a trial, or further seeds of the best one
+``stop``     early stopping ended a run by what it reported
 ``close``    the driver ended by itself
 ``unknown``  filler: a line that could not be mended was taken out; what it decided is unknown
 ============ ========================================================================================

@@ -20,8 +20,8 @@ def test_without_a_driver_status_is_the_same_from_the_index_and_from_the_spools(
     run(tmp_path, noop_manifest(20, target=f"{HERE}.Faulty", every=5))
     first = sweep_status(tmp_path)
     assert first["counts"] == {
-        "pending": 0, "done": 16, "diverged": 0, "failed": 0, "quarantined": 4, "cancelled": 0, "skipped": 0, "stopped": 0,
-        "running": 0,
+        "pending": 0, "done": 16, "diverged": 0, "failed": 0, "quarantined": 4, "cancelled": 0, "skipped": 0,
+        "stopped": 0, "running": 0,
     }  # fmt: skip
     assert (first["state"], first["live"]) == ("finished", False)
     state_path(Layout(tmp_path)).unlink()
