@@ -6,8 +6,9 @@
 ``optuna_rdb_per_s``     Optuna's own loop in one process, over its SQLite storage
 ``vs_optuna_rdb``        ours over that
 ``proposals_ray_per_s``  ours through Ray
-``tune_per_s``           Ray Tune with OptunaSearch, actors reused
+``tune_per_s``           Ray Tune with OptunaSearch, as it comes: an actor for each trial
 ``vs_tune``              ours through Ray over that
+``tune_reused_per_s``    the same with ``reuse_actors=True``, and ``vs_tune_reused``
 ``search_…_cpu_ms``      processor milliseconds of each for a trial, start and end included
 
 All draw at random, so that the sampler's own time is next to none; with ``_tpe`` all use the tree-structured
@@ -34,7 +35,7 @@ from trainers.protocol import RunContext, RunResult
 TRIALS = {"random": 4_000, "tpe": 1_000}
 """Trials of ours."""
 
-OTHERS = {"optuna_rdb": 150, "tune": 100}
+OTHERS = {"optuna_rdb": 150, "tune_reused": 100, "tune": 12}
 """Trials of the others."""
 
 ROUNDS = 3
@@ -64,6 +65,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
 ray.init(address="local", num_cpus=2, **quiet)
 num, sampler = int(sys.argv[1]), getattr(optuna.samplers, sys.argv[2])(seed=int(sys.argv[3]))
+reuse = sys.argv[4:] == ["reuse"]
 class Hill(tune.Trainable):
     def setup(self, config): self.config = config
     def step(self):
@@ -79,7 +81,7 @@ with tempfile.TemporaryDirectory() as folder:
             "x": tune.uniform(0, 1), "y": tune.loguniform(1e-5, 1e-3), "kind": tune.choice(["good", "bad"])
         },
         tune_config=tune.TuneConfig(
-            reuse_actors=True, num_samples=num, metric="loss", mode="min",
+            reuse_actors=reuse, num_samples=num, metric="loss", mode="min",
             search_alg=OptunaSearch(sampler=sampler),
         ),
         run_config=tune.RunConfig(storage_path=folder, verbose=0),
@@ -132,11 +134,12 @@ def searched(_grid: StoredGrid | None = None, _num_sweeps: int = 0) -> dict[str,
         if has_optuna:
             figures |= _beside(kind, end, "inline", "proposals", "optuna_rdb", _OPTUNA)
         if has_tune:
+            figures |= _beside(kind, end, "ray", "proposals_ray", "tune_reused", _TUNE, "reuse")
             figures |= _beside(kind, end, "ray", "proposals_ray", "tune", _TUNE)
     return figures
 
 
-def _beside(kind: str, end: str, pool: str, own: str, other: str, code: str) -> dict[str, float]:
+def _beside(kind: str, end: str, pool: str, own: str, other: str, code: str, *more: str) -> dict[str, float]:
     """Ours in a pool and somebody else's loop, in turns."""
     rates: dict[str, list[float]] = {own: [], other: []}
     spent: dict[str, list[float]] = {own: [], other: []}
@@ -144,7 +147,7 @@ def _beside(kind: str, end: str, pool: str, own: str, other: str, code: str) -> 
     for seed in range(ROUNDS):
         for name, trials, work in (
             (own, TRIALS[kind], partial(ours, kind, seed, pool)),
-            (other, num, partial(child, code, num, _SAMPLERS[kind], seed)),
+            (other, num, partial(child, code, num, _SAMPLERS[kind], seed, *more)),
         ):
             before_s = _children_s()
             rates[name].append(work())
