@@ -148,7 +148,7 @@ def _sentence(
     whole = frame[frame["state"] == "done"]
     said = (
         f"Search by {spec.kind} for the {'lowest' if info.direction == 'min' else 'highest'} {metric}: "
-        f"{len(whole):,} of {counted(spec.trials, 'trial')} done"
+        f"{len(whole):,} of {counted(max(spec.trials, len(search.trials)), 'trial')} done"
     )
     if len(frame) > len(whole):
         said += f", {len(frame) - len(whole):,} with runs to come, stopped early or without a value"

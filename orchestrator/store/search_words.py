@@ -11,7 +11,8 @@ from sweeps.spec.text import counted
 
 def search_text(facts: Mapping[str, Any]) -> str:
     """``search: 17 of 24 trials by tpe; best score 0.98 at optim.lr=0.001 (1 seed; 0.97 on 3 others)``."""
-    tried = f"search: {facts['trials']:,} of {counted(facts['trials_asked'], 'trial')} by {facts['kind']}"
+    asked = max(facts["trials"], facts["trials_asked"])  # fewer may be asked for than there are
+    tried = f"search: {facts['trials']:,} of {counted(asked, 'trial')} by {facts['kind']}"
     best = facts["best"]
     if best is None:
         return f"{tried}; none has a value yet"
