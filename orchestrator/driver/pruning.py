@@ -44,8 +44,8 @@ class Pruning:
         self._spared, self._index = spared, manifest.index_of
         self._stopping = question.begin()
         self._follower = ReportFollower(layout)
-        self._telling: set[str] = set()
-        """Runs that have reported the metric."""
+        self._telling: dict[str, float] = {}
+        """The metric as each run has reported it last."""
         self._ended: list[tuple[int, Line | None]] = []
         self._silent: str | None = None
         self._others: dict[str, None] = {}
@@ -96,7 +96,7 @@ class Pruning:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
             self._others.update(dict.fromkeys(row.metrics))
             return False
-        self._telling.add(row.run_id)
+        self._telling[row.run_id] = float(value)
         return self._stopping.report(row.run_id, row.step, float(value))
 
     def _end(self, run: int, line: Line | None) -> None:
@@ -104,7 +104,7 @@ class Pruning:
         if line is not None and line.header["outcome"] == "done":
             if run_id not in self._telling:
                 self._silent = self._silent or run_id
-            value = scalars_from_json(line.result())[0].get(self._question.metric)
+            value = scalars_from_json(line.result())[0].get(self._question.metric, self._telling.get(run_id))
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         self._stopping.ended(run_id, float(value) if is_number else None)  # type: ignore[arg-type]
 

@@ -168,3 +168,18 @@ def test_the_journals_alone_know_them(copied):
 def test_what_cannot_be_stopped_early_is_refused(words, message):
     with pytest.raises(SpecError, match=message):
         prune_question(pruned(*words, seeds=16))
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        ("prune=median", "prune.startup_runs=1", "prune.min_steps=1"),
+        ("prune=wilcoxon", "prune.p=0.3"),
+    ],
+)
+def test_runs_that_report_the_metric_and_do_not_return_it_are_learned_of_too(tmp_path, prune):
+    words = ("prune.metric=told", "+trainer.metrics.told={direction: max}")
+    manifest = pruned(*words, prune=prune, heights="2,0.5", called="told", steps=5, step_s=0.4)
+    summary = run(tmp_path, manifest, pool="local", num_workers=1)
+    assert outcomes(tmp_path) == {2.0: "done", 0.5: "stopped"}
+    assert summary.stopped == 1
