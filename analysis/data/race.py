@@ -10,9 +10,9 @@ import numpy as np
 
 from analysis.data.axes import SEED
 from analysis.data.columns import RunArrays
+from analysis.data.journals import why_unknown
 from analysis.data.source import Source
 from orchestrator.store.decisions import read_decisions, rule_of, standing
-from orchestrator.store.digests import recorded_damage
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import ENDED, DecisionRecord
 from sweeps.manifest.manifest_file import read_manifest
@@ -78,15 +78,7 @@ def race_seen(sources: Sequence[Source]) -> RaceSeen | None:
     if decisions:
         rule = rule_of(spec, spec.metric or str(decisions[-1].rule.get("metric")), manifest)
         found = standing(decisions, manifest, rule)
-    return RaceSeen(spec=spec, standing=found, asked=asked, unknown=_why_unknown(layout))
-
-
-def _why_unknown(layout: Layout) -> str:
-    """Why the journals do not say what was decided; empty where they do."""
-    if not layout.journal_paths():
-        return "this copy has no journals"
-    damaged = [path.name for path in layout.journal_paths() if recorded_damage(layout, path)]
-    return f"journal {damaged[0]} is damaged: emsweep repair {layout.root}" if damaged else ""
+    return RaceSeen(spec=spec, standing=found, asked=asked, unknown=why_unknown(layout))
 
 
 def is_race(sources: Sequence[Source]) -> bool:

@@ -90,7 +90,7 @@ class Racing:
         self._num_values += seen is not None
         try:
             if seen is not None:
-                self._question.require_in_range(seen.value)
+                self._question.info.require_in_range(self._question.metric, seen.value)
             self._race.observe(run, seen)
         except SpecError as error:
             self._say(f"the race leaves out {self._manifest.name(run)}: {error}")

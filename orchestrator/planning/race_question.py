@@ -37,16 +37,6 @@ class RaceQuestion:
         """Decisions of earlier drivers that hold for this question about these runs, by their cells."""
         return standing(book.decisions, manifest, self.rule(manifest))
 
-    def require_in_range(self, value: float) -> None:
-        """Refuse a value that the metric is said not to take.
-
-        Raises:
-            SpecError: naming the value and the range.
-        """
-        low, high = self.info.range
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise SpecError(f"{self.metric}={value:g}: is outside of its range [{low}, {high}]")
-
 
 def race_question(manifest: Manifest, said: Mapping[str, Any] | None = None) -> RaceQuestion | None:
     """The race that a manifest's options ask for, ``None`` where every run is to be run.
@@ -69,7 +59,7 @@ def race_question(manifest: Manifest, said: Mapping[str, Any] | None = None) -> 
     question = RaceQuestion(spec=spec, metric=metric, info=info)
     if spec.base is not None:
         try:
-            question.require_in_range(spec.base)
+            info.require_in_range(metric, spec.base)
         except SpecError as error:
             raise SpecError(f"search.base={spec.base:g}: {error}; give a number that it can have") from None
     question.begin(manifest)

@@ -53,6 +53,16 @@ class MetricInfo:
         """−1 where smaller is better: a value times this is larger for the better one."""
         return -1 if self.direction == "min" else 1
 
+    def require_in_range(self, name: str, value: float) -> None:
+        """Refuse a value that the metric, so called, is said not to take.
+
+        Raises:
+            SpecError: naming the value and the range.
+        """
+        low, high = self.range
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise SpecError(f"{name}={value:g}: is outside of its range [{low}, {high}]")
+
     def title(self, name: str) -> str:
         """Words and unit for the axis of a figure."""
         return (self.words or name) + (f" ({self.axis_unit})" if self.axis_unit else "")

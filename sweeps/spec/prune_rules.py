@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from sweeps.spec.errors import SpecError, choice, nearest, require
+from sweeps.spec.errors import choice, require
+from sweeps.spec.option_values import Types, option_of, typed_values
 
 Pruner = Literal["asha", "median", "wilcoxon"]
 PRUNERS: tuple[Pruner, ...] = get_args(Pruner)
@@ -43,8 +44,8 @@ class PruneSpec:
         return {key: value for key, value in dataclasses.asdict(self).items() if key in own}
 
 
-_COMMON: Mapping[str, tuple[type, ...]] = {"metric": (str,), "min_steps": (int,)}
-_TYPES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+_COMMON: Types = {"metric": (str,), "min_steps": (int,)}
+_TYPES: Mapping[str, Types] = {
     "asha": {**_COMMON, "reduction": (int,)},
     "median": {**_COMMON, "startup_runs": (int,)},
     "wilcoxon": {**_COMMON, "p": (int, float)},
@@ -57,28 +58,8 @@ def prune_of(options: Mapping[str, Any]) -> PruneSpec | None:
     Raises:
         SpecError: for an unknown kind or key, and a value that is none.
     """
-    node = options.get("prune")
-    if node is None:
-        return None
-    if not isinstance(node, Mapping):
-        raise SpecError(f"prune={node!r}: must be an option, such as prune=asha")
-    kind = str(node.get("kind", "none"))
-    choice("prune.kind", kind, ("none", *PRUNERS))
-    given = {key: value for key, value in node.items() if key != "kind"}
+    kind, given = option_of(options, "prune", PRUNERS, "asha")
     if kind == "none":
-        if given:
-            raise SpecError(f"prune.{min(given)}: is read by pruners only; add prune=asha")
         return None
-    types = _TYPES[kind]
-    for key, value in given.items():
-        if key not in types:
-            raise SpecError(
-                f"prune.{key}: unknown key{nearest(key, types)}; prune={kind} has {', '.join(types)}"
-            )
-        if value is None:
-            require(key == "metric", f"prune.{key}", value, "needs a value")
-        else:
-            fits = isinstance(value, types[key]) and not isinstance(value, bool)
-            names = " or ".join(t.__name__ for t in types[key])
-            require(fits, f"prune.{key}", value, f"must be {names}")
-    return PruneSpec(kind=cast(Pruner, kind), **({"min_steps": 2} if kind == "wilcoxon" else {}) | given)
+    values = typed_values("prune", kind, given, _TYPES[kind], ("metric",))
+    return PruneSpec(kind=cast(Pruner, kind), **({"min_steps": 2} if kind == "wilcoxon" else {}) | values)

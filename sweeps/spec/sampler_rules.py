@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from sweeps.spec.errors import SpecError, choice, require
 from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.option_values import Types
 
 Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
@@ -58,7 +59,7 @@ class SamplerSpec:
         return dataclasses.asdict(self)
 
 
-SAMPLER_TYPES: dict[str, tuple[type, ...]] = {
+SAMPLER_TYPES: Types = {
     "trials": (int,),
     "metric": (str,),
     "seeds_per_trial": (int,),

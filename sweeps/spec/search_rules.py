@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from sweeps.spec.errors import SpecError, choice, nearest, require
+from sweeps.spec.errors import SpecError, choice, require
 from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.option_values import Types, option_of, typed_values
 from sweeps.spec.prune_rules import prune_of
 from sweeps.spec.sampler_rules import SAMPLER_MAY_BE_NULL, SAMPLER_TYPES, SAMPLERS, Sampler, SamplerSpec
 
@@ -20,8 +21,6 @@ Question = Literal["above_base", "best", "compare"]
 ErrorKind = Literal["fdr", "fwer"]
 EvidenceKind = Literal["t", "bounded"]
 Diverged = Literal["worst", "left_out"]
-
-KINDS = ("none", "race", *SAMPLERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class RaceSpec:
         return {"kind": "race", **dataclasses.asdict(self)}
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
+_TYPES: Types = {
     "question": (str,),
     "metric": (str,),
     "a": (str,),
@@ -107,23 +106,12 @@ def search_of(options: Mapping[str, Any]) -> RaceSpec | SamplerSpec | None:
     Raises:
         SpecError: for an unknown kind or key, and a value that is none.
     """
-    node = options.get("search")
-    if node is None:
-        return None
-    if not isinstance(node, Mapping):
-        raise SpecError(f"search={node!r}: must be an option, such as search=race")
-    kind = str(node.get("kind", "none"))
-    choice("search.kind", kind, KINDS)
-    given = {key: value for key, value in node.items() if key != "kind"}
+    kind, given = option_of(options, "search", ("race", *SAMPLERS), "race")
     if kind == "none":
-        if given:
-            raise SpecError(
-                f"search.{min(given)}: is read by races and samplers only; add search=race or search=tpe"
-            )
         return None
     if kind == "race":
-        return RaceSpec(**_typed(kind, given, _TYPES, _MAY_BE_NULL))
-    values = _typed(kind, given, SAMPLER_TYPES, SAMPLER_MAY_BE_NULL)
+        return RaceSpec(**typed_values("search", kind, given, _TYPES, _MAY_BE_NULL))
+    values = typed_values("search", kind, given, SAMPLER_TYPES, SAMPLER_MAY_BE_NULL)
     return SamplerSpec(kind=cast(Sampler, kind), **values)
 
 
@@ -137,26 +125,6 @@ def sampler_of(options: Mapping[str, Any]) -> SamplerSpec | None:
     """The search that a launch's options ask for, if any. Raises as :func:`search_of`."""
     found = search_of(options)
     return found if isinstance(found, SamplerSpec) else None
-
-
-def _typed(
-    kind: str,
-    given: Mapping[str, Any],
-    types: Mapping[str, tuple[type, ...]],
-    may_be_null: Collection[str],
-) -> dict[str, Any]:
-    for key, value in given.items():
-        if key not in types:
-            raise SpecError(
-                f"search.{key}: unknown key{nearest(key, types)}; search={kind} has {', '.join(types)}"
-            )
-        if value is None:
-            require(key in may_be_null, f"search.{key}", value, "needs a value")
-        else:
-            fits = isinstance(value, types[key]) and not isinstance(value, bool)
-            names = " or ".join(t.__name__ for t in types[key])
-            require(fits, f"search.{key}", value, f"must be {names}")
-    return dict(given)
 
 
 def same_search(options: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
