@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.data.journals import why_unknown
 from analysis.data.source import Source
 from orchestrator.store.layout import Layout
 from orchestrator.store.proposals import read_proposals
@@ -24,7 +25,7 @@ class SearchSeen:
     """Further seeds of trials that were the best, by the trial's number."""
     unknown: str = ""
     """Why the trials are not known, in words; empty where they are: the journals say them, which a copy may
-    lack.
+    lack, and which can be damaged.
     """
 
 
@@ -43,8 +44,8 @@ def search_seen(sources: Sequence[Source]) -> SearchSeen | None:
             held_out[record.number] = record
         elif record.runs:
             trials.setdefault(tuple(record.runs), record)
-    unknown = "" if layout.journal_paths() else "this copy has no journals"
-    return SearchSeen(spec=spec, trials=tuple(trials.values()), held_out=held_out, unknown=unknown)
+    found = tuple(trials.values())
+    return SearchSeen(spec=spec, trials=found, held_out=held_out, unknown=why_unknown(layout))
 
 
 def is_search(sources: Sequence[Source]) -> bool:
@@ -54,12 +55,15 @@ def is_search(sources: Sequence[Source]) -> bool:
 
 def told_search(sources: Sequence[Source]) -> list[str]:
     """What readers of a table must know of sweeps whose runs a sampler chose."""
-    if not any(_spec_of(source) for source in sources):
+    specs = [spec for source in sources if (spec := _spec_of(source))]
+    if not specs:
         return []
+    checked = any(spec.held_out_seeds for spec in specs)
+    lucky = "its held-out seeds say how much" if checked else "no held-out seeds say how much"
     return [
         "A search chose these runs by earlier results: places that did well were tried more. So means over "
         "several trials are no means over the space, and intervals and p-values, which are for runs fixed "
-        "beforehand, hold less. The best of many trials was also lucky: its held-out seeds say how much."
+        f"beforehand, hold less. The best of many trials was also lucky: {lucky}."
     ]
 
 

@@ -19,7 +19,6 @@ from analysis.output.table import (
     value_kind,
 )
 from sweeps.spec.errors import UserError
-from sweeps.spec.metrics import MetricInfo
 from sweeps.spec.text import counted
 
 
@@ -27,8 +26,9 @@ def search_table(sweep: SweepData, *, metric: str | None = None) -> ReportTable:
     """Return one row per trial, the best first, those without a value last.
 
     Columns of the frame: ``trial`` (number of the proposal, from 0), the axes, ``value`` (mean over the seeds
-    that it was judged on), ``n`` (those of them with a value), ``held_out`` and ``held_out_n`` (the same over
-    seeds that did not choose it, where there are any), ``missing`` (runs without a value), ``state``.
+    that it was judged on, once all are over and none was stopped), ``n`` (those of them with a value),
+    ``held_out`` and ``held_out_n`` (the same over seeds that did not choose it), ``checked`` (runs on such
+    seeds), ``missing`` (runs without a value), ``state``.
 
     Raises:
         UserError: for a sweep that is no search, and an unknown metric.
@@ -63,7 +63,7 @@ def search_table(sweep: SweepData, *, metric: str | None = None) -> ReportTable:
         frame=frame,
         layout=tuple(layout),
         notes=(
-            _sentence(search, frame, info, metric, sweep.cell_keys),
+            _sentence(sweep, search, frame, metric),
             *told,
             *(w for w in sweep.warnings if w not in told),
         ),
@@ -79,7 +79,7 @@ def best_trials(table: ReportTable, most: int) -> ReportTable:
     )
 
 
-_FACTS = ("value", "n", "held_out", "held_out_n", "missing", "state")
+_FACTS = ("value", "n", "held_out", "held_out_n", "checked", "missing", "state")
 
 
 def search_sentence(sweep: SweepData) -> str:
@@ -104,12 +104,11 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
         here = [row_of[run_id] for run_id in record.runs if run_id in row_of]
         if not here:
             continue
-        stopped = int(is_stopped[here].sum())
-        value, num = (float("nan"), 0) if stopped else _mean(value_R, here)
+        stopped, waiting = int(is_stopped[here].sum()), int(is_open[here].sum())
+        value, num = (float("nan"), 0) if stopped or waiting else _mean(value_R, here)
         further = search.held_out.get(record.number)
         beside = [row_of[r] for r in further.runs if r in row_of] if further else []
         held_out, num_held_out = _mean(value_R, beside)
-        waiting = int(is_open[here].sum())
         found.append(
             {
                 "trial": record.number,
@@ -118,8 +117,9 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
                 "n": num,
                 "held_out": held_out,
                 "held_out_n": num_held_out,
-                "missing": len(record.runs) - num,
-                "state": _state(len(record.runs), num, waiting, stopped),
+                "checked": len(beside),
+                "missing": len(here) - num,
+                "state": _state(len(here), num, waiting, stopped),
             }
         )
     return found
@@ -139,17 +139,15 @@ def _state(num_runs: int, num: int, waiting: int, stopped: int) -> str:
     return "done" if num == num_runs else f"{num_runs - num} of {num_runs} without a value"
 
 
-def _sentence(
-    search: SearchSeen, frame: pd.DataFrame, info: MetricInfo, metric: str, keys: Sequence[str]
-) -> str:
-    spec = search.spec
+def _sentence(sweep: SweepData, search: SearchSeen, frame: pd.DataFrame, metric: str) -> str:
+    spec, info, goes_by = search.spec, sweep.info(metric), sweep.metric(search.spec.metric)
     if search.unknown:
         return f"Search by {spec.kind}: its trials are not known here, since {search.unknown}."
+    way = "lowest" if sweep.info(goes_by).direction == "min" else "highest"
+    num_asked = max(spec.trials, len(search.trials))
+    of = f"{len(frame):,} that are looked at" if sweep.filters else counted(num_asked, "trial")
     whole = frame[frame["state"] == "done"]
-    said = (
-        f"Search by {spec.kind} for the {'lowest' if info.direction == 'min' else 'highest'} {metric}: "
-        f"{len(whole):,} of {counted(max(spec.trials, len(search.trials)), 'trial')} done"
-    )
+    said = f"Search by {spec.kind} for the {way} {goes_by}: {len(whole):,} of {of} done"
     if len(frame) > len(whole):
         said += f", {len(frame) - len(whole):,} with runs to come, stopped early or without a value"
     valued = frame[frame["n"] > 0]
@@ -157,14 +155,17 @@ def _sentence(
         return f"{said}; none has a value yet."
     best = valued.iloc[0]
     unit = " %" if info.is_share else f" {info.unit}" if info.unit else ""
-    point = cell_label({key: best[key] for key in keys if best[key] is not None}) or "the only cell"
+    axes = {key: best[key] for key in sweep.cell_keys if best[key] is not None}
+    by = f" in {metric}" if metric != goes_by else ""
     said += (
-        f". Best: trial {int(best['trial'])}, {point}, {in_numbers(info, best['value'])}{unit} on "
-        f"{counted(int(best['n']), 'seed')} that chose it"
+        f". Best{by}: trial {int(best['trial'])}, {cell_label(axes) or 'the only cell'}, "
+        f"{in_numbers(info, best['value'])}{unit} on {counted(int(best['n']), 'seed')} that chose it"
     )
+    others = counted(int(best["checked"]), "seed")
     if best["held_out_n"]:
         held_out = in_numbers(info, best["held_out"])
-        said += f" and {held_out}{unit} on {counted(int(best['held_out_n']), 'seed')} that did not"
-    else:
-        said += "; it was not run on others, and the best of many is lucky"
-    return f"{said}."
+        others = counted(int(best["held_out_n"]), "seed")
+        return f"{said} and {held_out}{unit} on {others} that did not."
+    if best["checked"]:
+        return f"{said}; of {others} that did not, none has a value."
+    return f"{said}; it has not been run on others, and the best of many is lucky."

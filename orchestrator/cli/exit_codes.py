@@ -42,7 +42,7 @@ def conclude(directory: Path, summary: Summary, started_s: float, as_json: bool)
                 "diverged": summary.diverged,
                 "cancelled": summary.cancelled,
                 **_of_race(summary),
-                **({"stopped": summary.stopped} if summary.stopped else {}),
+                "stopped": summary.stopped,
                 **({} if summary.search is None else {"search": dict(summary.search)}),
                 "new": summary.new,
                 "busy_s": round(summary.busy_s, 3),

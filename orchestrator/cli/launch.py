@@ -90,6 +90,8 @@ def launch(
     words = with_config_dir(overrides, config_dir)
     asked, about = _asked(words)
     manifest = asked.manifest
+    if asked.note:
+        say(asked.note)
     layout = Layout(directory or OUTPUTS / manifest.sweep)
     consent = consent_of(
         overrides or (), allowed=allow_target or (), address=address, trust=trust, launched=True
@@ -146,8 +148,6 @@ def launch(
     race = race_question(manifest, metrics)
     search = search_question(manifest, metrics)
     prune_question(manifest, metrics)
-    if asked.note:
-        say(asked.note)
     for setting in toy_settings(manifest):
         say(f"made for the tiny models: {setting}")
     for text in require_usable_models(asked.checked, run_code=True):

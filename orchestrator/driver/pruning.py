@@ -74,8 +74,7 @@ class Pruning:
         """The runs that are to be stopped by what was reported since the last call."""
         found = []
         for row in self._follower.new_rows():
-            run = self._index.get(row.run_id)
-            if not self._hear(row) or run is None or run in self._spared:
+            if not self._hear(row) or (run := self._index[row.run_id]) in self._spared:
                 continue
             if self._book.outcome[run] == PENDING:
                 value = float(row.metrics[self._question.metric])
@@ -92,6 +91,8 @@ class Pruning:
 
     def _hear(self, row: ReportedRow) -> bool:
         """Take a row; true when its run should be stopped there."""
+        if row.run_id not in self._index:  # it has left the grid
+            return False
         value = row.metrics.get(self._question.metric)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
             self._others.update(dict.fromkeys(row.metrics))

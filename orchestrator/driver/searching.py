@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from orchestrator.driver.observing import value_of
@@ -14,6 +15,7 @@ from orchestrator.store.run_index import PENDING, STOPPED, RunIndex
 from orchestrator.store.spool import Line
 from sweeps.deciding.proposing import Proposal
 from sweeps.grid.columns import spelling
+from sweeps.grid.grid import MAX_RUNS
 from sweeps.grid.space import Point
 from sweeps.manifest.grown import grown
 from sweeps.manifest.manifest import Manifest
@@ -136,10 +138,8 @@ class Searching:
 
     def take(self, run: int, line: Line | None) -> None:
         """Take a durable result; ``None`` of a run that has ended without one."""
-        if run in self._values:
-            return
-        self._values[run] = None
-        if line is not None:
+        self._values.setdefault(run, None)
+        if line is not None:  # also of a run that was stopped and had ended by then
             self._note(run, line)
         for number in self._of_run.pop(run, ()):
             self._trials[number].waiting -= 1
@@ -155,7 +155,7 @@ class Searching:
         if value is None:
             return
         try:
-            self._question.require_in_range(value)
+            self._question.info.require_in_range(self._question.metric, value)
             self._values[run] = value
         except SpecError as error:
             self.say(f"the search leaves out {self.manifest.name(run)}: {error}")
@@ -294,7 +294,8 @@ class Searching:
         if not self._space.is_finite:
             return None
         tried = {spelling(trial.point) for trial in self._trials.values()}
-        return next((point for point in self._space.points() if spelling(point) not in tried), None)
+        points = islice(self._space.points(), MAX_RUNS)
+        return next((point for point in points if spelling(point) not in tried), None)
 
     def _made(self, asked: Sequence[Proposal]) -> list[tuple[Proposal, tuple[str, ...], str]]:
         """Each proposal with its runs, or why there can be none."""

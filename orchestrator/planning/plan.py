@@ -222,9 +222,9 @@ def _planned(
     if search is None:
         return plan_manifest(manifest, directory, like, imagined, asked)
     runs = drawn_runs(search, manifest)
-    rates_of = like or (directory if search.trials_done else None)
+    rates_of = like or (directory if search.trials_made else None)
     plan = plan_manifest(runs, directory, rates_of, imagined, compare=False)
-    return plan if search.trials_left else dataclasses.replace(plan, done=len(runs))
+    return plan if search.runs_most else dataclasses.replace(plan, done=len(runs))
 
 
 def require_budget(

@@ -59,7 +59,7 @@ def plan_text(plan: Plan) -> str:
 
 def _counts(plan: Plan) -> str:
     if plan.search:
-        return f"{plan.search.runs_most:,} to do at most · {counted(plan.search.trials_done, 'trial')} done"
+        return f"{plan.search.runs_most:,} to do at most · {counted(plan.search.trials_made, 'trial')} made"
     counts = [f"{plan.new:,} new", f"{plan.done:,} done"]
     without = {
         word: getattr(plan, word) for word in ("failed", "quarantined", "cancelled", "skipped", "stopped")

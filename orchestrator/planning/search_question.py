@@ -14,7 +14,7 @@ from sweeps.compose import ComposedSweep
 from sweeps.compose.frozen_sweep import frozen, thawed
 from sweeps.deciding.proposing import Proposer
 from sweeps.grid.columns import SEED_KEY
-from sweeps.grid.grid import Grid, upper_bound
+from sweeps.grid.grid import Grid, concat, upper_bound
 from sweeps.grid.space import Point, Space, ends_of, space_of
 from sweeps.manifest.build import Known, build_manifest, manifest_of_table
 from sweeps.manifest.grown import grown
@@ -51,16 +51,6 @@ class SearchQuestion:
         """A sampler that was asked nothing yet."""
         return Proposer(self.runs.space, self.spec, maximize=self.maximize)
 
-    def require_in_range(self, value: float) -> None:
-        """Refuse a value that the metric is said not to take.
-
-        Raises:
-            SpecError: naming the value and the range.
-        """
-        low, high = self.info.range
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise SpecError(f"{self.metric}={value:g}: is outside of its range [{low}, {high}]")
-
 
 class RunMaker:
     """Makes runs of points, as a launch makes them of a grid's."""
@@ -95,14 +85,14 @@ class RunMaker:
             SpecError: for whatever a launch of these runs would refuse.
         """
         ends = ends_of(self._composed.grid)
-        grids = [ends] if upper_bound(ends) <= MOST_CHECKED else list(_one_at_a_time(ends))
-        found = [
-            build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep) for grid in grids
-        ]
-        return found[-1]
+        grid = ends if upper_bound(ends) <= MOST_CHECKED else concat(*_one_at_a_time(ends))
+        return build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep)
 
 
 def _one_at_a_time(grid: Grid) -> Sequence[Grid]:
+    """All values of each axis beside the first of every other; an axis with a condition that these do not
+    satisfy is composed once it is proposed.
+    """
     first = [dataclasses.replace(a, values=a.values[:1]) for a in grid.axes]
     return [
         dataclasses.replace(
@@ -157,7 +147,7 @@ def asked_runs(composed: ComposedSweep) -> Asked:
         return Asked(manifest=manifest, checked=manifest)
     runs = RunMaker(composed)
     seeds = seeds_of(runs.space, spec)
-    if runs.space.is_finite and (size := sum(1 for _ in runs.space.points())) <= spec.trials:
+    if runs.space.is_finite and (size := runs.space.num_points(spec.trials)) <= spec.trials:
         axes = tuple(
             dataclasses.replace(a, values=seeds) if a.key == SEED_KEY else a for a in composed.grid.axes
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from sweeps.grid.columns import ABSENT, SEED_KEY, Column, Table, spelling
 from sweeps.grid.filters import Filter
-from sweeps.grid.grid import DeclaredAxis, Grid
+from sweeps.grid.grid import MAX_RUNS, DeclaredAxis, Grid
 from sweeps.spec.errors import SpecError
 
 Point = Mapping[str, Any]
@@ -52,6 +52,15 @@ class Space:
             and all(_is_of(a, point[a.key]) for a in there)
             and self.allows(point)
         )
+
+    def num_points(self, most: int) -> int:
+        """Points of a finite space, counted up to one more than ``most``; of one whose axes have too many
+        choices to be gone through that many at once.
+        """
+        choices = math.prod(len(a.values) for a in self.axes)
+        if choices > MAX_RUNS:
+            return most + 1
+        return sum(1 for _ in itertools.islice(self.points(), most + 1))
 
     def points(self) -> Iterator[dict[str, Any]]:
         """All points of a finite space, the first axis varying slowest."""

@@ -298,7 +298,7 @@ class Hill(Noop):
         params = spec.trainer.params
         if params.get("sleep_s"):
             time.sleep(params["sleep_s"])
-        if params["x"] > params.get("fails_above", 9):
+        if params["x"] > params.get("fails_above", 9) or spec.seed in (params.get("fails_on") or ()):
             raise ArithmeticError("too far")
         outcome = "diverged" if params["x"] > params.get("diverges_above", 9) else "done"
         luck = random.Random(spec.seed).gauss(0, 0.01)

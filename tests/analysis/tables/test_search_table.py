@@ -93,3 +93,22 @@ def test_filters_are_about_the_trials_that_are_looked_at(finished):
     frame = search_table(low).frame
     assert 0 < len(frame) < 6
     assert (frame["trainer.params.x"] < 0.5).all()
+    assert f"{len(frame)} of {len(frame)} that are looked at done. Best: " in search_sentence(low)
+    one_seed = search_table(open_sweep(finished).where("seed=0")).frame
+    assert set(one_seed["state"]) <= {"done", "1 of 1 without a value"}, "of the seeds that are looked at"
+    assert "has not been run on others" in search_sentence(open_sweep(finished).where("seed=0"))
+
+
+def test_held_out_seeds_without_a_value_are_no_seeds_that_were_not_run(tmp_path):
+    words = ("seed=range(2)", "search.held_out_seeds=1", "search.max_concurrent=1")
+    search(tmp_path, searched(*words, trials=3, kind="random", fails_on="[1]"))
+    assert "; of 1 seed that did not, none has a value." in search_sentence(open_sweep(tmp_path))
+
+
+def test_trials_of_damaged_journals_are_not_known(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    [journal] = Layout(tmp_path / "copy").journal_paths()
+    journal.write_bytes(journal.read_bytes()[:-400] + b"x" * 400)
+    assert "its trials are not known here, since journal driver-00001.jsonl is damaged" in search_sentence(
+        open_sweep(tmp_path / "copy")
+    )

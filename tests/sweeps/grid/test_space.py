@@ -34,6 +34,13 @@ def test_a_finite_space_has_the_points_of_its_grid():
     assert space.seeds == (0, 1)
 
 
+def test_points_of_a_space_too_large_to_be_gone_through_are_not_counted():
+    assert space_of(conditional()).num_points(10) == 3
+    assert space_of(conditional()).num_points(2) == 3
+    many = product(*(axis(f"a{k}", range(50)) for k in range(9)), axis("seed", [0]))
+    assert space_of(many.exclude("a0>=1")).num_points(10) == 11
+
+
 def test_points_are_told_from_others():
     space = space_of(product(*conditional().axes, axis("optim.lr", [LR])))
     good = {"schedule": "wsd", "schedule.decay_fraction": 0.1, "optim.lr": 1e-4}

@@ -1,0 +1,45 @@
+"""What a search is checked by before it begins."""
+
+from __future__ import annotations
+
+from orchestrator.planning import search_question
+from orchestrator.planning.search_price import search_price
+from orchestrator.planning.search_question import asked_runs
+from orchestrator.store.layout import Layout
+from orchestrator.store.proposals import read_proposals
+from sweeps.compose import compose_sweep
+from tests.orchestrator.searches import search, searched, stored
+
+WORDS = (
+    "sweep=quickstart",
+    "search=tpe",
+    "search.trials=5",
+    "optim.lr=interval(1e-5,1e-3)",
+    "model=tiny-64,tiny-96",
+    "sampling.temperature=interval(0.5,1)",
+)
+
+
+def values(manifest, group, name):
+    return {getattr(manifest.group(group, i), name) for i in range(len(manifest))}
+
+
+def test_every_end_and_every_choice_is_composed_however_many_combinations_there_are(monkeypatch):
+    whole = asked_runs(compose_sweep(WORDS)).checked
+    monkeypatch.setattr(search_question, "MOST_CHECKED", 10)
+    apart = asked_runs(compose_sweep(WORDS)).checked
+    assert len(apart) < len(whole)
+    for group, name in (("model", "name"), ("optim", "lr"), ("sampling", "temperature"), ("example", "name")):
+        assert values(apart, group, name) == values(whole, group, name)
+
+
+def test_a_plan_tells_trials_that_are_made_and_runs_that_are_open(tmp_path):
+    search(tmp_path, searched(trials=4))
+    question = search_question.search_question(stored(tmp_path))
+    price = search_price(question, tmp_path)
+    assert (price.trials_made, price.num_open, price.runs_most) == (4, 0, 0)
+    assert "4 made; at most 0 runs to do" in str(price)
+    [spool] = [p for p in Layout(tmp_path).spools.glob("*.jsonl") if not p.name.startswith("driver")]
+    spool.unlink()
+    assert len(read_proposals(Layout(tmp_path))) == 5
+    assert search_price(question, tmp_path).num_open == 4 + 3
