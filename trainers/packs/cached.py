@@ -141,8 +141,8 @@ class _Rows:
         )
         for held in (*self._keys, *self._values):
             held[: self._num, :, longest:] = 0.0  # what is masked must be finite; rows to come are copies
-        ids = [[*prompt, *[self._pad_id] * (longest - len(prompt))] for prompt in self._prompts]
-        ids_NT, last_N = torch.tensor(ids, device=self.device), self._length_N - 1
+        ids = np.array([[*prompt, *[self._pad_id] * (longest - len(prompt))] for prompt in self._prompts])
+        ids_NT, last_N = torch.from_numpy(ids).to(self.device), self._length_N - 1
         mask = torch.full((1, longest, room[2]), -torch.inf, device=self.device).triu_(1)
         rows = [slice(k, k + PREFILLED_ROWS) for k in range(0, self._num, PREFILLED_ROWS)]
         at_T = torch.arange(longest, device=self.device)
@@ -231,7 +231,7 @@ class _Rows:
         alike = len(at) == length
         place = slice(int(at[0]), int(at[-1]) + 1) if alike else at
         turn = (1, length, 1, -1) if alike else (num, 1, 1, -1)
-        cos, sin = self._rotation.cos[at].view(turn), self._rotation.sin[at].view(turn)
+        cos, sin = self._rotation.cos[place].view(turn), self._rotation.sin[place].view(turn)
         x_NH = matrices.embed[ids_NT.flatten()]
         if shape.embedding_scale != 1.0:
             x_NH *= shape.embedding_scale

@@ -127,7 +127,7 @@ def norm_backward(grad_NH: Tensor, normed: Normed, shape: Shape) -> tuple[Tensor
 
 def rotated(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
     """Heads turned by their positions."""
-    return torch.addcmul(x_NHD * cos_N1D, x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
+    return (x_NHD * cos_N1D).addcmul_(x_NHD.roll(x_NHD.shape[-1] // 2, -1), sin_N1D)
 
 
 def rotated_back(grad_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
