@@ -7,9 +7,10 @@ from typing import Any, Final, cast
 
 from analysis.data.sweep import SweepData
 from orchestrator.store.failure_groups import failure_groups
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.outcomes import Failure, FailureClass
-from orchestrator.store.run_index import CODE, FailureNote, RunIndex, read_index
+from orchestrator.store.run_index import CODE, FailureNote, RunIndex
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import read_status
 from sweeps.manifest.manifest_file import read_manifest

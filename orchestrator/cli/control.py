@@ -33,9 +33,10 @@ def cancel(directory: Directory, filters: Filters = None, as_json: AsJson = Fals
     """Give up runs that have no result yet, running ones included; all of them without a FILTER."""
     from orchestrator.driver.session import Session
     from orchestrator.store.control import send_request
+    from orchestrator.store.index_reader import read_index
     from orchestrator.store.matching import matching
     from orchestrator.store.opening import open_manifest
-    from orchestrator.store.run_index import PENDING, RunIndex, read_index
+    from orchestrator.store.run_index import PENDING, RunIndex
     from orchestrator.trust.consent import consent_of
     from orchestrator.trust.gate import permit
     from sweeps.spec.errors import DirectoryBusyError

@@ -67,8 +67,8 @@ def launch(
     from orchestrator.driver.session import Session
     from orchestrator.inspect.metrics import serving_metrics
     from orchestrator.planning.cluster import cluster_of, pool_factory
+    from orchestrator.planning.make_plan import OUTPUTS, require_budget
     from orchestrator.planning.model_folders import require_usable_models
-    from orchestrator.planning.plan import OUTPUTS, require_budget
     from orchestrator.planning.prune_question import prune_question
     from orchestrator.planning.race_question import race_question
     from orchestrator.planning.search_price import search_price

@@ -70,7 +70,7 @@ def plan(
 
         show(overrides, ["--cfg", config] if config else ["--info", str(info)])
         return
-    from orchestrator.planning.plan import make_plan
+    from orchestrator.planning.make_plan import make_plan
     from orchestrator.trust.targets import metrics_of_classes
 
     imagined = None

@@ -99,9 +99,9 @@ def hand_over(
         to_come: runs that are not there yet, at most: those that a search will propose.
     """
     from orchestrator.driver.session import Session
+    from orchestrator.store.index_reader import read_index
     from orchestrator.store.job_note import write_job
     from orchestrator.store.meeting import announce_meeting
-    from orchestrator.store.run_index import read_index
     from orchestrator.submit import submit
 
     if follow and request.system == "skypilot":
@@ -146,9 +146,9 @@ def follow_job(layout: Layout, note: JobNote, *, as_json: bool) -> None:
     An interrupt ends the following alone: the job stays in its queue.
     """
     from orchestrator.inspect.status import status_text, sweep_status
+    from orchestrator.store.index_reader import read_index
     from orchestrator.store.liveness import live_driver
     from orchestrator.store.opening import open_manifest
-    from orchestrator.store.run_index import read_index
     from orchestrator.submit.queued import how_it_ended, queued_job
 
     started_s, last, silent = time.monotonic(), "", 0

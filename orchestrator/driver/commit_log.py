@@ -15,6 +15,7 @@ from orchestrator.pools.base import Shipped
 from orchestrator.scheduling import events as ev
 from orchestrator.store import compaction
 from orchestrator.store.attempts import AttemptBegan
+from orchestrator.store.index_reader import ReplayResult, results_of
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
@@ -22,7 +23,7 @@ from orchestrator.store.memory import give_back
 from orchestrator.store.outcomes import Grant
 from orchestrator.store.parts import PartWriter, kept_parts
 from orchestrator.store.records import DecisionRecord, ProposalRecord, StopRecord
-from orchestrator.store.run_index import CODE, FailureNote, ReplayResult, results_of
+from orchestrator.store.run_index import CODE, FailureNote
 from orchestrator.store.spool import Line, LineReader, SpoolWriter
 from orchestrator.store.state import RunRow
 from orchestrator.store.state_reader import is_complete

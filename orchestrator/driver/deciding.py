@@ -15,10 +15,11 @@ from orchestrator.planning.prune_question import prune_question
 from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.planning.search_question import search_question
 from orchestrator.scheduling.events import RunsSkipped
+from orchestrator.store.index_reader import results_of
 from orchestrator.store.layout import Layout
 from orchestrator.store.opening import read_config
 from orchestrator.store.proposals import read_proposals
-from orchestrator.store.run_index import RunIndex, results_of
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest.manifest import Manifest
 

@@ -31,10 +31,11 @@ from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.workload import pending_runs, workload_of
 from orchestrator.store.control import requests_left
 from orchestrator.store.disk_space import SHORTAGES, Space, require_no_limit
+from orchestrator.store.index_reader import ReplayResult
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import Layout
 from orchestrator.store.lock import DriverLock
-from orchestrator.store.run_index import ReplayResult, RunIndex
+from orchestrator.store.run_index import RunIndex
 from orchestrator.worker.protocol import Task
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec import SpecError

@@ -10,8 +10,9 @@ from dataclasses import replace
 from orchestrator.driver.observing import observed
 from orchestrator.planning.race_question import RaceQuestion
 from orchestrator.scheduling.sweep_race import CellDecision
+from orchestrator.store.index_reader import results_of
 from orchestrator.store.records import ENDED, DecisionRecord
-from orchestrator.store.run_index import PENDING, SKIPPED, RunIndex, results_of
+from orchestrator.store.run_index import PENDING, SKIPPED, RunIndex
 from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest.manifest import Manifest
 from sweeps.spec.errors import SpecError

@@ -21,12 +21,12 @@ from orchestrator.inspect.verify import verify
 from orchestrator.store import compaction, digest_writer, digests
 from orchestrator.store.fencing import spool_paths, strays
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen, frozen_damage, frozen_file
+from orchestrator.store.index_reader import ReplayResult, read_index
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, TABLES, Layout
 from orchestrator.store.lock import DriverLock
 from orchestrator.store.mending import replaced, stretches
 from orchestrator.store.opening import checked_manifest
-from orchestrator.store.run_index import ReplayResult, read_index
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.store.status import status_is_damaged

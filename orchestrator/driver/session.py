@@ -31,6 +31,7 @@ from orchestrator.store import compaction
 from orchestrator.store.digest_writer import Replacement, begin_digests, write_recorded
 from orchestrator.store.disk_space import cure_of
 from orchestrator.store.frozen import adopt_frozen, damage_of_frozen
+from orchestrator.store.index_reader import ReplayResult, read_index
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout
 from orchestrator.store.lock import DriverLock
@@ -40,7 +41,7 @@ from orchestrator.store.outcomes import Outcome
 from orchestrator.store.parts import drop_parts
 from orchestrator.store.proposals import read_proposals
 from orchestrator.store.records import DecisionRecord
-from orchestrator.store.run_index import PENDING, ReplayResult, read_index
+from orchestrator.store.run_index import PENDING
 from orchestrator.store.spool import LineReader
 from orchestrator.store.state_rebuild import bring_up_to_date
 from orchestrator.store.status import read_status, write_status

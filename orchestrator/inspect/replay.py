@@ -17,9 +17,9 @@ from orchestrator.pools.local import LocalPool
 from orchestrator.pools.temp_folders import TemporaryFolder, remove_leftovers
 from orchestrator.scheduling.events import Reported, WorkerLost, WorkerReady
 from orchestrator.scheduling.workload import shape_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.outcomes import AttemptReport, Failure, Grant
-from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.code_files import require_same_code
 from orchestrator.trust.gate import Permission

@@ -12,12 +12,12 @@ from orchestrator.inspect.reported import newest_reports, reports_of_run, step_t
 from orchestrator.store.advice import is_held_back, next_steps
 from orchestrator.store.failure_groups import failure_groups
 from orchestrator.store.history import Attempt, RunHistory, history_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.job_note import read_job, submitted_by
 from orchestrator.store.layout import OUTCOMES, Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.opening import open_to_look
 from orchestrator.store.race_words import race_text
-from orchestrator.store.run_index import read_index
 from orchestrator.store.search_words import search_text
 from orchestrator.store.state_reader import indexed_runs
 from orchestrator.store.status import nodes_text, read_status, status_is_damaged

@@ -12,9 +12,10 @@ from typing import Any
 from orchestrator.inspect.damage import Damage, damaged_files, differing_tables
 from orchestrator.store import compaction
 from orchestrator.store.digests import name_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.reports import reported_rows
-from orchestrator.store.run_index import CODE, read_index
+from orchestrator.store.run_index import CODE
 from orchestrator.store.spool import SpoolHealth
 from sweeps.manifest.manifest import Manifest
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.search_question import SearchQuestion, held_out_seeds, seeds_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.proposals import read_proposals
-from orchestrator.store.run_index import read_index
 from sweeps.deciding.proposing import Proposer
 from sweeps.grid.space import Point, Space
 from sweeps.manifest.manifest import Manifest

@@ -28,21 +28,6 @@ from orchestrator.scheduling import retry
 from orchestrator.scheduling.backlog import Workload
 from orchestrator.scheduling.config import SchedulerConfig
 from orchestrator.scheduling.dispatcher import Dispatcher
-from orchestrator.scheduling.events import (
-    Action,
-    Beat,
-    CancelRequested,
-    Capacity,
-    CapacityChanged,
-    DrainRequested,
-    Event,
-    Reported,
-    RunsSkipped,
-    Shape,
-    WorkerLeaving,
-    WorkerLost,
-    WorkerReady,
-)
 from orchestrator.scheduling.fleet import Fleet, Sickness, Worker, lost
 from orchestrator.scheduling.leases import LeaseTable
 from orchestrator.scheduling.model_health import ModelHealth, held_back
@@ -56,7 +41,7 @@ class Scheduler:
         self,
         workload: Workload,
         *,
-        capacity: Capacity,
+        capacity: ev.Capacity,
         settled: Iterable[int] = (),
         attempts: array[int] | None = None,
         histories: Mapping[int, list[Failure]] | None = None,
@@ -90,15 +75,13 @@ class Scheduler:
         )
         self._backlog = self._runs.backlog
         self._dispatcher = Dispatcher(workload, self._runs, self.fleet, self.groups)
-        self._actions: list[Action] = []
+        self._actions: list[ev.Action] = []
         self._deadline_s, self._resize = deadline_s, True
         self._skipped: set[int] = set()
         self._drain_until_s: float | None = None
         self._now_s = self._decided_s = self._checked_s = now_s
         self.paused = False
         """While true nothing is handed out and no worker is started, but work goes on being left."""
-
-    # --- what the driver asks ---------------------------------------------------------------------
 
     @property
     def num_leased(self) -> int:
@@ -125,7 +108,7 @@ class Scheduler:
         """When the next retry may start, or ``None`` when none waits."""
         return self._backlog.next_due_s
 
-    def asked_for(self) -> dict[Shape, int]:
+    def asked_for(self) -> dict[ev.Shape, int]:
         """Workers of each shape that a cluster which grows is to have room for."""
         return {} if self.draining else self._dispatcher.asked_for(self.settings)
 
@@ -148,30 +131,28 @@ class Scheduler:
         self._dispatcher.grow(self.workload)
         self._resize = True
 
-    # --- events -----------------------------------------------------------------------------------
-
-    def tell(self, event: Event, now_s: float) -> None:
+    def tell(self, event: ev.Event, now_s: float) -> None:
         """Take note of one event. Unknown workers and runs that are over are no error: messages come late."""
         self._now_s = max(self._now_s, now_s)
         match event:
-            case Reported():
+            case ev.Reported():
                 self._on_reports(event)
-            case Beat():
+            case ev.Beat():
                 self._on_beat(event)
-            case WorkerReady():
+            case ev.WorkerReady():
                 self._on_ready(event)
-            case WorkerLeaving():
+            case ev.WorkerLeaving():
                 self._on_leaving(event)
-            case WorkerLost():
+            case ev.WorkerLost():
                 self._on_lost(event)
-            case CapacityChanged(capacity=capacity):
+            case ev.CapacityChanged(capacity=capacity):
                 self._resize |= capacity != self.fleet.capacity
                 self.fleet.capacity = capacity
-            case CancelRequested(runs=runs):
+            case ev.CancelRequested(runs=runs):
                 self._actions += (ev.Settle(run=i, outcome="cancelled") for i in list(self._called_off(runs)))
-            case RunsSkipped(runs=runs):
+            case ev.RunsSkipped(runs=runs):
                 self._skipped.update(self._called_off(runs))
-            case DrainRequested():
+            case ev.DrainRequested():
                 self._on_drain(event)
 
     def cap(self, *, max_slots: int, max_gpus: float) -> None:
@@ -179,7 +160,7 @@ class Scheduler:
         self.settings = replace(self.settings, max_slots=max_slots, max_gpus=max_gpus)
         self._resize = True
 
-    def _on_reports(self, event: Reported) -> None:
+    def _on_reports(self, event: ev.Reported) -> None:
         self.fleet.peak_mib = max(self.fleet.peak_mib, event.peak_mib)
         worker = self.fleet.workers.get(event.worker)
         accepted: list[AttemptReport] = []
@@ -219,7 +200,7 @@ class Scheduler:
             if len(worker.unit_ends) < 2:
                 self._dispatcher.note_room(worker)
 
-    def _on_beat(self, beat: Beat) -> None:
+    def _on_beat(self, beat: ev.Beat) -> None:
         worker = self.fleet.workers.get(beat.worker)
         if worker is None:
             return
@@ -231,7 +212,7 @@ class Scheduler:
             text = f"worker {worker.name} holds {beat.memory_gib:.1f} GiB: replaced once it is idle"
             self._actions.append(ev.Announce(text=text))
 
-    def _on_ready(self, event: WorkerReady) -> None:
+    def _on_ready(self, event: ev.WorkerReady) -> None:
         worker = self.fleet.workers.get(event.worker)
         if worker is not None and not worker.ready:
             worker.ready, worker.host = True, event.host
@@ -239,7 +220,7 @@ class Scheduler:
             self.fleet.num_start_failures = 0
             self._dispatcher.note_room(worker)
 
-    def _on_lost(self, event: WorkerLost) -> None:
+    def _on_lost(self, event: ev.WorkerLost) -> None:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
@@ -247,10 +228,10 @@ class Scheduler:
             num = self.fleet.note_start_failure(worker, self._now_s)
             if num >= self.settings.start_failures:
                 reason = f"workers died while starting {num} times in a row, the last: {event.reason}"
-                self._on_drain(DrainRequested(reason=reason, grace_s=math.inf))
+                self._on_drain(ev.DrainRequested(reason=reason, grace_s=math.inf))
         self._remove(worker, None if worker.leaving else lost(event.reason))
 
-    def _on_leaving(self, event: WorkerLeaving) -> None:
+    def _on_leaving(self, event: ev.WorkerLeaving) -> None:
         worker = self.fleet.workers.get(event.worker)
         if worker is not None and not worker.leaving:
             worker.leaving = worker.retiring = self._resize = True
@@ -264,7 +245,7 @@ class Scheduler:
                 self._settle(index)
                 yield index
 
-    def _on_drain(self, event: DrainRequested) -> None:
+    def _on_drain(self, event: ev.DrainRequested) -> None:
         until_s = self._now_s + event.grace_s
         self._drain_until_s = until_s if self._drain_until_s is None else min(until_s, self._drain_until_s)
         self.stop_reason = self.stop_reason or event.reason
@@ -279,9 +260,7 @@ class Scheduler:
                 self._withdraw(grant.run, tell_worker=True)
                 self._backlog.put_back(grant.run)
 
-    # --- decisions --------------------------------------------------------------------------------
-
-    def decide(self, now_s: float) -> list[Action]:
+    def decide(self, now_s: float) -> list[ev.Action]:
         """Return what to do about everything told so far, in order."""
         self._now_s = now_s = max(self._now_s, now_s)
         if now_s - self._decided_s > self.settings.lease_s / 2:
@@ -337,8 +316,6 @@ class Scheduler:
             like = self._dispatcher.first_run(shape)
             self._actions.append(ev.StartWorker(worker=worker.name, shape=shape, runs_like=like))
         self._resize = False
-
-    # --- a run's life -----------------------------------------------------------------------------
 
     def _withdraw(self, index: int, *, tell_worker: bool) -> None:
         """Take an open run out of wherever it is; the caller says what becomes of it."""

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from orchestrator.store.digest_writer import Replacement
 from orchestrator.store.digests import damage_of, recorded_damage
+from orchestrator.store.index_reader import results_of
 from orchestrator.store.layout import FORMAT_VERSION, OUTCOMES, TABLES, Layout
 from orchestrator.store.mixed_columns import conform, unified
 from orchestrator.store.parts import COMPRESSION, PartWriter, drop_parts, parts_of, read_part
-from orchestrator.store.run_index import RunIndex, results_of
+from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import LineReader
 from sweeps.manifest import arrow
 from sweeps.manifest.manifest import Manifest

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.store.attempts import AttemptBegan, AttemptOver, AttemptReader
 from orchestrator.store.fencing import fences, journal_lines, spool_paths
+from orchestrator.store.index_reader import ReplayResult, found_result, replay_record
 from orchestrator.store.layout import Layout
 from orchestrator.store.liveness import live_driver
 from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome
@@ -26,13 +27,7 @@ from orchestrator.store.records import (
     VoidRecord,
     record_of,
 )
-from orchestrator.store.run_index import (
-    PENDING,
-    ReplayResult,
-    RunIndex,
-    found_result,
-    replay_record,
-)
+from orchestrator.store.run_index import PENDING, RunIndex
 from orchestrator.store.spool import LineReader, SpoolHealth, read_spool
 
 

@@ -15,18 +15,24 @@ from typing import Any
 
 from orchestrator.store import digest_writer, digests
 from orchestrator.store.frozen import FROZEN, parts_of_file
+from orchestrator.store.index_reader import ReplayResult, next_epoch
 from orchestrator.store.layout import FORMAT_VERSION, Layout
-from orchestrator.store.outcomes import AttemptReport, Failure, Grant, Outcome
-from orchestrator.store.records import (
+from orchestrator.store.outcomes import (
     AcceptedResult,
+    AttemptReport,
+    EndedAttempt,
+    Failure,
+    FoundResult,
+    Grant,
+    Outcome,
+)
+from orchestrator.store.records import (
     AcceptRecord,
     CloseRecord,
     DecisionRecord,
-    EndedAttempt,
     EndRecord,
     EpochRecord,
     FailureRecord,
-    FoundResult,
     JournalRecord,
     LeaseRecord,
     ProposalRecord,
@@ -35,7 +41,6 @@ from orchestrator.store.records import (
     StopRecord,
     VoidRecord,
 )
-from orchestrator.store.run_index import ReplayResult, next_epoch
 from orchestrator.store.spool import SpoolWriter, encode_line
 
 TOKEN_BITS = 40

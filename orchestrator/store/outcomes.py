@@ -1,4 +1,4 @@
-"""How runs and attempts end: the words for it, and what a worker reports of an attempt. Pure."""
+"""How runs and attempts end: the words for it, what a worker reports, and where a result lies. Pure."""
 
 from __future__ import annotations
 
@@ -78,3 +78,43 @@ class AttemptReport(NamedTuple):
     """Bytes of the line."""
     failure: Failure | None = None
     """What went wrong, when ``outcome`` is ``failed``."""
+
+
+class AcceptedResult(NamedTuple):
+    """One committed result and where it lies."""
+
+    run_id: str
+    offset: int
+    """First byte of its line in the spool."""
+    length: int
+    """Bytes of the line."""
+    outcome: AttemptEnd
+    """``done`` or ``diverged``."""
+    token: int | None = None
+    """The lease it ran under; unknown in format 1."""
+
+
+class FoundResult(NamedTuple):
+    """A valid result of a run that no driver has committed."""
+
+    run: int
+    """The run, by its index in the manifest."""
+    spool: str
+    """Name of the file that holds it."""
+    offset: int
+    """First byte of its line."""
+    length: int
+    """Bytes of the line."""
+    outcome: AttemptEnd
+    """``done`` or ``diverged``."""
+    token: int | None = None
+    """The lease it ran under."""
+
+
+class EndedAttempt(NamedTuple):
+    """One attempt that changes nothing."""
+
+    run_id: str
+    token: int
+    """The lease it ran under."""
+    outcome: AttemptEnd

@@ -1,4 +1,4 @@
-"""Every record of a driver's journal as a typed value, and the values that they are made of. Pure.
+"""Every record of a driver's journal as a typed value. Pure.
 
 A record is one line of ``spool/driver-<epoch>.jsonl``: the JSON of :meth:`Record.to_json`, whose ``kind``
 says which class reads it again. ``at`` is when it happened, Unix seconds; ``None`` in journals of format 1,
@@ -32,9 +32,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import starmap
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from orchestrator.store.outcomes import AttemptEnd, Failure, Outcome, failure_class_of
+from orchestrator.store.outcomes import AcceptedResult, EndedAttempt, Failure, Outcome, failure_class_of
 
 RecordKind = Literal[
     "epoch",
@@ -51,46 +51,6 @@ RecordKind = Literal[
     "stop",
     "close",
 ]
-
-
-class AcceptedResult(NamedTuple):
-    """One committed result and where it lies."""
-
-    run_id: str
-    offset: int
-    """First byte of its line in the spool."""
-    length: int
-    """Bytes of the line."""
-    outcome: AttemptEnd
-    """``done`` or ``diverged``."""
-    token: int | None = None
-    """The lease it ran under; unknown in format 1."""
-
-
-class FoundResult(NamedTuple):
-    """A valid result of a run that no driver has committed."""
-
-    run: int
-    """The run, by its index in the manifest."""
-    spool: str
-    """Name of the file that holds it."""
-    offset: int
-    """First byte of its line."""
-    length: int
-    """Bytes of the line."""
-    outcome: AttemptEnd
-    """``done`` or ``diverged``."""
-    token: int | None = None
-    """The lease it ran under."""
-
-
-class EndedAttempt(NamedTuple):
-    """One attempt that changes nothing."""
-
-    run_id: str
-    token: int
-    """The lease it ran under."""
-    outcome: AttemptEnd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -138,7 +138,7 @@ def manifest_of_table(
         known: what earlier calls for the same sweep have found; this one adds to it.
         by_locality: put runs that share work beside each other, rather than leave them in the table's order.
     """
-    found_before = known or Known()
+    known = known or Known()
     folder = composed.source.parent if composed.source else None
     with mistakes_in(composed.source):
         bound = bind(composed.layers, table)
@@ -156,14 +156,14 @@ def manifest_of_table(
         of_group = bound[group]
         spelled = of_group.texts or [json.dumps(v, sort_keys=True) for v in of_group.variants]
         for config, written in zip(of_group.variants, spelled, strict=True):
-            found = _resolved(found_before, group, config, written, folder)
+            found = _resolved(known, group, config, written, folder)
             texts.append(found.text)
             canonical.append(found.canonical)
             if found.need is not None:
                 needs[found.need] = None
             parts[group].append(found.part)
         groups[group], codes[group], fragments[group] = tuple(texts), bound[group].codes, canonical
-    _check_together(parts, codes, found_before)
+    _check_together(parts, codes, known)
     with mistakes_in(composed.source):
         axes = [c.key for c in table.columns if len(c.values) > 1]
         check_axes(parts["trainer"], axes, references(_trainers_as_written(composed)))

@@ -212,7 +212,7 @@ def words(folder: Path) -> list[str]:
 
 def measure() -> dict[str, object]:
     """Plan a sweep on every kind of folder."""
-    from orchestrator.planning.plan import make_plan
+    from orchestrator.planning.make_plan import make_plan
     from sweeps.spec.errors import UserError
 
     planned, tracebacks, messages = [], [], {}

@@ -145,8 +145,8 @@ def killed(path: Path) -> dict[str, int]:
 
 def index() -> dict[str, Any]:
     """What `status` costs with the index and without, and how large either is."""
+    from orchestrator.store.index_reader import read_index
     from orchestrator.store.layout import Layout
-    from orchestrator.store.run_index import read_index
     from sweeps.manifest.manifest_file import read_manifest
 
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:

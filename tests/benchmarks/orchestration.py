@@ -203,8 +203,8 @@ def scale(sizes: tuple[int, ...]) -> dict[str, Any]:
 
 def recovery() -> dict[str, Any]:
     """Seconds to find that nothing is left of 13,440 runs, and records a second of a rebuild from spools."""
+    from orchestrator.store.index_reader import read_index
     from orchestrator.store.layout import Layout
-    from orchestrator.store.run_index import read_index
     from sweeps.manifest.manifest_file import read_manifest
 
     with tempfile.TemporaryDirectory() as name:

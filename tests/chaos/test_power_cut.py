@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from orchestrator.inspect.verify import verify
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.opening import open_to_look
-from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import decode_line
 from sweeps.spec.errors import UserError
 from tests.chaos.power_cut import STRACE, Disk, calls_of, write_to

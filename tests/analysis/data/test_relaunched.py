@@ -8,9 +8,9 @@ import pytest
 from analysis import open_sweep
 from orchestrator.driver.session import Session
 from orchestrator.store.digest_writer import remove_recorded
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import TABLES, Layout
 from orchestrator.store.parts import PartWriter
-from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import LineReader
 from orchestrator.trust.consent import consent_of
 from orchestrator.trust.gate import permit

@@ -13,9 +13,9 @@ from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.planning.prune_question import prune_question
 from orchestrator.store.fencing import journal_lines
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import StopRecord, record_of
-from orchestrator.store.run_index import read_index
 from orchestrator.store.spool import SpoolHealth
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest

@@ -11,8 +11,8 @@ from orchestrator.driver.session import Session
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.store.decisions import read_decisions
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import read_index
 from orchestrator.trust.consent import consent_of
 from orchestrator.trust.gate import permit
 from sweeps.spec.errors import SpecError

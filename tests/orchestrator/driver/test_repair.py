@@ -16,11 +16,11 @@ from orchestrator.driver.session import Session
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.store import digest_writer
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
 from orchestrator.store.opening import open_manifest, open_to_look
-from orchestrator.store.records import FoundResult
-from orchestrator.store.run_index import read_index
+from orchestrator.store.outcomes import FoundResult
 from sweeps.spec.errors import DamagedError, UserError
 from tests.orchestrator.sweeping import noop_manifest, run
 

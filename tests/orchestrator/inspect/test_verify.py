@@ -8,7 +8,7 @@ import pytest
 from orchestrator.inspect.verify import verify
 from orchestrator.store.journal import Journal
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import FoundResult
+from orchestrator.store.outcomes import FoundResult
 from tests.orchestrator.sweeping import noop_manifest, run
 
 

@@ -8,7 +8,7 @@ from analysis.data.sweep import SweepData
 from orchestrator.cli import main
 from orchestrator.driver.session import Session
 from orchestrator.planning.estimates import num_items, observations, parameters_of
-from orchestrator.planning.plan import make_plan, require_budget
+from orchestrator.planning.make_plan import make_plan, require_budget
 from orchestrator.planning.plan_text import axes_tree
 from orchestrator.scheduling.cluster_model import parse_cluster
 from orchestrator.store.layout import Layout

@@ -7,10 +7,10 @@ import time
 from orchestrator.inspect.verify import verify
 from orchestrator.store.fencing import fences
 from orchestrator.store.history import history_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.journal import begin_epoch
 from orchestrator.store.layout import Layout
-from orchestrator.store.records import FoundResult
-from orchestrator.store.run_index import read_index
+from orchestrator.store.outcomes import FoundResult
 from orchestrator.store.spool import SpoolHealth, read_spool
 from tests.orchestrator.sweeping import noop_manifest, run
 

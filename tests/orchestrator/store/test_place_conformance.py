@@ -12,8 +12,8 @@ import pytest
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.store import sqlite_path
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import read_index
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state_reader import indexed_runs, is_complete
 from tests.orchestrator.sweeping import noop_manifest, run

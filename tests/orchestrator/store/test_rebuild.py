@@ -20,10 +20,11 @@ from orchestrator.planning.cluster import Cluster
 from orchestrator.scheduling.events import Accept, NoteEnds, NoteFailure, Settle
 from orchestrator.store.compaction import missing_tables
 from orchestrator.store.failure_groups import failure_groups
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.journal import first_token
 from orchestrator.store.layout import TABLES, Layout
 from orchestrator.store.outcomes import AttemptReport, Failure, Grant
-from orchestrator.store.run_index import PENDING, read_index
+from orchestrator.store.run_index import PENDING
 from orchestrator.store.spool import SpoolWriter, encode_line
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.trust.consent import consent_of

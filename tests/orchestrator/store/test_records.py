@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.store.outcomes import Failure
+from orchestrator.store.outcomes import AcceptedResult, EndedAttempt, Failure
 from orchestrator.store.records import (
-    AcceptedResult,
     AcceptRecord,
     CloseRecord,
     DecisionRecord,
-    EndedAttempt,
     EndRecord,
     EpochRecord,
     FailureRecord,

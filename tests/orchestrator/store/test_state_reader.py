@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator.store import digest_writer, digests
 from orchestrator.store.history import history_of
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
-from orchestrator.store.run_index import CODE, read_index
+from orchestrator.store.run_index import CODE
 from orchestrator.store.sqlite_path import state_path
 from orchestrator.store.state import RunRow, StateWriter
 from orchestrator.store.state_reader import indexed_runs

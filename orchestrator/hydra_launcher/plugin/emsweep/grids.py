@@ -71,7 +71,7 @@ class AxesGrid:
 
     def plan(self, directory: str | Path | None = None) -> Plan:
         """What a launch would do and cost; starts nothing."""
-        from orchestrator.planning.plan import make_plan
+        from orchestrator.planning.make_plan import make_plan
 
         return make_plan(list(self.words), None if directory is None else Path(directory))
 
@@ -97,7 +97,7 @@ class AxesGrid:
 
         from analysis.sweep import open_sweep
         from orchestrator.cli.launch import launch
-        from orchestrator.planning.plan import OUTPUTS
+        from orchestrator.planning.make_plan import OUTPUTS
         from sweeps.spec.errors import EXIT_INTERRUPTED
 
         folder = OUTPUTS / self.manifest.sweep if directory is None else Path(directory)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.store.index_reader import next_epoch, read_index
 from orchestrator.store.journal import Journal, first_token
 from orchestrator.store.layout import Layout
 from orchestrator.store.outcomes import AttemptReport, Failure, Grant
 from orchestrator.store.records import EpochRecord
-from orchestrator.store.run_index import next_epoch, read_index
 from orchestrator.store.spool import SpoolWriter, encode_line
 
 RUNS = ["a" * 32, "b" * 32, "c" * 32]
