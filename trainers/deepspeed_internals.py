@@ -6,8 +6,10 @@ partitions, the loss scaler, counters. A test holds every name against the versi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -123,6 +125,21 @@ def clear_gradients_of(engine: Any, parameters: Sequence[torch.nn.Parameter]) ->
             parameter.grad = None
 
     engine.zero_grad = zero_grad
+
+
+def import_deepspeed() -> ModuleType:
+    """DeepSpeed, for the first time in a process: without MLflow, which its autotuner would bring in where it
+    is installed, and which would be more than a quarter of all that a worker imports.
+    """
+    unused = "mlflow" not in sys.modules
+    if unused:
+        sys.modules["mlflow"] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        import deepspeed
+    finally:
+        if unused:
+            del sys.modules["mlflow"]
+    return deepspeed
 
 
 def skip_compiling() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
+import itertools
 import os
 import queue
 import signal
@@ -58,9 +60,11 @@ class _Life:
 
     def work(self) -> None:
         """Train until nobody wants anything more."""
-        while True:
+        for life in itertools.count():
             self._channel.send(("ready", socket.gethostname()))
             self._runtime.warm()
+            if not life:
+                gc.freeze()  # all that was imported: the collector looks at what the runs make
             self._runtime.loop()
             if not self._runtime.parked:
                 break

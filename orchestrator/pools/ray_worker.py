@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import queue
 import secrets
@@ -108,6 +109,7 @@ class RayWorker:
         assert self._runtime is not None
         try:
             self._runtime.warm()
+            gc.freeze()  # all that was imported: the collector looks at what the runs make
             self._runtime.loop()
         except BaseException:
             faulthandler.dump_traceback(self._log)

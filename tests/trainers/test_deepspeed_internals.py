@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import version
 
 import deepspeed
@@ -80,3 +82,15 @@ def test_what_keeps_a_module_of_stage_three_alive_is_a_list_that_can_be_cut():
 
 def test_the_kernel_that_is_not_compiled_has_the_name_it_had():
     assert deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] is False
+
+
+def test_mlflow_stays_out_of_a_worker_until_somebody_asks_for_it():
+    lines = (
+        "import sys",
+        "from trainers.deepspeed_internals import import_deepspeed",
+        "assert import_deepspeed().initialize",
+        "assert 'mlflow' not in sys.modules",
+        "import mlflow",
+        "assert mlflow.set_experiment",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

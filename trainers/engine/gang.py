@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from trainers.deepspeed_internals import skip_compiling
+from trainers.deepspeed_internals import import_deepspeed, skip_compiling
 from trainers.engine.process_state import ready
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class Alone(Gang):
 def _join(context: WorkerContext, backend: str) -> None:
     if backend == "gloo":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found no other
-    import deepspeed
-
+    deepspeed = import_deepspeed()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     skip_compiling()
     if context.world_size == 1:
