@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,22 +59,23 @@ def deciding_of(
     race: RaceQuestion | None,
     say: Callable[[str], None],
     *,
-    whole: bool,
+    only: Collection[int] | None = None,
 ) -> Deciding:
     """What a manifest's options have decide, as far as it has come.
 
     Args:
         race: the race that is asked for, if any.
         say: tells people something.
-        whole: whether all runs are to be run, rather than some that were named: a search then goes on.
+        only: the runs that were asked for by name, if not all are to be run: no race does without them, and
+            no search goes on.
     """
     metrics = read_config(layout).get("metrics")
     lines = LineReader(layout.spools)
     racing = searching = pruning = None
     if race is not None:
-        racing = Racing(race, manifest, book, say)
+        racing = Racing(race, manifest, book, say, only or ())
         racing.begin(results_of(book, lines))
-    if whole and (search := search_question(manifest, metrics)) is not None:
+    if only is None and (search := search_question(manifest, metrics)) is not None:
         records = read_proposals(layout)
         searching = Searching(search, manifest, book, records, results_of(book, lines), say)
     if (prune := prune_question(manifest, metrics)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from orchestrator.driver.observing import observed
@@ -29,6 +29,7 @@ class Racing:
         manifest: Manifest,
         book: RunIndex,
         say: Callable[[str], None] = lambda _: None,
+        asked: Collection[int] = (),
     ) -> None:
         """Begin where the journals stand.
 
@@ -37,8 +38,9 @@ class Racing:
             manifest: the runs.
             book: what is known of each, with the decisions taken so far.
             say: tells people something.
+            asked: runs that somebody asked for by name: no decision does without them.
         """
-        self._say, self._num_values = say, 0
+        self._say, self._num_values, self._asked = say, 0, frozenset(asked)
         self._question, self._manifest, self._book = question, manifest, book
         self._race = question.begin(manifest)
         self.rounds = self._race.position
@@ -139,7 +141,8 @@ class Racing:
             yield record, skipped
 
     def _pending(self, runs: Iterable[int]) -> tuple[int, ...]:
-        return tuple(run for run in runs if self._book.outcome[run] == PENDING)
+        pending = (run for run in runs if self._book.outcome[run] == PENDING)
+        return tuple(run for run in pending if run not in self._asked)
 
     def _run_ids(self, runs: Iterable[int]) -> tuple[str, ...]:
         return tuple(self._manifest.run_ids[run] for run in runs)

@@ -223,7 +223,7 @@ class Session:
         for text in reading.findings() if not quiet else ():
             print(printable(text), file=sys.stderr)
         progress = Progress(total=len(manifest), quiet=quiet)
-        deciding = deciding_of(self.layout, manifest, book, race, progress.say, whole=only is None)
+        deciding = deciding_of(self.layout, manifest, book, race, progress.say, only=only)
         search = deciding.search
         if not (search and search.is_open) and not any(
             code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)

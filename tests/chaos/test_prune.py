@@ -36,8 +36,11 @@ def stops(sweep):
 def test_a_pruned_sweep_killed_5_times_stops_no_run_twice(tmp_path, new_sweep):
     sweep = new_sweep(tmp_path / "pruned", words=WORDS)
     kill_driver_repeatedly(sweep, 5, seed=3, up_to_s=2.0)
+    before = stops(sweep)
     summary = sweep.finish()
-    found = Counter(record.run_id for record in stops(sweep))
+    after = stops(sweep)
+    assert after[: len(before)] == before, "what was stopped before a kill stays so, at its step and value"
+    found = Counter(record.run_id for record in after)
     assert set(found.values()) <= {1}
     stopped = summary.get("stopped", 0)
     assert summary["committed"] + stopped == 16

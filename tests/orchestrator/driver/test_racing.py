@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_sweep
 from analysis.data.race import race_seen
+from orchestrator.driver.racing import Racing
 from orchestrator.driver.session import Session
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
+from orchestrator.planning.race_question import race_question
 from orchestrator.store.decisions import read_decisions
-from orchestrator.store.index_reader import read_index
+from orchestrator.store.index_reader import read_index, results_of
 from orchestrator.store.layout import Layout
+from orchestrator.store.spool import LineReader
 from orchestrator.trust.consent import consent_of
 from orchestrator.trust.gate import permit
 from sweeps.spec.errors import SpecError
@@ -155,6 +160,24 @@ def test_a_failed_run_is_passed_over_and_holds_nobody_up(tmp_path):
     summary = run(tmp_path, raced(failing="[1]"))
     assert summary.failed == 3
     assert (summary.decided, summary.undecided) == (2, 1)
+
+
+def test_no_decision_does_without_a_run_that_is_asked_for_by_name(tmp_path):
+    manifest, layout = raced(failing="[1]"), Layout(tmp_path)
+    run(tmp_path, manifest)
+    book = read_index(layout, manifest.run_ids).book
+    failed = set(book.notes)
+    for k in failed:
+        book.reopen(k)
+
+    def skipped(asked):
+        racing = Racing(race_question(manifest), manifest, book, asked=asked)
+        with contextlib.closing(LineReader(layout.spools)) as lines:
+            racing.begin(results_of(book, lines))
+        return {k for _, runs in racing.decisions(0.0) for k in runs}
+
+    assert len(skipped(()) & failed) == 2, "those of the two decided cells"
+    assert not skipped(failed) & failed
 
 
 @pytest.mark.parametrize(("how", "num_decided"), [("worst", 1), ("left_out", 2)])
