@@ -256,9 +256,7 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
     begins = [s.first_step == spec.steps_before + 1 for spec, s in zip(of_stage, stages, strict=True)]
     firsts = [spec for spec, is_first in zip(of_stage, begins, strict=True) if is_first]
     probed = [_probed(spec, s) for spec, s in zip(of_stage, stages, strict=True)]
-    shared_steps = sum(
-        len(s.lrs) + sum(p.undone_steps for p in ps) for s, ps in zip(stages, probed, strict=True)
-    )
+    shared_steps = sum(len(s.lrs) for s in stages) + sum(p.undone_steps for ps in probed for p in ps)
     draws = sum(
         _draws_of(spec, len(s.lrs) + sum(p.undone_draws for p in ps), is_first)
         for spec, s, ps, is_first in zip(of_stage, stages, probed, begins, strict=True)

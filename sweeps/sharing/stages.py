@@ -4,9 +4,10 @@ Sharing is exact. Two runs share optimizer steps 1 … k if everything that reac
 *trunk* (model, trainer, engine and its layout, example or training set, sampling, objective, optimizer
 without its rate, seed) and, step by step, the learning rate itself. No flag on a schedule decides it:
 constant schedules of different horizons agree everywhere, cosine schedules of different horizons nowhere
-after the first step, warmups as far as they go. Rates that a run finds as it goes count as equal where they are
-found alike (:class:`sweeps.sharing.schedules.ProbedRate`), and differ from all others. The same holds of the rows that steps take of a training
-set, which do not depend on the horizon. Evaluation is not in the trunk: judging a model does not change it.
+after the first step, warmups as far as they go. Rates that a run finds as it goes are equal where they are
+found alike (:class:`sweeps.sharing.schedules.ProbedRate`), and differ from all others. The same holds of the
+rows that steps take of a training set, which do not depend on the horizon. Evaluation is not in the trunk:
+judging a model does not change it.
 
 The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Stage` is a stretch of it without
 a fork or an end. A run that starts from another's result has several *phases*

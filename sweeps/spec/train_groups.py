@@ -105,8 +105,8 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """Names of :mod:`sweeps.sharing.schedules`."""
 
 CANDIDATES = 10
-"""Rates that ``autolrs`` tries each time, each for one part in so many of the steps that follow, so that trying
-costs about what training does (arXiv 2105.10762).
+"""Rates that ``autolrs`` tries each time, each for one part in so many of the steps that follow: trying costs
+what training does (arXiv 2105.10762).
 """
 
 LEAST_LOSSES = 8
@@ -150,7 +150,7 @@ class ScheduleSpec:
     norms_power: int = field(default=1, metadata={"omit_at": 1})
     """Power of the norm that ``refined`` divides by: 1 for Adam and its like, 2 for ``sgd``."""
     probe_every_steps: int = field(default=100, metadata={"omit_at": 100})
-    """Steps that ``autolrs`` trains at one rate, before each of which it tries several for a tenth as long."""
+    """Steps that ``autolrs`` trains at one rate; before, it tries several, each for a tenth as long."""
     probe_lowest_ratio: float = field(default=0.01, metadata={"omit_at": 0.01})
     """Multiplier of the lowest rate that ``autolrs`` tries; the highest is the peak."""
 
@@ -197,8 +197,8 @@ class ScheduleSpec:
                 self.probes or getattr(self, f.name) == f.default,
                 f"schedule.{f.name}",
                 getattr(self, f.name),
-                f"schedule={self.name} tries no rates; choose schedule=autolrs, or set it for those runs alone "
-                "by a rule (sweep.set)",
+                f"schedule={self.name} tries no rates; choose schedule=autolrs, or set it for those runs "
+                "alone by a rule (sweep.set)",
             )
         least = CANDIDATES * LEAST_LOSSES
         require(
@@ -232,7 +232,7 @@ class ScheduleSpec:
         return self.probe_every_steps // CANDIDATES
 
     def num_probings(self, num_steps: int) -> int:
-        """Times that rates are tried in a phase of so many steps; what is left over goes on at the last rate."""
+        """Times that rates are tried in a phase of so many steps; what is left over keeps the last rate."""
         return num_steps // self.probe_every_steps if self.probes else 0
 
     def undone_steps(self, num_steps: int) -> int:

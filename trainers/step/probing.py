@@ -1,13 +1,17 @@
 """Which rate to go on with: several are tried, the losses of each are fitted, and the best forecast wins.
 
-AutoLRS (arXiv 2105.10762), after its authors' ``autolrs_server.py`` (YuchenJin/autolrs): an exponential through
-smoothed losses is read off where training at the rate will end, and a Gaussian process over the logarithm of the
-rate says which one to try next. Its exploration weight is so large that rates are tried where least is known: they
-spread over the range, and only the choice among those tried follows the forecasts.
+AutoLRS (arXiv 2105.10762), after its authors' ``autolrs_server.py`` (YuchenJin/autolrs): an exponential
+through smoothed losses tells where training at the rate will end, and a Gaussian process over the logarithm
+of the rate which one to try next. Its exploration weight is so large that rates are tried where least is
+known: they spread over the range, and only the choice among those tried follows the forecasts.
 
-Other than there: nothing is drawn at random, the first rate tried is the middle of the range; the decay is no slower
-than the stretch that is forecast, for a straight line would be followed to any depth; outliers that come to less than
-half a loss are none, where the published slice ``[-0:]`` takes all; losses are always those of training, of the batches that the steps to come will train on.
+Other than there:
+
+- Nothing is drawn at random; the first rate tried is the middle of the range.
+- Decay is no slower than the stretch that is forecast: a straight line would be followed to any depth.
+- Where the share of outliers comes to less than half a loss there are none; the published slice ``[-0:]``
+  takes all of the first half.
+- Losses are those of training, of the batches and noise of the steps to come, never of a validation set.
 """
 
 from __future__ import annotations
@@ -90,7 +94,7 @@ def probed(
         engine: what is trained.
         rate: what is looked for.
         first: number of the step that is to be taken at it.
-        loss_of: takes a step, of a number and at a rate, and returns what it saw before; NaN where it diverged.
+        loss_of: takes a step, of a number and at a rate, and returns its loss; NaN where it diverged.
         is_called_off: asked before each step.
     """
     state, tried = engine.capture(), list[Tried]()
@@ -125,13 +129,13 @@ def rate_at(rate: ProbedRate, place: float) -> float:
 
 
 def posterior(at: np.ndarray, values: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of a Gaussian process at ``places``, of the length scale under which the values
-    are most likely (Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1).
+    """Mean and standard deviation of a Gaussian process, of the length scale under which the values are most
+    likely (Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1).
 
     Args:
         at: where values are known, shape (N,).
         values: of mean 0 and variance 1, shape (N,).
-        places: shape (M,).
+        places: where they are asked for, shape (M,).
     """
     fits = [_fit(at, values, length) for length in LENGTHS]
     length, root, alpha, _ = max(fits, key=lambda fit: fit[3])
@@ -141,7 +145,7 @@ def posterior(at: np.ndarray, values: np.ndarray, places: np.ndarray) -> tuple[n
 
 
 def _fit(at: np.ndarray, values: np.ndarray, length: float) -> tuple[float, np.ndarray, np.ndarray, float]:
-    """The length scale, L, α and the log marginal likelihood of the algorithm, the last without its constant."""
+    """The length scale, L, α and the log marginal likelihood without its constant."""
     root = np.linalg.cholesky(matern(at[:, None] - at, length) + NOISE * np.eye(len(at)))
     alpha = np.linalg.solve(root.T, np.linalg.solve(root, values))
     return length, root, alpha, float(-values @ alpha / 2 - np.log(np.diag(root)).sum())
