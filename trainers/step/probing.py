@@ -8,6 +8,8 @@ known: they spread over the range, and only the choice among those tried follows
 Other than there:
 
 - Nothing is drawn at random; the first rate tried is the middle of the range.
+- Losses are smoothed by a parabola, which the published spline is too where losses are of order one, and which
+  does not depend on their scale.
 - Decay is no slower than the stretch that is forecast: a straight line would be followed to any depth.
 - Where the share of outliers comes to less than half a loss there are none; the published slice ``[-0:]``
   takes all of the first half.
@@ -21,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import UnivariateSpline
+from numpy.polynomial import Polynomial
 from scipy.optimize import minimize_scalar
 
 from sweeps.sharing.schedules import ProbedRate
@@ -31,10 +33,10 @@ from trainers.engine.engine import Engine
 DIVERGED = 1e6
 """What counts as the forecast where a loss is not finite."""
 
-SPLINE_DEGREE = 2
+SMOOTH_DEGREE = 2
 OUTLIER_ROUNDS = 10
 OUTLIER_SHARE = 0.03
-"""Losses farthest from the spline that are cut, each round, from the first half alone."""
+"""Losses farthest from the parabola that are cut, each round, from the first half alone."""
 
 FASTEST_DECAY = 5.0
 """Largest −b: to less than a hundredth in one step."""
@@ -165,7 +167,7 @@ def forecast(losses: Sequence[float], step: int) -> float:
     if not (np.isfinite(y).all() and np.abs(y).max() < DIVERGED):
         return DIVERGED
     x = np.arange(len(y), dtype=np.float64)
-    smooth = UnivariateSpline(*without_outliers(x, y), k=SPLINE_DEGREE)(x)
+    smooth = Polynomial.fit(*without_outliers(x, y), SMOOTH_DEGREE)(x)
 
     def fit(log_decay: float) -> tuple[float, float, float]:
         """a, c and the sum of squares at a decay."""
@@ -181,11 +183,11 @@ def forecast(losses: Sequence[float], step: int) -> float:
 
 
 def without_outliers(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Losses without those of the first half that lie farthest from the spline."""
+    """Losses without those of the first half that lie farthest from the parabola."""
     bound = x[(len(x) - 1) // 2]
     for _ in range(OUTLIER_ROUNDS):
         num = round(OUTLIER_SHARE * len(x))
-        off = np.abs(y - UnivariateSpline(x, y, k=SPLINE_DEGREE)(x))
+        off = np.abs(y - Polynomial.fit(x, y, SMOOTH_DEGREE)(x))
         farthest = np.argsort(off, kind="stable")[len(x) - num :]
         keep = np.ones(len(x), dtype=bool)
         keep[farthest] = x[farthest] >= bound
