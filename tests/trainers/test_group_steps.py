@@ -135,7 +135,7 @@ def test_so_is_one_that_draws_rollouts(trainer, objective):
     assert untried(found) == numbers(known)
 
 
-@pytest.mark.parametrize("engine", [{}, {"zero_stage": 3}], ids=str)
+@pytest.mark.parametrize("engine", [{}, pytest.param({"zero_stage": 3}, marks=pytest.mark.slow)], ids=str)
 def test_weights_moments_and_counts_after_the_tries_are_those_before(trainer, monkeypatch, engine):
     states, probed = [], group_steps.probed
 

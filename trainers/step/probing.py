@@ -8,7 +8,7 @@ known: they spread over the range, and only the choice among those tried follows
 Other than there:
 
 - Nothing is drawn at random; the first rate tried is the middle of the range.
-- Losses are smoothed by a parabola, which the published spline is too where losses are of order one, and which
+- Losses are smoothed by a parabola, as the published spline is where losses are of order one; so a forecast
   does not depend on their scale.
 - Decay is no slower than the stretch that is forecast: a straight line would be followed to any depth.
 - Where the share of outliers comes to less than half a loss there are none; the published slice ``[-0:]``
@@ -50,7 +50,7 @@ GRID = np.linspace(0.0, 1.0, 101)
 LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Length scales that the likelihood chooses from, as shares of the range."""
 
-NOISE = 1e-2
+NOISE = 1e-4
 """Variance of a forecast's error over the variance of the forecasts."""
 
 
