@@ -191,6 +191,12 @@ def test_a_killed_run_goes_on_at_the_rate_that_it_had_found(trainer, reference, 
     assert numbers(resumed) == numbers(reference)
 
 
+def test_what_is_found_ends_far_below_the_worst_rate_of_the_range(trainer, reference):
+    worst = trainer.run(at_constant(searching(), 5e-3, steps=2 * EVERY + 10), RunContext()).to_json()
+    found, fixed = (sum(column(result, "loss")[-20:]) / 20 for result in (reference, worst))
+    assert found < fixed / 2
+
+
 def test_rates_at_which_training_diverges_are_passed_over(trainer):
     spec = searching(optim={"lr": 1e30}, schedule={"probe_lowest_ratio": 1e-34})
     result = trainer.run(spec, RunContext()).to_json()
