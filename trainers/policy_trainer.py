@@ -31,7 +31,6 @@ from trainers.engine.gang import Gang
 from trainers.engine.pool import EnginePool
 from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
-from trainers.group_steps import GroupSteps
 from trainers.model.base_model import load_base
 from trainers.model.download import fetched
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
@@ -39,6 +38,7 @@ from trainers.step.curation import Mixture, mixture_from_json
 from trainers.step.decode_rows import DecodeRows, as_begun
 from trainers.step.experience import Experience
 from trainers.step.forward import without_gradients
+from trainers.step.group_steps import GroupSteps
 from trainers.step.logit_stats import measure_logits
 from trainers.step.prompts import Prompts
 from trainers.step.reference import References

@@ -14,8 +14,8 @@ from sweeps.spec.train_groups import CANDIDATES
 from tests.trainers.comparing import column, numbers
 from tests.trainers.gangs import run_in_fresh_process
 from tests.trainers.worlds import tiny_spec
-from trainers import group_steps
 from trainers.protocol import Cancelled, RunContext
+from trainers.step import group_steps
 from trainers.step.probing import DIVERGED, forecast
 
 EVERY = 80
