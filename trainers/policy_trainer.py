@@ -10,10 +10,11 @@ they start from included. None of that changes a bit of a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from sweeps.sharing.schedules import ProbedRate
 from sweeps.sharing.stages import Stage, plan_stages, start_key
 from sweeps.spec import RunSpec, phases_of
 from trainers.decoding.vllm import require_vllm
@@ -32,18 +33,17 @@ from trainers.engine.run_layout import layout_of, rows_at_once
 from trainers.evaluation.eval_cache import EvalCache
 from trainers.model.base_model import load_base
 from trainers.model.download import fetched
-from trainers.model.target_encoding import GivenSequence
 from trainers.protocol import Cancelled, Outcome, RunContext, RunResult, WorkerContext
 from trainers.step.curation import Mixture, mixture_from_json
 from trainers.step.decode_rows import DecodeRows, as_begun
-from trainers.step.experience import Experience, TrainContext
+from trainers.step.experience import Experience
 from trainers.step.forward import without_gradients
+from trainers.step.group_steps import GroupSteps
 from trainers.step.logit_stats import measure_logits
 from trainers.step.prompts import Prompts
 from trainers.step.reference import References
 from trainers.step.rewards import Rewards
 from trainers.step.run_recorder import RunRecorder, Stopwatch
-from trainers.step.step0_cache import Steps
 from trainers.step.update import starts_afresh, update_due
 
 
@@ -85,21 +85,18 @@ class PolicyTrainer:
         self.rewards.close()
 
 
-class _Group:
+class _Group(GroupSteps):
     """Runs trained together in one walk over their stages."""
 
     def __init__(
         self, trainer: PolicyTrainer, specs: Sequence[RunSpec], contexts: Sequence[RunContext]
     ) -> None:
-        self._trainer, self._gang, self._eval_cache = trainer, trainer.gang, trainer.eval_cache
-        self._specs, self._contexts = list(specs), contexts
-        self._phases = [phases_of(spec) for spec in specs]
+        super().__init__(specs, contexts, trainer.gang, trainer.rewards, trainer.references)
+        self._trainer, self._eval_cache = trainer, trainer.eval_cache
         self._resumed: TrainingState | None = None
         with fetched(specs, contexts[0].heartbeat):
             self._records = [RunRecorder(spec, trainer.load_base(spec.model)) for spec in specs]
         self._watch = Stopwatch()
-        self._gone: set[int] = set()
-        self._steps = Steps(several=len(specs) > 1)
 
     def outcomes(self) -> Iterator[tuple[int, RunResult | Cancelled]]:
         """Yield every run's position and outcome, trees of stages one after the other."""
@@ -122,7 +119,12 @@ class _Group:
                 raise
 
     def _stage(
-        self, stage: Stage, done: int, experience: Experience | None = None, mixture: Mixture | None = None
+        self,
+        stage: Stage,
+        done: int,
+        experience: Experience | None = None,
+        mixture: Mixture | None = None,
+        lr: float | None = None,
     ) -> Iterator[tuple[int, RunResult | Cancelled]]:
         """Walk a stage and all that follows it.
 
@@ -131,9 +133,11 @@ class _Group:
             done: Optimizer steps of its own that a killed attempt had taken.
             experience: What the step before trained on, for objectives that use it more than once.
             mixture: What the stage's round trains on, once that is settled.
+            lr: The learning rate of the step before, where rates are tried.
         """
         spec = self._phase_of(stage)
-        for step, lr in stage.steps():
+        for step, rate in stage.steps():
+            lr = rate if isinstance(rate, float) else lr
             yield from self._call_off(stage)
             live = self._live(stage)
             if not live:
@@ -146,23 +150,26 @@ class _Group:
             prompts = mixture.at(step) if mixture else self._prompts.at(step)
             if prompts is None:
                 assert mixture is not None
+                assert lr is not None, "rates are not tried in rounds"
                 self._took("rollout_s", live, stage)
                 for run in own:
                     self._records[run].skipped(step, lr, mixture.measured(step))
             elif update_due(spec, step):
-                # After the first step, which runs share by its key, only rollouts depend on what rows ask.
-                asked = prompts.of_step(spec) if step == 1 or spec.objective.draws_rollouts else spec
-                context = self._train_context(asked, prompts.ids, prompts.given)
-                if experience is None or starts_afresh(spec, step):
-                    drafts = experience.rollouts if experience else self._records[live[0]].rollouts
-                    drafts = drafts if not mixture and self._prompts.are_those_before(step) else None
-                    experience = self._steps.gather(context, step - 1, drafts)
-                self._took("rollout_s", live, stage)
+                context, experience = self._gathered(stage, step, prompts, experience, mixture)
+                tried: Mapping[str, float] = {}
+                if isinstance(rate, ProbedRate) and rate.is_due(step - spec.steps_before - 1):
+                    found = self._probed(stage, step, rate, context, experience)
+                    if found is None:
+                        yield from self._call_off(stage)
+                        return
+                    lr, tried = found.lr, found.measured
+                elif lr is None:  # a killed attempt had found it
+                    lr = self._records[live[0]].lr_of(step - 1)
                 update = self._steps.update(context, step, experience, lr)
                 self._took("train_s", live, stage)
                 for run in own:
                     drawn = experience.rollouts
-                    measured = {**experience.measured, **prompts.measured}
+                    measured = {**experience.measured, **prompts.measured, **tried}
                     measured |= mixture.measured(step) if mixture else {}
                     self._records[run].stepped(step, drawn, update, lr, measured, prompts.numbers)
                 if not update.finite:
@@ -184,7 +191,7 @@ class _Group:
                 self._carry_over(child, done)
                 yield from self._stage(child, done)
             else:
-                yield from self._stage(child, done, experience, mixture)
+                yield from self._stage(child, done, experience, mixture, lr)
 
     def _begin(self, spec: RunSpec) -> None:
         """Put the engine into the base state of a phase."""
@@ -200,22 +207,6 @@ class _Group:
         for run, spec in zip(root.runs, settled, strict=True):
             self._specs[run], self._phases[run] = spec, phases_of(spec)
         self._at = self._phase_of(root)
-
-    def _train_context(
-        self, spec: RunSpec, prompts: Sequence[Sequence[int]], given: Sequence[GivenSequence]
-    ) -> TrainContext:
-        """What a step is taken with, once the engine stands at a phase."""
-        return TrainContext(
-            spec=spec,
-            base=self._base,
-            prompts=prompts,
-            engine=self._engine,
-            rewards=self._trainer.rewards,
-            references=self._trainer.references,
-            gang=self._gang,
-            given=given,
-            start=self._start,
-        )
 
     def _mixture(self, spec: RunSpec, done: int) -> Mixture:
         """What a round trains on, and the engine at the weights from which it does."""
@@ -250,13 +241,6 @@ class _Group:
         """Keep the weights that a phase trains from, where those are its reference and no base model."""
         if spec.objective.reference == "start" and (key := start_key(spec)):
             self._engine.mark_start(key)
-
-    def _phase_of(self, stage: Stage) -> RunSpec:
-        return self._phases[stage.runs[0]][stage.phase]
-
-    def _is_own(self, stage: Stage, run: int) -> bool:
-        """Whether a stage is of the run's own rounds, and not of a run it starts from."""
-        return stage.phase >= len(self._phases[run]) - self._specs[run].curate.num_rounds
 
     def _holds(self, stage: Stage, done: int) -> bool:
         """Whether a killed attempt that had taken ``done`` steps of its own ended in the stage's phase."""
@@ -327,19 +311,3 @@ class _Group:
             drop_states(self._contexts[run].checkpoint_dir, self._gang)
             self._gone.add(run)
             yield run, record.result(outcome, layout_of(spec, self._gang))
-
-    def _call_off(self, stage: Stage) -> Iterator[tuple[int, Cancelled]]:
-        for run in self._live(stage):
-            if self._gang.any(self._contexts[run].cancelled()):  # ranks hear of it at different moments
-                self._gone.add(run)
-                yield run, Cancelled(self._specs[run].run_id)
-
-    def _live(self, stage: Stage) -> list[int]:
-        return [run for run in stage.runs if run not in self._gone]
-
-    def _took(self, part: str, runs: Sequence[int], stage: Stage | None = None) -> None:
-        """Add the time since the last call to a part of runs; ``init_s`` where their own phase is later."""
-        seconds = self._watch.lap()
-        for run in runs:
-            is_own = stage is None or self._is_own(stage, run)
-            self._records[run].took(part if is_own else "init_s", seconds)

@@ -100,6 +100,9 @@ def _draw(curves: Sequence[Curve], directory: Path) -> None:
     from sweeps.cost.schedule_curves import curves_text
 
     echo(f"\n{curves_text(curves)}")
+    curves = [curve for curve in curves if curve.multipliers]
+    if not curves:
+        return
     try:
         from analysis.output.schedule_figure import schedule_figure
 

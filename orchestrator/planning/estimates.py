@@ -121,9 +121,13 @@ def observations(folder: Path) -> dict[str, list[Observation]]:
         if len(observed) < MAX_OBSERVATIONS:
             spec = manifest.spec(index)
             due = sum(step > 0 for step in spec.eval_steps)
-            draws = sum(phase.num_draws for phase in rounds_of(spec))
+            done = {
+                "steps": sum(phase.num_updates for phase in rounds_of(spec)),
+                "draws": sum(phase.num_draws for phase in rounds_of(spec)),
+                "judged": judged * due,
+            }
             times = {name: row[name] for name in TIMINGS}
-            observed.append(Observation(steps=spec.steps, draws=draws, judged=judged * due, **times))
+            observed.append(Observation(**done, **times))
     return found
 
 

@@ -25,7 +25,7 @@ class Curve:
     """Name of the schedule, with the parameters that are not at their defaults."""
     steps: int
     multipliers: tuple[float, ...]
-    """Multiplier of the peak rate at each step, shape (steps,)."""
+    """Multiplier of the peak rate at each step, shape (steps,); empty where a run finds its rates."""
 
 
 def curves_of(manifest: Manifest) -> list[Curve]:
@@ -41,7 +41,8 @@ def curves_of(manifest: Manifest) -> list[Curve]:
     for (_, steps), i in sorted(first_run.items(), key=lambda item: item[1]):
         schedule = manifest.group("schedule", i)
         label = label_of(schedule)
-        curves[label, steps] = Curve(label=label, steps=steps, multipliers=multipliers(schedule, steps))
+        known = () if schedule.probes else multipliers(schedule, steps)
+        curves[label, steps] = Curve(label=label, steps=steps, multipliers=known)
     return list(curves.values())
 
 
@@ -62,8 +63,10 @@ def sparkline(values: Sequence[float], top: float = 1.0) -> str:
 def curves_text(curves: Sequence[Curve]) -> str:
     """Return one line per curve: label, horizon, first and last multiplier, sparkline."""
     width = max((len(c.label) for c in curves), default=0)
-    return "\n".join(
-        f"{c.label:<{width}}  {c.steps:>5} steps  {c.multipliers[0]:.2f} → {c.multipliers[-1]:.2f}  "
-        f"{sparkline(c.multipliers)}"
-        for c in curves
-    )
+    return "\n".join(f"{c.label:<{width}}  {c.steps:>5} steps  {_drawn(c.multipliers)}" for c in curves)
+
+
+def _drawn(values: Sequence[float]) -> str:
+    if not values:
+        return "found as a run goes"
+    return f"{values[0]:.2f} → {values[-1]:.2f}  {sparkline(values)}"

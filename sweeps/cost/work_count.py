@@ -15,7 +15,7 @@ import numpy as np
 
 from sweeps.grid.columns import combine
 from sweeps.manifest.manifest import Manifest
-from sweeps.sharing.schedules import multipliers
+from sweeps.sharing.schedules import ProbedRate, Rate, rates
 from sweeps.sharing.share_groups import ShareGroups, has_phases
 from sweeps.sharing.stages import (
     Stage,
@@ -34,6 +34,7 @@ class Work:
     """How much is computed."""
 
     steps: int
+    """Optimizer steps, with those that try rates and are undone."""
     rollout_batches: int
     """Times a step's rollouts are drawn."""
     gradients: int
@@ -70,11 +71,12 @@ def count_work(manifest: Manifest) -> SweepWork:
         return NO_WORK
     share_groups = ShareGroups(manifest)
     columns = _Columns(manifest, share_groups)
-    steps = int(manifest.steps.sum())
+    undone_steps, undone_draws = columns.undone()
+    steps = int((manifest.steps + undone_steps).sum())
     eval_passes, base_passes = columns.naive_eval_passes()
     naive = Work(
         steps=steps,
-        rollout_batches=int(manifest.steps[columns.draws].sum()),
+        rollout_batches=int((manifest.steps + undone_draws)[columns.draws].sum()),
         gradients=steps,
         eval_passes=eval_passes,
         base_eval_passes=base_passes,
@@ -84,8 +86,10 @@ def count_work(manifest: Manifest) -> SweepWork:
         trees.append(columns.tree(pairs))
         draws.append(columns.draws_of_trunk(trunk))
     first_steps = sum(t.num_first_steps for t in trees)
-    shared_steps = sum(t.num_steps for t in trees)
-    later_draws = sum(t.num_steps - t.num_first_steps for t, d in zip(trees, draws, strict=True) if d)
+    shared_steps = sum(t.num_steps + t.undone_steps for t in trees)
+    later_draws = sum(
+        t.num_steps - t.num_first_steps + t.undone_draws for t, d in zip(trees, draws, strict=True) if d
+    )
     shared = Work(
         steps=shared_steps,
         rollout_batches=later_draws + len(np.unique(share_groups.same_rollouts[columns.draws])),
@@ -102,6 +106,8 @@ class _Tree:
 
     num_steps: int
     num_first_steps: int
+    undone_steps: int
+    undone_draws: int
     eval_passes: int  # after step 0
 
 
@@ -142,13 +148,23 @@ class _Columns:
         return np.unique(self._pair, return_index=True)[1]
 
     @cached_property
-    def _rates_of_pair(self) -> list[tuple[float, ...]]:
-        rates = []
+    def _rates_of_pair(self) -> list[tuple[Rate, ...]]:
+        found = []
         for row in self._first_of_pair.tolist():
             lr = self._manifest.group("optim", row).lr
             schedule = self._manifest.group("schedule", row)
-            rates.append(tuple(lr * m for m in multipliers(schedule, int(self._manifest.steps[row]))))
-        return rates
+            found.append(rates(schedule, lr, int(self._manifest.steps[row])))
+        return found
+
+    def undone(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps that try rates, and the draws of those, of each run; two int64 of shape (runs,)."""
+        pairs = [
+            (self._manifest.group("schedule", row), int(self._manifest.steps[row]))
+            for row in self._first_of_pair.tolist()
+        ]
+        steps = np.array([schedule.undone_steps(num) for schedule, num in pairs])
+        draws = np.array([schedule.undone_draws(num) for schedule, num in pairs])
+        return steps[self._pair], draws[self._pair]
 
     @cached_property
     def _eval_of_pair(self) -> list[tuple[EvalSpec, str, tuple[int, ...]]]:
@@ -175,17 +191,26 @@ class _Columns:
         return self._trees[pairs]
 
     def _build(self, pairs: tuple[int, ...]) -> _Tree:
-        nodes: dict[tuple[int, float], int] = {}
+        nodes: dict[tuple[int, Rate], int] = {}
+        probed: set[tuple[int, ProbedRate]] = set()
         evaluated: dict[tuple[int, str], int] = {}
         for pair in pairs:
             spec, key, due = self._eval_of_pair[pair]
             node = 0
             for number, lr in enumerate(self._rates_of_pair[pair], 1):
+                if isinstance(lr, ProbedRate) and lr.is_due(number - 1):
+                    probed.add((node, lr))
                 node = nodes.setdefault((node, lr), len(nodes) + 1)
                 if number in due:
                     evaluated[(node, key)] = passes(spec)
         first = sum(1 for parent, _ in nodes if parent == 0)
-        return _Tree(len(nodes), first, sum(evaluated.values()))
+        return _Tree(
+            num_steps=len(nodes),
+            num_first_steps=first,
+            undone_steps=sum(lr.undone_steps for _, lr in probed),
+            undone_draws=sum(lr.undone_draws for _, lr in probed),
+            eval_passes=sum(evaluated.values()),
+        )
 
     def naive_eval_passes(self) -> tuple[int, int]:
         """Return the passes of all runs by themselves, over trained and over untrained models."""
@@ -217,7 +242,7 @@ class _Columns:
 def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
     """Count the work of runs some of which start from others', by walking their stages."""
     phases = [phases_of(spec) for spec in specs]
-    steps = sum(phase.own_steps for each in phases for phase in each)
+    steps = sum(phase.num_updates for each in phases for phase in each)
     due = [(spec, sum(step > 0 for step in spec.eval_steps)) for spec in specs]
     naive = Work(
         steps=steps,
@@ -230,10 +255,11 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
     of_stage = [phases[s.runs[0]][s.phase] for s in stages]
     begins = [s.first_step == spec.steps_before + 1 for spec, s in zip(of_stage, stages, strict=True)]
     firsts = [spec for spec, is_first in zip(of_stage, begins, strict=True) if is_first]
-    shared_steps = sum(len(s.lrs) for s in stages)
+    probed = [_probed(spec, s) for spec, s in zip(of_stage, stages, strict=True)]
+    shared_steps = sum(len(s.lrs) for s in stages) + sum(p.undone_steps for ps in probed for p in ps)
     draws = sum(
-        _draws_of(spec, len(s.lrs), is_first)
-        for spec, s, is_first in zip(of_stage, stages, begins, strict=True)
+        _draws_of(spec, len(s.lrs) + sum(p.undone_draws for p in ps), is_first)
+        for spec, s, ps, is_first in zip(of_stage, stages, probed, begins, strict=True)
     )
     # Only the rollouts of the first round are drawn by a model that runs with equal keys have in common.
     in_common = [spec for spec in firsts if spec.num_draws and not spec.steps_before]
@@ -253,6 +279,12 @@ def _count_phases(specs: Sequence[RunSpec]) -> SweepWork:
         base_eval_passes=_base_passes([spec for spec in specs if 0 in spec.eval_steps]),
     )
     return SweepWork(naive=naive, shared=shared)
+
+
+def _probed(spec: RunSpec, stage: Stage) -> list[ProbedRate]:
+    """Rates that a stage finds."""
+    steps = ((number - spec.steps_before - 1, lr) for number, lr in stage.steps())
+    return [lr for step, lr in steps if isinstance(lr, ProbedRate) and lr.is_due(step)]
 
 
 def _draws_of(spec: RunSpec, num_steps: int, begins: bool) -> int:

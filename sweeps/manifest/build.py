@@ -41,6 +41,8 @@ from sweeps.spec.cross_checks import (
     check_norms,
     check_params,
     check_patterns,
+    check_probed_length,
+    check_probes,
     check_sharded,
     check_trainable,
 )
@@ -173,6 +175,7 @@ def manifest_of_table(
     lengths = _own_steps(parts["curate"], codes["curate"], steps)
     for schedule, number in sorted({*zip(codes["schedule"].tolist(), lengths.tolist(), strict=True)}):
         check_norms(parts["schedule"][schedule], number)
+        check_probed_length(parts["schedule"][schedule], number)
     with mistakes_in(composed.source), at("axes", "init_from"):
         identities = identify(
             Unidentified(
@@ -285,6 +288,7 @@ def _check_together(
         (check_sharded, everywhere, "optim", "engine", "resources"),
         (check_patterns, everywhere, "eval", "objective", "curate"),
         (check_measured, everywhere, "eval", "objective"),
+        (check_probes, everywhere, "schedule", "trainer", "objective", "curate"),
         (check_params, everywhere, "trainer"),
         (check_command, everywhere, "trainer", "resources"),
         (check_formats, ours, "model", "example", "data", "eval"),

@@ -22,7 +22,7 @@ from sweeps.manifest.manifest import Manifest
 from sweeps.sharing.stages import evaluation_key, group_text
 from sweeps.spec import CurateSpec, EvalSpec, ObjectiveSpec, RunSpec
 from sweeps.spec.data_groups import InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
-from sweeps.spec.train_groups import EngineSpec, OptimSpec
+from sweeps.spec.train_groups import EngineSpec, OptimSpec, ScheduleSpec
 
 PACK_GROUPS = ("trainer", "engine", "resources")
 """Groups that members of a pack agree on whole; of ``model`` on all but an adapter's scale, its targets and,
@@ -111,6 +111,11 @@ def _of_optim(optim: OptimSpec) -> Iterator[str]:
         yield f"optim.half_every_steps={optim.half_every_steps}"
 
 
+def _of_schedule(schedule: ScheduleSpec) -> Iterator[str]:
+    if schedule.probes:  # a member goes back to where it was, and its mates do not
+        yield f"schedule.name={schedule.name}"
+
+
 def _of_init(init: InitSpec) -> Iterator[str]:
     if init.changes:
         yield "init_from another run of the sweep"
@@ -129,6 +134,7 @@ _REASONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "objective": _of_objective,
     "curate": _of_curate,
     "optim": _of_optim,
+    "schedule": _of_schedule,
     "init": _of_init,
     "eval": _of_eval,
 }

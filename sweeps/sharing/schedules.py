@@ -9,15 +9,64 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from sweeps.spec import ScheduleSpec
+from sweeps.spec.train_groups import CANDIDATES
 
 INVERSE_SQRT_TIMESCALE = 10_000
 """Timescale of ``inverse_sqrt`` without warmup, as in transformers' ``get_inverse_sqrt_schedule``."""
 
 
+class ProbedRate(NamedTuple):
+    """A rate that a run finds as it goes (``autolrs``): the one whose forecast, after a few steps at each of
+    several, is best. Equal ones, after equal steps of one trunk, are the same number.
+    """
+
+    peak: float
+    """Highest rate that is tried."""
+    lowest_ratio: float
+    """The lowest over the highest."""
+    every_steps: int
+    """Steps that are forecast."""
+    probe_steps: int
+    """Steps for which each rate is tried."""
+    number: int
+    """How often rates were tried before in the phase."""
+
+    def is_due(self, step: int) -> bool:
+        """Whether it is yet to be found at a step of the phase, from 0."""
+        return step == self.number * self.every_steps
+
+    @property
+    def undone_steps(self) -> int:
+        """Steps that are taken to find it, and undone."""
+        return CANDIDATES * self.probe_steps
+
+    @property
+    def undone_draws(self) -> int:
+        """Batches of rollouts drawn for them; their first ones are those of the step that follows."""
+        return CANDIDATES * (self.probe_steps - 1)
+
+
+Rate = float | ProbedRate
+"""The learning rate of a step, or how it is found."""
+
+
+def rates(schedule: ScheduleSpec, peak: float, num_steps: int) -> tuple[Rate, ...]:
+    """Return the learning rate of every step of a phase, shape (num_steps,)."""
+    if not schedule.probes:
+        return tuple(peak * m for m in multipliers(schedule, num_steps))
+    every = schedule.probe_every_steps
+    found = [
+        ProbedRate(peak, schedule.probe_lowest_ratio, every, schedule.probe_steps, number)
+        for number in range(schedule.num_probings(num_steps))
+    ]
+    return tuple(found[min(s // every, len(found) - 1)] for s in range(num_steps))
+
+
 def multiplier(schedule: ScheduleSpec, step: int, num_steps: int) -> float:
-    """Return the multiplier of the peak learning rate at ``step``.
+    """Return the multiplier of the peak learning rate at ``step`` of a schedule that tries no rates.
 
     Args:
         step: 0 for the first optimizer step, below ``num_steps``.

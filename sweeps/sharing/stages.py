@@ -4,8 +4,10 @@ Sharing is exact. Two runs share optimizer steps 1 … k if everything that reac
 *trunk* (model, trainer, engine and its layout, example or training set, sampling, objective, optimizer
 without its rate, seed) and, step by step, the learning rate itself. No flag on a schedule decides it:
 constant schedules of different horizons agree everywhere, cosine schedules of different horizons nowhere
-after the first step, warmups as far as they go. The same holds of the rows that steps take of a training
-set, which do not depend on the horizon. Evaluation is not in the trunk: judging a model does not change it.
+after the first step, warmups as far as they go. Rates that a run finds as it goes are equal where they are
+found alike (:class:`sweeps.sharing.schedules.ProbedRate`), and differ from all others. The same holds of the
+rows that steps take of a training set, which do not depend on the horizon. Evaluation is not in the trunk:
+judging a model does not change it.
 
 The runs of one trunk form a tree whose edges are optimizer steps. A :class:`Stage` is a stretch of it without
 a fork or an end. A run that starts from another's result has several *phases*
@@ -58,7 +60,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sweeps.sharing.schedules import multipliers
+from sweeps.sharing.schedules import Rate, rates
 from sweeps.spec import EvalSpec, RunSpec, canonical_json, group_to_dict, phases_of
 
 KIN_GROUPS = ("model", "trainer", "engine", "resources", "example", "data", "curate", "sampling", "init")
@@ -71,8 +73,8 @@ class Stage:
 
     first_step: int
     """Number of its first optimizer step; 1 where a run begins."""
-    lrs: tuple[float, ...]
-    """Learning rate of each of its steps."""
+    lrs: tuple[Rate, ...]
+    """Learning rate of each of its steps, or how it is found."""
     runs: tuple[int, ...]
     """Runs that pass it, as positions in the sequence of specs; the first one's phase stands for all."""
     phase: int = 0
@@ -86,7 +88,7 @@ class Stage:
     children: tuple[Stage, ...] = ()
     """What follows, from the same state."""
 
-    def steps(self) -> Iterator[tuple[int, float]]:
+    def steps(self) -> Iterator[tuple[int, Rate]]:
         """Yield (number of the optimizer step, its learning rate)."""
         yield from enumerate(self.lrs, self.first_step)
 
@@ -96,11 +98,11 @@ class Stage:
         return len(self.lrs) + sum(child.num_steps for child in self.children)
 
 
-def learning_rates(spec: RunSpec) -> tuple[float, ...]:
+def learning_rates(spec: RunSpec) -> tuple[Rate, ...]:
     """Return the learning rate of each optimizer step of a run's last phase, exactly as the trainer computes
     it; shape (own steps,).
     """
-    return tuple(spec.optim.lr * m for m in multipliers(spec.schedule, spec.own_steps))
+    return rates(spec.schedule, spec.optim.lr, spec.own_steps)
 
 
 TEXTS_REMEMBERED = 4096
@@ -182,7 +184,7 @@ class _Node:
     passing: list[int] = field(default_factory=list)
     ending: list[int] = field(default_factory=list)
     evaluated: dict[str, list[int]] = field(default_factory=dict)
-    next: dict[float, _Node] = field(default_factory=dict)
+    next: dict[Rate, _Node] = field(default_factory=dict)
     phases: _Roots = field(default_factory=dict)
 
 
@@ -230,7 +232,7 @@ def _stages(roots: _Roots, phase: int) -> Iterator[Stage]:
                     yield _stage(child, lr, root.steps_before + 1, root, phase)
 
 
-def _stage(node: _Node, lr: float, number: int, root: _Node, phase: int) -> Stage:
+def _stage(node: _Node, lr: Rate, number: int, root: _Node, phase: int) -> Stage:
     runs, lrs, evaluations = tuple(node.passing), [lr], {}
     first = number
     if number == 1 and phase == 0:

@@ -13,7 +13,14 @@ from sweeps.spec.mix import parts_of
 from sweeps.spec.objective import ObjectiveSpec
 from sweeps.spec.optimizers import OPTIMIZERS, unshardable
 from sweeps.spec.text import counted
-from sweeps.spec.train_groups import EngineSpec, OptimSpec, SamplingSpec, ScheduleSpec
+from sweeps.spec.train_groups import (
+    CANDIDATES,
+    LEAST_LOSSES,
+    EngineSpec,
+    OptimSpec,
+    SamplingSpec,
+    ScheduleSpec,
+)
 from sweeps.spec.training_set import DataSpec
 
 
@@ -117,6 +124,54 @@ def check_norms(schedule: ScheduleSpec, steps: int) -> None:
             f"steps={steps}: schedule.norms_path={shown(schedule.norms_path)} holds the norms of "
             f"{counted(len(schedule.norms), 'step')}; run the first run for as many steps, or set steps="
             f"{len(schedule.norms)}"
+        )
+
+
+def check_probes(
+    schedule: ScheduleSpec, trainer: TrainerSpec, objective: ObjectiveSpec, curate: CurateSpec
+) -> None:
+    """Refuse to try rates where no loss of each step tells what the optimizer minimizes.
+
+    Raises:
+        SpecError: naming what stands in the way.
+    """
+    if not schedule.probes:
+        return
+    if trainer.target != TrainerSpec().target:
+        raise SpecError(
+            f"schedule.name={schedule.name}: rates are tried by {TrainerSpec().target} alone, and this is "
+            f"trainer.target={shown(trainer.target)}; choose another schedule"
+        )
+    if objective.defects:
+        raise SpecError(
+            f"schedule.name={schedule.name}: forecasts the loss that is minimized, at every step, and "
+            f"objective.compat={objective.compat} reproduces a trainer that does not record it; leave compat "
+            "out, or choose another schedule"
+        )
+    if curate.is_on:
+        raise SpecError(
+            f"schedule.name={schedule.name}: needs a loss at every step, and a round of curate.rounds="
+            f"{curate.rounds} may keep nothing to train on; choose another schedule"
+        )
+
+
+def check_probed_length(schedule: ScheduleSpec, steps: int) -> None:
+    """Refuse a run that ends before the rate that it found has been trained at.
+
+    Raises:
+        SpecError: naming the least number of steps.
+    """
+    every, least = schedule.probe_every_steps, CANDIDATES * LEAST_LOSSES
+    if schedule.probes and steps < every:
+        shorter = (
+            f"or lower schedule.probe_every_steps to between {least} and {steps}"
+            if steps >= least
+            else f"or choose another schedule: forecasts need at least {least} steps (schedule."
+            f"probe_every_steps={least})"
+        )
+        raise SpecError(
+            f"steps={steps}: schedule={schedule.name} tries rates for every {every} steps "
+            f"(schedule.probe_every_steps); set steps to at least {every}, {shorter}"
         )
 
 

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from sweeps.spec.cross_checks import check_fit, check_measured, check_norms, check_sharded, check_trainable
+from sweeps.spec.cross_checks import (
+    check_fit,
+    check_measured,
+    check_norms,
+    check_probed_length,
+    check_probes,
+    check_sharded,
+    check_trainable,
+)
 from sweeps.spec.curation import CurateSpec
 from sweeps.spec.curation_checks import check_curation, check_rounds, check_start
 from sweeps.spec.data_groups import EvalSpec, ExampleSpec, InitSpec, ModelSpec, ResourcesSpec, TrainerSpec
@@ -63,6 +71,8 @@ class RunSpec:
         check_trainable(self.model, self.optim, self.engine)
         check_rounds(self.curate, self.steps)
         check_norms(self.schedule, self.own_steps)
+        check_probes(self.schedule, self.trainer, self.objective, self.curate)
+        check_probed_length(self.schedule, self.own_steps)
         check_sharded(self.optim, self.engine, self.resources)
 
     @property
@@ -91,7 +101,14 @@ class RunSpec:
     @property
     def num_draws(self) -> int:
         """Times that its last phase draws completions: at every step, once a round, or never."""
-        return 1 if self.curate.is_on else self.own_steps if self.objective.draws_rollouts else 0
+        if self.curate.is_on or not self.objective.draws_rollouts:
+            return int(self.curate.is_on)
+        return self.own_steps + self.schedule.undone_draws(self.own_steps)
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps that its last phase computes, with those that try rates and are undone."""
+        return self.own_steps + self.schedule.undone_steps(self.own_steps)
 
     @property
     def rollouts_at_once(self) -> int:

@@ -94,6 +94,7 @@ Schedule = Literal[
     "infinite",
     "onecycle",
     "refined",
+    "autolrs",
 ]
 DecayShape = Literal["linear", "sqrt"]
 Overlong = Literal["refuse", "truncate"]
@@ -102,6 +103,14 @@ Decoder = Literal["auto", "tree", "cached", "vllm"]
 
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """Names of :mod:`sweeps.sharing.schedules`."""
+
+CANDIDATES = 10
+"""Rates that ``autolrs`` tries each time, each for one part in so many of the steps that follow: trying costs
+what training does (arXiv 2105.10762).
+"""
+
+LEAST_LOSSES = 8
+"""Losses that the three parameters of a forecast are fitted to, at least."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +149,10 @@ class ScheduleSpec:
     """The norms themselves, one per step, the mean over a step's rows; read from ``norms_path``."""
     norms_power: int = field(default=1, metadata={"omit_at": 1})
     """Power of the norm that ``refined`` divides by: 1 for Adam and its like, 2 for ``sgd``."""
+    probe_every_steps: int = field(default=100, metadata={"omit_at": 100})
+    """Steps that ``autolrs`` trains at one rate; before, it tries several, each for a tenth as long."""
+    probe_lowest_ratio: float = field(default=0.01, metadata={"omit_at": 0.01})
+    """Multiplier of the lowest rate that ``autolrs`` tries; the highest is the peak."""
 
     def __post_init__(self) -> None:
         choice("schedule.name", self.name, SCHEDULES)
@@ -165,6 +178,7 @@ class ScheduleSpec:
         )
         for number, norm in enumerate(self.norms, 1):
             require(0 < norm < math.inf, f"schedule.norms, step {number}", norm, "must be a number above 0")
+        self._check_probes()
         require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "must be at least 0")
         require(0 <= self.min_ratio <= 1, "schedule.min_ratio", self.min_ratio, "must lie in [0, 1]")
         require(
@@ -176,6 +190,58 @@ class ScheduleSpec:
             require(getattr(self, key) > 0, f"schedule.{key}", getattr(self, key), "must be above 0")
         for key in ("cooldown_fraction", "hold_ratio", "final_ratio"):
             require(0 <= getattr(self, key) <= 1, f"schedule.{key}", getattr(self, key), "must be at most 1")
+
+    def _check_probes(self) -> None:
+        for f in (f for f in fields(self) if f.name.startswith("probe_")):
+            require(
+                self.probes or getattr(self, f.name) == f.default,
+                f"schedule.{f.name}",
+                getattr(self, f.name),
+                f"schedule={self.name} tries no rates; choose schedule=autolrs, or set it for those runs "
+                "alone by a rule (sweep.set)",
+            )
+        least = CANDIDATES * LEAST_LOSSES
+        require(
+            self.probe_every_steps >= least,
+            "schedule.probe_every_steps",
+            self.probe_every_steps,
+            f"must be at least {least}: a rate is tried for a {CANDIDATES}th of it, and a forecast needs "
+            f"{LEAST_LOSSES} losses",
+        )
+        require(
+            0 < self.probe_lowest_ratio < 1,
+            "schedule.probe_lowest_ratio",
+            self.probe_lowest_ratio,
+            "must lie in (0, 1)",
+        )
+        require(
+            not self.probes or not self.warmup_steps,
+            "schedule.warmup_steps",
+            self.warmup_steps,
+            "schedule=autolrs tries rates from the first step on; leave it at 0",
+        )
+
+    @property
+    def probes(self) -> bool:
+        """Whether rates are tried as a run goes, and not known before."""
+        return self.name == "autolrs"
+
+    @property
+    def probe_steps(self) -> int:
+        """Steps for which each rate is tried."""
+        return self.probe_every_steps // CANDIDATES
+
+    def num_probings(self, num_steps: int) -> int:
+        """Times that rates are tried in a phase of so many steps; what is left over keeps the last rate."""
+        return num_steps // self.probe_every_steps if self.probes else 0
+
+    def undone_steps(self, num_steps: int) -> int:
+        """Steps that a phase of so many takes to try rates, and undoes."""
+        return self.num_probings(num_steps) * CANDIDATES * self.probe_steps
+
+    def undone_draws(self, num_steps: int) -> int:
+        """Batches of rollouts drawn for them; their first ones are those of the step that follows."""
+        return self.num_probings(num_steps) * CANDIDATES * (self.probe_steps - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,7 +39,9 @@ class Member:
 
     @property
     def lr(self) -> float:
-        return self.stage.lrs[self.taken]
+        lr = self.stage.lrs[self.taken]
+        assert isinstance(lr, float), "runs that try rates are not packed"
+        return lr
 
     @property
     def is_through(self) -> bool:

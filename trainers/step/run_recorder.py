@@ -59,6 +59,12 @@ class RunRecorder:
         """The first step's rollouts: the base model's own."""
         return self._shown[0][1]
 
+    def lr_of(self, step: int) -> float:
+        """The learning rate of a step that was taken."""
+        lr = self._rows[step]["lr"]
+        assert lr is not None
+        return lr
+
     def to_json(self) -> dict[str, Any]:
         return {
             "rows": list(self._rows.values()),

@@ -36,7 +36,7 @@ def test_overrides_use_the_grammar_of_hydra(prompts):
     words = ["sweep=noop", "seed=0", "example=file", f"example.path={prompts}"]
     assert axes_of(*words, "example.rows=[0],[1,2]")["example.rows"] == [[0], [1, 2]]
     assert axes_of(*words, "example.rows=range(3)")["example.rows"] == [0, 1, 2]
-    glob = "schedule=glob(*,exclude=[wsd,rex,inverse_sqrt,infinite,power,onecycle,refined])"
+    glob = "schedule=glob(*,exclude=[wsd,rex,inverse_sqrt,infinite,power,onecycle,refined,autolrs])"
     assert axes_of("sweep=noop", "seed=0", glob)["schedule"] == [
         "constant",
         "cosine",

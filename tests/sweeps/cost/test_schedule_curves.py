@@ -27,3 +27,9 @@ def test_the_text_has_a_line_per_curve():
     text = curves_text(curves("schedule=linear,cosine", "steps=10"))
     assert [line.split()[0] for line in text.splitlines()] == ["linear", "cosine"]
     assert "██▇▆▅▅▄▃▂▁" in text
+
+
+def test_rates_that_a_run_finds_are_not_drawn():
+    drawn = curves("schedule=linear,autolrs", "steps=100")
+    assert {c.label: len(c.multipliers) for c in drawn} == {"linear": 100, "autolrs": 0}
+    assert "autolrs    100 steps  found as a run goes" in curves_text(drawn)

@@ -5,10 +5,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps.compose import compose_sweep
+from sweeps.cost import work_count
 from sweeps.cost.work_count import count_work
 from sweeps.grid.grid import axis, product
 from sweeps.manifest.build import build_manifest
 from sweeps.sharing.batches import batches
+from sweeps.spec import InitSpec
 from tests.sweeps.shipped import shipped
 from tests.sweeps.toy import Toy
 
@@ -75,3 +77,24 @@ def _steps(manifest, batch):
     counted = Toy()
     counted.run_group([manifest.spec(row) for row in batch])
     return counted.counts["steps"]
+
+
+def test_steps_that_try_rates_are_counted_once_for_runs_that_find_the_same():
+    """Twice 10 rates for 8 steps each in the longer run, once in the shorter, whose are the first ones."""
+    words = ["schedule=autolrs", "schedule.probe_every_steps=80", "example=text", "eval=none"]
+    work = count_work(build_manifest(compose_sweep([*words, "steps=80,170"])))
+    assert work.naive.steps == work.naive.gradients == 80 + 170 + 3 * 80
+    assert work.shared.steps == 170 + 2 * 80
+    assert work.naive.rollout_batches == 80 + 170 + 3 * 70
+    assert work.shared.rollout_batches == 170 + 2 * 70
+
+
+def test_so_are_those_of_runs_that_start_from_others():
+    """The phases of a run are walked; its work is that of a run after a run."""
+    words = ["schedule=autolrs", "schedule.probe_every_steps=80", "example=text", "eval=none"]
+    plain = build_manifest(compose_sweep([*words, "steps=170"])).spec(0)
+    start = InitSpec(changes={"init": {}, "steps": 80})
+    work = work_count._count_phases([plain, dataclasses.replace(plain, init=start)])
+    assert work.naive.steps == 2 * (170 + 2 * 80) + 80 + 80
+    assert work.shared.steps == (170 + 2 * 80) + (170 + 2 * 80)
+    assert work.shared.rollout_batches == 2 * (170 + 2 * 70)

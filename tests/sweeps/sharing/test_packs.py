@@ -44,6 +44,7 @@ def test_a_plain_run_that_asks_for_a_pack_is_packed_and_no_other():
         ({"resources": {"save_every_steps": 2}}, "resources.save_every_steps=2"),
         ({"model": {"adapter": "lora", "adapter_targets": ["lm_head"]}}, "model.adapter_targets=lm_head"),
         ({"optim": {"half_every_steps": 1}}, "optim.half_every_steps=1"),
+        ({"schedule": {"name": "autolrs"}, "steps": 100}, "schedule.name=autolrs"),
         ({"objective": {"max_redraws": 1}}, "objective.max_redraws=1"),
         ({"objective": {"trained_per_prompt": 8}}, "objective.trained_per_prompt=8"),
         ({"objective": {"compat": "upstream"}}, "objective.compat=upstream"),

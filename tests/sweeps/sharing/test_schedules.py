@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
-from sweeps.sharing.schedules import multiplier, multipliers, refined, running_median
+from sweeps.sharing.schedules import ProbedRate, multiplier, multipliers, rates, refined, running_median
 from sweeps.spec import SCHEDULES, ScheduleSpec, SpecError
 
-FALLING = tuple(name for name in SCHEDULES if name not in ("onecycle", "refined"))
-"""Schedules that need no norms and rise in their warmup only."""
+FALLING = tuple(name for name in SCHEDULES if name not in ("onecycle", "refined", "autolrs"))
+"""Schedules that need no norms, are known before a run, and rise in their warmup only."""
 
 
 def schedule(name, **changes):
@@ -190,5 +190,44 @@ def test_where_gradients_fall_the_rate_rises_before_it_decays():
     ],
 )
 def test_norms_that_lack_or_that_nothing_reads_are_refused(name, changes, message):
+    with pytest.raises(SpecError, match=message):
+        schedule(name, **changes)
+
+
+def test_rates_are_tried_before_every_stretch_and_what_is_left_over_goes_on_at_the_last_one():
+    found = rates(schedule("autolrs", probe_every_steps=80, probe_lowest_ratio=0.1), 2e-4, 200)
+    first, second = (ProbedRate(2e-4, 0.1, 80, 8, number) for number in (0, 1))
+    assert found == (first,) * 80 + (second,) * 120
+    assert [s for s, rate in enumerate(found) if rate.is_due(s)] == [0, 80]
+
+
+@given(
+    name=st.sampled_from(FALLING),
+    num=st.integers(1, 20),
+    lr=st.floats(1e-6, 1.0),
+)
+def test_rates_that_are_known_are_the_peak_times_the_multipliers(name, num, lr):
+    assert rates(schedule(name), lr, num) == tuple(lr * m for m in multipliers(schedule(name), num))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "linear",
+            {"probe_every_steps": 200},
+            "schedule.probe_every_steps=200: schedule=linear tries no rates",
+        ),
+        ("linear", {"probe_lowest_ratio": 0.1}, "schedule.probe_lowest_ratio=0.1: schedule=linear tries no"),
+        ("autolrs", {"probe_every_steps": 79}, "schedule.probe_every_steps=79: must be at least 80"),
+        ("autolrs", {"probe_lowest_ratio": 1.0}, r"schedule.probe_lowest_ratio=1.0: must lie in \(0, 1\)"),
+        (
+            "autolrs",
+            {"warmup_steps": 2},
+            "schedule.warmup_steps=2: schedule=autolrs tries rates from the first",
+        ),
+    ],
+)
+def test_keys_of_tried_rates_are_refused_where_nothing_reads_them_or_no_forecast_fits(name, changes, message):
     with pytest.raises(SpecError, match=message):
         schedule(name, **changes)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.sharing.stages import plan_stages, start_key
-from sweeps.spec import InitSpec, RunSpec
+from sweeps.spec import InitSpec, RunSpec, ScheduleSpec, group_to_dict
 from tests.sweeps.toy import Toy
 
 
@@ -105,3 +105,28 @@ def test_where_training_starts_is_told_by_all_that_decides_it_and_nothing_else()
     starts = [starting(seed=1), starting(seed=2), starting(seed=1, steps=5)]
     assert len({start_key(spec) for spec in starts}) == 3
     assert start_key(dataclasses.replace(starts[2], steps=3, seed=7)) == start_key(starts[2])
+
+
+def test_runs_that_find_their_rates_share_what_they_find_alike_and_nothing_with_other_schedules():
+    found = [run(schedule__name="constant", steps=n) for n in (100, 150, 200)]
+    search = ScheduleSpec(name="autolrs")
+    found = [dataclasses.replace(spec, schedule=search) for spec in found]
+    stages = plan_stages([*found, run(steps=100)])
+    assert [s.runs for s in stages] == [(0, 1, 2), (3,)]
+    assert (stages[0].ends, len(stages[0].lrs)) == ((0,), 100)
+    assert [(c.runs, len(c.lrs)) for c in stages[0].children] == [((1,), 50), ((2,), 100)]
+    other = dataclasses.replace(search, probe_lowest_ratio=0.1)
+    parted = plan_stages([found[0], dataclasses.replace(found[0], schedule=other)])
+    assert [s.runs for s in parted] == [(0,), (1,)]
+
+
+def test_what_later_runs_start_from_tells_how_rates_were_found():
+    search = [ScheduleSpec(name="autolrs", probe_lowest_ratio=ratio) for ratio in (0.1, 0.2)]
+    starts = [
+        dataclasses.replace(
+            run(steps=3),
+            init=InitSpec(changes={"init": {}, "steps": 100, "schedule": group_to_dict(schedule)}),
+        )
+        for schedule in search
+    ]
+    assert len({start_key(spec) for spec in starts}) == 2

@@ -109,6 +109,7 @@ def other_value(key, value):
         "init.changes": {"init": {}, "seed": 1},
         "model.adapter": "lora",
         "model.adapter_targets": ["q_proj"],
+        "schedule.probe_lowest_ratio": 0.5,
         "init.runs": ["0" * 32],
         "init.folders": ["weights"],
     }
@@ -127,6 +128,8 @@ READ_BY_OTHERS = {
     "d_coef": {"name": "prodigy"},
     "norms": {"name": "refined"},
     "norms_path": {"name": "refined"},
+    "probe_every_steps": {"name": "autolrs", "warmup_steps": 0},
+    "probe_lowest_ratio": {"name": "autolrs", "warmup_steps": 0},
     "nll_weight": {},  # a run on an example has no completions
     "nll_dft": {"nll_weight": 1.0},
     "label_smoothing": {"nll_weight": 1.0},
@@ -140,7 +143,7 @@ READ_BY_OTHERS = {
     "attempts": {"preference": "dco"},
 }
 """Fields that the usual optimizer, schedule or objective does not read, and what makes it;
-test_optimizers.py, test_norms.py and test_objective.py see to them.
+test_optimizers.py, test_norms.py, test_schedules.py and test_objective.py see to them.
 """
 
 
