@@ -16,6 +16,7 @@ from orchestrator.store.fencing import journal_lines
 from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import StopRecord, record_of
+from orchestrator.store.reports import report_line
 from orchestrator.store.spool import SpoolHealth
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
@@ -113,6 +114,15 @@ def test_a_stopped_run_stays_so_and_runs_on_without_the_option(copied):
 def test_what_earlier_drivers_heard_counts_for_the_next(copied):
     more = run(copied, pruned(heights="1,0.5,2,0.1,0.6"), pool="local", num_workers=1)
     assert (more.stopped, more.new) == (3, 0)
+
+
+def test_a_report_of_more_digits_than_a_float_holds_counts_as_none(copied):
+    layout = Layout(copied)
+    run_id = rows(copied)[0]["run_id"]
+    head = {"kind": "step", "run_id": run_id, "attempt": 0, "token": 99}
+    (layout.reports / "other.jsonl").write_bytes(report_line(head, 3, {"score": 10**400}, 0.0))
+    again = run(copied, pruned(), pool="local", num_workers=1)
+    assert (again.committed, again.stopped) == (2, 2)
 
 
 def test_a_trainer_that_does_not_listen_is_stopped_all_the_same(tmp_path):
