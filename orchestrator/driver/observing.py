@@ -65,7 +65,7 @@ def _agreeing(items: np.ndarray | None, value: float | None) -> np.ndarray | Non
 
 
 def finite(value: Any) -> float | None:
-    """What a trainer gave as a number; ``None`` for what is none, not finite, or beyond what a float holds."""
+    """What a trainer gave as a number; ``None`` for what is none, not finite, or too large for a float."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     try:

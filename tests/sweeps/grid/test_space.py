@@ -101,6 +101,11 @@ def test_what_cannot_be_searched_is_refused(grid, message):
     [
         ({"low": 2.0, "high": 1.0}, "the first number must be below the second"),
         ({"low": 0.0, "high": 1.0, "log": True}, r"ratios need numbers above 0"),
+        ({"low": 0, "high": 2**63}, r"9223372036854775808: must have finite numbers .* at most 64 bits"),
+        ({"low": 0, "high": 10**400}, r"must have finite numbers for ends, whole ones of at most 64 bits"),
+        ({"low": -1e308, "high": 1e308}, r"too far apart or too close for a float; move one of them"),
+        ({"low": 1e-300, "high": 1e300, "log": True}, r"too far apart or too close for a float"),
+        ({"low": 5e-324, "high": 1e-323}, r"too far apart or too close for a float"),
         ({"low": 0.0, "high": float("inf")}, "finite numbers"),
     ],
 )
