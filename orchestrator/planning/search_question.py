@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from orchestrator.planning.asked_metric import asked_metric
@@ -14,7 +15,7 @@ from sweeps.compose import ComposedSweep
 from sweeps.compose.frozen_sweep import frozen, thawed
 from sweeps.deciding.proposing import Proposer
 from sweeps.grid.columns import SEED_KEY
-from sweeps.grid.grid import Grid, concat, upper_bound
+from sweeps.grid.grid import MAX_RUNS, Grid, concat, upper_bound
 from sweeps.grid.space import Point, Space, ends_of, space_of
 from sweeps.manifest.build import Known, build_manifest, manifest_of_table
 from sweeps.manifest.grown import grown
@@ -184,9 +185,15 @@ def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
     """The seeds that a trial is judged on.
 
     Raises:
-        SpecError: where the seed axis has fewer.
+        SpecError: where the seed axis has fewer, and for more runs than a sweep may have.
     """
     seeds = space.seeds
+    if (most := spec.trials * spec.seeds_per_trial + spec.held_out_seeds) > MAX_RUNS:
+        raise SpecError(
+            f"search.trials={spec.trials}: makes up to {most:,} runs with search.seeds_per_trial="
+            f"{spec.seeds_per_trial} and search.held_out_seeds={spec.held_out_seeds}; at most {MAX_RUNS:,} "
+            "are made: ask for fewer"
+        )
     if len(seeds) < spec.seeds_per_trial:
         raise SpecError(
             f"search.seeds_per_trial={spec.seeds_per_trial}: the sweep has {len(seeds)} seeds; "
@@ -195,11 +202,16 @@ def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
     return seeds[: spec.seeds_per_trial]
 
 
-def held_out_seeds(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
-    """Seeds that no trial is judged on: what the axis has left, then whole numbers behind its largest."""
-    left = list(space.seeds[spec.seeds_per_trial :])
-    behind = range(max(space.seeds) + 1, max(space.seeds) + 1 + spec.held_out_seeds)
-    return tuple([*left, *behind][: spec.held_out_seeds])
+def held_out_seeds(space: Space, spec: SamplerSpec, judged_on: Collection[int] = ()) -> tuple[int, ...]:
+    """Seeds that no trial is judged on: what the axis has left, then whole numbers behind its largest.
+
+    Args:
+        judged_on: seeds of the trial that is to be run on them, which an earlier launch may have chosen.
+    """
+    seeds = space.seeds
+    behind = chain(range(max(seeds) + 1, 2**63), (s for s in range(max(seeds)) if s not in set(seeds)))
+    further = (s for s in chain(seeds[spec.seeds_per_trial :], behind) if s not in judged_on)
+    return tuple(islice(further, spec.held_out_seeds))
 
 
 def caught_up(manifest: Manifest, records: Sequence[ProposalRecord]) -> Manifest:

@@ -32,8 +32,8 @@ class Space:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Values of the seed axis, in their order."""
-        return next(a.values for a in self.columns if a.key == SEED_KEY)
+        """Values of the seed axis, in their order, each once."""
+        return tuple(dict.fromkeys(next(a.values for a in self.columns if a.key == SEED_KEY)))
 
     @property
     def is_finite(self) -> bool:

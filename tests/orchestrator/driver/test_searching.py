@@ -114,6 +114,14 @@ def test_a_trial_is_the_mean_of_its_seeds(tmp_path):
     )
 
 
+def test_seeds_that_chose_the_best_trial_in_an_earlier_launch_are_not_held_out(tmp_path):
+    search(tmp_path, searched("search.seeds_per_trial=2", "search.held_out_seeds=0", trials=4))
+    search(tmp_path, searched("search.held_out_seeds=3", trials=4))
+    [further] = [r for r in proposals(tmp_path) if r.held_out]
+    assert further.seeds == (2, 3, 4)
+    assert not set(further.runs) & {run for r in trials(tmp_path) for run in r.runs}
+
+
 def test_choices_and_intervals_are_searched_together(tmp_path):
     summary = search(
         tmp_path, searched("+trainer.params.kind=good,bad", trials=30), pool="local", num_workers=1

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.planning import search_question
 from orchestrator.planning.search_price import search_price
-from orchestrator.planning.search_question import asked_runs
+from orchestrator.planning.search_question import asked_runs, held_out_seeds
 from orchestrator.store.layout import Layout
 from orchestrator.store.proposals import read_proposals
 from sweeps.compose import compose_sweep
+from sweeps.grid.grid import axis, product
+from sweeps.grid.space import space_of
+from sweeps.spec.errors import SpecError
+from sweeps.spec.sampler_rules import SamplerSpec
 from tests.orchestrator.searches import search, searched, stored
 
 WORDS = (
@@ -31,6 +37,26 @@ def test_every_end_and_every_choice_is_composed_however_many_combinations_there_
     assert len(apart) < len(whole)
     for group, name in (("model", "name"), ("optim", "lr"), ("sampling", "temperature"), ("example", "name")):
         assert values(apart, group, name) == values(whole, group, name)
+
+
+@pytest.mark.parametrize("more", ["search.trials=5000001", "search.held_out_seeds=5000000"])
+def test_a_search_of_more_runs_than_a_sweep_may_have_is_refused(more):
+    with pytest.raises(SpecError, match=r"makes up to 5,000,00\d runs .*; at most 5,000,000 are made"):
+        asked_runs(compose_sweep([*WORDS, "search.held_out_seeds=0", more]))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "judged_on", "held_out"),
+    [
+        ((0, 1, 2), (), (1, 2, 3)),
+        ((0, 0, 2), (), (2, 3, 4)),
+        ((0, 1, 2), (0, 1, 3), (2, 4, 5)),
+        ((2**63 - 1, 0), (), (0, 1, 2)),
+    ],
+)
+def test_held_out_seeds_are_none_that_the_trial_was_judged_on(seeds, judged_on, held_out):
+    space = space_of(product(axis("optim.lr", [1e-5, 1e-4]), axis("seed", seeds)))
+    assert held_out_seeds(space, SamplerSpec(), judged_on) == held_out
 
 
 def test_a_plan_tells_trials_that_are_made_and_runs_that_are_open(tmp_path):
