@@ -112,7 +112,7 @@ class Searching:
             return
         proposal = Proposal(number=record.number, point=record.point, asked=record.asked)
         self._proposer.again(proposal)
-        self._enlist(proposal, record.runs, record.seeds)
+        self._enlist(proposal, record.runs, tuple(record.seeds))
 
     def _check(self, number: int, run_ids: Sequence[str]) -> None:
         self._held_out[number] = self._places(run_ids)
