@@ -67,6 +67,15 @@ def test_status_says_where_a_search_stands(tmp_path):
     assert text.endswith("on 3 others)")
 
 
+def test_status_says_what_was_asked_last_where_nothing_is_left_to_run(tmp_path):
+    words = ("search.held_out_seeds=0",)
+    search(tmp_path, searched(*words, trials=4))
+    again = search(tmp_path, searched(*words, trials=3, kind="random"))
+    assert again.new == 0
+    assert sweep_status(tmp_path)["search"] == again.search
+    assert (again.search["kind"], again.search["trials_asked"]) == ("random", 3)
+
+
 @pytest.mark.parametrize("pool", ["inline", "local"])
 def test_one_trial_at_a_time_is_the_same_search_on_any_workers(tmp_path, pool):
     words = ("search.max_concurrent=1",)
