@@ -86,7 +86,13 @@ class RunMaker:
             SpecError: for whatever a launch of these runs would refuse.
         """
         ends = ends_of(self._composed.grid)
-        grid = ends if upper_bound(ends) <= MOST_CHECKED else concat(*_one_at_a_time(ends))
+        few = upper_bound(ends) <= MOST_CHECKED
+        if (
+            few and next(space_of(ends).points(), None) is None
+        ):  # all ends are excluded, what is between is not
+            anywhere = Proposer(self.space, SamplerSpec(kind="random"), maximize=True)
+            return _first_trial(self, self.space.seeds[:1], anywhere)
+        grid = ends if few else concat(*_one_at_a_time(ends))
         return build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep)
 
 

@@ -59,6 +59,38 @@ def test_held_out_seeds_are_none_that_the_trial_was_judged_on(seeds, judged_on, 
     assert held_out_seeds(space, SamplerSpec(), judged_on) == held_out
 
 
+def asked(folder, *, axes, exclude="[]", trials=5):
+    """A search of an own sweep file."""
+    file = folder / "own.yaml"
+    file.write_text(
+        "# @package _global_\n"
+        "defaults: [{override /trainer: noop}, {override /example: text}, {override /eval: none}]\n"
+        "trainer: {params: {kind: none, x: 0.5}}\n"
+        f"sweep: {{axes: {{{axes}, seed: range(2)}}, exclude: {exclude}}}\n"
+    )
+    return asked_runs(compose_sweep([f"sweep={file}", "search=random", f"search.trials={trials}"]))
+
+
+X = "trainer.params.x: {values: 'interval(0,1)', when: trainer.params.kind=good}"
+
+
+def test_a_conditional_interval_may_be_missing_from_the_first_trial(tmp_path):
+    axes = f"trainer.params.kind: [good, bad], {X}"
+    manifest = asked(tmp_path, axes=axes).manifest
+    [values] = [a.values for a in manifest.axes if a.key == "trainer.params.x"]
+    assert (len(manifest), values) == (1, ()), "the seed of the search draws a trial without it"
+
+
+def test_a_space_whose_ends_are_all_excluded_is_searched_between_them(tmp_path):
+    axes = "trainer.params.x: 'interval(0,1)'"
+    ends = "[trainer.params.x=0, trainer.params.x=1]"
+    checked = asked(tmp_path, axes=axes, exclude=ends).checked
+    [x] = [a.values for a in checked.axes if a.key == "trainer.params.x"]
+    assert 0 < x[0] < 1
+    with pytest.raises(SpecError, match="leaves next to no choice of the space"):
+        asked(tmp_path, axes=axes, exclude="['trainer.params.x<2']")
+
+
 def test_a_plan_tells_trials_that_are_made_and_runs_that_are_open(tmp_path):
     search(tmp_path, searched(trials=4))
     question = search_question.search_question(stored(tmp_path))

@@ -87,6 +87,10 @@ def test_ends_stand_for_an_interval():
         (product(axis("a", [1, 2]), axis("b", [1, 2]), axis("seed", [0])).zip("a", "b"), r"sweep\.zip"),
         (product(axis("a", [1]), axis("seed", [Interval(low=0, high=9)])), "chooses no seeds"),
         (product(axis("a", [1], when="seed=0"), axis("seed", [0, 1])), "for all seeds of a trial"),
+        (
+            conditional().exclude("schedule=wsd seed=0"),
+            "exclude 'schedule=wsd seed=0': .*all seeds of a trial",
+        ),
         (product(axis("a", [1], when="b=1"), axis("b", [1], when="a=1"), axis("seed", [0])), "circle"),
         (product(axis("a", [1], when="c=1"), axis("seed", [0])), "unknown axis 'c'"),
     ],
