@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from orchestrator.planning.asked_metric import asked_metric
+from orchestrator.planning.asked_metric import asked_metric, declared_metrics
 from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.records import ProposalRecord
 from sweeps.compose import ComposedSweep
@@ -260,7 +260,7 @@ def continued(earlier: Manifest | None, manifest: Manifest) -> Manifest:
         manifest: the search's first runs.
 
     Raises:
-        SpecError: where the directory holds another kind of sweep.
+        SpecError: where the directory holds another kind of sweep, and where the metric is another thing now.
     """
     if SPACE not in manifest.options or earlier is None:
         return manifest
@@ -268,6 +268,14 @@ def continued(earlier: Manifest | None, manifest: Manifest) -> Manifest:
         raise SpecError(
             "search: this directory holds the runs of a grid, of which a sampler knows nothing; give the "
             "search a directory of its own with --dir"
+        )
+    now, then = declared_metrics(manifest), declared_metrics(earlier)
+    spec = sampler_of(manifest.options)
+    name = (spec and spec.metric) or next(iter(now), None)
+    if name in now and now[name] != then.get(name):
+        raise SpecError(
+            f"trainer.metrics.{name}={shown(now[name])}: the search in this directory has "
+            f"{shown(then.get(name))}, by which its trials were chosen; say the same, or give --dir"
         )
     return dataclasses.replace(earlier, options=manifest.options, overrides=manifest.overrides)
 

@@ -201,6 +201,14 @@ def test_a_budget_ends_a_search(tmp_path):
     assert summary.search["trials"] == 12, "no GPU, no hours"
 
 
+def test_a_metric_that_is_another_thing_now_does_not_go_on_where_the_search_stood(tmp_path):
+    search(tmp_path, searched(trials=3))
+    with pytest.raises(SpecError, match=r"metrics\.score=.*min.*: the search in this directory has .*max"):
+        search(tmp_path, searched("trainer.metrics.score.direction=min", trials=5))
+    with pytest.raises(SpecError, match=r"trainer\.metrics\.other=.*: the search in this directory has None"):
+        search(tmp_path, searched("search.metric=other", "+trainer.metrics.other.direction=min", trials=5))
+
+
 def test_a_grid_is_not_searched_on(tmp_path):
     from tests.orchestrator.sweeping import noop_manifest, run
 
