@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.planning import search_question
+from orchestrator.planning.make_plan import make_plan
 from orchestrator.planning.search_price import search_price
 from orchestrator.planning.search_question import asked_runs, held_out_seeds
 from orchestrator.store.layout import Layout
@@ -12,9 +13,11 @@ from orchestrator.store.proposals import read_proposals
 from sweeps.compose import compose_sweep
 from sweeps.grid.grid import axis, product
 from sweeps.grid.space import space_of
+from sweeps.manifest.build import build_manifest
 from sweeps.spec.errors import SpecError
 from sweeps.spec.sampler_rules import SamplerSpec
 from tests.orchestrator.searches import search, searched, stored
+from tests.orchestrator.sweeping import run
 
 WORDS = (
     "sweep=quickstart",
@@ -89,6 +92,15 @@ def test_a_space_whose_ends_are_all_excluded_is_searched_between_them(tmp_path):
     assert 0 < x[0] < 1
     with pytest.raises(SpecError, match="leaves next to no choice of the space"):
         asked(tmp_path, axes=axes, exclude="['trainer.params.x<2']")
+
+
+def test_a_plan_refuses_what_a_launch_into_that_directory_would(tmp_path):
+    words = ("sweep=noop", "sweep.n=2", "+trainer.metrics.draw={direction: max}")
+    run(tmp_path / "grid", build_manifest(compose_sweep(words)))
+    space = ("+trainer.params.x=interval(0,1)", "search=random", "search.trials=2")
+    with pytest.raises(SpecError, match="this directory holds the runs of a grid"):
+        make_plan([*words, *space], tmp_path / "grid")
+    assert make_plan([*words, *space], tmp_path / "none").search.trials_made == 0
 
 
 def test_a_plan_tells_trials_that_are_made_and_runs_that_are_open(tmp_path):
