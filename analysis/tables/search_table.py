@@ -18,7 +18,11 @@ from analysis.output.table import (
     in_numbers,
     value_kind,
 )
+from sweeps.grid.filters import as_text
 from sweeps.spec.errors import UserError
+from sweeps.spec.metrics import MetricInfo
+from sweeps.spec.sampler_rules import SamplerSpec
+from sweeps.spec.search_rules import worst_of
 from sweeps.spec.text import counted
 
 
@@ -26,7 +30,8 @@ def search_table(sweep: SweepData, *, metric: str | None = None) -> ReportTable:
     """Return one row per trial, the best first, those without a value last.
 
     Columns of the frame: ``trial`` (number of the proposal, from 0), the axes, ``value`` (mean over the seeds
-    that it was judged on, once all are over and none was stopped), ``n`` (those of them with a value),
+    that it was judged on, as the search counts them, once all are over and none was stopped), ``n`` (those of
+    them with a value),
     ``held_out`` and ``held_out_n`` (the same over seeds that did not choose it), ``checked`` (runs on such
     seeds), ``missing`` (runs without a value), ``state``.
 
@@ -97,8 +102,11 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
         for run_id, place in zip(table["run_id"].to_pylist(), places.tolist(), strict=True)
         if place >= 0
     }
-    value_R, is_open = columns.metric(metric), columns.is_outcome("pending")
-    is_stopped = columns.is_outcome("stopped")
+    value_R = columns.metric(metric)
+    if metric == sweep.metric(search.spec.metric):
+        value_R = _as_judged(value_R, columns.is_outcome("diverged"), search.spec, sweep.info(metric))
+    is_open, is_stopped = columns.is_outcome("pending"), columns.is_outcome("stopped")
+    is_diverged = columns.is_outcome("diverged")
     found = []
     for record in search.trials:
         here = [row_of[run_id] for run_id in record.runs if run_id in row_of]
@@ -112,14 +120,14 @@ def _rows(sweep: SweepData, search: SearchSeen, metric: str) -> list[dict[str, o
         found.append(
             {
                 "trial": record.number,
-                **{key: record.point.get(key) for key in sweep.cell_keys},
+                **{key: _shown(record.point.get(key)) for key in sweep.cell_keys},
                 "value": value,
                 "n": num,
                 "held_out": held_out,
                 "held_out_n": num_held_out,
                 "checked": len(beside),
                 "missing": len(here) - num,
-                "state": _state(len(here), num, waiting, stopped),
+                "state": _state(len(here), num, waiting, stopped, int(is_diverged[here].sum())),
             }
         )
     return found
@@ -131,12 +139,33 @@ def _mean(values: np.ndarray, rows: Sequence[int]) -> tuple[float, int]:
     return (float(own.mean()) if len(own) else float("nan")), len(own)
 
 
-def _state(num_runs: int, num: int, waiting: int, stopped: int) -> str:
+def _as_judged(
+    value_R: np.ndarray, is_diverged_R: np.ndarray, spec: SamplerSpec, info: MetricInfo
+) -> np.ndarray:
+    """A metric as the search counts it: of runs that diverged the worst of its range, if any; none outside of
+    it. Shape (R,), NaN where a run has none.
+    """
+    low, high = info.range
+    outside_R = value_R < (-np.inf if low is None else low)
+    outside_R |= value_R > (np.inf if high is None else high)
+    worst = worst_of(info) if spec.diverged == "worst" else None
+    judged_R = np.where(outside_R, np.nan, value_R)
+    return np.where(is_diverged_R, np.nan if worst is None else worst, judged_R)
+
+
+def _shown(value: object) -> object:
+    """A value of an axis as tables show it: lists and mappings as text."""
+    return as_text(value) if isinstance(value, (list, dict)) else value
+
+
+def _state(num_runs: int, num: int, waiting: int, stopped: int, diverged: int) -> str:
     if waiting:
         return f"{waiting} of {counted(num_runs, 'run')} to come"
     if stopped:
         return f"{stopped} of {num_runs} stopped early"
-    return "done" if num == num_runs else f"{num_runs - num} of {num_runs} without a value"
+    if num < num_runs:
+        return f"{num_runs - num} of {num_runs} without a value"
+    return f"done, {diverged} of {num_runs} diverged" if diverged else "done"
 
 
 def _sentence(sweep: SweepData, search: SearchSeen, frame: pd.DataFrame, metric: str) -> str:
@@ -146,7 +175,7 @@ def _sentence(sweep: SweepData, search: SearchSeen, frame: pd.DataFrame, metric:
     way = "lowest" if sweep.info(goes_by).direction == "min" else "highest"
     num_asked = max(spec.trials, len(search.trials))
     of = f"{len(frame):,} that are looked at" if sweep.filters else counted(num_asked, "trial")
-    whole = frame[frame["state"] == "done"]
+    whole = frame[frame["missing"] == 0]
     said = f"Search by {spec.kind} for the {way} {goes_by}: {len(whole):,} of {of} done"
     if len(frame) > len(whole):
         said += f", {len(frame) - len(whole):,} with runs to come, stopped early or without a value"

@@ -20,7 +20,7 @@ def observed(line: Line, question: RaceQuestion) -> Observed | None:
     """What a result says to the question; ``None`` where it has no value that counts."""
     metric = question.metric
     result = RunResult.from_json(line.result())
-    value, base = (_finite(result.metrics.get(name)) for name in (metric, f"base_{metric}"))
+    value, base = (finite(result.metrics.get(name)) for name in (metric, f"base_{metric}"))
     if line.header["outcome"] == "diverged":
         worst = worst_of(question.info)
         if question.spec.diverged == "left_out" or worst is None:
@@ -39,7 +39,7 @@ def value_of(line: Line, question: SearchQuestion) -> float | None:
     if line.header["outcome"] != "done":
         return None
     metrics, _ = scalars_from_json(line.result())
-    return _finite(metrics.get(question.metric))
+    return finite(metrics.get(question.metric))
 
 
 def _items(evaluations: Sequence[Evaluation], metric: str, at: int) -> np.ndarray | None:
@@ -64,6 +64,11 @@ def _agreeing(items: np.ndarray | None, value: float | None) -> np.ndarray | Non
     return items
 
 
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+def finite(value: Any) -> float | None:
+    """What a trainer gave as a number; ``None`` for what is none, not finite, or too large for a float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of more than 308 digits
+        return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from orchestrator.driver.observing import finite
 from orchestrator.planning.prune_question import PruneQuestion
 from orchestrator.store.layout import Layout
 from orchestrator.store.records import StopRecord
@@ -93,12 +93,12 @@ class Pruning:
         """Take a row; true when its run should be stopped there."""
         if row.run_id not in self._index:  # it has left the grid
             return False
-        value = row.metrics.get(self._question.metric)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        value = finite(row.metrics.get(self._question.metric))
+        if value is None:
             self._others.update(dict.fromkeys(row.metrics))
             return False
-        self._telling[row.run_id] = float(value)
-        return self._stopping.report(row.run_id, row.step, float(value))
+        self._telling[row.run_id] = value
+        return self._stopping.report(row.run_id, row.step, value)
 
     def _end(self, run: int, line: Line | None) -> None:
         run_id, value = self._book.run_ids[run], None
@@ -106,8 +106,7 @@ class Pruning:
             if run_id not in self._telling:
                 self._silent = self._silent or run_id
             value = scalars_from_json(line.result())[0].get(self._question.metric, self._telling.get(run_id))
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        self._stopping.ended(run_id, float(value) if is_number else None)  # type: ignore[arg-type]
+        self._stopping.ended(run_id, finite(value))
 
     def _complain(self) -> None:
         """Say once that nothing can be stopped, where a run has ended without a report to go by."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.driver.observing import finite
 from sweeps.spec import ResourcesSpec
 
 
@@ -27,7 +28,8 @@ class Retention:
         if resources.keep_checkpoints != "best":
             return
         value = metrics.get(resources.keep_best_metric)
-        rank = float(value) if isinstance(value, (int, float)) and math.isfinite(value) else -math.inf
+        value = finite(int(value) if isinstance(value, bool) else value)
+        rank = -math.inf if value is None else value
         heapq.heappush(self._best, (rank, run_id))
         while len(self._best) > resources.keep_best_k:
             _, worst = heapq.heappop(self._best)

@@ -41,6 +41,7 @@ class _Trial:
     """A proposal and its runs."""
 
     point: Point
+    seeds: tuple[int, ...]
     runs: tuple[int, ...]
     is_new: bool
     """Whether its runs are none of an earlier one's."""
@@ -111,7 +112,7 @@ class Searching:
             return
         proposal = Proposal(number=record.number, point=record.point, asked=record.asked)
         self._proposer.again(proposal)
-        self._enlist(proposal, record.runs)
+        self._enlist(proposal, record.runs, tuple(record.seeds))
 
     def _check(self, number: int, run_ids: Sequence[str]) -> None:
         self._held_out[number] = self._places(run_ids)
@@ -120,13 +121,14 @@ class Searching:
     def _places(self, run_ids: Sequence[str]) -> tuple[int, ...]:
         return tuple(self._index[run_id] for run_id in run_ids)
 
-    def _enlist(self, proposal: Proposal, run_ids: Sequence[str]) -> None:
-        runs, number = self._places(run_ids), proposal.number
+    def _enlist(self, asked: Proposal, run_ids: Sequence[str], seeds: tuple[int, ...]) -> None:
+        runs, number, point = self._places(run_ids), asked.number, asked.point
         is_new = bool(runs) and runs not in self._known
         self._known.add(runs)
         self._repeated = 0 if is_new else self._repeated + 1
         waiting = [run for run in runs if run not in self._values]
-        self._trials[number] = _Trial(point=proposal.point, runs=runs, is_new=is_new, waiting=len(waiting))
+        trial = _Trial(point=point, seeds=seeds, runs=runs, is_new=is_new, waiting=len(waiting))
+        self._trials[number] = trial
         self.num_trials += is_new
         self._num_open += is_new and bool(waiting)
         for run in waiting:
@@ -198,8 +200,7 @@ class Searching:
         return not self._is_spent() or self._num_open > 0 or bool(self._further_seeds())
 
     def _is_spent(self) -> bool:
-        hours = self._spec.gpu_hours
-        spent = hours is not None and self._gpu_s >= hours * HOUR_S
+        spent = self._gpu_s >= HOUR_S * (self._spec.gpu_hours or math.inf)
         return self._exhausted or spent or self.num_trials >= self._spec.trials
 
     def _further_seeds(self) -> tuple[int, ...]:
@@ -207,7 +208,7 @@ class Searching:
         best = self._best
         if best is None or best in self._held_out or not self._space.holds(self._trials[best].point):
             return ()
-        return held_out_seeds(self._space, self._spec)
+        return held_out_seeds(self._space, self._spec, self._trials[best].seeds)
 
     def facts(self) -> dict[str, Any]:
         """Where it stands, as plain values."""
@@ -286,7 +287,7 @@ class Searching:
                 )
             )
             self._after = []
-            self._enlist(proposal, run_ids)
+            self._enlist(proposal, run_ids, self._seeds)
         return records
 
     def _untried(self) -> Point | None:
@@ -294,8 +295,7 @@ class Searching:
         if not self._space.is_finite:
             return None
         tried = {spelling(trial.point) for trial in self._trials.values()}
-        points = islice(self._space.points(), MAX_RUNS)
-        return next((point for point in points if spelling(point) not in tried), None)
+        return next((p for p in islice(self._space.points(), MAX_RUNS) if spelling(p) not in tried), None)
 
     def _made(self, asked: Sequence[Proposal]) -> list[tuple[Proposal, tuple[str, ...], str]]:
         """Each proposal with its runs, or why there can be none."""
@@ -325,7 +325,7 @@ class Searching:
         self._grow(made)
         return {p.number: tuple(ids[text]) for text, p in zip(texts, proposals, strict=True)}
 
-    def _run_again(self, seeds: Sequence[int], at: float) -> ProposalRecord:
+    def _run_again(self, seeds: tuple[int, ...], at: float) -> ProposalRecord:
         """Have the best trial run on further seeds."""
         best = self._best
         assert best is not None
@@ -338,7 +338,7 @@ class Searching:
             number=best,
             point=self._trials[best].point,
             asked={},
-            seeds=tuple(seeds),
+            seeds=seeds,
             runs=tuple(made.run_ids),
             after=after,
             held_out=True,

@@ -51,7 +51,7 @@ from sweeps.manifest.manifest import SPACE, Manifest
 from sweeps.manifest.manifest_file import read_manifest, write_manifest
 from sweeps.spec.errors import DamagedError, LostLockError, StoreError
 from sweeps.spec.printable import printable
-from sweeps.spec.search_rules import same_search
+from sweeps.spec.search_rules import same_search, sampler_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +224,10 @@ class Session:
             print(printable(text), file=sys.stderr)
         progress = Progress(total=len(manifest), quiet=quiet)
         deciding = deciding_of(self.layout, manifest, book, race, progress.say, only=only)
+        if deciding.pruning is not None and cluster.pool == "inline":
+            progress.say(
+                "--pool inline hears of a run once it is over: prune stops nothing; take --pool local"
+            )
         search = deciding.search
         if not (search and search.is_open) and not any(
             code == PENDING and (only is None or i in only) for i, code in enumerate(book.outcome)
@@ -304,9 +308,14 @@ class Session:
         if reading.adopted or not compaction.is_current(self.layout, manifest.digest, reading.book):
             compaction.rebuild(self.layout, manifest, reading.book)
         told = read_status(self.layout)
-        if told is not None and (told.get("race") or {}) != counts:
-            write_status(self.layout, {**told, "race": counts or None})
         facts = None if search is None else search.facts()
+        asked: dict[str, Any] = {"race": counts or None}
+        if (
+            search is not None or sampler_of(manifest.options) is None
+        ):  # else some runs of a search were named
+            asked["search"] = facts
+        if told is not None and any((told.get(key) or None) != found for key, found in asked.items()):
+            write_status(self.layout, {**told, **asked})
         return Summary.of(reading.book.counts(), search=facts, **counts)
 
 

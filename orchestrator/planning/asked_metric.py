@@ -43,17 +43,8 @@ def asked_metric(
     Raises:
         SpecError: where there is none that all runs have, or nothing is known of it.
     """
-    trainers = {
-        int(code): int(run)
-        for code, run in zip(*np.unique(manifest.group_codes["trainer"], return_index=True), strict=True)
-    }
-    declared: dict[str, Any] = {}
-    targets = []
-    for run in trainers.values():
-        trainer = manifest.group("trainer", run)
-        targets.append(trainer.target)
-        for name, written in (trainer.metrics or {}).items():
-            declared.setdefault(name, written)
+    declared = declared_metrics(manifest)
+    targets = [trainer.target for trainer in _trainers_of(manifest)]
     for name, written in (said or {}).items():
         declared.setdefault(name, written)
     shipped = any(target.startswith(SHIPPED) for target in targets)
@@ -71,6 +62,21 @@ def asked_metric(
     info = metric_info(metric, declared[metric]) if metric in declared else None
     info = info or (shipped_metric(metric) if shipped else None) or MetricInfo()
     return AskedMetric(name=metric, info=info, shipped=shipped)
+
+
+def declared_metrics(manifest: Manifest) -> dict[str, Any]:
+    """What ``trainer.metrics`` says of each metric of a sweep's runs, by name."""
+    declared: dict[str, Any] = {}
+    for trainer in _trainers_of(manifest):
+        for name, written in (trainer.metrics or {}).items():
+            declared.setdefault(name, written)
+    return declared
+
+
+def _trainers_of(manifest: Manifest) -> list[Any]:
+    """The distinct trainers of a sweep's runs."""
+    _, first = np.unique(manifest.group_codes["trainer"], return_index=True)
+    return [manifest.group("trainer", int(run)) for run in first]
 
 
 def evaluations_of(manifest: Manifest) -> list[Any]:

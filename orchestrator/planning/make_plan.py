@@ -18,7 +18,7 @@ from orchestrator.planning.prune_question import prune_question, stopped_again
 from orchestrator.planning.race_price import race_price
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.planning.search_price import SearchPrice, drawn_runs, search_price
-from orchestrator.planning.search_question import asked_runs, search_question
+from orchestrator.planning.search_question import asked_runs, continued, search_question
 from orchestrator.planning.training_sets import planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
@@ -78,8 +78,12 @@ def make_plan(
 
 
 def _search(manifest: Manifest, directory: Path, metrics: Mapping[str, Any] | None) -> SearchPrice | None:
-    question = search_question(manifest, metrics)
-    return None if question is None else search_price(question, directory)
+    if (question := search_question(manifest, metrics)) is None:
+        return None
+    layout = Layout(directory)
+    if layout.manifest.exists() and not damage_of_frozen(layout, layout.manifest):
+        continued(read_manifest(layout.manifest), manifest)  # refuses what a launch there would
+    return search_price(question, directory)
 
 
 def _planned(

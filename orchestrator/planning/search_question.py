@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
-from orchestrator.planning.asked_metric import asked_metric
+from orchestrator.planning.asked_metric import asked_metric, declared_metrics
 from orchestrator.store.earlier_sweep import EarlierSweep
 from orchestrator.store.records import ProposalRecord
 from sweeps.compose import ComposedSweep
 from sweeps.compose.frozen_sweep import frozen, thawed
 from sweeps.deciding.proposing import Proposer
 from sweeps.grid.columns import SEED_KEY
-from sweeps.grid.grid import Grid, concat, upper_bound
+from sweeps.grid.grid import MAX_RUNS, Grid, concat, upper_bound
 from sweeps.grid.space import Point, Space, ends_of, space_of
 from sweeps.manifest.build import Known, build_manifest, manifest_of_table
 from sweeps.manifest.grown import grown
@@ -85,7 +86,13 @@ class RunMaker:
             SpecError: for whatever a launch of these runs would refuse.
         """
         ends = ends_of(self._composed.grid)
-        grid = ends if upper_bound(ends) <= MOST_CHECKED else concat(*_one_at_a_time(ends))
+        few = upper_bound(ends) <= MOST_CHECKED
+        if (
+            few and next(space_of(ends).points(), None) is None
+        ):  # all ends are excluded, what is between is not
+            anywhere = Proposer(self.space, SamplerSpec(kind="random"), maximize=True)
+            return _first_trial(self, self.space.seeds[:1], anywhere)
+        grid = ends if few else concat(*_one_at_a_time(ends))
         return build_manifest(dataclasses.replace(self._composed, grid=grid), EarlierSweep)
 
 
@@ -184,9 +191,15 @@ def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
     """The seeds that a trial is judged on.
 
     Raises:
-        SpecError: where the seed axis has fewer.
+        SpecError: where the seed axis has fewer, and for more runs than a sweep may have.
     """
     seeds = space.seeds
+    if (most := spec.trials * spec.seeds_per_trial + spec.held_out_seeds) > MAX_RUNS:
+        raise SpecError(
+            f"search.trials={spec.trials}: makes up to {most:,} runs with search.seeds_per_trial="
+            f"{spec.seeds_per_trial} and search.held_out_seeds={spec.held_out_seeds}; at most {MAX_RUNS:,} "
+            "are made: ask for fewer"
+        )
     if len(seeds) < spec.seeds_per_trial:
         raise SpecError(
             f"search.seeds_per_trial={spec.seeds_per_trial}: the sweep has {len(seeds)} seeds; "
@@ -195,11 +208,16 @@ def seeds_of(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
     return seeds[: spec.seeds_per_trial]
 
 
-def held_out_seeds(space: Space, spec: SamplerSpec) -> tuple[int, ...]:
-    """Seeds that no trial is judged on: what the axis has left, then whole numbers behind its largest."""
-    left = list(space.seeds[spec.seeds_per_trial :])
-    behind = range(max(space.seeds) + 1, max(space.seeds) + 1 + spec.held_out_seeds)
-    return tuple([*left, *behind][: spec.held_out_seeds])
+def held_out_seeds(space: Space, spec: SamplerSpec, judged_on: Collection[int] = ()) -> tuple[int, ...]:
+    """Seeds that no trial is judged on: what the axis has left, then whole numbers behind its largest.
+
+    Args:
+        judged_on: seeds of the trial that is to be run on them, which an earlier launch may have chosen.
+    """
+    seeds = space.seeds
+    behind = chain(range(max(seeds) + 1, 2**63), (s for s in range(max(seeds)) if s not in set(seeds)))
+    further = (s for s in chain(seeds[spec.seeds_per_trial :], behind) if s not in judged_on)
+    return tuple(islice(further, spec.held_out_seeds))
 
 
 def caught_up(manifest: Manifest, records: Sequence[ProposalRecord]) -> Manifest:
@@ -242,7 +260,7 @@ def continued(earlier: Manifest | None, manifest: Manifest) -> Manifest:
         manifest: the search's first runs.
 
     Raises:
-        SpecError: where the directory holds another kind of sweep.
+        SpecError: where the directory holds another kind of sweep, and where the metric is another thing now.
     """
     if SPACE not in manifest.options or earlier is None:
         return manifest
@@ -250,6 +268,14 @@ def continued(earlier: Manifest | None, manifest: Manifest) -> Manifest:
         raise SpecError(
             "search: this directory holds the runs of a grid, of which a sampler knows nothing; give the "
             "search a directory of its own with --dir"
+        )
+    now, then = declared_metrics(manifest), declared_metrics(earlier)
+    spec = sampler_of(manifest.options)
+    name = (spec and spec.metric) or next(iter(now), None)
+    if name in now and now[name] != then.get(name):
+        raise SpecError(
+            f"trainer.metrics.{name}={shown(now[name])}: the search in this directory has "
+            f"{shown(then.get(name))}, by which its trials were chosen; say the same, or give --dir"
         )
     return dataclasses.replace(earlier, options=manifest.options, overrides=manifest.overrides)
 

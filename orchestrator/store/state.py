@@ -188,6 +188,11 @@ def _open(path: Path) -> sqlite3.Connection:
             db.close()
             if second_try or isinstance(error, sqlite3.OperationalError):
                 raise
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            remove_state(path)
     raise AssertionError("unreachable")
+
+
+def remove_state(path: Path) -> None:
+    """Remove an index and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

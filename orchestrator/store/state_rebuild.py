@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 from orchestrator.store import digest_writer
@@ -12,7 +13,7 @@ from orchestrator.store.records import record_of
 from orchestrator.store.run_index import DIVERGED, DONE, PENDING, RunIndex
 from orchestrator.store.spool import LineReader, SpoolHealth
 from orchestrator.store.sqlite_path import state_path
-from orchestrator.store.state import RunRow, StateWriter
+from orchestrator.store.state import RunRow, StateWriter, remove_state
 from orchestrator.store.state_reader import is_complete
 from sweeps.manifest.manifest import Manifest
 
@@ -22,9 +23,19 @@ def opened_state(
 ) -> StateWriter:
     """The index, to be written on by the driver of ``epoch``; with ``fill`` it is written anew first."""
     digest_writer.forget(layout, [layout.state.name])
+    path = state_path(layout)
+    if not fill:
+        return StateWriter(path, epoch=epoch, manifest=manifest.digest)
+    try:
+        return _filled(layout, manifest, book, epoch)
+    except sqlite3.DatabaseError:  # damaged pages, which show once they are written on
+        remove_state(path)
+        return _filled(layout, manifest, book, epoch)
+
+
+def _filled(layout: Layout, manifest: Manifest, book: RunIndex, epoch: int) -> StateWriter:
     writer = StateWriter(state_path(layout), epoch=epoch, manifest=manifest.digest)
-    if fill:
-        writer.replace_all(run_rows(layout, book), _changes(layout))
+    writer.replace_all(run_rows(layout, book), _changes(layout))
     return writer
 
 

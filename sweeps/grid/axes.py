@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,11 +38,13 @@ class Interval:
 
     def __post_init__(self) -> None:
         for end in (self.low, self.high):
+            is_number = isinstance(end, (int, float)) and not isinstance(end, bool)
+            is_whole = isinstance(end, int)
             require(
-                isinstance(end, (int, float)) and not isinstance(end, bool) and math.isfinite(end),
+                is_number and (-(2**63) <= end < 2**63 if is_whole else math.isfinite(end)),
                 str(self),
                 end,
-                "must have finite numbers for ends",
+                "must have finite numbers for ends, whole ones of at most 64 bits",
             )
         if not self.low < self.high:
             raise SpecError(f"{self}: the first number must be below the second")
@@ -49,6 +52,9 @@ class Interval:
             raise SpecError(
                 f"{self}: ratios need numbers above 0; raise {self.low:g}, or leave out tag(log, …)"
             )
+        width = self.high / self.low - 1 if self.log else self.high - self.low
+        if not sys.float_info.min <= width < math.inf:
+            raise SpecError(f"{self}: its ends are too far apart or too close for a float; move one of them")
 
     @property
     def is_whole(self) -> bool:

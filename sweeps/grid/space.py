@@ -32,8 +32,8 @@ class Space:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Values of the seed axis, in their order."""
-        return next(a.values for a in self.columns if a.key == SEED_KEY)
+        """Values of the seed axis, in their order, each once."""
+        return tuple(dict.fromkeys(next(a.values for a in self.columns if a.key == SEED_KEY)))
 
     @property
     def is_finite(self) -> bool:
@@ -94,7 +94,8 @@ def space_of(grid: Grid) -> Space:
 
     Raises:
         SpecError: for axes that advance together, sub-grids and random parts, of which nothing can be
-            proposed; for a seed that is an interval, and a condition on an axis that does not exist.
+            proposed; for a seed that is an interval, a condition or exclusion about seeds, and a condition on
+            an axis that does not exist.
     """
     for is_there, key, fix in (
         (grid.zips, "sweep.zip", "a search chooses each axis by itself; leave one of the axes out"),
@@ -119,10 +120,12 @@ def space_of(grid: Grid) -> Space:
             )
         if a.when is not None and SEED_KEY in a.when.key_names():
             raise SpecError(f"axis {a.key}: when {a.when}: a search chooses values for all seeds of a trial")
+    excludes = tuple(rule.resolved(kinds, "exclude") for rule in grid.excludes)
+    for rule in excludes:
+        if SEED_KEY in rule.key_names():
+            raise SpecError(f"exclude {str(rule)!r}: a search chooses values for all seeds of a trial")
     return Space(
-        axes=tuple(_in_order([a for a in columns if a.key != SEED_KEY])),
-        columns=columns,
-        excludes=tuple(rule.resolved(kinds, "exclude") for rule in grid.excludes),
+        axes=tuple(_in_order([a for a in columns if a.key != SEED_KEY])), columns=columns, excludes=excludes
     )
 
 

@@ -106,7 +106,7 @@ def _used(column: Column) -> Column:
     """Drop values that no run has, after exclusions and subsets; ``null`` is that an axis does not exist."""
     used = np.zeros(len(column.values) + 1, dtype=bool)
     used[column.codes] = True
-    used[:-1] &= [value is not None for value in column.values]
+    used[:-1] &= np.array([value is not None for value in column.values], dtype=bool)
     if used[:-1].all():
         return column
     recode = np.where(used, np.cumsum(used) - 1, ABSENT).astype(np.int32)

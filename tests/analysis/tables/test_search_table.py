@@ -105,6 +105,39 @@ def test_held_out_seeds_without_a_value_are_no_seeds_that_were_not_run(tmp_path)
     assert "; of 1 seed that did not, none has a value." in search_sentence(open_sweep(tmp_path))
 
 
+@pytest.mark.parametrize("counted_as", ["worst", "left_out"])
+def test_diverged_trials_have_the_value_that_the_search_gave_them(tmp_path, counted_as):
+    words = (f"search.diverged={counted_as}", "search.held_out_seeds=1")
+    best = search(tmp_path, searched(*words, kind="random", trials=8, diverges_above=0.3)).search["best"]
+    frame = search_table(open_sweep(tmp_path)).frame
+    diverged = frame[frame["trainer.params.x"] > 0.3]
+    assert 0 < len(diverged) < 8
+    if counted_as == "worst":
+        assert (diverged["value"] == -100).all()
+        assert set(diverged["state"]) == {"done, 1 of 1 diverged"}
+    else:
+        assert diverged["value"].isna().all()
+        assert set(diverged["state"]) == {"1 of 1 without a value"}
+    first = frame.iloc[0]
+    assert (first["trial"], first["value"]) == (best["trial"], pytest.approx(best["value"]))
+    assert first["held_out"] == pytest.approx(best["held_out"])
+
+
+def test_values_outside_of_the_range_are_none_that_the_search_went_by(tmp_path):
+    narrow = "trainer.metrics.score.range=[-100,-0.05]"
+    best = search(tmp_path, searched(narrow, kind="random", trials=8)).search["best"]
+    frame = search_table(open_sweep(tmp_path)).frame
+    assert frame["value"].max() <= -0.05
+    assert set(frame["state"]) == {"done", "1 of 1 without a value"}
+    assert (frame["trial"][0], frame["value"][0]) == (best["trial"], pytest.approx(best["value"]))
+
+
+def test_lists_and_mappings_are_shown_as_in_other_tables(tmp_path):
+    search(tmp_path, searched(kind="random", trials=4, k="choice({a:1},[2,3])"))
+    shown = search_table(open_sweep(tmp_path)).frame["trainer.params.k"]
+    assert set(shown) == {'{"a":1}', "[2,3]"}
+
+
 def test_trials_of_damaged_journals_are_not_known(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     [journal] = Layout(tmp_path / "copy").journal_paths()

@@ -9,13 +9,16 @@ import pytest
 
 from analysis import open_sweep
 from analysis.tables.cell_table import cell_table
+from orchestrator.driver.deciding import deciding_of
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.planning.prune_question import prune_question
 from orchestrator.store.fencing import journal_lines
 from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
+from orchestrator.store.proposals import read_proposals
 from orchestrator.store.records import StopRecord, record_of
+from orchestrator.store.reports import report_line
 from orchestrator.store.spool import SpoolHealth
 from sweeps.compose import compose_sweep
 from sweeps.manifest.build import build_manifest
@@ -115,6 +118,15 @@ def test_what_earlier_drivers_heard_counts_for_the_next(copied):
     assert (more.stopped, more.new) == (3, 0)
 
 
+def test_a_report_of_more_digits_than_a_float_holds_counts_as_none(copied):
+    layout = Layout(copied)
+    run_id = rows(copied)[0]["run_id"]
+    head = {"kind": "step", "run_id": run_id, "attempt": 0, "token": 99}
+    (layout.reports / "other.jsonl").write_bytes(report_line(head, 3, {"score": 10**400}, 0.0))
+    again = run(copied, pruned(), pool="local", num_workers=1)
+    assert (again.committed, again.stopped) == (2, 2)
+
+
 def test_a_trainer_that_does_not_listen_is_stopped_all_the_same(tmp_path):
     summary = run(tmp_path, pruned(heights="1,0.5", deaf=True), pool="local", num_workers=1)
     assert summary.stopped == 1, "what it returns once it was told is not the whole run's"
@@ -146,6 +158,38 @@ def test_a_search_learns_of_stopped_trials_and_checks_its_best_to_the_end(tmp_pa
     assert 1 <= summary.stopped < 8
     assert summary.search["best"]["held_out_seeds"] == 3, "those are not stopped"
     assert verify(Layout(tmp_path), stored(tmp_path)).ok
+
+
+def test_held_out_seeds_are_not_stopped_where_named_runs_are_run_again(tmp_path):
+    curve = searched(
+        f"trainer.target={HERE}.Curve",
+        "+trainer.params.height=interval(0,1)",
+        "+trainer.params.step_s=0",
+        "prune=asha",
+        "prune.reduction=2",
+        "search.held_out_seeds=1",
+        trials=3,
+    )
+    search(tmp_path, curve, pool="local", num_workers=1)
+    layout, manifest = Layout(tmp_path), stored(tmp_path)
+    [held_out] = [run_id for r in read_proposals(layout) if r.held_out for run_id in r.runs]
+    for path in [*layout.reports.glob("*.jsonl"), *layout.spools.glob("e*.jsonl")]:
+        path.unlink()
+    book = read_index(layout, manifest.run_ids).book
+    for index in range(len(manifest)):
+        book.reopen(index)
+    pruning = deciding_of(layout, manifest, book, None, print, whole=False).pruning
+    others = [run_id for run_id in manifest.run_ids if run_id != held_out]
+    told = [(others[0], 2.0), (others[1], 3.0), (held_out, 0.1), (others[2], 0.1)]
+    head = {"kind": "step", "attempt": 0, "token": 9}
+    lines = [report_line({**head, "run_id": run}, 1, {"score": score}, 0.0) for run, score in told]
+    (layout.reports / "one.jsonl").write_bytes(b"".join(lines))
+    assert [record.run_id for record, _ in pruning.stopped(0.0)] == [others[2]]
+
+
+def test_a_pool_that_hears_nothing_of_running_runs_says_so(tmp_path, capsys):
+    assert run(tmp_path, pruned(step_s=0), pool="inline", quiet=False).stopped == 0
+    assert "--pool inline hears of a run once it is over: prune stops nothing" in capsys.readouterr().err
 
 
 def test_the_journals_alone_know_them(copied):

@@ -67,6 +67,15 @@ def test_status_says_where_a_search_stands(tmp_path):
     assert text.endswith("on 3 others)")
 
 
+def test_status_says_what_was_asked_last_where_nothing_is_left_to_run(tmp_path):
+    words = ("search.held_out_seeds=0",)
+    search(tmp_path, searched(*words, trials=4))
+    again = search(tmp_path, searched(*words, trials=3, kind="random"))
+    assert again.new == 0
+    assert sweep_status(tmp_path)["search"] == again.search
+    assert (again.search["kind"], again.search["trials_asked"]) == ("random", 3)
+
+
 @pytest.mark.parametrize("pool", ["inline", "local"])
 def test_one_trial_at_a_time_is_the_same_search_on_any_workers(tmp_path, pool):
     words = ("search.max_concurrent=1",)
@@ -112,6 +121,14 @@ def test_a_trial_is_the_mean_of_its_seeds(tmp_path):
     assert {row[SEED_KEY] for row in rows(tmp_path)} == {0, 1, 2, 3, 4}, (
         "two of the axis are left, one is behind it"
     )
+
+
+def test_seeds_that_chose_the_best_trial_in_an_earlier_launch_are_not_held_out(tmp_path):
+    search(tmp_path, searched("search.seeds_per_trial=2", "search.held_out_seeds=0", trials=4))
+    search(tmp_path, searched("search.held_out_seeds=3", trials=4))
+    [further] = [r for r in proposals(tmp_path) if r.held_out]
+    assert further.seeds == (2, 3, 4)
+    assert not set(further.runs) & {run for r in trials(tmp_path) for run in r.runs}
 
 
 def test_choices_and_intervals_are_searched_together(tmp_path):
@@ -182,6 +199,14 @@ def test_a_budget_ends_a_search(tmp_path):
     words = ("search.gpu_hours=1e-9", "search.max_concurrent=1", "resources.gpus_per_worker=0")
     summary = search(tmp_path, searched(*words))
     assert summary.search["trials"] == 12, "no GPU, no hours"
+
+
+def test_a_metric_that_is_another_thing_now_does_not_go_on_where_the_search_stood(tmp_path):
+    search(tmp_path, searched(trials=3))
+    with pytest.raises(SpecError, match=r"metrics\.score=.*min.*: the search in this directory has .*max"):
+        search(tmp_path, searched("trainer.metrics.score.direction=min", trials=5))
+    with pytest.raises(SpecError, match=r"trainer\.metrics\.other=.*: the search in this directory has None"):
+        search(tmp_path, searched("search.metric=other", "+trainer.metrics.other.direction=min", trials=5))
 
 
 def test_a_grid_is_not_searched_on(tmp_path):

@@ -45,6 +45,16 @@ def test_it_still_does_after_a_second_life_that_repeats_nothing(swept):
     assert indexed_runs(layout, manifest) is None, "it answers for another manifest"
 
 
+def test_an_index_with_damaged_pages_is_written_anew(swept):
+    layout, manifest = swept
+    path = state_path(layout)
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\x07" * (len(content) - 4096))
+    assert run(layout.root, manifest).new == 0
+    indexed, read = indexed_runs(layout, manifest), read_index(layout, manifest.run_ids).book
+    assert indexed.outcome == read.outcome
+
+
 def damage_journal(layout):
     with layout.journal(1).open("ab") as file:
         file.write(b'{"one more":"record"}\n')

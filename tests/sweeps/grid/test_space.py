@@ -87,6 +87,10 @@ def test_ends_stand_for_an_interval():
         (product(axis("a", [1, 2]), axis("b", [1, 2]), axis("seed", [0])).zip("a", "b"), r"sweep\.zip"),
         (product(axis("a", [1]), axis("seed", [Interval(low=0, high=9)])), "chooses no seeds"),
         (product(axis("a", [1], when="seed=0"), axis("seed", [0, 1])), "for all seeds of a trial"),
+        (
+            conditional().exclude("schedule=wsd seed=0"),
+            "exclude 'schedule=wsd seed=0': .*all seeds of a trial",
+        ),
         (product(axis("a", [1], when="b=1"), axis("b", [1], when="a=1"), axis("seed", [0])), "circle"),
         (product(axis("a", [1], when="c=1"), axis("seed", [0])), "unknown axis 'c'"),
     ],
@@ -101,6 +105,11 @@ def test_what_cannot_be_searched_is_refused(grid, message):
     [
         ({"low": 2.0, "high": 1.0}, "the first number must be below the second"),
         ({"low": 0.0, "high": 1.0, "log": True}, r"ratios need numbers above 0"),
+        ({"low": 0, "high": 2**63}, r"9223372036854775808: must have finite numbers .* at most 64 bits"),
+        ({"low": 0, "high": 10**400}, r"must have finite numbers for ends, whole ones of at most 64 bits"),
+        ({"low": -1e308, "high": 1e308}, r"too far apart or too close for a float; move one of them"),
+        ({"low": 1e-300, "high": 1e300, "log": True}, r"too far apart or too close for a float"),
+        ({"low": 5e-324, "high": 1e-323}, r"too far apart or too close for a float"),
         ({"low": 0.0, "high": float("inf")}, "finite numbers"),
     ],
 )
