@@ -6,6 +6,7 @@ schema to the configurations of an application that only uses the launcher.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,14 +37,17 @@ def search_first(loader: Any, folder: str) -> None:
 
 
 def on_load(loader: Any, change: Callable[[str, Any], None]) -> None:
-    """Have a loader show what it reads, by its path below the search path, before anybody else sees it."""
-    read = loader.repository.load_config
+    """Have a loader show what it reads, by its path below the search path, before anybody else sees it; and
+    read each file once, however often it composes.
+    """
+    read, known = loader.repository.load_config, dict[str, Any]()
 
     def load_config(config_path: str) -> Any:
-        result = read(config_path)
-        if result is not None:
-            change(config_path, result)
-        return result
+        if config_path not in known:
+            known[config_path] = result = read(config_path)
+            if result is not None:
+                change(config_path, result)
+        return copy.deepcopy(known[config_path])  # composing changes what it is given
 
     loader.repository.load_config = load_config
 

@@ -22,7 +22,6 @@ from orchestrator.store.proposals import read_proposals
 from orchestrator.store.run_index import RunIndex
 from orchestrator.store.spool import Line, LineReader
 from sweeps.manifest.manifest import Manifest
-from sweeps.spec.search_rules import sampler_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def deciding_of(
         race: the race that is asked for, if any.
         say: tells people something.
         only: the runs that were asked for by name, if not all are to be run: no race does without them, and
-            no search goes on.
+            a search proposes nothing.
     """
     metrics = read_config(layout).get("metrics")
     lines = LineReader(layout.spools)
@@ -76,19 +75,11 @@ def deciding_of(
     if race is not None:
         racing = Racing(race, manifest, book, say, only or ())
         racing.begin(results_of(book, lines))
-    if only is None and (search := search_question(manifest, metrics)) is not None:
-        records = read_proposals(layout)
-        searching = Searching(search, manifest, book, records, results_of(book, lines), say)
+    if (search := search_question(manifest, metrics)) is not None:
+        records, rests = read_proposals(layout), only is not None
+        searching = Searching(search, manifest, book, records, results_of(book, lines), say, rests=rests)
     if (prune := prune_question(manifest, metrics)) is not None:
-        spared = searching.spared if searching else _held_out(layout, manifest)
+        spared = searching.spared if searching else ()
         pruning = Pruning(prune, layout, manifest, book, results_of(book, lines), spared, say)
     lines.close()
     return Deciding(race=racing, search=searching, pruning=pruning)
-
-
-def _held_out(layout: Layout, manifest: Manifest) -> set[int]:
-    """Runs that say how good the best trials of a search are, where the search itself does not go on."""
-    if sampler_of(manifest.options) is None:
-        return set()
-    run_ids = (run_id for record in read_proposals(layout) if record.held_out for run_id in record.runs)
-    return {manifest.index_of[run_id] for run_id in run_ids if run_id in manifest.index_of}

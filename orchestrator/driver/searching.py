@@ -60,6 +60,8 @@ class Searching:
         records: Iterable[ProposalRecord],
         results: Iterable[tuple[int, Line]],
         say: Callable[[str], None] = lambda _: None,
+        *,
+        rests: bool = False,
     ) -> None:
         """Begin where the journals stand.
 
@@ -70,8 +72,9 @@ class Searching:
             records: the proposals so far, in their order.
             results: runs that have a result, each with its line.
             say: tells people something.
+            rests: it proposes nothing, and says where it stands.
         """
-        self._question, self.manifest, self.say = question, manifest, say
+        self._question, self.manifest, self.say, self._rests = question, manifest, say, rests
         self._book = book
         self._spec, self._space = question.spec, question.runs.space
         self._seeds = seeds_of(self._space, self._spec)
@@ -201,11 +204,11 @@ class Searching:
 
     def _is_spent(self) -> bool:
         spent = self._gpu_s >= HOUR_S * (self._spec.gpu_hours or math.inf)
-        return self._exhausted or spent or self.num_trials >= self._spec.trials
+        return self._rests or self._exhausted or spent or self.num_trials >= self._spec.trials
 
     def _further_seeds(self) -> tuple[int, ...]:
         """Seeds on which the best trial is still to be run."""
-        best = self._best
+        best = None if self._rests else self._best
         if best is None or best in self._held_out or not self._space.holds(self._trials[best].point):
             return ()
         return held_out_seeds(self._space, self._spec, self._trials[best].seeds)

@@ -87,9 +87,7 @@ class RunMaker:
         """
         ends = ends_of(self._composed.grid)
         few = upper_bound(ends) <= MOST_CHECKED
-        if (
-            few and next(space_of(ends).points(), None) is None
-        ):  # all ends are excluded, what is between is not
+        if few and next(space_of(ends).points(), None) is None:  # the ends are excluded, not what is between
             anywhere = Proposer(self.space, SamplerSpec(kind="random"), maximize=True)
             return _first_trial(self, self.space.seeds[:1], anywhere)
         grid = ends if few else concat(*_one_at_a_time(ends))
@@ -154,7 +152,7 @@ def asked_runs(composed: ComposedSweep) -> Asked:
         return Asked(manifest=manifest, checked=manifest)
     runs = RunMaker(composed)
     seeds = seeds_of(runs.space, spec)
-    if runs.space.is_finite and (size := runs.space.num_points(spec.trials)) <= spec.trials:
+    if runs.space.is_listed and (size := runs.space.num_points(spec.trials)) <= spec.trials:
         axes = tuple(
             dataclasses.replace(a, values=seeds) if a.key == SEED_KEY else a for a in composed.grid.axes
         )

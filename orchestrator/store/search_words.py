@@ -19,7 +19,7 @@ def search_text(facts: Mapping[str, Any]) -> str:
     point = " ".join(f"{key}={as_text(value)}" for key, value in best["point"].items())
     others = ""
     if best["held_out_seeds"]:
-        others = f"; {best['held_out']:.4g} on {best['held_out_seeds']} others"
+        others = f"; {best['held_out']:.4g} on {counted(best['held_out_seeds'], 'other')}"
     where = f" at {point}" if point else ""
     seeds = counted(best["seeds"], "seed")
     return f"{tried}; best {facts['metric']} {best['value']:.4g}{where} ({seeds}{others})"

@@ -36,9 +36,19 @@ class Space:
         return tuple(dict.fromkeys(next(a.values for a in self.columns if a.key == SEED_KEY)))
 
     @property
-    def is_finite(self) -> bool:
-        """Whether its points can be counted."""
+    def is_listed(self) -> bool:
+        """Whether each axis has listed values, so that the space is a grid."""
         return not any(a.interval for a in self.axes)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its points can be gone through: an interval of whole numbers has as many as it holds."""
+        return self._num_choices <= MAX_RUNS
+
+    @property
+    def _num_choices(self) -> float:
+        """Points without regard to conditions and exclusions."""
+        return math.prod(_num_choices(a) for a in self.axes)
 
     def allows(self, point: Point) -> bool:
         """Whether no exclusion takes the point out."""
@@ -57,15 +67,14 @@ class Space:
         """Points of a finite space, counted up to one more than ``most``; of one whose axes have too many
         choices to be gone through that many at once.
         """
-        choices = math.prod(len(a.values) for a in self.axes)
-        if choices > MAX_RUNS:
+        if not self.is_finite:
             return most + 1
         return sum(1 for _ in itertools.islice(self.points(), most + 1))
 
     def points(self) -> Iterator[dict[str, Any]]:
         """All points of a finite space, the first axis varying slowest."""
         seen = set()
-        for values in itertools.product(*(a.values for a in self.axes)):
+        for values in itertools.product(*map(_choices, self.axes)):
             point: dict[str, Any] = {}
             for a, value in zip(self.axes, values, strict=True):
                 if a.when is None or a.when.matches(point):
@@ -83,6 +92,19 @@ class Space:
                 for a in self.columns
             ),
         )
+
+
+def _num_choices(axis: DeclaredAxis) -> float:
+    if axis.interval is None:
+        return len(axis.values)
+    return axis.interval.high - axis.interval.low + 1 if axis.interval.is_whole else math.inf
+
+
+def _choices(axis: DeclaredAxis) -> Sequence[Any]:
+    """The values of an axis that has few enough."""
+    if axis.interval is None:
+        return axis.values
+    return range(int(axis.interval.low), int(axis.interval.high) + 1)
 
 
 _NONE = object()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,15 @@ def searched(
 
 
 def search(
-    folder: Path, manifest: Manifest, *, pool: str = "inline", num_workers: int | None = None, **settings: Any
+    folder: Path,
+    manifest: Manifest,
+    *,
+    pool: str = "inline",
+    num_workers: int | None = None,
+    again: Collection[int] | None = None,
+    **settings: Any,
 ) -> Summary:
-    """Launch a search in a folder, or go on with it."""
+    """Launch a search in a folder, go on with it, or run some of its runs ``again``."""
     layout = Layout(folder)
     if layout.manifest.exists():
         earlier = caught_up(read_manifest(layout.manifest), read_proposals(layout))
@@ -56,7 +63,8 @@ def search(
     cluster = Cluster(pool=pool, num_workers=num_workers, settings=SchedulerConfig(**settings))
     with Session(layout, permission) as session:
         session.freeze(manifest, pool=pool, address=None)
-        return session.run(manifest, cluster, session.read(manifest), quiet=True)
+        reading = session.read(manifest)
+        return session.run(manifest, cluster, reading, quiet=True, only=again, reopen=again or ())
 
 
 def stored(folder: Path) -> Manifest:

@@ -178,7 +178,7 @@ def test_held_out_seeds_are_not_stopped_where_named_runs_are_run_again(tmp_path)
     book = read_index(layout, manifest.run_ids).book
     for index in range(len(manifest)):
         book.reopen(index)
-    pruning = deciding_of(layout, manifest, book, None, print, whole=False).pruning
+    pruning = deciding_of(layout, manifest, book, None, print, only=range(len(manifest))).pruning
     others = [run_id for run_id in manifest.run_ids if run_id != held_out]
     told = [(others[0], 2.0), (others[1], 3.0), (held_out, 0.1), (others[2], 0.1)]
     head = {"kind": "step", "attempt": 0, "token": 9}

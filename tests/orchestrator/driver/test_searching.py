@@ -8,6 +8,7 @@ import pytest
 from orchestrator.inspect.status import sweep_status
 from orchestrator.inspect.verify import verify
 from orchestrator.planning.search_question import asked_runs
+from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import Layout
 from orchestrator.store.proposals import read_proposals
 from orchestrator.store.search_words import search_text
@@ -151,6 +152,23 @@ def test_a_failed_trial_has_no_value_and_a_diverged_one_the_worst(tmp_path):
     diverging = search(tmp_path / "diverging", searched(*words, diverges_above=0.5, kind="random"))
     assert diverging.diverged > 0
     assert diverging.search["best"]["point"]["trainer.params.x"] <= 0.5
+
+
+def test_while_named_runs_are_run_again_it_proposes_nothing_and_says_where_it_stands(tmp_path):
+    search(tmp_path, searched(trials=4, kind="random", fails_above=0.5))
+    before = proposals(tmp_path)
+    failed = set(read_index(Layout(tmp_path), stored(tmp_path).run_ids).book.notes)
+    assert failed
+    summary = search(tmp_path, searched(trials=9, kind="random", fails_above=0.5), again=failed)
+    assert proposals(tmp_path) == before
+    assert summary.search["trials"] == 4
+    assert sweep_status(tmp_path)["search"] == summary.search
+
+
+def test_every_whole_number_of_an_interval_is_tried_before_it_ends(tmp_path):
+    summary = search(tmp_path, searched(trials=9, x="int(interval(1,9))"))
+    assert {r.point["trainer.params.x"] for r in trials(tmp_path)} == set(range(1, 10))
+    assert summary.search["trials"] == 9
 
 
 def test_a_space_that_is_smaller_than_the_budget_is_run_whole():

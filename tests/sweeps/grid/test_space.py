@@ -34,6 +34,18 @@ def test_a_finite_space_has_the_points_of_its_grid():
     assert space.seeds == (0, 1)
 
 
+def test_an_interval_of_whole_numbers_has_the_points_that_it_holds():
+    def held(low, high):
+        whole = axis("steps", [Interval(low=low, high=high)])
+        return space_of(product(whole, axis("schedule", ["constant", "wsd"]), axis("seed", [0])))
+
+    few, many = held(2, 4), held(-(2**63), 2**63 - 1)
+    assert [p["steps"] for p in few.points()] == [2, 2, 3, 3, 4, 4]
+    assert few.is_finite
+    assert not few.is_listed
+    assert not many.is_finite
+
+
 def test_points_of_a_space_too_large_to_be_gone_through_are_not_counted():
     assert space_of(conditional()).num_points(10) == 3
     assert space_of(conditional()).num_points(2) == 3
