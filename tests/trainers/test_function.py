@@ -84,10 +84,11 @@ def test_a_function_that_computes_without_a_word_beats_and_one_that_sleeps_does_
     beats: list[str] = []
 
     def compute(params):
-        until = time.monotonic() + 2.5
-        while time.monotonic() < until and params["busy"]:
+        until = time.monotonic() + 30
+        while params["busy"] and len(beats) < 2 and time.monotonic() < until:
             pass
-        time.sleep(max(0.0, until - time.monotonic()))
+        if not params["busy"]:
+            time.sleep(2.5)
 
     for busy in (True, False):
         beats.clear()
