@@ -18,7 +18,7 @@ from orchestrator.planning.prune_question import prune_question, stopped_again
 from orchestrator.planning.race_price import race_price
 from orchestrator.planning.race_question import RaceQuestion, race_question, wanted_again
 from orchestrator.planning.search_price import SearchPrice, drawn_runs, search_price
-from orchestrator.planning.search_question import asked_runs, continued, search_question
+from orchestrator.planning.search_question import asked_runs, caught_up, continued, search_question
 from orchestrator.planning.training_sets import planned_sets
 from orchestrator.scheduling.cluster_model import ClusterModel, SimulationResult
 from orchestrator.scheduling.simulate import simulate
@@ -26,6 +26,7 @@ from orchestrator.scheduling.workload import workload_of
 from orchestrator.store.frozen import damage_of_frozen, require_launchable
 from orchestrator.store.index_reader import read_index
 from orchestrator.store.layout import OUTCOMES, Layout
+from orchestrator.store.proposals import read_proposals
 from orchestrator.store.run_index import PENDING
 from sweeps.compose import compose_sweep
 from sweeps.cost.cost import Part, Price, check_budget, mean_run_seconds, price
@@ -94,7 +95,12 @@ def _planned(
     imagined: ClusterModel | None = None,
     asked: RaceQuestion | None = None,
 ) -> Plan:
-    """The plan of a grid's runs, or of runs like those that a search will propose."""
+    """The plan of a grid's runs, or of runs like those that a search will propose; of those that it has where
+    nothing is left to propose.
+    """
+    layout = Layout(directory)
+    if search and not search.runs_most and not damage_of_frozen(layout, layout.manifest):
+        manifest, search = caught_up(read_manifest(layout.manifest), read_proposals(layout)), None
     if search is None:
         return plan_manifest(manifest, directory, like, imagined, asked)
     runs = drawn_runs(search, manifest)

@@ -109,6 +109,8 @@ def test_a_plan_tells_trials_that_are_made_and_runs_that_are_open(tmp_path):
     price = search_price(question, tmp_path)
     assert (price.trials_made, price.num_open, price.runs_most) == (4, 0, 0)
     assert "4 made; at most 0 runs to do" in str(price)
+    plan = make_plan(searched(trials=4).overrides, tmp_path)
+    assert (len(plan.manifest), plan.done, plan.new) == (4 + 3, 4 + 3, 0)
     [spool] = [p for p in Layout(tmp_path).spools.glob("*.jsonl") if not p.name.startswith("driver")]
     spool.unlink()
     assert len(read_proposals(Layout(tmp_path))) == 5
