@@ -40,6 +40,7 @@ from trainers.engine.optimizer_state import (
 from trainers.engine.setup import checkpoint_activations, deepspeed_config, optimizer_of, parts_groups
 from trainers.engine.state import EngineState, Start
 from trainers.model.adapter import adapter_shapes, fresh_adapter
+from trainers.model.direct_forward import forward_of
 from trainers.model.stored_weights import StoredWeights
 
 
@@ -89,6 +90,8 @@ class Engine:
             clear_gradients_of(self._ds, self._trained())
             if gang.world_size == 1:
                 keep_gradients_in_place(self._ds)
+        # DeepSpeed's hooks must see the pass where it shards anything.
+        self._forward = self._ds if engine.zero_stage else forward_of(self.module)
         self._internals = Internals(self._ds, engine.zero_stage)
         if parts_groups(optim, engine):
             self._freezing.follow(self.module, self._internals.partitions())
@@ -104,14 +107,13 @@ class Engine:
         return self._ds.module
 
     def forward(self, **inputs: Any) -> Any:
-        """Forward for training, through DeepSpeed where that shards anything: its hooks must see the pass."""
-        forward = self._ds if self._zero_stage else self.module
+        """Forward for training, with keyword inputs of transformers."""
         if not self._checkpoints_activations:
-            return forward(**inputs)
+            return self._forward(**inputs)
         # Transformers recomputes activations only in training mode, and keeps no KV cache there.
         self.module.train()
         try:
-            return forward(**inputs)
+            return self._forward(**inputs)
         finally:
             self.module.eval()
 

@@ -64,7 +64,9 @@ def given_experience(
     rows = []
     for number, micro_batch in enumerate(batch.micro_batches):
         is_row_B, device = micro_batch.weight_B > 0, micro_batch.weight_B.device
-        nll_B = torch.tensor(is_example, device=device)[micro_batch.rollout_B] & is_row_B
+        nll_B = is_row_B
+        if not all(is_example):
+            nll_B = torch.tensor(is_example, device=device)[micro_batch.rollout_B] & is_row_B
         slope_B = None
         if slope_D is not None:
             slopes = torch.as_tensor(slope_D, dtype=torch.float32, device=device)
